@@ -1,0 +1,336 @@
+package domain
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Data is the typed content of an event.
+type Data interface {
+	EventType() EventType
+}
+
+// DeviceUpdate says what is known of a device's state. Over HTTP it is appended
+// as given; a Shelly source always sends the merged full state. An absent field
+// is unchanged and a null one not known; neither ever means off.
+type DeviceUpdate struct {
+	DeviceID     DeviceID               `json:"deviceId"`
+	Online       Optional[bool]         `json:"online,omitzero"`
+	RelayOn      Optional[bool]         `json:"relayOn,omitzero"`
+	Channel      Optional[int]          `json:"channel,omitzero"`      // the switch of a multi-switch device; 0 is the first
+	PowerW       Optional[float64]      `json:"powerW,omitzero"`       // active power
+	VoltageV     Optional[float64]      `json:"voltageV,omitzero"`     //
+	CurrentA     Optional[float64]      `json:"currentA,omitzero"`     //
+	FrequencyHz  Optional[float64]      `json:"frequencyHz,omitzero"`  //
+	PowerFactor  Optional[float64]      `json:"powerFactor,omitzero"`  //
+	EnergyWh     Optional[float64]      `json:"energyWh,omitzero"`     // lifetime total, corrected for counter resets
+	TemperatureC Optional[float64]      `json:"temperatureC,omitzero"` //
+	Source       Optional[string]       `json:"source,omitzero"`       // who switched it, in the device's words
+	Errors       Optional[[]string]     `json:"errors,omitzero"`       // overtemp, overpower, overvoltage, undervoltage, …
+	Changed      []string               `json:"changed,omitempty"`     // names of the fields that this event changed
+	DeviceTime   Optional[time.Time]    `json:"deviceTime,omitzero"`   // on the device's clock
+	ConnectionID Optional[ConnectionID] `json:"connectionId,omitzero"` // through which it came
+	Name         Optional[string]       `json:"name,omitzero"`         //
+	Attributes   json.RawMessage        `json:"attributes,omitempty"`  // a free object of the publisher's, at most 4 KiB
+}
+
+// OfflineReason says why a device-offline-status was written.
+type OfflineReason string
+
+// The reasons of a device-offline-status.
+const (
+	ReasonHeartbeatMissed OfflineReason = "heartbeat-missed"
+	ReasonSocketClosed    OfflineReason = "socket-closed"
+	ReasonReported        OfflineReason = "reported"
+	ReasonBack            OfflineReason = "back"
+)
+
+// DeviceOfflineStatus is written once when a device goes silent and once when
+// it comes back.
+type DeviceOfflineStatus struct {
+	DeviceID   DeviceID            `json:"deviceId"`
+	Online     bool                `json:"online"`
+	RelayOn    Optional[bool]      `json:"relayOn,omitzero"`
+	LastSeenAt Optional[time.Time] `json:"lastSeenAt,omitzero"`
+	Reason     OfflineReason       `json:"reason"`
+}
+
+// AssignmentUpdated says that a plug was assigned to equipment, moved, or
+// released (a nil EquipmentID).
+type AssignmentUpdated struct {
+	DeviceID            DeviceID     `json:"deviceId"`
+	EquipmentID         *EquipmentID `json:"equipmentId"`
+	PreviousEquipmentID *EquipmentID `json:"previousEquipmentId"` // what the plug fed before
+	PreviousDeviceID    *DeviceID    `json:"previousDeviceId"`    // which plug fed the equipment before
+}
+
+// EquipmentRegistered adds a piece of equipment.
+type EquipmentRegistered struct {
+	EquipmentID EquipmentID     `json:"equipmentId"`
+	Name        string          `json:"name"`
+	Kind        string          `json:"kind,omitempty"`     // laser, lamp, chair, …
+	Location    string          `json:"location,omitempty"` // room or place
+	Attributes  json.RawMessage `json:"attributes,omitempty"`
+}
+
+// EquipmentUpdated changes the fields that are present.
+type EquipmentUpdated struct {
+	EquipmentID EquipmentID      `json:"equipmentId"`
+	Name        Optional[string] `json:"name,omitzero"`
+	Kind        Optional[string] `json:"kind,omitzero"`
+	Location    Optional[string] `json:"location,omitzero"`
+	Attributes  json.RawMessage  `json:"attributes,omitempty"`
+}
+
+// EquipmentRetired takes a piece of equipment out of use. Its plug is released
+// by an AssignmentUpdated of its own, before it.
+type EquipmentRetired struct {
+	EquipmentID EquipmentID `json:"equipmentId"`
+	Reason      string      `json:"reason,omitempty"`
+}
+
+// ConnectionKind is how devices reach us through a connection.
+type ConnectionKind string
+
+// The kinds of connection.
+const (
+	ConnectionShellyCloud    ConnectionKind = "shelly-cloud"
+	ConnectionShellyOutbound ConnectionKind = "shelly-outbound"
+)
+
+// ConnectionCreated adds a Shelly credential. The secret itself is never in an
+// event.
+type ConnectionCreated struct {
+	ConnectionID ConnectionID   `json:"connectionId"`
+	Kind         ConnectionKind `json:"kind"`
+	Name         string         `json:"name,omitempty"`
+}
+
+// ConnectionCommand is the shared content of the commands on a connection.
+type ConnectionCommand struct {
+	ConnectionID ConnectionID `json:"connectionId"`
+	CommandID    string       `json:"commandId"`
+	Reason       string       `json:"reason,omitempty"`
+}
+
+// ConnectionStarted allows the connection's sockets.
+type ConnectionStarted struct{ ConnectionCommand }
+
+// ConnectionStopped forbids the connection's sockets until it is started.
+type ConnectionStopped struct{ ConnectionCommand }
+
+// ConnectionRestarted asks for the connection's sockets to be opened anew.
+type ConnectionRestarted struct{ ConnectionCommand }
+
+// ConnectionDeleted removes the credential. Its devices stay.
+type ConnectionDeleted struct{ ConnectionCommand }
+
+// ConnectionStateChanged reports what the connection's sockets do. It says
+// nothing about the devices behind it.
+type ConnectionStateChanged struct {
+	ConnectionID ConnectionID `json:"connectionId"`
+	State        string       `json:"state"` // connecting, connected, disconnected, refused
+	Reason       string       `json:"reason,omitempty"`
+}
+
+// RelaySwitchRequested asks for a relay to be switched.
+type RelaySwitchRequested struct {
+	CommandID    string   `json:"commandId"`
+	DeviceID     DeviceID `json:"deviceId"`
+	On           bool     `json:"on"`
+	ToggleAfterS float64  `json:"toggleAfterS,omitempty"` // seconds after which the device switches back; 0 is never
+}
+
+// Outcome is how a command ended.
+type Outcome string
+
+// The outcomes. A command that timed out is unknown: it may have been done.
+const (
+	OutcomeCompleted Outcome = "completed"
+	OutcomeFailed    Outcome = "failed"
+	OutcomeUnknown   Outcome = "unknown"
+)
+
+// RelaySwitchCompleted reports how a RelaySwitchRequested ended.
+type RelaySwitchCompleted struct {
+	CommandID string   `json:"commandId"`
+	DeviceID  DeviceID `json:"deviceId"`
+	Outcome   Outcome  `json:"outcome"`
+	Error     string   `json:"error,omitempty"`
+}
+
+// DisconnectRequested asks every process to drop sockets: those that match all
+// the fields that are set.
+type DisconnectRequested struct {
+	CommandID    string       `json:"commandId"`
+	SocketID     string       `json:"socketId,omitempty"`
+	ConnectionID ConnectionID `json:"connectionId,omitempty"`
+	TargetSystem SystemID     `json:"targetSystemId,omitempty"`
+	Subject      string       `json:"subject,omitempty"`
+	Role         Role         `json:"role,omitempty"`
+	Reason       string       `json:"reason,omitempty"`
+	CloseSockets bool         `json:"closeSockets"`
+	Reconnect    bool         `json:"reconnect"`            // whether clients may come back at once
+	FenceUntil   *time.Time   `json:"fenceUntil,omitempty"` // until when their return is refused
+}
+
+// DisconnectCompleted reports what one node did for a DisconnectRequested.
+type DisconnectCompleted struct {
+	CommandID      string `json:"commandId"`
+	Node           string `json:"node"`
+	ShellySockets  int    `json:"shellySockets"`
+	BrowserSockets int    `json:"browserSockets"`
+}
+
+// HistoryExported records that history left the platform, and which part.
+type HistoryExported struct {
+	After  Position `json:"after"`
+	Until  Position `json:"until"`
+	Events uint64   `json:"events"`
+}
+
+// Undecodable is what is left of an entry that could not be read.
+type Undecodable struct {
+	Reason string            `json:"reason"`
+	Fields map[string]string `json:"fields"` // the entry as it stands in the log
+}
+
+// EventType implements [Data].
+func (DeviceUpdate) EventType() EventType { return TypeDeviceUpdate }
+
+// EventType implements [Data].
+func (DeviceOfflineStatus) EventType() EventType { return TypeDeviceOfflineStatus }
+
+// EventType implements [Data].
+func (AssignmentUpdated) EventType() EventType { return TypeAssignmentUpdated }
+
+// EventType implements [Data].
+func (EquipmentRegistered) EventType() EventType { return TypeEquipmentRegistered }
+
+// EventType implements [Data].
+func (EquipmentUpdated) EventType() EventType { return TypeEquipmentUpdated }
+
+// EventType implements [Data].
+func (EquipmentRetired) EventType() EventType { return TypeEquipmentRetired }
+
+// EventType implements [Data].
+func (ConnectionCreated) EventType() EventType { return TypeConnectionCreated }
+
+// EventType implements [Data].
+func (ConnectionStarted) EventType() EventType { return TypeConnectionStarted }
+
+// EventType implements [Data].
+func (ConnectionStopped) EventType() EventType { return TypeConnectionStopped }
+
+// EventType implements [Data].
+func (ConnectionRestarted) EventType() EventType { return TypeConnectionRestarted }
+
+// EventType implements [Data].
+func (ConnectionDeleted) EventType() EventType { return TypeConnectionDeleted }
+
+// EventType implements [Data].
+func (ConnectionStateChanged) EventType() EventType { return TypeConnectionStateChanged }
+
+// EventType implements [Data].
+func (RelaySwitchRequested) EventType() EventType { return TypeRelaySwitchRequested }
+
+// EventType implements [Data].
+func (RelaySwitchCompleted) EventType() EventType { return TypeRelaySwitchCompleted }
+
+// EventType implements [Data].
+func (DisconnectRequested) EventType() EventType { return TypeDisconnectRequested }
+
+// EventType implements [Data].
+func (DisconnectCompleted) EventType() EventType { return TypeDisconnectCompleted }
+
+// EventType implements [Data].
+func (HistoryExported) EventType() EventType { return TypeHistoryExported }
+
+// EventType implements [Data].
+func (Undecodable) EventType() EventType { return TypeUndecodable }
+
+// kind is what the codec knows of one event type: how to read its data, and the
+// version that is written today. upcasts[i] turns data of version i+1 into
+// version i+2; an event is never rewritten, only read through them.
+type kind struct {
+	decode  func(json.RawMessage) (Data, error)
+	upcasts []func(json.RawMessage) (json.RawMessage, error)
+}
+
+var kinds = map[EventType]kind{
+	TypeDeviceUpdate:           {decode: decodeAs[DeviceUpdate]},
+	TypeDeviceOfflineStatus:    {decode: decodeAs[DeviceOfflineStatus]},
+	TypeAssignmentUpdated:      {decode: decodeAs[AssignmentUpdated]},
+	TypeEquipmentRegistered:    {decode: decodeAs[EquipmentRegistered]},
+	TypeEquipmentUpdated:       {decode: decodeAs[EquipmentUpdated]},
+	TypeEquipmentRetired:       {decode: decodeAs[EquipmentRetired]},
+	TypeConnectionCreated:      {decode: decodeAs[ConnectionCreated]},
+	TypeConnectionStarted:      {decode: decodeAs[ConnectionStarted]},
+	TypeConnectionStopped:      {decode: decodeAs[ConnectionStopped]},
+	TypeConnectionRestarted:    {decode: decodeAs[ConnectionRestarted]},
+	TypeConnectionStateChanged: {decode: decodeAs[ConnectionStateChanged]},
+	TypeConnectionDeleted:      {decode: decodeAs[ConnectionDeleted]},
+	TypeRelaySwitchRequested:   {decode: decodeAs[RelaySwitchRequested]},
+	TypeRelaySwitchCompleted:   {decode: decodeAs[RelaySwitchCompleted]},
+	TypeDisconnectRequested:    {decode: decodeAs[DisconnectRequested]},
+	TypeDisconnectCompleted:    {decode: decodeAs[DisconnectCompleted]},
+	TypeHistoryExported:        {decode: decodeAs[HistoryExported]},
+	TypeUndecodable:            {decode: decodeAs[Undecodable]},
+}
+
+func decodeAs[T Data](raw json.RawMessage) (Data, error) {
+	var v T
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func currentVersion(t EventType) int { return len(kinds[t].upcasts) + 1 }
+
+// Known reports whether this build knows the type and the version of the event.
+// An event of an unknown type, or of a version from a later build, is kept and
+// shown, and skipped by the fold.
+func (e *Event) Known() bool {
+	_, ok := kinds[e.Type]
+	return ok && e.Version >= 1 && e.Version <= currentVersion(e.Type)
+}
+
+// Decode reads the event's data, upcast to the current version. It returns nil
+// and no error for an event that is not [Event.Known], and an error for data
+// that is not of its type's shape.
+func (e *Event) Decode() (Data, error) {
+	if !e.Known() {
+		return nil, nil
+	}
+	k, raw := kinds[e.Type], e.Data
+	for _, upcast := range k.upcasts[e.Version-1:] {
+		var err error
+		if raw, err = upcast(raw); err != nil {
+			return nil, fmt.Errorf("domain: upcast %s of version %d: %w", e.Type, e.Version, err)
+		}
+	}
+	data, err := k.decode(raw)
+	if err != nil {
+		return nil, fmt.Errorf("domain: decode %s: %w", e.Type, err)
+	}
+	return data, nil
+}
+
+// Device returns the device that the event is about, for filters and indexes,
+// or "". It looks at known types only.
+func (e *Event) Device() DeviceID {
+	switch e.Type {
+	case TypeDeviceUpdate, TypeDeviceOfflineStatus, TypeAssignmentUpdated, TypeRelaySwitchRequested, TypeRelaySwitchCompleted:
+	default:
+		return ""
+	}
+	var subject struct {
+		DeviceID DeviceID `json:"deviceId"`
+	}
+	if json.Unmarshal(e.Data, &subject) != nil {
+		return ""
+	}
+	return subject.DeviceID
+}

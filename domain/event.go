@@ -1,0 +1,176 @@
+package domain
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// Event is a fact in the log: an envelope around typed data.
+//
+// ID to Data are fixed by whoever appends it. Position is given by the log, and
+// Seq by whoever counts the system's entries in log order; both are zero before
+// the event is appended. Events are values that nobody changes after reading.
+type Event struct {
+	ID            string          // UUIDv7
+	Type          EventType       //
+	Version       int             // of the data's shape; 1 is the first
+	SystemID      SystemID        //
+	Time          time.Time       // when it was appended, UTC, to the microsecond; for people, never for order
+	Actor         string          // who: a token's subject, or shelly:<connectionId>
+	CorrelationID string          // groups what one request caused
+	CausationID   string          // id of the command or event that caused this one, or ""
+	Data          json.RawMessage // a JSON object, kept byte for byte
+
+	Position Position
+	Seq      uint64
+}
+
+// EventType is the name of a kind of event, as on the wire.
+type EventType string
+
+// The types of event.
+const (
+	TypeDeviceUpdate           EventType = "device-update"
+	TypeDeviceOfflineStatus    EventType = "device-offline-status"
+	TypeAssignmentUpdated      EventType = "smart-plug-assignment-updated"
+	TypeEquipmentRegistered    EventType = "equipment-registered"
+	TypeEquipmentUpdated       EventType = "equipment-updated"
+	TypeEquipmentRetired       EventType = "equipment-retired"
+	TypeConnectionCreated      EventType = "connection-created"
+	TypeConnectionStarted      EventType = "connection-started"
+	TypeConnectionStopped      EventType = "connection-stopped"
+	TypeConnectionRestarted    EventType = "connection-restarted"
+	TypeConnectionStateChanged EventType = "connection-state-changed"
+	TypeConnectionDeleted      EventType = "connection-deleted"
+	TypeRelaySwitchRequested   EventType = "relay-switch-requested"
+	TypeRelaySwitchCompleted   EventType = "relay-switch-completed"
+	TypeDisconnectRequested    EventType = "disconnect-requested"
+	TypeDisconnectCompleted    EventType = "disconnect-completed"
+	TypeHistoryExported        EventType = "history-exported"
+	// TypeUndecodable stands for an entry of the log that names its system but
+	// cannot be read otherwise. It counts, is shown and archived like any other,
+	// and the fold skips it.
+	TypeUndecodable EventType = "undecodable"
+)
+
+// timeLayout is RFC 3339 with exactly six decimals, so that an event has one
+// written form for ever.
+const timeLayout = "2006-01-02T15:04:05.000000Z07:00"
+
+// FormatTime writes t as events carry it: RFC 3339, UTC, microseconds.
+func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// ParseTime reads any RFC 3339 time and cuts it to microseconds, UTC.
+func ParseTime(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("domain: time %s is not RFC 3339", quote(s))
+	}
+	return t.UTC().Truncate(time.Microsecond), nil
+}
+
+// Cause says who caused an event and in what context.
+type Cause struct {
+	Actor         string
+	CorrelationID string
+	CausationID   string
+}
+
+// NewEvent makes an event that is ready to be appended; the log gives it its id,
+// time and position. It fails only when data cannot be written as JSON.
+func NewEvent(system SystemID, data Data, cause Cause) (Event, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return Event{}, fmt.Errorf("domain: new %s event: %w", data.EventType(), err)
+	}
+	return Event{
+		Type:          data.EventType(),
+		Version:       currentVersion(data.EventType()),
+		SystemID:      system,
+		Actor:         cause.Actor,
+		CorrelationID: cause.CorrelationID,
+		CausationID:   cause.CausationID,
+		Data:          raw,
+	}, nil
+}
+
+// Cursor is the place of a reader that has this event as its last.
+func (e *Event) Cursor() Cursor { return Cursor{Position: e.Position, Seq: e.Seq} }
+
+// AppendEnvelope appends the event's JSON form, the same on every face, to b.
+// Empty correlation and causation ids are left out. It allocates nothing beyond
+// what b needs to grow.
+func (e *Event) AppendEnvelope(b []byte) []byte {
+	b = append(b, `{"event":`...)
+	b = appendJSONString(b, string(e.Type))
+	b = append(b, `,"position":"`...)
+	b = e.Position.appendTo(b)
+	b = append(b, `","seq":`...)
+	b = strconv.AppendUint(b, e.Seq, 10)
+	b = append(b, `,"id":`...)
+	b = appendJSONString(b, e.ID)
+	b = append(b, `,"systemId":`...)
+	b = appendJSONString(b, string(e.SystemID))
+	b = append(b, `,"time":"`...)
+	b = e.Time.UTC().AppendFormat(b, timeLayout)
+	b = append(b, `","actor":`...)
+	b = appendJSONString(b, e.Actor)
+	if e.CorrelationID != "" {
+		b = append(b, `,"correlationId":`...)
+		b = appendJSONString(b, e.CorrelationID)
+	}
+	if e.CausationID != "" {
+		b = append(b, `,"causationId":`...)
+		b = appendJSONString(b, e.CausationID)
+	}
+	b = append(b, `,"version":`...)
+	b = strconv.AppendInt(b, int64(e.Version), 10)
+	b = append(b, `,"data":`...)
+	b = append(b, e.Data...)
+	return append(b, '}')
+}
+
+// MarshalJSON writes the envelope.
+func (e Event) MarshalJSON() ([]byte, error) { return e.AppendEnvelope(nil), nil }
+
+// UnmarshalJSON reads an envelope.
+func (e *Event) UnmarshalJSON(b []byte) error {
+	var w struct {
+		Event         EventType       `json:"event"`
+		Position      Position        `json:"position"`
+		Seq           uint64          `json:"seq"`
+		ID            string          `json:"id"`
+		SystemID      SystemID        `json:"systemId"`
+		Time          time.Time       `json:"time"`
+		Actor         string          `json:"actor"`
+		CorrelationID string          `json:"correlationId"`
+		CausationID   string          `json:"causationId"`
+		Version       int             `json:"version"`
+		Data          json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal(b, &w); err != nil {
+		return fmt.Errorf("domain: envelope: %w", err)
+	}
+	*e = Event{
+		ID: w.ID, Type: w.Event, Version: w.Version, SystemID: w.SystemID, Time: w.Time.UTC(), Actor: w.Actor,
+		CorrelationID: w.CorrelationID, CausationID: w.CausationID, Data: w.Data, Position: w.Position, Seq: w.Seq,
+	}
+	return nil
+}
+
+// appendJSONString appends s as a JSON string. Plain ASCII, which is nearly all
+// there is, is copied; the rest goes the slow, exact way.
+func appendJSONString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			quoted, _ := json.Marshal(s) // a string always marshals
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}

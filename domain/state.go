@@ -1,0 +1,357 @@
+package domain
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// State is everything that is true of one system at one place in its history.
+// It is made by folding events with [State.Apply] and by nothing else. A State
+// is not safe for concurrent use.
+type State struct {
+	SystemID SystemID
+	Cursor   Cursor // the last event folded in
+
+	Devices     map[DeviceID]*Device
+	Equipment   map[EquipmentID]*Equipment
+	Assignments map[DeviceID]*Assignment
+	Connections map[ConnectionID]*Connection
+
+	// InventoryHead is the position of the last equipment or assignment event:
+	// what a decision on them has seen.
+	InventoryHead Position
+
+	holders map[EquipmentID]DeviceID // Assignments by equipment; derived
+}
+
+// Device is the current state of one plug. A nil pointer means not known.
+type Device struct {
+	DeviceID      DeviceID        `json:"deviceId"`
+	Online        *bool           `json:"online"`
+	RelayOn       *bool           `json:"relayOn"`
+	Channel       *int            `json:"channel,omitempty"`
+	PowerW        *float64        `json:"powerW,omitempty"`
+	VoltageV      *float64        `json:"voltageV,omitempty"`
+	CurrentA      *float64        `json:"currentA,omitempty"`
+	FrequencyHz   *float64        `json:"frequencyHz,omitempty"`
+	PowerFactor   *float64        `json:"powerFactor,omitempty"`
+	EnergyWh      *float64        `json:"energyWh,omitempty"`
+	TemperatureC  *float64        `json:"temperatureC,omitempty"`
+	Source        *string         `json:"source,omitempty"`
+	Errors        *[]string       `json:"errors,omitempty"`
+	DeviceTime    *time.Time      `json:"deviceTime,omitempty"`
+	ConnectionID  *ConnectionID   `json:"connectionId,omitempty"`
+	Name          *string         `json:"name,omitempty"`
+	Attributes    json.RawMessage `json:"attributes,omitempty"`
+	LastSeenAt    *time.Time      `json:"lastSeenAt,omitempty"`
+	OfflineReason OfflineReason   `json:"offlineReason,omitempty"` // why, while Online is false
+	UpdatedAt     time.Time       `json:"updatedAt"`
+	Position      Position        `json:"position"` // of the last event that changed it
+}
+
+// Equipment is what a plug feeds.
+type Equipment struct {
+	EquipmentID EquipmentID     `json:"equipmentId"`
+	Name        string          `json:"name"`
+	Kind        string          `json:"kind,omitempty"`
+	Location    string          `json:"location,omitempty"`
+	Attributes  json.RawMessage `json:"attributes,omitempty"`
+	Retired     bool            `json:"retired"`
+	UpdatedAt   time.Time       `json:"updatedAt"`
+	Position    Position        `json:"position"`
+}
+
+// Assignment ties a plug to the equipment that it feeds. Released plugs have
+// none.
+type Assignment struct {
+	DeviceID    DeviceID    `json:"deviceId"`
+	EquipmentID EquipmentID `json:"equipmentId"`
+	AssignedBy  string      `json:"assignedBy"`
+	AssignedAt  time.Time   `json:"assignedAt"`
+	Position    Position    `json:"position"`
+}
+
+// Connection is one Shelly credential.
+type Connection struct {
+	ConnectionID ConnectionID   `json:"connectionId"`
+	Kind         ConnectionKind `json:"kind"`
+	Name         string         `json:"name,omitempty"`
+	Stopped      bool           `json:"stopped"`         // by command
+	State        string         `json:"state,omitempty"` // as last reported by whoever holds its sockets
+	StateReason  string         `json:"stateReason,omitempty"`
+	UpdatedAt    time.Time      `json:"updatedAt"`
+	Position     Position       `json:"position"`
+	CommandHead  Position       `json:"-"` // the last command on it: what a decision has seen
+}
+
+// NewState is the state of a system before its first event.
+func NewState(system SystemID) *State {
+	return &State{
+		SystemID:    system,
+		Devices:     map[DeviceID]*Device{},
+		Equipment:   map[EquipmentID]*Equipment{},
+		Assignments: map[DeviceID]*Assignment{},
+		Connections: map[ConnectionID]*Connection{},
+	}
+}
+
+// Touched names the rows that one event changed. Zero fields are untouched. A
+// named assignment or connection that the state no longer has was removed.
+type Touched struct {
+	Device     DeviceID
+	Equipment  EquipmentID
+	Assigned   DeviceID
+	Released   DeviceID // the plug that lost the equipment to Assigned
+	Connection ConnectionID
+}
+
+// Apply folds one event into the state. It is the only code that does.
+//
+// Events must come in the order of their positions; one at or before the
+// state's own position was folded already and changes nothing. An event that
+// carries a seq must be the very next, or Apply fails with [ErrGap] and leaves
+// the state as it was.
+//
+// An event that this build does not know, or whose data cannot be read, moves
+// the cursor and changes nothing else; unreadable data is returned as an error
+// so that it can be reported, with the cursor moved all the same.
+func (s *State) Apply(e *Event) (Touched, error) {
+	if !e.Position.After(s.Cursor.Position) {
+		return Touched{}, nil
+	}
+	next := s.Cursor.Seq + 1
+	if e.Seq != 0 && e.Seq != next {
+		return Touched{}, fmt.Errorf("%w: %s follows %s", ErrGap, e.Cursor(), s.Cursor)
+	}
+	s.Cursor = Cursor{Position: e.Position, Seq: next}
+	data, err := e.Decode()
+	if err != nil {
+		return Touched{}, err
+	}
+	return s.fold(e, data), nil
+}
+
+func (s *State) fold(e *Event, data Data) Touched {
+	switch d := data.(type) {
+	case DeviceUpdate:
+		return s.foldDeviceUpdate(e, d)
+	case DeviceOfflineStatus:
+		return s.foldOfflineStatus(e, d)
+	case AssignmentUpdated:
+		return s.foldAssignment(e, d)
+	case EquipmentRegistered:
+		return s.touchEquipment(e, &Equipment{
+			EquipmentID: d.EquipmentID, Name: d.Name, Kind: d.Kind, Location: d.Location, Attributes: d.Attributes,
+		})
+	case EquipmentUpdated:
+		return s.foldEquipmentUpdate(e, d)
+	case EquipmentRetired:
+		if known := s.Equipment[d.EquipmentID]; known != nil {
+			retired := *known
+			retired.Retired = true
+			return s.touchEquipment(e, &retired)
+		}
+	case ConnectionCreated:
+		s.Connections[d.ConnectionID] = &Connection{ConnectionID: d.ConnectionID, Kind: d.Kind, Name: d.Name}
+		return s.touchConnection(e, d.ConnectionID, true)
+	case ConnectionStarted:
+		return s.foldConnectionCommand(e, d.ConnectionID, func(c *Connection) { c.Stopped = false })
+	case ConnectionStopped:
+		return s.foldConnectionCommand(e, d.ConnectionID, func(c *Connection) { c.Stopped = true })
+	case ConnectionRestarted:
+		return s.foldConnectionCommand(e, d.ConnectionID, func(c *Connection) { c.Stopped = false })
+	case ConnectionDeleted:
+		delete(s.Connections, d.ConnectionID)
+		return Touched{Connection: d.ConnectionID}
+	case ConnectionStateChanged:
+		if c := s.Connections[d.ConnectionID]; c != nil {
+			c.State, c.StateReason = d.State, d.Reason
+			return s.touchConnection(e, d.ConnectionID, false)
+		}
+	}
+	return Touched{}
+}
+
+func (s *State) foldDeviceUpdate(e *Event, d DeviceUpdate) Touched {
+	dev := s.device(d.DeviceID)
+	if at, ok := d.DeviceTime.Get(); ok && dev.DeviceTime != nil && at.Before(*dev.DeviceTime) {
+		return Touched{} // older than what is known: recorded, not folded
+	}
+	d.Online.apply(&dev.Online)
+	d.RelayOn.apply(&dev.RelayOn)
+	d.Channel.apply(&dev.Channel)
+	d.PowerW.apply(&dev.PowerW)
+	d.VoltageV.apply(&dev.VoltageV)
+	d.CurrentA.apply(&dev.CurrentA)
+	d.FrequencyHz.apply(&dev.FrequencyHz)
+	d.PowerFactor.apply(&dev.PowerFactor)
+	d.EnergyWh.apply(&dev.EnergyWh)
+	d.TemperatureC.apply(&dev.TemperatureC)
+	d.Source.apply(&dev.Source)
+	d.Errors.apply(&dev.Errors)
+	d.DeviceTime.apply(&dev.DeviceTime)
+	d.ConnectionID.apply(&dev.ConnectionID)
+	d.Name.apply(&dev.Name)
+	switch {
+	case string(d.Attributes) == "null":
+		dev.Attributes = nil
+	case d.Attributes != nil:
+		dev.Attributes = d.Attributes
+	}
+	if online, ok := d.Online.Get(); !ok || online {
+		seen := e.Time
+		dev.LastSeenAt = &seen
+	}
+	if dev.Online == nil || *dev.Online {
+		dev.OfflineReason = ""
+	}
+	return s.touchDevice(e, dev)
+}
+
+func (s *State) foldOfflineStatus(e *Event, d DeviceOfflineStatus) Touched {
+	dev := s.device(d.DeviceID)
+	online := d.Online
+	dev.Online = &online
+	d.RelayOn.apply(&dev.RelayOn)
+	d.LastSeenAt.apply(&dev.LastSeenAt)
+	dev.OfflineReason = d.Reason
+	if online {
+		dev.OfflineReason = ""
+	}
+	return s.touchDevice(e, dev)
+}
+
+// device returns the known device or a new one that touchDevice adds.
+func (s *State) device(id DeviceID) *Device {
+	if dev := s.Devices[id]; dev != nil {
+		return dev
+	}
+	return &Device{DeviceID: id}
+}
+
+func (s *State) touchDevice(e *Event, dev *Device) Touched {
+	dev.UpdatedAt, dev.Position = e.Time, e.Position
+	s.Devices[dev.DeviceID] = dev
+	return Touched{Device: dev.DeviceID}
+}
+
+func (s *State) foldAssignment(e *Event, d AssignmentUpdated) Touched {
+	s.InventoryHead = e.Position
+	touched := Touched{Assigned: d.DeviceID}
+	holders := s.holderIndex()
+	if old := s.Assignments[d.DeviceID]; old != nil {
+		delete(holders, old.EquipmentID)
+		delete(s.Assignments, d.DeviceID)
+	}
+	if d.EquipmentID == nil {
+		return touched
+	}
+	if holder, held := holders[*d.EquipmentID]; held {
+		delete(s.Assignments, holder)
+		touched.Released = holder
+	}
+	holders[*d.EquipmentID] = d.DeviceID
+	s.Assignments[d.DeviceID] = &Assignment{
+		DeviceID: d.DeviceID, EquipmentID: *d.EquipmentID, AssignedBy: e.Actor, AssignedAt: e.Time, Position: e.Position,
+	}
+	return touched
+}
+
+// Holder returns the plug that feeds the equipment, if any.
+func (s *State) Holder(equipment EquipmentID) (DeviceID, bool) {
+	d, ok := s.holderIndex()[equipment]
+	return d, ok
+}
+
+// holderIndex builds the derived index once, also for a state that was loaded
+// rather than folded.
+func (s *State) holderIndex() map[EquipmentID]DeviceID {
+	if s.holders == nil {
+		s.holders = make(map[EquipmentID]DeviceID, len(s.Assignments))
+		for device, a := range s.Assignments {
+			s.holders[a.EquipmentID] = device
+		}
+	}
+	return s.holders
+}
+
+func (s *State) foldEquipmentUpdate(e *Event, d EquipmentUpdated) Touched {
+	known := s.Equipment[d.EquipmentID]
+	if known == nil {
+		return Touched{}
+	}
+	eq := *known
+	for _, f := range []struct {
+		from Optional[string]
+		to   *string
+	}{{d.Name, &eq.Name}, {d.Kind, &eq.Kind}, {d.Location, &eq.Location}} {
+		if !f.from.IsZero() {
+			*f.to, _ = f.from.Get()
+		}
+	}
+	if d.Attributes != nil {
+		eq.Attributes = d.Attributes
+	}
+	return s.touchEquipment(e, &eq)
+}
+
+func (s *State) touchEquipment(e *Event, eq *Equipment) Touched {
+	eq.UpdatedAt, eq.Position = e.Time, e.Position
+	s.InventoryHead = e.Position
+	s.Equipment[eq.EquipmentID] = eq
+	return Touched{Equipment: eq.EquipmentID}
+}
+
+func (s *State) foldConnectionCommand(e *Event, id ConnectionID, change func(*Connection)) Touched {
+	c := s.Connections[id]
+	if c == nil {
+		return Touched{}
+	}
+	change(c)
+	return s.touchConnection(e, id, true)
+}
+
+func (s *State) touchConnection(e *Event, id ConnectionID, command bool) Touched {
+	c := s.Connections[id]
+	c.UpdatedAt, c.Position = e.Time, e.Position
+	if command {
+		c.CommandHead = e.Position
+	}
+	return Touched{Connection: id}
+}
+
+// Snapshot is a State in the form that faces send: lists ordered by id.
+type Snapshot struct {
+	SystemID    SystemID      `json:"systemId"`
+	Position    Position      `json:"position"`
+	Seq         uint64        `json:"seq"`
+	Devices     []*Device     `json:"devices"`
+	Equipment   []*Equipment  `json:"equipment"`
+	Assignments []*Assignment `json:"assignments"`
+	Connections []*Connection `json:"connections"`
+}
+
+// Snapshot lists what s holds. It shares the rows with s.
+func (s *State) Snapshot() *Snapshot {
+	return &Snapshot{
+		SystemID:    s.SystemID,
+		Position:    s.Cursor.Position,
+		Seq:         s.Cursor.Seq,
+		Devices:     ordered(s.Devices),
+		Equipment:   ordered(s.Equipment),
+		Assignments: ordered(s.Assignments),
+		Connections: ordered(s.Connections),
+	}
+}
+
+func ordered[K cmp.Ordered, V any](m map[K]V) []V {
+	out := make([]V, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
+}
