@@ -23,6 +23,12 @@ type Log interface {
 	// [CodeUnavailable]: nothing was appended. [CodeUnknownOutcome]: the events
 	// may or may not have been appended; repeating with the same key is safe.
 	Append(ctx context.Context, events []Event, opts AppendOptions) (Appended, error)
+
+	// Recall answers what an earlier append to the system under the same key
+	// answered, with Replayed set, or the zero Appended when the key is not
+	// known. It fails with [CodeKeyReused] as Append does. A command asks before
+	// it decides, because its own first run changed what it would decide on.
+	Recall(ctx context.Context, system SystemID, key Idempotency) (Appended, error)
 }
 
 // AppendOptions are the conditions of an append. The zero value has none.
