@@ -102,8 +102,15 @@ func (s *Service) CommandConnection(ctx context.Context, system SystemID, c Comm
 	})
 }
 
-// SwitchRelay asks for a relay to be switched. Errors: as [SwitchRelay.Decide].
+// MaxToggleAfter bounds how long a relay may wait to switch back.
+const MaxToggleAfter = 24 * time.Hour
+
+// SwitchRelay asks for a relay to be switched. Errors: as [SwitchRelay.Decide],
+// and [CodeInvalidCommand] for a ToggleAfter out of bounds.
 func (s *Service) SwitchRelay(ctx context.Context, system SystemID, c SwitchRelay, r Request) (Receipt, error) {
+	if c.ToggleAfter < 0 || c.ToggleAfter > MaxToggleAfter {
+		return Receipt{}, Invalid(CodeInvalidCommand, fmt.Sprintf("toggleAfter must be 0 to %v", MaxToggleAfter))
+	}
 	return s.command(ctx, system, ActionCommand, r, nil, func(st *State, commandID string) ([]Data, error) {
 		c.CommandID = commandID
 		return c.Decide(st)
@@ -302,6 +309,3 @@ func checkEquipment(id EquipmentID, name, kind, location Optional[string], attri
 	}
 	return requireObject(attributes, CodeInvalidCommand, maxAttributes)
 }
-
-// MaxToggleAfter bounds how long a relay may wait to switch back.
-const MaxToggleAfter = 24 * time.Hour
