@@ -1,0 +1,279 @@
+package domain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// memory is a log and its projection in memory: a second, naive implementation
+// of the two interfaces, exact about conditions. State answers stale unless
+// asked for a position, as a projection that lags does.
+type memory struct {
+	mu     sync.Mutex
+	events []Event
+	heads  map[Aggregate]Position
+	keys   map[string]memoryKey
+	stale  func(n int) int // how many of n events a reader without a wish sees
+}
+
+type memoryKey struct {
+	fingerprint string
+	positions   []Position
+}
+
+func newMemory() *memory {
+	return &memory{heads: map[Aggregate]Position{}, keys: map[string]memoryKey{}, stale: func(n int) int { return n }}
+}
+
+func (m *memory) Append(_ context.Context, events []Event, opts AppendOptions) (Appended, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := opts.Idempotency; i != nil {
+		if known, err := m.recall(*i); err != nil || known.Replayed {
+			return known, err
+		}
+	}
+	if x := opts.Expect; x != nil && m.heads[x.Aggregate].After(x.Head) {
+		return Appended{}, &ConflictError{Aggregate: x.Aggregate, Expected: x.Head, Head: m.heads[x.Aggregate]}
+	}
+	var out Appended
+	for _, e := range events {
+		e.Position = Position{Ms: uint64(len(m.events) + 1)}
+		m.events = append(m.events, e)
+		out.Positions = append(out.Positions, e.Position)
+	}
+	if x := opts.Expect; x != nil {
+		m.heads[x.Aggregate] = out.Last()
+	}
+	if i := opts.Idempotency; i != nil {
+		m.keys[i.Scope+"/"+i.Key] = memoryKey{i.Fingerprint, out.Positions}
+	}
+	return out, nil
+}
+
+func (m *memory) Recall(_ context.Context, _ SystemID, key Idempotency) (Appended, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.recall(key)
+}
+
+func (m *memory) recall(i Idempotency) (Appended, error) {
+	known, ok := m.keys[i.Scope+"/"+i.Key]
+	switch {
+	case !ok:
+		return Appended{}, nil
+	case known.fingerprint != i.Fingerprint:
+		return Appended{}, Invalid(CodeKeyReused, "this key was used for another request")
+	default:
+		return Appended{Positions: known.positions, Replayed: true}, nil
+	}
+}
+
+func (m *memory) State(_ context.Context, system SystemID, atLeast Position) (*State, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := max(m.stale(len(m.events)), int(atLeast.Ms))
+	s := NewState(system)
+	for i := range m.events[:n] {
+		if _, err := s.Apply(&m.events[i]); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func newTestService(m *memory) *Service {
+	var n atomic.Int64
+	return NewService(m, m, func() string { return fmt.Sprint("cmd-", n.Add(1)) })
+}
+
+var admin = Request{Actor: Actor{Subject: "maria", Role: RoleStaff}}
+
+func prepare(t interface{ Fatal(...any) }, m *memory, s *Service, devices, equipment int) {
+	ctx := context.Background()
+	for i := range devices {
+		u := SystemUpdate{SystemID: "clinica-sol", DeviceUpdate: DeviceUpdate{DeviceID: DeviceID(fmt.Sprint("d", i)), Online: Some(true)}}
+		if _, err := s.Publish(ctx, []SystemUpdate{u}, admin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range equipment {
+		c := RegisterEquipment{EquipmentRegistered{EquipmentID: EquipmentID(fmt.Sprint("e", i)), Name: "laser"}}
+		if _, err := s.RegisterEquipment(ctx, "clinica-sol", c, admin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.stale = func(n int) int { return devices + equipment + rand.IntN(n-devices-equipment+1) }
+}
+
+// Many callers decide at once, each on a stale state; the log still never holds
+// two assignments that exclude each other, and no caller wins what another has.
+func TestConcurrentAssignments(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	s := newTestService(m)
+	prepare(t, m, s, 8, 2)
+	var won atomic.Int64
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			c := AssignPlug{DeviceID: DeviceID(fmt.Sprint("d", i)), EquipmentID: EquipmentID(fmt.Sprint("e", i%2))}
+			_, err := s.AssignPlug(context.Background(), "clinica-sol", c, admin)
+			switch {
+			case err == nil:
+				won.Add(1)
+			case !HasCode(err, CodeEquipmentOccupied):
+				t.Errorf("device %d: %v", i, err)
+			}
+		})
+	}
+	group.Wait()
+	if won.Load() != 2 {
+		t.Errorf("%d of 8 plugs won 2 pieces of equipment", won.Load())
+	}
+}
+
+// Deciding twice appends once: the same command under the same key, at once or
+// later, gives the same answer; under the same key another command is refused.
+func TestSameKeyAppendsOnce(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := newMemory()
+		s := newTestService(m)
+		prepare(t, m, s, 3, 3)
+		before := len(m.events)
+		r := admin
+		r.IdempotencyKey, r.Fingerprint = "k1", "a"
+		c := AssignPlug{DeviceID: "d1", EquipmentID: "e1"}
+		first, err := s.AssignPlug(context.Background(), "clinica-sol", c, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range rapid.IntRange(1, 4).Draw(t, "repeats") {
+			if rapid.Bool().Draw(t, "meanwhile") {
+				other := AssignPlug{DeviceID: "d2", EquipmentID: "e1", Move: true}
+				if _, err := s.AssignPlug(context.Background(), "clinica-sol", other, admin); err != nil {
+					t.Fatal(err)
+				}
+				before = len(m.events) - 1
+			}
+			again, err := s.AssignPlug(context.Background(), "clinica-sol", c, r)
+			first.Replayed = true
+			if err != nil || again != first {
+				t.Fatalf("repeat answered %+v, %v; first %+v", again, err, first)
+			}
+		}
+		if appended := len(m.events) - before; appended != 1 {
+			t.Fatalf("%d events appended", appended)
+		}
+		r.Fingerprint = "b"
+		if _, err := s.ReleasePlug(context.Background(), "clinica-sol", ReleasePlug{DeviceID: "d1"}, r); !HasCode(err, CodeKeyReused) {
+			t.Fatalf("another request under the key: %v", err)
+		}
+	})
+}
+
+func TestPublishRejectsWholeBatch(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	s := newTestService(m)
+	r := Request{Actor: Actor{Subject: "backend", Role: RoleService, Systems: []SystemID{"clinica-sol"}}}
+	good := SystemUpdate{SystemID: "clinica-sol", DeviceUpdate: DeviceUpdate{DeviceID: "d1"}}
+	foreign := good
+	foreign.SystemID = "centro-luna"
+	bad := good
+	bad.DeviceID = "no spaces"
+	for code, batch := range map[Code][]SystemUpdate{
+		CodeForbidden:       {good, good, foreign},
+		CodeInvalidDeviceID: {good, good, bad},
+		CodeBatchTooLarge:   make([]SystemUpdate, MaxUpdates+1),
+	} {
+		_, err := s.Publish(context.Background(), batch, r)
+		if !HasCode(err, code) {
+			t.Errorf("want %s, got %v", code, err)
+		}
+		if i := AsError(err).Params["index"]; code != CodeBatchTooLarge && i != 2 {
+			t.Errorf("%s: index %v", code, i)
+		}
+	}
+	if len(m.events) != 0 {
+		t.Errorf("%d events appended", len(m.events))
+	}
+}
+
+func TestCommandErrors(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	s := newTestService(m)
+	prepare(t, m, s, 2, 2)
+	ctx, old := context.Background(), Position{Ms: 999}
+	if _, err := s.AssignPlug(ctx, "clinica-sol", AssignPlug{DeviceID: "d0", EquipmentID: "e0"}, admin); err != nil {
+		t.Fatal(err)
+	}
+	viewer := Request{Actor: Actor{Subject: "v", Role: RoleViewer, Systems: []SystemID{"clinica-sol"}}}
+	stranger := Request{Actor: Actor{Subject: "o", Role: RoleOperator, Systems: []SystemID{"centro-luna"}}}
+	assign := func(d DeviceID, e EquipmentID, r Request, match *Position) error {
+		_, err := s.AssignPlug(ctx, "clinica-sol", AssignPlug{DeviceID: d, EquipmentID: e, IfMatch: match}, r)
+		return err
+	}
+	for name, c := range map[string]struct {
+		code Code
+		err  error
+	}{
+		"device":    {CodeUnknownDevice, assign("nope", "e0", admin, nil)},
+		"equipment": {CodeUnknownEquipment, assign("d0", "nope", admin, nil)},
+		"occupied":  {CodeEquipmentOccupied, assign("d1", "e0", admin, nil)},
+		"stale":     {CodeStale, assign("d0", "e1", admin, &old)},
+		"viewer":    {CodeForbidden, assign("d0", "e1", viewer, nil)},
+		"stranger":  {CodeForbidden, assign("d0", "e1", stranger, nil)},
+	} {
+		if !HasCode(c.err, c.code) {
+			t.Errorf("%s: want %s, got %v", name, c.code, c.err)
+		}
+	}
+}
+
+func TestParseSystemUpdate(t *testing.T) {
+	t.Parallel()
+	for in, code := range map[string]Code{
+		`{"systemId":"s","deviceId":"d","online":true,"relayOn":null,"attributes":{"a":1}}`: "",
+		`{"systemId":"s","deviceId":"d","relayon":"x"}`:                                     CodeInvalidUpdate,
+		`{"systemId":"s","deviceId":"d","relay_on":true}`:                                   CodeInvalidUpdate,
+		`{"systemId":"s","deviceId":"d","powerW":"12"}`:                                     CodeInvalidUpdate,
+		`{"systemId":"s","deviceId":"d","powerW":1e999}`:                                    CodeInvalidUpdate,
+		`{"systemId":"s","deviceId":"d","deviceTime":"yesterday"}`:                          CodeInvalidUpdate,
+		`{"systemId":"s","deviceId":"d","attributes":[1]}`:                                  CodeInvalidUpdate,
+		`{"systemId":"s s","deviceId":"d"}`:                                                 CodeInvalidSystemID,
+		`{"systemId":"s","deviceId":""}`:                                                    CodeInvalidDeviceID,
+		`{"systemId":"s","deviceId":"d"} {}`:                                                CodeInvalidUpdate,
+		`{"systemId":"s",`:                                                                  CodeInvalidUpdate,
+		`[]`:                                                                                CodeInvalidUpdate,
+		``:                                                                                  CodeInvalidUpdate,
+	} {
+		_, err := ParseSystemUpdate([]byte(in))
+		var e *Error
+		switch {
+		case code == "" && err != nil:
+			t.Errorf("%s: %v", in, err)
+		case code != "" && (!errors.As(err, &e) || e.Code != code):
+			t.Errorf("%s: want %s, got %v", in, code, err)
+		}
+	}
+}
+
+func BenchmarkParseSystemUpdate(b *testing.B) {
+	raw := []byte(`{"systemId":"clinica-sol","deviceId":"shellyplugsg3-8cbfea9a1b2c","online":true,"relayOn":true,"powerW":399.2,"voltageV":240.8,"currentA":1.886,"energyWh":2574466.629}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseSystemUpdate(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
