@@ -1,0 +1,99 @@
+package domain
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func linked(history []Event) []Link {
+	links := make([]Link, len(history))
+	var h Hash
+	for i, e := range history {
+		h = h.Next(&e)
+		links[i] = Link{Event: e, Hash: h}
+	}
+	return links
+}
+
+func check(links []Link) error {
+	var c Chain
+	for i := range links {
+		if err := c.Check(&links[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestCloudEventReadsBack(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		for _, l := range linked(genHistory().Draw(t, "history")) {
+			if rapid.Bool().Draw(t, "previous") {
+				l.Previous = &Hash{1, 2, 3}
+			}
+			back, err := ParseCloudEvent(l.AppendCloudEvent(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(l, back); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+	})
+}
+
+// Any one change to any one event breaks the chain at that event or later.
+func TestChainFindsTampering(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		links := linked(genHistory().Draw(t, "history"))
+		if err := check(links); err != nil {
+			t.Fatal(err)
+		}
+		if len(links) < 2 {
+			return
+		}
+		i := rapid.IntRange(0, len(links)-2).Draw(t, "index")
+		seq := links[i].Event.Seq
+		switch rapid.IntRange(0, 4).Draw(t, "tampering") {
+		case 0:
+			links[i].Event.Data = append([]byte(" "), links[i].Event.Data...)
+		case 1:
+			links[i].Event.Actor += "x"
+		case 2:
+			links = append(links[:i:i], links[i+1:]...)
+		case 3:
+			links[i], links[i+1] = links[i+1], links[i]
+		case 4:
+			links[i].Hash[0] ^= 1
+		}
+		var broken *BrokenError
+		if err := check(links); !errors.As(err, &broken) || broken.Cursor.Seq < seq {
+			t.Fatalf("tampering at seq %d was reported as %v", seq, err)
+		}
+	})
+}
+
+// An export may leave events out where it says the previous hash.
+func TestChainOfFilteredExport(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		all := linked(genHistory().Draw(t, "history"))
+		var kept []Link
+		for i, l := range all {
+			if rapid.Bool().Draw(t, "keep") {
+				if i > 0 {
+					l.Previous = &all[i-1].Hash
+				}
+				kept = append(kept, l)
+			}
+		}
+		if err := check(kept); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
