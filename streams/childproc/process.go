@@ -106,13 +106,6 @@ func (p *Process) adopt(lock *Lock) {
 	}
 }
 
-// onLockedThread calls f on a thread that outlives every child f starts.
-func onLockedThread(f func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	return f()
-}
-
 // awaitReady returns when ready says so, or with the reason why it never will.
 func (p *Process) awaitReady(ctx context.Context, ready func(context.Context, int, int) bool) error {
 	poll := time.NewTicker(readyPoll)

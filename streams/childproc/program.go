@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os/exec"
+	"runtime"
 	"syscall"
 )
 
@@ -92,19 +93,30 @@ func startOn(ctx context.Context, p Program, port int) (*Process, error) {
 	return proc, nil
 }
 
-// Run runs a short command to its end and returns what it printed. The
-// command is killed with its children when ctx ends, and by the kernel when
-// this process dies.
-func Run(ctx context.Context, path string, args, env []string, dir string, cred *syscall.Credential) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env, cmd.Dir = env, dir
-	cmd.SysProcAttr = childAttr(syscall.SIGKILL, cred)
-	cmd.WaitDelay = outputDelay
+// Command is a program that does its work and ends.
+type Command struct {
+	// Path is the executable, Args are its arguments without its name.
+	Path string
+	Args []string
+	// Env is the whole environment: nothing is inherited.
+	Env []string
+	// Dir is the working directory.
+	Dir string
+	// Credential is the user to run as; nil is the user of this process.
+	Credential *syscall.Credential
+}
+
+// Run runs a command to its end and returns what it printed. The command is
+// killed with its children when ctx ends, and by the kernel when this process
+// dies.
+func Run(ctx context.Context, c Command) ([]byte, error) {
+	// The kernel kills the child when the thread that forked it ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
+	cmd.Env, cmd.Dir = c.Env, c.Dir
+	cmd.SysProcAttr = childAttr(syscall.SIGKILL, c.Credential)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	var out []byte
-	err := onLockedThread(func() (err error) {
-		out, err = cmd.CombinedOutput()
-		return err
-	})
-	return out, err
+	cmd.WaitDelay = outputDelay
+	return cmd.CombinedOutput()
 }

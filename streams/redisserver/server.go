@@ -155,6 +155,10 @@ func serves(dir string) func(argv []string) bool {
 	}
 }
 
+// Config is what another Start needs to serve the same data at the same
+// address, once this server has ended.
+func (s *Server) Config() Config { return s.config }
+
 // Dir is the absolute path of the data.
 func (s *Server) Dir() string { return s.config.Dir }
 

@@ -149,7 +149,7 @@ func Restart(t testing.TB, old *redisserver.Server) *redisserver.Server {
 	if err := old.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	return startPrivate(t, redisserver.Config{Dir: old.Dir(), Port: old.Port()})
+	return startPrivate(t, old.Config())
 }
 
 func startPrivate(t testing.TB, cfg redisserver.Config) *redisserver.Server {

@@ -1,0 +1,245 @@
+package pgserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/plugcast/plugcast/streams/childproc"
+)
+
+// versionFile in a data directory has the major version that made it.
+const versionFile = "PG_VERSION"
+
+// cluster is a data directory that is ready to be served.
+type cluster struct {
+	programs programs
+	password string
+}
+
+// prepare makes the cluster at a place, or checks the one that is there. The
+// caller has the lock of the place, and no server of it runs.
+func prepare(ctx context.Context, cfg Config, at place) (cluster, error) {
+	if err := removeLeftovers(at); err != nil {
+		return cluster{}, err
+	}
+	if err := setAside(cfg, at); err != nil {
+		return cluster{}, err
+	}
+	major, err := madeBy(at.data)
+	if err != nil {
+		return cluster{}, err
+	}
+	found, err := findPrograms(ctx, debianRoot, major)
+	if err != nil {
+		if major != 0 {
+			err = fmt.Errorf("%w: install that version, or remove %s to start with an empty database", err, at.dir)
+		}
+		return cluster{}, err
+	}
+	password, err := readPassword(at, major == 0)
+	if err != nil {
+		return cluster{}, err
+	}
+	if major == 0 {
+		err = create(ctx, cfg, at, found, password)
+	} else {
+		err = errors.Join(at.give(at.data), freePIDFile(at.data))
+	}
+	if err == nil && at.moved() {
+		err = link(cfg, at)
+	}
+	return cluster{programs: found, password: password}, err
+}
+
+// madeBy is the major version that made the data, 0 when there are none.
+func madeBy(data string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(data, versionFile))
+	if err == nil {
+		major, _, _ := strings.Cut(strings.TrimSpace(string(text)), ".")
+		return strconv.Atoi(major)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	entries, err := os.ReadDir(data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	if len(entries) > 0 {
+		return 0, fmt.Errorf("%s has files in it that are not a database", data)
+	}
+	return 0, nil
+}
+
+// create makes a new cluster beside its place and moves it there when it is
+// complete: a data directory is never half made.
+func create(ctx context.Context, cfg Config, at place, use programs, password string) (err error) {
+	if at.moved() {
+		if err := os.MkdirAll(filepath.Dir(at.data), 0o755); err != nil {
+			return err
+		}
+	}
+	work, err := os.MkdirTemp(filepath.Dir(at.data), filepath.Base(at.data)+workSuffix)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	data, passwordFile := filepath.Join(work, "data"), filepath.Join(work, "password")
+	if err := os.WriteFile(passwordFile, []byte(password+"\n"), 0o600); err != nil {
+		return err
+	}
+	if err := at.give(work); err != nil {
+		return err
+	}
+	args := []string{
+		"-D", data, "--username", superuser, "--pwfile", passwordFile, "--auth", "scram-sha-256",
+		"--encoding", "UTF8", "--locale", "C.UTF-8", "--no-instructions",
+	}
+	if cfg.Fast {
+		args = append(args, "--no-sync")
+	}
+	out, err := childproc.Run(ctx, childproc.Command{
+		Path: use.initdb, Args: args, Env: environment, Dir: work, Credential: at.credential,
+	})
+	if err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, strings.Join(strings.Fields(string(out)), " "))
+	}
+	return os.Rename(data, at.data)
+}
+
+// workSuffix marks the directories in which initdb works.
+const workSuffix = ".initdb-"
+
+// removeLeftovers removes what an initdb left that was killed with its parent.
+func removeLeftovers(at place) error {
+	works, err := filepath.Glob(escape(at.data) + workSuffix + "*")
+	if err != nil {
+		return err
+	}
+	for _, work := range works {
+		if err := os.RemoveAll(work); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// escape makes a path stand for itself in a pattern.
+func escape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// setAside moves data away whose owner has removed the place that they were
+// asked for at, link and password and all: that meant to start afresh. One
+// such set is kept, because nobody said that it is worthless.
+func setAside(cfg Config, at place) error {
+	if !at.moved() || exists(at.dir) || exists(passwordFile(at)) || !exists(at.data) {
+		return nil
+	}
+	aside := at.data + ".removed"
+	if err := os.RemoveAll(aside); err != nil {
+		return err
+	}
+	cfg.Logger.Warn("data of a directory that was removed are set aside", "dir", at.dir, "data", aside)
+	return os.Rename(at.data, aside)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// link leaves a symbolic link at the place that the data were asked for at.
+func link(cfg Config, at place) error {
+	if target, err := os.Readlink(at.dir); err == nil && target == at.data {
+		return nil
+	}
+	// An empty directory or a link that leads nowhere may be in the way.
+	if err := os.Remove(at.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(at.data, at.dir); err != nil {
+		return err
+	}
+	cfg.Logger.Info("the data are elsewhere, because the user that runs Postgres cannot get to the place asked for",
+		"asked", at.dir, "data", at.data, "uid", at.credential.Uid)
+	return nil
+}
+
+func passwordFile(at place) string { return at.dir + ".password" }
+
+// readPassword reads the password of the cluster, or makes one up for a new
+// cluster.
+func readPassword(at place, fresh bool) (string, error) {
+	path := passwordFile(at)
+	text, err := os.ReadFile(path)
+	password := strings.TrimSpace(string(text))
+	switch {
+	case err == nil && password != "":
+		return password, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	case !fresh:
+		return "", fmt.Errorf("the password of the data in %s is missing: put %s back, or remove %s to start with an empty database", at.dir, path, at.dir)
+	}
+	password = rand.Text()
+	return password, writeSynced(path, password+"\n")
+}
+
+// writeSynced writes a file that is whole or not there, also after a crash of
+// the machine: without its password a cluster is lost.
+func writeSynced(path, text string) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.WriteString(text)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
+
+// pidFileLines are the lines of the file in which a Postgres tells about
+// itself, none when there is no such file.
+func pidFileLines(data string) []string {
+	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	if err != nil {
+		return nil
+	}
+	return strings.Split(string(text), "\n")
+}
+
+// freePIDFile removes the pid file of a Postgres that died. Postgres does so
+// itself unless the number belongs to some process by now, to whom it gives
+// the benefit of the doubt for ever. Our own servers have been ended before:
+// only a Postgres that somebody else runs on these data is respected.
+func freePIDFile(data string) error {
+	lines := pidFileLines(data)
+	if len(lines) == 0 {
+		return nil
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(lines[0])); err == nil && mayServe(pid, data) {
+		return fmt.Errorf("%s is in use by the Postgres with process id %d, which plugcast did not start", data, pid)
+	}
+	return os.Remove(filepath.Join(data, "postmaster.pid"))
+}
+
+// mayServe tells whether a process is a Postgres that may work on data. Where
+// it works cannot be read in every container; then it may be here.
+func mayServe(pid int, data string) bool {
+	argv, err := childproc.CommandLine(pid)
+	if err != nil || len(argv) == 0 || filepath.Base(argv[0]) != "postgres" {
+		return false
+	}
+	cwd, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd"))
+	return err != nil || cwd == data
+}

@@ -1,0 +1,267 @@
+// Package pgserver runs a private Postgres: for `plugcast dev`, and for tests.
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/streams/childproc"
+)
+
+const (
+	// readyTimeout bounds the first set-up, or the recovery from a crash, and
+	// the start. It holds when the caller's context has no nearer end.
+	readyTimeout = 5 * time.Minute
+	// superuser is the role that owns the cluster, and the name of the
+	// database that is made in it.
+	superuser = "plugcast"
+	database  = "plugcast"
+)
+
+// Config says where and how to run a Postgres. Only Dir is required.
+type Config struct {
+	// Dir is the data directory. A new cluster is made if there is none. Its
+	// parent must be writable: beside it are Dir.lock, which guards against a
+	// second server, and Dir.password, which only its owner can read.
+	//
+	// Postgres refuses to run as root. Started by root it runs as the owner of
+	// the data, or for a new cluster as the user postgres or nobody. If that
+	// user cannot get to Dir, the data are under /var/lib/plugcast and Dir is a
+	// symbolic link.
+	Dir string
+	// Port is the port on 127.0.0.1; 0 takes a free one.
+	Port int
+	// PIDFile, unless empty, holds the process id of Postgres while it runs.
+	PIDFile string
+	// Fast trades safety for speed, for tests: data survive the death of
+	// Postgres but not that of the machine.
+	Fast bool
+	// Logger gets what Postgres prints at debug level, where the data are if
+	// not in Dir, and a warning when a Postgres of an earlier run had to be
+	// ended. Nil drops all of it.
+	Logger *slog.Logger
+}
+
+// Server is a running Postgres. Its methods may be called from any goroutine.
+type Server struct {
+	config   Config
+	data     string
+	password string
+	process  *childproc.Process
+}
+
+// Start runs a Postgres on the data in Dir and returns once it takes
+// connections. ctx bounds the start only. The Postgres runs until Stop or
+// Kill, until it dies, or until this process dies, in whatever way.
+//
+// A Postgres of the same Dir left by an earlier run is ended first. The error
+// wraps [childproc.ErrLocked] when a live process runs a server on Dir, and
+// [childproc.ErrPortInUse] when Port is taken.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	dir, err := absolute(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("pgserver: data directory: %w", err)
+	}
+	cfg.Dir = dir
+	lock, err := childproc.Acquire(ctx, dir+".lock")
+	if err != nil {
+		return nil, fmt.Errorf("pgserver: %w", err)
+	}
+	server, err := start(ctx, cfg, lock)
+	if err != nil {
+		lock.Release()
+		return nil, fmt.Errorf("pgserver: %w", err)
+	}
+	return server, nil
+}
+
+// absolute makes the parent of dir and returns the one true name of dir.
+func absolute(dir string) (string, error) {
+	if dir == "" {
+		return "", errors.New("none given")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return "", err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(parent, filepath.Base(dir)), nil
+}
+
+func start(ctx context.Context, cfg Config, lock *childproc.Lock) (*Server, error) {
+	place, err := locate(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := childproc.EndOrphans(ctx, serves(place.data), syscall.SIGINT, cfg.Logger); err != nil {
+		return nil, err
+	}
+	c, err := prepare(ctx, cfg, place)
+	if err != nil {
+		return nil, err
+	}
+	process, err := childproc.Start(ctx, childproc.Program{
+		Name:       "postgres",
+		Path:       c.programs.postgres,
+		Args:       func(port int) []string { return arguments(cfg, place.data, port) },
+		Dir:        place.data,
+		Env:        environment,
+		Credential: place.credential,
+		StopSignal: syscall.SIGINT, // "fast": does not wait for clients to leave
+		Port:       cfg.Port,
+		PIDFile:    cfg.PIDFile,
+		Ready: func(_ context.Context, pid, _ int) bool {
+			return ready(place.data, pid)
+		},
+		Lock:   lock,
+		Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	cfg.Port = process.Port()
+	s := &Server{config: cfg, data: place.data, password: c.password, process: process}
+	if err := s.makeDatabase(ctx); err != nil {
+		return nil, errors.Join(err, process.Kill())
+	}
+	return s, nil
+}
+
+func arguments(cfg Config, data string, port int) []string {
+	settings := []string{
+		"listen_addresses=127.0.0.1",
+		"unix_socket_directories=",
+		"max_connections=200",
+		"shared_buffers=64MB",
+		"timezone=UTC",
+		"log_timezone=UTC",
+		"logging_collector=off",
+		// Shows in the command lines of the server's children: the next start
+		// knows them by it.
+		"cluster_name=" + clusterName(data),
+	}
+	if cfg.Fast {
+		settings = append(settings, "fsync=off", "synchronous_commit=off", "full_page_writes=off")
+	}
+	args := []string{"-D", data, "-p", strconv.Itoa(port)}
+	for _, setting := range settings {
+		args = append(args, "-c", setting)
+	}
+	return args
+}
+
+// serves recognises the command line of a Postgres that works on data, and
+// those of its children, which may outlive it for a moment.
+func serves(data string) func(argv []string) bool {
+	child := "postgres: " + clusterName(data) + ": "
+	return func(argv []string) bool {
+		if len(argv) == 0 {
+			return false
+		}
+		if strings.HasPrefix(argv[0], child) {
+			return true
+		}
+		return len(argv) > 2 && filepath.Base(argv[0]) == "postgres" && argv[1] == "-D" && argv[2] == data
+	}
+}
+
+// ready tells whether the Postgres with that process id takes connections. It
+// says so itself, in the lines of its pid file.
+func ready(data string, pid int) bool {
+	const pidLine, statusLine = 0, 7
+	lines := pidFileLines(data)
+	return len(lines) > statusLine &&
+		strings.TrimSpace(lines[pidLine]) == strconv.Itoa(pid) &&
+		strings.TrimSpace(lines[statusLine]) == "ready"
+}
+
+// makeDatabase makes the database that URL names, unless it is there.
+func (s *Server) makeDatabase(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, s.DatabaseURL("postgres"))
+	if err != nil {
+		return fmt.Errorf("first connection: %w", err)
+	}
+	defer conn.Close(ctx)
+	var there bool
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", database).Scan(&there)
+	if err == nil && !there {
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+database)
+	}
+	if err != nil {
+		return fmt.Errorf("make database: %w", err)
+	}
+	return nil
+}
+
+// Config is what another Start needs to serve the same data at the same
+// address, once this server has ended.
+func (s *Server) Config() Config { return s.config }
+
+// Dir is the absolute path of the data, with no symbolic link in it.
+func (s *Server) Dir() string { return s.data }
+
+// Addr is the address it listens on, host:port.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.config.Port)) }
+
+// Port is the port it listens on.
+func (s *Server) Port() int { return s.config.Port }
+
+// URL is the connection URL of the server's database, as its superuser. It
+// contains the password: it must not be logged.
+func (s *Server) URL() string { return s.DatabaseURL(database) }
+
+// DatabaseURL is the URL of another database of the server, whether it exists
+// or not. It contains the password too.
+func (s *Server) DatabaseURL(name string) string {
+	u := url.URL{
+		Scheme:   "postgres",
+		User:     url.UserPassword(superuser, s.password),
+		Host:     s.Addr(),
+		Path:     "/" + name,
+		RawQuery: "sslmode=disable",
+	}
+	return u.String()
+}
+
+// PID is the process id of the Postgres.
+func (s *Server) PID() int { return s.process.PID() }
+
+// Done is closed when the Postgres has ended, asked or not. Start may then be
+// called for the same Dir and Port.
+func (s *Server) Done() <-chan struct{} { return s.process.Done() }
+
+// Err says how the Postgres ended. It is nil while it runs and after an
+// orderly end.
+func (s *Server) Err() error { return s.process.Err() }
+
+// Stop ends the Postgres in an orderly way, clients or not, and waits for it.
+// When ctx ends first it is killed, and the error says so. Stopping twice is
+// no error.
+func (s *Server) Stop(ctx context.Context) error { return s.process.Stop(ctx) }
+
+// Kill ends the Postgres with SIGKILL, as a crash would, and waits until it is
+// gone. What was committed is still there after the next Start.
+func (s *Server) Kill() error { return s.process.Kill() }
