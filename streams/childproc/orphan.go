@@ -16,7 +16,9 @@ import (
 const (
 	// orphanGrace is how long an orphan may take to end by itself.
 	orphanGrace = 10 * time.Second
-	orphanPoll  = 20 * time.Millisecond
+	// killPatience is how long it may take to be gone after SIGKILL.
+	killPatience = 10 * time.Second
+	orphanPoll   = 20 * time.Millisecond
 )
 
 // EndOrphans ends every process whose command line belongs to the caller: the
@@ -28,7 +30,11 @@ const (
 // pid file may be lost, and its number may be a stranger's by now. The command
 // line is also what can be read of another user's process in a container.
 func EndOrphans(ctx context.Context, belongs func(argv []string) bool, stop syscall.Signal, logger *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*orphanGrace)
+	return endOrphans(ctx, belongs, stop, orphanGrace, logger)
+}
+
+func endOrphans(ctx context.Context, belongs func([]string) bool, stop syscall.Signal, grace time.Duration, logger *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, grace+killPatience)
 	defer cancel()
 	poll := time.NewTicker(orphanPoll)
 	defer poll.Stop()
@@ -41,7 +47,7 @@ func EndOrphans(ctx context.Context, belongs func(argv []string) bool, stop sysc
 		}
 		for _, pid := range pids {
 			sig := stop
-			if time.Since(begun) > orphanGrace {
+			if time.Since(begun) >= grace {
 				sig = syscall.SIGKILL
 			} else if told[pid] {
 				continue

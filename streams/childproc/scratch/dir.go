@@ -1,5 +1,7 @@
-// Package scratch makes temporary directories that vanish with the process
-// that made them, however that process ends.
+// Package scratch makes temporary directories for tests that vanish with the
+// process that made them, however that process ends. Unlike those of the
+// testing package, other users can pass through them: Postgres cannot run as
+// root, so it runs as another user when the tests do.
 package scratch
 
 import (
@@ -9,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"testing"
 )
 
 // janitor waits until its standard input ends, which it does when the maker of
@@ -30,7 +33,7 @@ type Dir struct {
 
 // Make makes a directory in the system's place for temporary files, with a
 // name that begins with prefix. Other users may pass through it but not list
-// it, so that a server that runs as another user can have its data below.
+// it.
 func Make(prefix string) (*Dir, error) {
 	path, err := os.MkdirTemp("", prefix)
 	if err != nil {
@@ -62,4 +65,20 @@ func (d *Dir) Remove() error {
 		return fmt.Errorf("scratch: remove: %w", err)
 	}
 	return nil
+}
+
+// For returns the path of a directory that is the test's own and is removed
+// when the test ends.
+func For(t testing.TB) string {
+	t.Helper()
+	dir, err := Make("plugcast-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dir.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir.Path()
 }
