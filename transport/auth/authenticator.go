@@ -1,0 +1,167 @@
+// Package auth turns what a caller shows, a token or a ticket, into a
+// [domain.Actor]. Every face uses it and nothing else decides who somebody is.
+//
+// Tokens are JSON Web Tokens, signed with a shared secret (HS256) or with a key
+// of a JWKS. Which algorithms are accepted follows from the configuration and
+// never from the token. Tokens and tickets are in no error and in no log.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// The codes of a refused credential. All are of [domain.KindUnauthenticated].
+const (
+	CodeTokenMissing  domain.Code = "token-missing"
+	CodeTokenInvalid  domain.Code = "token-invalid"
+	CodeTokenExpired  domain.Code = "token-expired"
+	CodeTicketInvalid domain.Code = "ticket-invalid"
+)
+
+// MinSecret is the least length of an HS256 secret in bytes: shorter ones can
+// be guessed offline from a single token.
+const MinSecret = 32
+
+// leeway is how far the clocks of whoever signs and of this machine may differ.
+const leeway = 30 * time.Second
+
+// Config says which tokens are accepted. One of Secret and JWKSURL is set.
+type Config struct {
+	Secret   []byte // HS256; at least MinSecret bytes
+	JWKSURL  string // https, or http on a loopback address
+	Issuer   string // demanded as iss, unless empty
+	Audience string // demanded in aud, unless empty
+}
+
+// Validate says in one line what is wrong with the configuration.
+func (c Config) Validate() error {
+	switch {
+	case len(c.Secret) == 0 && c.JWKSURL == "":
+		return errors.New("auth: a JWT secret or a JWKS URL is needed (PLUGCAST_JWT_SECRET, PLUGCAST_JWKS_URL)")
+	case len(c.Secret) != 0 && c.JWKSURL != "":
+		return errors.New("auth: a JWT secret and a JWKS URL exclude each other (PLUGCAST_JWT_SECRET, PLUGCAST_JWKS_URL)")
+	case c.JWKSURL != "":
+		return checkKeySetURL(c.JWKSURL)
+	default:
+		return checkSecret(c.Secret)
+	}
+}
+
+func checkSecret(secret []byte) error {
+	if len(secret) < MinSecret {
+		return fmt.Errorf("auth: the JWT secret has %d bytes and needs at least %d (PLUGCAST_JWT_SECRET)", len(secret), MinSecret)
+	}
+	return nil
+}
+
+// Tickets gives out short-lived credentials for one use, which may stand in a
+// URL because they are worth nothing afterwards.
+type Tickets interface {
+	// Issue makes a ticket that stands for the actor until expires.
+	Issue(ctx context.Context, actor domain.Actor) (ticket string, expires time.Time, err error)
+	// Redeem gives the actor of a ticket, once. ok is false for a ticket that is
+	// unknown, used or too old.
+	Redeem(ctx context.Context, ticket string) (actor domain.Actor, ok bool, err error)
+}
+
+// Authenticator tells who somebody is. It is safe for concurrent use.
+type Authenticator struct {
+	parser  *jwt.Parser
+	key     func(ctx context.Context) jwt.Keyfunc
+	keys    *keySet // nil with a secret
+	tickets Tickets
+}
+
+// New makes an Authenticator. With a JWKS, [Authenticator.Run] keeps the keys
+// fresh. tickets may be nil: then no ticket is valid.
+func New(c Config, tickets Tickets, log *slog.Logger) (*Authenticator, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Authenticator{tickets: tickets}
+	algorithms := []string{jwt.SigningMethodHS256.Alg()}
+	if c.JWKSURL == "" {
+		a.key = func(context.Context) jwt.Keyfunc {
+			return func(*jwt.Token) (any, error) { return c.Secret, nil }
+		}
+	} else {
+		var err error
+		if a.keys, err = newKeySet(c.JWKSURL, log); err != nil {
+			return nil, err
+		}
+		algorithms, a.key = asymmetric, a.keys.keyfunc
+	}
+	options := []jwt.ParserOption{
+		jwt.WithValidMethods(algorithms), jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithStrictDecoding(),
+	}
+	if c.Issuer != "" {
+		options = append(options, jwt.WithIssuer(c.Issuer))
+	}
+	if c.Audience != "" {
+		options = append(options, jwt.WithAudience(c.Audience))
+	}
+	a.parser = jwt.NewParser(options...)
+	return a, nil
+}
+
+// Run fetches the keys of a JWKS now and again until ctx ends, and returns when
+// it does. With a secret there is nothing to fetch.
+func (a *Authenticator) Run(ctx context.Context) error {
+	if a.keys == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return a.keys.run(ctx)
+}
+
+// Authenticate tells who sent the request. Errors are a [domain.Error] with one
+// of the codes above, or of [domain.KindUnavailable] when the keys or the
+// tickets cannot be looked up.
+func (a *Authenticator) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
+	shown, err := credentialOf(r)
+	switch {
+	case err != nil:
+		return domain.Actor{}, err
+	case shown.ticket != "":
+		return a.redeem(ctx, shown.ticket)
+	case shown.token != "":
+		return a.Verify(ctx, shown.token)
+	default:
+		return domain.Actor{}, refuse(CodeTokenMissing, "send a token in Authorization: Bearer")
+	}
+}
+
+func (a *Authenticator) redeem(ctx context.Context, ticket string) (domain.Actor, error) {
+	if a.tickets == nil || len(ticket) > maxTicket {
+		return domain.Actor{}, refuse(CodeTicketInvalid, invalidTicket)
+	}
+	actor, ok, err := a.tickets.Redeem(ctx, ticket)
+	switch {
+	case err != nil:
+		return domain.Actor{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
+			"the ticket cannot be checked now; get another one").Because(fmt.Errorf("auth: redeem ticket: %w", err))
+	case !ok:
+		return domain.Actor{}, refuse(CodeTicketInvalid, invalidTicket)
+	case !actor.ExpiresAt.After(time.Now()):
+		return domain.Actor{}, refuse(CodeTokenExpired, "the token that the ticket was made with has expired")
+	}
+	return actor, nil
+}
+
+const (
+	maxTicket     = 256 // bytes
+	invalidTicket = "the ticket is unknown, was used before or is too old"
+)
+
+func refuse(code domain.Code, detail string) *domain.Error {
+	return domain.Fail(domain.KindUnauthenticated, code, detail)
+}
