@@ -99,10 +99,32 @@ func makeDir(dir string) (string, error) {
 	return filepath.EvalSymlinks(dir)
 }
 
+// owner is whom Redis runs as: nil for the user of this process, except that
+// root serves another user's data as that user, who may want to start without
+// root again and could not with files of root among the data.
+func owner(dir string) (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	if stat.Uid == 0 {
+		return nil, nil
+	}
+	return &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}, nil
+}
+
 func start(ctx context.Context, cfg Config, path string, lock *childproc.Lock) (*childproc.Process, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if err := childproc.EndOrphans(ctx, serves(cfg.Dir), syscall.SIGTERM, cfg.Logger); err != nil {
+		return nil, err
+	}
+	credential, err := owner(cfg.Dir)
+	if err != nil {
 		return nil, err
 	}
 	return childproc.Start(ctx, childproc.Program{
@@ -111,6 +133,7 @@ func start(ctx context.Context, cfg Config, path string, lock *childproc.Lock) (
 		Args:       func(port int) []string { return arguments(cfg, port) },
 		Dir:        cfg.Dir,
 		Env:        []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"},
+		Credential: credential,
 		StopSignal: syscall.SIGTERM,
 		Port:       cfg.Port,
 		PIDFile:    cfg.PIDFile,

@@ -351,7 +351,8 @@ func TestATruncatedLogIsLoaded(t *testing.T) {
 	}
 }
 
-func TestStartAsAnOrdinaryUser(t *testing.T) {
+// An ordinary user's data stay that user's when root serves them in between.
+func TestStartAsAnOrdinaryUserAndAsRoot(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("every test runs as an ordinary user already")
@@ -375,8 +376,15 @@ func TestStartAsAnOrdinaryUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	credential := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	for round := range 2 {
-		p := startParent(t, program, filepath.Join(home, "redis"), credential)
+	for round, user := range []*syscall.Credential{credential, nil, credential} {
+		p := startParent(t, program, filepath.Join(home, "redis"), user)
+		info, err := os.Stat(filepath.Join("/proc", strconv.Itoa(p.pid)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid := info.Sys().(*syscall.Stat_t).Uid; uid != credential.Uid {
+			t.Errorf("the server runs as user %d, want %d", uid, credential.Uid)
+		}
 		if round > 0 {
 			wantKept(t, p.addr, "key")
 		}
