@@ -1,0 +1,113 @@
+// Package limits guards against floods: a rate per system and flow, counted in
+// Redis and so the same whichever process a caller reaches.
+package limits
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-redis/redis_rate/v10"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// Flow is a kind of traffic with a limit of its own.
+type Flow string
+
+// The flows.
+const (
+	Requests      Flow = "requests"       // HTTP requests, other than device updates
+	Joins         Flow = "joins"          // joins of a room
+	Frames        Flow = "frames"         // frames from clients
+	DeviceUpdates Flow = "device-updates" // published updates, counted one by one
+)
+
+// Limit allows PerSecond in the long run and Burst at once. A zero PerSecond
+// allows everything.
+type Limit struct {
+	PerSecond int
+	Burst     int
+}
+
+// Config is the limit of each flow, per system.
+type Config map[Flow]Limit
+
+// Defaults are the limits where nothing else is said. They are far above what a
+// centre does and below what harms its neighbours.
+func Defaults() Config {
+	return Config{
+		Requests:      {PerSecond: 500, Burst: 1_000},
+		Joins:         {PerSecond: 200, Burst: 2_000},
+		Frames:        {PerSecond: 500, Burst: 2_000},
+		DeviceUpdates: {PerSecond: 20_000, Burst: 100_000},
+	}
+}
+
+// Validate says what is wrong with c.
+func (c Config) Validate() error {
+	for flow, limit := range c {
+		if _, known := Defaults()[flow]; !known {
+			return fmt.Errorf("limits: there is no flow %q", flow)
+		}
+		if limit.PerSecond < 0 || limit.PerSecond > 0 && limit.Burst < 1 {
+			return fmt.Errorf("limits: flow %s needs a rate of at least 0 and a burst of at least 1", flow)
+		}
+	}
+	return nil
+}
+
+// Decision is the answer to a request.
+type Decision struct {
+	Allowed    bool
+	RetryAfter time.Duration // when it may be allowed; 0 when it is
+	Remaining  int           // what is left of the burst
+}
+
+// Limiter counts. It is safe for concurrent use.
+type Limiter struct {
+	limiter *redis_rate.Limiter
+	prefix  string
+	config  Config
+	logger  *slog.Logger
+	warned  atomic.Int64 // when Redis was last complained about, Unix seconds
+}
+
+// New makes a Limiter that keeps its counts under the prefix.
+func New(client redis.UniversalClient, prefix string, config Config, logger *slog.Logger) *Limiter {
+	return &Limiter{limiter: redis_rate.NewLimiter(client), prefix: prefix, config: config, logger: logger}
+}
+
+// Allow takes n of the flow's allowance in the system, all or nothing. More than
+// the burst at once counts as the whole burst: such a batch waits for a full
+// bucket, and does not wait for ever. While Redis is away everything is allowed:
+// a guard that is down must not take the house with it.
+func (l *Limiter) Allow(ctx context.Context, flow Flow, system domain.SystemID, n int) Decision {
+	limit := l.config[flow]
+	if limit.PerSecond == 0 {
+		return Decision{Allowed: true}
+	}
+	key := fmt.Sprintf("%s:limit:%s:%s", l.prefix, flow, system)
+	rate := redis_rate.Limit{Rate: limit.PerSecond, Burst: limit.Burst, Period: time.Second}
+	result, err := l.limiter.AllowN(ctx, key, rate, min(n, limit.Burst))
+	if err != nil {
+		l.complain(ctx, err)
+		return Decision{Allowed: true}
+	}
+	if result.Allowed == 0 && n > 0 {
+		return Decision{RetryAfter: max(result.RetryAfter, time.Millisecond), Remaining: result.Remaining}
+	}
+	return Decision{Allowed: true, Remaining: result.Remaining}
+}
+
+// complain logs at most every ten seconds, and not for callers that went away.
+func (l *Limiter) complain(ctx context.Context, err error) {
+	const pause = 10
+	now, last := time.Now().Unix(), l.warned.Load()
+	if ctx.Err() == nil && now-last >= pause && l.warned.CompareAndSwap(last, now) {
+		l.logger.Warn("limits: cannot count; everything is allowed meanwhile", "error", err)
+	}
+}

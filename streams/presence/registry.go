@@ -1,0 +1,293 @@
+// Package presence knows which nodes live and which sockets they hold, across
+// the whole deployment. It is a notice board in Redis that empties itself: a
+// node that stops writing is gone from it within [TTL].
+package presence
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+const (
+	// TTL is how long a node that writes no more is still listed.
+	TTL = 10 * time.Second
+	// beatEvery is the pace of a node's own record, and of its figures.
+	beatEvery = time.Second
+	// flushEvery bounds how long a socket waits to be listed. Thousands of
+	// sockets that come at once are a few writes.
+	flushEvery = 100 * time.Millisecond
+	// batch is how many sockets one write carries.
+	batch = 500
+)
+
+// Socket is one live client, as every node sees it.
+type Socket struct {
+	SocketID    string            `json:"socketId"`
+	Node        string            `json:"node"`
+	Face        string            `json:"face"` // ws, sse, …
+	Subject     string            `json:"subject"`
+	Role        domain.Role       `json:"role"`
+	Systems     []domain.SystemID `json:"systems"` // the rooms that it is in
+	Remote      string            `json:"remote"`  // network address of the peer
+	ConnectedAt time.Time         `json:"connectedAt"`
+}
+
+// Registry writes this node's sockets to the board and reads everybody's. It is
+// safe for concurrent use. Nothing waits for Redis but Run and the readers.
+type Registry struct {
+	client redis.UniversalClient
+	prefix string
+	node   string
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	own     map[string]Socket // all sockets of this node
+	changed map[string]bool   // ids to write (in own) or to remove (not in own)
+}
+
+// New makes the registry of one node. Node names are unique in a deployment.
+func New(client redis.UniversalClient, prefix, node string, logger *slog.Logger) *Registry {
+	return &Registry{
+		// One slot of a cluster: the board is small, and read as a whole.
+		client: client, prefix: prefix + ":{presence}:", node: node, logger: logger,
+		own: map[string]Socket{}, changed: map[string]bool{},
+	}
+}
+
+// Put lists a socket of this node, or lists it anew.
+func (r *Registry) Put(s Socket) {
+	s.Node = r.node
+	r.mu.Lock()
+	r.own[s.SocketID] = s
+	r.changed[s.SocketID] = true
+	r.mu.Unlock()
+}
+
+// Remove takes a socket of this node off the board.
+func (r *Registry) Remove(socketID string) {
+	r.mu.Lock()
+	delete(r.own, socketID)
+	r.changed[socketID] = true
+	r.mu.Unlock()
+}
+
+// Run keeps the board up to date until ctx ends, then takes this node off it.
+// figures is asked once a second for what the node says of itself: any JSON.
+func (r *Registry) Run(ctx context.Context, figures func() json.RawMessage) error {
+	beat, flush := time.NewTicker(beatEvery), time.NewTicker(flushEvery)
+	defer beat.Stop()
+	defer flush.Stop()
+	r.beat(ctx, figures())
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return r.leave(context.WithoutCancel(ctx))
+		case <-flush.C:
+			err = r.flush(ctx)
+		case <-beat.C:
+			r.beat(ctx, figures())
+		}
+		if err != nil && ctx.Err() == nil {
+			r.logger.Warn("presence: cannot write sockets; trying again", "error", err)
+		}
+	}
+}
+
+// beatScript notes that a node lives, by Redis' clock and not by the node's, and
+// answers how many sockets of it are on the board.
+var beatScript = redis.NewScript(`
+local now = redis.call('TIME')[1]
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+redis.call('EXPIRE', KEYS[3], ARGV[3])
+return redis.call('HLEN', KEYS[3])
+`)
+
+func (r *Registry) beat(ctx context.Context, figures json.RawMessage) {
+	ctx, cancel := context.WithTimeout(ctx, beatEvery)
+	defer cancel()
+	keys := []string{r.nodesKey(), r.figuresKey(r.node), r.socketsKey(r.node)}
+	listed, err := beatScript.Run(ctx, r.client, keys, r.node, []byte(figures), int(TTL.Seconds())).Int()
+	if err != nil {
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			r.logger.Warn("presence: cannot note that this node lives", "error", err)
+		}
+		return
+	}
+	r.mu.Lock()
+	if listed != len(r.own) && len(r.changed) == 0 {
+		// The board lost something: Redis was restarted, or this node was frozen
+		// for longer than the TTL. Write everything again.
+		for id := range r.own {
+			r.changed[id] = true
+		}
+	}
+	r.mu.Unlock()
+}
+
+func (r *Registry) flush(ctx context.Context) error {
+	for {
+		put, gone := r.take()
+		if len(put) == 0 && len(gone) == 0 {
+			return nil
+		}
+		key := r.socketsKey(r.node)
+		_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			if len(put) > 0 {
+				p.HSet(ctx, key, put...)
+				p.Expire(ctx, key, TTL)
+			}
+			if len(gone) > 0 {
+				p.HDel(ctx, key, gone...)
+			}
+			return nil
+		})
+		if err != nil {
+			r.giveBack(put, gone)
+			return fmt.Errorf("presence: write sockets: %w", err)
+		}
+	}
+}
+
+// take picks at most a batch of changes, as HSET and HDEL want them.
+func (r *Registry) take() (put []any, gone []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.changed {
+		if len(put)/2+len(gone) == batch {
+			break
+		}
+		delete(r.changed, id)
+		s, live := r.own[id]
+		if !live {
+			gone = append(gone, id)
+			continue
+		}
+		value, _ := json.Marshal(s) // strings and a time: always marshals
+		put = append(put, id, value)
+	}
+	return put, gone
+}
+
+func (r *Registry) giveBack(put []any, gone []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := 0; i < len(put); i += 2 {
+		r.changed[put[i].(string)] = true
+	}
+	for _, id := range gone {
+		r.changed[id] = true
+	}
+}
+
+func (r *Registry) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZRem(ctx, r.nodesKey(), r.node)
+		p.Del(ctx, r.figuresKey(r.node), r.socketsKey(r.node))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("presence: leave: %w", err)
+	}
+	return nil
+}
+
+// Nodes returns what each live node last said of itself, by node name.
+func (r *Registry) Nodes(ctx context.Context) (map[string]json.RawMessage, error) {
+	names, err := r.live(ctx)
+	if err != nil || len(names) == 0 {
+		return map[string]json.RawMessage{}, err
+	}
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = r.figuresKey(name)
+	}
+	values, err := r.client.MGet(ctx, keys...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("presence: read nodes: %w", err)
+	}
+	nodes := make(map[string]json.RawMessage, len(names))
+	for i, value := range values {
+		if text, ok := value.(string); ok {
+			nodes[names[i]] = json.RawMessage(text)
+		}
+	}
+	return nodes, nil
+}
+
+// Sockets lists the sockets of all live nodes, oldest first.
+func (r *Registry) Sockets(ctx context.Context) ([]Socket, error) {
+	names, err := r.live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	replies := make([]*redis.StringSliceCmd, len(names))
+	_, err = r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, name := range names {
+			replies[i] = p.HVals(ctx, r.socketsKey(name))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("presence: list sockets: %w", err)
+	}
+	var sockets []Socket
+	for _, reply := range replies {
+		for _, value := range reply.Val() {
+			var s Socket
+			if err := json.Unmarshal([]byte(value), &s); err != nil {
+				return nil, fmt.Errorf("presence: list sockets: %w", err)
+			}
+			sockets = append(sockets, s)
+		}
+	}
+	slices.SortFunc(sockets, func(a, b Socket) int {
+		if c := a.ConnectedAt.Compare(b.ConnectedAt); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.SocketID, b.SocketID)
+	})
+	return sockets, nil
+}
+
+// Own lists the sockets of this node, in no order.
+func (r *Registry) Own() []Socket {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.own))
+}
+
+// live names the nodes that wrote within the TTL, by Redis' clock.
+func (r *Registry) live(ctx context.Context) ([]string, error) {
+	now, err := r.client.Time(ctx).Result()
+	if err != nil {
+		return nil, fmt.Errorf("presence: read nodes: %w", err)
+	}
+	names, err := r.client.ZRangeByScore(ctx, r.nodesKey(), &redis.ZRangeBy{
+		Min: fmt.Sprint(now.Add(-TTL).Unix()), Max: "+inf",
+	}).Result()
+	if err != nil {
+		return nil, fmt.Errorf("presence: read nodes: %w", err)
+	}
+	return names, nil
+}
+
+func (r *Registry) nodesKey() string              { return r.prefix + "nodes" }
+func (r *Registry) figuresKey(node string) string { return r.prefix + "node:" + node }
+func (r *Registry) socketsKey(node string) string { return r.prefix + "sockets:" + node }

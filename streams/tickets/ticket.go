@@ -1,0 +1,78 @@
+// Package tickets keeps the one-use tickets that stand in for a token where only
+// a URL can carry a credential.
+package tickets
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// Lifetime is how long a ticket waits to be used.
+const Lifetime = 30 * time.Second
+
+// Office issues tickets and takes them back. It is safe for concurrent use, and
+// a ticket issued by one process is good at every other.
+type Office struct {
+	client redis.UniversalClient
+	prefix string
+}
+
+// New makes an Office that keeps its tickets under the prefix.
+func New(client redis.UniversalClient, prefix string) *Office {
+	return &Office{client: client, prefix: prefix}
+}
+
+// record is an actor as a ticket stores it.
+type record struct {
+	Subject    string            `json:"subject"`
+	Role       domain.Role       `json:"role"`
+	Systems    []domain.SystemID `json:"systems,omitempty"`
+	AllSystems bool              `json:"allSystems,omitempty"`
+	ExpiresAt  time.Time         `json:"expiresAt"`
+}
+
+// Issue returns a ticket that stands for the actor, and until when it is good:
+// [Lifetime] from now, or the end of the actor's own authority if that is
+// sooner. What the ticket opens lives as long as that authority.
+func (o *Office) Issue(ctx context.Context, actor domain.Actor) (string, time.Time, error) {
+	value, err := json.Marshal(record(actor))
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("tickets: issue: %w", err)
+	}
+	ticket, now := rand.Text(), time.Now()
+	expires := now.Add(Lifetime)
+	if !actor.ExpiresAt.IsZero() && actor.ExpiresAt.Before(expires) {
+		expires = actor.ExpiresAt
+	}
+	if err := o.client.Set(ctx, o.key(ticket), value, max(expires.Sub(now), time.Millisecond)).Err(); err != nil {
+		return "", time.Time{}, fmt.Errorf("tickets: issue: %w", err)
+	}
+	return ticket, expires, nil
+}
+
+// Redeem returns the actor that a ticket stands for. It does so once: ok is
+// false for a ticket that was used, is too old, or never was.
+func (o *Office) Redeem(ctx context.Context, ticket string) (actor domain.Actor, ok bool, err error) {
+	value, err := o.client.GetDel(ctx, o.key(ticket)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return domain.Actor{}, false, nil
+	}
+	if err != nil {
+		return domain.Actor{}, false, fmt.Errorf("tickets: redeem: %w", err)
+	}
+	var r record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return domain.Actor{}, false, fmt.Errorf("tickets: redeem: %w", err)
+	}
+	return domain.Actor(r), true, nil
+}
+
+func (o *Office) key(ticket string) string { return o.prefix + ":ticket:" + ticket }

@@ -1,0 +1,78 @@
+package tickets
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+)
+
+func TestMain(m *testing.M) { redistest.Main(m) }
+
+func newOffice(t *testing.T) *Office {
+	options, err := redis.ParseURL(redistest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	return New(client, "test")
+}
+
+// However many try at once, one gets in.
+func TestTicketIsGoodOnce(t *testing.T) {
+	t.Parallel()
+	o, ctx := newOffice(t), context.Background()
+	actor := domain.Actor{
+		Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{"clinica-sol"},
+		ExpiresAt: time.Now().Add(time.Hour).UTC().Truncate(time.Second),
+	}
+	ticket, expires, err := o.Issue(ctx, actor)
+	if err != nil || time.Until(expires) > Lifetime {
+		t.Fatalf("expires %v, %v", expires, err)
+	}
+	var redeemed atomic.Int64
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			got, ok, err := o.Redeem(ctx, ticket)
+			if err != nil {
+				t.Error(err)
+			}
+			if ok {
+				redeemed.Add(1)
+				if diff := cmp.Diff(actor, got); diff != "" {
+					t.Error(diff)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if redeemed.Load() != 1 {
+		t.Errorf("redeemed %d times", redeemed.Load())
+	}
+}
+
+func TestTicketEndsWithTheToken(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t)
+	end := time.Now().Add(3 * time.Second)
+	_, expires, err := o.Issue(context.Background(), domain.Actor{Role: domain.RoleViewer, ExpiresAt: end})
+	if err != nil || !expires.Equal(end) {
+		t.Errorf("expires %v, want %v (%v)", expires, end, err)
+	}
+}
+
+func TestUnknownTicket(t *testing.T) {
+	t.Parallel()
+	if _, ok, err := newOffice(t).Redeem(context.Background(), "nope"); ok || err != nil {
+		t.Errorf("%v, %v", ok, err)
+	}
+}
