@@ -47,10 +47,13 @@ func prepare(ctx context.Context, cfg Config, at place) (cluster, error) {
 	if err != nil {
 		return cluster{}, err
 	}
-	if major == 0 {
+	switch {
+	case major == 0:
 		err = create(ctx, cfg, at, found, password)
-	} else {
+	case at.rooted:
 		err = errors.Join(at.give(at.data), freePIDFile(at.data))
+	default:
+		err = freePIDFile(at.data)
 	}
 	if err == nil && at.moved() {
 		err = link(cfg, at)
@@ -110,6 +113,10 @@ func create(ctx context.Context, cfg Config, at place, use programs, password st
 	})
 	if err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, strings.Join(strings.Fields(string(out)), " "))
+	}
+	// An empty directory may be in the way.
+	if err := os.Remove(at.data); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return os.Rename(data, at.data)
 }

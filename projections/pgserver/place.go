@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -23,6 +24,8 @@ type place struct {
 	dir, data string
 	// credential is whom the data belong to; nil is the user of this process.
 	credential *syscall.Credential
+	// rooted tells that the data are root's still, and have to be given away.
+	rooted bool
 }
 
 // moved tells whether the data are somewhere else than asked for.
@@ -31,10 +34,10 @@ func (p place) moved() bool { return p.dir != p.data }
 // locate finds the place of the cluster in dir, or the best for a new one. It
 // changes nothing.
 func locate(dir string) (place, error) {
-	info, err := os.Stat(filepath.Join(dir, versionFile))
+	_, err := os.Stat(filepath.Join(dir, versionFile))
 	switch {
 	case err == nil:
-		return locateExisting(dir, info)
+		return locateExisting(dir)
 	case errors.Is(err, fs.ErrPermission):
 		return place{}, fmt.Errorf("the data in %s belong to another user: run as that user or as root", dir)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -53,8 +56,12 @@ func locate(dir string) (place, error) {
 	return place{dir: dir, data: filepath.Join(systemRoot, digest(dir)), credential: credential}, nil
 }
 
-func locateExisting(dir string, info fs.FileInfo) (place, error) {
+func locateExisting(dir string) (place, error) {
 	data, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return place{}, err
+	}
+	info, err := os.Stat(data)
 	if err != nil {
 		return place{}, err
 	}
@@ -67,7 +74,8 @@ func locateExisting(dir string, info fs.FileInfo) (place, error) {
 	}
 	// The data stay their owner's, who may want to start without root again.
 	credential := &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}
-	if owner.Uid == 0 {
+	rooted := owner.Uid == 0
+	if rooted {
 		if credential, err = unprivileged(); err != nil {
 			return place{}, err
 		}
@@ -75,7 +83,7 @@ func locateExisting(dir string, info fs.FileInfo) (place, error) {
 	if !reachable(filepath.Dir(data), credential) {
 		return place{}, fmt.Errorf("the user with id %d, who has to run Postgres, cannot get to the data in %s", credential.Uid, data)
 	}
-	return place{dir: dir, data: data, credential: credential}, nil
+	return place{dir: dir, data: data, credential: credential, rooted: rooted}, nil
 }
 
 // unprivileged is the user as whom root runs Postgres.
@@ -121,17 +129,27 @@ func reachable(dir string, user *syscall.Credential) bool {
 	}
 }
 
-// give makes path and all below it belong to the place's user.
+// give makes path, which is root's, and all below it belong to the place's
+// user. The path itself comes last: until then that user cannot get in and put
+// a link where root is about to pass.
 func (p place) give(path string) error {
 	if p.credential == nil {
 		return nil
 	}
-	return filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
+	var paths []string
+	err := filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
+		paths = append(paths, path)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, path := range slices.Backward(paths) {
+		if err := os.Lchown(path, int(p.credential.Uid), int(p.credential.Gid)); err != nil {
 			return err
 		}
-		return os.Lchown(path, int(p.credential.Uid), int(p.credential.Gid))
-	})
+	}
+	return nil
 }
 
 // digest is a short name that is as good as unique to a path.
