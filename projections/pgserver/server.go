@@ -24,6 +24,8 @@ const (
 	// readyTimeout bounds the first set-up, or the recovery from a crash, and
 	// the start. It holds when the caller's context has no nearer end.
 	readyTimeout = 5 * time.Minute
+	// failedGrace is how long a Postgres that cannot be used may take to end.
+	failedGrace = 10 * time.Second
 	// superuser is the role that owns the cluster, and the name of the
 	// database that is made in it.
 	superuser = "plugcast"
@@ -145,7 +147,9 @@ func start(ctx context.Context, cfg Config, lock *childproc.Lock) (*Server, erro
 	cfg.Port = process.Port()
 	s := &Server{config: cfg, data: place.data, password: c.password, process: process}
 	if err := s.makeDatabase(ctx); err != nil {
-		return nil, errors.Join(err, process.Kill())
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failedGrace)
+		defer cancel()
+		return nil, errors.Join(err, process.Stop(ctx))
 	}
 	return s, nil
 }
@@ -159,6 +163,9 @@ func arguments(cfg Config, data string, port int) []string {
 		"timezone=UTC",
 		"log_timezone=UTC",
 		"logging_collector=off",
+		// Beside the data and not in /dev/shm, which is small in containers
+		// and keeps what a killed server had there.
+		"dynamic_shared_memory_type=mmap",
 		// Shows in the command lines of the server's children: the next start
 		// knows them by it.
 		"cluster_name=" + clusterName(data),

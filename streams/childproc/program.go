@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // ErrPortInUse tells that the port asked for belongs to another program.
@@ -23,6 +24,9 @@ var ErrPortInUse = errors.New("port is in use")
 // fails only when another program takes the port in the instant between our
 // check and the bind of the child.
 const portAttempts = 10
+
+// failedGrace is how long a child that did not get ready may take to end.
+const failedGrace = 10 * time.Second
 
 // Program says how to run a server program.
 type Program struct {
@@ -87,7 +91,10 @@ func startOn(ctx context.Context, p Program, port int) (*Process, error) {
 		return nil, err
 	}
 	if err := proc.awaitReady(ctx, p.Ready); err != nil {
-		return nil, errors.Join(err, proc.Kill())
+		// Asked to end, it can still give back what it took of the machine.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failedGrace)
+		defer cancel()
+		return nil, errors.Join(err, proc.Stop(ctx))
 	}
 	proc.adopt(p.Lock)
 	return proc, nil

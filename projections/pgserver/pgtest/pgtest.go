@@ -43,7 +43,8 @@ type harness struct {
 	mu        sync.Mutex
 	numbers   map[string]int // the last number used for each kind of name
 	templates map[uintptr]func() (string, error)
-	data      []string // data directories that are not below dir
+	data      []string                    // data directories that are not below dir
+	latest    map[string]*pgserver.Server // private servers, by directory
 }
 
 var running *harness
@@ -65,6 +66,7 @@ func Run(tests func() int) int {
 		dir:       dir,
 		numbers:   make(map[string]int),
 		templates: make(map[uintptr]func() (string, error)),
+		latest:    make(map[string]*pgserver.Server),
 	}
 	code := tests()
 	if err := running.close(); err != nil {
@@ -79,9 +81,7 @@ func (h *harness) close() error {
 	h.start.Do(func() {})
 	var errs []error
 	if h.shared != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		errs = append(errs, h.shared.Stop(ctx))
+		errs = append(errs, stop(h.shared))
 	}
 	for _, data := range h.data {
 		errs = append(errs, os.RemoveAll(data))
@@ -210,14 +210,42 @@ func (h *harness) startPrivate(t testing.TB, cfg pgserver.Config) *pgserver.Serv
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.mu.Lock()
+	h.latest[cfg.Dir] = server
+	h.mu.Unlock()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := server.Stop(ctx); err != nil {
+		if err := h.endPrivate(server); err != nil {
 			t.Error(err)
 		}
 	})
 	return server
+}
+
+// endPrivate stops a server. One that was killed has left some shared memory
+// of the machine behind, which only another start on its data gives back.
+func (h *harness) endPrivate(server *pgserver.Server) error {
+	if err := stop(server); err != nil || server.Err() == nil {
+		return err
+	}
+	h.mu.Lock()
+	last := h.latest[server.Config().Dir] == server
+	h.mu.Unlock()
+	if !last {
+		return nil
+	}
+	cfg := server.Config()
+	cfg.Port = 0 // the old one may be somebody's by now
+	again, err := h.startServer(cfg)
+	if err != nil {
+		return err
+	}
+	return stop(again)
+}
+
+func stop(server *pgserver.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return server.Stop(ctx)
 }
 
 // startServer starts a server and sees to it that its data will be removed.
