@@ -1,0 +1,245 @@
+package streams
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// keyLifetime is how long idempotency keys are kept.
+const keyLifetime = 24 * time.Hour
+
+// appendScript checks the conditions of an append and adds all of its entries,
+// or none. Nothing is written before all is checked.
+//
+// KEYS: events, heads, then idempotency keys, one per system of the append.
+// ARGV: fingerprint, lifetime of keys in seconds, head field or "", expected
+// head, then nine values per entry in the order of fieldNames.
+//
+// The first entry gets its id from Redis and the rest follow it closely, so
+// that an idempotency key has to remember the first and the count only. Ids are
+// compared as text: Lua's numbers would round them.
+var appendScript = newScript(luaAfter + `
+local known = 0
+for i = 3, #KEYS do
+	local kept = redis.call('GET', KEYS[i])
+	if kept then
+		local fingerprint = string.match(kept, '^%d+ %S+ (.*)$')
+		if fingerprint ~= ARGV[1] then return {'reused'} end
+		known = known + 1
+	end
+end
+if known > 0 then
+	if known < #KEYS - 2 then return {'reused'} end
+	local count, first = string.match(redis.call('GET', KEYS[3]), '^(%d+) (%S+)')
+	return {'replayed', first, count}
+end
+if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
+if ARGV[3] ~= '' then
+	local head = redis.call('HGET', KEYS[2], ARGV[3])
+	if head and after(head, ARGV[4]) then return {'conflict', head} end
+end
+local first, ms, n
+local count = (#ARGV - 4) / 9
+for i = 0, count - 1 do
+	local id = '*'
+	if i > 0 then id = ms .. '-' .. string.format('%.0f', n + i) end
+	local v = 4 + i * 9
+	local added = redis.call('XADD', KEYS[1], 'NOMKSTREAM', id,
+		'id', ARGV[v + 1], 'type', ARGV[v + 2], 'version', ARGV[v + 3], 'systemId', ARGV[v + 4], 'time', ARGV[v + 5],
+		'actor', ARGV[v + 6], 'correlationId', ARGV[v + 7], 'causationId', ARGV[v + 8], 'data', ARGV[v + 9])
+	if i == 0 then
+		first = added
+		ms, n = cut(added)
+		n = tonumber(n)
+	end
+end
+if ARGV[3] ~= '' then
+	redis.call('HSET', KEYS[2], ARGV[3], ms .. '-' .. string.format('%.0f', n + count - 1))
+end
+for i = 3, #KEYS do
+	redis.call('SET', KEYS[i], string.format('%.0f', count) .. ' ' .. first .. ' ' .. ARGV[1], 'EX', ARGV[2])
+end
+return {'added', first}
+`)
+
+// script is a Lua script that is run once, by its digest where Redis knows it.
+type script struct {
+	text   string
+	digest string
+}
+
+func newScript(text string) *script { return &script{text: text, digest: redis.NewScript(text).Hash()} }
+
+// run runs the script. Redis answers NOSCRIPT before it does anything.
+func (s *script) run(ctx context.Context, client redis.UniversalClient, keys []string, args ...any) ([]any, error) {
+	all := make([]any, 0, 3+len(keys)+len(args))
+	all = append(all, "evalsha", s.digest, len(keys))
+	for _, key := range keys {
+		all = append(all, key)
+	}
+	all = append(all, args...)
+	cmd := newOnce(ctx, all...)
+	err := client.Process(ctx, cmd)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		all[0], all[1] = "eval", s.text
+		cmd = newOnce(ctx, all...)
+		err = client.Process(ctx, cmd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cmd.Slice()
+}
+
+func (l *Log) sendScript(ctx context.Context, s share, entries [][]any, opts domain.AppendOptions) (domain.Appended, error) {
+	k := &l.keys[s.partition]
+	names := []string{k.events, k.heads}
+	args := make([]any, 4, 4+len(entries)*len(fieldNames))
+	args[0], args[1], args[2], args[3] = "", int(keyLifetime/time.Second), "", ""
+	if opts.Idempotency != nil {
+		args[0] = fingerprint(opts.Idempotency)
+		for _, system := range systems(s.events) {
+			names = append(names, k.idempotency(system, opts.Idempotency))
+		}
+	}
+	if opts.Expect != nil {
+		args[2] = headField(s.events[0].SystemID, opts.Expect.Aggregate)
+		args[3] = opts.Expect.Head.String()
+	}
+	for _, entry := range entries {
+		args = append(args, entry...)
+	}
+	reply, err := detached(ctx, l, func(ctx context.Context) ([]any, error) {
+		return appendScript.run(ctx, l.appender, names, args...)
+	})
+	if err != nil {
+		return domain.Appended{}, err
+	}
+	return scriptAnswer(reply, len(entries), opts)
+}
+
+// scriptAnswer reads what [appendScript] returned.
+func scriptAnswer(reply []any, n int, opts domain.AppendOptions) (domain.Appended, error) {
+	words := make([]string, 3)
+	for i, v := range reply {
+		if i < len(words) {
+			words[i], _ = v.(string)
+		}
+	}
+	switch words[0] {
+	case "missing":
+		return domain.Appended{}, errMissing
+	case "reused":
+		return domain.Appended{}, keyReused()
+	case "conflict":
+		head, err := domain.ParsePosition(words[1])
+		if err != nil {
+			return domain.Appended{}, err
+		}
+		return domain.Appended{}, &domain.ConflictError{
+			Aggregate: opts.Expect.Aggregate, Expected: opts.Expect.Head, Head: head,
+		}
+	case "added":
+		first, err := domain.ParsePosition(words[1])
+		return domain.Appended{Positions: following(first, n)}, err
+	case "replayed":
+		replayed, err := recalled(words[2] + " " + words[1])
+		if err == nil && len(replayed.Positions) != n {
+			err = keyReused()
+		}
+		return replayed, err
+	}
+	return domain.Appended{}, fmt.Errorf("streams: append: the script answered %v", reply)
+}
+
+func keyReused() error {
+	return domain.Invalid(domain.CodeKeyReused, "this idempotency key was used for another request")
+}
+
+// following lists n positions that follow each other closely.
+func following(first domain.Position, n int) []domain.Position {
+	positions := make([]domain.Position, n)
+	for i := range positions {
+		positions[i] = domain.Position{Ms: first.Ms, N: first.N + uint64(i)}
+	}
+	return positions
+}
+
+// recalled reads "<count> <first position>", as an idempotency key keeps it.
+func recalled(kept string) (domain.Appended, error) {
+	count, first, _ := strings.Cut(kept, " ")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return domain.Appended{}, fmt.Errorf("streams: an idempotency key holds %q", kept)
+	}
+	at, err := domain.ParsePosition(first)
+	if err != nil {
+		return domain.Appended{}, fmt.Errorf("streams: an idempotency key holds %q", kept)
+	}
+	return domain.Appended{Positions: following(at, n), Replayed: true}, nil
+}
+
+// fingerprint keeps what Redis has to remember of a request short.
+func fingerprint(key *domain.Idempotency) string {
+	if len(key.Fingerprint) <= 2*sha256.Size {
+		return key.Fingerprint
+	}
+	sum := sha256.Sum256([]byte(key.Fingerprint))
+	return hex.EncodeToString(sum[:])
+}
+
+// systems lists the systems of the events, each once, in order of appearance.
+func systems(events []domain.Event) []domain.SystemID {
+	var list []domain.SystemID
+	seen := make(map[domain.SystemID]bool, 1)
+	for i := range events {
+		if system := events[i].SystemID; !seen[system] {
+			seen[system] = true
+			list = append(list, system)
+		}
+	}
+	return list
+}
+
+// Recall implements [domain.Log]. Of an append to several systems it answers
+// with the positions of all that share the system's partition.
+func (l *Log) Recall(ctx context.Context, system domain.SystemID, key domain.Idempotency) (domain.Appended, error) {
+	k := &l.keys[l.Partition(system)]
+	kept, err := l.general.Get(ctx, k.idempotency(system, &key)).Result()
+	if errors.Is(err, redis.Nil) {
+		return domain.Appended{}, nil
+	}
+	if err != nil {
+		return domain.Appended{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
+			"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: recall: %w", err))
+	}
+	words := strings.SplitN(kept, " ", 3)
+	if len(words) != 3 {
+		return domain.Appended{}, fmt.Errorf("streams: recall: an idempotency key holds %q", kept)
+	}
+	if words[2] != fingerprint(&key) {
+		return domain.Appended{}, keyReused()
+	}
+	return recalled(words[0] + " " + words[1])
+}
+
+// refuseReuse looks, before anything is appended to several partitions, whether
+// any of them knows the key from another request.
+func (l *Log) refuseReuse(ctx context.Context, events []domain.Event, key *domain.Idempotency) error {
+	for _, system := range systems(events) {
+		if _, err := l.Recall(ctx, system, *key); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package streams
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// maxKept bounds what an undecodable event repeats of one field of its entry.
+const maxKept = 16 << 10
+
+// entry is an entry of the log as it came over the wire.
+type entry struct {
+	position domain.Position
+	buf      []byte // the reply that the spans point into
+	fields   []span // name, value, name, value, …
+}
+
+// span is a part of a reply.
+type span struct{ from, to int }
+
+func (e *entry) bytes(i int) []byte { return e.buf[e.fields[i].from:e.fields[i].to] }
+
+// decodeEntries reads a reply that is a list of entries, as of XRANGE, and
+// appends the events to into.
+func decodeEntries(r *reply, into []domain.Event) ([]domain.Event, error) {
+	n, err := r.array()
+	if err != nil || n <= 0 {
+		return into, err
+	}
+	if into == nil {
+		into = make([]domain.Event, 0, n)
+	}
+	var e entry
+	for range n {
+		if err := e.read(r); err != nil {
+			return into, err
+		}
+		into = append(into, e.event())
+	}
+	return into, nil
+}
+
+func (e *entry) read(r *reply) error {
+	if n, err := r.array(); err != nil || n != 2 {
+		return errors.Join(errMalformed, err)
+	}
+	id, err := r.bulk()
+	if err != nil {
+		return err
+	}
+	var ok bool
+	if e.position, ok = parsePosition(id); !ok {
+		return errMalformed
+	}
+	n, err := r.array()
+	if err != nil {
+		return err
+	}
+	e.buf, e.fields = r.buf, e.fields[:0]
+	for range n {
+		field, err := r.bulk()
+		if err != nil {
+			return err
+		}
+		end := r.at - 2 // the line's end
+		e.fields = append(e.fields, span{end - len(field), end})
+	}
+	return nil
+}
+
+func parsePosition(b []byte) (p domain.Position, ok bool) {
+	i := 0
+	for ; i < len(b) && b[i] != '-'; i++ {
+		p.Ms = p.Ms*10 + uint64(b[i]-'0')
+	}
+	for i++; i < len(b); i++ {
+		p.N = p.N*10 + uint64(b[i]-'0')
+		ok = true
+	}
+	return p, ok
+}
+
+// event makes the event of the entry. It takes two allocations: one string that
+// all envelope fields are parts of, and the data. Both are copies, so that an
+// event which somebody keeps does not keep the whole reply.
+func (e *entry) event() domain.Event {
+	if e.inOrder() {
+		return e.decode(e.envelope())
+	}
+	// Not as we write it: look the fields up by name. The last one counts.
+	var text [len(fieldNames) - 1]string
+	var data []byte
+	for i := 0; i+1 < len(e.fields); i += 2 {
+		for n, name := range fieldNames {
+			switch {
+			case string(e.bytes(i)) != name:
+			case name == fieldData:
+				data = e.bytes(i + 1)
+			default:
+				text[n] = string(e.bytes(i + 1))
+			}
+		}
+	}
+	return e.decode(text, data)
+}
+
+func (e *entry) inOrder() bool {
+	if len(e.fields) != 2*len(fieldNames) {
+		return false
+	}
+	for i, name := range fieldNames {
+		if string(e.bytes(2*i)) != name {
+			return false
+		}
+	}
+	return true
+}
+
+// envelope cuts the values of all fields but the data, which is the last, out
+// of one string.
+func (e *entry) envelope() (text [len(fieldNames) - 1]string, data []byte) {
+	base := e.fields[0].from
+	all := string(e.buf[base:e.fields[2*len(text)].from])
+	for n := range text {
+		value := e.fields[2*n+1]
+		text[n] = all[value.from-base : value.to-base]
+	}
+	return text, e.bytes(2*len(text) + 1)
+}
+
+// decode checks the values of the fields and makes the event of them. Who reads
+// the same entry elsewhere gets the same event.
+func (e *entry) decode(text [len(fieldNames) - 1]string, data []byte) domain.Event {
+	id, kind, version, system, at := text[0], text[1], text[2], text[3], text[4]
+	if _, err := domain.ParseSystemID(system); err != nil {
+		return e.undecodable("", "no well-formed systemId")
+	}
+	event := domain.Event{
+		ID: id, Type: domain.EventType(kind), SystemID: domain.SystemID(system),
+		Actor: text[5], CorrelationID: text[6], CausationID: text[7], Position: e.position,
+	}
+	for _, s := range text {
+		if !isText(s) {
+			return e.undecodable(event.SystemID, "a field is not UTF-8 text")
+		}
+	}
+	if id == "" || kind == "" {
+		return e.undecodable(event.SystemID, "no id or no type")
+	}
+	var err error
+	if event.Version, err = strconv.Atoi(version); err != nil || event.Version < 1 {
+		return e.undecodable(event.SystemID, "version is not a number from 1")
+	}
+	if event.Time, err = domain.ParseTime(at); err != nil {
+		return e.undecodable(event.SystemID, "time is not RFC 3339")
+	}
+	if !utf8.Valid(data) || !isObject(data) {
+		return e.undecodable(event.SystemID, "data is not a JSON object in UTF-8")
+	}
+	event.Data = append(make(json.RawMessage, 0, len(data)), data...)
+	return event
+}
+
+func (e *entry) undecodable(system domain.SystemID, reason string) domain.Event {
+	fields := make(map[string]string, len(e.fields)/2)
+	for i := 0; i+1 < len(e.fields); i += 2 {
+		fields[printable(e.bytes(i))] = printable(e.bytes(i + 1))
+	}
+	data, _ := json.Marshal(domain.Undecodable{Reason: reason, Fields: fields}) // strings always marshal
+	return domain.Event{
+		ID: "undecodable-" + e.position.String(), Type: domain.TypeUndecodable, Version: 1, SystemID: system,
+		Time: time.UnixMilli(int64(e.position.Ms)).UTC(), Data: data, Position: e.position,
+	}
+}
+
+// printable is b as text that any database takes.
+func printable(b []byte) string {
+	s := strings.ReplaceAll(strings.ToValidUTF8(string(b), "\uFFFD"), "\x00", "\uFFFD")
+	if len(s) > maxKept {
+		s = strings.ToValidUTF8(s[:maxKept], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,93 @@
+package streams
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+var (
+	// ErrTrimmed says that entries between the reader and the first entry that
+	// is left were trimmed: read on from the archive.
+	ErrTrimmed = errors.New("streams: the log was trimmed beyond this position")
+	// ErrRewound says that Redis was wiped or set back: what the reader saw
+	// last is not in the log, and it may have seen what nobody will see again.
+	// Begin anew from what is archived.
+	ErrRewound = errors.New("streams: the log was set back behind this position")
+	// ErrClosed says that the log was closed.
+	ErrClosed = errors.New("streams: the log is closed")
+)
+
+// errMissing says that a stream is not there, and that nothing was appended.
+var errMissing = errors.New("streams: the stream is missing")
+
+// notReadyError refuses a connection on which nothing was sent yet. It does not
+// unwrap: the client peels one layer off and must find this one.
+type notReadyError struct{ cause error }
+
+func (e *notReadyError) Error() string { return "streams: not ready: " + e.cause.Error() }
+
+// replyError is an error reply of Redis in a raw answer.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+
+// RedisError makes it a [redis.Error].
+func (e replyError) RedisError() {}
+
+// unsent reports whether it is certain that Redis did nothing: it could not be
+// reached, or it answered with an error. Our scripts check all before they
+// write, so an error reply of a script counts as well.
+func unsent(err error) bool {
+	var (
+		reply    redis.Error
+		op       *net.OpError
+		notReady *notReadyError
+	)
+	switch {
+	case errors.As(err, &reply), errors.As(err, &notReady):
+		return true
+	case errors.As(err, &op) && op.Op == "dial":
+		return true
+	}
+	return errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) ||
+		errors.Is(err, redis.ErrAutoPipelineQueueFull) || errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrClosed)
+}
+
+// passing reports whether an error for which [unsent] holds may be over in a
+// moment: Redis is starting, or a failover is under way.
+func passing(err error) bool {
+	var reply redis.Error
+	if errors.As(err, &reply) {
+		return redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "READONLY") ||
+			redis.HasErrorPrefix(err, "MASTERDOWN") || redis.HasErrorPrefix(err, "CLUSTERDOWN") ||
+			redis.HasErrorPrefix(err, "TRYAGAIN")
+	}
+	return unsent(err) && !errors.Is(err, redis.ErrClosed) && !errors.Is(err, ErrClosed) &&
+		!errors.Is(err, redis.ErrAutoPipelineQueueFull)
+}
+
+// appendFailure says to a caller what became of an append.
+func appendFailure(err error) error {
+	var known *domain.Error
+	var conflict *domain.ConflictError
+	switch {
+	case errors.As(err, &known), errors.As(err, &conflict):
+		return err
+	case unsent(err):
+		return unavailable(err)
+	default:
+		return domain.Fail(domain.KindUnknownOutcome, domain.CodeUnknownOutcome,
+			"the log broke off before it answered: the events may or may not have been appended; repeat with the same key").
+			Because(fmt.Errorf("streams: append: %w", err))
+	}
+}
+
+func unavailable(err error) error {
+	return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
+		"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: append: %w", err))
+}

@@ -1,0 +1,207 @@
+package streams
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// ensureScript makes a stream exist with its last id at or past the floor, and
+// knows where it begins. KEYS: events, origin. ARGV: floor, a new incarnation.
+//
+// A stream that had to be made or moved begins at the floor, in a new
+// incarnation: what a reader of the one before has seen is not certain.
+var ensureScript = newScript(luaAfter + `
+if redis.call('EXISTS', KEYS[1]) == 0 then
+	redis.call('XGROUP', 'CREATE', KEYS[1], 'none', '$', 'MKSTREAM')
+	redis.call('XGROUP', 'DESTROY', KEYS[1], 'none')
+	redis.call('XSETID', KEYS[1], ARGV[1])
+	redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
+	return {'created', '0-0'}
+end
+local last = lastID(KEYS[1])
+if after(ARGV[1], last) then
+	redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
+	redis.call('XSETID', KEYS[1], ARGV[1])
+	redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
+	return {'repaired', last}
+end
+if redis.call('EXISTS', KEYS[2]) == 0 then
+	redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
+	return {'adopted', last}
+end
+return {'fine', last}
+`)
+
+// trimScript removes the entries before a position and remembers the last one
+// that went. KEYS: events, origin. ARGV: the position, an incarnation in case
+// that there is none.
+var trimScript = newScript(luaAfter + `
+local gone = redis.call('XREVRANGE', KEYS[1], '(' .. ARGV[1], '-', 'COUNT', 1)
+if #gone == 0 then return {0} end
+local origin = redis.call('GET', KEYS[2])
+local incarnation = origin and string.match(origin, ' (.*)$') or ARGV[2]
+redis.call('SET', KEYS[2], gone[1][1] .. ' ' .. incarnation)
+return {redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])}
+`)
+
+// lookScript says what a reader needs in order to trust its place. KEYS:
+// events, origin. ARGV: the reader's position. It returns the origin, the last
+// id ever given, and whether the position's entry is there.
+var lookScript = newScript(luaAfter + `
+local origin = redis.call('GET', KEYS[2])
+if not origin or redis.call('EXISTS', KEYS[1]) == 0 then return {'', '', 0} end
+return {origin, lastID(KEYS[1]), #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])}
+`)
+
+// luaAfter compares ids as text, because Lua's numbers would round them.
+const luaAfter = `
+local function cut(id)
+	local dash = string.find(id, '-', 1, true)
+	return string.sub(id, 1, dash - 1), string.sub(id, dash + 1)
+end
+local function less(a, b)
+	if #a ~= #b then return #a < #b end
+	return a < b
+end
+local function after(a, b)
+	local ams, an = cut(a)
+	local bms, bn = cut(b)
+	if ams ~= bms then return less(bms, ams) end
+	return less(bn, an)
+end
+local function lastID(stream)
+	local info = redis.call('XINFO', 'STREAM', stream)
+	for i = 1, #info, 2 do
+		if info[i] == 'last-generated-id' then return info[i + 1] end
+	end
+end
+`
+
+// Ensure makes the partition's stream exist, with its last id at or past floor,
+// so that the next append gets a later position. A stream that had to be made or
+// moved although something is archived is logged as the loss that it is.
+func (l *Log) Ensure(ctx context.Context, partition int, floor domain.Position) error {
+	k := &l.keys[partition]
+	reply, err := ensureScript.run(ctx, l.general, []string{k.events, k.origin}, floor.String(), rand.Text())
+	if err != nil {
+		return fmt.Errorf("streams: ensure partition %d: %w", partition, err)
+	}
+	verdict, _ := reply[0].(string)
+	last, _ := reply[1].(string)
+	switch {
+	case verdict == "created" && !floor.IsZero():
+		l.logger.Error("redis lost a stream of the log; events that were not archived are gone",
+			"partition", partition, "archived", floor.String())
+	case verdict == "repaired":
+		l.logger.Error("redis was set back behind the archive; events that were not archived are gone",
+			"partition", partition, "last", last, "archived", floor.String())
+	case verdict == "adopted":
+		l.logger.Warn("a stream of the log had lost the note of where it begins", "partition", partition, "last", last)
+	case verdict == "created":
+		l.logger.Debug("a stream of the log was created", "partition", partition)
+	}
+	return nil
+}
+
+// Tail is the last position that the partition ever gave, also if that entry is
+// gone by now.
+func (l *Log) Tail(ctx context.Context, partition int) (domain.Position, error) {
+	p, err := l.look(ctx, partition, domain.Position{})
+	if err != nil {
+		return domain.Position{}, fmt.Errorf("streams: tail of partition %d: %w", partition, err)
+	}
+	return p.last, nil
+}
+
+// Origin is where the partition's log begins: everything at or before it was
+// trimmed, or is in the archive only. Reading may start there.
+func (l *Log) Origin(ctx context.Context, partition int) (domain.Position, error) {
+	p, err := l.look(ctx, partition, domain.Position{})
+	if err != nil {
+		return domain.Position{}, fmt.Errorf("streams: origin of partition %d: %w", partition, err)
+	}
+	return p.origin.at, nil
+}
+
+// Trim removes the entries before the given position, and no other. The caller
+// has archived them.
+func (l *Log) Trim(ctx context.Context, partition int, before domain.Position) error {
+	k := &l.keys[partition]
+	if _, err := trimScript.run(ctx, l.general, []string{k.events, k.origin}, before.String(), rand.Text()); err != nil {
+		return fmt.Errorf("streams: trim partition %d: %w", partition, err)
+	}
+	return nil
+}
+
+// Expire trims what is both archived and older than the retention. archived is
+// the position up to which, inclusively, everything is archived.
+func (l *Log) Expire(ctx context.Context, partition int, archived domain.Position, now time.Time) error {
+	before := domain.Position{Ms: archived.Ms, N: archived.N + 1}
+	if old := (domain.Position{Ms: uint64(max(now.Add(-l.config.Retention).UnixMilli(), 0))}); old.Before(before) {
+		before = old
+	}
+	return l.Trim(ctx, partition, before)
+}
+
+// origin is where a stream begins, and which incarnation of it this is.
+type origin struct {
+	at          domain.Position
+	incarnation string
+}
+
+// parseOrigin reads what the origin key holds. An absent one means that Redis
+// was wiped and nobody repaired it yet.
+func parseOrigin(s string) (origin, error) {
+	at, incarnation, found := strings.Cut(s, " ")
+	if !found {
+		return origin{}, ErrRewound
+	}
+	p, err := domain.ParsePosition(at)
+	return origin{p, incarnation}, err
+}
+
+// place is what Redis says about a reader's position.
+type place struct {
+	origin  origin
+	last    domain.Position // given last, ever
+	present bool            // the position's entry is there
+}
+
+// look says how a position stands to the stream. Where there is no stream, Redis
+// was wiped: look repairs that first.
+func (l *Log) look(ctx context.Context, partition int, at domain.Position) (place, error) {
+	p, err := l.lookOnce(ctx, partition, at)
+	if !errors.Is(err, ErrRewound) {
+		return p, err
+	}
+	if err := l.prepare(ctx); err != nil {
+		return place{}, err
+	}
+	return l.lookOnce(ctx, partition, at)
+}
+
+func (l *Log) lookOnce(ctx context.Context, partition int, at domain.Position) (place, error) {
+	k := &l.keys[partition]
+	reply, err := lookScript.run(ctx, l.general, []string{k.events, k.origin}, at.String())
+	if err != nil {
+		return place{}, err
+	}
+	if len(reply) != 3 {
+		return place{}, errMalformed
+	}
+	begins, _ := reply[0].(string)
+	last, _ := reply[1].(string)
+	found, _ := reply[2].(int64)
+	p := place{present: found == 1}
+	if p.origin, err = parseOrigin(begins); err != nil {
+		return place{}, err
+	}
+	p.last, err = domain.ParsePosition(last)
+	return p, err
+}
