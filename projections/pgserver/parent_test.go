@@ -84,9 +84,19 @@ func (p *parent) kill(t *testing.T) {
 	_ = p.cmd.Wait()
 }
 
+// self is the path of this test binary.
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestPostgresDoesNotOutliveAKilledParent(t *testing.T) {
 	t.Parallel()
-	p := startParent(t, os.Args[0], filepath.Join(scratch.For(t), "data"), nil)
+	p := startParent(t, self(t), filepath.Join(scratch.For(t), "data"), nil)
 	p.kill(t)
 	eventually(t, "the end of Postgres", func() bool { return !running(p.pid) })
 }
@@ -96,7 +106,7 @@ func TestDataSurviveAKilledParent(t *testing.T) {
 	dir := filepath.Join(scratch.For(t), "data")
 	const rounds = 3
 	for range rounds {
-		p := startParent(t, os.Args[0], dir, nil)
+		p := startParent(t, self(t), dir, nil)
 		execute(t, p.url, keep)
 		p.kill(t)
 	}
@@ -127,7 +137,7 @@ func ordinary(t *testing.T) (credential *syscall.Credential, home, program strin
 		t.Fatal(err)
 	}
 	program = filepath.Join(home, "parent")
-	if out, err := exec.Command("cp", os.Args[0], program).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", self(t), program).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, home, program

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -116,6 +115,16 @@ func eventually(t *testing.T, what string, condition func() bool) {
 		case <-poll.C:
 		}
 	}
+}
+
+// self is the path of this test binary.
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestStopTwice(t *testing.T) {
@@ -257,60 +266,10 @@ func TestLockLivesAsLongAsTheChild(t *testing.T) {
 	acquire(t, dir)
 }
 
-// onDyingThread calls f on a thread that ends thereafter, and returns the
-// thread's id.
-func onDyingThread(f func()) (thread int) {
-	called := make(chan struct{})
-	go func() {
-		defer close(called)
-		// Never unlocked, the thread ends with the goroutine, unless it is the
-		// first of the process: that one never does.
-		runtime.LockOSThread()
-		if thread = syscall.Gettid(); thread == os.Getpid() {
-			thread = onDyingThread(f)
-			runtime.UnlockOSThread()
-			return
-		}
-		f()
-	}()
-	<-called
-	return thread
-}
-
-// The kernel ends a child when the thread that forked it ends. The thread
-// that calls Start is not that thread.
-func TestChildOutlivesTheThreadThatCalledStart(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	lock := acquire(t, dir)
-	var process *Process
-	var err error
-	thread := onDyingThread(func() { process, err = Start(context.Background(), sleeper(dir, lock)) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = process.Kill() }()
-	eventually(t, "the end of the thread", func() bool {
-		_, err := os.Stat(filepath.Join("/proc/self/task", strconv.Itoa(thread)))
-		return err != nil
-	})
-	// A signal takes its time; less than twenty other children take.
-	for range 20 {
-		if err := exec.Command("/bin/true").Run(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	select {
-	case <-process.Done():
-		t.Errorf("the child ended with the thread: %v", process.Err())
-	default:
-	}
-}
-
 func TestChildDoesNotOutliveAKilledParent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	parent := exec.Command(os.Args[0])
+	parent := exec.Command(self(t))
 	parent.Env = append(os.Environ(), helperDir+"="+dir)
 	stdout, err := parent.StdoutPipe()
 	if err != nil {

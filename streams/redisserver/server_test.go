@@ -144,6 +144,16 @@ func stranger(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
+// self is the path of this test binary.
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestDataSurviveStopAndKill(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, Config{Dir: filepath.Join(t.TempDir(), "made", "for", "it")})
@@ -281,7 +291,7 @@ func TestDataSurviveAKilledParent(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(scratch.For(t), "redis")
 	for round := range 3 {
-		p := startParent(t, os.Args[0], dir, nil)
+		p := startParent(t, self(t), dir, nil)
 		for earlier := range round {
 			wantKept(t, p.addr, strconv.Itoa(earlier))
 		}
@@ -368,7 +378,7 @@ func TestStartAsAnOrdinaryUserAndAsRoot(t *testing.T) {
 	}
 	dir := scratch.For(t)
 	program := filepath.Join(dir, "parent")
-	if out, err := exec.Command("cp", os.Args[0], program).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", self(t), program).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	home := filepath.Join(dir, "home")

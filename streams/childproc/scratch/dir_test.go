@@ -37,6 +37,16 @@ func gone(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
+// self is the path of this test binary.
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestRemove(t *testing.T) {
 	t.Parallel()
 	dir, err := Make("plugcast-scratch-")
@@ -56,7 +66,7 @@ func TestRemove(t *testing.T) {
 
 func TestDirectoryVanishesWithAPanickingProcess(t *testing.T) {
 	t.Parallel()
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command(self(t))
 	cmd.Env = append(os.Environ(), helper+"=1")
 	out, err := cmd.Output()
 	if err == nil {
