@@ -302,6 +302,8 @@ func TestFindPrograms(t *testing.T) {
 	}
 
 	pretend(t, path, 13)
+	pretend(t, filepath.Join(root, "12", "bin"), 12)
+	write(t, filepath.Join(root, "12", "bin", "postgres"), "#!/bin/sh\nexit 1\n") // broken
 	expect(0, path)
 	expect(13, path)
 	expect(15, filepath.Join(root, "15", "bin"))

@@ -41,7 +41,7 @@ func findPrograms(ctx context.Context, root string, major int) (programs, error)
 	for _, p := range found {
 		version, err := p.major(ctx)
 		if err != nil {
-			return programs{}, err
+			continue // a broken installation is as good as none
 		}
 		if version == major {
 			return p, nil
@@ -84,9 +84,12 @@ var versionText = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 // major asks the program for its major version.
 func (p programs) major(ctx context.Context) (int, error) {
 	out, err := childproc.Run(ctx, childproc.Command{Path: p.postgres, Args: []string{"--version"}, Env: environment, Dir: "/"})
-	match := versionText.FindSubmatch(out)
-	if err != nil || match == nil {
+	if err != nil {
 		return 0, fmt.Errorf("version of %s: %w: %s", p.postgres, err, out)
+	}
+	match := versionText.FindSubmatch(out)
+	if match == nil {
+		return 0, fmt.Errorf("version of %s: it says %q", p.postgres, out)
 	}
 	return strconv.Atoi(string(match[1]))
 }

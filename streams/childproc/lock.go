@@ -18,7 +18,7 @@ const (
 )
 
 // ErrLocked tells that a live process runs the server of this directory.
-var ErrLocked = errors.New("another process is running it")
+var ErrLocked = errors.New("another process runs the server of this directory")
 
 // Lock is held by the one process that runs the server of a directory. The
 // kernel lets go of it when that process dies, however it dies: so who has
@@ -39,10 +39,12 @@ func Acquire(ctx context.Context, path string) (*Lock, error) {
 	if err := flock(ctx, file); err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			holder, _ := os.ReadFile(path)
-			err = fmt.Errorf("%w: process %s", ErrLocked, strings.TrimSpace(string(holder)))
+			err = fmt.Errorf("%w: process %s holds %s", ErrLocked, strings.TrimSpace(string(holder)), path)
+		} else {
+			err = fmt.Errorf("childproc: lock %s: %w", path, err)
 		}
 		_ = file.Close()
-		return nil, fmt.Errorf("childproc: lock %s: %w", path, err)
+		return nil, err
 	}
 	// The number is for people who wonder who holds the lock.
 	_ = file.Truncate(0)

@@ -117,7 +117,7 @@ func (p *Process) awaitReady(ctx context.Context, ready func(context.Context, in
 		select {
 		case <-p.done:
 			if portTaken(p.port) {
-				return fmt.Errorf("%s: 127.0.0.1:%d: %w", p.name, p.port, ErrPortInUse)
+				return fmt.Errorf("%s cannot listen on 127.0.0.1:%d: %w", p.name, p.port, ErrPortInUse)
 			}
 			return fmt.Errorf("%s: ended before it was ready (%v): %s", p.name, p.exit, p.output.tail())
 		case <-ctx.Done():

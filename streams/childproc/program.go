@@ -18,7 +18,7 @@ import (
 )
 
 // ErrPortInUse tells that the port asked for belongs to another program.
-var ErrPortInUse = errors.New("port is in use")
+var ErrPortInUse = errors.New("the port is in use")
 
 // portAttempts bounds how many ports are tried when any port will do. A try
 // fails only when another program takes the port in the instant between our
@@ -84,7 +84,7 @@ func Start(ctx context.Context, p Program) (*Process, error) {
 
 func startOn(ctx context.Context, p Program, port int) (*Process, error) {
 	if portTaken(port) {
-		return nil, fmt.Errorf("%s: 127.0.0.1:%d: %w", p.Name, port, ErrPortInUse)
+		return nil, fmt.Errorf("%s cannot listen on 127.0.0.1:%d: %w", p.Name, port, ErrPortInUse)
 	}
 	proc, err := launch(p, port)
 	if err != nil {
