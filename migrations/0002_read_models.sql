@@ -1,0 +1,87 @@
+-- Read models: what the fold makes of history. All of it can be dropped and
+-- rebuilt. A document is the row as the platform reads it back, exactly; the
+-- columns beside it are for people, filters and order.
+
+-- +goose Up
+
+-- create_read_models makes a schema with empty read models, owned by the caller.
+-- The live ones are in the schema projection; a rebuild makes the next ones
+-- beside them with the same function.
+-- +goose StatementBegin
+CREATE FUNCTION create_read_models(schema text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    read_model text;
+BEGIN
+    EXECUTE format('CREATE SCHEMA IF NOT EXISTS %I', schema);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO plugcast_reader', schema);
+    EXECUTE format($table$
+        CREATE TABLE %I.devices (
+            system_id    text        NOT NULL,
+            device_id    text        NOT NULL,
+            online       boolean,              -- null is not known
+            relay_on     boolean,              -- null is not known
+            updated_at   timestamptz NOT NULL,
+            position_ms  bigint      NOT NULL, -- of the last event that changed it
+            position_seq bigint      NOT NULL,
+            document     json        NOT NULL, -- all but the attributes
+            attributes   text,                 -- JSON of the publisher's, byte for byte
+            PRIMARY KEY (system_id, device_id)
+        ) WITH (fillfactor = 70)
+        $table$, schema);
+    EXECUTE format($table$
+        CREATE TABLE %I.equipment (
+            system_id    text        NOT NULL,
+            equipment_id text        NOT NULL,
+            retired      boolean     NOT NULL,
+            updated_at   timestamptz NOT NULL,
+            position_ms  bigint      NOT NULL,
+            position_seq bigint      NOT NULL,
+            document     json        NOT NULL,
+            attributes   text,
+            PRIMARY KEY (system_id, equipment_id)
+        )
+        $table$, schema);
+    EXECUTE format($table$
+        CREATE TABLE %I.assignments (
+            system_id    text        NOT NULL,
+            device_id    text        NOT NULL,
+            equipment_id text        NOT NULL,
+            assigned_by  text        NOT NULL,
+            assigned_at  timestamptz NOT NULL,
+            position_ms  bigint      NOT NULL,
+            position_seq bigint      NOT NULL,
+            PRIMARY KEY (system_id, device_id)
+        )
+        $table$, schema);
+    EXECUTE format($table$
+        CREATE TABLE %I.connections (
+            system_id     text        NOT NULL,
+            connection_id text        NOT NULL,
+            stopped       boolean     NOT NULL, -- by command
+            updated_at    timestamptz NOT NULL,
+            position_ms   bigint      NOT NULL,
+            position_seq  bigint      NOT NULL,
+            command_ms    bigint      NOT NULL, -- of the last command on it
+            command_seq   bigint      NOT NULL,
+            document      json        NOT NULL,
+            PRIMARY KEY (system_id, connection_id)
+        )
+        $table$, schema);
+    EXECUTE format('CREATE INDEX ON %I.connections (connection_id)', schema);
+    -- What a decision on equipment and assignments has seen: the position of the
+    -- last event about either.
+    EXECUTE format($table$
+        CREATE TABLE %I.inventories (
+            system_id    text   PRIMARY KEY,
+            position_ms  bigint NOT NULL,
+            position_seq bigint NOT NULL
+        )
+        $table$, schema);
+    FOREACH read_model IN ARRAY ARRAY['devices', 'equipment', 'assignments', 'connections', 'inventories'] LOOP
+        PERFORM guard_by_system(format('%I.%I', schema, read_model)::regclass);
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
+
+SELECT create_read_models('projection');
