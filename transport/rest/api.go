@@ -1,0 +1,198 @@
+// Package rest is the HTTP face: commands, device updates, and reads of the
+// present, the past and the history. The OpenAPI document is made from the same
+// types that the handlers use. Every error is a problem document with a stable
+// code; the table is in code.go.
+package rest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/auth"
+)
+
+// Config is what the API stands on. Limiter and Checks may be missing.
+type Config struct {
+	Service       *domain.Service
+	Reads         Reads
+	Authenticator Authenticator
+	Tickets       auth.Tickets
+	Sockets       Sockets
+	Limiter       Limiter
+	Checks        []Check // what /readyz asks
+	Origins       auth.Origins
+	Version       string // of the program, for the OpenAPI document
+	Log           *slog.Logger
+}
+
+// Authenticator tells who sent a request. [auth.Authenticator] is one.
+type Authenticator interface {
+	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
+}
+
+// Limiter guards against floods. Flows are "requests" and "device-updates".
+type Limiter interface {
+	// Allow takes n from what the system may use of the flow, or says when to
+	// ask again.
+	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
+}
+
+// The flows that this face limits.
+const (
+	flowRequests = "requests"
+	flowUpdates  = "device-updates"
+)
+
+// API is the HTTP face as one handler. It is safe for concurrent use.
+type API struct {
+	service       *domain.Service
+	reads         Reads
+	authenticator Authenticator
+	tickets       auth.Tickets
+	sockets       Sockets
+	limiter       Limiter
+	checks        []Check
+	origins       auth.Origins
+	log           *slog.Logger
+
+	mux      *http.ServeMux
+	huma     huma.API
+	document []byte
+}
+
+// New makes the API. It answers at /api/, /openapi.json, /docs/, /healthz and
+// /readyz, and with a problem document everywhere else, so that it can be the
+// fallback of the program's mux.
+func New(c Config) (*API, error) {
+	if c.Service == nil || c.Reads == nil || c.Authenticator == nil || c.Tickets == nil || c.Sockets == nil || c.Log == nil {
+		return nil, errors.New("rest: a part of the configuration is missing")
+	}
+	a := &API{
+		service: c.Service, reads: c.Reads, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
+		limiter: c.Limiter, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
+	}
+	a.huma = humago.New(a.mux, newDocument(c.Version))
+	a.registerUpdates()
+	a.registerDevices()
+	a.registerAssignments()
+	a.registerEquipment()
+	a.registerConnections()
+	a.registerHistory()
+	a.registerSockets()
+	a.registerTickets()
+	a.registerHealth()
+	return a, a.serveDocument()
+}
+
+// operation is what differs from one operation to the next.
+type operation struct {
+	id, method, path string
+	tag              string
+	summary          string
+	detail           string
+	status           int          // of success; 200 when 0
+	errors           []int        // that it may answer with, besides those that all may
+	answer           reflect.Type // of a body that the handler writes by itself
+}
+
+// commonErrors are statuses that every operation may answer with.
+var commonErrors = []int{400, 401, 403, 429, 500, 503}
+
+// register adds an operation behind authentication and the rate limit.
+func register[I, O any](a *API, op operation, handle func(context.Context, *I) (*O, error)) {
+	bounded := func(ctx context.Context, in *I) (*O, error) {
+		limit := operationTime
+		if w, can := any(in).(interface{ waiting() time.Duration }); can {
+			limit += w.waiting()
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		out, err := handle(ctx, in)
+		if err != nil {
+			return nil, problemOf(ctx, a.log, err)
+		}
+		return out, nil
+	}
+	huma.Register(a.huma, huma.Operation{
+		OperationID: op.id, Method: op.method, Path: op.path, Tags: []string{op.tag},
+		Summary: op.summary, Description: op.detail, DefaultStatus: op.status,
+		Errors:    append(op.errors, commonErrors...),
+		Responses: describeAnswer(a.huma, op.answer),
+		Security:  []map[string][]string{{securityScheme: {}}},
+		// The body ends by itself before this; see boundedBody.
+		MaxBodyBytes: maxBatchBody + 1, BodyReadTimeout: bodyTimeout,
+		RejectUnknownQueryParameters: true,
+		Middlewares:                  huma.Middlewares{a.admit},
+	}, bounded)
+}
+
+// admit lets in who may be here and has not been here too often.
+func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	actor, err := a.authenticator.Authenticate(r.Context(), r)
+	if err != nil {
+		problemOf(r.Context(), a.log, err).write(w)
+		return
+	}
+	if a.limiter != nil && r.URL.Path != publishPath {
+		system := payer(actor, domain.SystemID(r.PathValue("systemId")))
+		if ok, wait := a.limiter.Allow(r.Context(), flowRequests, system, 1); !ok {
+			limited(r.Context(), flowRequests, system, wait).write(w)
+			return
+		}
+	}
+	next(huma.WithValue(ctx, actorKey, actor))
+}
+
+// payer is the system on whose account a request goes: the one it names or, when
+// that is not the actor's, one of the actor's own. So nobody can use up what
+// belongs to a neighbour.
+func payer(actor domain.Actor, named domain.SystemID) domain.SystemID {
+	switch {
+	case named != "" && actor.Sees(named):
+		return named
+	case len(actor.Systems) > 0:
+		return actor.Systems[0]
+	default:
+		return domain.PlatformSystem
+	}
+}
+
+func actorOf(ctx context.Context) domain.Actor {
+	actor, _ := ctx.Value(actorKey).(domain.Actor)
+	return actor
+}
+
+// The parts of inputs and outputs, such as InSystem, have exported names because
+// huma passes over embedded types that have not.
+
+// InSystem is part of the input of every operation within a system.
+type InSystem struct {
+	SystemID domain.SystemID `path:"systemId" doc:"The system (tenant)" example:"clinica-sol"`
+	WithTicket
+}
+
+// authorize checks the system's id and whether the actor may do this in it.
+func (in *InSystem) authorize(ctx context.Context, action domain.Action) (domain.Actor, error) {
+	if _, err := domain.ParseSystemID(string(in.SystemID)); err != nil {
+		return domain.Actor{}, err
+	}
+	actor := actorOf(ctx)
+	return actor, actor.Authorize(action, in.SystemID)
+}
+
+// WithTicket makes the credential in the URL a known parameter.
+type WithTicket struct {
+	Ticket string `query:"ticket" hidden:"true"`
+}
+
+// systemPath is where everything of a system begins.
+const systemPath = "/api/v1/systems/{systemId}"

@@ -1,0 +1,411 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/auth"
+)
+
+// platform is the log, its projection and the rest that the API stands on, in
+// memory: a naive second implementation, exact about conditions and keys. The
+// real ones meet this face in the tests of the whole program.
+type platform struct {
+	mu      sync.Mutex
+	events  []domain.Event
+	heads   map[domain.Aggregate]domain.Position
+	keys    map[string]remembered
+	lag     int           // how many of the newest events the projection has not seen
+	moved   chan struct{} // closed when lag or events change
+	fail    error         // of every append
+	broken  error         // of every read
+	sockets []Socket
+	tickets map[string]domain.Actor
+	allow   func(flow string, system domain.SystemID, n int) bool
+	log     lockedBuffer
+}
+
+type remembered struct {
+	fingerprint string
+	positions   []domain.Position
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (p *platform) Append(_ context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fail != nil {
+		return domain.Appended{}, p.fail
+	}
+	if opts.Idempotency != nil {
+		if known, err := p.recall(*opts.Idempotency); err != nil || known.Replayed {
+			return known, err
+		}
+	}
+	if x := opts.Expect; x != nil && p.heads[x.Aggregate].After(x.Head) {
+		return domain.Appended{}, &domain.ConflictError{Aggregate: x.Aggregate, Expected: x.Head, Head: p.heads[x.Aggregate]}
+	}
+	var out domain.Appended
+	for _, e := range events {
+		n := len(p.events) + 1
+		e.ID, e.Position = fmt.Sprint("id-", n), domain.Position{Ms: uint64(start.UnixMilli()) + uint64(n)}
+		e.Time = start.Add(time.Duration(n) * time.Millisecond)
+		p.events = append(p.events, e)
+		out.Positions = append(out.Positions, e.Position)
+	}
+	if x := opts.Expect; x != nil {
+		p.heads[x.Aggregate] = out.Last()
+	}
+	if i := opts.Idempotency; i != nil {
+		p.keys[i.Scope+"/"+i.Key] = remembered{i.Fingerprint, out.Positions}
+	}
+	close(p.moved)
+	p.moved = make(chan struct{})
+	return out, nil
+}
+
+func (p *platform) Recall(_ context.Context, _ domain.SystemID, key domain.Idempotency) (domain.Appended, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.recall(key)
+}
+
+func (p *platform) recall(i domain.Idempotency) (domain.Appended, error) {
+	known, ok := p.keys[i.Scope+"/"+i.Key]
+	switch {
+	case !ok:
+		return domain.Appended{}, nil
+	case known.fingerprint != i.Fingerprint:
+		return domain.Appended{}, domain.Invalid(domain.CodeKeyReused, "this idempotency key was used for another request")
+	default:
+		return domain.Appended{Positions: known.positions, Replayed: true}, nil
+	}
+}
+
+func (p *platform) setLag(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lag = n
+	close(p.moved)
+	p.moved = make(chan struct{})
+}
+
+func (p *platform) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.events)
+}
+
+// fold applies what keep lets through.
+func (p *platform) fold(system domain.SystemID, keep func(domain.Position) bool) (*domain.State, error) {
+	st := domain.NewState(system)
+	for i := range p.events[:max(0, len(p.events)-p.lag)] {
+		if e := &p.events[i]; e.SystemID == system && keep(e.Position) {
+			if _, err := st.Apply(e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return st, nil
+}
+
+// commandStates is what domain.Service reads: it is never behind.
+type commandStates struct{ p *platform }
+
+func (s commandStates) State(_ context.Context, system domain.SystemID, _ domain.Position) (*domain.State, error) {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	lag := s.p.lag
+	s.p.lag = 0
+	defer func() { s.p.lag = lag }()
+	return s.p.fold(system, func(domain.Position) bool { return true })
+}
+
+func (p *platform) State(ctx context.Context, _ domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
+	for {
+		p.mu.Lock()
+		moved, broken := p.moved, p.broken
+		st, err := p.fold(system, func(domain.Position) bool { return true })
+		reached := p.reached(atLeast)
+		p.mu.Unlock()
+		if broken != nil {
+			return nil, broken
+		}
+		if err != nil || reached {
+			return st, err
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// reached reports whether the projection has what is at or before the position.
+func (p *platform) reached(at domain.Position) bool {
+	n := len(p.events) - p.lag
+	return at.IsZero() || n > 0 && !p.events[n-1].Position.Before(at)
+}
+
+func (p *platform) StateAt(_ context.Context, _ domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fold(system, func(q domain.Position) bool { return !q.After(at) })
+}
+
+func (p *platform) Events(_ context.Context, _ domain.Actor, q EventQuery) ([]domain.Event, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found []domain.Event
+	seq := uint64(0)
+	for _, e := range p.events {
+		if e.SystemID != q.SystemID {
+			continue
+		}
+		seq++
+		e.Seq = seq
+		if !q.After.IsZero() && !e.Position.After(q.After) || !q.Before.IsZero() && !e.Position.Before(q.Before) ||
+			!q.From.IsZero() && e.Time.Before(q.From) || !q.To.IsZero() && !e.Time.Before(q.To) ||
+			len(q.Types) > 0 && !slices.Contains(q.Types, e.Type) || q.DeviceID != "" && e.Device() != q.DeviceID ||
+			q.Actor != "" && e.Actor != q.Actor || q.CorrelationID != "" && e.CorrelationID != q.CorrelationID {
+			continue
+		}
+		found = append(found, e)
+	}
+	if q.Descending {
+		slices.Reverse(found)
+	}
+	return found[:min(len(found), q.Limit)], nil
+}
+
+func (p *platform) Head(_ context.Context, _ domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var at domain.Cursor
+	var hash domain.Hash
+	for _, e := range p.events {
+		if e.SystemID == system {
+			at = domain.Cursor{Position: e.Position, Seq: at.Seq + 1}
+			e.Seq = at.Seq
+			hash = hash.Next(&e)
+		}
+	}
+	return at, hash, nil
+}
+
+func (p *platform) SystemOf(_ context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, bool, error) {
+	for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
+		st, err := commandStates{p}.State(context.Background(), system, domain.Position{})
+		if err != nil {
+			return "", false, err
+		}
+		if st.Connections[id] != nil && actor.Sees(system) {
+			return system, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+func (p *platform) Sockets(context.Context) ([]Socket, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.sockets), p.broken
+}
+
+func (p *platform) Issue(_ context.Context, actor domain.Actor) (string, time.Time, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ticket := fmt.Sprint("ticket-", len(p.tickets))
+	p.tickets[ticket] = actor
+	return ticket, time.Now().Add(30 * time.Second), p.broken
+}
+
+func (p *platform) Redeem(_ context.Context, ticket string) (domain.Actor, bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	actor, ok := p.tickets[ticket]
+	delete(p.tickets, ticket)
+	return actor, ok, nil
+}
+
+func (p *platform) Allow(_ context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
+	return p.allow(flow, system, n), 1500 * time.Millisecond
+}
+
+var (
+	start  = time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
+	secret = auth.Config{Secret: []byte("0123456789abcdef0123456789abcdef")}
+)
+
+// bundle is one API with its server.
+type bundle struct {
+	*platform
+	t      testing.TB
+	api    *API
+	server *httptest.Server
+	tokens map[domain.Role]string // all for clinica-sol
+}
+
+func setup(t testing.TB, change ...func(*Config)) *bundle {
+	p := &platform{
+		heads: map[domain.Aggregate]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}),
+		tickets: map[string]domain.Actor{}, allow: func(string, domain.SystemID, int) bool { return true },
+	}
+	b := &bundle{platform: p, t: t, tokens: map[domain.Role]string{}}
+	for _, role := range domain.Roles() {
+		b.tokens[role] = b.token(role, "clinica-sol")
+	}
+	authenticator, err := auth.New(secret, p, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commands int
+	c := Config{
+		Service: domain.NewService(p, commandStates{p}, func() string { commands++; return fmt.Sprint("cmd-", commands) }),
+		Reads:   p, Authenticator: authenticator, Tickets: p, Sockets: p, Limiter: p, Version: "test",
+		Log: slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	if b.api, err = New(c); err != nil {
+		t.Fatal(err)
+	}
+	b.server = httptest.NewServer(b.api)
+	t.Cleanup(b.server.Close)
+	return b
+}
+
+func (b *bundle) token(role domain.Role, systems ...domain.SystemID) string {
+	token, err := secret.Sign(domain.Actor{
+		Subject: string(role), Role: role, Systems: systems, ExpiresAt: time.Now().Add(time.Hour),
+	}, time.Now())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return token
+}
+
+// reply is a response that was read.
+type reply struct {
+	status int
+	header http.Header
+	raw    string
+	body   map[string]any
+}
+
+func (r reply) code() string { return fmt.Sprint(r.body["code"]) }
+
+// send makes a request as the role. What is "Name: value" among more is a
+// header, and the last other string the body.
+func (b *bundle) send(role domain.Role, method, path string, more ...string) reply {
+	b.t.Helper()
+	header, body := http.Header{}, ""
+	if role != "" {
+		header.Set("Authorization", "Bearer "+b.tokens[role])
+	}
+	for _, s := range more {
+		if name, value, is := strings.Cut(s, ": "); is && !strings.ContainsAny(name, `{["`) {
+			header.Set(name, value)
+		} else {
+			body = s
+		}
+	}
+	if body != "" && header.Get("Content-Type") == "" {
+		header.Set("Content-Type", "application/json")
+	}
+	return b.exchange(method, path, header, strings.NewReader(body))
+}
+
+func (b *bundle) exchange(method, path string, header http.Header, body io.Reader) reply {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), method, b.server.URL+path, body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r.Header = header
+	resp, err := b.server.Client().Do(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	out := reply{status: resp.StatusCode, header: resp.Header, raw: string(raw)}
+	if strings.Contains(resp.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(raw, &out.body); err != nil {
+			b.t.Fatalf("%s %s answers no JSON object: %s", method, path, raw)
+		}
+	}
+	return out
+}
+
+const (
+	sol     = "/api/v1/systems/clinica-sol"
+	oneItem = `[{"systemId":"clinica-sol","deviceId":"d1","online":true,"relayOn":true,"powerW":12.5}]`
+)
+
+// furnish gives clinica-sol the devices d1 and d2 and the equipment e1 and e2.
+func (b *bundle) furnish() {
+	b.t.Helper()
+	for _, step := range []reply{
+		b.send(domain.RoleService, "POST", publishPath, oneItem),
+		b.send(domain.RoleService, "POST", publishPath, strings.ReplaceAll(oneItem, "d1", "d2")),
+		b.send(domain.RoleOperator, "POST", sol+"/equipment", `{"equipmentId":"e1","name":"Laser 1","kind":"laser"}`),
+		b.send(domain.RoleOperator, "POST", sol+"/equipment", `{"equipmentId":"e2","name":"Lamp"}`),
+	} {
+		if step.status/100 != 2 {
+			b.t.Fatalf("%d %s", step.status, step.raw)
+		}
+	}
+}
+
+func (b *bundle) want(r reply, status int, code domain.Code) {
+	b.t.Helper()
+	if r.status != status || code != "" && r.code() != string(code) {
+		b.t.Fatalf("want %d %s, got %d %s", status, code, r.status, r.raw)
+	}
+	if code == "" {
+		return
+	}
+	if got := r.header.Get("Content-Type"); got != problemType {
+		b.t.Errorf("%s came as %s", code, got)
+	}
+	if id := r.header.Get("X-Request-Id"); id == "" || r.body["requestId"] != id {
+		b.t.Errorf("%s: request id %q in the header, %v in the problem", code, id, r.body["requestId"])
+	}
+}
+
+var errDown = errors.New("dial tcp 10.0.0.7:5432: connection refused")

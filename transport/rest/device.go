@@ -1,0 +1,133 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+const devicePath = systemPath + "/devices/{deviceId}"
+
+// deviceView is a device and what it feeds.
+type deviceView struct {
+	*domain.Device
+	Assignment *domain.Assignment `json:"assignment,omitempty" doc:"The equipment that the plug feeds"`
+}
+
+// AsOf says to which moment of the system's history a read belongs.
+type AsOf struct {
+	SystemID domain.SystemID `json:"systemId"`
+	Position domain.Position `json:"position" doc:"Of the last event that is in it"`
+	Seq      uint64          `json:"seq" doc:"How many events of the system are in it"`
+}
+
+func stamp(st *domain.State) AsOf {
+	return AsOf{SystemID: st.SystemID, Position: st.Cursor.Position, Seq: st.Cursor.Seq}
+}
+
+type listDevicesInput struct {
+	InSystem
+	Freshness
+	Moment
+	Paged
+}
+
+type listDevicesOutput struct {
+	Body struct {
+		AsOf
+		Devices []deviceView `json:"devices"`
+		Next    string       `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
+	}
+}
+
+type getDeviceInput struct {
+	InSystem
+	DeviceID domain.DeviceID `path:"deviceId" example:"shellyplugsg3-8cbfea9a1b2c"`
+	Freshness
+	Moment
+	Revalidated
+}
+
+type getDeviceOutput struct {
+	Status int
+	ETag   string `header:"ETag" doc:"Changes with the device and with its assignment"`
+	Body   *deviceView
+}
+
+type snapshotInput struct {
+	InSystem
+	Freshness
+	Moment
+}
+
+type snapshotOutput struct {
+	Body *domain.Snapshot
+}
+
+func (a *API) registerDevices() {
+	register(a, operation{
+		id: "listDevices", method: http.MethodGet, path: systemPath + "/devices", tag: "Devices",
+		summary: "List the devices of a system",
+	}, a.listDevices)
+	register(a, operation{
+		id: "getDevice", method: http.MethodGet, path: devicePath, tag: "Devices",
+		summary: "Get a device with its assignment", errors: []int{404},
+	}, a.getDevice)
+	register(a, operation{
+		id: "getSnapshot", method: http.MethodGet, path: systemPath + "/snapshot", tag: "Devices",
+		summary: "Get everything that is true of a system",
+		detail:  "The same that a join with `snapshot` sends. Events after its position continue it.",
+	}, a.getSnapshot)
+}
+
+func (a *API) listDevices(ctx context.Context, in *listDevicesInput) (*listDevicesOutput, error) {
+	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	if err != nil {
+		return nil, err
+	}
+	devices, next := cut(&in.Paged, st.Snapshot().Devices, func(d *domain.Device) string { return string(d.DeviceID) })
+	out := &listDevicesOutput{}
+	out.Body.AsOf, out.Body.Next = stamp(st), next
+	out.Body.Devices = make([]deviceView, len(devices))
+	for i, d := range devices {
+		out.Body.Devices[i] = deviceView{Device: d, Assignment: st.Assignments[d.DeviceID]}
+	}
+	return out, nil
+}
+
+func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*getDeviceOutput, error) {
+	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
+		return nil, err
+	}
+	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	if err != nil {
+		return nil, err
+	}
+	d := st.Devices[in.DeviceID]
+	if d == nil {
+		return nil, unknownDevice(in.DeviceID)
+	}
+	view := &deviceView{Device: d, Assignment: st.Assignments[in.DeviceID]}
+	tag := entityTag(d.Position)
+	if view.Assignment != nil {
+		tag = entityTag(d.Position, view.Assignment.Position)
+	}
+	out := &getDeviceOutput{Status: http.StatusOK, ETag: tag, Body: view}
+	if in.matches(tag) {
+		out.Status, out.Body = http.StatusNotModified, nil
+	}
+	return out, nil
+}
+
+func unknownDevice(id domain.DeviceID) error {
+	return domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice, `there is no device "`+string(id)+`"`)
+}
+
+func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*snapshotOutput, error) {
+	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	if err != nil {
+		return nil, err
+	}
+	return &snapshotOutput{Body: st.Snapshot()}, nil
+}

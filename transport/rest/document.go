@@ -1,0 +1,91 @@
+package rest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/swaggest/swgui"
+	"github.com/swaggest/swgui/v5emb"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+const securityScheme = "bearer"
+
+const overview = `Commands, device updates and reads of plugcast.
+
+Send a token as ` + "`Authorization: Bearer`" + `. Everything that changes something takes an ` + "`Idempotency-Key`" + `.
+Commands answer 202 with the position of the last event that they appended; with ` + "`?wait=5s`" + ` they wait for the outcome.
+Reads take ` + "`?after-position=`" + ` and wait until they have that event. Unknown query parameters are refused, so that a
+misspelt filter does not pass for none.
+
+Every error is ` + "`application/problem+json`" + ` (RFC 9457) with one of these codes:
+
+`
+
+// newDocument is the OpenAPI document before any operation. huma's own ways to
+// serve it are off: they render it lazily without a lock, and the page that they
+// come with is loaded from another host.
+func newDocument(version string) huma.Config {
+	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	nullable[bool](schemas)
+	nullable[int](schemas)
+	nullable[float64](schemas)
+	nullable[string](schemas)
+	nullable[time.Time](schemas)
+	nullable[domain.ConnectionID](schemas)
+	nullable[[]string](schemas)
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info:    &huma.Info{Title: "plugcast", Version: version, Description: overview + codeTable()},
+			Components: &huma.Components{
+				Schemas: schemas,
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					securityScheme: {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
+				},
+			},
+		},
+		Formats:       huma.DefaultFormats,
+		DefaultFormat: "application/json",
+	}
+}
+
+// nullable describes an optional field as what it looks like in JSON.
+func nullable[T any](schemas huma.Registry) {
+	schemas.RegisterTypeAlias(reflect.TypeFor[domain.Optional[T]](), reflect.TypeFor[*T]())
+}
+
+// serveDocument renders the document once, when all operations are known.
+func (a *API) serveDocument() error {
+	var err error
+	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
+		return fmt.Errorf("rest: write OpenAPI document: %w", err)
+	}
+	a.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/openapi+json")
+		_, _ = w.Write(a.document)
+	})
+	page := v5emb.NewHandlerWithConfig(swgui.Config{Title: "plugcast", SwaggerJSON: "/openapi.json", BasePath: "/docs/"})
+	a.mux.Handle("GET /docs/", restrict(page))
+	a.mux.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently))
+	return nil
+}
+
+// restrict keeps the page to this host: it works offline and leaks nothing.
+// Swagger UI starts from an inline script and styles itself inline.
+func restrict(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self' 'unsafe-inline'; "+
+			"style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'")
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// OpenAPI returns the document that /openapi.json serves.
+func (a *API) OpenAPI() []byte { return a.document }

@@ -1,0 +1,191 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+type eventsInput struct {
+	InSystem
+	Freshness
+	After         string             `query:"after" doc:"Events strictly after this position" example:"1795461046705-0"`
+	Before        string             `query:"before" doc:"Events strictly before this position"`
+	From          string             `query:"from" doc:"Events at or after this time (RFC 3339)" example:"2026-11-23T18:00:00Z"`
+	To            string             `query:"to" doc:"Events before this time (RFC 3339)"`
+	Type          []domain.EventType `query:"type" doc:"Events of these types, separated by commas" example:"device-update"`
+	DeviceID      domain.DeviceID    `query:"deviceId" doc:"Events about this device"`
+	Actor         string             `query:"actor" maxLength:"256" doc:"Events caused by this subject, or by shelly:<connectionId>"`
+	CorrelationID string             `query:"correlationId" maxLength:"256" doc:"Events that one request caused"`
+	Limit         int                `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Events per page"`
+	Order         string             `query:"order" enum:"asc,desc" default:"asc" doc:"By position: oldest or newest first"`
+}
+
+// rawOutput is a body that is written without another encoding.
+type rawOutput struct {
+	ContentType string `header:"Content-Type" hidden:"true"`
+	Body        []byte
+}
+
+// eventPage and envelope only describe what listEvents writes.
+type eventPage struct {
+	Events []envelope       `json:"events"`
+	Next   *domain.Position `json:"next,omitempty" doc:"Pass it as after (or, in descending order, as before) for the next page; absent on the last"`
+}
+
+type envelope struct {
+	Event         domain.EventType `json:"event" example:"device-update"`
+	Position      domain.Position  `json:"position" doc:"Where in the log; the cursor to resume from"`
+	Seq           uint64           `json:"seq" doc:"The number of the event within its system: 1, 2, 3, …"`
+	ID            string           `json:"id"`
+	SystemID      domain.SystemID  `json:"systemId"`
+	Time          time.Time        `json:"time"`
+	Actor         string           `json:"actor" doc:"Who caused it"`
+	CorrelationID string           `json:"correlationId,omitempty"`
+	CausationID   string           `json:"causationId,omitempty"`
+	Version       int              `json:"version" doc:"Of the shape of data"`
+	Data          map[string]any   `json:"data"`
+}
+
+type headInput struct {
+	InSystem
+	Freshness
+}
+
+type headOutput struct {
+	Body struct {
+		AsOf
+		Hash string `json:"hash" doc:"SHA-256 over the previous hash and the event at position, in hex"`
+	}
+}
+
+func (a *API) registerHistory() {
+	register(a, operation{
+		id: "listEvents", method: http.MethodGet, path: systemPath + "/events", tag: "History",
+		summary: "Read the history of a system",
+		detail:  "Filters narrow together. The page's `next` goes on where it ends.",
+		answer:  reflect.TypeFor[eventPage](),
+	}, a.listEvents)
+	register(a, operation{
+		id: "getAuditHead", method: http.MethodGet, path: systemPath + "/audit/head", tag: "History",
+		summary: "Get the newest link of the hash chain",
+		detail:  "Whoever notes it can prove later that nothing up to it was altered: `plugcast verify`.",
+	}, a.getHead)
+}
+
+func (a *API) listEvents(ctx context.Context, in *eventsInput) (*rawOutput, error) {
+	actor, err := in.authorize(ctx, domain.ActionHistory)
+	if err != nil {
+		return nil, err
+	}
+	query, err := in.query()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.caughtUp(ctx, actor, in.SystemID, &in.Freshness); err != nil {
+		return nil, err
+	}
+	query.Limit++ // one more tells whether there is another page
+	events, err := a.reads.Events(ctx, actor, query)
+	if err != nil {
+		return nil, err
+	}
+	more := len(events) > in.Limit
+	if more {
+		events = events[:in.Limit]
+	}
+	return &rawOutput{ContentType: "application/json", Body: appendPage(nil, events, more)}, nil
+}
+
+func (in *eventsInput) query() (EventQuery, error) {
+	q := EventQuery{
+		SystemID: in.SystemID, Types: in.Type, Actor: in.Actor, CorrelationID: in.CorrelationID,
+		DeviceID: in.DeviceID, Limit: in.Limit, Descending: in.Order == "desc",
+	}
+	if in.DeviceID != "" {
+		if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
+			return q, err
+		}
+	}
+	for _, p := range []struct {
+		text string
+		to   *domain.Position
+	}{{in.After, &q.After}, {in.Before, &q.Before}} {
+		var err error
+		if p.text == "" {
+			continue
+		}
+		if *p.to, err = domain.ParsePosition(p.text); err != nil {
+			return q, err
+		}
+	}
+	for _, t := range []struct {
+		name, text string
+		to         *time.Time
+	}{{"from", in.From, &q.From}, {"to", in.To, &q.To}} {
+		var err error
+		if t.text == "" {
+			continue
+		}
+		if *t.to, err = domain.ParseTime(t.text); err != nil {
+			return q, invalidRequest("%s must be an RFC 3339 time", t.name)
+		}
+	}
+	if len(q.Types) > maxTypes {
+		return q, invalidRequest("type takes at most %d types", maxTypes)
+	}
+	return q, nil
+}
+
+const maxTypes = 32
+
+// appendPage writes an eventPage: the events in the bytes that every face sends.
+func appendPage(b []byte, events []domain.Event, more bool) []byte {
+	b = append(b, `{"events":[`...)
+	for i := range events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = events[i].AppendEnvelope(b)
+	}
+	b = append(b, ']')
+	if more {
+		b = append(b, `,"next":`...)
+		b = strconv.AppendQuote(b, events[len(events)-1].Position.String())
+	}
+	return append(b, "}\n"...)
+}
+
+func (a *API) getHead(ctx context.Context, in *headInput) (*headOutput, error) {
+	actor, err := in.authorize(ctx, domain.ActionHistory)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.caughtUp(ctx, actor, in.SystemID, &in.Freshness); err != nil {
+		return nil, err
+	}
+	cursor, hash, err := a.reads.Head(ctx, actor, in.SystemID)
+	if err != nil {
+		return nil, err
+	}
+	out := &headOutput{}
+	out.Body.AsOf = AsOf{SystemID: in.SystemID, Position: cursor.Position, Seq: cursor.Seq}
+	out.Body.Hash = hash.String()
+	return out, nil
+}
+
+// describeAnswer says of which type a body is that is written by hand.
+func describeAnswer(api huma.API, t reflect.Type) map[string]*huma.Response {
+	if t == nil {
+		return nil
+	}
+	return map[string]*huma.Response{"200": {Content: map[string]*huma.MediaType{
+		"application/json": {Schema: api.OpenAPI().Components.Schemas.Schema(t, true, "")},
+	}}}
+}

@@ -1,0 +1,166 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// Reads is what the API reads from. Each read is on behalf of an actor, so that
+// the database can enforce again what was checked here. Errors are a
+// [domain.Error] where the caller can do something.
+type Reads interface {
+	// State returns the system's present state, at or after the given position;
+	// it waits for that until ctx ends. A system without events has the empty
+	// state.
+	State(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error)
+	// StateAt returns the state as of the last event at or before the position.
+	StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error)
+	// Events returns archived events that match, in the query's order.
+	Events(ctx context.Context, actor domain.Actor, query EventQuery) ([]domain.Event, error)
+	// Head returns the newest link of the system's hash chain.
+	Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error)
+	// SystemOf returns the system of a connection that the actor can see. ok is
+	// false when there is none.
+	SystemOf(ctx context.Context, actor domain.Actor, connection domain.ConnectionID) (system domain.SystemID, ok bool, err error)
+}
+
+// EventQuery picks events of a system's history. Zero fields do not narrow.
+type EventQuery struct {
+	SystemID      domain.SystemID
+	After         domain.Position // strictly
+	Before        domain.Position // strictly
+	From          time.Time       // at or after, by the event's time
+	To            time.Time       // strictly before, by the event's time
+	Types         []domain.EventType
+	DeviceID      domain.DeviceID
+	Actor         string
+	CorrelationID string
+	Limit         int // at most maxPage + 1
+	Descending    bool
+}
+
+const (
+	maxPage = 1000
+	// maxLag is how long a read waits for the projection.
+	maxLag = 10 * time.Second
+)
+
+// Freshness is part of the input of every read.
+type Freshness struct {
+	AfterPosition string `query:"after-position" doc:"Answer only from a state at or after this position; Waits up to 10 s for it" example:"1795461046705-0"`
+}
+
+func (in *Freshness) position() (domain.Position, error) {
+	if in.AfterPosition == "" {
+		return domain.Position{}, nil
+	}
+	return domain.ParsePosition(in.AfterPosition)
+}
+
+// waiting lets register give the operation the time that it waits.
+func (in *Freshness) waiting() time.Duration {
+	if in.AfterPosition == "" {
+		return 0
+	}
+	return maxLag
+}
+
+// Moment is part of the input of reads that can look into the past.
+type Moment struct {
+	At string `query:"at" doc:"As of this time (RFC 3339) or position; needs the right to read history" example:"2026-11-23T18:00:00Z"`
+}
+
+// position reads At. A time stands for the last event of its millisecond: a
+// position knows no smaller unit.
+func (in *Moment) position() (domain.Position, error) {
+	if !strings.Contains(in.At, ":") {
+		return domain.ParsePosition(in.At)
+	}
+	at, err := domain.ParseTime(in.At)
+	if err != nil || at.UnixMilli() < 0 {
+		return domain.Position{}, invalidRequest("at must be an RFC 3339 time since 1970 or a position")
+	}
+	return domain.Position{Ms: uint64(at.UnixMilli()), N: math.MaxInt64}, nil
+}
+
+// present reads the state that a caller asked for with after-position.
+func (a *API) present(ctx context.Context, actor domain.Actor, system domain.SystemID, fresh *Freshness) (*domain.State, error) {
+	atLeast, err := fresh.position()
+	if err != nil {
+		return nil, err
+	}
+	return a.stateAfter(ctx, actor, system, atLeast, maxLag)
+}
+
+// stateAfter reads the state at or after the position, or fails with
+// [CodeProjectionBehind] when that takes longer than patience.
+func (a *API) stateAfter(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position,
+	patience time.Duration,
+) (*domain.State, error) {
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	st, err := a.reads.State(waiting, actor, system, atLeast)
+	if err != nil && !atLeast.IsZero() && ctx.Err() == nil && errors.Is(waiting.Err(), context.DeadlineExceeded) {
+		return nil, domain.Fail(domain.KindUnavailable, CodeProjectionBehind,
+			"the read model has not reached "+atLeast.String()+" yet").Because(err)
+	}
+	return st, err
+}
+
+// stateOf reads the state that a caller asked for: of the present, or as of a
+// moment, which is history and needs the right to it.
+func (a *API) stateOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment) (*domain.State, error) {
+	action := domain.ActionRead
+	if at.At != "" {
+		action = domain.ActionHistory
+	}
+	actor, err := in.authorize(ctx, action)
+	if err != nil {
+		return nil, err
+	}
+	if at.At == "" {
+		return a.present(ctx, actor, in.SystemID, fresh)
+	}
+	position, err := at.position()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.caughtUp(ctx, actor, in.SystemID, fresh); err != nil {
+		return nil, err
+	}
+	return a.reads.StateAt(ctx, actor, in.SystemID, position)
+}
+
+// caughtUp waits until the read models are where the caller asked for.
+func (a *API) caughtUp(ctx context.Context, actor domain.Actor, system domain.SystemID, fresh *Freshness) error {
+	if fresh.AfterPosition == "" {
+		return nil
+	}
+	_, err := a.present(ctx, actor, system, fresh)
+	return err
+}
+
+// Paged is part of the input of lists that are ordered by id.
+type Paged struct {
+	After string `query:"after" doc:"Begin behind this id: next of the page before"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"1000" doc:"Entries per page"`
+}
+
+// cut returns the page of an ordered list, and the id to go on from when there
+// is more.
+func cut[T any](in *Paged, list []T, id func(T) string) (entries []T, next string) {
+	begin := 0
+	for begin < len(list) && in.After != "" && id(list[begin]) <= in.After {
+		begin++
+	}
+	list = list[begin:]
+	if len(list) <= in.Limit {
+		return list, ""
+	}
+	return list[:in.Limit], id(list[in.Limit-1])
+}

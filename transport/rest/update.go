@@ -1,0 +1,146 @@
+package rest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+const publishPath = "/api/v1/device-updates"
+
+// publishInput leaves the body unread: the handler reads it item by item.
+type publishInput struct {
+	Keyed
+	WithTicket
+	body io.Reader
+}
+
+// Resolve implements [huma.Resolver].
+func (in *publishInput) Resolve(ctx huma.Context) []error {
+	if err := ctx.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return []error{err}
+	}
+	in.body = ctx.BodyReader()
+	return nil
+}
+
+type publishOutput struct {
+	Replay
+	Body struct {
+		Accepted  int                             `json:"accepted" doc:"How many updates were appended"`
+		Positions map[domain.SystemID]domain.Span `json:"positions" doc:"Of the first and the last update of each system"`
+	}
+}
+
+func (a *API) registerUpdates() {
+	register(a, operation{
+		id: "publishUpdates", method: http.MethodPost, path: publishPath, tag: "Device updates",
+		summary: "Append a batch of device updates",
+		detail: "A JSON array, or one object per line (NDJSON), of at most 1,000 updates and 8 MiB. Each is appended as given, " +
+			"in order. One bad update rejects the whole batch, with its index, before anything is appended. " +
+			"An empty array is accepted.",
+		errors: []int{408, 413, 422, 504},
+	}, a.publish)
+	// The body is described only here: huma would otherwise read and decode it.
+	schemas := a.huma.OpenAPI().Components.Schemas
+	update := schemas.Schema(reflect.TypeFor[domain.SystemUpdate](), true, "")
+	most := domain.MaxUpdates
+	a.huma.OpenAPI().Paths[publishPath].Post.RequestBody = &huma.RequestBody{
+		Required: true,
+		Content: map[string]*huma.MediaType{
+			"application/json":     {Schema: &huma.Schema{Type: huma.TypeArray, Items: update, MaxItems: &most}},
+			"application/x-ndjson": {Schema: update},
+		},
+	}
+}
+
+func (a *API) publish(ctx context.Context, in *publishInput) (*publishOutput, error) {
+	actor := actorOf(ctx)
+	if err := actor.AuthorizeAnywhere(domain.ActionPublish); err != nil {
+		return nil, err // before the body is read
+	}
+	r, err := in.request(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.New()
+	if in.IdempotencyKey != "" {
+		in.body = io.TeeReader(in.body, sum)
+	}
+	body := &counted{Reader: in.body}
+	updates, err := readBatch(body)
+	if err == nil && body.n == 0 {
+		err = invalidRequest("a body is needed: a JSON array of updates, or one per line")
+	}
+	if err != nil {
+		return nil, unreadable(ctx, err)
+	}
+	if in.IdempotencyKey != "" {
+		r.Fingerprint = hex.EncodeToString(sum.Sum(nil)[:16])
+	}
+	if err := a.chargeUpdates(ctx, actor, updates); err != nil {
+		return nil, err
+	}
+	published, err := a.service.Publish(ctx, updates, r)
+	if err != nil {
+		return nil, err
+	}
+	out := &publishOutput{Replay: replayOf(published.Replayed)}
+	out.Body.Accepted, out.Body.Positions = published.Accepted, published.Positions
+	return out, nil
+}
+
+// chargeUpdates takes the updates from what each system may publish. Systems
+// that the actor may not publish to are left to the refusal that follows.
+func (a *API) chargeUpdates(ctx context.Context, actor domain.Actor, updates []domain.SystemUpdate) error {
+	if a.limiter == nil {
+		return nil
+	}
+	counts := map[domain.SystemID]int{}
+	for i := range updates {
+		if err := actor.Authorize(domain.ActionPublish, updates[i].SystemID); err != nil {
+			return domain.AtIndex(err, i)
+		}
+		counts[updates[i].SystemID]++
+	}
+	for system, n := range counts {
+		if ok, wait := a.limiter.Allow(ctx, flowUpdates, system, n); !ok {
+			return limited(ctx, flowUpdates, system, wait)
+		}
+	}
+	return nil
+}
+
+// unreadable says why a body could not be read.
+func unreadable(ctx context.Context, err error) error {
+	if p := bodyProblem(ctx, err); p != nil {
+		return p
+	}
+	var own *domain.Error
+	if errors.As(err, &own) {
+		return err
+	}
+	return domain.Invalid(CodeInvalidRequest, "the body broke off").Because(err)
+}
+
+// counted knows whether there was anything to read.
+type counted struct {
+	io.Reader
+	n int
+}
+
+// Read implements [io.Reader].
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
+}
