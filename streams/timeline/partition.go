@@ -1,0 +1,144 @@
+package timeline
+
+import (
+	"context"
+	"sync"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// partition is one partition of the log, followed while it is in use.
+type partition struct {
+	timeline *Timeline
+	number   int
+
+	mu     sync.Mutex
+	run    *run // nil while nobody subscribes
+	closed bool
+}
+
+// run is one stretch of following: from the first subscription until the last
+// one leaves, or until the log can no longer be followed.
+//
+// Lock order: delivering, then partition.mu. Functions of subscriptions are
+// called with delivering held, and without partition.mu.
+type run struct {
+	partition  *partition
+	tracker    *tracker // guarded by partition.mu
+	stop       context.CancelFunc
+	delivering sync.Mutex
+}
+
+// subscription is one caller of Subscribe.
+type subscription struct {
+	fn   func([]domain.Event, error)
+	over bool // fn must not be called again; guarded by run.delivering
+}
+
+// start begins a run at a position. The caller holds p.mu.
+func (p *partition) start(at domain.Position) *run {
+	ctx, cancel := context.WithCancel(p.timeline.closing)
+	r := &run{partition: p, tracker: newTracker(at, p.timeline.config.Window), stop: cancel}
+	p.run = r
+	p.timeline.working.Go(func() {
+		defer cancel()
+		err := p.timeline.log.Follow(ctx, p.number, at, func(events []domain.Event) error {
+			r.deliver(events)
+			return nil
+		})
+		if p.timeline.closing.Err() != nil {
+			err = ErrClosed
+		}
+		r.fail(err)
+	})
+	return r
+}
+
+// refuse lets no new run begin.
+func (p *partition) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+}
+
+func (r *run) deliver(events []domain.Event) {
+	r.delivering.Lock()
+	defer r.delivering.Unlock()
+	r.partition.mu.Lock()
+	deliveries := r.tracker.advance(events)
+	r.partition.mu.Unlock()
+	for _, d := range deliveries {
+		for _, sub := range d.subs {
+			if !sub.over {
+				sub.fn(d.events, nil)
+			}
+		}
+	}
+}
+
+// fail ends the run, and with it all of its subscriptions.
+func (r *run) fail(err error) {
+	r.delivering.Lock()
+	defer r.delivering.Unlock()
+	p := r.partition
+	p.mu.Lock()
+	if p.run == r {
+		p.run = nil
+	}
+	systems := r.tracker.systems
+	r.tracker.systems = map[domain.SystemID]*tracked{}
+	p.mu.Unlock()
+	if len(systems) > 0 && p.timeline.closing.Err() == nil {
+		p.timeline.logger.Warn("the log cannot be followed without a gap; its readers begin anew",
+			"partition", p.number, "systems", len(systems), "error", err)
+	}
+	for _, s := range systems {
+		tell(s.subs, err)
+	}
+}
+
+// drop ends the subscriptions of one system that were given a wrong cursor.
+func (r *run) drop(system domain.SystemID, wrong domain.Cursor, err error) {
+	r.delivering.Lock()
+	defer r.delivering.Unlock()
+	r.partition.mu.Lock()
+	s := r.tracker.systems[system]
+	found := s != nil && s.sample == wrong // else they began anew already
+	if found {
+		delete(r.tracker.systems, system)
+		r.release()
+	}
+	r.partition.mu.Unlock()
+	if found {
+		tell(s.subs, err)
+	}
+}
+
+// tell says the last word to subscriptions. The caller holds run.delivering.
+func tell(subs []*subscription, err error) {
+	for _, sub := range subs {
+		if !sub.over {
+			sub.over = true
+			sub.fn(nil, err)
+		}
+	}
+}
+
+// release stops a run that nobody uses. The caller holds partition.mu.
+func (r *run) release() {
+	if len(r.tracker.systems) == 0 && r.partition.run == r {
+		r.partition.run = nil
+		r.stop()
+	}
+}
+
+// leave ends a subscription and returns when its function runs no more.
+func (r *run) leave(system domain.SystemID, sub *subscription) {
+	r.partition.mu.Lock()
+	r.tracker.leave(system, sub)
+	r.release()
+	r.partition.mu.Unlock()
+	r.delivering.Lock()
+	sub.over = true
+	r.delivering.Unlock()
+}
