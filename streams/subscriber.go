@@ -1,0 +1,239 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+var _ message.Subscriber = (*Subscriber)(nil)
+
+// metadataCorrelationID is where Watermill's own middleware looks for it.
+const metadataCorrelationID = "correlation_id"
+
+// DefaultNackPause is the default of [SubscriberConfig.NackPause].
+const DefaultNackPause = 100 * time.Millisecond
+
+// SubscriberConfig says where a [Subscriber] begins. The zero value is fine.
+type SubscriberConfig struct {
+	// Start returns the position after which a new subscription to a partition,
+	// or to a system in it, begins. Nil is [Log.Tail]: only what happens from
+	// now on. Use [Log.Origin] for all that Redis has.
+	Start func(ctx context.Context, partition int) (domain.Position, error)
+	// NackPause is how long a message waits that was not acknowledged until it
+	// is sent again; [DefaultNackPause] when 0.
+	NackPause time.Duration
+}
+
+// Subscriber gives the log to Watermill: one message per event, the next one
+// after the last was acknowledged. It is for what reacts to events one at a
+// time, as a handler of a Watermill Router; who reads much uses [Log.Follow].
+//
+// A topic is either a partition's stream, as [Log.Topic] names it, or the id of
+// a system, which gives that system's events only. Within a topic messages come
+// in the order of the log. A message that is nacked comes again, and again,
+// before any later one: a Router's middleware decides when to give up. A message
+// that was acknowledged never comes again to the same subscription, but nothing
+// is remembered beyond it. [MessageEvent] reads a message back.
+//
+// When the log was trimmed beyond a subscription, wiped or set back, that is
+// logged, and the subscription goes on with the nearest event that is there.
+type Subscriber struct {
+	log     *Log
+	config  SubscriberConfig
+	closing context.Context
+	close   context.CancelFunc
+	mu      sync.Mutex
+	working sync.WaitGroup
+}
+
+// NewSubscriber makes a Subscriber. It must be closed before the log.
+func NewSubscriber(l *Log, cfg SubscriberConfig) *Subscriber {
+	if cfg.Start == nil {
+		cfg.Start = l.Tail
+	}
+	if cfg.NackPause == 0 {
+		cfg.NackPause = DefaultNackPause
+	}
+	s := &Subscriber{log: l, config: cfg}
+	s.closing, s.close = context.WithCancel(context.Background())
+	return s
+}
+
+// Topic names the stream of a partition, for [Subscriber.Subscribe].
+func (l *Log) Topic(partition int) string { return l.keys[partition].events }
+
+// Subscribe implements [message.Subscriber]. The channel is closed when ctx
+// ends, or the Subscriber or the log is closed.
+func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	partition, system, err := s.log.parseTopic(topic)
+	if err != nil {
+		return nil, err
+	}
+	start, err := s.config.Start(ctx, partition)
+	if err != nil {
+		return nil, fmt.Errorf("streams: subscribe to %s: %w", topic, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Err() != nil {
+		return nil, ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	sub := &subscription{subscriber: s, partition: partition, system: system, at: start, out: make(chan *message.Message)}
+	s.working.Go(func() {
+		defer cancel()
+		defer context.AfterFunc(s.closing, cancel)()
+		defer close(sub.out)
+		sub.run(ctx)
+	})
+	return sub.out, nil
+}
+
+// Close implements [message.Subscriber]: it ends all subscriptions and waits
+// until their channels are closed. Closing twice is no error.
+func (s *Subscriber) Close() error {
+	s.mu.Lock()
+	s.close()
+	s.mu.Unlock()
+	s.working.Wait()
+	return nil
+}
+
+// parseTopic tells partitions, which have braces in their names, from systems,
+// which cannot.
+func (l *Log) parseTopic(topic string) (partition int, system domain.SystemID, err error) {
+	if strings.Contains(topic, "{") {
+		for p := range l.keys {
+			if l.keys[p].events == topic {
+				return p, "", nil
+			}
+		}
+		return 0, "", fmt.Errorf("streams: there is no partition %q", topic)
+	}
+	if system, err = domain.ParseSystemID(topic); err != nil {
+		return 0, "", err
+	}
+	return l.Partition(system), system, nil
+}
+
+// subscription is one topic being given to one channel.
+type subscription struct {
+	subscriber *Subscriber
+	partition  int
+	system     domain.SystemID // "" for all of the partition
+	at         domain.Position // the last event that was acknowledged, or skipped
+	out        chan *message.Message
+}
+
+func (s *subscription) run(ctx context.Context) {
+	l := s.subscriber.log
+	for {
+		err := l.Follow(ctx, s.partition, s.at, func(events []domain.Event) error {
+			for i := range events {
+				if s.system == "" || events[i].SystemID == s.system {
+					if err := s.hand(ctx, &events[i]); err != nil {
+						return err
+					}
+				}
+				s.at = events[i].Position
+			}
+			return nil
+		})
+		if !errors.Is(err, ErrTrimmed) && !errors.Is(err, ErrRewound) {
+			return
+		}
+		l.logger.Error("a subscription missed a part of the log", "partition", s.partition, "system", s.system, "error", err)
+		for !s.relocate(ctx) {
+			if ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
+// relocate moves the subscription to the nearest place that can be followed.
+func (s *subscription) relocate(ctx context.Context) bool {
+	p, err := s.subscriber.log.look(ctx, s.partition, s.at)
+	if err != nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(jitter(maxPause)):
+		}
+		return false
+	}
+	if s.at.After(p.last) {
+		s.at = p.last
+	}
+	if s.at.Before(p.origin.at) {
+		s.at = p.origin.at
+	}
+	return true
+}
+
+// hand gives an event to the channel until it is acknowledged.
+func (s *subscription) hand(ctx context.Context, e *domain.Event) error {
+	for {
+		acked, err := s.offer(ctx, e)
+		if acked || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(s.subscriber.config.NackPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// offer sends one message and waits for the verdict. The message's context ends
+// with it.
+func (s *subscription) offer(ctx context.Context, e *domain.Event) (acked bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	msg := newMessage(ctx, e)
+	msg.Payload = append(message.Payload(nil), e.Data...) // handlers may change it
+	msg.Metadata[MetadataPosition] = e.Position.String()
+	msg.Metadata[MetadataPartition] = strconv.Itoa(s.partition)
+	msg.Metadata[metadataCorrelationID] = e.CorrelationID
+	select {
+	case s.out <- msg:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	select {
+	case <-msg.Acked():
+		return true, nil
+	case <-msg.Nacked():
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// MessageEvent reads the event that a message of a [Subscriber] carries. Its Seq
+// is 0.
+func MessageEvent(msg *message.Message) (domain.Event, error) {
+	md := msg.Metadata
+	e := domain.Event{
+		ID: msg.UUID, Type: domain.EventType(md[fieldType]), SystemID: domain.SystemID(md[fieldSystemID]), Actor: md[fieldActor],
+		CorrelationID: md[fieldCorrelationID], CausationID: md[fieldCausationID], Data: []byte(msg.Payload),
+	}
+	var err, versionErr error
+	if e.Position, err = domain.ParsePosition(md[MetadataPosition]); err == nil {
+		e.Time, err = domain.ParseTime(md[fieldTime])
+	}
+	e.Version, versionErr = strconv.Atoi(md[fieldVersion])
+	if err = errors.Join(err, versionErr); err != nil {
+		return domain.Event{}, fmt.Errorf("streams: message %s is not an event: %w", msg.UUID, err)
+	}
+	return e, nil
+}
