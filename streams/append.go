@@ -200,8 +200,7 @@ func (l *Log) appendShare(ctx context.Context, s share, opts domain.AppendOption
 	if err != nil {
 		return domain.Appended{}, err
 	}
-	patience := time.NewTimer(max(l.config.Patience, 0))
-	defer patience.Stop()
+	var giveUp time.Time
 	pause := 5 * time.Millisecond
 	for repairs := 0; ; {
 		appended, err := l.send(ctx, s, entries, opts)
@@ -216,14 +215,17 @@ func (l *Log) appendShare(ctx context.Context, s share, opts domain.AppendOption
 			continue
 		case errors.Is(err, errMissing):
 			return domain.Appended{}, unavailable(err)
-		case !passing(err) || l.config.Patience < 0:
+		case !passing(err):
+			return domain.Appended{}, err
+		case giveUp.IsZero():
+			giveUp = time.Now().Add(l.config.Patience)
+		}
+		if !time.Now().Before(giveUp) {
 			return domain.Appended{}, err
 		}
 		select {
 		case <-time.After(jitter(pause)):
 			pause = min(2*pause, 250*time.Millisecond)
-		case <-patience.C:
-			return domain.Appended{}, err
 		case <-ctx.Done():
 			return domain.Appended{}, unavailable(ctx.Err())
 		}
@@ -265,8 +267,8 @@ func (l *Log) send(ctx context.Context, s share, entries [][]any, opts domain.Ap
 func xadd(ctx context.Context, stream string, entry []any) once {
 	args := make([]any, 0, 4+2*len(fieldNames))
 	args = append(args, "xadd", stream, "nomkstream", "*")
-	for i, name := range fieldNames {
-		args = append(args, name, entry[i])
+	for i := range fieldArgs {
+		args = append(args, fieldArgs[i], entry[i])
 	}
 	return newOnce(ctx, args...)
 }

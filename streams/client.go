@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
@@ -19,6 +21,10 @@ const (
 	// are refused at once.
 	maxQueued = 1 << 16
 )
+
+// quieten stops go-redis from writing to standard error of its own accord. What
+// goes wrong is in the errors that it returns, and logged by us, once.
+var quieten = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
 
 // baseOptions are what all clients share.
 func baseOptions(from *redis.UniversalOptions) redis.UniversalOptions {

@@ -49,6 +49,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	quieten()
 	l := &Log{config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), met: map[string]bool{}}
 	for p := range l.keys {
 		l.keys[p] = makeKeys(cfg.Prefix, p)
