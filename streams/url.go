@@ -23,7 +23,8 @@ import (
 // not for the sentinels. The error never shows the URL, because of the password
 // in it.
 func ParseURL(s string) (*redis.UniversalOptions, error) {
-	u, err := url.Parse(s)
+	rest, hosts := cutHosts(s)
+	u, err := url.Parse(rest)
 	if err != nil {
 		return nil, errors.New("streams: the Redis URL cannot be read; it looks like redis://[user:password@]host[:port][/db]")
 	}
@@ -51,7 +52,9 @@ func ParseURL(s string) (*redis.UniversalOptions, error) {
 	if options.DB, err = database(u.Path); err != nil {
 		return nil, err
 	}
-	options.Addrs = addresses(u.Host, options.MasterName != "")
+	if options.Addrs, err = addresses(hosts, options.MasterName != ""); err != nil {
+		return nil, err
+	}
 	switch {
 	case len(options.Addrs) == 0:
 		return nil, errors.New("streams: the Redis URL names no host")
@@ -75,20 +78,35 @@ func database(path string) (int, error) {
 	return db, nil
 }
 
-func addresses(hosts string, sentinel bool) []string {
-	port := "6379"
+// cutHosts takes the hosts out of a URL, because net/url knows only of one.
+func cutHosts(s string) (rest, hosts string) {
+	scheme, authority, _ := strings.Cut(s, "://")
+	path := ""
+	if i := strings.IndexAny(authority, "/?#"); i >= 0 {
+		authority, path = authority[:i], authority[i:]
+	}
+	i := strings.LastIndexByte(authority, '@') + 1
+	return scheme + "://" + authority[:i] + "hosts" + path, authority[i:]
+}
+
+func addresses(hosts string, sentinel bool) ([]string, error) {
+	defaultPort := "6379"
 	if sentinel {
-		port = "26379"
+		defaultPort = "26379"
 	}
 	var addrs []string
-	for host := range strings.SplitSeq(hosts, ",") {
-		if host == "" {
+	for address := range strings.SplitSeq(hosts, ",") {
+		if address == "" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(host); err != nil {
-			host = net.JoinHostPort(strings.Trim(host, "[]"), port)
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			host, port = strings.Trim(address, "[]"), defaultPort
 		}
-		addrs = append(addrs, host)
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, " @[]") {
+			return nil, errors.New("streams: a host in the Redis URL looks like name, name:port or [address]:port")
+		}
+		addrs = append(addrs, net.JoinHostPort(host, port))
 	}
-	return addrs
+	return addrs, nil
 }

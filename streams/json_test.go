@@ -1,0 +1,52 @@
+package streams
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// isObject agrees with encoding/json about what is JSON.
+func TestIsObjectAgreesWithEncodingJSON(t *testing.T) {
+	t.Parallel()
+	agree := func(t interface{ Fatalf(string, ...any) }, b []byte) {
+		want := json.Valid(b) && bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{"))
+		if got := isObject(b); got != want {
+			t.Fatalf("%q: %v, want %v", b, got, want)
+		}
+	}
+	for _, s := range []string{
+		"", " ", "{}", " {\n} ", "{}x", "[]", "null", `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{"a":01}`, `{"a":-}`, `{"a":-0}`, `{"a":1.}`,
+		`{"a":.5}`, `{"a":1e}`, `{"a":1E+5}`, `{"a":1e-05}`, `{"a":"\u12g4"}`, `{"a":"\u12`, `{"a":"\`, `{"a":"`, "{\"a\":\"\t\"}", `{"a":tru}`,
+		`{"a":[1,[2,{}],"x",true,false,null]}`, `{"a":[1 2]}`, `{"a":[,]}`, `{"a" : 1 , "b":2}`, `{"a":1`, `{"a":"é\n\/"}`, "{\"\xff\":1}",
+	} {
+		agree(t, []byte(s))
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		words := []string{"{", "}", "[", "]", ",", ":", `"a"`, `"\u00e9"`, "1", "-2.5e3", "0", "true", "false", "null", " ", `"`, `\`, "e", "."}
+		var b []byte
+		for _, w := range rapid.SliceOfN(rapid.SampledFrom(words), 0, 24).Draw(t, "words") {
+			b = append(b, w...)
+		}
+		agree(t, b)
+		agree(t, append(append([]byte(`{"k":`), b...), '}'))
+	})
+	if deep := strings.Repeat(`{"a":`, 600) + "1" + strings.Repeat("}", 600); isObject([]byte(deep)) {
+		t.Error("600 levels were taken")
+	}
+}
+
+func BenchmarkIsObject(b *testing.B) {
+	data := []byte(`{"deviceId":"shellyplugsg3-8cbfea9a1b2c","online":true,"relayOn":true,"powerW":41.5,"voltageV":231.2,` +
+		`"currentA":0.52,"energyWh":10432.881,"changed":["powerW","currentA"],"deviceTime":"2026-11-24T10:00:00Z"}`)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if !isObject(data) {
+			b.Fatal("refused")
+		}
+	}
+}
