@@ -51,6 +51,9 @@ END
 $$;
 -- +goose StatementEnd
 
+-- Texts that are looked up and ordered: by bytes, as the platform orders them.
+CREATE DOMAIN identifier AS text COLLATE "C";
+
 -- Fixed when the deployment is created: a system that changed its partition
 -- would have two histories.
 CREATE TABLE deployment (
@@ -67,27 +70,27 @@ CREATE TABLE checkpoints (
 ) WITH (fillfactor = 10); -- a row per partition that changes all the time: room for the new versions on its page
 
 CREATE TABLE heads (
-    system_id    text    PRIMARY KEY,
-    partition    integer NOT NULL,
-    position_ms  bigint  NOT NULL, -- of the newest archived event
-    position_seq bigint  NOT NULL,
-    seq          bigint  NOT NULL, -- how many events there are
-    hash         bytea   NOT NULL  -- of the newest archived event
+    system_id    identifier PRIMARY KEY,
+    partition    integer    NOT NULL,
+    position_ms  bigint     NOT NULL, -- of the newest archived event
+    position_seq bigint     NOT NULL,
+    seq          bigint     NOT NULL, -- how many events there are
+    hash         bytea      NOT NULL  -- of the newest archived event
 ) WITH (fillfactor = 70);
 
 CREATE TABLE history (
-    system_id      text        NOT NULL,
+    system_id      identifier  NOT NULL,
     position_ms    bigint      NOT NULL,
     position_seq   bigint      NOT NULL,
     seq            bigint      NOT NULL, -- 1, 2, 3, … within the system
     id             text        NOT NULL,
-    type           text        NOT NULL,
+    type           identifier  NOT NULL,
     version        integer     NOT NULL,
     time           timestamptz NOT NULL, -- when it was appended, on the appender's clock
-    actor          text        NOT NULL,
-    correlation_id text        NOT NULL,
+    actor          identifier  NOT NULL,
+    correlation_id identifier  NOT NULL,
     causation_id   text        NOT NULL,
-    device_id      text        NOT NULL, -- out of data, for filters; empty when it is about none
+    device_id      identifier  NOT NULL, -- out of data, for filters; empty when it is about none
     data           text        NOT NULL, -- JSON, byte for byte as it was appended: the hash is taken over it
     hash           bytea       NOT NULL, -- SHA-256 of the hash before and this event
     fault          text,                 -- why data could not be read, if so
@@ -133,9 +136,9 @@ CREATE TABLE quarantine (
     partition      integer     NOT NULL,
     position_ms    bigint      NOT NULL,
     position_seq   bigint      NOT NULL,
-    system_id      text,
+    system_id      identifier,
     event_id       text        NOT NULL,
-    type           text        NOT NULL,
+    type           identifier  NOT NULL,
     reason         text        NOT NULL,
     data           text        NOT NULL,
     quarantined_at timestamptz NOT NULL DEFAULT now(),

@@ -16,8 +16,8 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO plugcast_reader', schema);
     EXECUTE format($table$
         CREATE TABLE %I.devices (
-            system_id    text        NOT NULL,
-            device_id    text        NOT NULL,
+            system_id    identifier  NOT NULL,
+            device_id    identifier  NOT NULL,
             online       boolean,              -- null is not known
             relay_on     boolean,              -- null is not known
             updated_at   timestamptz NOT NULL,
@@ -30,8 +30,8 @@ BEGIN
         $table$, schema);
     EXECUTE format($table$
         CREATE TABLE %I.equipment (
-            system_id    text        NOT NULL,
-            equipment_id text        NOT NULL,
+            system_id    identifier  NOT NULL,
+            equipment_id identifier  NOT NULL,
             retired      boolean     NOT NULL,
             updated_at   timestamptz NOT NULL,
             position_ms  bigint      NOT NULL,
@@ -43,9 +43,9 @@ BEGIN
         $table$, schema);
     EXECUTE format($table$
         CREATE TABLE %I.assignments (
-            system_id    text        NOT NULL,
-            device_id    text        NOT NULL,
-            equipment_id text        NOT NULL,
+            system_id    identifier  NOT NULL,
+            device_id    identifier  NOT NULL,
+            equipment_id identifier  NOT NULL,
             assigned_by  text        NOT NULL,
             assigned_at  timestamptz NOT NULL,
             position_ms  bigint      NOT NULL,
@@ -55,8 +55,8 @@ BEGIN
         $table$, schema);
     EXECUTE format($table$
         CREATE TABLE %I.connections (
-            system_id     text        NOT NULL,
-            connection_id text        NOT NULL,
+            system_id     identifier  NOT NULL,
+            connection_id identifier  NOT NULL,
             stopped       boolean     NOT NULL, -- by command
             updated_at    timestamptz NOT NULL,
             position_ms   bigint      NOT NULL,
@@ -72,9 +72,9 @@ BEGIN
     -- last event about either.
     EXECUTE format($table$
         CREATE TABLE %I.inventories (
-            system_id    text   PRIMARY KEY,
-            position_ms  bigint NOT NULL,
-            position_seq bigint NOT NULL
+            system_id    identifier PRIMARY KEY,
+            position_ms  bigint     NOT NULL,
+            position_seq bigint     NOT NULL
         )
         $table$, schema);
     FOREACH read_model IN ARRAY ARRAY['devices', 'equipment', 'assignments', 'connections', 'inventories'] LOOP

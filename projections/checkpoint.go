@@ -1,0 +1,94 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// checkpoints reads how far every partition is archived.
+func (s *Store) checkpoints(ctx context.Context) (map[int]domain.Position, error) {
+	rows, err := s.pool.Query(ctx, "SELECT partition, position_ms, position_seq FROM checkpoints")
+	if err != nil {
+		return nil, readError("read checkpoints", err)
+	}
+	reached := map[int]domain.Position{}
+	var partition int
+	var at place
+	_, err = pgx.ForEachRow(rows, []any{&partition, &at.ms, &at.n}, func() error {
+		reached[partition] = at.position()
+		return nil
+	})
+	return reached, readError("read checkpoints", err)
+}
+
+// Checkpoint returns the position up to which, inclusively, a partition is
+// archived; zero when nothing is.
+func (s *Store) Checkpoint(ctx context.Context, partition int) (domain.Position, error) {
+	reached, err := s.checkpoints(ctx)
+	return reached[partition], err
+}
+
+// WaitFor returns once the partition is archived up to the position, which a
+// projector of this process says at once and others within milliseconds. It
+// fails when ctx ends, the store is closed, or the database is away.
+func (s *Store) WaitFor(ctx context.Context, partition int, at domain.Position) error {
+	return s.progress.wait(ctx, partition, at)
+}
+
+// WaitForSystem is [Store.WaitFor] for the partition of a system.
+func (s *Store) WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error {
+	return s.WaitFor(ctx, s.partition(system), at)
+}
+
+// Lag is how far the projection of a partition is behind the log.
+type Lag struct {
+	Partition  int
+	Checkpoint domain.Position // archived up to here
+	Tail       domain.Position // of the log
+	// Behind is how old, on the clock of the log, the checkpoint is beside the
+	// tail: 0 when there is nothing to do.
+	Behind time.Duration
+}
+
+// Lags compares every partition of the log with its checkpoint.
+func (s *Store) Lags(ctx context.Context, log Log) ([]Lag, error) {
+	reached, err := s.checkpoints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lags := make([]Lag, log.Partitions())
+	for p := range lags {
+		tail, err := log.Tail(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("projections: lag: %w", err)
+		}
+		at := reached[p]
+		lags[p] = Lag{Partition: p, Checkpoint: at, Tail: tail}
+		if tail.After(at) && !at.IsZero() {
+			lags[p].Behind = time.Duration(tail.Ms-at.Ms) * time.Millisecond
+		}
+	}
+	return lags, nil
+}
+
+// claimPartitions fixes the number of partitions at the first start, and fails
+// when it is another than then.
+func (s *Store) claimPartitions(ctx context.Context, partitions int) error {
+	var claimed int
+	err := s.pool.QueryRow(ctx, `
+		WITH claim AS (INSERT INTO deployment (partitions) VALUES ($1) ON CONFLICT DO NOTHING RETURNING partitions)
+		SELECT partitions FROM claim UNION ALL SELECT partitions FROM deployment LIMIT 1`, partitions).Scan(&claimed)
+	if err != nil {
+		return readError("claim partitions", err)
+	}
+	if claimed != partitions {
+		return fmt.Errorf("projections: this database belongs to a deployment with %d partitions, and this process is set to %d: "+
+			"the number cannot change", claimed, partitions)
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// EventQuery picks events of one system's history. Zero fields pick all.
+type EventQuery struct {
+	After, Before domain.Position // both exclusive
+	From, To      time.Time       // from inclusive, to exclusive, on the clock of the log
+
+	Type          domain.EventType
+	DeviceID      domain.DeviceID
+	Actor         string
+	CorrelationID string
+
+	Limit      int  // up to [MaxPage]; 0 means that
+	Descending bool // the newest first
+}
+
+// Events returns what the query picks, in order of position.
+func (s *Store) Events(ctx context.Context, actor domain.Actor, system domain.SystemID, q EventQuery) ([]domain.Event, error) {
+	w := q.where(system)
+	var events []domain.Event
+	err := s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
+		events = append(events, domain.Event{SystemID: system})
+		return scanEvent(rows, &events[len(events)-1])
+	}, "SELECT "+eventColumns+" FROM history h"+w.sql+q.order(), w.args...)
+	return events, readError("query history", err)
+}
+
+// where is a condition that grows, with its arguments.
+type where struct {
+	sql  string
+	args []any
+}
+
+// and adds a condition, whose ? stand for the arguments in order.
+func (w *where) and(condition string, args ...any) {
+	for _, arg := range args {
+		w.args = append(w.args, arg)
+		condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(w.args)), 1)
+	}
+	if w.sql == "" {
+		w.sql = " WHERE " + condition
+	} else {
+		w.sql += " AND " + condition
+	}
+}
+
+func (q *EventQuery) where(system domain.SystemID) *where {
+	w := &where{}
+	w.and("h.system_id = ?", system)
+	if !q.After.IsZero() {
+		p := placeOf(q.After)
+		// The first condition says nothing new, but it leaves out whole months.
+		w.and("h.position_ms >= ? AND (h.position_ms, h.position_seq) > (?, ?)", p.ms, p.ms, p.n)
+	}
+	if !q.Before.IsZero() {
+		p := placeOf(q.Before)
+		w.and("h.position_ms <= ? AND (h.position_ms, h.position_seq) < (?, ?)", p.ms, p.ms, p.n)
+	}
+	if !q.From.IsZero() {
+		w.and("h.position_ms >= ?", ceilMilli(q.From))
+	}
+	if !q.To.IsZero() {
+		w.and("h.position_ms < ?", ceilMilli(q.To))
+	}
+	if q.Type != "" {
+		w.and("h.type = ?", q.Type)
+	}
+	if q.DeviceID != "" {
+		w.and("h.device_id = ?", q.DeviceID)
+	}
+	if q.Actor != "" {
+		w.and("h.actor = ?", q.Actor)
+	}
+	if q.CorrelationID != "" {
+		w.and("h.correlation_id = ?", q.CorrelationID)
+	}
+	return w
+}
+
+// ceilMilli is the first millisecond that is not before t.
+func ceilMilli(t time.Time) int64 {
+	ms := t.UnixMilli()
+	if t.After(time.UnixMilli(ms)) {
+		ms++
+	}
+	return ms
+}
+
+func (q *EventQuery) order() string {
+	direction := ""
+	if q.Descending {
+		direction = " DESC"
+	}
+	return fmt.Sprintf(" ORDER BY h.position_ms%s, h.position_seq%s LIMIT %d", direction, direction, pageSize(q.Limit))
+}
+
+// filtered reports whether the query may leave out events between others.
+func (q *EventQuery) filtered() bool {
+	return q.Type != "" || q.DeviceID != "" || q.Actor != "" || q.CorrelationID != ""
+}

@@ -1,0 +1,138 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// MaxPage is the most that one page of anything holds. A limit of 0 means it.
+const MaxPage = 1000
+
+func pageSize(limit int) int {
+	if limit <= 0 || limit > MaxPage {
+		return MaxPage
+	}
+	return limit
+}
+
+// endOfTime is a position after all others.
+var endOfTime = domain.Position{Ms: math.MaxUint64, N: math.MaxUint64}
+
+// At is the position of the last event up to and including a time, on the clock
+// of the log: an event at 12:00:00.500 is in At(12:00:00.500).
+func At(t time.Time) domain.Position {
+	return domain.Position{Ms: uint64(max(t.UnixMilli(), 0)), N: math.MaxUint64}
+}
+
+// Base returns how far the system's partition is archived, and the newest
+// archived event of the system: both from one moment.
+func (s *Store) Base(ctx context.Context, system domain.SystemID) (checkpoint domain.Position, head domain.Cursor, err error) {
+	var at, newest place
+	var seq int64
+	err = s.read(ctx, within(system), func(rows pgx.Rows) error {
+		return rows.Scan(&at.ms, &at.n, &newest.ms, &newest.n, &seq)
+	}, `SELECT coalesce(c.position_ms, 0), coalesce(c.position_seq, 0),
+		       coalesce(h.position_ms, 0), coalesce(h.position_seq, 0), coalesce(h.seq, 0)
+		  FROM (SELECT) AS one
+		  LEFT JOIN checkpoints c ON c.partition = $2
+		  LEFT JOIN heads h ON h.system_id = $1`, system, s.partition(system))
+	return at.position(), domain.Cursor{Position: newest.position(), Seq: uint64(seq)}, readError("read the base of a system", err)
+}
+
+// Locate returns the cursor of the system's newest archived event at or before a
+// position; zero when there is none.
+func (s *Store) Locate(ctx context.Context, system domain.SystemID, at domain.Position) (domain.Cursor, error) {
+	p := placeOf(at)
+	var found place
+	var seq int64
+	err := s.read(ctx, within(system), func(rows pgx.Rows) error {
+		return rows.Scan(&found.ms, &found.n, &seq)
+	}, `SELECT position_ms, position_seq, seq FROM history
+		 WHERE system_id = $1 AND position_ms <= $2 AND (position_ms, position_seq) <= ($2, $3)
+		 ORDER BY position_ms DESC, position_seq DESC LIMIT 1`, system, p.ms, p.n)
+	return domain.Cursor{Position: found.position(), Seq: uint64(seq)}, readError("locate in history", err)
+}
+
+// eventColumns are what scanEvent reads.
+const eventColumns = "seq, position_ms, position_seq, id, type, version, time, actor, correlation_id, causation_id, data"
+
+func scanEvent(rows pgx.Rows, e *domain.Event, also ...any) error {
+	var at place
+	var seq int64
+	var data []byte
+	into := [16]any{
+		&seq, &at.ms, &at.n, &e.ID, &e.Type, &e.Version, &e.Time, &e.Actor, &e.CorrelationID, &e.CausationID, &data,
+	}
+	if err := rows.Scan(append(into[:11], also...)...); err != nil {
+		return err
+	}
+	e.Seq, e.Position, e.Time, e.Data = uint64(seq), at.position(), e.Time.UTC(), data
+	return nil
+}
+
+// Page returns up to max archived events of the system after a position, in
+// order, with their seq.
+func (s *Store) Page(ctx context.Context, system domain.SystemID, after domain.Position, limit int) ([]domain.Event, error) {
+	events, err := s.page(ctx, within(system), system, after, limit)
+	return events, readError("read history", err)
+}
+
+const pageQuery = "SELECT " + eventColumns + ` FROM history
+ WHERE system_id = $1 AND position_ms >= $2 AND (position_ms, position_seq) > ($2, $3)
+ ORDER BY position_ms, position_seq LIMIT $4`
+
+func (s *Store) page(ctx context.Context, sc scope, system domain.SystemID, after domain.Position, limit int) ([]domain.Event, error) {
+	p := placeOf(after)
+	var events []domain.Event
+	err := s.read(ctx, sc, func(rows pgx.Rows) error {
+		events = append(events, domain.Event{SystemID: system})
+		return scanEvent(rows, &events[len(events)-1])
+	}, pageQuery, system, p.ms, p.n, pageSize(limit))
+	return events, err
+}
+
+// makeRoom sees to it that history has the partitions of a batch, and of the
+// month after it, so that nobody has to make one at the turn of a month.
+func (s *Store) makeRoom(ctx context.Context, events []domain.Event) error {
+	const end = 253402300800000 // the year 10000
+	var month time.Time
+	var until int64
+	for i := range events {
+		ms := events[i].Position.Ms
+		if ms >= end {
+			return fmt.Errorf("projections: an event at %s lies beyond the year 9999", events[i].Position)
+		}
+		if int64(ms) < until {
+			continue
+		}
+		month = monthOf(events[i].Position)
+		until = month.AddDate(0, 1, 0).UnixMilli()
+		if err := s.makeMonth(ctx, month); err != nil {
+			return err
+		}
+	}
+	return s.makeMonth(ctx, month.AddDate(0, 1, 0))
+}
+
+func (s *Store) makeMonth(ctx context.Context, month time.Time) error {
+	ms := month.UnixMilli()
+	if _, known := s.months.Load(ms); known {
+		return nil
+	}
+	if _, err := s.pool.Exec(ctx, "SELECT create_history_partition($1)", ms); err != nil {
+		return fmt.Errorf("projections: make a partition of history: %w", err)
+	}
+	s.months.Store(ms, struct{}{})
+	return nil
+}
+
+func monthOf(p domain.Position) time.Time {
+	t := time.UnixMilli(int64(p.Ms)).UTC()
+	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
+}

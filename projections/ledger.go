@@ -1,0 +1,201 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// ledger is what a writer keeps of one system: its state, its hash chain, and
+// which rows of the read models differ from the database.
+type ledger struct {
+	state *domain.State
+	hash  domain.Hash
+	dirty dirty
+}
+
+// dirty names rows that have to be written.
+type dirty struct {
+	devices     map[domain.DeviceID]struct{}
+	equipment   map[domain.EquipmentID]struct{}
+	assignments map[domain.DeviceID]struct{}
+	connections map[domain.ConnectionID]struct{}
+	inventory   bool
+	head        bool
+}
+
+// count gives the event its seq and its place in the chain, and folds it. The
+// second result says why its data could not be read, if so.
+func (l *ledger) count(e *domain.Event) (domain.Hash, error, error) {
+	if !e.Position.After(l.state.Cursor.Position) {
+		return domain.Hash{}, nil, fmt.Errorf("event %s of %s at %s comes after %s", e.ID, e.SystemID, e.Position, l.state.Cursor)
+	}
+	e.Seq = l.state.Cursor.Seq + 1
+	l.hash = l.hash.Next(e)
+	l.dirty.head = true
+	fault := l.fold(e)
+	return l.hash, fault, nil
+}
+
+// fold folds an event and notes what it touched. It returns why its data could
+// not be read, if so; [domain.ErrGap] is among the reasons.
+func (l *ledger) fold(e *domain.Event) error {
+	inventory := l.state.InventoryHead
+	touched, err := l.state.Apply(e)
+	if err != nil {
+		return err
+	}
+	note(&l.dirty.devices, touched.Device)
+	note(&l.dirty.equipment, touched.Equipment)
+	note(&l.dirty.assignments, touched.Assigned)
+	note(&l.dirty.assignments, touched.Released)
+	note(&l.dirty.connections, touched.Connection)
+	if l.state.InventoryHead != inventory {
+		l.dirty.inventory = true
+	}
+	return nil
+}
+
+// isGap tells the one reason that means a fault of ours: events are missing.
+func isGap(err error) bool { return errors.Is(err, domain.ErrGap) }
+
+func note[K ~string](set *map[K]struct{}, key K) {
+	if key == "" {
+		return
+	}
+	if *set == nil {
+		*set = map[K]struct{}{}
+	}
+	(*set)[key] = struct{}{}
+}
+
+// Kinds of row in the answer of loadQuery.
+const (
+	rowHead = iota
+	rowDevice
+	rowEquipment
+	rowAssignment
+	rowConnection
+	rowInventory
+	rowCheckpoint
+)
+
+// loadQuery reads everything that is kept of systems in one statement, and so
+// from one snapshot; $1 is the systems and $2 a partition whose checkpoint is
+// wanted too. A statement locks its tables before it takes its snapshot, so not
+// even a rebuild's swap can come between them.
+const loadQuery statement = `
+SELECT 0 AS kind, system_id::text, '' AS id, position_ms, position_seq, seq AS a, 0::bigint AS b,
+       '' AS t1, NULL::text AS t2, 'epoch'::timestamptz AS at, hash
+  FROM heads WHERE system_id = ANY ($1::text[])
+UNION ALL
+SELECT 1, system_id, device_id, position_ms, position_seq, 0, 0, document::text, attributes, 'epoch', NULL
+  FROM projection.devices WHERE system_id = ANY ($1::text[])
+UNION ALL
+SELECT 2, system_id, equipment_id, position_ms, position_seq, 0, 0, document::text, attributes, 'epoch', NULL
+  FROM projection.equipment WHERE system_id = ANY ($1::text[])
+UNION ALL
+SELECT 3, system_id, device_id, position_ms, position_seq, 0, 0, equipment_id, assigned_by, assigned_at, NULL
+  FROM projection.assignments WHERE system_id = ANY ($1::text[])
+UNION ALL
+SELECT 4, system_id, connection_id, position_ms, position_seq, command_ms, command_seq, document::text, NULL, 'epoch', NULL
+  FROM projection.connections WHERE system_id = ANY ($1::text[])
+UNION ALL
+SELECT 5, system_id, '', position_ms, position_seq, 0, 0, '', NULL, 'epoch', NULL
+  FROM projection.inventories WHERE system_id = ANY ($1::text[])
+UNION ALL
+SELECT 6, '', '', position_ms, position_seq, 0, 0, '', NULL, 'epoch', NULL
+  FROM checkpoints WHERE partition = $2`
+
+// statement is SQL on the live read models.
+type statement string
+
+// in returns the same on the read models of a schema.
+func (s statement) in(schema string) string {
+	if schema == readModels {
+		return string(s)
+	}
+	return strings.ReplaceAll(string(s), readModels+".", schema+".")
+}
+
+// loading gathers the answer of loadQuery.
+type loading struct {
+	ledgers    map[domain.SystemID]*ledger
+	checkpoint domain.Position
+}
+
+func newLoading(systems ...domain.SystemID) *loading {
+	l := &loading{ledgers: make(map[domain.SystemID]*ledger, len(systems))}
+	for _, system := range systems {
+		l.ledgers[system] = &ledger{state: domain.NewState(system)}
+	}
+	return l
+}
+
+// scan takes one row.
+func (l *loading) scan(rows pgx.Rows) error {
+	var (
+		kind       int
+		system, id string
+		at, extra  place
+		t1         string
+		t2         *string
+		time       time.Time
+		hash       []byte
+	)
+	if err := rows.Scan(&kind, &system, &id, &at.ms, &at.n, &extra.ms, &extra.n, &t1, &t2, &time, &hash); err != nil {
+		return err
+	}
+	if kind == rowCheckpoint {
+		l.checkpoint = at.position()
+		return nil
+	}
+	led := l.ledgers[domain.SystemID(system)]
+	if led == nil {
+		return fmt.Errorf("a row of %s was not asked for", system)
+	}
+	st, err := led.state, error(nil)
+	switch kind {
+	case rowHead:
+		st.Cursor = domain.Cursor{Position: at.position(), Seq: uint64(extra.ms)}
+		err = hashFrom(hash, &led.hash)
+	case rowDevice:
+		st.Devices[domain.DeviceID(id)], err = readDevice(t1, t2)
+	case rowEquipment:
+		st.Equipment[domain.EquipmentID(id)], err = readEquipment(t1, t2)
+	case rowAssignment:
+		st.Assignments[domain.DeviceID(id)] = makeAssignment(id, t1, *t2, time, at)
+	case rowConnection:
+		st.Connections[domain.ConnectionID(id)], err = readConnection(t1, extra)
+	case rowInventory:
+		st.InventoryHead = at.position()
+	}
+	return err
+}
+
+// querier is a pool, a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// loadLedgers reads systems from the read models of a schema, as the owner.
+func loadLedgers(ctx context.Context, q querier, schema string, systems []domain.SystemID) (map[domain.SystemID]*ledger, error) {
+	l := newLoading(systems...)
+	rows, err := q.Query(ctx, loadQuery.in(schema), systems, noPartition)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := l.scan(rows); err != nil {
+			return nil, err
+		}
+	}
+	return l.ledgers, rows.Err()
+}

@@ -1,0 +1,85 @@
+package projections
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// scope is which systems a read may see. Postgres enforces it: see the function
+// guard_by_system in package migrations.
+type scope string
+
+const (
+	everySystem   scope = "**"
+	everyCustomer scope = "*" // all but the platform's own
+)
+
+// within is the scope of one system.
+func within(system domain.SystemID) scope {
+	return scopeOf(domain.Actor{Systems: []domain.SystemID{system}})
+}
+
+// scopeOf is what an actor may see.
+func scopeOf(actor domain.Actor) scope {
+	switch {
+	case actor.Role == domain.RoleStaff:
+		return everySystem
+	case actor.AllSystems:
+		return everyCustomer
+	}
+	systems := make([]string, 0, len(actor.Systems))
+	for _, system := range actor.Systems {
+		// What is no id must not pass for a list, or for a star.
+		if _, err := domain.ParseSystemID(string(system)); err == nil {
+			systems = append(systems, string(system))
+		}
+	}
+	return scope(strings.Join(systems, ","))
+}
+
+// As the reader, within a scope, for the rest of the transaction. The second
+// form also has the query after it planned for its very arguments, which a
+// filter on skewed columns needs.
+const (
+	becomeReader        = `SELECT set_config('role', 'plugcast_reader', true), set_config('plugcast.systems', $1, true)`
+	becomeReaderAndPlan = becomeReader + `, set_config('plan_cache_mode', 'force_custom_plan', true)`
+)
+
+// read runs a query within a scope and gives each row to scan. Changing the role
+// and the query share one round trip and one transaction, which ends with it:
+// the connection goes back as the owner's.
+func (s *Store) read(ctx context.Context, sc scope, scan func(pgx.Rows) error, query string, args ...any) error {
+	return s.readAs(ctx, becomeReader, sc, scan, query, args...)
+}
+
+// readPlanned is read for queries that are put together from filters.
+func (s *Store) readPlanned(ctx context.Context, sc scope, scan func(pgx.Rows) error, query string, args ...any) error {
+	return s.readAs(ctx, becomeReaderAndPlan, sc, scan, query, args...)
+}
+
+func (s *Store) readAs(ctx context.Context, become string, sc scope, scan func(pgx.Rows) error, query string, args ...any) error {
+	batch := &pgx.Batch{}
+	batch.Queue(become, string(sc))
+	batch.Queue(query, args...)
+	results := s.pool.SendBatch(ctx, batch)
+	_, err := results.Exec()
+	if err == nil {
+		var rows pgx.Rows
+		rows, err = results.Query()
+		for err == nil && rows.Next() {
+			err = scan(rows)
+		}
+		rows.Close()
+		if err == nil {
+			err = rows.Err()
+		}
+	}
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	return err
+}

@@ -1,0 +1,106 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+var _ domain.States = (*Store)(nil)
+
+// DefaultMaxConns is how many connections a [Store] opens at most.
+const DefaultMaxConns = 24
+
+// Config says where the database is and how the log is cut.
+type Config struct {
+	// URL of Postgres, as pgx understands it; required. Its user owns the tables.
+	URL string
+	// MaxConns bounds the connections; [DefaultMaxConns] when 0. Projectors and
+	// readers share them.
+	MaxConns int
+	// Partition returns where the log has a system. Without it the store reads
+	// history and rebuilds, but answers nothing that is about checkpoints.
+	Partition func(domain.SystemID) int
+	// Logger gets what goes on in the background. Nil drops it.
+	Logger *slog.Logger
+}
+
+// Store is the database. It is safe for concurrent use.
+//
+// A method that takes an actor answers within the systems that the actor sees,
+// as Postgres enforces it; a system that the actor does not see looks like one
+// without events. Whether the actor's role allows the question is for the caller
+// to ask. Methods without an actor are for the platform itself.
+//
+// Errors for callers are a [domain.Error]: of [domain.KindUnavailable] when the
+// database cannot be reached.
+type Store struct {
+	pool      *pgxpool.Pool
+	partition func(domain.SystemID) int
+	logger    *slog.Logger
+	progress  *progress
+	months    sync.Map // months of history that are known to have a partition: int64 -> struct{}
+}
+
+// Open connects. It does not look at the schema: that is for migrations.Check.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	config, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("projections: open: %w", err)
+	}
+	config.MaxConns = DefaultMaxConns
+	if cfg.MaxConns > 0 {
+		config.MaxConns = int32(cfg.MaxConns)
+	}
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "plugcast"
+	}
+	s := &Store{partition: cfg.Partition, logger: cfg.Logger}
+	if s.partition == nil {
+		s.partition = func(domain.SystemID) int { return noPartition }
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, fmt.Errorf("projections: open: %w", err)
+	}
+	if err := s.pool.Ping(ctx); err != nil {
+		s.pool.Close()
+		return nil, fmt.Errorf("projections: open: %w", err)
+	}
+	s.progress = newProgress(s.checkpoints)
+	return s, nil
+}
+
+// noPartition is no number that a partition has.
+const noPartition = -1
+
+// Close ends waits that are under way, with an error, and closes the
+// connections once they are given back.
+func (s *Store) Close() {
+	s.progress.close()
+	s.pool.Close()
+}
+
+// Ping returns nil when the database answers.
+func (s *Store) Ping(ctx context.Context) error { return readError("ping", s.pool.Ping(ctx)) }
+
+// readModels is the schema that readers and projectors use.
+const readModels = "projection"
+
+// inTransaction runs fn in a transaction of the owner's, who is above row-level
+// security.
+func (s *Store) inTransaction(ctx context.Context, fn func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, fn)
+}
+
+// errClosed is what waits get when the store is closed.
+var errClosed = errors.New("projections: the store is closed")
