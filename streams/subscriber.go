@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ type SubscriberConfig struct {
 	// or to a system in it, begins. Nil is [Log.Tail]: only what happens from
 	// now on. Use [Log.Origin] for all that Redis has.
 	Start func(ctx context.Context, partition int) (domain.Position, error)
+	// Types are the events that become messages; the others are passed over
+	// before they cost anything. None means all.
+	Types []domain.EventType
 	// NackPause is how long a message waits that was not acknowledged until it
 	// is sent again; [DefaultNackPause] when 0.
 	NackPause time.Duration
@@ -139,7 +143,7 @@ func (s *subscription) run(ctx context.Context) {
 	for {
 		err := l.Follow(ctx, s.partition, s.at, func(events []domain.Event) error {
 			for i := range events {
-				if s.system == "" || events[i].SystemID == s.system {
+				if s.wants(&events[i]) {
 					if err := s.hand(ctx, &events[i]); err != nil {
 						return err
 					}
@@ -158,6 +162,11 @@ func (s *subscription) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func (s *subscription) wants(e *domain.Event) bool {
+	types := s.subscriber.config.Types
+	return (s.system == "" || e.SystemID == s.system) && (len(types) == 0 || slices.Contains(types, e.Type))
 }
 
 // relocate moves the subscription to the nearest place that can be followed.
