@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -60,13 +61,17 @@ func Run(ctx context.Context, log *streams.Log, on map[domain.EventType]Reaction
 			return on[e.Type](msg.Context(), e)
 		})
 	}
-	go func() {
+	ctx, cancel := context.WithCancel(ctx)
+	var announcing sync.WaitGroup
+	defer announcing.Wait()
+	defer cancel()
+	announcing.Go(func() {
 		select {
 		case <-router.Running():
 			close(ready)
 		case <-ctx.Done():
 		}
-	}()
+	})
 	if err := router.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("reactions: %w", err)
 	}
