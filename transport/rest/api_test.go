@@ -30,6 +30,7 @@ type platform struct {
 	keys    map[string]remembered
 	lag     int           // how many of the newest events the projection has not seen
 	moved   chan struct{} // closed when lag or events change
+	waiting chan struct{} // gets one when a read begins to wait
 	fail    error         // of every append
 	broken  error         // of every read
 	sockets []Socket
@@ -150,7 +151,7 @@ func (s commandStates) State(_ context.Context, system domain.SystemID, _ domain
 	return s.p.fold(system, func(domain.Position) bool { return true })
 }
 
-func (p *platform) State(ctx context.Context, _ domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
+func (p *platform) StateFor(ctx context.Context, _ domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
 	for {
 		p.mu.Lock()
 		moved, broken := p.moved, p.broken
@@ -164,11 +165,42 @@ func (p *platform) State(ctx context.Context, _ domain.Actor, system domain.Syst
 			return st, err
 		}
 		select {
+		case p.waiting <- struct{}{}:
+		default:
+		}
+		select {
 		case <-moved:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+func (p *platform) WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error {
+	_, err := p.StateFor(ctx, domain.Actor{}, system, at)
+	return err
+}
+
+func (p *platform) Device(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Device, error) {
+	st, err := p.StateFor(ctx, actor, system, domain.Position{})
+	if err == nil && st.Devices[id] == nil {
+		err = domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice, "there is no such device")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return st.Devices[id], nil
+}
+
+func (p *platform) Assignment(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Assignment, error) {
+	st, err := p.StateFor(ctx, actor, system, domain.Position{})
+	if err == nil && st.Assignments[id] == nil {
+		err = domain.Fail(domain.KindNotFound, domain.CodeNotAssigned, "there is no such assignment")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return st.Assignments[id], nil
 }
 
 // reached reports whether the projection has what is at or before the position.
@@ -183,20 +215,20 @@ func (p *platform) StateAt(_ context.Context, _ domain.Actor, system domain.Syst
 	return p.fold(system, func(q domain.Position) bool { return !q.After(at) })
 }
 
-func (p *platform) Events(_ context.Context, _ domain.Actor, q EventQuery) ([]domain.Event, error) {
+func (p *platform) Events(_ context.Context, _ domain.Actor, system domain.SystemID, q EventQuery) ([]domain.Event, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var found []domain.Event
 	seq := uint64(0)
 	for _, e := range p.events {
-		if e.SystemID != q.SystemID {
+		if e.SystemID != system {
 			continue
 		}
 		seq++
 		e.Seq = seq
 		if !q.After.IsZero() && !e.Position.After(q.After) || !q.Before.IsZero() && !e.Position.Before(q.Before) ||
 			!q.From.IsZero() && e.Time.Before(q.From) || !q.To.IsZero() && !e.Time.Before(q.To) ||
-			len(q.Types) > 0 && !slices.Contains(q.Types, e.Type) || q.DeviceID != "" && e.Device() != q.DeviceID ||
+			q.Type != "" && e.Type != q.Type || q.DeviceID != "" && e.Device() != q.DeviceID ||
 			q.Actor != "" && e.Actor != q.Actor || q.CorrelationID != "" && e.CorrelationID != q.CorrelationID {
 			continue
 		}
@@ -223,17 +255,17 @@ func (p *platform) Head(_ context.Context, _ domain.Actor, system domain.SystemI
 	return at, hash, nil
 }
 
-func (p *platform) SystemOf(_ context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, bool, error) {
+func (p *platform) SystemOfConnection(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error) {
 	for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
-		st, err := commandStates{p}.State(context.Background(), system, domain.Position{})
+		st, err := commandStates{p}.State(ctx, system, domain.Position{})
 		if err != nil {
-			return "", false, err
+			return "", err
 		}
 		if st.Connections[id] != nil && actor.Sees(system) {
-			return system, true, nil
+			return system, nil
 		}
 	}
-	return "", false, nil
+	return "", domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "there is no such connection")
 }
 
 func (p *platform) Sockets(context.Context) ([]Socket, error) {
@@ -278,7 +310,7 @@ type bundle struct {
 
 func setup(t testing.TB, change ...func(*Config)) *bundle {
 	p := &platform{
-		heads: map[domain.Aggregate]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}),
+		heads: map[domain.Aggregate]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
 		tickets: map[string]domain.Actor{}, allow: func(string, domain.SystemID, int) bool { return true },
 	}
 	b := &bundle{platform: p, t: t, tokens: map[domain.Role]string{}}

@@ -84,17 +84,18 @@ func (a *API) getAssignment(ctx context.Context, in *getAssignmentInput) (*getAs
 	if err != nil {
 		return nil, err
 	}
-	st, err := a.present(ctx, actor, in.SystemID, &in.Freshness)
-	if err != nil {
+	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
 		return nil, err
 	}
-	if st.Devices[in.DeviceID] == nil {
-		return nil, unknownDevice(in.DeviceID)
+	assigned, err := a.reads.Assignment(ctx, actor, in.SystemID, in.DeviceID)
+	if domain.HasCode(err, domain.CodeNotAssigned) {
+		// Say what there is not: the assignment, or the device.
+		if _, missing := a.reads.Device(ctx, actor, in.SystemID, in.DeviceID); missing != nil {
+			err = missing
+		}
 	}
-	assigned := st.Assignments[in.DeviceID]
-	if assigned == nil {
-		return nil, domain.Fail(domain.KindNotFound, domain.CodeNotAssigned,
-			`device "`+string(in.DeviceID)+`" is not assigned to any equipment`)
+	if err != nil {
+		return nil, err
 	}
 	out := &getAssignmentOutput{Status: http.StatusOK, ETag: entityTag(assigned.Position), Body: assigned}
 	if in.matches(out.ETag) {

@@ -18,14 +18,16 @@ const maxItem = 64 << 10
 // more of the body than one item, and stops at the first item too many. Errors
 // of body itself come back as they are.
 func readBatch(body io.Reader) ([]domain.SystemUpdate, error) {
-	in := &itemReader{in: bufio.NewReaderSize(body, 32<<10)}
+	in := &itemReader{in: newItemBuffer(body)}
 	updates := make([]domain.SystemUpdate, 0, 64)
 	for {
 		item, err := in.next()
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF) && len(updates) == 0 && !in.array:
+			return nil, invalidRequest("a body is needed: a JSON array of updates, or one per line")
+		case errors.Is(err, io.EOF):
 			return updates, nil
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
 		}
 		if len(updates) == domain.MaxUpdates {
@@ -39,6 +41,8 @@ func readBatch(body io.Reader) ([]domain.SystemUpdate, error) {
 		updates = append(updates, update)
 	}
 }
+
+func newItemBuffer(body io.Reader) *bufio.Reader { return bufio.NewReaderSize(body, 32<<10) }
 
 // itemReader cuts a body into its items. It only looks for where an object ends;
 // whether it is JSON is seen when the item is parsed. A general decoder would

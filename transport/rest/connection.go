@@ -107,13 +107,10 @@ func (a *API) getConnection(ctx context.Context, in *getConnectionInput) (*getCo
 	}
 	c := st.Connections[in.ConnectionID]
 	if c == nil {
-		return nil, unknownConnection(in.ConnectionID)
+		return nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection,
+			`there is no connection "`+string(in.ConnectionID)+`"`)
 	}
 	return &getConnectionOutput{Body: c}, nil
-}
-
-func unknownConnection(id domain.ConnectionID) error {
-	return domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, `there is no connection "`+string(id)+`"`)
 }
 
 func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput) (*acceptedOutput, error) {
@@ -132,12 +129,9 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 	if err != nil {
 		return nil, err
 	}
-	system, known, err := a.reads.SystemOf(ctx, actor, in.ConnectionID)
+	system, err := a.reads.SystemOfConnection(ctx, actor, in.ConnectionID)
 	if err != nil {
 		return nil, err
-	}
-	if !known {
-		return nil, unknownConnection(in.ConnectionID)
 	}
 	receipt, err := a.service.CommandConnection(ctx, system, c, r)
 	if err != nil {

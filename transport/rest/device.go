@@ -100,18 +100,13 @@ func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*getDeviceOutp
 	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
 		return nil, err
 	}
-	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	view, err := a.viewDevice(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	d := st.Devices[in.DeviceID]
-	if d == nil {
-		return nil, unknownDevice(in.DeviceID)
-	}
-	view := &deviceView{Device: d, Assignment: st.Assignments[in.DeviceID]}
-	tag := entityTag(d.Position)
+	tag := entityTag(view.Position)
 	if view.Assignment != nil {
-		tag = entityTag(d.Position, view.Assignment.Position)
+		tag = entityTag(view.Position, view.Assignment.Position)
 	}
 	out := &getDeviceOutput{Status: http.StatusOK, ETag: tag, Body: view}
 	if in.matches(tag) {
@@ -120,8 +115,35 @@ func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*getDeviceOutp
 	return out, nil
 }
 
-func unknownDevice(id domain.DeviceID) error {
-	return domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice, `there is no device "`+string(id)+`"`)
+// viewDevice reads single rows for the present, and folds the past.
+func (a *API) viewDevice(ctx context.Context, in *getDeviceInput) (*deviceView, error) {
+	if in.At != "" {
+		st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+		if err != nil {
+			return nil, err
+		}
+		if st.Devices[in.DeviceID] == nil {
+			return nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice,
+				`there was no device "`+string(in.DeviceID)+`" at that time`)
+		}
+		return &deviceView{Device: st.Devices[in.DeviceID], Assignment: st.Assignments[in.DeviceID]}, nil
+	}
+	actor, err := in.authorize(ctx, domain.ActionRead)
+	if err == nil {
+		err = a.caughtUp(ctx, in.SystemID, &in.Freshness)
+	}
+	if err != nil {
+		return nil, err
+	}
+	device, err := a.reads.Device(ctx, actor, in.SystemID, in.DeviceID)
+	if err != nil {
+		return nil, err
+	}
+	assigned, err := a.reads.Assignment(ctx, actor, in.SystemID, in.DeviceID)
+	if err != nil && !domain.HasCode(err, domain.CodeNotAssigned) {
+		return nil, err
+	}
+	return &deviceView{Device: device, Assignment: assigned}, nil
 }
 
 func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*snapshotOutput, error) {

@@ -20,7 +20,7 @@ const (
 	maxBatchBody   = 8 << 20          // bytes
 	maxDrain       = 24 << 20         // bytes that are read of a body that is too large
 	bodyTimeout    = 20 * time.Second // for the whole body
-	operationTime  = 20 * time.Second // for an operation, besides what it was asked to wait
+	operationTime  = 30 * time.Second // for an operation, besides what it was asked to wait
 )
 
 type contextKey int

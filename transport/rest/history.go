@@ -15,16 +15,16 @@ import (
 type eventsInput struct {
 	InSystem
 	Freshness
-	After         string             `query:"after" doc:"Events strictly after this position" example:"1795461046705-0"`
-	Before        string             `query:"before" doc:"Events strictly before this position"`
-	From          string             `query:"from" doc:"Events at or after this time (RFC 3339)" example:"2026-11-23T18:00:00Z"`
-	To            string             `query:"to" doc:"Events before this time (RFC 3339)"`
-	Type          []domain.EventType `query:"type" doc:"Events of these types, separated by commas" example:"device-update"`
-	DeviceID      domain.DeviceID    `query:"deviceId" doc:"Events about this device"`
-	Actor         string             `query:"actor" maxLength:"256" doc:"Events caused by this subject, or by shelly:<connectionId>"`
-	CorrelationID string             `query:"correlationId" maxLength:"256" doc:"Events that one request caused"`
-	Limit         int                `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Events per page"`
-	Order         string             `query:"order" enum:"asc,desc" default:"asc" doc:"By position: oldest or newest first"`
+	After         string           `query:"after" doc:"Events strictly after this position" example:"1795461046705-0"`
+	Before        string           `query:"before" doc:"Events strictly before this position"`
+	From          string           `query:"from" doc:"Events at or after this time (RFC 3339)" example:"2026-11-23T18:00:00Z"`
+	To            string           `query:"to" doc:"Events before this time (RFC 3339)"`
+	Type          domain.EventType `query:"type" maxLength:"64" doc:"Events of this type" example:"device-update"`
+	DeviceID      domain.DeviceID  `query:"deviceId" doc:"Events about this device"`
+	Actor         string           `query:"actor" maxLength:"256" doc:"Events caused by this subject, or by shelly:<connectionId>"`
+	CorrelationID string           `query:"correlationId" maxLength:"256" doc:"Events that one request caused"`
+	Limit         int              `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Events per page"`
+	Order         string           `query:"order" enum:"asc,desc" default:"asc" doc:"By position: oldest or newest first"`
 }
 
 // rawOutput is a body that is written without another encoding.
@@ -36,7 +36,7 @@ type rawOutput struct {
 // eventPage and envelope only describe what listEvents writes.
 type eventPage struct {
 	Events []envelope       `json:"events"`
-	Next   *domain.Position `json:"next,omitempty" doc:"Pass it as after (or, in descending order, as before) for the next page; absent on the last"`
+	Next   *domain.Position `json:"next,omitempty" doc:"Pass it as after (or, in descending order, as before) for the next page, which may be empty; absent when there is none"`
 }
 
 type envelope struct {
@@ -88,24 +88,19 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*rawOutput, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := a.caughtUp(ctx, actor, in.SystemID, &in.Freshness); err != nil {
+	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
 		return nil, err
 	}
-	query.Limit++ // one more tells whether there is another page
-	events, err := a.reads.Events(ctx, actor, query)
+	events, err := a.reads.Events(ctx, actor, in.SystemID, query)
 	if err != nil {
 		return nil, err
 	}
-	more := len(events) > in.Limit
-	if more {
-		events = events[:in.Limit]
-	}
-	return &rawOutput{ContentType: "application/json", Body: appendPage(nil, events, more)}, nil
+	return &rawOutput{ContentType: "application/json", Body: appendPage(nil, events, len(events) == in.Limit)}, nil
 }
 
 func (in *eventsInput) query() (EventQuery, error) {
 	q := EventQuery{
-		SystemID: in.SystemID, Types: in.Type, Actor: in.Actor, CorrelationID: in.CorrelationID,
+		Type: in.Type, Actor: in.Actor, CorrelationID: in.CorrelationID,
 		DeviceID: in.DeviceID, Limit: in.Limit, Descending: in.Order == "desc",
 	}
 	if in.DeviceID != "" {
@@ -137,16 +132,12 @@ func (in *eventsInput) query() (EventQuery, error) {
 			return q, invalidRequest("%s must be an RFC 3339 time", t.name)
 		}
 	}
-	if len(q.Types) > maxTypes {
-		return q, invalidRequest("type takes at most %d types", maxTypes)
-	}
 	return q, nil
 }
 
-const maxTypes = 32
-
 // appendPage writes an eventPage: the events in the bytes that every face sends.
-func appendPage(b []byte, events []domain.Event, more bool) []byte {
+// A full page may have another behind it.
+func appendPage(b []byte, events []domain.Event, full bool) []byte {
 	b = append(b, `{"events":[`...)
 	for i := range events {
 		if i > 0 {
@@ -155,7 +146,7 @@ func appendPage(b []byte, events []domain.Event, more bool) []byte {
 		b = events[i].AppendEnvelope(b)
 	}
 	b = append(b, ']')
-	if more {
+	if full {
 		b = append(b, `,"next":`...)
 		b = strconv.AppendQuote(b, events[len(events)-1].Position.String())
 	}
@@ -167,7 +158,7 @@ func (a *API) getHead(ctx context.Context, in *headInput) (*headOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.caughtUp(ctx, actor, in.SystemID, &in.Freshness); err != nil {
+	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
 		return nil, err
 	}
 	cursor, hash, err := a.reads.Head(ctx, actor, in.SystemID)

@@ -157,8 +157,10 @@ func invalidRequest(format string, args ...any) error {
 }
 
 // huma makes errors of its own, for what does not fit an operation's input.
-// Where they are made is a variable of that package, so it is set once here.
+// Where they are made is a variable of that package, and so is whether it takes
+// a field name in any case; they are set once here.
 func init() {
+	huma.ValidateStrictCasing = true
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
 		return inputProblem(ctx.Context(), status, msg, errs...)
 	}

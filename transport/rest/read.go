@@ -14,41 +14,44 @@ import (
 // the database can enforce again what was checked here. Errors are a
 // [domain.Error] where the caller can do something.
 type Reads interface {
-	// State returns the system's present state, at or after the given position;
-	// it waits for that until ctx ends. A system without events has the empty
-	// state.
-	State(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error)
+	// StateFor returns the system's present state, at or after the given
+	// position; it waits for that until ctx ends. A system without events has
+	// the empty state.
+	StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error)
 	// StateAt returns the state as of the last event at or before the position.
 	StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error)
+	// WaitForSystem returns once the reads have the system's events up to the
+	// position, or fails when ctx ends.
+	WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error
+	// Device fails with [domain.CodeUnknownDevice].
+	Device(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Device, error)
+	// Assignment fails with [domain.CodeNotAssigned].
+	Assignment(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Assignment, error)
 	// Events returns archived events that match, in the query's order.
-	Events(ctx context.Context, actor domain.Actor, query EventQuery) ([]domain.Event, error)
+	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query EventQuery) ([]domain.Event, error)
 	// Head returns the newest link of the system's hash chain.
 	Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error)
-	// SystemOf returns the system of a connection that the actor can see. ok is
-	// false when there is none.
-	SystemOf(ctx context.Context, actor domain.Actor, connection domain.ConnectionID) (system domain.SystemID, ok bool, err error)
+	// SystemOfConnection finds the system of a connection that the actor can
+	// see, or fails with [domain.CodeUnknownConnection].
+	SystemOfConnection(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error)
 }
 
 // EventQuery picks events of a system's history. Zero fields do not narrow.
 type EventQuery struct {
-	SystemID      domain.SystemID
-	After         domain.Position // strictly
-	Before        domain.Position // strictly
-	From          time.Time       // at or after, by the event's time
-	To            time.Time       // strictly before, by the event's time
-	Types         []domain.EventType
+	After, Before domain.Position // both exclusive
+	From, To      time.Time       // from inclusive, to exclusive, on the clock of the log
+
+	Type          domain.EventType
 	DeviceID      domain.DeviceID
 	Actor         string
 	CorrelationID string
-	Limit         int // at most maxPage + 1
-	Descending    bool
+
+	Limit      int // 1 to 1,000
+	Descending bool
 }
 
-const (
-	maxPage = 1000
-	// maxLag is how long a read waits for the projection.
-	maxLag = 10 * time.Second
-)
+// maxLag is how long a read waits for the projection.
+const maxLag = 10 * time.Second
 
 // Freshness is part of the input of every read.
 type Freshness struct {
@@ -85,7 +88,7 @@ func (in *Moment) position() (domain.Position, error) {
 	if err != nil || at.UnixMilli() < 0 {
 		return domain.Position{}, invalidRequest("at must be an RFC 3339 time since 1970 or a position")
 	}
-	return domain.Position{Ms: uint64(at.UnixMilli()), N: math.MaxInt64}, nil
+	return domain.Position{Ms: uint64(at.UnixMilli()), N: math.MaxUint64}, nil
 }
 
 // present reads the state that a caller asked for with after-position.
@@ -101,15 +104,24 @@ func (a *API) present(ctx context.Context, actor domain.Actor, system domain.Sys
 // [CodeProjectionBehind] when that takes longer than patience.
 func (a *API) stateAfter(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position,
 	patience time.Duration,
-) (*domain.State, error) {
+) (st *domain.State, err error) {
+	err = patiently(ctx, atLeast, patience, func(ctx context.Context) error {
+		st, err = a.reads.StateFor(ctx, actor, system, atLeast)
+		return err
+	})
+	return st, err
+}
+
+// patiently waits for the read model to reach the position.
+func patiently(ctx context.Context, at domain.Position, patience time.Duration, wait func(context.Context) error) error {
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	st, err := a.reads.State(waiting, actor, system, atLeast)
-	if err != nil && !atLeast.IsZero() && ctx.Err() == nil && errors.Is(waiting.Err(), context.DeadlineExceeded) {
-		return nil, domain.Fail(domain.KindUnavailable, CodeProjectionBehind,
-			"the read model has not reached "+atLeast.String()+" yet").Because(err)
+	err := wait(waiting)
+	if err != nil && !at.IsZero() && ctx.Err() == nil && errors.Is(waiting.Err(), context.DeadlineExceeded) {
+		return domain.Fail(domain.KindUnavailable, CodeProjectionBehind,
+			"the read model has not reached "+at.String()+" yet").Because(err)
 	}
-	return st, err
+	return err
 }
 
 // stateOf reads the state that a caller asked for: of the present, or as of a
@@ -130,19 +142,19 @@ func (a *API) stateOf(ctx context.Context, in *InSystem, fresh *Freshness, at *M
 	if err != nil {
 		return nil, err
 	}
-	if err := a.caughtUp(ctx, actor, in.SystemID, fresh); err != nil {
+	if err := a.caughtUp(ctx, in.SystemID, fresh); err != nil {
 		return nil, err
 	}
 	return a.reads.StateAt(ctx, actor, in.SystemID, position)
 }
 
 // caughtUp waits until the read models are where the caller asked for.
-func (a *API) caughtUp(ctx context.Context, actor domain.Actor, system domain.SystemID, fresh *Freshness) error {
-	if fresh.AfterPosition == "" {
-		return nil
+func (a *API) caughtUp(ctx context.Context, system domain.SystemID, fresh *Freshness) error {
+	at, err := fresh.position()
+	if err != nil || at.IsZero() {
+		return err
 	}
-	_, err := a.present(ctx, actor, system, fresh)
-	return err
+	return patiently(ctx, at, maxLag, func(ctx context.Context) error { return a.reads.WaitForSystem(ctx, system, at) })
 }
 
 // Paged is part of the input of lists that are ordered by id.

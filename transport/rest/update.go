@@ -76,11 +76,7 @@ func (a *API) publish(ctx context.Context, in *publishInput) (*publishOutput, er
 	if in.IdempotencyKey != "" {
 		in.body = io.TeeReader(in.body, sum)
 	}
-	body := &counted{Reader: in.body}
-	updates, err := readBatch(body)
-	if err == nil && body.n == 0 {
-		err = invalidRequest("a body is needed: a JSON array of updates, or one per line")
-	}
+	updates, err := readBatch(in.body)
 	if err != nil {
 		return nil, unreadable(ctx, err)
 	}
@@ -130,17 +126,4 @@ func unreadable(ctx context.Context, err error) error {
 		return err
 	}
 	return domain.Invalid(CodeInvalidRequest, "the body broke off").Because(err)
-}
-
-// counted knows whether there was anything to read.
-type counted struct {
-	io.Reader
-	n int
-}
-
-// Read implements [io.Reader].
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	c.n += n
-	return n, err
 }

@@ -1,0 +1,56 @@
+package rest
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 10)
+	broken := make(chan struct{})
+	b := setup(t, func(c *Config) {
+		c.Checks = []Check{
+			{"redis", func(context.Context) error { asked <- struct{}{}; return nil }},
+			{"postgres", func(context.Context) error {
+				select {
+				case <-broken:
+					return errDown
+				default:
+					return nil
+				}
+			}},
+		}
+	})
+	b.want(b.send("", "GET", "/healthz"), 200, "")
+	for range 5 {
+		if r := b.send("", "GET", "/readyz"); r.status != 200 || r.body["checks"].(map[string]any)["postgres"] != "ok" {
+			t.Fatalf("%d %s", r.status, r.raw)
+		}
+	}
+	if n := len(asked); n != 1 {
+		t.Errorf("5 questions within a second were passed on %d times", n)
+	}
+	close(broken)
+	r := readyAt(t, b)
+	if r.body["status"] != "unready" || r.body["checks"].(map[string]any)["postgres"] != "failing" || r.body["checks"].(map[string]any)["redis"] != "ok" {
+		t.Errorf("%s", r.raw)
+	}
+	if strings.Contains(r.raw, "10.0.0.7") {
+		t.Errorf("the inside shows: %s", r.raw)
+	}
+}
+
+// readyAt asks until the answer of before is too old to be given again.
+func readyAt(t *testing.T, b *bundle) reply {
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if r := b.send("", "GET", "/readyz"); r.status == 503 {
+			return r
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("still ready")
+		}
+	}
+}

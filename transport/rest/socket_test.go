@@ -1,0 +1,87 @@
+package rest
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+func (b *bundle) seat() {
+	b.sockets = []Socket{
+		{SocketID: "s1", Node: "n1", Face: "ws", Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: start},
+		{SocketID: "s2", Node: "n2", Face: "ws", Subject: "ana", Role: domain.RoleViewer, Systems: []domain.SystemID{"centro-luna"}, ConnectedAt: start},
+		{SocketID: "s3", Node: "n2", Face: "ws", Subject: "chain", Role: domain.RoleViewer, Systems: []domain.SystemID{"clinica-sol", "centro-luna"}, ConnectedAt: start},
+		{SocketID: "s4", Node: "n2", Face: "ws", Subject: "new", Role: domain.RoleViewer, ConnectedAt: start},
+	}
+}
+
+func TestSockets(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.seat()
+	ids := func(r reply) (got string) {
+		for _, s := range r.body["sockets"].([]any) {
+			got += s.(map[string]any)["socketId"].(string)
+		}
+		return got
+	}
+	own := b.send(domain.RoleAdmin, "GET", "/api/v1/sockets")
+	if ids(own) != "s1s3" || len(own.body["sockets"].([]any)[1].(map[string]any)["systems"].([]any)) != 1 {
+		t.Errorf("an admin of one system sees %s", own.raw)
+	}
+	if all := b.send(domain.RoleStaff, "GET", "/api/v1/sockets"); ids(all) != "s1s2s3s4" {
+		t.Errorf("staff sees %s", all.raw)
+	}
+	if luna := b.send(domain.RoleStaff, "GET", "/api/v1/sockets?systemId=centro-luna"); ids(luna) != "s2s3" {
+		t.Errorf("of one system: %s", luna.raw)
+	}
+	if page := b.send(domain.RoleStaff, "GET", "/api/v1/sockets?limit=2"); ids(page) != "s1s2" || page.body["next"] != "s2" {
+		t.Errorf("first page: %s", page.raw)
+	}
+	b.want(b.send(domain.RoleAdmin, "GET", "/api/v1/sockets?systemId=centro-luna"), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleOperator, "GET", "/api/v1/sockets"), 403, domain.CodeForbidden)
+}
+
+func TestCloseSocket(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.seat()
+	r := b.send(domain.RoleAdmin, "DELETE", "/api/v1/sockets/s1?reason=bye")
+	b.want(r, 202, "")
+	var d domain.DisconnectRequested
+	if err := json.Unmarshal(b.events[0].Data, &d); err != nil {
+		t.Fatal(err)
+	}
+	want := domain.DisconnectRequested{CommandID: r.body["commandId"].(string), SocketID: "s1", TargetSystem: "clinica-sol", Reason: "bye", CloseSockets: true}
+	if d != want || b.events[0].SystemID != "clinica-sol" {
+		t.Errorf("appended %+v to %s", d, b.events[0].SystemID)
+	}
+	b.want(b.send(domain.RoleAdmin, "DELETE", "/api/v1/sockets/s2"), 404, CodeUnknownSocket) // nobody's business
+	b.want(b.send(domain.RoleAdmin, "DELETE", "/api/v1/sockets/s3"), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleAdmin, "DELETE", "/api/v1/sockets/s4"), 404, CodeUnknownSocket)
+	b.want(b.send(domain.RoleOperator, "DELETE", "/api/v1/sockets/s1"), 403, domain.CodeForbidden)
+	if n := b.count(); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	b.want(b.send(domain.RoleStaff, "DELETE", "/api/v1/sockets/s4"), 202, "")
+	if b.events[1].SystemID != domain.PlatformSystem {
+		t.Errorf("a socket in no room: %s", b.events[1].SystemID)
+	}
+}
+
+// A ticket stands for the token that it was made with, once.
+func TestTickets(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.send(domain.RoleViewer, "POST", "/api/v1/tickets")
+	b.want(r, 201, "")
+	if at, err := time.Parse(time.RFC3339, r.body["expiresAt"].(string)); err != nil || !at.After(time.Now()) {
+		t.Errorf("%s", r.raw)
+	}
+	path := sol + "/devices?ticket=" + r.body["ticket"].(string)
+	b.want(b.send("", "GET", path), 200, "")
+	b.want(b.send("", "GET", path), 401, "ticket-invalid")
+	b.want(b.send("", "GET", sol+"/devices?token="+b.tokens[domain.RoleViewer]), 401, "token-invalid")
+}

@@ -1,0 +1,283 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// batchOf makes n updates of clinica-sol, as an array or one per line.
+func batchOf(n int, lines bool) []byte {
+	var b bytes.Buffer
+	for i := range n {
+		switch {
+		case i > 0 && !lines:
+			b.WriteByte(',')
+		case i > 0:
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, `{"systemId":"clinica-sol","deviceId":"shellyplugsg3-%012x","online":true,"relayOn":true,"powerW":399.2,`+
+			`"voltageV":240.8,"currentA":1.886,"energyWh":2574466.629,"attributes":{"room":"3 \"left\"","n":[%d]}}`, i, i)
+	}
+	if lines {
+		return b.Bytes()
+	}
+	return append(append([]byte{'['}, b.Bytes()...), ']')
+}
+
+func TestPublish(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	batch := `[{"systemId":"clinica-sol","deviceId":"d1","relayOn":true},
+		{"systemId":"centro-luna","deviceId":"d9","relayOn":null,"attributes":{"floor":2}},
+		{"systemId":"clinica-sol","deviceId":"d2","online":false}]`
+	b.tokens[domain.RoleService] = b.token(domain.RoleService, "clinica-sol", "centro-luna")
+	r := b.send(domain.RoleService, "POST", publishPath, batch)
+	b.want(r, 200, "")
+	want := fmt.Sprintf(`{"accepted":3,"positions":{"centro-luna":{"first":%[2]q,"last":%[2]q},"clinica-sol":{"first":%[1]q,"last":%[3]q}}}`,
+		b.events[0].Position, b.events[1].Position, b.events[2].Position)
+	if strings.TrimSpace(r.raw) != want {
+		t.Errorf("got %s, want %s", r.raw, want)
+	}
+	if got := string(b.events[1].Data); got != `{"deviceId":"d9","relayOn":null,"attributes":{"floor":2}}` {
+		t.Errorf("appended as %s", got)
+	}
+}
+
+// The forms that a batch may have all mean the same.
+func TestPublishForms(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		body, contentType string
+		accepted          float64
+	}{
+		"array":             {string(batchOf(3, false)), "application/json", 3},
+		"lines":             {string(batchOf(3, true)), "application/x-ndjson", 3},
+		"lines, undeclared": {string(batchOf(3, true)) + "\n\n", "application/json", 3},
+		"array, undeclared": {string(batchOf(3, false)), "application/x-www-form-urlencoded", 3},
+		"Windows lines":     {strings.ReplaceAll(string(batchOf(3, true)), "\n", "\r\n"), "application/x-ndjson", 3},
+		"one object":        {string(batchOf(1, true)), "application/json", 1},
+		"white space":       {" \n[ \n" + string(batchOf(1, true)) + "\t]\r\n", "application/json", 1},
+		"empty array":       {"[ ]", "application/json", 0},
+		"the most":          {string(batchOf(1000, false)), "application/json", 1000},
+	} {
+		b := setup(t)
+		r := b.send(domain.RoleService, "POST", publishPath, c.body, "Content-Type: "+c.contentType)
+		if r.status != 200 || r.body["accepted"] != c.accepted || b.count() != int(c.accepted) {
+			t.Errorf("%s: %d %s, %d events", name, r.status, r.raw, b.count())
+		}
+	}
+}
+
+func TestPublishRefusals(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bad := bytes.Split(batchOf(1000, true), []byte("\n"))
+	bad[499] = bytes.Replace(bad[499], []byte(`"powerW":399.2`), []byte(`"powerW":"lots"`), 1)
+	for name, c := range map[string]struct {
+		body  string
+		role  domain.Role
+		code  domain.Code
+		index any
+	}{
+		"500th item is bad":     {"[" + string(bytes.Join(bad, []byte(","))) + "]", domain.RoleService, domain.CodeInvalidUpdate, 499.0},
+		"500th line is bad":     {string(bytes.Join(bad, []byte("\n"))), domain.RoleService, domain.CodeInvalidUpdate, 499.0},
+		"foreign system":        {`[` + oneItem[1:len(oneItem)-1] + `,{"systemId":"centro-luna","deviceId":"d"}]`, domain.RoleService, domain.CodeForbidden, 1.0},
+		"ill-formed system":     {`[{"systemId":"a b","deviceId":"d"}]`, domain.RoleService, domain.CodeInvalidSystemID, 0.0},
+		"no device":             {`[{"systemId":"clinica-sol"}]`, domain.RoleService, domain.CodeInvalidDeviceID, 0.0},
+		"role may not":          {oneItem, domain.RoleOperator, domain.CodeForbidden, nil},
+		"too many":              {string(batchOf(1001, false)), domain.RoleService, domain.CodeBatchTooLarge, nil},
+		"too many lines":        {string(batchOf(1001, true)), domain.RoleService, domain.CodeBatchTooLarge, nil},
+		"not closed":            {`[{"systemId":"clinica-sol","deviceId":"d"}`, domain.RoleService, CodeInvalidRequest, nil},
+		"cut off":               {`[{"systemId":"clinica-sol"`, domain.RoleService, domain.CodeInvalidUpdate, 0.0},
+		"no comma":              {`[{"systemId":"clinica-sol","deviceId":"d"} {}]`, domain.RoleService, CodeInvalidRequest, nil},
+		"comma at the end":      {`[{"systemId":"clinica-sol","deviceId":"d"},]`, domain.RoleService, domain.CodeInvalidUpdate, 1.0},
+		"more behind the array": {`[] []`, domain.RoleService, CodeInvalidRequest, nil},
+		"a number":              {`7`, domain.RoleService, domain.CodeInvalidUpdate, 0.0},
+		"numbers":               {`[7]`, domain.RoleService, domain.CodeInvalidUpdate, 0.0},
+		"white space":           {"  \n ", domain.RoleService, CodeInvalidRequest, nil},
+		"a huge item":           {`[{"systemId":"` + strings.Repeat("x", maxItem) + `"}]`, domain.RoleService, domain.CodeInvalidUpdate, 0.0},
+	} {
+		r := b.send(c.role, "POST", publishPath, c.body)
+		if r.status/100 != 4 || r.code() != string(c.code) || r.body["index"] != c.index {
+			t.Errorf("%s: %d %s", name, r.status, r.raw)
+		}
+	}
+	if n := b.count(); n != 0 {
+		t.Errorf("%d events were appended", n)
+	}
+}
+
+func TestPublishOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := b.send(domain.RoleService, "POST", publishPath, oneItem, "Idempotency-Key: k-1")
+	again := b.send(domain.RoleService, "POST", publishPath, oneItem, "Idempotency-Key: k-1")
+	if first.status != 200 || again.status != 200 || first.raw != again.raw || b.count() != 1 {
+		t.Errorf("first %s, again %s, %d events", first.raw, again.raw, b.count())
+	}
+	if first.header.Get("Idempotency-Replayed") != "" || again.header.Get("Idempotency-Replayed") != "true" {
+		t.Error("a replay does not say so, or something else does")
+	}
+	other := b.send(domain.RoleService, "POST", publishPath, strings.Replace(oneItem, "12.5", "13", 1), "Idempotency-Key: k-1")
+	b.want(other, 422, domain.CodeKeyReused)
+	for _, key := range []string{strings.Repeat("k", 256), "a b", "ñ"} {
+		b.want(b.send(domain.RoleService, "POST", publishPath, oneItem, "Idempotency-Key: "+key), 400, CodeInvalidRequest)
+	}
+	if b.count() != 1 {
+		t.Errorf("%d events", b.count())
+	}
+}
+
+// Each update is charged to the system that it is for, and a stranger's attempt
+// to nobody.
+func TestPublishIsLimited(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	charged := map[string]int{}
+	b.allow = func(flow string, system domain.SystemID, n int) bool {
+		charged[flow+"/"+string(system)] += n
+		return n < 5
+	}
+	b.want(b.send(domain.RoleService, "POST", publishPath, string(batchOf(4, false))), 200, "")
+	r := b.send(domain.RoleService, "POST", publishPath, string(batchOf(5, false)))
+	b.want(r, 429, CodeRateLimited)
+	if r.header.Get("Retry-After") != "2" { // 1.5 s, rounded up
+		t.Errorf("Retry-After: %s", r.header.Get("Retry-After"))
+	}
+	b.want(b.send(domain.RoleService, "POST", publishPath, `[{"systemId":"centro-luna","deviceId":"d"}]`), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleViewer, "GET", "/api/v1/systems/centro-luna/devices"), 403, domain.CodeForbidden)
+	if len(charged) != 2 || charged["device-updates/clinica-sol"] != 9 || charged["requests/clinica-sol"] != 1 {
+		t.Errorf("charged %v", charged)
+	}
+	if b.count() != 4 {
+		t.Errorf("%d events", b.count())
+	}
+}
+
+// Wherever a network cuts the body into pieces, it means the same.
+func TestBatchInPieces(t *testing.T) {
+	t.Parallel()
+	for _, lines := range []bool{false, true} {
+		body := batchOf(3, lines)
+		whole, err := readBatch(bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces, err := readBatch(iotest.OneByteReader(bytes.NewReader(body)))
+		if err != nil || fmt.Sprint(pieces) != fmt.Sprint(whole) {
+			t.Errorf("lines %v: %v, %v", lines, pieces, err)
+		}
+	}
+	broken := errors.New("connection reset")
+	for n := range 40 {
+		_, err := readBatch(io.MultiReader(bytes.NewReader(batchOf(1, false)[:n]), iotest.ErrReader(broken)))
+		if !errors.Is(err, broken) {
+			t.Fatalf("broken after %d bytes: %v", n, err)
+		}
+	}
+}
+
+// The cutting of a body into items agrees with a general JSON decoder on what is
+// a batch at all, and on each item's bytes.
+func FuzzReadBatch(f *testing.F) {
+	for _, seed := range []string{
+		`[]`, `[{}]`, `{}`, `[{},{}]`, "{}\n{}\n", `[{"a":"}]\\\"{"}]`, `[{"a":[{}]} , {"b":"\u007d"}]`, `[{}`, `[{},]`, `[,{}]`,
+		`[{}{}]`, `{"a":"`, `[{]}]`, `[{}]x`, ` [ ] `, `{} [] {}`, `null`, `[null]`, "[{}]\n[{}]", string(batchOf(2, false)), string(batchOf(2, true)),
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if len(body) > maxItem {
+			return
+		}
+		var cut [][]byte
+		items := &itemReader{in: newItemBuffer(bytes.NewReader(body))}
+		var err error
+		for err == nil {
+			var item []byte
+			if item, err = items.next(); err == nil {
+				cut = append(cut, bytes.Clone(item))
+				if !json.Valid(item) {
+					err = errors.New("not JSON") // readBatch sees it when it parses the item
+				}
+			}
+		}
+		valid := errors.Is(err, io.EOF)
+		want, wantValid := decodeBatch(body)
+		if valid != wantValid {
+			t.Fatalf("%q: valid %v (%v), a decoder says %v", body, valid, err, wantValid)
+		}
+		if valid && fmt.Sprintf("%s", cut) != fmt.Sprintf("%s", want) {
+			t.Fatalf("%q: cut into %s, a decoder says %s", body, cut, want)
+		}
+		if updates, err := readBatch(bytes.NewReader(body)); err == nil && len(updates) != len(want) {
+			t.Fatalf("%q: %d updates of %d items", body, len(updates), len(want))
+		}
+	})
+}
+
+// decodeBatch is the general, slow way.
+func decodeBatch(body []byte) (items []json.RawMessage, valid bool) {
+	if trimmed := bytes.TrimLeft(body, " \n\r\t"); len(trimmed) > 0 && trimmed[0] == '[' {
+		if json.Unmarshal(body, &items) != nil {
+			return nil, false
+		}
+	} else {
+		for dec := json.NewDecoder(bytes.NewReader(body)); ; {
+			var item json.RawMessage
+			if err := dec.Decode(&item); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return nil, false
+			}
+			items = append(items, item)
+		}
+	}
+	for _, item := range items {
+		if item[0] != '{' {
+			return nil, false
+		}
+	}
+	return items, true
+}
+
+func BenchmarkReadBatch(b *testing.B) {
+	for name, lines := range map[string]bool{"array": false, "ndjson": true} {
+		b.Run(name, func(b *testing.B) {
+			body := batchOf(1000, lines)
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if updates, err := readBatch(bytes.NewReader(body)); err != nil || len(updates) != 1000 {
+					b.Fatal(len(updates), err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkCutBatch is the part of BenchmarkReadBatch that is not the parsing of
+// each item.
+func BenchmarkCutBatch(b *testing.B) {
+	body := batchOf(1000, false)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		items := &itemReader{in: newItemBuffer(bytes.NewReader(body))}
+		for {
+			if _, err := items.next(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
