@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -121,17 +122,26 @@ func register[I, O any](a *API, op operation, handle func(context.Context, *I) (
 		}
 		return out, nil
 	}
+	responses := describeAnswer(a.huma, op.answer)
 	huma.Register(a.huma, huma.Operation{
 		OperationID: op.id, Method: op.method, Path: op.path, Tags: []string{op.tag},
 		Summary: op.summary, Description: op.detail, DefaultStatus: op.status,
 		Errors:    append(op.errors, commonErrors...),
-		Responses: describeAnswer(a.huma, op.answer),
+		Responses: responses,
 		Security:  []map[string][]string{{securityScheme: {}}},
 		// The body ends by itself before this; see boundedBody.
 		MaxBodyBytes: maxBatchBody + 1, BodyReadTimeout: bodyTimeout,
 		RejectUnknownQueryParameters: true,
 		Middlewares:                  huma.Middlewares{a.admit},
 	}, bounded)
+	if !slices.Contains(op.errors, http.StatusUnprocessableEntity) {
+		delete(responses, "422") // huma's own status for a bad input; here it is 400
+	}
+	if _, can := any(new(I)).(interface{ duration() (time.Duration, error) }); can {
+		outcome := *responses["202"]
+		outcome.Description = "Done: the answer waited for the outcome"
+		responses["200"] = &outcome
+	}
 }
 
 // admit lets in who may be here and has not been here too often.

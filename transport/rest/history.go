@@ -171,10 +171,11 @@ func (a *API) getHead(ctx context.Context, in *headInput) (*headOutput, error) {
 	return out, nil
 }
 
-// describeAnswer says of which type a body is that is written by hand.
+// describeAnswer says of which type a body is that is written by hand; nil for
+// others.
 func describeAnswer(api huma.API, t reflect.Type) map[string]*huma.Response {
 	if t == nil {
-		return nil
+		return map[string]*huma.Response{}
 	}
 	return map[string]*huma.Response{"200": {Content: map[string]*huma.MediaType{
 		"application/json": {Schema: api.OpenAPI().Components.Schemas.Schema(t, true, "")},

@@ -55,7 +55,7 @@ const maxLag = 10 * time.Second
 
 // Freshness is part of the input of every read.
 type Freshness struct {
-	AfterPosition string `query:"after-position" doc:"Answer only from a state at or after this position; Waits up to 10 s for it" example:"1795461046705-0"`
+	AfterPosition string `query:"after-position" doc:"Answer only from a state at or after this position; waits up to 10 s for it" example:"1795461046705-0"`
 }
 
 func (in *Freshness) position() (domain.Position, error) {
