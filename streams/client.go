@@ -1,71 +1,116 @@
-package rooms
+package streams
 
 import (
-	"encoding/json"
+	"context"
+	"fmt"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/plugcast/plugcast/domain"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// subject is what an event is about and, for a device-update, which fields it
-// speaks of.
-type subject struct {
-	device domain.DeviceID
-	fields fieldSet
-	time   time.Time // on the device's clock; zero when the update has none
+const (
+	dialTimeout = 2 * time.Second
+	// replyTimeout bounds one round trip: with appendfsync always Redis answers
+	// after the disk, and a slow disk is no reason to doubt an append.
+	replyTimeout = 5 * time.Second
+	// maxQueued bounds the appends that wait for Redis in this process. More
+	// are refused at once.
+	maxQueued = 1 << 16
+)
+
+// quieten stops go-redis from writing to standard error of its own accord. What
+// goes wrong is in the errors that it returns, and logged by us, once.
+var quieten = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
+
+// baseOptions are what all clients share.
+func baseOptions(from *redis.UniversalOptions) redis.UniversalOptions {
+	o := *from
+	o.Protocol = 2 // the raw replies that we decode have one shape for old and new servers
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, replyTimeout, replyTimeout
+	o.DialerRetries = 1
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return o
 }
 
-// fieldSet is a set of names of fields of a device-update.
-type fieldSet uint32
+// generalClient is for everything that may be repeated: reads, trims, and the
+// packages beside the log.
+func generalClient(from *redis.UniversalOptions) redis.UniversalClient {
+	o := baseOptions(from)
+	o.ContextTimeoutEnabled = true
+	return redis.NewUniversalClient(&o)
+}
 
-// foreignField stands for all names that are not known here. It is never
-// covered: nobody can tell whether two unknown names are the same.
-const foreignField fieldSet = 1 << 31
+// appendClient never repeats what it has sent: an XADD that was repeated after
+// a broken connection would be there twice. MaxRetries says so for one server;
+// a cluster client has rules of its own, which [once] is for.
+func appendClient(from *redis.UniversalOptions, met func(context.Context, *redis.Conn) error) redis.UniversalClient {
+	o := baseOptions(from)
+	o.MaxRetries = -1
+	o.PipelineWriteBufferSize = 256 << 10
+	o.OnConnect = met
+	return redis.NewUniversalClient(&o)
+}
 
-// fieldBits lists the fields that an update may speak of. deviceId is the same
-// in both of two that are compared, and changed is about the update itself.
-var fieldBits = func() map[string]fieldSet {
-	bits := map[string]fieldSet{"deviceId": 0, "changed": 0}
-	for i, name := range []string{
-		"online", "relayOn", "channel", "powerW", "voltageV", "currentA", "frequencyHz", "powerFactor", "energyWh",
-		"temperatureC", "source", "errors", "deviceTime", "connectionId", "name", "attributes",
-	} {
-		bits[name] = 1 << i
-	}
-	return bits
-}()
+// autoPipeline lets concurrent appends share a round trip and an fsync. The
+// asynchronous face is the one that can stop waiting when a context ends.
+func autoPipeline(client redis.UniversalClient) (*redis.AutoPipeliner, error) {
+	return client.AsyncAutoPipelineWithOptions(&redis.AutoPipelineOptions{
+		MaxBatchSize:         500,
+		MaxBatchBytes:        512 << 10,
+		MaxConcurrentBatches: 1,
+		MaxQueuedCommands:    maxQueued,
+	})
+}
 
-func readSubject(t domain.EventType, data json.RawMessage) *subject {
-	e := domain.Event{Type: t, Data: data}
-	s := &subject{device: e.Device()}
-	if t != domain.TypeDeviceUpdate {
-		return s
+// once is a command that a cluster client must not send again when the
+// connection broke after it was written. Redirections, which say that nothing
+// was done, are still followed.
+type once struct{ *redis.Cmd }
+
+// NoRetry overrides the method of the command inside.
+func (once) NoRetry() bool { return true }
+
+func newOnce(ctx context.Context, args ...any) once { return once{redis.NewCmd(ctx, args...)} }
+
+// runID reads which run of which server is at the other end.
+func runID(ctx context.Context, cn *redis.Conn) (string, error) {
+	info, err := cn.Info(ctx, "server").Result()
+	if err != nil {
+		return "", err
 	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(data, &fields) != nil {
-		s.fields = foreignField
-		return s
+	_, rest, _ := strings.Cut(info, "\nrun_id:")
+	id, _, found := strings.Cut(rest, "\r")
+	if !found || id == "" {
+		return "", fmt.Errorf("INFO says no run_id")
 	}
-	for name := range fields {
-		bit, known := fieldBits[name]
-		if !known {
-			bit = foreignField
+	return id, nil
+}
+
+// blockingClient returns a client with one connection, to the server that has
+// the key: closing it interrupts a read that blocks.
+func blockingClient(ctx context.Context, general redis.UniversalClient, key string, onDial func()) (*redis.Client, error) {
+	var o redis.Options
+	switch c := general.(type) {
+	case *redis.Client:
+		o = *c.Options()
+	case *redis.ClusterClient:
+		node, err := c.MasterForKey(ctx, key)
+		if err != nil {
+			return nil, err
 		}
-		s.fields |= bit
+		o = *node.Options()
+	default:
+		return nil, fmt.Errorf("a %T cannot be followed", general)
 	}
-	if raw, ok := fields["deviceTime"]; ok && json.Unmarshal(raw, &s.time) != nil {
-		s.fields |= foreignField
-	}
-	return s
-}
-
-// supersedes reports whether an older update of the same device is not needed
-// by who gets this one. newest is the latest device time among the updates
-// before this one: the fold ignores an update that is older than what is known,
-// and an ignored one replaces nothing.
-func (s *subject) supersedes(older *subject, newest time.Time) bool {
-	if older.fields&foreignField != 0 || older.fields&^s.fields != 0 {
-		return false
-	}
-	return s.time.IsZero() || !older.time.IsZero() && !s.time.Before(newest)
+	o.PoolSize, o.PipelinePoolSize = 1, -1
+	o.MaxRetries = -1
+	o.ContextTimeoutEnabled = false
+	o.ReadTimeout = blockFor + replyTimeout
+	o.OnConnect = func(context.Context, *redis.Conn) error { onDial(); return nil }
+	return redis.NewClient(&o), nil
 }
