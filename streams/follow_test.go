@@ -106,14 +106,16 @@ func TestFollowNoticesATrim(t *testing.T) {
 	l := open(t, streams.Config{})
 	p := l.Partition(sol)
 	mustAppend(t, l, updates(sol, 100)...)
-	release := make(chan struct{})
+	busy, release := make(chan struct{}, 100), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
 		done <- l.Follow(context.Background(), p, domain.Position{}, func([]domain.Event) error {
+			busy <- struct{}{}
 			<-release // a slow reader, and meanwhile the log moves on beyond it
 			return nil
 		})
 	}()
+	<-busy
 	more := mustAppend(t, l, updates(sol, 100)...)
 	if err := l.Trim(t.Context(), p, more[50]); err != nil {
 		t.Fatal(err)
