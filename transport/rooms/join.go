@@ -1,0 +1,62 @@
+package rooms
+
+import (
+	"context"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// join finds the reader's place and lets it in, parked.
+func (r *room) join(ctx context.Context, o Options, sink Sink) (*Cursor, Joined, error) {
+	r.mu.Lock()
+	epoch := r.core.epoch
+	r.mu.Unlock()
+
+	place, resumed, err := r.resume(ctx, o.After)
+	if err != nil {
+		return nil, Joined{}, err
+	}
+	joined := Joined{Cursor: place, Recovered: resumed}
+	if o.Snapshot {
+		if joined.Snapshot, err = r.hub.source.Snapshot(ctx, r.system); err != nil {
+			return nil, Joined{}, err
+		}
+		joined.Cursor = domain.Cursor{Position: joined.Snapshot.Position, Seq: joined.Snapshot.Seq}
+		joined.Recovered = resumed && joined.Cursor.Seq == place.Seq // else what is between shows in the state only
+	}
+
+	c := &Cursor{room: r, sink: sink}
+	c.reader = reader{cursor: c, filter: o.Filter, conflate: o.Conflate, encoding: o.Encoding}
+	if o.Encoding == nil {
+		c.reader.encoding = JSON
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !resumed && !o.Snapshot {
+		joined.Cursor = r.core.tail.head()
+	} else {
+		c.reader.lost = epoch != r.core.epoch
+	}
+	c.reader.place = joined.Cursor
+	r.core.add(&c.reader)
+	return c, joined, nil
+}
+
+// resume returns the place of a position. It is false when there is no position,
+// or none that the log has: then the reader begins at the head.
+func (r *room) resume(ctx context.Context, after *domain.Position) (domain.Cursor, bool, error) {
+	if after == nil {
+		return domain.Cursor{}, false, nil
+	}
+	r.mu.Lock()
+	place, ok := r.core.tail.locate(*after)
+	r.mu.Unlock()
+	if ok {
+		return place, true, nil
+	}
+	place, err := r.hub.source.Locate(ctx, r.system, *after)
+	if isAhead(err) {
+		return domain.Cursor{}, false, nil
+	}
+	return place, err == nil, err
+}

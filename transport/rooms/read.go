@@ -1,0 +1,132 @@
+package rooms
+
+import (
+	"context"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// readKey says what is read: readers that need the same share a read.
+type readKey struct {
+	after  domain.Cursor
+	locate bool // find out first where that position is
+	max    int
+	epoch  int
+}
+
+// read is a page on its way, and who waits for it.
+type read struct {
+	room    *room
+	key     readKey
+	waiting []*reader
+	pause   backoff
+}
+
+// fetch begins the reads that steps ask for. The caller holds the room's lock.
+func (r *room) fetch(steps []step) {
+	for i := range steps {
+		if steps[i].kind == fetch {
+			r.fetchFor(steps[i].reader, r.hub.newBackoff(), 0)
+		}
+	}
+}
+
+func (r *room) fetchFor(who *reader, pause backoff, delay time.Duration) {
+	key := readKey{after: who.place, locate: who.lost, max: r.hub.config.PageEvents, epoch: r.core.epoch}
+	if who.filter.none() && !who.conflate {
+		key.max = r.core.tail.perFrame(r.hub.config.FrameBytes, key.max)
+	}
+	if under := r.reads[key]; under != nil {
+		under.waiting = append(under.waiting, who)
+		return
+	}
+	job := &read{room: r, key: key, waiting: []*reader{who}, pause: pause}
+	r.reads[key] = job
+	job.submit(delay)
+}
+
+func (j *read) submit(delay time.Duration) {
+	pool := &j.room.hub.pool
+	if delay == 0 {
+		pool.submit(j.run)
+		return
+	}
+	time.AfterFunc(delay, func() { pool.submit(j.run) }) // a closed pool drops it
+}
+
+// run reads the page and gives it to those who wait. On failure it tries again
+// later, for as long as anybody waits.
+func (j *read) run() {
+	r := j.room
+	r.mu.Lock()
+	wanted := false
+	for _, reader := range j.waiting {
+		wanted = wanted || reader.state == reading
+	}
+	if !wanted {
+		delete(r.reads, j.key)
+		r.mu.Unlock()
+		return
+	}
+	r.mu.Unlock()
+
+	p, err := j.load()
+	if err != nil {
+		if r.hub.ctx.Err() == nil {
+			delay := j.pause.next()
+			r.hub.logger.Warn("rooms: cannot read a page; trying again", "system", r.system, "after", delay, "error", err)
+			j.submit(delay)
+		}
+		return
+	}
+
+	r.mu.Lock()
+	delete(r.reads, j.key)
+	var steps []step
+	var doubted []*reader
+	for _, reader := range j.waiting {
+		var ok bool
+		if steps, ok = r.core.turn(reader, p, steps); !ok {
+			doubted = append(doubted, reader)
+		}
+	}
+	if len(doubted) > 0 {
+		delay := j.pause.next()
+		for _, reader := range doubted {
+			r.fetchFor(reader, j.pause, delay)
+		}
+		r.hub.logger.Warn("rooms: a page left events out; locating its readers anew", "system", r.system, "place", p.at.String(), "after", delay)
+	}
+	r.fetch(steps)
+	r.mu.Unlock()
+	r.perform(steps)
+}
+
+// load does the I/O.
+func (j *read) load() (page, error) {
+	hub, system := j.room.hub, j.room.system
+	ctx, cancel := context.WithTimeout(hub.ctx, hub.config.ReadTimeout)
+	defer cancel()
+	p := page{epoch: j.key.epoch, at: j.key.after, located: j.key.locate}
+	if p.located {
+		at, err := hub.source.Locate(ctx, system, j.key.after.Position)
+		if isAhead(err) {
+			p.ahead = true
+			return p, nil
+		}
+		if err != nil {
+			return page{}, err
+		}
+		p.at = at
+	}
+	events, err := hub.source.Page(ctx, system, p.at, j.key.max)
+	if isGap(err) {
+		return p, nil // without events: the place is in doubt
+	}
+	if err != nil {
+		return page{}, err
+	}
+	p.events = encodeAll(events)
+	return p, nil
+}

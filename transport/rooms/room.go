@@ -1,0 +1,208 @@
+package rooms
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// room is one system with members in this process. Its goroutine keeps the
+// subscription alive.
+type room struct {
+	hub    *Hub
+	system domain.SystemID
+	cancel context.CancelFunc // ends the goroutine
+
+	opened     chan struct{} // closed when the first subscription stands, or failed with err
+	err        error
+	deliveries atomic.Uint64
+
+	// Guarded by the hub's lock.
+	members int
+	linger  *time.Timer
+
+	mu      sync.Mutex
+	core    *core // nil until opened
+	current *subscription
+	reads   map[readKey]*read
+	spare   []step // for the next batch of events
+}
+
+// subscription tells the calls of a dead subscription from those of the living.
+type subscription struct {
+	died     chan error // has room for one
+	attached bool
+	early    []*Encoded // events that came before it was known where it starts
+}
+
+// run keeps the room subscribed until ctx ends. A room whose first subscription
+// fails is given up: those who wait to enter get the error.
+func (r *room) run(ctx context.Context) {
+	pause := backoff{first: r.hub.config.RetryAfter, most: r.hub.config.RetryMost}
+	for {
+		began := time.Now()
+		err := r.follow(ctx)
+		if ctx.Err() != nil || r.hub.giveUp(r, err) {
+			return
+		}
+		if time.Since(began) > r.hub.config.RetryMost {
+			pause.attempt = 0
+		}
+		delay := pause.next()
+		r.hub.logger.Warn("rooms: a subscription ended; subscribing again", "system", r.system, "after", delay, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(delay):
+		}
+	}
+}
+
+// follow subscribes and returns when the subscription is dead or ctx has ended.
+func (r *room) follow(ctx context.Context) error {
+	s := &subscription{died: make(chan error, 1)}
+	r.mu.Lock()
+	r.current = s
+	r.mu.Unlock()
+
+	start, cancel, err := r.hub.source.Subscribe(ctx, r.system, func(events []domain.Event, err error) { r.feed(s, events, err) })
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	r.attach(s, start)
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case err = <-s.died:
+	}
+	r.mu.Lock()
+	r.current = nil
+	r.mu.Unlock()
+	return err
+}
+
+// attach takes a new subscription into use.
+func (r *room) attach(s *subscription, start domain.Cursor) {
+	r.mu.Lock()
+	steps := r.takeSpare()
+	first := r.core == nil
+	if first {
+		r.core = newCore(start, r.hub.config.TailBytes, r.hub.config.FrameBytes)
+	} else {
+		steps = r.core.reset(start, steps)
+	}
+	s.attached = true
+	var err error
+	if len(s.early) > 0 {
+		steps, err = r.core.append(s.early, steps)
+		s.early = nil
+	}
+	r.fetch(steps)
+	r.mu.Unlock()
+	if err != nil {
+		s.die(err)
+	}
+	if first {
+		close(r.opened)
+	}
+	r.performAll(steps)
+}
+
+// feed takes what a subscription gives.
+func (r *room) feed(s *subscription, events []domain.Event, err error) {
+	encoded := encodeAll(events)
+	r.mu.Lock()
+	if r.current != s {
+		r.mu.Unlock()
+		return
+	}
+	steps := r.takeSpare()
+	switch {
+	case len(encoded) == 0:
+	case !s.attached:
+		s.early = append(s.early, encoded...)
+	default:
+		var gap error
+		if steps, gap = r.core.append(encoded, steps); gap != nil && err == nil {
+			err = gap
+		}
+		r.fetch(steps)
+	}
+	r.mu.Unlock()
+	if err != nil {
+		s.die(err)
+	}
+	r.performAll(steps)
+}
+
+func (s *subscription) die(err error) {
+	select {
+	case s.died <- err:
+	default:
+	}
+}
+
+// takeSpare and performAll reuse one list of steps for all batches of events.
+// The caller of takeSpare holds the room's lock.
+func (r *room) takeSpare() []step {
+	steps := r.spare
+	r.spare = nil
+	return steps[:0]
+}
+
+func (r *room) performAll(steps []step) {
+	r.perform(steps)
+	const most = 1024 // readers; more are rare and need not be kept room for
+	if cap(steps) == 0 || cap(steps) > most {
+		return
+	}
+	clear(steps)
+	r.mu.Lock()
+	r.spare = steps
+	r.mu.Unlock()
+}
+
+// perform does what the core asked for, except for fetches. No lock is held.
+func (r *room) perform(steps []step) {
+	if len(steps) == 0 {
+		return
+	}
+	now := time.Now()
+	events := 0
+	for i := range steps {
+		s := &steps[i]
+		switch s.kind {
+		case deliver:
+			events += s.frame.Events
+			if !s.frame.appended.IsZero() {
+				r.hub.latency.observe(now.Sub(s.frame.appended), s.frame.Events)
+			}
+			s.reader.cursor.sink.Deliver(s.frame)
+		case restart:
+			s.reader.cursor.sink.Restarted(s.from)
+		}
+	}
+	r.deliveries.Add(uint64(events))
+	r.hub.deliveries.Add(uint64(events))
+}
+
+// backoff grows from first to most, with a fifth of chance in it so that many
+// who failed together do not come back together.
+type backoff struct {
+	first, most time.Duration
+	attempt     int
+}
+
+func (b *backoff) next() time.Duration {
+	d := b.first << min(b.attempt, 20)
+	if d > b.most || d <= 0 {
+		d = b.most
+	}
+	b.attempt++
+	return d - time.Duration(rand.Int64N(int64(d)/5+1))
+}

@@ -1,0 +1,48 @@
+package rooms
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// Stats are the figures of a [Hub] at one moment.
+type Stats struct {
+	Rooms        int
+	Cursors      int
+	PendingPages int    // pages of history that nobody has begun to read
+	Deliveries   uint64 // events handed to sinks since the hub was made
+	// Systems are the open rooms with most deliveries, descending.
+	Systems []SystemStats
+	// Latency is from an event's time to its being handed to a sink, for
+	// readers that keep up with the tail; those that read history do not count.
+	Latency Histogram
+}
+
+// SystemStats are the figures of one room.
+type SystemStats struct {
+	SystemID   domain.SystemID
+	Cursors    int
+	Deliveries uint64 // since the room was opened
+}
+
+// Stats returns the figures of now, with the top systems by deliveries.
+func (h *Hub) Stats(top int) Stats {
+	s := Stats{Deliveries: h.deliveries.Load(), Latency: h.latency.snapshot(), PendingPages: h.pool.waiting()}
+	h.mu.Lock()
+	s.Rooms = len(h.rooms)
+	s.Systems = make([]SystemStats, 0, len(h.rooms))
+	for system, r := range h.rooms {
+		s.Cursors += r.members
+		s.Systems = append(s.Systems, SystemStats{SystemID: system, Cursors: r.members, Deliveries: r.deliveries.Load()})
+	}
+	h.mu.Unlock()
+	slices.SortFunc(s.Systems, func(a, b SystemStats) int {
+		return cmp.Or(cmp.Compare(b.Deliveries, a.Deliveries), cmp.Compare(a.SystemID, b.SystemID))
+	})
+	if len(s.Systems) > top {
+		s.Systems = slices.Clip(s.Systems[:top])
+	}
+	return s
+}

@@ -1,0 +1,71 @@
+package rooms
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// subject is what an event is about and, for a device-update, which fields it
+// speaks of.
+type subject struct {
+	device domain.DeviceID
+	fields fieldSet
+	time   time.Time // on the device's clock; zero when the update has none
+}
+
+// fieldSet is a set of names of fields of a device-update.
+type fieldSet uint32
+
+// foreignField stands for all names that are not known here. It is never
+// covered: nobody can tell whether two unknown names are the same.
+const foreignField fieldSet = 1 << 31
+
+// fieldBits lists the fields that an update may speak of. deviceId is the same
+// in both of two that are compared, and changed is about the update itself.
+var fieldBits = func() map[string]fieldSet {
+	bits := map[string]fieldSet{"deviceId": 0, "changed": 0}
+	for i, name := range []string{
+		"online", "relayOn", "channel", "powerW", "voltageV", "currentA", "frequencyHz", "powerFactor", "energyWh",
+		"temperatureC", "source", "errors", "deviceTime", "connectionId", "name", "attributes",
+	} {
+		bits[name] = 1 << i
+	}
+	return bits
+}()
+
+func readSubject(t domain.EventType, data json.RawMessage) *subject {
+	e := domain.Event{Type: t, Data: data}
+	s := &subject{device: e.Device()}
+	if t != domain.TypeDeviceUpdate {
+		return s
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil {
+		s.fields = foreignField
+		return s
+	}
+	for name := range fields {
+		bit, known := fieldBits[name]
+		if !known {
+			bit = foreignField
+		}
+		s.fields |= bit
+	}
+	if raw, ok := fields["deviceTime"]; ok && json.Unmarshal(raw, &s.time) != nil {
+		s.fields |= foreignField
+	}
+	return s
+}
+
+// supersedes reports whether an older update of the same device is not needed
+// by who gets this one, which is not stale: see [conflation.add]. An older one
+// without a device time was folded whatever the clock said, and this one with a
+// time may be ignored.
+func (s *subject) supersedes(older *subject) bool {
+	if older.fields&foreignField != 0 || older.fields&^s.fields != 0 {
+		return false
+	}
+	return s.time.IsZero() || !older.time.IsZero()
+}
