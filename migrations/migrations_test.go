@@ -143,3 +143,33 @@ func TestErrorsKeepThePassword(t *testing.T) {
 		}
 	}
 }
+
+// Owners of several partitions make room for the same month at once.
+func TestHistoryPartitionsAreMadeOnce(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t, nil)
+	if err := migrations.Apply(t.Context(), url, nil); err != nil {
+		t.Fatal(err)
+	}
+	const month = 31 * 24 * 3600 * 1000
+	var makers sync.WaitGroup
+	for range 6 {
+		makers.Go(func() {
+			conn, err := pgx.Connect(t.Context(), url)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close(context.Background())
+			for n := range 12 {
+				if _, err := conn.Exec(t.Context(), "SELECT create_history_partition($1)", n*month); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	makers.Wait()
+	exec(t, url, `INSERT INTO history (system_id, position_ms, position_seq, seq, id, type, version, time, actor,
+			correlation_id, causation_id, device_id, data, hash)
+		SELECT 's', day * 24 * 3600 * 1000::bigint, 0, 1, '', '', 1, now(), '', '', '', '', '', '' FROM generate_series(0, 330) day`)
+}

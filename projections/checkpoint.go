@@ -87,8 +87,16 @@ func (s *Store) claimPartitions(ctx context.Context, partitions int) error {
 		return readError("claim partitions", err)
 	}
 	if claimed != partitions {
-		return fmt.Errorf("projections: this database belongs to a deployment with %d partitions, and this process is set to %d: "+
-			"the number cannot change", claimed, partitions)
+		return &partitionsError{claimed: claimed, ours: partitions}
 	}
 	return nil
+}
+
+// partitionsError says that a process is set to another number of partitions
+// than the deployment has.
+type partitionsError struct{ claimed, ours int }
+
+func (e *partitionsError) Error() string {
+	return fmt.Sprintf("projections: this database belongs to a deployment with %d partitions, and this process is set to %d: "+
+		"the number cannot change; set it to %d", e.claimed, e.ours, e.claimed)
 }

@@ -34,7 +34,8 @@ type dirty struct {
 // second result says why its data could not be read, if so.
 func (l *ledger) count(e *domain.Event) (domain.Hash, error, error) {
 	if !e.Position.After(l.state.Cursor.Position) {
-		return domain.Hash{}, nil, fmt.Errorf("event %s of %s at %s comes after %s", e.ID, e.SystemID, e.Position, l.state.Cursor)
+		// Loaded with what another owner wrote after our checkpoint.
+		return domain.Hash{}, nil, fmt.Errorf("%w: %s is at %s already, and %s comes now", ErrStaleOwner, e.SystemID, l.state.Cursor, e.Position)
 	}
 	e.Seq = l.state.Cursor.Seq + 1
 	l.hash = l.hash.Next(e)

@@ -24,6 +24,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if url := os.Getenv(childPostgres); url != "" {
+		fmt.Fprintln(os.Stderr, beChild(url, os.Getenv(childRedis)))
+		os.Exit(1)
+	}
 	os.Exit(redistest.Run(func() int { return pgtest.Run(m.Run) }))
 }
 

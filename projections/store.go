@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/plugcast/plugcast/domain"
@@ -62,6 +61,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = "plugcast"
 	}
+	// Each statement sees what is committed when it begins: what a rebuild's swap
+	// relies on. A database may have another default.
+	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
 	s := &Store{partition: cfg.Partition, logger: cfg.Logger}
 	if s.partition == nil {
 		s.partition = func(domain.SystemID) int { return noPartition }
@@ -95,12 +97,6 @@ func (s *Store) Ping(ctx context.Context) error { return readError("ping", s.poo
 
 // readModels is the schema that readers and projectors use.
 const readModels = "projection"
-
-// inTransaction runs fn in a transaction of the owner's, who is above row-level
-// security.
-func (s *Store) inTransaction(ctx context.Context, fn func(pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, s.pool, fn)
-}
 
 // errClosed is what waits get when the store is closed.
 var errClosed = errors.New("projections: the store is closed")

@@ -1,0 +1,79 @@
+package projections
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// Export gives fn every event that the query picks, with its place in the hash
+// chain, in order, a page at a time; Limit 0 is no limit here. A link says the
+// hash before it wherever the link before it is another, so that each can be
+// checked. It ends with fn's error as it is.
+//
+// It holds no transaction: what is archived while it runs is part of it.
+func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.SystemID, q EventQuery, fn func(*domain.Link) error) error {
+	q.Descending = false
+	left := q.Limit
+	var last uint64 // seq of the link before
+	for {
+		q.Limit = MaxPage
+		if left > 0 {
+			q.Limit = min(left, MaxPage)
+		}
+		links, err := s.links(ctx, actor, system, &q)
+		if err != nil {
+			return readError("export history", err)
+		}
+		for i := range links {
+			l := &links[i]
+			if l.Event.Seq == last+1 {
+				l.Previous = nil // the line before says it, or it is the first ever
+			}
+			if err := fn(l); err != nil {
+				return err
+			}
+			last, q.After = l.Event.Seq, l.Event.Position
+		}
+		left -= len(links)
+		if len(links) < q.Limit || left == 0 {
+			return nil
+		}
+	}
+}
+
+// links reads a page. Previous hashes come from the row before, which for a
+// filtered query has to be looked up, and otherwise only for the first.
+func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.SystemID, q *EventQuery) ([]domain.Link, error) {
+	const before = `(SELECT p.hash FROM history p
+		WHERE p.system_id = h.system_id AND p.position_ms <= h.position_ms AND (p.position_ms, p.position_seq) < (h.position_ms, h.position_seq)
+		ORDER BY p.position_ms DESC, p.position_seq DESC LIMIT 1)`
+	previous := before
+	if !q.filtered() {
+		previous = `CASE WHEN row_number() OVER in_order = 1 THEN ` + before + ` ELSE lag(h.hash) OVER in_order END`
+	}
+	w := q.where(system)
+	query := "SELECT " + eventColumns + ", hash, previous FROM (SELECT h.*, " + previous + " AS previous FROM history h" + w.sql
+	if !q.filtered() {
+		query += " WINDOW in_order AS (ORDER BY h.position_ms, h.position_seq)"
+	}
+	query += q.order() + ") AS page ORDER BY position_ms, position_seq"
+	var links []domain.Link
+	err := s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
+		links = append(links, domain.Link{Event: domain.Event{SystemID: system}})
+		l := &links[len(links)-1]
+		var hash, previous []byte
+		if err := scanEvent(rows, &l.Event, &hash, &previous); err != nil {
+			return err
+		}
+		if previous != nil {
+			l.Previous = new(domain.Hash)
+			copy(l.Previous[:], previous)
+		}
+		copy(l.Hash[:], hash) // of a wrong length when somebody altered it: then it does not hold
+		return nil
+	}, query, w.args...)
+	return links, err
+}

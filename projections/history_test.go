@@ -1,0 +1,391 @@
+package projections_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+)
+
+// generation numbers the histories of a test binary, so that each has systems
+// and positions of its own and many can share a database.
+var generation atomic.Uint64
+
+// genHistory draws events of a few systems in log order: sensible ones, unknown
+// types, unreadable data, and entries without a system.
+func genHistory() *rapid.Generator[[]domain.Event] {
+	return rapid.Custom(func(t *rapid.T) []domain.Event {
+		g := generation.Add(1)
+		systems := []domain.SystemID{}
+		for i := range 4 {
+			systems = append(systems, domain.SystemID(fmt.Sprintf("g%d-%d", g, i*3)))
+		}
+		at := domain.Position{Ms: 1_800_000_000_000 + g*100_000_000}
+		events := make([]domain.Event, rapid.IntRange(1, 40).Draw(t, "events"))
+		for i := range events {
+			at = domain.Position{Ms: at.Ms + rapid.Uint64Range(0, 2).Draw(t, "ms"), N: at.N + 1}
+			e, err := domain.NewEvent(rapid.SampledFrom(systems).Draw(t, "system"), genData().Draw(t, "data"),
+				domain.Cause{Actor: rapid.SampledFrom([]string{"maria", "shelly:acc1", "José \"✓\"", ""}).Draw(t, "actor")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.ID, e.Position = fmt.Sprintf("id-%d-%d", g, i), at
+			e.Time = time.UnixMicro(int64(at.Ms)*1000 + int64(i)).UTC()
+			spoil(t, &e)
+			events[i] = e
+		}
+		return events
+	})
+}
+
+// spoil makes some events strange.
+func spoil(t *rapid.T, e *domain.Event) {
+	switch rapid.IntRange(0, 24).Draw(t, "fault") {
+	case 0:
+		e.Type = "from-the-future"
+	case 1:
+		e.Data = json.RawMessage(`{"deviceId":7,"equipmentId":7,"connectionId":7}`)
+	case 2:
+		e.Version = 99
+	case 3:
+		e.Type, e.Data = domain.TypeUndecodable, json.RawMessage(`{"reason":"test","fields":{"data":"{"}}`)
+	case 4:
+		e.Type, e.Data, e.SystemID = domain.TypeUndecodable, json.RawMessage(`{"reason":"no system","fields":{}}`), ""
+	}
+}
+
+func genData() *rapid.Generator[domain.Data] {
+	devices := rapid.SampledFrom([]domain.DeviceID{"d1", "d2", "d3"})
+	equipment := rapid.SampledFrom([]domain.EquipmentID{"e1", "e2"})
+	connections := rapid.SampledFrom([]domain.ConnectionID{"c1", "c2"})
+	attributes := rapid.SampledFrom([]json.RawMessage{nil, nil, json.RawMessage(`{"a":"<b>\u0000"}`), json.RawMessage("null")})
+	return rapid.Custom(func(t *rapid.T) domain.Data {
+		device, thing := devices.Draw(t, "device"), equipment.Draw(t, "equipment")
+		command := domain.ConnectionCommand{ConnectionID: connections.Draw(t, "connection")}
+		switch rapid.IntRange(0, 11).Draw(t, "type") {
+		case 0, 1, 2:
+			return domain.DeviceUpdate{
+				DeviceID: device,
+				Online:   genOptional(rapid.Bool()).Draw(t, "online"),
+				RelayOn:  genOptional(rapid.Bool()).Draw(t, "relay"),
+				PowerW:   genOptional(rapid.Float64()).Draw(t, "power"),
+				Name:     genOptional(rapid.String()).Draw(t, "name"),
+				Errors:   genOptional(rapid.Just([]string{})).Draw(t, "errors"),
+				DeviceTime: genOptional(rapid.Custom(func(t *rapid.T) time.Time {
+					skew := time.Duration(rapid.Int64Range(-5e9, 5e9).Draw(t, "skew"))
+					return time.Unix(1_800_000_000, 0).Add(skew).In(time.FixedZone("", 3600))
+				})).Draw(t, "time"),
+				Attributes: attributes.Draw(t, "attributes"),
+			}
+		case 3:
+			return domain.DeviceOfflineStatus{DeviceID: device, Online: rapid.Bool().Draw(t, "online"), Reason: domain.ReasonSocketClosed}
+		case 4, 5:
+			return domain.AssignmentUpdated{DeviceID: device, EquipmentID: &thing}
+		case 6:
+			return domain.AssignmentUpdated{DeviceID: device}
+		case 7:
+			return domain.EquipmentRegistered{EquipmentID: thing, Name: rapid.String().Draw(t, "name"), Attributes: attributes.Draw(t, "attributes")}
+		case 8:
+			return domain.EquipmentUpdated{EquipmentID: thing, Name: genOptional(rapid.String()).Draw(t, "name"), Attributes: attributes.Draw(t, "attributes")}
+		case 9:
+			return domain.EquipmentRetired{EquipmentID: thing}
+		case 10:
+			return domain.ConnectionCreated{ConnectionID: command.ConnectionID, Kind: domain.ConnectionShellyCloud}
+		default:
+			return rapid.SampledFrom([]domain.Data{
+				domain.ConnectionStarted{ConnectionCommand: command}, domain.ConnectionStopped{ConnectionCommand: command},
+				domain.ConnectionRestarted{ConnectionCommand: command}, domain.ConnectionDeleted{ConnectionCommand: command},
+				domain.ConnectionStateChanged{ConnectionID: command.ConnectionID, State: "connected"},
+			}).Draw(t, "command")
+		}
+	})
+}
+
+func genOptional[T any](of *rapid.Generator[T]) *rapid.Generator[domain.Optional[T]] {
+	return rapid.OneOf(
+		rapid.Just(domain.Optional[T]{}), rapid.Just(domain.Null[T]()),
+		rapid.Map(of, func(v T) domain.Optional[T] { return domain.Some(v) }),
+	)
+}
+
+// naive is what the database has to hold for one system, made without one.
+type naive struct {
+	events []domain.Event
+	state  *domain.State
+	hash   domain.Hash
+	states []*domain.State // after each event, by events
+}
+
+func naively(events []domain.Event) map[domain.SystemID]*naive {
+	all := map[domain.SystemID]*naive{}
+	for _, e := range events {
+		if e.SystemID == "" {
+			continue
+		}
+		n := all[e.SystemID]
+		if n == nil {
+			n = &naive{state: domain.NewState(e.SystemID)}
+			all[e.SystemID] = n
+		}
+		e.Seq = uint64(len(n.events) + 1)
+		n.events = append(n.events, e)
+		n.hash = n.hash.Next(&e)
+		_, _ = n.state.Apply(&e)
+	}
+	return all
+}
+
+// foldUntil folds anew, because a state shares its rows with later ones.
+func (n *naive) foldUntil(at domain.Position) *domain.State {
+	st := domain.NewState(n.state.SystemID)
+	for _, e := range n.events {
+		if !e.Position.After(at) {
+			_, _ = st.Apply(&e)
+		}
+	}
+	return st
+}
+
+// check compares the database with what it has to hold.
+func (n *naive) check(t fataler, store *projections.Store, at domain.Position) {
+	t.Helper()
+	ctx, system := context.Background(), n.state.SystemID
+	state, err := store.State(ctx, system, domain.Position{})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	if diff := diffStates(n.state, state); diff != "" {
+		t.Fatalf("state (-folded +stored)\n%s", diff)
+	}
+	if diff := cmp.Diff(n.events, archived(t, store, system)); diff != "" {
+		t.Fatalf("history (-appended +archived)\n%.2000s", diff)
+	}
+	head, err := store.ChainHead(ctx, staff, system)
+	if err != nil || head.Hash != n.hash || head.Head != n.state.Cursor {
+		t.Fatalf("head %+v, %v; want %s and %s", head, err, n.state.Cursor, n.hash)
+	}
+	verified, err := store.Verify(ctx, staff, system, nil)
+	if err != nil || verified.Broken != nil || verified.Checked != uint64(len(n.events)) {
+		t.Fatalf("verify: %+v, %v", verified, err)
+	}
+	past, err := store.StateAt(ctx, staff, system, at)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	if diff := diffStates(n.foldUntil(at), past); diff != "" {
+		t.Fatalf("state at %s (-folded +as of)\n%s", at, diff)
+	}
+}
+
+// archived reads a system's whole history.
+func archived(t fataler, store *projections.Store, system domain.SystemID) []domain.Event {
+	t.Helper()
+	var events []domain.Event
+	var after domain.Position
+	for {
+		page, err := store.Page(context.Background(), system, after, 700)
+		if err != nil {
+			t.Fatalf("%v", err)
+		}
+		if len(page) == 0 {
+			return events
+		}
+		events = append(events, page...)
+		after = page[len(page)-1].Position
+	}
+}
+
+// Whatever the events and however they are cut into batches and runs, the
+// database holds what a fold without one gives.
+func TestAnyBatchingGivesTheSame(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	rapid.Check(t, func(t *rapid.T) {
+		events := genHistory().Draw(t, "history")
+		log := newScript()
+		log.batch = func() int { return 1 + rand.IntN(20) }
+		for len(events) > 0 {
+			n := rapid.IntRange(1, len(events)).Draw(t, "run")
+			log.add(events[:n]...)
+			events = events[n:]
+			projectAll(t, b.store, log)
+		}
+		var all []domain.Event
+		for _, of := range log.events {
+			all = append(all, of...)
+		}
+		at := rapid.SampledFrom(all).Draw(t, "at").Position
+		for _, n := range naively(all) {
+			n.check(t, b.store, at)
+		}
+	})
+}
+
+// Backends are killed at random moments, and every event is still in history
+// once and folded once.
+func TestExactlyOnceUnderCrashes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var events []domain.Event
+	for i := range 1000 {
+		system := domain.SystemID(fmt.Sprintf("crash-%d", i%7))
+		events = append(events, must(t, system, uint64(1_800_000_000_000+i),
+			domain.DeviceUpdate{DeviceID: domain.DeviceID(fmt.Sprint("d", i%5)), PowerW: domain.Some(float64(i))}))
+	}
+	log := newScript(events...)
+	log.batch = func() int { return 1 + rand.IntN(30) }
+	killing, stop := context.WithCancel(t.Context())
+	var killer sync.WaitGroup
+	var kills atomic.Int64
+	killer.Go(func() {
+		for killing.Err() == nil {
+			var n int64
+			_ = b.owner.QueryRow(killing, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+				WHERE datname = current_database() AND application_name = 'plugcast' AND random() < 0.5`).Scan(&n)
+			kills.Add(n)
+			select {
+			case <-time.After(rand.N(20 * time.Millisecond)):
+			case <-killing.Done():
+			}
+		}
+	})
+	crashes := 0
+	for partition := range testPartitions {
+		projector := projections.NewProjector(b.store, log, partition)
+		for {
+			err := projector.Run(t.Context())
+			if errors.Is(err, errEnd) {
+				break
+			}
+			if errors.Is(err, projections.ErrStaleOwner) || t.Context().Err() != nil {
+				t.Fatal(err)
+			}
+			crashes++
+		}
+	}
+	stop()
+	killer.Wait()
+	if crashes == 0 {
+		t.Fatalf("nothing crashed, with %d kills", kills.Load())
+	}
+	t.Logf("%d kills, %d crashes", kills.Load(), crashes)
+	for _, n := range naively(events) {
+		n.check(t, b.store, events[len(events)/2].Position)
+	}
+}
+
+// Of two owners at once one writes, and the other stops without a trace.
+func TestTwoOwners(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const system = domain.SystemID("both-0")
+	var events []domain.Event
+	for i := range 2000 {
+		events = append(events, must(t, system, uint64(1000+i), domain.DeviceUpdate{DeviceID: "d", PowerW: domain.Some(float64(i))}))
+	}
+	log := newScript(events...)
+	log.batch = func() int { return 1 + rand.IntN(10) }
+	var owners sync.WaitGroup
+	var stale atomic.Int64
+	for range 2 {
+		projector := projections.NewProjector(openStore(t, b.url), log, partitionOf(system))
+		owners.Go(func() {
+			for {
+				err := projector.Run(t.Context())
+				switch {
+				case errors.Is(err, projections.ErrStaleOwner):
+					stale.Add(1)
+				case errors.Is(err, errEnd):
+					return
+				default:
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	owners.Wait()
+	if stale.Load() == 0 {
+		t.Error("the two never met")
+	}
+	naively(events)[system].check(t, b.store, domain.Position{Ms: 1500})
+}
+
+// A poison event stops nothing: it is archived, counted and in quarantine.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const system = domain.SystemID("poison-0")
+	good := func(ms uint64) domain.Event {
+		return must(t, system, ms, domain.DeviceUpdate{DeviceID: "d", PowerW: domain.Some(float64(ms))})
+	}
+	long := strings.Repeat("x", 5000)
+	poison := func(ms uint64, change func(*domain.Event)) domain.Event {
+		e := good(ms)
+		change(&e)
+		return e
+	}
+	events := []domain.Event{
+		good(10),
+		poison(20, func(e *domain.Event) { e.Data = json.RawMessage(`{"deviceId":[]}`) }),
+		poison(30, func(e *domain.Event) { e.Type = "from-the-future" }),
+		poison(40, func(e *domain.Event) { e.Type = domain.EventType(long) }),
+		poison(50, func(e *domain.Event) { e.CorrelationID = long }),
+		poison(60, func(e *domain.Event) { e.Data = json.RawMessage(`{"deviceId":"` + long + `","online":true}`) }),
+		poison(70, func(e *domain.Event) { e.Data = json.RawMessage(`{"deviceId":"a\u0000b","online":true}`) }),
+		poison(80, func(e *domain.Event) { e.Data = json.RawMessage(`{"deviceId":"d","name":"a\u0000b"}`) }),
+		poison(90, func(e *domain.Event) { e.Version = 1 << 40 }),
+		poison(100, func(e *domain.Event) {
+			e.Type, e.Data = domain.TypeUndecodable, json.RawMessage(`{"reason":"torn","fields":{}}`)
+		}),
+		poison(110, func(e *domain.Event) {
+			e.SystemID, e.Type, e.Data = "", domain.TypeUndecodable, json.RawMessage(`{"reason":"no well-formed systemId","fields":{"a":"b"}}`)
+		}),
+		good(120),
+	}
+	projectAll(t, b.store, newScript(events...))
+	st, err := b.store.State(t.Context(), system, domain.Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Cursor.Seq != 11 || len(st.Devices) != 1 || *st.Devices["d"].PowerW != 120 || *st.Devices["d"].Name != "a\x00b" {
+		t.Errorf("cursor %s, devices %v", st.Cursor, st.Devices["d"])
+	}
+	quarantine, err := b.store.Quarantine(t.Context(), staff, domain.Position{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at []uint64
+	for _, q := range quarantine {
+		at = append(at, q.Position.Ms)
+		if q.Reason == "" || q.Data == "" {
+			t.Errorf("no reason or data: %+v", q)
+		}
+	}
+	if diff := cmp.Diff([]uint64{110, 100, 90, 70, 60, 50, 40, 20}, at); diff != "" {
+		t.Errorf("quarantine (-want +got)\n%s", diff)
+	}
+	if n, err := b.store.QuarantineSize(t.Context()); err != nil || n != 8 {
+		t.Errorf("size %d, %v", n, err)
+	}
+	own, err := b.store.Quarantine(t.Context(), domain.Actor{Role: domain.RoleAuditor, Systems: []domain.SystemID{system}}, domain.Position{}, 0)
+	if err != nil || len(own) != 7 {
+		t.Errorf("an auditor sees %d, %v", len(own), err)
+	}
+	verified, err := b.store.Verify(t.Context(), staff, system, nil)
+	if err != nil || verified.Broken != nil || verified.Checked != 11 {
+		t.Errorf("verify: %+v, %v", verified, err)
+	}
+}

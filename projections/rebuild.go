@@ -1,0 +1,293 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// ErrRebuilding says that another rebuild runs.
+var ErrRebuilding = errors.New("projections: a rebuild is running already")
+
+// ReadModels are the names of the read models, as [Store.Rebuild] takes them.
+func ReadModels() []string {
+	return []string{"devices", "equipment", "assignments", "connections", "inventories"}
+}
+
+const (
+	nextModels = readModels + "_next" // what a rebuild makes
+	oldModels  = readModels + "_old"  // what it replaced, until it is dropped
+)
+
+// Rebuild makes read models anew from history and puts them in the place of the
+// live ones: those that are named, or all. The platform serves meanwhile.
+//
+// The new ones are made beside the live ones. When they have nearly caught up,
+// projectors wait for a moment while the rest is folded and the tables change
+// places, in one transaction: a reader sees the old or the new, both as of the
+// newest archived event. Without live ones, because they were dropped, it is the
+// same. A rebuild that is killed leaves the live ones as they are, and what it
+// made is dropped by the next.
+//
+// report, which may be nil, is told how many events are folded of how many there
+// are. Rebuild fails with [ErrRebuilding] when another is running.
+func (s *Store) Rebuild(ctx context.Context, names []string, report func(done, total uint64)) error {
+	names, err := chooseModels(names)
+	if err != nil {
+		return err
+	}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return readError("rebuild", err)
+	}
+	defer conn.Release()
+	r := &rebuild{conn: conn.Conn(), names: names, report: report, folded: map[domain.SystemID]domain.Cursor{}}
+	if err := r.lock(ctx); err != nil {
+		return readError("rebuild", err)
+	}
+	err = r.run(ctx)
+	if cleaning := r.unlock(context.WithoutCancel(ctx)); err == nil {
+		err = cleaning
+	}
+	return readError("rebuild", err)
+}
+
+func chooseModels(names []string) ([]string, error) {
+	if len(names) == 0 {
+		return ReadModels(), nil
+	}
+	for _, name := range names {
+		if !slices.Contains(ReadModels(), name) {
+			return nil, domain.Invalid(domain.CodeInvalidCommand,
+				fmt.Sprintf("there is no projection %q; there are %s", name, strings.Join(ReadModels(), ", ")))
+		}
+	}
+	return names, nil
+}
+
+// rebuild is one run.
+type rebuild struct {
+	conn   *pgx.Conn
+	names  []string
+	report func(done, total uint64)
+
+	folded      map[domain.SystemID]domain.Cursor // how far each system is made
+	done, total uint64                            // events
+}
+
+func (r *rebuild) lock(ctx context.Context) error {
+	var locked bool
+	if err := r.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1::int, 0)", rebuildLocks).Scan(&locked); err != nil {
+		return err
+	}
+	if !locked {
+		return ErrRebuilding
+	}
+	return nil
+}
+
+// unlock drops what is left and ends the run. On a broken connection both
+// happen without it: the lock goes with the session, the rest with the next run.
+func (r *rebuild) unlock(ctx context.Context) error {
+	if r.conn.IsClosed() {
+		return nil
+	}
+	return errors.Join(r.clean(ctx), exec(ctx, r.conn, "SELECT pg_advisory_unlock($1::int, 0)", rebuildLocks))
+}
+
+func (r *rebuild) clean(ctx context.Context) error {
+	return exec(ctx, r.conn, "DROP SCHEMA IF EXISTS "+nextModels+", "+oldModels+" CASCADE")
+}
+
+func exec(ctx context.Context, q execer, statement string, args ...any) error {
+	_, err := q.Exec(ctx, statement, args...)
+	return err
+}
+
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// closeEnough is how few events may be left for the moment when projectors wait,
+// and rounds how often to try to get there beside projectors that keep writing.
+const (
+	closeEnough = 2000
+	rounds      = 20
+)
+
+func (r *rebuild) run(ctx context.Context) error {
+	if err := r.clean(ctx); err != nil {
+		return err
+	}
+	if err := exec(ctx, r.conn, "SELECT create_read_models($1)", nextModels); err != nil {
+		return err
+	}
+	for range rounds {
+		before := r.done
+		if err := r.catchUp(ctx, r.conn); err != nil {
+			return err
+		}
+		if r.done-before < closeEnough {
+			break
+		}
+	}
+	// The swap gives up when a reader keeps it waiting, because those who come
+	// after it wait as well; then it tries again.
+	for {
+		folded, done := maps.Clone(r.folded), r.done
+		err := pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error { return r.swap(ctx, tx) })
+		if waited := new(pgconn.PgError); !errors.As(err, &waited) || waited.Code != lockNotAvailable {
+			return err
+		}
+		r.folded, r.done = folded, done // what the transaction wrote is gone
+		if err := r.catchUp(ctx, r.conn); err != nil {
+			return err
+		}
+	}
+}
+
+// lockNotAvailable is Postgres' code for a lock_timeout.
+const lockNotAvailable = "55P03"
+
+// behind is a system with events that are not folded yet.
+type behind struct {
+	system domain.SystemID
+	head   domain.Cursor
+}
+
+// catchUp folds what history has beyond what is made.
+func (r *rebuild) catchUp(ctx context.Context, db database) error {
+	rows, err := db.Query(ctx, "SELECT system_id, position_ms, position_seq, seq FROM heads")
+	if err != nil {
+		return err
+	}
+	var work []behind
+	var system domain.SystemID
+	var at place
+	var seq uint64
+	r.total = 0
+	if _, err := pgx.ForEachRow(rows, []any{&system, &at.ms, &at.n, &seq}, func() error {
+		r.total += seq
+		if seq > r.folded[system].Seq {
+			work = append(work, behind{system, domain.Cursor{Position: at.position(), Seq: seq}})
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, b := range work {
+		if err := r.foldSystem(ctx, db, b); err != nil {
+			return fmt.Errorf("system %s: %w", b.system, err)
+		}
+	}
+	return nil
+}
+
+// database is what a rebuild works on: a connection, or a transaction of it.
+type database interface {
+	querier
+	execer
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// foldSystem makes one system's rows up to its head.
+func (r *rebuild) foldSystem(ctx context.Context, db database, b behind) error {
+	from := r.folded[b.system]
+	l := &ledger{state: domain.NewState(b.system)}
+	if from.Seq > 0 {
+		loaded, err := loadLedgers(ctx, db, nextModels, []domain.SystemID{b.system})
+		if err != nil {
+			return err
+		}
+		l = loaded[b.system]
+		l.state.Cursor = from // the head that was loaded with it is further on
+	}
+	for l.state.Cursor.Seq < b.head.Seq {
+		at := placeOf(l.state.Cursor.Position)
+		rows, err := db.Query(ctx, pageQuery, b.system, at.ms, at.n, MaxPage)
+		if err != nil {
+			return err
+		}
+		folded, err := l.foldRows(rows, b.system, b.head.Seq)
+		if err != nil {
+			return err
+		}
+		if folded == 0 {
+			return fmt.Errorf("history ends at %s, before the head %s", l.state.Cursor, b.head)
+		}
+		r.done += uint64(folded)
+		if r.report != nil {
+			r.report(r.done, max(r.total, r.done))
+		}
+	}
+	var c changes
+	if err := c.gather(l); err != nil {
+		return err
+	}
+	writing := &pgx.Batch{}
+	c.queue(writing, nextModels)
+	if err := db.SendBatch(ctx, writing).Close(); err != nil {
+		return err
+	}
+	r.folded[b.system] = l.state.Cursor
+	return nil
+}
+
+// foldRows folds a page of history, up to the event of a seq.
+func (l *ledger) foldRows(rows pgx.Rows, system domain.SystemID, last uint64) (folded int, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		e := domain.Event{SystemID: system}
+		if err := scanEvent(rows, &e); err != nil {
+			return folded, err
+		}
+		if e.Seq > last {
+			continue // written since; the next round takes it
+		}
+		if err := l.fold(&e); isGap(err) {
+			return folded, err
+		}
+		folded++
+	}
+	return folded, rows.Err()
+}
+
+// swap puts the new read models in the place of the live ones. Locks, in this
+// order: checkpoints, so that no projector is in a transaction or begins one;
+// then the live tables, so that no reader is in the middle of a statement on
+// them. Projectors and readers take them in the same order.
+func (r *rebuild) swap(ctx context.Context, tx pgx.Tx) error {
+	if err := exec(ctx, tx, "SET LOCAL lock_timeout = '2s'"); err != nil {
+		return err
+	}
+	if err := exec(ctx, tx, "LOCK TABLE checkpoints IN EXCLUSIVE MODE"); err != nil {
+		return err
+	}
+	if err := r.catchUp(ctx, tx); err != nil {
+		return err
+	}
+	statements := []string{
+		"CREATE SCHEMA IF NOT EXISTS " + readModels,
+		"GRANT USAGE ON SCHEMA " + readModels + " TO plugcast_reader",
+		"CREATE SCHEMA " + oldModels,
+	}
+	for _, name := range r.names {
+		statements = append(statements,
+			"ALTER TABLE IF EXISTS "+readModels+"."+name+" SET SCHEMA "+oldModels,
+			"ALTER TABLE "+nextModels+"."+name+" SET SCHEMA "+readModels)
+	}
+	for _, statement := range append(statements, "UPDATE checkpoints SET generation = generation + 1") {
+		if err := exec(ctx, tx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package projections_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/streams"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+)
+
+// eventually polls a condition until it holds.
+func eventually(t testing.TB, within time.Duration, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.After(within)
+	for !holds() {
+		select {
+		case <-deadline:
+			t.Fatalf("it did not happen within %v: %s", within, what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// running is a worker that runs on a store of its own.
+type running struct {
+	*projections.Worker
+	stop func()
+	seen *duties
+}
+
+// duties note for which partitions they run.
+type duties struct {
+	mu     sync.Mutex
+	now    map[int]int
+	twice  bool // two at once for a partition, among all who share this
+	starts int
+}
+
+func (d *duties) run(ctx context.Context, partition int) {
+	d.mu.Lock()
+	d.now[partition]++
+	d.starts++
+	d.twice = d.twice || d.now[partition] > 1
+	d.mu.Unlock()
+	<-ctx.Done()
+	d.mu.Lock()
+	d.now[partition]--
+	d.mu.Unlock()
+}
+
+func startWorker(t testing.TB, b *bundle, log projections.Log, seen *duties) *running {
+	t.Helper()
+	w := projections.NewWorker(projections.WorkerConfig{
+		Store: openStore(t, b.url), Log: log, Logger: testLogger(t), Duties: []projections.Duty{seen.run},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return &running{w, stop, seen}
+}
+
+func newDuties() *duties { return &duties{now: map[int]int{}} }
+
+func append1(t testing.TB, log *streams.Log, system domain.SystemID, n int) domain.Position {
+	t.Helper()
+	e, err := domain.NewEvent(system, domain.DeviceUpdate{DeviceID: "d1", PowerW: domain.Some(float64(n))}, domain.Cause{Actor: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appended, err := log.Append(t.Context(), []domain.Event{e}, domain.AppendOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return appended.Last()
+}
+
+// From a real log into the database, and back by waiting for a position.
+func TestWorkerProjectsTheLog(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	log := openLog(t, redistest.URL(t), b.store)
+	store, err := projections.Open(t.Context(), projections.Config{URL: b.url, Partition: log.Partition})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	startWorker(t, b, log, newDuties())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for n := range 20 {
+		system := domain.SystemID(fmt.Sprint("clinica-", n))
+		at := append1(t, log, system, n)
+		st, err := store.State(ctx, system, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Cursor != (domain.Cursor{Position: at, Seq: 1}) || *st.Devices["d1"].PowerW != float64(n) {
+			t.Errorf("%s: %s", system, st.Cursor)
+		}
+	}
+	lags, err := store.Lags(ctx, log)
+	if err != nil || len(lags) != testPartitions {
+		t.Fatal(lags, err)
+	}
+	for _, lag := range lags {
+		if lag.Behind != 0 || lag.Checkpoint != lag.Tail {
+			t.Errorf("%+v", lag)
+		}
+	}
+}
+
+func owners(workers ...*running) (counts []int, distinct bool) {
+	var all []int
+	for _, w := range workers {
+		owned := w.Owned()
+		counts = append(counts, len(owned))
+		all = append(all, owned...)
+	}
+	slices.Sort(all)
+	return counts, slices.Equal(all, []int{0, 1, 2, 3})
+}
+
+// Workers share the partitions evenly, as they come and go.
+func TestWorkersShareEvenly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	log := openLog(t, redistest.URL(t), b.store)
+	seen := newDuties()
+	first := startWorker(t, b, log, seen)
+	eventually(t, patience, "one has all", func() bool { _, all := owners(first); return all })
+	second := startWorker(t, b, log, seen)
+	eventually(t, patience, "two have two each", func() bool {
+		counts, all := owners(first, second)
+		return all && slices.Equal(counts, []int{2, 2})
+	})
+	third := startWorker(t, b, log, seen)
+	eventually(t, patience, "three have one or two each", func() bool {
+		counts, all := owners(first, second, third)
+		return all && !slices.Contains(counts, 0)
+	})
+	first.stop()
+	eventually(t, patience, "the two that are left have two each", func() bool {
+		counts, all := owners(second, third)
+		return all && slices.Equal(counts, []int{2, 2})
+	})
+	seen.mu.Lock()
+	defer seen.mu.Unlock()
+	if seen.twice {
+		t.Error("a duty ran twice at once for a partition")
+	}
+}
+
+// A worker that loses its session stops, and what it had goes on elsewhere.
+func TestOwnershipMoves(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	log := openLog(t, redistest.URL(t), b.store)
+	first, second := startWorker(t, b, log, newDuties()), startWorker(t, b, log, newDuties())
+	eventually(t, patience, "two each", func() bool {
+		counts, all := owners(first, second)
+		return all && slices.Equal(counts, []int{2, 2})
+	})
+	starts := func(d *duties) int {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.starts
+	}
+	before := starts(first.seen) + starts(second.seen)
+	b.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'plugcast worker'")
+	eventually(t, patience, "all are owned again", func() bool {
+		counts, all := owners(first, second)
+		return all && slices.Equal(counts, []int{2, 2}) && starts(first.seen)+starts(second.seen) >= before+testPartitions
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for n := range 8 {
+		system := domain.SystemID(fmt.Sprint("moved-", n))
+		at := append1(t, log, system, n)
+		if err := b.store.WaitFor(ctx, log.Partition(system), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A process that freezes, and one that is killed, lose what they own; one that
+// wakes writes nothing any more.
+func TestFrozenAndKilledProcess(t *testing.T) {
+	t.Parallel()
+	for _, blow := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
+		t.Run(blow.String(), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			redisURL := redistest.URL(t)
+			log := openLog(t, redisURL, b.store)
+			child := exec.Command(os.Args[0], "-test.run=^$")
+			child.Env = append(os.Environ(), childPostgres+"="+b.url, childRedis+"="+redisURL)
+			child.Stderr = os.Stderr
+			if err := child.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				_ = child.Process.Kill()
+				_ = child.Wait()
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			project := func(n int) {
+				for i := range 4 {
+					system := domain.SystemID(fmt.Sprint("frozen-", i))
+					at := append1(t, log, system, n)
+					if err := b.store.WaitFor(ctx, log.Partition(system), at); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			project(1)
+			if err := child.Process.Signal(blow); err != nil {
+				t.Fatal(err)
+			}
+			struck := time.Now()
+			heir := startWorker(t, b, log, newDuties())
+			eventually(t, patience, "the other has all", func() bool { _, all := owners(heir); return all })
+			t.Logf("moved after %v", time.Since(struck).Round(time.Millisecond))
+			_ = child.Process.Signal(syscall.SIGCONT)
+			project(2)
+			for i := range 4 {
+				system := domain.SystemID(fmt.Sprint("frozen-", i))
+				verified, err := b.store.Verify(ctx, staff, system, nil)
+				if err != nil || verified.Broken != nil || verified.Checked != 2 {
+					t.Errorf("%+v, %v", verified, err)
+				}
+			}
+		})
+	}
+}
+
+// Environment of a child that is a worker and nothing else.
+const (
+	childPostgres = "PLUGCAST_TEST_CHILD_POSTGRES"
+	childRedis    = "PLUGCAST_TEST_CHILD_REDIS"
+)
+
+// beChild works until it is killed.
+func beChild(postgresURL, redisURL string) error {
+	ctx := context.Background()
+	store, err := projections.Open(ctx, projections.Config{URL: postgresURL})
+	if err != nil {
+		return err
+	}
+	log, err := streams.Open(ctx, streams.Config{URL: redisURL, Partitions: testPartitions, Floor: store.Checkpoint})
+	if err != nil {
+		return err
+	}
+	return projections.NewWorker(projections.WorkerConfig{Store: store, Log: log}).Run(ctx)
+}
+
+func TestWorkerRefusesAnotherNumberOfPartitions(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, "INSERT INTO deployment (partitions) VALUES (7)")
+	err := projections.NewWorker(projections.WorkerConfig{Store: b.store, Log: newScript()}).Run(t.Context())
+	if err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
