@@ -29,6 +29,9 @@ type Log interface {
 	// known. It fails with [CodeKeyReused] as Append does. A command asks before
 	// it decides, because its own first run changed what it would decide on.
 	Recall(ctx context.Context, system SystemID, key Idempotency) (Appended, error)
+
+	// Newest returns a position at or after the newest event of the system.
+	Newest(ctx context.Context, system SystemID) (Position, error)
 }
 
 // AppendOptions are the conditions of an append. The zero value has none.

@@ -150,6 +150,11 @@ func connection(id ConnectionID) aggregate {
 
 // command runs the loop that every command shares. A nil aggregate is for
 // commands that cannot conflict.
+//
+// The state that it decides on may lag behind the log. An append tells when that
+// matters; a refusal, or "it is so already", appends nothing, so those are
+// believed only from a state that has all that was in the log when they came up.
+// Otherwise a plug that was published a moment ago would be unknown.
 func (s *Service) command(ctx context.Context, system SystemID, action Action, r Request, about aggregate,
 	decide func(st *State, commandID string) ([]Data, error),
 ) (Receipt, error) {
@@ -166,12 +171,20 @@ func (s *Service) command(ctx context.Context, system SystemID, action Action, r
 		}
 	}
 	var seen Position
+	current := false
 	for range attempts {
 		st, err := s.states.State(ctx, system, seen)
 		if err != nil {
 			return Receipt{}, fmt.Errorf("domain: load state of %s: %w", system, err)
 		}
 		decided, err := decide(st, receipt.CommandID)
+		if !current && (err != nil || len(decided) == 0) {
+			if seen, err = s.log.Newest(ctx, system); err != nil {
+				return Receipt{}, fmt.Errorf("domain: find the newest event of %s: %w", system, err)
+			}
+			current = true
+			continue
+		}
 		if err != nil {
 			return Receipt{}, err
 		}

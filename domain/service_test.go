@@ -64,6 +64,12 @@ func (m *memory) Recall(_ context.Context, _ SystemID, key Idempotency) (Appende
 	return m.recall(key)
 }
 
+func (m *memory) Newest(context.Context, SystemID) (Position, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Position{Ms: uint64(len(m.events))}, nil
+}
+
 func (m *memory) recall(i Idempotency) (Appended, error) {
 	known, ok := m.keys[i.Scope+"/"+i.Key]
 	switch {
@@ -178,6 +184,23 @@ func TestSameKeyAppendsOnce(t *testing.T) {
 			t.Fatalf("another request under the key: %v", err)
 		}
 	})
+}
+
+// A command may name what was appended a moment ago, whatever the projection has.
+func TestCommandSeesWhatWasAcknowledged(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	s := newTestService(m)
+	prepare(t, m, s, 1, 1)
+	m.stale = func(int) int { return 0 }
+	first, err := s.AssignPlug(context.Background(), "clinica-sol", AssignPlug{DeviceID: "d0", EquipmentID: "e0"}, admin)
+	if err != nil || first.Unchanged {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	again, err := s.AssignPlug(context.Background(), "clinica-sol", AssignPlug{DeviceID: "d0", EquipmentID: "e0"}, admin)
+	if err != nil || !again.Unchanged || again.Position != first.Position {
+		t.Errorf("%+v, %v", again, err)
+	}
 }
 
 func TestPublishRejectsWholeBatch(t *testing.T) {

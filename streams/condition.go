@@ -233,6 +233,22 @@ func (l *Log) Recall(ctx context.Context, system domain.SystemID, key domain.Ide
 	return recalled(words[0] + " " + words[1])
 }
 
+// Newest implements [domain.Log]: the last entry of the system's partition,
+// whoever's it is. When there is none, everything is archived, and the answer is
+// zero. It is not [Log.Tail], which may be a position without an entry, that no
+// archive ever reaches.
+func (l *Log) Newest(ctx context.Context, system domain.SystemID) (domain.Position, error) {
+	last, err := l.general.XRevRangeN(ctx, l.keys[l.Partition(system)].events, "+", "-", 1).Result()
+	if err != nil {
+		return domain.Position{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
+			"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: newest: %w", err))
+	}
+	if len(last) == 0 {
+		return domain.Position{}, nil
+	}
+	return domain.ParsePosition(last[0].ID)
+}
+
 // refuseReuse looks, before anything is appended to several partitions, whether
 // any of them knows the key from another request.
 func (l *Log) refuseReuse(ctx context.Context, events []domain.Event, key *domain.Idempotency) error {

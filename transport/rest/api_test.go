@@ -100,6 +100,15 @@ func (p *platform) Recall(_ context.Context, _ domain.SystemID, key domain.Idemp
 	return p.recall(key)
 }
 
+func (p *platform) Newest(context.Context, domain.SystemID) (domain.Position, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.events) == 0 {
+		return domain.Position{}, nil
+	}
+	return p.events[len(p.events)-1].Position, nil
+}
+
 func (p *platform) recall(i domain.Idempotency) (domain.Appended, error) {
 	known, ok := p.keys[i.Scope+"/"+i.Key]
 	switch {
