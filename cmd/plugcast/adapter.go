@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/streams/limits"
+	"github.com/plugcast/plugcast/streams/presence"
+	"github.com/plugcast/plugcast/streams/timeline"
+	"github.com/plugcast/plugcast/transport/rest"
+	"github.com/plugcast/plugcast/transport/rooms"
+)
+
+// The adapters of this file turn what the stores offer into what the faces ask
+// for, where the two differ in types or in words.
+
+// restReads is [rest.Reads] on the database.
+type restReads struct{ *projections.Store }
+
+// Events implements rest.Reads.
+func (r restReads) Events(ctx context.Context, actor domain.Actor, system domain.SystemID, q rest.EventQuery) ([]domain.Event, error) {
+	return r.Store.Events(ctx, actor, system, projections.EventQuery(q))
+}
+
+// Head implements rest.Reads.
+func (r restReads) Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error) {
+	head, err := r.ChainHead(ctx, actor, system)
+	if err != nil {
+		return domain.Cursor{}, domain.Hash{}, err
+	}
+	return head.Head, head.Hash, nil
+}
+
+// restSockets is [rest.Sockets] on the board of all nodes.
+type restSockets struct{ registry *presence.Registry }
+
+// Sockets implements rest.Sockets.
+func (s restSockets) Sockets(ctx context.Context) ([]rest.Socket, error) {
+	listed, err := s.registry.Sockets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sockets := make([]rest.Socket, len(listed))
+	for i, one := range listed {
+		sockets[i] = rest.Socket(one)
+	}
+	return sockets, nil
+}
+
+// roomRegistry puts the sockets of the faces on the board.
+type roomRegistry struct{ registry *presence.Registry }
+
+// Put implements rooms.Registry.
+func (r roomRegistry) Put(s rooms.Socket) {
+	r.registry.Put(presence.Socket{
+		SocketID: s.SocketID, Face: s.Face, Subject: s.Subject, Role: s.Role, Systems: s.Systems, Remote: s.Remote,
+		ConnectedAt: s.ConnectedAt,
+	})
+}
+
+// Remove implements rooms.Registry.
+func (r roomRegistry) Remove(socketID string) { r.registry.Remove(socketID) }
+
+// roomSource is [rooms.Source]: log and archive as one, and snapshots.
+type roomSource struct {
+	*timeline.Timeline
+	store *projections.Store
+}
+
+// Locate implements rooms.Source.
+func (s roomSource) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error) {
+	at, err := s.Timeline.Locate(ctx, system, after)
+	if errors.Is(err, timeline.ErrAhead) {
+		return at, errors.Join(rooms.ErrAhead, err)
+	}
+	return at, err
+}
+
+// Snapshot implements rooms.Source.
+func (s roomSource) Snapshot(ctx context.Context, system domain.SystemID) (*domain.Snapshot, error) {
+	return s.store.Snapshot(ctx, system)
+}
+
+// faceLimiter is the limiter as the faces know it.
+type faceLimiter struct{ *limits.Limiter }
+
+// Allow implements the limiters of the faces.
+func (l faceLimiter) Allow(ctx context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
+	d := l.Limiter.Allow(ctx, limits.Flow(flow), system, n)
+	return d.Allowed, d.RetryAfter
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"net/http"
+	"net/http/pprof"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// adminHandler serves operators: metrics, health and profiles. It asks nobody
+// who he is, so it listens on loopback unless told otherwise.
+func (p *Program) adminHandler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{p})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("/", p.healthHandler())
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// healthHandler answers whether the process lives, and whether it can be sent
+// requests.
+func (p *Program) healthHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("ok\n")) // the caller is gone, or hears it
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		for _, check := range p.checks() {
+			if err := check.Ask(r.Context()); err != nil {
+				http.Error(w, check.Name+" is not ready", http.StatusServiceUnavailable)
+				return
+			}
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+	return mux
+}
+
+// collector gives Prometheus the figures that the admin dashboard shows.
+type collector struct{ program *Program }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("plugcast_"+name, help, labels, nil)
+}
+
+var (
+	appendsDesc      = describe("appends_total", "Events appended by this process.")
+	appendErrorsDesc = describe("append_errors_total", "Appends that failed.")
+	readDesc         = describe("entries_read_total", "Entries read from the log.")
+	deliveriesDesc   = describe("deliveries_total", "Events handed to sockets.")
+	socketsDesc      = describe("sockets", "Live sockets of this process.")
+	roomsDesc        = describe("rooms", "Open rooms of this process.")
+	lagDesc          = describe("projection_lag_seconds", "Age of the checkpoint beside the log, of partitions that this process owns.", "partition")
+	latencyDesc      = describe("delivery_latency_seconds", "Time from append to delivery, since the process started.")
+	quarantineDesc   = describe("quarantined_entries", "Entries of the log that could not be read, ever.")
+)
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	p := c.program
+	send := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
+	}
+	log := p.backend.log.Stats()
+	send(appendsDesc, prometheus.CounterValue, float64(log.Appends))
+	send(appendErrorsDesc, prometheus.CounterValue, float64(log.AppendErrors))
+	send(readDesc, prometheus.CounterValue, float64(log.EntriesRead))
+	send(socketsDesc, prometheus.GaugeValue, float64(len(p.registry.Own())))
+	if p.gateway != nil {
+		hub := p.gateway.hub.Stats(0)
+		send(deliveriesDesc, prometheus.CounterValue, float64(hub.Deliveries))
+		send(roomsDesc, prometheus.GaugeValue, float64(hub.Rooms))
+		quantiles := map[float64]float64{}
+		for _, q := range []float64{0.5, 0.95, 0.99} {
+			quantiles[q] = hub.Latency.Quantile(q).Seconds()
+		}
+		ch <- prometheus.MustNewConstSummary(latencyDesc, hub.Latency.Count(), 0, quantiles)
+	}
+	if p.worker != nil {
+		lags, unread := p.figures.projection()
+		for _, lag := range lags {
+			send(lagDesc, prometheus.GaugeValue, lag.BehindMs/1000, strconv.Itoa(lag.Partition))
+		}
+		send(quarantineDesc, prometheus.GaugeValue, float64(unread))
+	}
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+)
+
+// figures counts what this process does, puts it on the board of all nodes once
+// a second, and makes the frames of the admin dashboard out of everybody's.
+type figures struct {
+	program *Program
+	started time.Time
+
+	mu       sync.Mutex
+	before   sample
+	lags     []partitionFigures // of the partitions that this process owns
+	unread   int64              // entries in quarantine, as far as a worker knows
+	watchers map[int]func(frame []byte)
+	next     int
+}
+
+// sample is what rates are measured between.
+type sample struct {
+	at         time.Time
+	appends    uint64
+	deliveries uint64
+	latency    rooms.Histogram
+	systems    map[domain.SystemID]uint64
+}
+
+// nodeFigures is what one process says of itself.
+type nodeFigures struct {
+	Node                string             `json:"node"`
+	Roles               []string           `json:"roles"`
+	StartedAt           time.Time          `json:"startedAt"`
+	Sockets             int                `json:"sockets"`
+	Rooms               int                `json:"rooms"`
+	Appends             uint64             `json:"appends"`
+	AppendErrors        uint64             `json:"appendErrors"`
+	AppendsPerSecond    float64            `json:"appendsPerSecond"`
+	Deliveries          uint64             `json:"deliveries"`
+	DeliveriesPerSecond float64            `json:"deliveriesPerSecond"`
+	DeliveryLatencyMs   latencyFigures     `json:"deliveryLatencyMs"`
+	Partitions          []partitionFigures `json:"partitions"` // that this process owns
+	Systems             []systemFigures    `json:"systems"`    // the busiest
+}
+
+// latencyFigures are percentiles of the time from append to delivery.
+type latencyFigures struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
+}
+
+type partitionFigures struct {
+	Partition int     `json:"partition"`
+	BehindMs  float64 `json:"behindMs"`
+}
+
+type systemFigures struct {
+	SystemID            domain.SystemID `json:"systemId"`
+	Sockets             int             `json:"sockets"`
+	DeliveriesPerSecond float64         `json:"deliveriesPerSecond"`
+}
+
+// topSystems is how many systems are named.
+const topSystems = 10
+
+func newFigures(p *Program) *figures {
+	now := time.Now()
+	return &figures{program: p, started: now.UTC(), before: sample{at: now}, watchers: map[int]func([]byte){}}
+}
+
+// own measures since the last call: what the node puts on the board.
+func (f *figures) own() json.RawMessage { return rawJSON(f.measure()) }
+
+func (f *figures) measure() nodeFigures {
+	p := f.program
+	log := p.backend.log.Stats()
+	var hub rooms.Stats
+	if p.gateway != nil {
+		hub = p.gateway.hub.Stats(topSystems)
+	}
+	now := sample{
+		at: time.Now(), appends: log.Appends, deliveries: hub.Deliveries, latency: hub.Latency, systems: map[domain.SystemID]uint64{},
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	seconds := max(now.at.Sub(f.before.at).Seconds(), 0.001)
+	latency := now.latency.Since(f.before.latency)
+	n := nodeFigures{
+		Node: p.Server.NodeName, Roles: p.Roles, StartedAt: f.started, Sockets: len(p.registry.Own()), Rooms: hub.Rooms,
+		Appends: log.Appends, AppendErrors: log.AppendErrors, AppendsPerSecond: float64(log.Appends-f.before.appends) / seconds,
+		Deliveries: hub.Deliveries, DeliveriesPerSecond: float64(hub.Deliveries-f.before.deliveries) / seconds,
+		DeliveryLatencyMs: latencyFigures{millis(latency.Quantile(0.5)), millis(latency.Quantile(0.95)), millis(latency.Quantile(0.99))},
+		Partitions:        f.lags, Systems: []systemFigures{},
+	}
+	for _, s := range hub.Systems {
+		now.systems[s.SystemID] = s.Deliveries
+		rate := float64(s.Deliveries-min(f.before.systems[s.SystemID], s.Deliveries)) / seconds
+		n.Systems = append(n.Systems, systemFigures{s.SystemID, s.Cursors, rate})
+	}
+	f.before = now
+	return n
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// run keeps the lags of owned partitions and feeds the admin dashboard, once a
+// second, until ctx ends.
+func (f *figures) run(ctx context.Context) error {
+	every := time.NewTicker(time.Second)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-every.C:
+		}
+		f.lookAtLags(ctx)
+		f.feed(ctx)
+	}
+}
+
+func (f *figures) lookAtLags(ctx context.Context) {
+	p := f.program
+	if p.worker == nil {
+		return
+	}
+	owned := p.worker.Owned()
+	lags, err := p.backend.store.Lags(ctx, p.backend.log)
+	if err != nil {
+		p.Logger.Debug("metrics: lags", "error", err)
+		return
+	}
+	mine := []partitionFigures{}
+	for _, lag := range lags {
+		if slices.Contains(owned, lag.Partition) {
+			mine = append(mine, partitionFigures{lag.Partition, millis(lag.Behind)})
+		}
+	}
+	unread, err := p.backend.store.QuarantineSize(ctx)
+	if err != nil {
+		p.Logger.Debug("metrics: quarantine", "error", err)
+		return
+	}
+	f.mu.Lock()
+	f.lags, f.unread = mine, unread
+	f.mu.Unlock()
+}
+
+// Subscribe gives fn a metrics frame once a second until cancel is called. fn
+// must not block.
+func (f *figures) Subscribe(fn func(frame []byte)) (cancel func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id := f.next
+	f.next++
+	f.watchers[id] = fn
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.watchers, id)
+	}
+}
+
+// projection is what a worker saw last.
+func (f *figures) projection() (lags []partitionFigures, unread int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lags, f.unread
+}
+
+// feed makes one frame for everybody who watches here.
+func (f *figures) feed(ctx context.Context) {
+	f.mu.Lock()
+	watchers := slices.Collect(maps.Values(f.watchers))
+	f.mu.Unlock()
+	if len(watchers) == 0 {
+		return
+	}
+	board, err := f.program.registry.Nodes(ctx)
+	if err != nil {
+		f.program.Logger.Debug("metrics: nodes", "error", err)
+		return
+	}
+	var nodes []nodeFigures
+	for _, name := range slices.Sorted(maps.Keys(board)) {
+		var n nodeFigures
+		if json.Unmarshal(board[name], &n) == nil { // another version's node may say other things
+			nodes = append(nodes, n)
+		}
+	}
+	frame := rawJSON(map[string]any{"event": "metrics", "data": summarise(nodes, time.Now())})
+	for _, watch := range watchers {
+		watch(frame)
+	}
+}
+
+// platformFigures is the data of a metrics frame.
+type platformFigures struct {
+	Time                string             `json:"time"`
+	Nodes               []nodeFigures      `json:"nodes"`
+	Sockets             int                `json:"sockets"`
+	Rooms               int                `json:"rooms"` // a system with members on two nodes has two
+	AppendsPerSecond    float64            `json:"appendsPerSecond"`
+	DeliveriesPerSecond float64            `json:"deliveriesPerSecond"`
+	DeliveryLatencyMs   latencyFigures     `json:"deliveryLatencyMs"` // of the slowest node
+	ProjectionLag       []partitionFigures `json:"projectionLag"`
+	ShellyConnections   map[string]int     `json:"shellyConnections"` // by state
+	TopSystems          []systemFigures    `json:"topSystems"`
+}
+
+func summarise(nodes []nodeFigures, now time.Time) platformFigures {
+	s := platformFigures{
+		Time: domain.FormatTime(now), Nodes: nodes, ProjectionLag: []partitionFigures{}, ShellyConnections: map[string]int{},
+		TopSystems: []systemFigures{},
+	}
+	systems := map[domain.SystemID]systemFigures{}
+	for _, n := range nodes {
+		s.Sockets += n.Sockets
+		s.Rooms += n.Rooms
+		s.AppendsPerSecond += n.AppendsPerSecond
+		s.DeliveriesPerSecond += n.DeliveriesPerSecond
+		s.DeliveryLatencyMs.P50 = max(s.DeliveryLatencyMs.P50, n.DeliveryLatencyMs.P50)
+		s.DeliveryLatencyMs.P95 = max(s.DeliveryLatencyMs.P95, n.DeliveryLatencyMs.P95)
+		s.DeliveryLatencyMs.P99 = max(s.DeliveryLatencyMs.P99, n.DeliveryLatencyMs.P99)
+		s.ProjectionLag = append(s.ProjectionLag, n.Partitions...)
+		for _, one := range n.Systems {
+			sum := systems[one.SystemID]
+			sum.SystemID = one.SystemID
+			sum.Sockets += one.Sockets
+			sum.DeliveriesPerSecond += one.DeliveriesPerSecond
+			systems[one.SystemID] = sum
+		}
+	}
+	slices.SortFunc(s.ProjectionLag, func(a, b partitionFigures) int { return cmp.Compare(a.Partition, b.Partition) })
+	s.TopSystems = slices.SortedFunc(maps.Values(systems), func(a, b systemFigures) int {
+		return cmp.Or(cmp.Compare(b.DeliveriesPerSecond, a.DeliveriesPerSecond), cmp.Compare(a.SystemID, b.SystemID))
+	})
+	s.TopSystems = s.TopSystems[:min(len(s.TopSystems), topSystems)]
+	return s
+}

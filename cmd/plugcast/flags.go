@@ -1,0 +1,73 @@
+package main
+
+import (
+	"time"
+
+	"github.com/plugcast/plugcast/streams/limits"
+	"github.com/plugcast/plugcast/transport/auth"
+)
+
+// backendFlags say where Redis and Postgres are.
+type backendFlags struct {
+	RedisURL    string `name:"redis-url" group:"Backends" help:"redis://, rediss://, redis://h1,h2,h3?cluster=true or redis://h1,h2?sentinel=MASTER." placeholder:"URL"`
+	PostgresURL string `name:"postgres-url" group:"Backends" help:"postgres://USER:PASSWORD@HOST/DATABASE, with ?sslmode= for TLS." placeholder:"URL"`
+	Partitions  int    `group:"Backends" help:"Number of Redis streams. Fixed on first start; 0 takes what is there, or 16." default:"0"`
+}
+
+func (f *backendFlags) require() error {
+	if f.RedisURL == "" {
+		return usage("no Redis: set PLUGCAST_REDIS_URL or --redis-url (plugcast dev starts one of its own)")
+	}
+	return f.requirePostgres()
+}
+
+func (f *backendFlags) requirePostgres() error {
+	if f.PostgresURL == "" {
+		return usage("no Postgres: set PLUGCAST_POSTGRES_URL or --postgres-url (plugcast dev starts one of its own)")
+	}
+	return nil
+}
+
+// authFlags say which tokens are accepted and how they are made.
+type authFlags struct {
+	JWTSecret   string `name:"jwt-secret" group:"Tokens" help:"Secret of HS256 tokens, at least 32 bytes." placeholder:"SECRET"`
+	JWKSURL     string `name:"jwks-url" group:"Tokens" help:"Accept the tokens of this JWKS instead." placeholder:"URL"`
+	JWTIssuer   string `name:"jwt-issuer" group:"Tokens" help:"Demand this iss." placeholder:"ISS"`
+	JWTAudience string `name:"jwt-audience" group:"Tokens" help:"Demand this aud." placeholder:"AUD"`
+}
+
+func (f *authFlags) config() auth.Config {
+	return auth.Config{Secret: []byte(f.JWTSecret), JWKSURL: f.JWKSURL, Issuer: f.JWTIssuer, Audience: f.JWTAudience}
+}
+
+// limitFlags are the rate limits: per system, per second and at once. 0 per
+// second switches one off.
+type limitFlags struct {
+	LimitRequests           int `group:"Rate limits, per system" help:"HTTP requests per second." default:"500"`
+	LimitRequestsBurst      int `group:"Rate limits, per system" help:"HTTP requests at once." default:"1000"`
+	LimitJoins              int `group:"Rate limits, per system" help:"Joins per second." default:"200"`
+	LimitJoinsBurst         int `group:"Rate limits, per system" help:"Joins at once." default:"2000"`
+	LimitFrames             int `group:"Rate limits, per system" help:"Frames from clients per second." default:"500"`
+	LimitFramesBurst        int `group:"Rate limits, per system" help:"Frames from clients at once." default:"2000"`
+	LimitDeviceUpdates      int `group:"Rate limits, per system" help:"Published device updates per second." default:"20000"`
+	LimitDeviceUpdatesBurst int `group:"Rate limits, per system" help:"Published device updates at once." default:"100000"`
+}
+
+func (f *limitFlags) config() limits.Config {
+	return limits.Config{
+		limits.Requests:      {PerSecond: f.LimitRequests, Burst: f.LimitRequestsBurst},
+		limits.Joins:         {PerSecond: f.LimitJoins, Burst: f.LimitJoinsBurst},
+		limits.Frames:        {PerSecond: f.LimitFrames, Burst: f.LimitFramesBurst},
+		limits.DeviceUpdates: {PerSecond: f.LimitDeviceUpdates, Burst: f.LimitDeviceUpdatesBurst},
+	}
+}
+
+// serverFlags are what dev and serve share.
+type serverFlags struct {
+	Listen         string        `group:"Server" help:"Address to serve on." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	AdminListen    string        `group:"Server" help:"Address for metrics, health and profiles; keep it private. Default: 127.0.0.1:9090, or a free port when that is taken." placeholder:"HOST:PORT"`
+	AllowedOrigins []string      `group:"Server" help:"Web origins besides our own that browsers may come from." placeholder:"https://app.example.com"`
+	NodeName       string        `group:"Server" help:"Name of this process, unique in the deployment. Default: host name and a random part." placeholder:"NAME"`
+	DrainTimeout   time.Duration `group:"Server" help:"How long a stop waits for requests under way." default:"10s"`
+	Limits         limitFlags    `embed:""`
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/migrations"
+	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
+	"github.com/plugcast/plugcast/streams/redisserver"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(redistest.Run(func() int { return pgtest.Run(func() int { return withBinary(m.Run) }) }))
+}
+
+// binary is plugcast, built once for all tests that need processes of their own.
+// It is built without the race detector: those tests are about what survives a
+// kill; races are looked for where the code runs inside the test.
+var binary func() (string, error)
+
+func withBinary(tests func() int) int {
+	dir, err := os.MkdirTemp("", "plugcast-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "plugcast")
+	binary = sync.OnceValues(func() (string, error) {
+		out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, ".").CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("go build: %w\n%s", err, out)
+		}
+		return path, nil
+	})
+	return tests()
+}
+
+func migrate(ctx context.Context, url string) error { return migrations.Apply(ctx, url, nil) }
+
+// deployment is one Redis and one Postgres, private to a test, and the processes
+// that serve on them.
+type deployment struct {
+	redis    *redisserver.Server
+	postgres string
+	env      []string
+}
+
+func newDeployment(t *testing.T) *deployment {
+	t.Helper()
+	d := &deployment{redis: redistest.New(t), postgres: pgtest.Database(t, migrate)}
+	d.env = append(os.Environ(),
+		"PLUGCAST_REDIS_URL="+d.redis.URL(), "PLUGCAST_POSTGRES_URL="+d.postgres, "PLUGCAST_JWT_SECRET="+testSecret,
+		"PLUGCAST_LOG_LEVEL=warn")
+	return d
+}
+
+// readModels is all rows of all read models, as text.
+func (d *deployment) readModels(t *testing.T) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), d.postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	var rows strings.Builder
+	for _, table := range []string{"devices", "equipment", "assignments", "connections", "inventories"} {
+		var text string
+		query := "SELECT coalesce(string_agg(r::text, E'\n' ORDER BY r::text), '') FROM projection." + table + " r"
+		if err := conn.QueryRow(t.Context(), query).Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		rows.WriteString(table + "\n" + text + "\n")
+	}
+	return rows.String()
+}
+
+// node is one serve process.
+type node struct {
+	base    string // http://host:port
+	process *exec.Cmd
+	output  *lockedBuffer
+	ended   chan struct{}
+}
+
+// start runs a serve process on a free port, or on the given address, and waits
+// until it is ready.
+func (d *deployment) start(t *testing.T, listen string, args ...string) *node {
+	t.Helper()
+	if listen == "" {
+		listen = freeAddress(t)
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{base: "http://" + listen, output: &lockedBuffer{}, ended: make(chan struct{})}
+	n.process = exec.Command(path, append([]string{"serve", "--listen", listen, "--admin-listen", "127.0.0.1:0"}, args...)...)
+	n.process.Env = d.env
+	n.process.Stdout, n.process.Stderr = n.output, n.output
+	n.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := n.process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = n.process.Wait()
+		close(n.ended)
+	}()
+	t.Cleanup(func() {
+		n.kill()
+		if t.Failed() {
+			t.Logf("output of the node at %s:\n%s", n.base, n.output.tail())
+		}
+	})
+	waitFor(t, "the node to be ready", func() bool {
+		select {
+		case <-n.ended:
+			t.Fatalf("the node ended: %s", n.output.tail())
+		default:
+		}
+		status, _, _, err := call(t.Context(), "GET", n.base+"/readyz", "", nil)
+		return err == nil && status == 200
+	})
+	return n
+}
+
+// kill ends the process as a crash would, and waits until it is gone.
+func (n *node) kill() {
+	_ = n.process.Process.Kill()
+	<-n.ended
+}
+
+// residentKiB is the memory that the process has in RAM.
+func (n *node) residentKiB(t *testing.T) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.process.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	var kib int
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		t.Fatal(err)
+	}
+	return kib
+}
+
+// freeAddress finds a loopback port that nobody uses now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// waitFor polls until the condition holds, for at most a minute.
+func waitFor(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for !holds() {
+		if ctx.Err() != nil {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+// lockedBuffer keeps what a process prints.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) tail() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	const most = 8 << 10
+	text := b.buf.Bytes()
+	return string(text[max(0, len(text)-most):])
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/streams/limits"
+	"github.com/plugcast/plugcast/streams/presence"
+	"github.com/plugcast/plugcast/streams/reactions"
+	"github.com/plugcast/plugcast/streams/tickets"
+	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/rest"
+)
+
+// Roles that a process may have.
+const (
+	roleGateway = "gateway" // serves clients
+	roleWorker  = "worker"  // projects, and owns partitions
+)
+
+// Program is one process of the platform. Set the fields, call Open, then Run.
+type Program struct {
+	Backends backendFlags
+	Auth     authFlags
+	Server   serverFlags
+	Roles    []string
+	Logger   *slog.Logger
+
+	backend  *backend
+	registry *presence.Registry
+	worker   *projections.Worker // nil without the role
+	gateway  *gateway            // nil without the role
+	figures  *figures
+
+	listener net.Listener // for clients
+	admin    net.Listener // for operators
+	draining atomic.Bool
+}
+
+// Open connects to Redis and Postgres and listens, so that Addr is known and a
+// mistake in the configuration is an error here and not later. Close must follow.
+func (p *Program) Open(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			p.Close()
+		}
+	}()
+	if err := p.checkConfig(); err != nil {
+		return err
+	}
+	if p.backend, err = openBackend(ctx, p.Backends, p.Logger); err != nil {
+		return err
+	}
+	p.registry = presence.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Server.NodeName, p.Logger)
+	if p.has(roleWorker) {
+		p.worker = projections.NewWorker(projections.WorkerConfig{Store: p.backend.store, Log: p.backend.log, Logger: p.Logger})
+	}
+	p.figures = newFigures(p)
+	if p.has(roleGateway) {
+		if p.gateway, err = p.newGateway(); err != nil {
+			return err
+		}
+	}
+	return p.listen()
+}
+
+func (p *Program) checkConfig() error {
+	for _, role := range p.Roles {
+		if role != roleGateway && role != roleWorker {
+			return usage("--roles are gateway and worker, not %q", role)
+		}
+	}
+	if len(p.Roles) == 0 {
+		return usage("--roles must name gateway, worker or both")
+	}
+	if err := p.Auth.config().Validate(); err != nil {
+		return usage("%v (PLUGCAST_JWT_SECRET or PLUGCAST_JWKS_URL)", err)
+	}
+	if err := p.Server.Limits.config().Validate(); err != nil {
+		return usage("%v", err)
+	}
+	if p.Server.NodeName == "" {
+		host, _ := os.Hostname() // without a name the random part must do
+		p.Server.NodeName = strings.ToLower(host + "-" + rand.Text()[:6])
+	}
+	return nil
+}
+
+func (p *Program) has(role string) bool {
+	for _, r := range p.Roles {
+		if r == role {
+			return true
+		}
+	}
+	return false
+}
+
+// defaultAdminListen is taken when nothing is said, and left to whoever has it
+// already: a second process on the same machine gets a free port.
+const defaultAdminListen = "127.0.0.1:9090"
+
+func (p *Program) listen() (err error) {
+	if p.listener, err = net.Listen("tcp", p.Server.Listen); err != nil {
+		return listenError("--listen", err)
+	}
+	if p.Server.AdminListen != "" {
+		p.admin, err = net.Listen("tcp", p.Server.AdminListen)
+		return listenError("--admin-listen", err)
+	}
+	if p.admin, err = net.Listen("tcp", defaultAdminListen); err != nil {
+		p.admin, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	return listenError("--admin-listen", err)
+}
+
+func listenError(flag string, err error) error {
+	var operation *net.OpError
+	if errors.As(err, &operation) {
+		return fmt.Errorf("cannot listen on %v (%v): choose another address with %s", operation.Addr, operation.Err, flag)
+	}
+	return err
+}
+
+// Addr is the address that clients are served on.
+func (p *Program) Addr() string { return p.listener.Addr().String() }
+
+// AdminAddr is the address of metrics, health and profiles.
+func (p *Program) AdminAddr() string { return p.admin.Addr().String() }
+
+// Run serves until ctx ends, and returns when everything has stopped: requests
+// under way are finished, sockets are told to reconnect elsewhere, partitions
+// are given back.
+func (p *Program) Run(ctx context.Context) error {
+	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
+	running, stop := context.WithCancel(running)
+	defer stop()
+	background := func(what string, run func(context.Context) error) {
+		group.Go(func() error {
+			if err := run(running); err != nil && running.Err() == nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			return nil
+		})
+	}
+	background("presence", func(ctx context.Context) error { return p.registry.Run(ctx, p.figures.own) })
+	background("metrics", p.figures.run)
+	if p.worker != nil {
+		background("worker", p.worker.Run)
+	}
+	admin := p.server(p.adminHandler())
+	background("admin server", func(context.Context) error { return serve(admin, p.admin) })
+	clients := p.server(p.handler())
+	background("server", func(context.Context) error { return serve(clients, p.listener) })
+	if p.gateway != nil {
+		background("tokens", p.gateway.authenticator.Run)
+		background("reactions", p.react)
+	}
+	select {
+	case <-ctx.Done():
+	case <-running.Done():
+	}
+	p.drain(ctx, clients, admin)
+	stop()
+	return group.Wait()
+}
+
+func (p *Program) react(ctx context.Context) error {
+	ready := make(chan struct{})
+	return reactions.Run(ctx, p.backend.log, map[domain.EventType]reactions.Reaction{
+		domain.TypeDisconnectRequested: p.gateway.disconnect,
+	}, p.Logger, ready)
+}
+
+// drain stops taking requests and lets those under way finish.
+func (p *Program) drain(ctx context.Context, servers ...*http.Server) {
+	p.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(p.Server.DrainTimeout, time.Second))
+	defer cancel()
+	if p.gateway != nil {
+		p.gateway.shutdown(ctx)
+	}
+	for _, server := range servers {
+		if err := server.Shutdown(ctx); err != nil {
+			p.Logger.Warn("requests were cut off", "error", err)
+			_ = server.Close()
+		}
+	}
+}
+
+// Close lets go of what Open took. Closing twice is fine.
+func (p *Program) Close() {
+	if p.gateway != nil {
+		p.gateway.close()
+	}
+	for _, listener := range []net.Listener{p.listener, p.admin} {
+		if listener != nil {
+			_ = listener.Close() // closed already by a server that ran
+		}
+	}
+	if p.backend != nil {
+		if err := p.backend.close(); err != nil {
+			p.Logger.Error("closing", "error", err)
+		}
+		p.backend = nil
+	}
+}
+
+// Bounds of the HTTP servers. There is none on a whole request or response,
+// because some are streams; the handlers bound bodies.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 32 << 10
+)
+
+func (p *Program) server(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(p.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+func serve(server *http.Server, listener net.Listener) error {
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// handler serves clients: everything for a gateway, health alone for a worker.
+func (p *Program) handler() http.Handler {
+	if p.gateway != nil {
+		return p.gateway.handler()
+	}
+	return p.healthHandler()
+}
+
+// checks are what must work before this process is sent requests.
+func (p *Program) checks() []rest.Check {
+	return []rest.Check{
+		{Name: "draining", Ask: func(context.Context) error {
+			if p.draining.Load() {
+				return errors.New("the process is stopping")
+			}
+			return nil
+		}},
+		{Name: "redis", Ask: func(ctx context.Context) error { return p.backend.log.Client().Ping(ctx).Err() }},
+		{Name: "postgres", Ask: p.backend.store.Ping},
+	}
+}
+
+// newService makes the one place where commands are decided.
+func (p *Program) newService() *domain.Service {
+	return domain.NewService(p.backend.log, p.backend.store, func() string { return uuid.Must(uuid.NewV7()).String() })
+}
+
+// newGuards makes what every face asks before it lets anybody in.
+func (p *Program) newGuards() (*auth.Authenticator, *tickets.Office, faceLimiter, auth.Origins, error) {
+	client, prefix := p.backend.log.Client(), p.backend.log.Prefix()
+	office := tickets.New(client, prefix)
+	authenticator, err := auth.New(p.Auth.config(), office, p.Logger)
+	if err != nil {
+		return nil, nil, faceLimiter{}, auth.Origins{}, err
+	}
+	origins, err := auth.ParseOrigins(p.Server.AllowedOrigins)
+	if err != nil {
+		return nil, nil, faceLimiter{}, auth.Origins{}, usage("--allowed-origins: %v", err)
+	}
+	return authenticator, office, faceLimiter{limits.New(client, prefix, p.Server.Limits.config(), p.Logger)}, origins, nil
+}

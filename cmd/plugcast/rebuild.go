@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/plugcast/plugcast/projections"
+)
+
+// rebuildCommand makes the read models anew from history.
+type rebuildCommand struct {
+	Projection []string `help:"Only these: devices, equipment, assignments, connections, inventories. Default: all." placeholder:"NAME"`
+
+	Backends backendFlags `embed:""`
+}
+
+// Run implements the command.
+func (c *rebuildCommand) Run(ctx context.Context, t terminal, logger *slog.Logger) error {
+	known := map[string]bool{}
+	for _, name := range projections.ReadModels() {
+		known[name] = true
+	}
+	for _, name := range c.Projection {
+		if !known[name] {
+			return usage("there is no projection %q; there are %v", name, projections.ReadModels())
+		}
+	}
+	store, err := openStore(ctx, c.Backends, nil, logger)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	bar := newProgress(t.err, 0, "events")
+	var folded uint64
+	err = store.Rebuild(ctx, c.Projection, func(done, total uint64) {
+		folded = done
+		bar.ChangeMax64(int64(total))
+		_ = bar.Set64(int64(done))
+	})
+	_ = bar.Finish()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(t.out, "rebuilt from %d events\n", folded)
+	return err
+}

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+)
+
+// replayCommand writes a system's history as NDJSON of CloudEvents.
+type replayCommand struct {
+	System string   `required:"" help:"The system."`
+	After  string   `help:"Begin after this position. Default: with the first event ever." placeholder:"POSITION"`
+	Until  string   `help:"End with this position or time. Default: with the newest event." placeholder:"POSITION|TIME"`
+	Type   []string `help:"Only events of these types." placeholder:"TYPE"`
+	Device []string `help:"Only events of these devices." placeholder:"DEVICE"`
+	Speed  string   `help:"1x and 10x keep the pauses between events, max does not." default:"max" enum:"1x,10x,max"`
+	Out    string   `required:"" help:"File to write, or - for standard output." placeholder:"FILE"`
+
+	Backends backendFlags `embed:""`
+}
+
+// Run implements the command.
+func (c *replayCommand) Run(ctx context.Context, t terminal, logger *slog.Logger) error {
+	r, err := c.plan()
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, c.Backends, nil, logger)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	out, finish, err := c.open(t)
+	if err != nil {
+		return err
+	}
+	from, err := store.Locate(ctx, r.system, r.after)
+	if err != nil {
+		return err
+	}
+	to, err := store.Locate(ctx, r.system, r.until)
+	if err != nil {
+		return err
+	}
+	r.bar = newProgress(t.err, int64(to.Seq-min(from.Seq, to.Seq)), "events")
+	err = r.write(ctx, store, out)
+	if finishing := finish(err == nil); err == nil {
+		err = finishing
+	}
+	if err == nil {
+		fmt.Fprintf(t.err, "%d events written\n", r.written)
+	}
+	return err
+}
+
+// replay is what a command line asks for, read and checked.
+type replay struct {
+	system       domain.SystemID
+	after, until domain.Position
+	types        []domain.EventType
+	devices      []domain.DeviceID
+	speed        float64 // how many seconds of history pass in one; 0 is without pauses
+	bar          *progressbar.ProgressBar
+	written      int
+}
+
+func (c *replayCommand) plan() (*replay, error) {
+	r := &replay{until: projections.At(time.Now().AddDate(1, 0, 0))}
+	var err error
+	if r.system, err = domain.ParseSystemID(c.System); err != nil {
+		return nil, usage("--system: %v", err)
+	}
+	if c.After != "" {
+		if r.after, err = domain.ParsePosition(c.After); err != nil {
+			return nil, usage("--after: %v", err)
+		}
+	}
+	if c.Until != "" {
+		if r.until, err = parseMoment(c.Until); err != nil {
+			return nil, usage("--until: %v", err)
+		}
+	}
+	for _, name := range c.Type {
+		r.types = append(r.types, domain.EventType(name))
+	}
+	for _, name := range c.Device {
+		r.devices = append(r.devices, domain.DeviceID(name))
+	}
+	if factor, timed := strings.CutSuffix(c.Speed, "x"); timed && c.Speed != "max" {
+		if r.speed, err = strconv.ParseFloat(factor, 64); err != nil {
+			return nil, usage("--speed: %v", err)
+		}
+	}
+	return r, nil
+}
+
+// parseMoment reads a position or an RFC 3339 time.
+func parseMoment(s string) (domain.Position, error) {
+	if at, err := domain.ParseTime(s); err == nil {
+		return projections.At(at), nil
+	}
+	at, err := domain.ParsePosition(s)
+	if err != nil {
+		return domain.Position{}, fmt.Errorf("it is neither a position nor an RFC 3339 time: %q", s)
+	}
+	return at, nil
+}
+
+// open opens what to write to. A file appears under its name only when all of it
+// is there.
+func (c *replayCommand) open(t terminal) (io.Writer, func(done bool) error, error) {
+	if c.Out == "-" {
+		out := bufio.NewWriter(t.out)
+		return out, func(bool) error { return out.Flush() }, nil
+	}
+	temporary, err := os.Create(c.Out + ".part")
+	if err != nil {
+		return nil, nil, fmt.Errorf("write export: %w", err)
+	}
+	out := bufio.NewWriterSize(temporary, 1<<20)
+	return out, func(done bool) error {
+		err := out.Flush()
+		if closing := temporary.Close(); err == nil {
+			err = closing
+		}
+		if err != nil || !done {
+			_ = os.Remove(temporary.Name())
+			return err
+		}
+		return os.Rename(temporary.Name(), c.Out)
+	}, nil
+}
+
+// write walks the history page by page. It reads one event before the first, so
+// that the chain can be followed into the export.
+func (r *replay) write(ctx context.Context, store *projections.Store, out io.Writer) error {
+	var (
+		previous *domain.Hash // of the event before, when that was not written
+		line     []byte
+		pace     pacer
+	)
+	at := domain.Position{}
+	if !r.after.IsZero() {
+		var err error
+		if at, previous, err = before(ctx, store, r.system, r.after); err != nil {
+			return err
+		}
+	}
+	for {
+		links, err := store.Links(ctx, r.system, at, projections.MaxPage)
+		if err != nil {
+			return err
+		}
+		for i := range links {
+			l := &links[i]
+			if l.Event.Position.After(r.until) {
+				return nil
+			}
+			at = l.Event.Position
+			_ = r.bar.Add(1)
+			if !r.wants(&l.Event) {
+				previous = &l.Hash
+				continue
+			}
+			if err := pace.wait(ctx, l.Event.Time, r.speed); err != nil {
+				return err
+			}
+			l.Previous, previous = previous, nil
+			line = append(l.AppendCloudEvent(line[:0]), '\n')
+			if _, err := out.Write(line); err != nil {
+				return fmt.Errorf("write export: %w", err)
+			}
+			r.written++
+		}
+		if len(links) == 0 {
+			return nil
+		}
+	}
+}
+
+// before returns the newest event at or before a position, and its hash.
+func before(ctx context.Context, store *projections.Store, system domain.SystemID, at domain.Position) (domain.Position, *domain.Hash, error) {
+	last, err := store.Locate(ctx, system, at)
+	if err != nil || last.Seq == 0 {
+		return at, nil, err
+	}
+	links, err := store.Links(ctx, system, last.Position.Previous(), 1)
+	if err != nil || len(links) == 0 {
+		return at, nil, err
+	}
+	return at, &links[0].Hash, nil
+}
+
+func (r *replay) wants(e *domain.Event) bool {
+	return (len(r.types) == 0 || slices.Contains(r.types, e.Type)) &&
+		(len(r.devices) == 0 || slices.Contains(r.devices, e.Device()))
+}
+
+// pacer keeps the pauses between events.
+type pacer struct {
+	started time.Time // when the first event was written
+	first   time.Time // the first event's time
+}
+
+func (p *pacer) wait(ctx context.Context, at time.Time, speed float64) error {
+	if speed == 0 {
+		return ctx.Err()
+	}
+	if p.started.IsZero() {
+		p.started, p.first = time.Now(), at
+	}
+	due := p.started.Add(time.Duration(float64(at.Sub(p.first)) / speed))
+	timer := time.NewTimer(time.Until(due))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// newProgress shows a bar on a terminal and nothing elsewhere.
+func newProgress(w io.Writer, total int64, unit string) *progressbar.ProgressBar {
+	if !isTerminal(w) {
+		return progressbar.DefaultSilent(total)
+	}
+	return progressbar.NewOptions64(total, progressbar.OptionSetWriter(w), progressbar.OptionShowCount(),
+		progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish())
+}

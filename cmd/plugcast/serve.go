@@ -1,0 +1,26 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+)
+
+// serveCommand runs one process of the platform.
+type serveCommand struct {
+	Roles []string `help:"What this process does: gateway serves clients, worker projects." default:"gateway,worker" placeholder:"ROLE"`
+
+	Server   serverFlags  `embed:""`
+	Backends backendFlags `embed:""`
+	Auth     authFlags    `embed:""`
+}
+
+// Run implements the command.
+func (c *serveCommand) Run(ctx context.Context, logger *slog.Logger) error {
+	p := &Program{Backends: c.Backends, Auth: c.Auth, Server: c.Server, Roles: c.Roles, Logger: logger}
+	if err := p.Open(ctx); err != nil {
+		return err
+	}
+	defer p.Close()
+	logger.Info("serving", "address", p.Addr(), "admin", p.AdminAddr(), "node", p.Server.NodeName, "roles", p.Roles)
+	return p.Run(ctx)
+}

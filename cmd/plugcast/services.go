@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/projections/pgserver"
+	"github.com/plugcast/plugcast/streams/childproc"
+	"github.com/plugcast/plugcast/streams/redisserver"
+)
+
+// services are the private Redis and Postgres of a development platform. Each
+// is started again, on its data and its address, when it dies.
+type services struct {
+	env    envFile
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// Names in DATA/env.
+const (
+	envRedisURL    = "PLUGCAST_REDIS_URL"
+	envPostgresURL = "PLUGCAST_POSTGRES_URL"
+	envJWTSecret   = "PLUGCAST_JWT_SECRET"
+	envSecretKey   = "PLUGCAST_SECRET_KEY"
+)
+
+// startServices starts both below dir and writes dir/env, dir/redis.pid and
+// dir/postgres.pid. Ports and secrets are those of the last run where they can
+// be, so that what was configured with dir/env goes on working.
+func startServices(ctx context.Context, dir string, logger *slog.Logger) (*services, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	file := filepath.Join(dir, "env")
+	env, err := readEnvFile(file)
+	if err != nil {
+		return nil, err
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &services{env: env, cancel: cancel}
+	if err := s.startRedis(ctx, running, dir, logger); err != nil {
+		s.stop()
+		return nil, err
+	}
+	if err := s.startPostgres(ctx, running, dir, logger); err != nil {
+		s.stop()
+		return nil, err
+	}
+	for _, name := range []string{envJWTSecret, envSecretKey} {
+		if env[name] == "" {
+			secret := make([]byte, 32)
+			_, _ = rand.Read(secret) // never fails
+			env[name] = base64.StdEncoding.EncodeToString(secret)
+		}
+	}
+	if err := env.write(file); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// stop ends both, in the order opposite to their start, and waits.
+func (s *services) stop() {
+	s.cancel()
+	s.done.Wait()
+}
+
+func (s *services) startRedis(ctx, running context.Context, dir string, logger *slog.Logger) error {
+	config := redisserver.Config{
+		Dir: filepath.Join(dir, "redis"), PIDFile: filepath.Join(dir, "redis.pid"), Logger: logger, Port: portOf(s.env[envRedisURL]),
+	}
+	start := func(ctx context.Context) (server, error) {
+		redis, err := redisserver.Start(ctx, config)
+		if err != nil {
+			return nil, err
+		}
+		config = redis.Config()
+		return redis, nil
+	}
+	return s.keep(ctx, running, "redis", envRedisURL, logger, start, func() { config.Port = 0 })
+}
+
+func (s *services) startPostgres(ctx, running context.Context, dir string, logger *slog.Logger) error {
+	config := pgserver.Config{
+		Dir: filepath.Join(dir, "postgres"), PIDFile: filepath.Join(dir, "postgres.pid"), Logger: logger, Port: portOf(s.env[envPostgresURL]),
+	}
+	start := func(ctx context.Context) (server, error) {
+		postgres, err := pgserver.Start(ctx, config)
+		if err != nil {
+			return nil, err
+		}
+		config = postgres.Config()
+		return postgres, nil
+	}
+	return s.keep(ctx, running, "postgres", envPostgresURL, logger, start, func() { config.Port = 0 })
+}
+
+// server is what redisserver and pgserver have in common.
+type server interface {
+	Done() <-chan struct{}
+	Err() error
+	Stop(ctx context.Context) error
+	URL() string
+}
+
+// Waits of the supervisor.
+const (
+	restartPause  = 200 * time.Millisecond // between a death and the first try to start again
+	restartLimit  = 5 * time.Second        // the longest pause between tries
+	stopAllowance = 20 * time.Second       // for an orderly end
+)
+
+// keep starts a server, notes its URL under the variable's name, and hands it to
+// a supervisor. A port of the last run that somebody else has by now is given up
+// once, with anyPort.
+func (s *services) keep(ctx, running context.Context, name, variable string, logger *slog.Logger,
+	start func(context.Context) (server, error), anyPort func(),
+) error {
+	current, err := start(ctx)
+	if errors.Is(err, childproc.ErrPortInUse) {
+		anyPort()
+		current, err = start(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	s.env[variable] = current.URL()
+	s.done.Go(func() { supervise(running, name, logger, current, start) })
+	return nil
+}
+
+// supervise starts the server again whenever it dies, until ctx ends, and then
+// stops it.
+func supervise(ctx context.Context, name string, logger *slog.Logger, current server,
+	start func(context.Context) (server, error),
+) {
+	for {
+		select {
+		case <-ctx.Done():
+			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopAllowance)
+			defer cancel()
+			if err := current.Stop(stopping); err != nil {
+				logger.Error("stopping a private server", "server", name, "error", err)
+			}
+			return
+		case <-current.Done():
+			logger.Warn("a private server died; starting it again", "server", name, "error", current.Err())
+		}
+		for pause := restartPause; ; pause = min(2*pause, restartLimit) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			again, err := start(ctx)
+			if err == nil {
+				current = again
+				logger.Info("a private server runs again", "server", name)
+				break
+			}
+			logger.Error("starting a private server again", "server", name, "error", err)
+		}
+	}
+}
+
+// portOf is the port of a URL of the last run, or 0.
+func portOf(raw string) int {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return 0
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		return 0
+	}
+	return port
+}

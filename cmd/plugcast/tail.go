@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// tailCommand follows a system's events: straight from the log, or with --url
+// through a server's WebSocket, as any client would.
+type tailCommand struct {
+	System string `required:"" help:"The system to follow."`
+	After  string `help:"Begin after this position; 0-0 is the first event ever. Default: from now on." placeholder:"POSITION"`
+	JSON   bool   `name:"json" help:"Print each event as one line of JSON."`
+	URL    string `name:"url" help:"Follow through this server's WebSocket instead of the log." placeholder:"ws://HOST/ws"`
+	Token  string `help:"Token for --url. Default: one is made with the JWT secret." placeholder:"JWT"`
+
+	Backends backendFlags `embed:""`
+	Auth     authFlags    `embed:""`
+}
+
+// Run implements the command.
+func (c *tailCommand) Run(ctx context.Context, t terminal, logger *slog.Logger) error {
+	system, err := domain.ParseSystemID(c.System)
+	if err != nil {
+		return usage("%v", err)
+	}
+	var after *domain.Position
+	if c.After != "" {
+		position, err := domain.ParsePosition(c.After)
+		if err != nil {
+			return usage("%v", err)
+		}
+		after = &position
+	}
+	show := showEvent
+	if c.JSON {
+		show = showEnvelope
+	}
+	print := func(e *domain.Event) error { return show(t.out, e) }
+	if c.URL != "" {
+		return c.throughServer(ctx, system, after, print)
+	}
+	return c.fromLog(ctx, system, after, print, logger)
+}
+
+// fromLog reads history up to now, and then what comes.
+func (c *tailCommand) fromLog(ctx context.Context, system domain.SystemID, after *domain.Position,
+	print func(*domain.Event) error, logger *slog.Logger,
+) error {
+	b, err := openBackend(ctx, c.Backends, logger)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	arrived := make(chan error, 1) // something new, or the end of the subscription
+	notify := func(err error) {
+		select {
+		case arrived <- err:
+		default:
+		}
+	}
+	start, cancel, err := b.timeline.Subscribe(ctx, system, func(_ []domain.Event, err error) { notify(err) })
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	if after != nil {
+		if start, err = b.timeline.Locate(ctx, system, *after); err != nil {
+			return err
+		}
+	}
+	for at := start; ; {
+		events, err := b.timeline.Page(ctx, system, at, 1000)
+		if err != nil {
+			return err
+		}
+		for i := range events {
+			if err := print(&events[i]); err != nil {
+				return err
+			}
+			at = events[i].Cursor()
+		}
+		if len(events) > 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-arrived:
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func showEnvelope(w io.Writer, e *domain.Event) error {
+	_, err := w.Write(append(e.AppendEnvelope(nil), '\n'))
+	return err
+}
+
+// showEvent prints one event as a person reads it: when, what, by whom, and its
+// data without the braces.
+func showEvent(w io.Writer, e *domain.Event) error {
+	var data bytes.Buffer
+	if err := json.Compact(&data, e.Data); err != nil {
+		data.Reset()
+		data.Write(e.Data)
+	}
+	_, err := fmt.Fprintf(w, "%s  %6d  %-30s  %s  (%s)\n",
+		e.Time.Local().Format("15:04:05.000"), e.Seq, e.Type, strings.Trim(data.String(), "{}"), e.Actor)
+	return err
+}

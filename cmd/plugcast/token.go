@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// tokenCommand prints a token for scripts, tests and first steps. Real users get
+// theirs from the SaaS, signed with the same secret or a key of its JWKS.
+type tokenCommand struct {
+	System  []string      `required:"" help:"Systems that the token is for; '*' for all." placeholder:"S1,S2"`
+	Role    string        `required:"" help:"viewer, operator, auditor, admin, service or staff." enum:"viewer,operator,auditor,admin,service,staff"`
+	Subject string        `help:"Whom it stands for; written to events as their actor. Default: the role." placeholder:"NAME"`
+	TTL     time.Duration `name:"ttl" help:"How long it is good for." default:"1h"`
+
+	Auth authFlags `embed:""`
+}
+
+// Run implements the command.
+func (c *tokenCommand) Run(t terminal) error {
+	if c.Auth.JWTSecret == "" {
+		return usage("no secret to sign with: set PLUGCAST_JWT_SECRET (plugcast dev writes one to .plugcast/env)")
+	}
+	if c.TTL <= 0 {
+		return usage("--ttl must be more than 0, not %v", c.TTL)
+	}
+	actor := domain.Actor{Subject: c.Subject, Role: domain.Role(c.Role), ExpiresAt: time.Now().Add(c.TTL)}
+	if actor.Subject == "" {
+		actor.Subject = c.Role
+	}
+	if actor.AllSystems = slices.Contains(c.System, "*"); !actor.AllSystems {
+		for _, name := range c.System {
+			system, err := domain.ParseSystemID(strings.TrimSpace(name))
+			if err != nil {
+				return usage("--system: %v", err)
+			}
+			actor.Systems = append(actor.Systems, system)
+		}
+	}
+	token, err := c.Auth.config().Sign(actor, time.Now())
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(t.out, token)
+	return err
+}
