@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
@@ -26,36 +25,34 @@ type verifyCommand struct {
 
 // Run implements the command.
 func (c *verifyCommand) Run(ctx context.Context, t terminal, logger *slog.Logger) error {
-	var chain domain.Chain
+	var result projections.VerifyResult
 	var err error
 	switch {
 	case (c.File == "") == (c.System == ""):
 		return usage("name either a FILE or a --system")
 	case c.File != "":
-		err = verifyFile(ctx, t, &chain, c.File)
+		result, err = verifyFile(ctx, t, c.File)
 	default:
-		err = c.verifyHistory(ctx, t, &chain, logger)
+		result, err = c.verifyHistory(ctx, t, logger)
 	}
-	if broken := new(domain.BrokenError); errors.As(err, &broken) {
-		return fmt.Errorf("the chain is broken after %d good events: %w", chain.Checked(), broken)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if chain.Last() == nil {
+	case result.Broken != nil:
+		return fmt.Errorf("the chain is broken after %d good events: %w", result.Checked, result.Broken)
+	case result.Checked == 0:
 		_, err = fmt.Fprintln(t.out, "there are no events")
-		return err
+	default:
+		_, err = fmt.Fprintf(t.out, "%d events hold, up to %s with hash %s\n", result.Checked, result.Head, result.Hash)
 	}
-	_, err = fmt.Fprintf(t.out, "%d events hold, up to %s with hash %s\n",
-		chain.Checked(), chain.Last().Event.Cursor(), chain.Last().Hash)
 	return err
 }
 
 // verifyFile reads an export line by line, in memory of one line.
-func verifyFile(ctx context.Context, t terminal, chain *domain.Chain, path string) error {
+func verifyFile(ctx context.Context, t terminal, path string) (result projections.VerifyResult, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("read export: %w", err)
+		return result, fmt.Errorf("read export: %w", err)
 	}
 	defer file.Close()
 	size := int64(-1)
@@ -65,13 +62,14 @@ func verifyFile(ctx context.Context, t terminal, chain *domain.Chain, path strin
 	bar := newProgress(t.err, size, "bytes")
 	defer bar.Finish()
 	lines := bufio.NewReaderSize(file, 1<<20)
+	var chain domain.Chain
 	for number := 1; ctx.Err() == nil; number++ {
 		line, err := lines.ReadBytes('\n')
 		if errors.Is(err, io.EOF) && len(line) == 0 {
-			return nil
+			return result, nil
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read export: %w", err)
+			return result, fmt.Errorf("read export: %w", err)
 		}
 		_ = bar.Add(len(line))
 		if line = bytes.TrimSpace(line); len(line) == 0 {
@@ -79,42 +77,33 @@ func verifyFile(ctx context.Context, t terminal, chain *domain.Chain, path strin
 		}
 		link, err := domain.ParseCloudEvent(line)
 		if err != nil {
-			return fmt.Errorf("line %d: %w", number, err)
+			return result, fmt.Errorf("line %d: %w", number, err)
 		}
 		if err := chain.Check(&link); err != nil {
-			return err
+			if errors.As(err, &result.Broken) {
+				err = nil
+			}
+			return result, err
 		}
+		result.Checked, result.Head, result.Hash = chain.Checked(), link.Event.Cursor(), link.Hash
 	}
-	return ctx.Err()
+	return result, ctx.Err()
 }
 
-func (c *verifyCommand) verifyHistory(ctx context.Context, t terminal, chain *domain.Chain, logger *slog.Logger) error {
+func (c *verifyCommand) verifyHistory(ctx context.Context, t terminal, logger *slog.Logger) (projections.VerifyResult, error) {
 	system, err := domain.ParseSystemID(c.System)
 	if err != nil {
-		return usage("--system: %v", err)
+		return projections.VerifyResult{}, usage("--system: %v", err)
 	}
 	store, err := openStore(ctx, c.Backends, nil, logger)
 	if err != nil {
-		return err
+		return projections.VerifyResult{}, err
 	}
 	defer store.Close()
-	newest, err := store.Locate(ctx, system, projections.At(time.Now().AddDate(1, 0, 0)))
-	if err != nil {
-		return err
-	}
-	bar := newProgress(t.err, int64(newest.Seq), "events")
+	bar := newProgress(t.err, 0, "events")
 	defer bar.Finish()
-	for at := (domain.Position{}); ; {
-		links, err := store.Links(ctx, system, at, projections.MaxPage)
-		if err != nil || len(links) == 0 {
-			return err
-		}
-		for i := range links {
-			if err := chain.Check(&links[i]); err != nil {
-				return err
-			}
-			at = links[i].Event.Position
-		}
-		_ = bar.Add(len(links))
-	}
+	return store.Verify(ctx, everything, system, func(done, total uint64) {
+		bar.ChangeMax64(int64(total))
+		_ = bar.Set64(int64(done))
+	})
 }
