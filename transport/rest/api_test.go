@@ -318,6 +318,14 @@ type bundle struct {
 }
 
 func setup(t testing.TB, change ...func(*Config)) *bundle {
+	b := assemble(t, change...)
+	b.server = httptest.NewServer(b.api)
+	t.Cleanup(b.server.Close)
+	return b
+}
+
+// assemble makes an API without a network, for a clock that a test moves.
+func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	p := &platform{
 		heads: map[domain.Aggregate]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
 		tickets: map[string]domain.Actor{}, allow: func(string, domain.SystemID, int) bool { return true },
@@ -342,8 +350,6 @@ func setup(t testing.TB, change ...func(*Config)) *bundle {
 	if b.api, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	b.server = httptest.NewServer(b.api)
-	t.Cleanup(b.server.Close)
 	return b
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -87,8 +88,8 @@ func (a *API) recovered(w *response, r *http.Request, fault any) {
 	if err, is := fault.(error); is && errors.Is(err, http.ErrAbortHandler) {
 		panic(fault) // the server's own way to give up on a connection
 	}
-	if r.Context().Err() != nil {
-		return // the caller is gone, and huma panics when it cannot write
+	if err, is := fault.(error); is && r.Context().Err() != nil && !errors.As(err, new(runtime.Error)) {
+		return // the caller is gone, and huma panics with the error when it cannot write
 	}
 	a.log.ErrorContext(r.Context(), "request panicked", "requestId", requestID(r.Context()),
 		"method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(fault), "stack", string(debug.Stack()))

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -139,4 +142,25 @@ func TestReadsWaitForTheProjection(t *testing.T) {
 		}
 		b.setLag(3)
 	}
+}
+
+// A projection that does not get there in time is no reason to answer from an
+// older state.
+func TestProjectionBehind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := assemble(t)
+		for _, path := range []string{"/devices", "/devices/d1", "/events"} {
+			r := httptest.NewRequest("GET", sol+path+"?after-position=99-0", nil)
+			r.Header.Set("Authorization", "Bearer "+b.tokens[domain.RoleStaff])
+			w, began := httptest.NewRecorder(), time.Now()
+			b.api.ServeHTTP(w, r)
+			if w.Code != 503 || !strings.Contains(w.Body.String(), `"code":"projection-behind"`) || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s: %d %s", path, w.Code, w.Body)
+			}
+			if waited := time.Since(began); waited != maxLag {
+				t.Errorf("%s: waited %v", path, waited)
+			}
+		}
+	})
 }
