@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -85,24 +87,33 @@ func TestPageKeepsToItself(t *testing.T) {
 	}
 }
 
-// nodePath is where node is; without it what needs it is skipped.
-func nodePath(t *testing.T) string {
+// node is a command that runs one of the scripts in testdata with node. It runs
+// in a copy that says what browsers know without being told: that the page's
+// scripts are modules. Without node the test is skipped.
+func node(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	path, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("node is not installed")
 	}
-	return path
+	dir := t.TempDir()
+	for _, part := range []string{"assets", "testdata"} {
+		if err := os.CopyFS(filepath.Join(dir, part), os.DirFS(part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "package.json"), []byte(`{"type":"module"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd.Dir = dir
+	return cmd
 }
-
-// asModules makes node read the page's scripts as browsers do.
-const asModules = "--experimental-default-type=module"
 
 // How the page connects, resumes and gives up.
 func TestLink(t *testing.T) {
 	t.Parallel()
-	out, err := exec.CommandContext(t.Context(), nodePath(t), asModules, "--test", "testdata/link.test.mjs").Output()
-	if err != nil {
+	if out, err := node(t, "--test", "testdata/link.test.mjs").Output(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }
@@ -115,7 +126,7 @@ type folder struct {
 
 func newFolder(t *testing.T) *folder {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), nodePath(t), asModules, "testdata/fold.mjs")
+	cmd := node(t, "testdata/fold.mjs")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
