@@ -1,0 +1,177 @@
+package projections_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+)
+
+// picks says whether a query picks an event, without a database.
+func picks(q projections.EventQuery, e *domain.Event) bool {
+	at := time.UnixMilli(int64(e.Position.Ms))
+	return (q.After.IsZero() || e.Position.After(q.After)) &&
+		(q.Before.IsZero() || e.Position.Before(q.Before)) &&
+		(q.From.IsZero() || !at.Before(q.From)) &&
+		(q.To.IsZero() || at.Before(q.To)) &&
+		(q.Type == "" || e.Type == q.Type) &&
+		(q.DeviceID == "" || e.Device() == q.DeviceID) &&
+		(q.Actor == "" || e.Actor == q.Actor) &&
+		(q.CorrelationID == "" || e.CorrelationID == q.CorrelationID)
+}
+
+// Any mixture of filters gives what a loop over all events gives, and an export
+// with the same filters can be checked link by link.
+func TestAnyQueryPicksWhatALoopPicks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	log := fill(t, b)
+	var all []*naive
+	for partition := range testPartitions {
+		for _, n := range naively(log.events[partition]) {
+			all = append(all, n)
+		}
+	}
+	slices.SortFunc(all, func(a, b *naive) int { return bytes.Compare([]byte(a.state.SystemID), []byte(b.state.SystemID)) })
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.SampledFrom(all).Draw(t, "system")
+		position := rapid.Custom(func(t *rapid.T) domain.Position { return rapid.SampledFrom(n.events).Draw(t, "at").Position })
+		instant := rapid.Map(position, func(p domain.Position) time.Time { return time.UnixMilli(int64(p.Ms)) })
+		sometimes := func(name string) bool { return rapid.IntRange(0, 3).Draw(t, name) == 0 }
+		var q projections.EventQuery
+		if sometimes("after") {
+			q.After = position.Draw(t, "after")
+		}
+		if sometimes("before") {
+			q.Before = position.Draw(t, "before")
+		}
+		if sometimes("from") {
+			q.From = instant.Draw(t, "from").Add(time.Duration(rapid.IntRange(0, 1).Draw(t, "part")) * time.Microsecond)
+		}
+		if sometimes("to") {
+			q.To = instant.Draw(t, "to").Add(time.Duration(rapid.IntRange(0, 1).Draw(t, "part")) * time.Microsecond)
+		}
+		if sometimes("type") {
+			q.Type = rapid.SampledFrom(n.events).Draw(t, "type").Type
+		}
+		if sometimes("device") {
+			q.DeviceID = rapid.SampledFrom([]domain.DeviceID{"d1", "d2", "none"}).Draw(t, "device")
+		}
+		if sometimes("actor") {
+			q.Actor = rapid.SampledFrom(n.events).Draw(t, "actor").Actor
+		}
+		q.Limit = rapid.IntRange(0, 10).Draw(t, "limit")
+		q.Descending = rapid.Bool().Draw(t, "descending")
+		want := []domain.Event{}
+		for i := range n.events {
+			if picks(q, &n.events[i]) {
+				want = append(want, n.events[i])
+			}
+		}
+		picked := slices.Clone(want)
+		if q.Descending {
+			slices.Reverse(want)
+		}
+		if q.Limit > 0 && len(want) > q.Limit {
+			want = want[:q.Limit]
+		}
+		got, err := b.store.Events(context.Background(), staff, n.state.SystemID, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, append([]domain.Event{}, got...)); diff != "" {
+			t.Fatalf("(-loop +query)\n%s", diff)
+		}
+		checkExport(t, b, n.state.SystemID, q, picked)
+	})
+}
+
+func checkExport(t *rapid.T, b *bundle, system domain.SystemID, q projections.EventQuery, want []domain.Event) {
+	if q.Limit > 0 && len(want) > q.Limit {
+		want = want[:q.Limit]
+	}
+	var chain domain.Chain
+	exported := []domain.Event{}
+	err := b.store.Export(context.Background(), staff, system, q, func(l *domain.Link) error {
+		line := l.AppendCloudEvent(nil)
+		read, err := domain.ParseCloudEvent(line)
+		if err != nil {
+			return err
+		}
+		exported = append(exported, l.Event)
+		return chain.Check(&read)
+	})
+	if err != nil {
+		t.Fatalf("export: %v", err)
+	}
+	if diff := cmp.Diff(append([]domain.Event{}, want...), exported); diff != "" {
+		t.Fatalf("export (-loop +export)\n%s", diff)
+	}
+}
+
+func TestExportEndsWithTheErrorOfItsFunction(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	twoTenants(t, b)
+	enough := errors.New("enough")
+	calls := 0
+	err := b.store.Export(t.Context(), staff, "sol-1", projections.EventQuery{}, func(*domain.Link) error { calls++; return enough })
+	if !errors.Is(err, enough) || calls != 1 {
+		t.Errorf("%d calls, %v", calls, err)
+	}
+}
+
+// Whatever is done to history behind the platform's back, verifying finds the
+// first event that does not hold.
+func TestVerifyFindsTampering(t *testing.T) {
+	t.Parallel()
+	const system = domain.SystemID("sol-1")
+	for _, tampering := range []struct {
+		name, statement string
+		seq             uint64 // of the event that is named
+	}{
+		{"altered data", `UPDATE history SET data = replace(data, '"powerW":7', '"powerW":8') WHERE system_id = 'sol-1'`, 7},
+		{"altered actor", `UPDATE history SET actor = 'nobody' WHERE seq = 5`, 5},
+		{"altered time", `UPDATE history SET time = time + interval '1 microsecond' WHERE seq = 3`, 3},
+		{"removed", `DELETE FROM history WHERE seq = 4`, 5},
+		{"removed first", `DELETE FROM history WHERE seq = 1`, 2},
+		{"cut off", `DELETE FROM history WHERE seq > 8`, 10},
+		{"all gone", `DELETE FROM history`, 10},
+		{"moved", `UPDATE history SET position_seq = 5 WHERE seq = 6`, 6},
+		{"damaged hash", `UPDATE history SET hash = 'x' WHERE seq = 9`, 9},
+		{"altered with its hash", `UPDATE history SET id = 'x', hash = sha256('x') WHERE seq = 2`, 2},
+		{"altered head", `UPDATE heads SET hash = sha256('x')`, 10},
+	} {
+		t.Run(tampering.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			log := newScript()
+			for i := range 10 {
+				log.add(must(t, system, uint64(1000+i), domain.DeviceUpdate{DeviceID: "d", PowerW: domain.Some(float64(i + 1))}))
+			}
+			projectAll(t, b.store, log)
+			result, err := b.store.Verify(t.Context(), staff, system, nil)
+			if err != nil || result.Broken != nil || result.Checked != 10 {
+				t.Fatalf("untouched: %+v, %v", result, err)
+			}
+			b.exec(t, tampering.statement)
+			result, err = b.store.Verify(t.Context(), staff, system, nil)
+			if err != nil || result.Broken == nil {
+				t.Fatalf("not found: %+v, %v", result, err)
+			}
+			if result.Broken.Cursor.Seq != tampering.seq || result.Broken.Reason == "" {
+				t.Errorf("found at %s: %s; want seq %d (hash %s)", result.Broken.Cursor, result.Broken.Reason, tampering.seq,
+					hex.EncodeToString(result.Hash[:4]))
+			}
+		})
+	}
+}
