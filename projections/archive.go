@@ -31,7 +31,7 @@ func (c *copyRows) begin() { c.buf = append(c.buf[:0], copyHeader...) }
 
 func (c *copyRows) end() []byte { return binary.BigEndian.AppendUint16(c.buf, 0xffff) }
 
-func (c *copyRows) add(e *domain.Event, device domain.DeviceID, hash domain.Hash, fault error) {
+func (c *copyRows) add(e *domain.Event, about *counted) {
 	at := placeOf(e.Position)
 	c.buf = binary.BigEndian.AppendUint16(c.buf, 15)
 	c.text(string(e.SystemID))
@@ -45,15 +45,15 @@ func (c *copyRows) add(e *domain.Event, device domain.DeviceID, hash domain.Hash
 	c.text(e.Actor)
 	c.text(e.CorrelationID)
 	c.text(e.CausationID)
-	c.text(string(device))
+	c.text(string(about.device))
 	c.length(len(e.Data))
 	c.buf = append(c.buf, e.Data...)
-	c.length(len(hash))
-	c.buf = append(c.buf, hash[:]...)
-	if fault == nil {
+	c.length(len(about.hash))
+	c.buf = append(c.buf, about.hash[:]...)
+	if about.fault == nil {
 		c.length(-1)
 	} else {
-		c.text(printable(fault.Error()))
+		c.text(printable(about.fault.Error()))
 	}
 }
 

@@ -30,27 +30,39 @@ type dirty struct {
 	head        bool
 }
 
-// count gives the event its seq and its place in the chain, and folds it. The
-// second result says why its data could not be read, if so.
-func (l *ledger) count(e *domain.Event) (domain.Hash, error, error) {
+// counted is an event as it goes into history, besides itself.
+type counted struct {
+	hash   domain.Hash
+	device domain.DeviceID // that it is about, or ""
+	fault  error           // why its data could not be read, if so
+}
+
+// count gives the event its seq and its place in the chain, and folds it.
+func (l *ledger) count(e *domain.Event) (counted, error) {
 	if !e.Position.After(l.state.Cursor.Position) {
 		// Loaded with what another owner wrote after our checkpoint.
-		return domain.Hash{}, nil, fmt.Errorf("%w: %s is at %s already, and %s comes now", ErrStaleOwner, e.SystemID, l.state.Cursor, e.Position)
+		return counted{}, fmt.Errorf("%w: %s is at %s already, and %s comes now", ErrStaleOwner, e.SystemID, l.state.Cursor, e.Position)
 	}
 	e.Seq = l.state.Cursor.Seq + 1
 	l.hash = l.hash.Next(e)
 	l.dirty.head = true
-	fault := l.fold(e)
-	return l.hash, fault, nil
+	touched, fault := l.fold(e)
+	c := counted{hash: l.hash, device: touched.Device, fault: faultOf(e, fault)}
+	if c.device == "" {
+		// To ask the event means to read its data again, which takes as long as
+		// the rest of this function.
+		c.device = e.Device()
+	}
+	return c, nil
 }
 
 // fold folds an event and notes what it touched. It returns why its data could
 // not be read, if so; [domain.ErrGap] is among the reasons.
-func (l *ledger) fold(e *domain.Event) error {
+func (l *ledger) fold(e *domain.Event) (domain.Touched, error) {
 	inventory := l.state.InventoryHead
 	touched, err := l.state.Apply(e)
 	if err != nil {
-		return err
+		return touched, err
 	}
 	note(&l.dirty.devices, touched.Device)
 	note(&l.dirty.equipment, touched.Equipment)
@@ -60,7 +72,7 @@ func (l *ledger) fold(e *domain.Event) error {
 	if l.state.InventoryHead != inventory {
 		l.dirty.inventory = true
 	}
-	return nil
+	return touched, nil
 }
 
 // isGap tells the one reason that means a fault of ours: events are missing.

@@ -156,16 +156,16 @@ func (p *Projector) prepare(ctx context.Context, events []domain.Event) (*batch,
 			continue
 		}
 		l := p.memory.get(e.SystemID)
-		hash, fault, err := l.count(&e)
+		counted, err := l.count(&e)
 		if err != nil {
 			return nil, err
 		}
-		if fault = faultOf(&e, fault); fault != nil {
-			b.quarantined.add(&e, fault)
+		if counted.fault != nil {
+			b.quarantined.add(&e, counted.fault)
 			p.logger.Warn("an event cannot be read; it is archived, and kept in quarantine", "system", e.SystemID,
-				"position", e.Position.String(), "type", e.Type, "reason", fault)
+				"position", e.Position.String(), "type", e.Type, "reason", counted.fault)
 		}
-		p.rows.add(&e, e.Device(), hash, fault)
+		p.rows.add(&e, &counted)
 		touched[e.SystemID] = l
 	}
 	b.copy = p.rows.end()

@@ -252,7 +252,7 @@ func (l *ledger) foldRows(rows pgx.Rows, system domain.SystemID, last uint64) (f
 		if e.Seq > last {
 			continue // written since; the next round takes it
 		}
-		if err := l.fold(&e); isGap(err) {
+		if _, err := l.fold(&e); isGap(err) {
 			return folded, err
 		}
 		folded++

@@ -63,7 +63,7 @@ func (s *Store) StateAt(ctx context.Context, actor domain.Actor, system domain.S
 			if events[i].Position.After(at) {
 				return past.state, nil
 			}
-			if err := past.fold(&events[i]); isGap(err) {
+			if _, err := past.fold(&events[i]); isGap(err) {
 				return nil, fmt.Errorf("projections: fold history of %s: %w", system, err)
 			}
 		}

@@ -1,0 +1,194 @@
+package projections_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+)
+
+// A wait ends when the position is archived: by a projector of the same store,
+// which says so, or by one elsewhere, which is found out by asking.
+func TestWaitForAPosition(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	here, elsewhere := b.store, openStore(t, b.url)
+	const system = domain.SystemID("wait-0")
+	log := newScript()
+	for n := range 20 {
+		at := domain.Position{Ms: uint64(1000 + n)}
+		waited := make(chan error, 2)
+		for _, store := range []*projections.Store{here, elsewhere} {
+			go func() {
+				st, err := store.State(t.Context(), system, at)
+				if err == nil && st.Cursor.Position.Before(at) {
+					err = fmt.Errorf("state at %s, wanted %s", st.Cursor, at)
+				}
+				waited <- err
+			}()
+		}
+		log.add(must(t, system, at.Ms, domain.DeviceUpdate{DeviceID: "d"}))
+		projectAll(t, here, log)
+		for range 2 {
+			select {
+			case err := <-waited:
+				if err != nil {
+					t.Fatal(err)
+				}
+			case <-time.After(patience):
+				t.Fatal("nobody woke the waiter")
+			}
+		}
+	}
+}
+
+func TestWaitEndsWithItsContextAndWithTheStore(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan error, 1)
+	go func() { waited <- b.store.WaitFor(ctx, 0, domain.Position{Ms: 1}) }()
+	cancel()
+	if err := <-waited; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	store := openStore(t, b.url)
+	go func() { waited <- store.WaitFor(t.Context(), 0, domain.Position{Ms: 1}) }()
+	store.Close()
+	if err := <-waited; err == nil {
+		t.Error("the store is closed, and the wait succeeded")
+	}
+	if err := store.WaitFor(t.Context(), 0, domain.Position{Ms: 1}); err == nil {
+		t.Error("a wait on a closed store succeeded")
+	}
+}
+
+// A state that is asked for as it is, or of a system without events, is not
+// waited for.
+func TestStateOfNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	st, err := b.store.State(t.Context(), "nobody-0", domain.Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := diffStates(domain.NewState("nobody-0"), st); diff != "" {
+		t.Error(diff)
+	}
+	if past, err := b.store.StateAt(t.Context(), staff, "nobody-0", projections.At(time.Now())); err != nil || past.Cursor.Seq != 0 {
+		t.Errorf("%v, %v", past, err)
+	}
+	head, err := b.store.ChainHead(t.Context(), staff, "nobody-0")
+	if err != nil || head.Head.Seq != 0 || head.Hash != (domain.Hash{}) {
+		t.Errorf("%+v, %v", head, err)
+	}
+	if result, err := b.store.Verify(t.Context(), staff, "nobody-0", nil); err != nil || result.Broken != nil {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+// A database that dies makes reads fail as unavailable, and when it is back
+// everything goes on.
+func TestDatabaseDies(t *testing.T) {
+	t.Parallel()
+	server := pgtest.New(t)
+	if err := migrate(t.Context(), server.URL()); err != nil {
+		t.Fatal(err)
+	}
+	b := setupAt(t, server.URL())
+	log := openLog(t, redistest.URL(t), b.store)
+	worker := startWorker(t, b, log, newDuties())
+	eventually(t, patience, "it has all", func() bool { _, all := owners(worker); return all })
+	append1(t, log, "dies-0", 0)
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.store.State(t.Context(), "dies-0", domain.Position{}); !isUnavailable(err) {
+		t.Errorf("state: %v", err)
+	}
+	if err := b.store.WaitFor(t.Context(), 0, domain.Position{Ms: 1 << 50}); !isUnavailable(err) {
+		t.Errorf("wait: %v", err)
+	}
+	eventually(t, patience, "it let go of all", func() bool { return len(worker.Owned()) == 0 })
+	at := append1(t, log, "dies-0", 1)
+	pgtest.Restart(t, server)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	eventually(t, patience, "it is projected", func() bool {
+		return b.store.WaitFor(ctx, log.Partition("dies-0"), at) == nil
+	})
+}
+
+// A Redis that lost everything goes on behind the checkpoint, and nothing is
+// counted twice or left out.
+func TestRedisIsWiped(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	server := redistest.New(t)
+	url := "redis://" + server.Addr()
+	log := openLog(t, url, b.store)
+	worker := startWorker(t, b, log, newDuties())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	const system = domain.SystemID("wiped")
+	for n := range 5 {
+		at := append1(t, log, system, n)
+		if err := b.store.WaitFor(ctx, log.Partition(system), at); err != nil {
+			t.Fatal(err)
+		}
+		worker.stop()
+		if err := log.Client().FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		worker = startWorker(t, b, log, newDuties())
+	}
+	st, err := b.store.State(ctx, system, domain.Position{})
+	if err != nil || st.Cursor.Seq != 5 {
+		t.Fatalf("%s, %v", st.Cursor, err)
+	}
+	if result, err := b.store.Verify(ctx, staff, system, nil); err != nil || result.Broken != nil {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+// More systems than a projector remembers make it slower, not wrong.
+func TestMoreSystemsThanAreRemembered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	log := newScript()
+	const systems = 1500
+	for round := range uint64(3) {
+		for n := range uint64(systems) {
+			log.add(must(t, domain.SystemID(fmt.Sprintf("many-%d-0", n)), 1000+round*systems+n,
+				domain.DeviceUpdate{DeviceID: "d", PowerW: domain.Some(float64(round))}))
+		}
+	}
+	projectAll(t, b.store, log)
+	found := 0
+	for after := domain.SystemID(""); ; {
+		page, err := b.store.Systems(t.Context(), staff, after, 400)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, system := range page {
+			if system.Head.Seq != 3 {
+				t.Errorf("%s has %d events", system.SystemID, system.Head.Seq)
+			}
+			after = system.SystemID
+			found++
+		}
+		if len(page) == 0 {
+			break
+		}
+	}
+	if found != systems {
+		t.Errorf("%d systems", found)
+	}
+	naively(log.events[partitionOf("many-7-0")])["many-7-0"].check(t, b.store, domain.Position{Ms: 3000})
+}
