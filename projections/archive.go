@@ -27,7 +27,14 @@ const copyHeader = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x
 // postgresEpoch is where Postgres counts microseconds from, in those of Unix.
 const postgresEpoch = 946684800 * 1e6
 
-func (c *copyRows) begin() { c.buf = append(c.buf[:0], copyHeader...) }
+// begin forgets what was copied before, and memory that a batch of large events
+// left behind.
+func (c *copyRows) begin() {
+	if cap(c.buf) > 2*maxBatchBytes {
+		c.buf = nil
+	}
+	c.buf = append(c.buf[:0], copyHeader...)
+}
 
 func (c *copyRows) end() []byte { return binary.BigEndian.AppendUint16(c.buf, 0xffff) }
 

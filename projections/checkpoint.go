@@ -50,8 +50,8 @@ type Lag struct {
 	Partition  int
 	Checkpoint domain.Position // archived up to here
 	Tail       domain.Position // of the log
-	// Behind is how old, on the clock of the log, the checkpoint is beside the
-	// tail: 0 when there is nothing to do.
+	// Behind is the age of the oldest event that is not archived, or 0: as exact
+	// as the clocks here and at the log agree.
 	Behind time.Duration
 }
 
@@ -63,17 +63,40 @@ func (s *Store) Lags(ctx context.Context, log Log) ([]Lag, error) {
 	}
 	lags := make([]Lag, log.Partitions())
 	for p := range lags {
+		at := reached[p]
 		tail, err := log.Tail(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("projections: lag: %w", err)
 		}
-		at := reached[p]
 		lags[p] = Lag{Partition: p, Checkpoint: at, Tail: tail}
-		if tail.After(at) && !at.IsZero() {
-			lags[p].Behind = time.Duration(tail.Ms-at.Ms) * time.Millisecond
+		if !tail.After(at) {
+			continue
+		}
+		next, err := log.Read(ctx, p, at, 1)
+		if err != nil {
+			return nil, fmt.Errorf("projections: lag: %w", err)
+		}
+		if len(next) > 0 {
+			lags[p].Behind = max(0, time.Since(time.UnixMilli(int64(next[0].Position.Ms))))
 		}
 	}
 	return lags, nil
+}
+
+// evict ends the transaction of an owner before us, if it is in one still: a
+// process that froze in the middle would hold the checkpoint's row for as long
+// as it is frozen. Only who holds the partition may call it.
+func (s *Store) evict(ctx context.Context, partition int) error {
+	var evicted int
+	err := s.pool.QueryRow(ctx, `
+		SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_locks
+		 WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid::bigint = $1 AND objid::bigint = $2
+		   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+		int64(writeLocks), int64(partition)).Scan(&evicted)
+	if evicted > 0 {
+		s.logger.Warn("ended the transaction of the owner before", "partition", partition)
+	}
+	return err
 }
 
 // claimPartitions fixes the number of partitions at the first start, and fails

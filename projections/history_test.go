@@ -125,7 +125,6 @@ type naive struct {
 	events []domain.Event
 	state  *domain.State
 	hash   domain.Hash
-	states []*domain.State // after each event, by events
 }
 
 func naively(events []domain.Event) map[domain.SystemID]*naive {

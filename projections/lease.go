@@ -17,6 +17,7 @@ const (
 	ownerLocks    = 0x706c7567 // "plug"; the second number is the partition
 	presenceLocks = ownerLocks + 1
 	rebuildLocks  = ownerLocks + 2
+	writeLocks    = ownerLocks + 3 // held by the transaction that writes a partition
 )
 
 // lease is a session of Postgres that holds advisory locks: one that says that

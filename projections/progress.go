@@ -79,7 +79,7 @@ func (p *progress) wait(ctx context.Context, partition int, at domain.Position) 
 	p.waiters[w] = struct{}{}
 	if p.stop == nil {
 		var polling context.Context
-		polling, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+		polling, p.stop = context.WithCancel(context.Background()) // it serves others too
 		p.polls.Go(func() { p.poll(polling) })
 	}
 	p.mu.Unlock()

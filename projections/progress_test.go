@@ -125,7 +125,7 @@ func TestDatabaseDies(t *testing.T) {
 	})
 }
 
-// A Redis that lost everything goes on behind the checkpoint, and nothing is
+// A Redis that lost everything, while nobody projected or while somebody did, goes on behind the checkpoint, and nothing is
 // counted twice or left out.
 func TestRedisIsWiped(t *testing.T) {
 	t.Parallel()
@@ -142,11 +142,15 @@ func TestRedisIsWiped(t *testing.T) {
 		if err := b.store.WaitFor(ctx, log.Partition(system), at); err != nil {
 			t.Fatal(err)
 		}
-		worker.stop()
+		if n%2 == 0 {
+			worker.stop()
+		}
 		if err := log.Client().FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		worker = startWorker(t, b, log, newDuties())
+		if n%2 == 0 {
+			worker = startWorker(t, b, log, newDuties())
+		}
 	}
 	st, err := b.store.State(ctx, system, domain.Position{})
 	if err != nil || st.Cursor.Seq != 5 {

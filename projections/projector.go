@@ -21,6 +21,9 @@ type Log interface {
 	// without gap, in batches, until ctx ends, fn fails (then it returns fn's
 	// error) or it cannot go on without a gap.
 	Follow(ctx context.Context, partition int, after domain.Position, fn func([]domain.Event) error) error
+	// Read returns up to limit events after a position, like Follow, and does not
+	// wait.
+	Read(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, error)
 	// Tail is the last position that a partition ever gave.
 	Tail(ctx context.Context, partition int) (domain.Position, error)
 	// Ensure makes the partition exist, with everything to come after floor.
@@ -41,6 +44,8 @@ const (
 	// maxBatch is how many events one transaction takes. Above it the gain is
 	// small and the wait of readers grows.
 	maxBatch = 1000
+	// maxBatchBytes ends a batch of large events earlier.
+	maxBatchBytes = 8 << 20
 	// maxSystems is how many systems a projector remembers between batches.
 	maxSystems = 1000
 )
@@ -101,10 +106,14 @@ func (p *Projector) begin(ctx context.Context) error {
 	return p.log.Ensure(ctx, p.partition, p.at)
 }
 
-// project writes events in transactions of at most maxBatch.
+// project writes events in transactions of bounded size.
 func (p *Projector) project(ctx context.Context, events []domain.Event) error {
 	for len(events) > 0 {
-		n := min(len(events), maxBatch)
+		n, size := 1, len(events[0].Data)
+		for n < min(len(events), maxBatch) && size < maxBatchBytes {
+			size += len(events[n].Data)
+			n++
+		}
 		if err := p.write(ctx, events[:n]); err != nil {
 			// Nobody knows what of this was written: what is remembered is void.
 			p.memory = newMemory(maxSystems)
@@ -125,11 +134,20 @@ func (p *Projector) write(ctx context.Context, events []domain.Event) error {
 	if err := p.store.makeRoom(ctx, events); err != nil {
 		return err
 	}
+	began := time.Now()
 	if err := p.commit(ctx, b); err != nil {
 		return err
 	}
 	p.at = b.to
 	p.memory.trim()
+	p.store.counts.archived.Add(uint64(b.archived))
+	p.store.counts.quarantined.Add(uint64(len(b.quarantined.ids)))
+	p.store.counts.batches.Add(1)
+	p.store.counts.writing.Add(int64(time.Since(began)))
+	if n := len(b.quarantined.ids); n > 0 {
+		p.logger.Warn("entries cannot be read; they are kept in quarantine", "entries", n,
+			"first", b.quarantined.ids[0], "system", b.quarantined.systems[0], "reason", b.quarantined.reasons[0])
+	}
 	p.store.progress.note(p.partition, p.at)
 	return nil
 }
@@ -138,6 +156,7 @@ func (p *Projector) write(ctx context.Context, events []domain.Event) error {
 type batch struct {
 	to          domain.Position
 	copy        []byte // rows of history
+	archived    int    // how many
 	changes     changes
 	quarantined quarantineColumns
 }
@@ -162,10 +181,9 @@ func (p *Projector) prepare(ctx context.Context, events []domain.Event) (*batch,
 		}
 		if counted.fault != nil {
 			b.quarantined.add(&e, counted.fault)
-			p.logger.Warn("an event cannot be read; it is archived, and kept in quarantine", "system", e.SystemID,
-				"position", e.Position.String(), "type", e.Type, "reason", counted.fault)
 		}
 		p.rows.add(&e, &counted)
+		b.archived++
 		touched[e.SystemID] = l
 	}
 	b.copy = p.rows.end()
@@ -215,10 +233,13 @@ func (p *Projector) commit(ctx context.Context, b *batch) error {
 	from, to := placeOf(p.at), placeOf(b.to)
 	opening := &pgx.Batch{}
 	opening.Queue("BEGIN")
+	opening.Queue("SELECT pg_advisory_xact_lock($1::int, $2::int)", writeLocks, p.partition)
 	opening.Queue(moveCheckpoint, p.partition, from.ms, from.n, to.ms, to.n)
 	results := conn.SendBatch(ctx, opening)
-	_, err = results.Exec()
 	var generation int64
+	if _, err = results.Exec(); err == nil {
+		_, err = results.Exec()
+	}
 	if err == nil {
 		err = results.QueryRow().Scan(&generation)
 	}

@@ -127,3 +127,18 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRebuild makes the read models of 100,000 events.
+func BenchmarkRebuild(b *testing.B) {
+	store := setup(b).store
+	log := &everything{script: newScript(), batch: 1000, events: benchUpdates(100_000, 1_800_000_000_000)}
+	if err := projections.NewProjector(store, log, 0).Run(b.Context()); err == nil {
+		b.Fatal("it did not end")
+	}
+	for b.Loop() {
+		if err := store.Rebuild(b.Context(), nil, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*100_000/b.Elapsed().Seconds(), "events/s")
+}

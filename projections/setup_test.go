@@ -148,6 +148,10 @@ func (s *script) Follow(ctx context.Context, partition int, after domain.Positio
 	return ctx.Err()
 }
 
+func (s *script) Read(_ context.Context, partition int, after domain.Position, _ int) ([]domain.Event, error) {
+	return s.next(partition, after), nil
+}
+
 func (s *script) Tail(_ context.Context, partition int) (domain.Position, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -20,6 +22,8 @@ const DefaultMaxConns = 24
 // Config says where the database is and how the log is cut.
 type Config struct {
 	// URL of Postgres, as pgx understands it; required. Its user owns the tables.
+	// It leads to Postgres itself or to a pooler of whole sessions: locks that
+	// last as long as a session are held on it.
 	URL string
 	// MaxConns bounds the connections; [DefaultMaxConns] when 0. Projectors and
 	// readers share them.
@@ -45,6 +49,7 @@ type Store struct {
 	partition func(domain.SystemID) int
 	logger    *slog.Logger
 	progress  *progress
+	counts    counts
 	months    sync.Map // months of history that are known to have a partition: int64 -> struct{}
 }
 
@@ -58,12 +63,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.MaxConns > 0 {
 		config.MaxConns = int32(cfg.MaxConns)
 	}
-	if config.ConnConfig.RuntimeParams["application_name"] == "" {
-		config.ConnConfig.RuntimeParams["application_name"] = "plugcast"
+	for name, value := range sessionSettings {
+		config.ConnConfig.RuntimeParams[name] = value
 	}
-	// Each statement sees what is committed when it begins: what a rebuild's swap
-	// relies on. A database may have another default.
-	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
 	s := &Store{partition: cfg.Partition, logger: cfg.Logger}
 	if s.partition == nil {
 		s.partition = func(domain.SystemID) int { return noPartition }
@@ -82,6 +84,22 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// sessionSettings are for every connection of a [Store], whatever the database's
+// defaults are.
+var sessionSettings = map[string]string{
+	"application_name": "plugcast",
+	// Each statement sees what is committed when it begins: what a rebuild's swap
+	// relies on.
+	"default_transaction_isolation": "read committed",
+	// A process that froze in a transaction, or whose machine is gone, must not
+	// keep others waiting for ever.
+	"idle_in_transaction_session_timeout": "5s",
+	"lock_timeout":                        "10s",
+	"tcp_keepalives_idle":                 "10",
+	"tcp_keepalives_interval":             "5",
+	"tcp_keepalives_count":                "3",
+}
+
 // noPartition is no number that a partition has.
 const noPartition = -1
 
@@ -94,6 +112,27 @@ func (s *Store) Close() {
 
 // Ping returns nil when the database answers.
 func (s *Store) Ping(ctx context.Context) error { return readError("ping", s.pool.Ping(ctx)) }
+
+// Stats counts what the projectors of a [Store] have done since it was opened.
+type Stats struct {
+	Archived    uint64        // events written to history
+	Quarantined uint64        // entries that could not be read
+	Batches     uint64        // transactions
+	Writing     time.Duration // spent in transactions, of all projectors together
+}
+
+type counts struct {
+	archived, quarantined, batches atomic.Uint64
+	writing                        atomic.Int64
+}
+
+// Stats returns the counts. It costs next to nothing.
+func (s *Store) Stats() Stats {
+	return Stats{
+		Archived: s.counts.archived.Load(), Quarantined: s.counts.quarantined.Load(),
+		Batches: s.counts.batches.Load(), Writing: time.Duration(s.counts.writing.Load()),
+	}
+}
 
 // readModels is the schema that readers and projectors use.
 const readModels = "projection"

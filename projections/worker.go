@@ -16,8 +16,9 @@ import (
 // DefaultTerm is how long a worker keeps its partitions when it does not answer.
 const DefaultTerm = 3 * time.Second
 
-// expiry is how often an owner trims what is archived and old from the log.
-const expiry = time.Minute
+// DefaultTrimEvery is how often an owner trims what is archived and old from the
+// log.
+const DefaultTrimEvery = time.Minute
 
 // A Duty is what an owner does for a partition besides projecting it. It is
 // called when the partition is acquired and goes on until ctx ends, which says
@@ -35,6 +36,8 @@ type WorkerConfig struct {
 	// its partitions are free for others; [DefaultTerm] when 0. A worker looks
 	// around six times as often.
 	Term time.Duration
+	// TrimEvery is how often the log is trimmed; [DefaultTrimEvery] when 0.
+	TrimEvery time.Duration
 	// Duties run for each owned partition, each in a goroutine of its own.
 	Duties []Duty
 	// Logger gets what is acquired, released and failing. Nil drops it.
@@ -47,6 +50,7 @@ type Worker struct {
 	store  *Store
 	log    Log
 	term   time.Duration
+	trim   time.Duration
 	duties []Duty
 	logger *slog.Logger
 
@@ -65,10 +69,14 @@ type tenure struct {
 // NewWorker makes a Worker. It does nothing until Run.
 func NewWorker(cfg WorkerConfig) *Worker {
 	w := &Worker{
-		store: cfg.Store, log: cfg.Log, term: cfg.Term, duties: cfg.Duties, logger: cfg.Logger, tenures: map[int]*tenure{},
+		store: cfg.Store, log: cfg.Log, term: cfg.Term, trim: cfg.TrimEvery, duties: cfg.Duties, logger: cfg.Logger,
+		tenures: map[int]*tenure{},
 	}
 	if w.term == 0 {
 		w.term = DefaultTerm
+	}
+	if w.trim == 0 {
+		w.trim = DefaultTrimEvery
 	}
 	if w.logger == nil {
 		w.logger = slog.New(slog.DiscardHandler)
@@ -254,7 +262,10 @@ func (w *Worker) project(ctx context.Context, partition int) {
 	retry := firstRetry
 	var last domain.Position
 	for {
-		err := projector.Run(ctx)
+		err := w.store.evict(ctx, partition)
+		if err == nil {
+			err = projector.Run(ctx)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -270,7 +281,7 @@ func (w *Worker) project(ctx context.Context, partition int) {
 // expire trims the log now and then until ctx ends.
 func (w *Worker) expire(ctx context.Context, partition int) {
 	for {
-		pause(ctx, expiry)
+		pause(ctx, w.trim)
 		if ctx.Err() != nil {
 			return
 		}

@@ -231,6 +231,8 @@ func TestFrozenAndKilledProcess(t *testing.T) {
 				}
 			}
 			project(1)
+			// Struck while it is busy, it is most likely in a transaction.
+			flood(t, log)
 			if err := child.Process.Signal(blow); err != nil {
 				t.Fatal(err)
 			}
@@ -243,11 +245,72 @@ func TestFrozenAndKilledProcess(t *testing.T) {
 			for i := range 4 {
 				system := domain.SystemID(fmt.Sprint("frozen-", i))
 				verified, err := b.store.Verify(ctx, staff, system, nil)
-				if err != nil || verified.Broken != nil || verified.Checked != 2 {
+				if err != nil || verified.Broken != nil || verified.Checked != 2+floodOf {
 					t.Errorf("%+v, %v", verified, err)
 				}
 			}
 		})
+	}
+}
+
+// floodOf is how many events of each system flood appends.
+const floodOf = 5000
+
+func flood(t *testing.T, log *streams.Log) {
+	t.Helper()
+	for i := range 4 {
+		system := domain.SystemID(fmt.Sprint("frozen-", i))
+		events := make([]domain.Event, floodOf/5)
+		for n := range events {
+			var err error
+			if events[n], err = domain.NewEvent(system, domain.DeviceUpdate{DeviceID: "d2", PowerW: domain.Some(float64(n))}, domain.Cause{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 5 {
+			if _, err := log.Append(t.Context(), events, domain.AppendOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// An owner that hangs in the middle of a transaction, which no timeout ends while
+// Postgres waits for its data, does not keep the next one waiting.
+func TestHangingTransactionIsEnded(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	log := openLog(t, redistest.URL(t), b.store)
+	const system = domain.SystemID("hanging")
+	partition := log.Partition(system)
+	b.exec(t, "INSERT INTO checkpoints (partition) VALUES ($1)", partition)
+	hanging, err := b.owner.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hanging.Rollback(context.Background())
+	for _, statement := range []string{
+		"SELECT pg_advisory_xact_lock(x'706c756a'::int, $1)", "UPDATE checkpoints SET position_ms = 7 WHERE partition = $1",
+	} {
+		if _, err := hanging.Exec(t.Context(), statement, partition); err != nil {
+			t.Fatal(err)
+		}
+	}
+	startWorker(t, b, log, newDuties())
+	at := append1(t, log, system, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	st, err := b.store.State(ctx, system, domain.Position{})
+	for err == nil && st.Cursor.Position != at {
+		if err = b.store.WaitFor(ctx, partition, at); err == nil {
+			st, err = b.store.State(ctx, system, domain.Position{})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hanging.Commit(t.Context()); err == nil {
+		t.Error("the hanging transaction was committed after all")
 	}
 }
 
@@ -269,6 +332,39 @@ func beChild(postgresURL, redisURL string) error {
 		return err
 	}
 	return projections.NewWorker(projections.WorkerConfig{Store: store, Log: log}).Run(ctx)
+}
+
+// The owner trims what is archived and old.
+func TestWorkerTrimsTheLog(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	log, err := streams.Open(t.Context(), streams.Config{
+		URL: redistest.URL(t), Partitions: testPartitions, Floor: b.store.Checkpoint, Retention: time.Nanosecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	w := projections.NewWorker(projections.WorkerConfig{Store: b.store, Log: log, TrimEvery: 20 * time.Millisecond, Logger: testLogger(t)})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	const system = domain.SystemID("trim")
+	at := append1(t, log, system, 0)
+	eventually(t, patience, "the log begins behind what is archived", func() bool {
+		origin, err := log.Origin(t.Context(), log.Partition(system))
+		return err == nil && origin == at
+	})
+	at = append1(t, log, system, 1)
+	waiting, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := b.store.WaitFor(waiting, log.Partition(system), at); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestWorkerRefusesAnotherNumberOfPartitions(t *testing.T) {
