@@ -1,0 +1,69 @@
+package ws
+
+import (
+	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// CloseRule is a code that this server closes sockets with.
+type CloseRule struct {
+	Code      int
+	Reason    string // sent with the code
+	Reconnect string // what a client does next
+}
+
+// The close codes, all of them, and what they mean to a client.
+var (
+	closeTooBig = CloseRule{websocket.CloseMessageTooBig, "a frame is over the limit",
+		"fix the client; after a reconnect the same frame fails again"}
+	closeRestart = CloseRule{websocket.CloseServiceRestart, "restarting",
+		"reconnect after a random pause and resume"}
+	closeBadFrame = CloseRule{4400, "bad frame",
+		"fix the client; after a reconnect the same frame fails again"}
+	closeToken = CloseRule{4401, "token missing, invalid or expired",
+		"get a fresh token, then reconnect and resume"}
+	closeForbidden = CloseRule{4403, "forbidden",
+		"do not reconnect with this token"}
+	closeNoJoin = CloseRule{4408, "no join in time",
+		"reconnect when there is something to join"}
+	closeThrownOut = CloseRule{4409, "thrown out",
+		"do not reconnect unless forced-disconnect said so"}
+	closeFlood = CloseRule{4429, "too many requests",
+		"reconnect after a minute at least, and send less"}
+)
+
+// CloseRules lists every code that this server closes sockets with. 1009 is
+// sent by the WebSocket library itself, without a reason.
+func CloseRules() []CloseRule {
+	return []CloseRule{
+		closeTooBig, closeRestart, closeBadFrame, closeToken, closeForbidden, closeNoJoin, closeThrownOut, closeFlood,
+	}
+}
+
+// The codes of error frames that only this face gives. Others come from the
+// domain and from the authenticator.
+const (
+	CodeBadFrame     domain.Code = "bad-frame"     // then the socket is closed with 4400
+	CodeUnknownEvent domain.Code = "unknown-event" // the frame's event is none that clients send
+	CodeInvalidFrame domain.Code = "invalid-frame" // the event is known and its data is not right
+	CodeNotJoined    domain.Code = "not-joined"    // to be left, a room has to be joined
+	CodeTooManyRooms domain.Code = "too-many-rooms"
+	CodeRateLimited  domain.Code = "rate-limited"  // with retryAfterMs; 4429 for who does not stop
+	CodeTokenExpired domain.Code = "token-expired" // then the socket is closed with 4401
+	CodeNoJoin       domain.Code = "no-join"       // then the socket is closed with 4408
+)
+
+// closeFor says how a socket ends whose credential was refused.
+func closeFor(err *domain.Error) CloseRule {
+	switch err.Kind {
+	case domain.KindForbidden:
+		return closeForbidden
+	case domain.KindUnavailable, domain.KindInternal:
+		return closeRestart // the credential may be good: come again
+	case domain.KindLimited:
+		return closeFlood
+	default:
+		return closeToken
+	}
+}

@@ -1,0 +1,137 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+)
+
+// Authenticator tells who somebody is. Errors are a [domain.Error], which the
+// client is shown.
+type Authenticator interface {
+	// Authenticate looks at the request: its headers, its subprotocols, its
+	// ticket.
+	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
+	// Verify looks at a token.
+	Verify(ctx context.Context, token string) (domain.Actor, error)
+}
+
+// Limiter guards against floods across the deployment.
+type Limiter interface {
+	// Allow takes n of what the system may do of a flow, or says when to try
+	// again. The flows are [FlowJoins] and [FlowFrames].
+	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
+}
+
+// The flows that a [Limiter] is asked about.
+const (
+	FlowJoins  = "joins"
+	FlowFrames = "frames"
+)
+
+// Metrics feeds the admin dashboard.
+type Metrics interface {
+	// Subscribe calls fn with a whole frame now and again, until cancel is
+	// called. fn does not block and keeps the frame. It may run once more while
+	// cancel is called.
+	Subscribe(fn func(frame []byte)) (cancel func())
+}
+
+// Parts are what a [Server] works with. Limiter, Registry and Metrics may be
+// nil: then there is no limit across sockets, no list of sockets, and no admin
+// dashboard.
+type Parts struct {
+	Rooms         *rooms.Hub
+	Authenticator Authenticator
+	Limiter       Limiter
+	Registry      rooms.Registry
+	Metrics       Metrics
+	Logger        *slog.Logger
+}
+
+// Config holds names and bounds. Zero fields take their defaults.
+type Config struct {
+	Node        string                   // this process, as clients are told
+	CheckOrigin func(*http.Request) bool // whether a page may connect; default: pages of the same host
+
+	MaxFrame      int64 // bytes of a frame from a client; default 64 KiB
+	MaxRooms      int   // systems that a socket may have joined; default 16
+	MaxRoomsStaff int   // the same for staff; default 64
+
+	JoinWithin     time.Duration // default 30 s
+	JoinTimeout    time.Duration // for looking up a place and loading a snapshot; default 15 s
+	HeartbeatEvery time.Duration // default 15 s
+	IdleAfter      time.Duration // a heartbeat follows traffic after this long without; default 1 s
+	Tick           time.Duration // how exact the times above are kept; default 250 ms
+
+	// A client that stops reading stops answering pings as well: to a server it
+	// looks like one that is gone. PongWait is how long it is kept; it resumes
+	// afterwards and loses nothing. A ping is sent every PongWait/4, so a reader
+	// may stop for three quarters of PongWait at least. Default 2 min.
+	PongWait time.Duration
+	// CloseWait is how long a socket may take for its last frames when it is
+	// being closed; default 5 s.
+	CloseWait time.Duration
+
+	Frames  Rate // frames from one socket; default 50/s, 200 at once
+	Joins   Rate // joins from one socket; default 10/s, 128 at once
+	Refused Rate // refusals that one socket may cause before it is closed with 4429; default 5/s, 100 at once
+}
+
+// Rate allows PerSecond in the long run and Burst at once.
+type Rate struct {
+	PerSecond float64
+	Burst     float64
+}
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.MaxFrame, 64<<10)
+	orDefault(&c.MaxRooms, 16)
+	orDefault(&c.MaxRoomsStaff, 64)
+	orDefault(&c.JoinWithin, 30*time.Second)
+	orDefault(&c.JoinTimeout, 15*time.Second)
+	orDefault(&c.HeartbeatEvery, 15*time.Second)
+	orDefault(&c.IdleAfter, time.Second)
+	orDefault(&c.Tick, 250*time.Millisecond)
+	orDefault(&c.PongWait, 2*time.Minute)
+	orDefault(&c.CloseWait, 5*time.Second)
+	orDefault(&c.Frames, Rate{50, 200})
+	orDefault(&c.Joins, Rate{10, 128})
+	orDefault(&c.Refused, Rate{5, 100})
+	if c.CheckOrigin == nil {
+		c.CheckOrigin = sameHost
+	}
+	return c
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c Config) validate(p Parts) error {
+	if p.Rooms == nil || p.Authenticator == nil || p.Logger == nil {
+		return errors.New("ws: rooms, an authenticator and a logger are needed")
+	}
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"MaxFrame", c.MaxFrame}, {"MaxRooms", int64(c.MaxRooms)}, {"MaxRoomsStaff", int64(c.MaxRoomsStaff)},
+		{"JoinWithin", int64(c.JoinWithin)}, {"JoinTimeout", int64(c.JoinTimeout)}, {"HeartbeatEvery", int64(c.HeartbeatEvery)},
+		{"IdleAfter", int64(c.IdleAfter)}, {"Tick", int64(c.Tick)}, {"PongWait", int64(c.PongWait)}, {"CloseWait", int64(c.CloseWait)},
+	} {
+		if field.value < 0 {
+			return fmt.Errorf("ws: config: %s is negative", field.name)
+		}
+	}
+	return nil
+}

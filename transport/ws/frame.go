@@ -1,0 +1,155 @@
+package ws
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// The names of frames.
+const (
+	eventConnectionStatus = "connection-status"
+	eventJoinSystem       = "join-system"
+	eventJoined           = "joined"
+	eventSnapshot         = "snapshot"
+	eventLeaveSystem      = "leave-system"
+	eventLeft             = "left"
+	eventJoinAdmin        = "join-admin-dashboard"
+	eventLeaveAdmin       = "leave-admin-dashboard"
+	eventAuthenticate     = "authenticate"
+	eventAuthenticated    = "authenticated"
+	eventPing             = "ping"
+	eventPong             = "pong"
+	eventHeartbeat        = "heartbeat"
+	eventForcedDisconnect = "forced-disconnect"
+	eventError            = "error"
+)
+
+// adminRoom is the name of the room of the admin dashboard.
+const adminRoom = "admin-dashboard"
+
+// request is a frame from a client.
+type request struct {
+	Event string          `json:"event"`
+	ID    json.RawMessage `json:"id"` // a number or a string, repeated in the answer; nil when there is none
+	Data  json.RawMessage `json:"data"`
+}
+
+// parseRequest reads a frame. An error says that the frame is none: not a JSON
+// object with an event in it.
+func parseRequest(message []byte) (request, error) {
+	var r request
+	if first := bytes.TrimLeft(message, " \t\r\n"); len(first) == 0 || first[0] != '{' {
+		return request{}, domain.Invalid(CodeBadFrame, "a frame is a JSON object")
+	}
+	if err := json.Unmarshal(message, &r); err != nil {
+		return request{}, domain.Invalid(CodeBadFrame, "the frame is not valid JSON, or its event is not a string").Because(err)
+	}
+	if r.Event == "" {
+		return request{}, domain.Invalid(CodeBadFrame, `a frame needs an "event"`)
+	}
+	return r, nil
+}
+
+const maxID = 128 // bytes of a request's id as it is written
+
+// checkID makes a null id none, and refuses what is not a number or a string.
+func (r *request) checkID() error {
+	if len(r.ID) == 0 || string(r.ID) == "null" {
+		r.ID = nil
+		return nil
+	}
+	if c := r.ID[0]; len(r.ID) > maxID || c != '"' && c != '-' && (c < '0' || c > '9') {
+		r.ID = nil
+		return domain.Invalid(CodeInvalidFrame, fmt.Sprintf("an id is a number or a string of at most %d bytes", maxID))
+	}
+	return nil
+}
+
+// decode reads the request's data.
+func (r *request) decode(into any) error {
+	if len(r.Data) == 0 {
+		return domain.Invalid(CodeInvalidFrame, fmt.Sprintf(`%s needs "data"`, r.Event))
+	}
+	if err := json.Unmarshal(r.Data, into); err != nil {
+		return domain.Invalid(CodeInvalidFrame, fmt.Sprintf("the data of %s is not right: %v", r.Event, err))
+	}
+	return nil
+}
+
+// encodeFrame writes a frame to a client. data is one of this package's, or a
+// snapshot, and can always be written.
+func encodeFrame(event string, id json.RawMessage, data any) []byte {
+	b, err := json.Marshal(struct {
+		Event string          `json:"event"`
+		ID    json.RawMessage `json:"id,omitempty"`
+		Data  any             `json:"data,omitempty"`
+	}{event, id, data})
+	if err != nil {
+		panic(fmt.Sprintf("ws: encode %s: %v", event, err)) // a fault of this package
+	}
+	return b
+}
+
+// errorFrame shows an error to the client, with its facts beside the detail.
+func errorFrame(id json.RawMessage, err *domain.Error) []byte {
+	data := make(map[string]any, len(err.Params)+2)
+	for key, value := range err.Params {
+		data[key] = value
+	}
+	data["code"], data["detail"] = err.Code, err.Detail
+	return encodeFrame(eventError, id, data)
+}
+
+type connectionStatus struct {
+	Connected bool   `json:"connected"` // false: the credential was refused, and the socket will be closed
+	SocketID  string `json:"socketId"`
+	Node      string `json:"node"`
+}
+
+type joinRequest struct {
+	SystemID string   `json:"systemId"`
+	After    *string  `json:"after"`
+	Snapshot bool     `json:"snapshot"`
+	Types    []string `json:"types"`
+	Devices  []string `json:"devices"`
+	Conflate bool     `json:"conflate"`
+}
+
+type joined struct {
+	SystemID  domain.SystemID `json:"systemId"`
+	Position  domain.Position `json:"position"` // events follow from here
+	Seq       uint64          `json:"seq"`
+	Recovered bool            `json:"recovered"`
+}
+
+type left struct {
+	SystemID domain.SystemID `json:"systemId,omitempty"`
+	Room     string          `json:"room,omitempty"`
+	Reason   string          `json:"reason,omitempty"` // of a room that the client did not ask to leave
+}
+
+type inRoom struct {
+	Room string `json:"room"`
+}
+
+type authenticated struct {
+	Subject   string      `json:"subject"`
+	Role      domain.Role `json:"role"`
+	ExpiresAt time.Time   `json:"expiresAt"`
+}
+
+type heartbeat struct {
+	Time  string                            `json:"time"`
+	Rooms map[domain.SystemID]domain.Cursor `json:"rooms"`
+}
+
+// ForcedDisconnect says why a socket is thrown out.
+type ForcedDisconnect struct {
+	Reason    string `json:"reason"`
+	CommandID string `json:"commandId"`
+	Reconnect bool   `json:"reconnect"` // whether the client may come back at once
+}

@@ -1,0 +1,140 @@
+package ws
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// inbound is what the reading goroutine keeps.
+type inbound struct {
+	frames    bucket
+	joins     bucket
+	refusals  bucket
+	unchecked int // frames that the limiter across sockets has not counted
+}
+
+// framesAtOnce is how many frames are counted across sockets at a time: a call
+// to the limiter for each would cost more than most frames.
+const framesAtOnce = 16
+
+var handlers = map[string]func(*socket, *request) error{
+	eventJoinSystem:   (*socket).joinSystem,
+	eventLeaveSystem:  (*socket).leaveSystem,
+	eventJoinAdmin:    (*socket).joinAdmin,
+	eventLeaveAdmin:   (*socket).leaveAdmin,
+	eventAuthenticate: (*socket).authenticate,
+	eventPing:         (*socket).ping,
+}
+
+// receive takes a frame from the client. Melody calls it for one frame after the
+// other, and reads on when it returns.
+func (s *socket) receive(message []byte) {
+	now := time.Now()
+	// Who sends is alive, even if it does not answer pings yet.
+	_ = s.session.WebsocketConnection().SetReadDeadline(now.Add(s.server.config.PongWait))
+	if s.isEnding() {
+		return
+	}
+	r, err := parseRequest(message)
+	if err != nil {
+		s.end(closeBadFrame, errorFrame(nil, domain.AsError(err)))
+		return
+	}
+	if err := s.handle(&r, now); err != nil {
+		s.fail(r, err)
+	}
+}
+
+func (s *socket) handle(r *request, now time.Time) error {
+	if err := r.checkID(); err != nil {
+		return err
+	}
+	if err := s.limitFrames(now); err != nil {
+		return err
+	}
+	handler := handlers[r.Event]
+	if handler == nil {
+		return domain.Invalid(CodeUnknownEvent, fmt.Sprintf("there is no event %.80q for clients to send", r.Event))
+	}
+	return handler(s, r)
+}
+
+// fail answers a request with an error. Who goes on causing refusals by sending
+// too much is closed.
+func (s *socket) fail(r request, err error) {
+	e := s.server.shown(err, r.Event)
+	if e.Kind == domain.KindLimited {
+		if ok, _ := s.refusals.take(s.server.config.Refused, time.Now()); !ok {
+			s.end(closeFlood, errorFrame(r.ID, e))
+			return
+		}
+	}
+	s.answer(errorFrame(r.ID, e))
+}
+
+func (s *socket) answer(frame []byte) { s.enqueue(outgoing{bytes: frame}) }
+
+func (s *socket) receiveBinary() {
+	s.end(closeBadFrame, errorFrame(nil, domain.Invalid(CodeBadFrame, "frames are text, not binary")))
+}
+
+func (s *socket) isEnding() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending
+}
+
+// limitFrames counts a frame, here and across sockets.
+func (s *socket) limitFrames(now time.Time) error {
+	if ok, wait := s.frames.take(s.server.config.Frames, now); !ok {
+		return limited("frames", wait)
+	}
+	limiter := s.server.parts.Limiter
+	if s.unchecked++; s.unchecked < framesAtOnce || limiter == nil {
+		return nil
+	}
+	system, ok := s.home()
+	if !ok {
+		return nil
+	}
+	n := s.unchecked
+	s.unchecked = 0
+	if ok, wait := limiter.Allow(s.server.ctx, FlowFrames, system, n); !ok {
+		return limited("frames", wait)
+	}
+	return nil
+}
+
+// limitJoins counts a join, here and across sockets.
+func (s *socket) limitJoins(ctx context.Context, system domain.SystemID) error {
+	if ok, wait := s.joins.take(s.server.config.Joins, time.Now()); !ok {
+		return limited("joins", wait)
+	}
+	if limiter := s.server.parts.Limiter; limiter != nil {
+		if ok, wait := limiter.Allow(ctx, FlowJoins, system, 1); !ok {
+			return limited("joins", wait)
+		}
+	}
+	return nil
+}
+
+// home is the system that a socket's frames are counted for, if there is one.
+func (s *socket) home() (domain.SystemID, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case len(s.rooms) > 0:
+		return s.rooms[0].system, true
+	case len(s.actor.Systems) > 0:
+		return s.actor.Systems[0], true
+	}
+	return "", false
+}
+
+func limited(what string, wait time.Duration) *domain.Error {
+	ms := max(wait.Milliseconds(), 1)
+	return domain.Fail(domain.KindLimited, CodeRateLimited, fmt.Sprintf("too many %s; wait %d ms", what, ms)).With("retryAfterMs", ms)
+}

@@ -1,0 +1,174 @@
+package ws
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+)
+
+// Bounds of a join's filter.
+const (
+	maxTypes      = 64
+	maxTypeLength = 64
+	maxDevices    = 256
+)
+
+// options checks the request and turns it into what rooms understand.
+func (j *joinRequest) options() (domain.SystemID, rooms.Options, error) {
+	o := rooms.Options{Snapshot: j.Snapshot, Conflate: j.Conflate}
+	system, err := domain.ParseSystemID(j.SystemID)
+	if err != nil {
+		return "", o, err
+	}
+	if j.After != nil {
+		after, err := domain.ParsePosition(*j.After)
+		if err != nil {
+			return "", o, err
+		}
+		o.After = &after
+	}
+	if len(j.Types) > maxTypes || len(j.Devices) > maxDevices {
+		return "", o, domain.Invalid(CodeInvalidFrame, fmt.Sprintf("a join names at most %d types and %d devices", maxTypes, maxDevices))
+	}
+	for _, name := range j.Types {
+		if name == "" || len(name) > maxTypeLength {
+			return "", o, domain.Invalid(CodeInvalidFrame, fmt.Sprintf("a type is 1 to %d characters", maxTypeLength))
+		}
+		o.Filter.Types = append(o.Filter.Types, domain.EventType(name))
+	}
+	for _, name := range j.Devices {
+		device, err := domain.ParseDeviceID(name)
+		if err != nil {
+			return "", o, err
+		}
+		o.Filter.Devices = append(o.Filter.Devices, device)
+	}
+	return system, o, nil
+}
+
+// joinSystem lets the socket into a room. Joining again replaces what was asked
+// for the first time, once the new join has succeeded.
+func (s *socket) joinSystem(r *request) error {
+	var j joinRequest
+	if err := r.decode(&j); err != nil {
+		return err
+	}
+	system, options, err := j.options()
+	if err != nil {
+		return err
+	}
+	if err := s.identity().Authorize(domain.ActionRead, system); err != nil {
+		return err
+	}
+	if err := s.roomFor(system); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
+	defer cancel()
+	if err := s.limitJoins(ctx, system); err != nil {
+		return err
+	}
+	m := &membership{socket: s, system: system}
+	cursor, at, err := s.server.parts.Rooms.Join(ctx, system, options, m)
+	if err != nil {
+		return fmt.Errorf("ws: %w", err)
+	}
+	m.cursor = cursor
+	if !s.enter(m) {
+		cursor.Leave()
+		return nil // the socket is ending
+	}
+	s.answer(encodeFrame(eventJoined, r.ID, joined{system, at.Cursor.Position, at.Cursor.Seq, at.Recovered}))
+	if at.Snapshot != nil {
+		s.answer(encodeFrame(eventSnapshot, nil, at.Snapshot))
+	}
+	cursor.Start()
+	s.publish()
+	return nil
+}
+
+// roomFor fails when the socket has joined as many systems as it may.
+func (s *socket) roomFor(system domain.SystemID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most := s.server.config.MaxRooms
+	if s.actor.Role == domain.RoleStaff {
+		most = s.server.config.MaxRoomsStaff
+	}
+	if s.find(system) < 0 && len(s.rooms) >= most {
+		return domain.Fail(domain.KindConflict, CodeTooManyRooms, fmt.Sprintf("a socket may join %d systems", most))
+	}
+	return nil
+}
+
+// find returns the index of the room of a system, or -1. The caller holds the
+// lock.
+func (s *socket) find(system domain.SystemID) int {
+	return slices.IndexFunc(s.rooms, func(m *membership) bool { return m.system == system })
+}
+
+// enter makes m the socket's membership of its system. It reports false for a
+// socket that is ending.
+func (s *socket) enter(m *membership) bool {
+	s.mu.Lock()
+	if s.ending {
+		s.mu.Unlock()
+		return false
+	}
+	old := s.take(m.system)
+	s.rooms = append(s.rooms, m)
+	s.joined = true
+	s.mu.Unlock()
+	if old != nil {
+		old.cursor.Leave()
+	}
+	return true
+}
+
+// take takes the room of a system out, if the socket has joined it: nothing of
+// it is sent from here on. The caller holds the lock, and calls Leave without it.
+func (s *socket) take(system domain.SystemID) *membership {
+	i := s.find(system)
+	if i < 0 {
+		return nil
+	}
+	m := s.rooms[i]
+	s.rooms = slices.Delete(s.rooms, i, i+1)
+	m.left = true
+	s.outbound.drop()
+	return m
+}
+
+// leaveSystem takes the socket out of a room. No event of it follows the answer.
+func (s *socket) leaveSystem(r *request) error {
+	var j struct {
+		SystemID string `json:"systemId"`
+	}
+	if err := r.decode(&j); err != nil {
+		return err
+	}
+	system, err := domain.ParseSystemID(j.SystemID)
+	if err != nil {
+		return err
+	}
+	if !s.leave(system) {
+		return domain.Fail(domain.KindNotFound, CodeNotJoined, fmt.Sprintf("system %q is not joined", system))
+	}
+	s.answer(encodeFrame(eventLeft, r.ID, left{SystemID: system}))
+	s.publish()
+	return nil
+}
+
+func (s *socket) leave(system domain.SystemID) bool {
+	s.mu.Lock()
+	m := s.take(system)
+	s.mu.Unlock()
+	if m == nil {
+		return false
+	}
+	m.cursor.Leave()
+	return true
+}

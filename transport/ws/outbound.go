@@ -1,0 +1,168 @@
+package ws
+
+import (
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+)
+
+// outgoing is something to be written to a socket: a frame or, at the end, the
+// content of a close frame.
+type outgoing struct {
+	bytes []byte
+	close []byte
+	from  *membership // whose events are in the frame; nil for all other frames
+	kind  outgoingKind
+}
+
+type outgoingKind uint8
+
+const (
+	answer     outgoingKind = iota // to be sent in any case, and bounded in number
+	onlyNewest                     // a heartbeat: a newer one takes its place
+	metrics                        // of the admin dashboard: the same
+)
+
+// outbound is a socket's queue. It is guarded by the socket's lock. One thing at
+// a time is with Melody; the rest waits here.
+type outbound struct {
+	queue   []outgoing
+	writing bool
+	current *membership // whose frame is being written
+	answers int         // in the queue
+	bytes   int         // of them
+}
+
+// Bounds of the answers that wait for a client that does not read them.
+const (
+	maxAnswers     = 64
+	maxAnswerBytes = 8 << 20 // snapshots are the large ones
+)
+
+func (o *outbound) push(g outgoing) {
+	if g.kind != answer {
+		for i := range o.queue {
+			if o.queue[i].kind == g.kind {
+				o.bytes += len(g.bytes) - len(o.queue[i].bytes)
+				o.queue[i] = g
+				return
+			}
+		}
+	}
+	if g.from == nil {
+		o.answers++
+		o.bytes += len(g.bytes)
+	}
+	o.queue = append(o.queue, g)
+}
+
+// overfull reports whether the client asks for more than it reads.
+func (o *outbound) overfull() bool {
+	return o.answers > maxAnswers || o.answers > 1 && o.bytes > maxAnswerBytes
+}
+
+// next takes what is to be written now, if anything is and nothing is under way.
+func (o *outbound) next() (outgoing, bool) {
+	if o.writing || len(o.queue) == 0 {
+		return outgoing{}, false
+	}
+	g := o.queue[0]
+	o.queue[0] = outgoing{}
+	if o.queue = o.queue[1:]; len(o.queue) == 0 {
+		o.queue = nil // most sockets are idle most of the time
+	}
+	if g.from == nil {
+		o.answers--
+		o.bytes -= len(g.bytes)
+	}
+	o.writing, o.current = true, g.from
+	return g, true
+}
+
+// drop takes out the frames of rooms that the socket has left.
+func (o *outbound) drop() {
+	o.filter(func(g *outgoing) bool { return g.from == nil || !g.from.left })
+}
+
+// keepAnswers takes out all frames of rooms.
+func (o *outbound) keepAnswers() {
+	o.filter(func(g *outgoing) bool { return g.from == nil })
+}
+
+func (o *outbound) filter(keep func(*outgoing) bool) {
+	kept := o.queue[:0]
+	for _, g := range o.queue {
+		switch {
+		case keep(&g):
+			kept = append(kept, g)
+		case g.from == nil:
+			o.answers--
+			o.bytes -= len(g.bytes)
+		}
+	}
+	clear(o.queue[len(kept):])
+	o.queue = kept
+}
+
+// enqueue puts something into the queue, unless the socket is ending or has left
+// the room that it comes from.
+func (s *socket) enqueue(g outgoing) {
+	s.mu.Lock()
+	if s.ending || g.from != nil && g.from.left {
+		s.mu.Unlock()
+		return
+	}
+	s.outbound.push(g)
+	flooded := s.outbound.overfull()
+	next, ok := s.outbound.next()
+	s.mu.Unlock()
+	if ok {
+		s.write(next)
+	}
+	if flooded {
+		s.end(closeFlood, errorFrame(nil, domain.Fail(domain.KindLimited, CodeRateLimited, "read the answers before asking for more")))
+	}
+}
+
+// write gives Melody the one thing that it has at a time, so its buffer always
+// has room. A connection that is gone takes nothing, and needs nothing: it is on
+// its way to disconnected.
+func (s *socket) write(g outgoing) {
+	if g.close != nil {
+		_ = s.session.CloseWithMsg(g.close)
+		return
+	}
+	_ = s.session.Write(g.bytes)
+}
+
+// sent runs in Melody's writing goroutine when a frame is out.
+func (s *socket) sent() {
+	s.mu.Lock()
+	from := s.outbound.current
+	s.outbound.writing, s.outbound.current = false, nil
+	next, ok := s.outbound.next()
+	if from != nil {
+		now := time.Now()
+		s.lastTraffic = now
+		if soon := now.Add(s.server.config.IdleAfter).UnixNano(); !s.ending && s.due.Load() > soon {
+			s.due.Store(soon)
+		}
+	}
+	s.mu.Unlock()
+	if ok {
+		s.write(next)
+	}
+	if from != nil {
+		from.cursor.Sent()
+	}
+}
+
+// Deliver implements [rooms.Sink].
+func (m *membership) Deliver(f rooms.Frame) { m.socket.enqueue(outgoing{bytes: f.Bytes, from: m}) }
+
+// Restarted implements [rooms.Sink]: the client is told as at a join whose
+// position the log does not have.
+func (m *membership) Restarted(from domain.Cursor) {
+	m.socket.enqueue(outgoing{bytes: encodeFrame(eventJoined, nil, joined{SystemID: m.system, Position: from.Position, Seq: from.Seq})})
+}

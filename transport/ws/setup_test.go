@@ -1,0 +1,409 @@
+package ws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+)
+
+const (
+	sol  domain.SystemID = "clinica-sol"
+	luna domain.SystemID = "centro-luna"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second
+
+// testServer is a server on loopback, on events in memory.
+type testServer struct {
+	*Server
+	t        *testing.T
+	source   *roomstest.Source
+	hub      *rooms.Hub
+	http     *httptest.Server
+	auth     *tokenTable
+	registry *listRegistry
+	feed     *testFeed
+}
+
+func serve(t *testing.T, config Config, change ...func(*Parts)) *testServer {
+	t.Helper()
+	source := roomstest.New()
+	logger := slog.New(slog.DiscardHandler)
+	hub, err := rooms.New(source, rooms.Config{TailBytes: 20_000}, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := &testServer{t: t, source: source, hub: hub, auth: newTokenTable(), registry: newListRegistry(), feed: &testFeed{}}
+	parts := Parts{Rooms: hub, Authenticator: ts.auth, Registry: ts.registry, Metrics: ts.feed, Logger: logger}
+	for _, f := range change {
+		f(&parts)
+	}
+	config.Node = "node-1"
+	if config.Tick == 0 {
+		config.Tick = 5 * time.Millisecond
+	}
+	if ts.Server, err = New(config, parts); err != nil {
+		t.Fatal(err)
+	}
+	ts.http = httptest.NewServer(ts.Server)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := ts.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		ts.http.Close()
+		hub.Close()
+		if left := ts.registry.all(); len(left) > 0 {
+			t.Errorf("%d sockets are still listed", len(left))
+		}
+	})
+	return ts
+}
+
+// tokenTable is an authenticator with a table of tokens.
+type tokenTable struct {
+	mu     sync.Mutex
+	actors map[string]domain.Actor
+}
+
+func newTokenTable() *tokenTable {
+	far := time.Now().Add(time.Hour)
+	return &tokenTable{actors: map[string]domain.Actor{
+		"viewer": {Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{sol}, ExpiresAt: far},
+		"both":   {Subject: "eva", Role: domain.RoleOperator, Systems: []domain.SystemID{sol, luna}, ExpiresAt: far},
+		"luna":   {Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{luna}, ExpiresAt: far},
+		"staff":  {Subject: "root", Role: domain.RoleStaff, AllSystems: true, ExpiresAt: far},
+	}}
+}
+
+func (a *tokenTable) add(token string, actor domain.Actor) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.actors[token] = actor
+}
+
+func (a *tokenTable) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	for _, offered := range websocket.Subprotocols(r) {
+		if t, ok := strings.CutPrefix(offered, "bearer."); ok {
+			token = t
+		}
+	}
+	if token == "" {
+		return domain.Actor{}, domain.Fail(domain.KindUnauthenticated, "token-missing", "send a token")
+	}
+	return a.Verify(ctx, token)
+}
+
+func (a *tokenTable) Verify(_ context.Context, token string) (domain.Actor, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	actor, ok := a.actors[token]
+	switch {
+	case token == "fenced":
+		return actor, domain.Fail(domain.KindForbidden, domain.CodeForbidden, "this subject is kept out")
+	case token == "unlucky":
+		return actor, errors.New("the keys cannot be looked up")
+	case !ok:
+		return actor, domain.Fail(domain.KindUnauthenticated, "token-invalid", "the token is not valid")
+	}
+	return actor, nil
+}
+
+// listRegistry is the list of sockets of one process.
+type listRegistry struct {
+	mu   sync.Mutex
+	list map[string]rooms.Socket
+}
+
+func newListRegistry() *listRegistry { return &listRegistry{list: map[string]rooms.Socket{}} }
+
+func (r *listRegistry) Put(s rooms.Socket) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list[s.SocketID] = s
+}
+
+func (r *listRegistry) Remove(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.list, id)
+}
+
+func (r *listRegistry) all() []rooms.Socket {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []rooms.Socket
+	for _, s := range r.list {
+		list = append(list, s)
+	}
+	return list
+}
+
+// testFeed is a metrics feed that a test drives.
+type testFeed struct {
+	mu  sync.Mutex
+	fns map[*func([]byte)]bool
+}
+
+func (f *testFeed) Subscribe(fn func([]byte)) func() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fns == nil {
+		f.fns = map[*func([]byte)]bool{}
+	}
+	f.fns[&fn] = true
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.fns, &fn)
+	}
+}
+
+func (f *testFeed) watchers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.fns)
+}
+
+func (f *testFeed) send(frame string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for fn := range f.fns {
+		(*fn)([]byte(frame))
+	}
+}
+
+// client is a WebSocket client.
+type client struct {
+	*websocket.Conn
+	t       *testing.T
+	pending []frame
+}
+
+// frame is a frame from the server.
+type frame struct {
+	Event string          `json:"event"`
+	ID    json.RawMessage `json:"id"`
+	Data  json.RawMessage `json:"data"`
+	Seq   uint64          `json:"seq"`
+	raw   json.RawMessage
+}
+
+func (f frame) into(t *testing.T, v any) {
+	t.Helper()
+	if err := json.Unmarshal(f.Data, v); err != nil {
+		t.Fatalf("data of %s: %v", f.raw, err)
+	}
+}
+
+func (f frame) code(t *testing.T) domain.Code {
+	t.Helper()
+	var e struct {
+		Code   domain.Code `json:"code"`
+		Detail string      `json:"detail"`
+	}
+	f.into(t, &e)
+	if f.Event != eventError || e.Detail == "" {
+		t.Fatalf("%s is not an error with a detail", f.raw)
+	}
+	return e.Code
+}
+
+func (ts *testServer) url() string { return "ws" + strings.TrimPrefix(ts.http.URL, "http") + "/ws" }
+
+// dial connects with a token, or none, and leaves the first frame to be read.
+func (ts *testServer) dial(token string) *client {
+	ts.t.Helper()
+	header := http.Header{}
+	if token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	conn, _, err := (&websocket.Dialer{Subprotocols: []string{Subprotocol}}).Dial(ts.url(), header)
+	if err != nil {
+		ts.t.Fatalf("dial: %v", err)
+	}
+	c := &client{Conn: conn, t: ts.t}
+	ts.t.Cleanup(func() { _ = conn.Close() })
+	return c
+}
+
+// connect dials and reads the first frame.
+func (ts *testServer) connect(token string) *client {
+	ts.t.Helper()
+	c := ts.dial(token)
+	c.expect(eventConnectionStatus)
+	return c
+}
+
+// joined connects and joins a system, and returns the answer as well.
+func (ts *testServer) join(token string, system domain.SystemID, extra ...string) (*client, joined) {
+	ts.t.Helper()
+	c := ts.connect(token)
+	return c, c.join(system, extra...)
+}
+
+func (c *client) join(system domain.SystemID, extra ...string) joined {
+	c.t.Helper()
+	c.send(fmt.Sprintf(`{"event":"join-system","id":"j","data":{%s}}`,
+		strings.Join(append([]string{fmt.Sprintf(`"systemId":%q`, system)}, extra...), ",")))
+	var j joined
+	f := c.expect(eventJoined)
+	f.into(c.t, &j)
+	if string(f.ID) != `"j"` || j.SystemID != system {
+		c.t.Fatalf("the answer to a join of %s is %s", system, f.raw)
+	}
+	return j
+}
+
+func (c *client) send(text string) {
+	c.t.Helper()
+	if err := c.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+// read returns the next frame, out of an array if need be.
+func (c *client) read() (frame, error) {
+	for len(c.pending) == 0 {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		_, message, err := c.ReadMessage()
+		if err != nil {
+			return frame{}, err
+		}
+		raws := []json.RawMessage{message}
+		if message[0] == '[' {
+			if len(message) > 64<<10 {
+				return frame{}, fmt.Errorf("an array of %d bytes", len(message))
+			}
+			if err := json.Unmarshal(message, &raws); err != nil {
+				return frame{}, err
+			}
+		}
+		for _, raw := range raws {
+			f := frame{raw: raw}
+			if err := json.Unmarshal(raw, &f); err != nil {
+				return frame{}, err
+			}
+			c.pending = append(c.pending, f)
+		}
+	}
+	f := c.pending[0]
+	c.pending = c.pending[1:]
+	return f, nil
+}
+
+// next returns the next frame that is not a heartbeat.
+func (c *client) next() frame {
+	c.t.Helper()
+	for {
+		f, err := c.read()
+		if err != nil {
+			c.t.Fatalf("read: %v", err)
+		}
+		if f.Event != eventHeartbeat {
+			return f
+		}
+	}
+}
+
+// expect demands that the next frame is of this event.
+func (c *client) expect(event string) frame {
+	c.t.Helper()
+	f := c.next()
+	if f.Event != event {
+		c.t.Fatalf("the next frame is %s, not %s", f.raw, event)
+	}
+	return f
+}
+
+// events reads n events.
+func (c *client) events(n int) []domain.Event {
+	c.t.Helper()
+	var events []domain.Event
+	for len(events) < n {
+		f := c.next()
+		var e domain.Event
+		if err := json.Unmarshal(f.raw, &e); err != nil || e.Seq == 0 {
+			c.t.Fatalf("%s is not an event (%v)", f.raw, err)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// expectClose reads to the end and returns the close code and the last frame.
+func (c *client) expectClose() (int, frame) {
+	c.t.Helper()
+	var last frame
+	for {
+		f, err := c.read()
+		if err == nil {
+			last = f
+			continue
+		}
+		var end *websocket.CloseError
+		if !errors.As(err, &end) {
+			c.t.Fatalf("the connection ended without a close frame: %v (last frame %s)", err, last.raw)
+		}
+		return end.Code, last
+	}
+}
+
+// stillOpen demands that the socket answers.
+func (c *client) stillOpen() {
+	c.t.Helper()
+	c.send(`{"event":"ping","id":"open?"}`)
+	if f := c.expect(eventPong); string(f.ID) != `"open?"` {
+		c.t.Fatalf("the pong is %s", f.raw)
+	}
+}
+
+func update(device string, watts float64) domain.Data {
+	return domain.DeviceUpdate{DeviceID: domain.DeviceID(device), RelayOn: domain.Some(watts > 0), PowerW: domain.Some(watts)}
+}
+
+func updates(n int) []domain.Data {
+	out := make([]domain.Data, n)
+	for i := range out {
+		out[i] = update(fmt.Sprint("plug-", i%3), float64(i))
+	}
+	return out
+}
+
+func requireEvents(t *testing.T, got, wanted []domain.Event) {
+	t.Helper()
+	if !slices.EqualFunc(got, wanted, func(a, b domain.Event) bool {
+		return a.Cursor() == b.Cursor() && a.ID == b.ID && string(a.Data) == string(b.Data)
+	}) {
+		t.Fatalf("%d events, not the %d that are wanted, or other ones", len(got), len(wanted))
+	}
+}
+
+// waitFor waits until a condition holds.
+func waitFor(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !condition(); {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}

@@ -1,0 +1,115 @@
+package ws
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// sameHost allows requests that come from no page, or from a page of this host.
+// The scheme is not compared: TLS may end before this process.
+func sameHost(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// handoff lets a goroutine of its own upgrade a request and keep the connection,
+// while the request's goroutine returns.
+//
+// Melody reads a socket in the goroutine that calls HandleRequest. If that is
+// the request's, net/http's two 4 KiB buffers, its stack and the request live as
+// long as the socket: 14 KiB that nobody uses.
+type handoff struct {
+	http.ResponseWriter
+	taken chan struct{} // closed when the connection was taken over
+	wrap  func(net.Conn) net.Conn
+}
+
+const (
+	readBuffer      = 512 // bytes: clients send little, and long reads go around it
+	handshakeBuffer = 256 // bytes: the library wants one for its answer, which grows
+)
+
+// Hijack implements [http.Hijacker], for the WebSocket library.
+func (h *handoff) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer close(h.taken)
+	if buffered.Reader.Buffered() > 0 {
+		_ = conn.Close()
+		return nil, nil, errors.New("ws: the client sent frames before the handshake was over")
+	}
+	conn = h.wrap(conn)
+	return conn, bufio.NewReadWriter(bufio.NewReaderSize(conn, readBuffer), bufio.NewWriterSize(conn, handshakeBuffer)), nil
+}
+
+// courteous is a connection that closes so that the peer gets what was sent.
+//
+// Closing a socket while there is something unread in it makes the kernel send a
+// reset, which makes the peer's kernel throw away what the peer has not read:
+// the close frame, and with it the reason. So the writing side is closed first,
+// and what the peer still sends is read, for a while.
+type courteous struct {
+	net.Conn
+	draining *sync.WaitGroup
+	closing  atomic.Bool
+	once     sync.Once
+}
+
+const (
+	drainFor  = time.Second
+	drainMost = 256 << 10 // bytes
+)
+
+// Read implements [net.Conn]. What comes during the closing is not for the
+// reader.
+func (c *courteous) Read(b []byte) (int, error) {
+	if c.closing.Load() {
+		return 0, net.ErrClosed
+	}
+	n, err := c.Conn.Read(b)
+	if c.closing.Load() {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+// Close implements [net.Conn]. It does not wait.
+func (c *courteous) Close() error {
+	c.once.Do(func() {
+		c.closing.Store(true)
+		half, ok := c.Conn.(interface{ CloseWrite() error })
+		if !ok || half.CloseWrite() != nil {
+			_ = c.Conn.Close()
+			return
+		}
+		_ = c.Conn.SetReadDeadline(time.Now()) // whoever reads now stops
+		c.draining.Go(c.drain)
+	})
+	return nil
+}
+
+func (c *courteous) drain() {
+	defer c.Conn.Close()
+	_ = c.Conn.SetReadDeadline(time.Now().Add(drainFor))
+	var buf [2048]byte
+	for left := drainMost; left > 0; {
+		n, err := c.Conn.Read(buf[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
