@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -55,32 +56,33 @@ type Lag struct {
 	Behind time.Duration
 }
 
-// Lags compares every partition of the log with its checkpoint.
+// Lags compares every partition of the log with its checkpoint. A partition that
+// cannot be asked about is left at zero, and the error says so beside the rest.
 func (s *Store) Lags(ctx context.Context, log Log) ([]Lag, error) {
 	reached, err := s.checkpoints(ctx)
 	if err != nil {
 		return nil, err
 	}
 	lags := make([]Lag, log.Partitions())
+	var failures []error
 	for p := range lags {
-		at := reached[p]
-		tail, err := log.Tail(ctx, p)
-		if err != nil {
-			return nil, fmt.Errorf("projections: lag: %w", err)
-		}
-		lags[p] = Lag{Partition: p, Checkpoint: at, Tail: tail}
-		if !tail.After(at) {
-			continue
-		}
-		next, err := log.Read(ctx, p, at, 1)
-		if err != nil {
-			return nil, fmt.Errorf("projections: lag: %w", err)
-		}
-		if len(next) > 0 {
-			lags[p].Behind = max(0, time.Since(time.UnixMilli(int64(next[0].Position.Ms))))
+		lags[p] = Lag{Partition: p, Checkpoint: reached[p]}
+		if err := lags[p].measure(ctx, log); err != nil {
+			failures = append(failures, fmt.Errorf("projections: lag of partition %d: %w", p, err))
 		}
 	}
-	return lags, nil
+	return lags, errors.Join(failures...)
+}
+
+func (l *Lag) measure(ctx context.Context, log Log) (err error) {
+	if l.Tail, err = log.Tail(ctx, l.Partition); err != nil || !l.Tail.After(l.Checkpoint) {
+		return err
+	}
+	next, err := log.Read(ctx, l.Partition, l.Checkpoint, 1)
+	if err == nil && len(next) > 0 {
+		l.Behind = max(0, time.Since(time.UnixMilli(int64(next[0].Position.Ms))))
+	}
+	return err
 }
 
 // evict ends the transaction of an owner before us, if it is in one still: a

@@ -296,10 +296,11 @@ func TestTwoOwners(t *testing.T) {
 	}
 	log := newScript(events...)
 	log.batch = func() int { return 1 + rand.IntN(10) }
-	var owners sync.WaitGroup
+	var owners, meeting sync.WaitGroup
 	var stale atomic.Int64
+	meeting.Add(2)
 	for range 2 {
-		projector := projections.NewProjector(openStore(t, b.url), log, partitionOf(system))
+		projector := projections.NewProjector(openStore(t, b.url), &meet{script: log, both: &meeting}, partitionOf(system))
 		owners.Go(func() {
 			for {
 				err := projector.Run(t.Context())
@@ -317,9 +318,24 @@ func TestTwoOwners(t *testing.T) {
 	}
 	owners.Wait()
 	if stale.Load() == 0 {
-		t.Error("the two never met")
+		t.Error("both wrote from the same checkpoint")
 	}
 	naively(events)[system].check(t, b.store, domain.Position{Ms: 1500})
+}
+
+// meet is a log that two readers begin to follow at once.
+type meet struct {
+	*script
+	once sync.Once
+	both *sync.WaitGroup
+}
+
+func (m *meet) Follow(ctx context.Context, partition int, after domain.Position, fn func([]domain.Event) error) error {
+	m.once.Do(func() {
+		m.both.Done()
+		m.both.Wait()
+	})
+	return m.script.Follow(ctx, partition, after, fn)
 }
 
 // A poison event stops nothing: it is archived, counted and in quarantine.

@@ -161,6 +161,27 @@ func TestRedisIsWiped(t *testing.T) {
 	}
 }
 
+// A partition that nobody projects is as far behind as its oldest event is old.
+func TestLagOfAPartitionThatStandsStill(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	hourAgo := uint64(time.Now().Add(-time.Hour).UnixMilli())
+	log := newScript(must(t, "lag-0", hourAgo, domain.DeviceUpdate{DeviceID: "d"}))
+	lags, err := b.store.Lags(t.Context(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lag := range lags {
+		if late := lag.Behind >= time.Hour; late != (lag.Partition == partitionOf("lag-0")) {
+			t.Errorf("%+v", lag)
+		}
+	}
+	projectAll(t, b.store, log)
+	if lags, err = b.store.Lags(t.Context(), log); err != nil || lags[partitionOf("lag-0")].Behind != 0 {
+		t.Errorf("%+v, %v", lags, err)
+	}
+}
+
 // More systems than a projector remembers make it slower, not wrong.
 func TestMoreSystemsThanAreRemembered(t *testing.T) {
 	t.Parallel()

@@ -20,10 +20,13 @@ const (
 
 // within is the scope of one system.
 func within(system domain.SystemID) scope {
-	return scopeOf(domain.Actor{Systems: []domain.SystemID{system}})
+	if _, err := domain.ParseSystemID(string(system)); err != nil {
+		return "" // what is no id must not pass for a list, or for a star
+	}
+	return scope(system)
 }
 
-// scopeOf is what an actor may see.
+// scopeOf is what an actor may see: as [domain.Actor.Sees] has it.
 func scopeOf(actor domain.Actor) scope {
 	switch {
 	case actor.Role == domain.RoleStaff:
@@ -33,9 +36,8 @@ func scopeOf(actor domain.Actor) scope {
 	}
 	systems := make([]string, 0, len(actor.Systems))
 	for _, system := range actor.Systems {
-		// What is no id must not pass for a list, or for a star.
-		if _, err := domain.ParseSystemID(string(system)); err == nil {
-			systems = append(systems, string(system))
+		if s := within(system); s != "" && system != domain.PlatformSystem {
+			systems = append(systems, string(s))
 		}
 	}
 	return scope(strings.Join(systems, ","))

@@ -149,6 +149,7 @@ func TestActorSeesOwnSystemsOnly(t *testing.T) {
 		{"one", domain.Actor{Role: domain.RoleViewer, Systems: []domain.SystemID{"sol-1"}}, []domain.SystemID{"sol-1"}},
 		{"a list for an id", domain.Actor{Systems: []domain.SystemID{"sol-1,luna-2"}}, nil},
 		{"a star for an id", domain.Actor{Systems: []domain.SystemID{"*", "**"}}, nil},
+		{"a customer who names the platform", domain.Actor{Role: domain.RoleAdmin, Systems: []domain.SystemID{domain.PlatformSystem}}, nil},
 		{"two", domain.Actor{Systems: []domain.SystemID{"sol-1", "luna-2"}}, []domain.SystemID{"luna-2", "sol-1"}},
 		{"a back end for all", domain.Actor{Role: domain.RoleService, AllSystems: true}, []domain.SystemID{"luna-2", "sol-1"}},
 		{"staff", staff, []domain.SystemID{domain.PlatformSystem, "luna-2", "sol-1"}},
