@@ -296,6 +296,25 @@ func TestAWipedRedisGoesOnBeyondTheArchive(t *testing.T) {
 	}
 }
 
+// A reader that comes first repairs what it needs.
+func TestAReaderOfAWipedRedisGoesOnFromTheArchive(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	var archive floors
+	l := open(t, streams.Config{URL: url, Partitions: 1, Floor: archive.Floor})
+	at := mustAppend(t, l, updates(sol, 3)...)
+	archive.set(at[2])
+	if err := connect(t, url).FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.Read(t.Context(), 0, at[2], 10); err != nil || len(got) != 0 {
+		t.Errorf("at the archive's end: %d events, %v", len(got), err)
+	}
+	if tail, err := l.Tail(t.Context(), 0); err != nil || tail != at[2] {
+		t.Errorf("tail %s, %v; want %s", tail, err, at[2])
+	}
+}
+
 // rollBack sets a Redis back to what it held at a moment, as a backup does that
 // is restored, and restarts it.
 func rollBack(t *testing.T, client *redis.Client, to string) {

@@ -27,7 +27,7 @@ const (
 //
 // It fails with [ErrTrimmed] when entries after the position may have been
 // trimmed, and with [ErrRewound] when the position is beyond all that the
-// partition ever gave or the stream is missing.
+// partition ever gave.
 func (l *Log) Read(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, error) {
 	events, err := l.read(ctx, partition, after, limit)
 	if err != nil {
@@ -38,6 +38,12 @@ func (l *Log) Read(ctx context.Context, partition int, after domain.Position, li
 
 func (l *Log) read(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, error) {
 	events, _, err := l.readRange(ctx, partition, after, limit)
+	if errors.Is(err, ErrRewound) { // the stream may be missing, which look repairs
+		if _, err := l.look(ctx, partition, after); err != nil {
+			return nil, err
+		}
+		events, _, err = l.readRange(ctx, partition, after, limit)
+	}
 	if err != nil || len(events) > 0 || after.IsZero() {
 		return events, err
 	}

@@ -2,9 +2,11 @@ package timeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams"
 )
 
 // Locate returns the cursor of the system's newest event at or before a
@@ -59,7 +61,8 @@ func (t *Timeline) locate(ctx context.Context, system domain.SystemID, after dom
 // Page returns the next events of the system after a cursor, up to max, with
 // Seq: from the archive or, beyond the checkpoint, from the log. It may return
 // fewer than there are, and returns none only when there are none yet. It fails
-// with [domain.ErrGap] when the cursor's seq is not that of its position.
+// with [domain.ErrGap] when the cursor's seq is not that of its position, and
+// with [ErrAhead] as Locate does.
 func (t *Timeline) Page(ctx context.Context, system domain.SystemID, after domain.Cursor, max int) (events []domain.Event, err error) {
 	for range tries {
 		if events, err = t.page(ctx, system, after, max); !again(err) {
@@ -105,6 +108,9 @@ func (t *Timeline) page(ctx context.Context, system domain.SystemID, after domai
 		}
 		return len(page) > 0 // enough to go on with
 	})
+	if errors.Is(err, streams.ErrRewound) {
+		err = fmt.Errorf("%w: %w", ErrAhead, err)
+	}
 	return page, err
 }
 

@@ -356,6 +356,9 @@ func TestLocate(t *testing.T) {
 		if _, err := b.timeline.Locate(t.Context(), "a", ahead); !errors.Is(err, timeline.ErrAhead) {
 			t.Errorf("ahead of the log: %v", err)
 		}
+		if _, err := b.timeline.Page(t.Context(), "a", domain.Cursor{Position: ahead, Seq: 11}, 1); !errors.Is(err, timeline.ErrAhead) {
+			t.Errorf("a page ahead of the log: %v", err)
+		}
 	}
 }
 
