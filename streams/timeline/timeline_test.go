@@ -427,6 +427,35 @@ func TestCloseEndsSubscriptions(t *testing.T) {
 	}
 }
 
+// readAll reads the log as it is: by system and numbered, and by id.
+func (b *bundle) readAll(t testing.TB) (truth map[domain.SystemID][]domain.Event, found map[string]domain.Position) {
+	t.Helper()
+	truth = map[domain.SystemID][]domain.Event{}
+	found = map[string]domain.Position{}
+	for p := range 2 {
+		var after domain.Position
+		for {
+			events, err := b.log.Read(t.Context(), p, after, 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(events) == 0 {
+				break
+			}
+			for _, e := range events {
+				if _, twice := found[e.ID]; twice {
+					t.Errorf("event %s is in the log twice", e.ID)
+				}
+				found[e.ID] = e.Position
+				e.Seq = uint64(len(truth[e.SystemID]) + 1)
+				truth[e.SystemID] = append(truth[e.SystemID], e)
+			}
+			after = events[len(events)-1].Position
+		}
+	}
+	return truth, found
+}
+
 // Appends, archiving, subscriptions that come and go, and a Redis that is
 // killed: everybody gets everything, once, in order, and what was acknowledged
 // is there once.
@@ -481,29 +510,7 @@ func TestNothingIsLostOrDoubledOverKills(t *testing.T) {
 	stop()
 	working.Wait()
 
-	truth := map[domain.SystemID][]domain.Event{}
-	found := map[string]domain.Position{}
-	for p := range 2 {
-		var after domain.Position
-		for {
-			events, err := b.log.Read(t.Context(), p, after, 1000)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(events) == 0 {
-				break
-			}
-			for _, e := range events {
-				if _, twice := found[e.ID]; twice {
-					t.Errorf("event %s is in the log twice", e.ID)
-				}
-				found[e.ID] = e.Position
-				e.Seq = uint64(len(truth[e.SystemID]) + 1)
-				truth[e.SystemID] = append(truth[e.SystemID], e)
-			}
-			after = events[len(events)-1].Position
-		}
-	}
+	truth, found := b.readAll(t)
 	acked.Range(func(id, at any) bool {
 		if found[id.(string)] != at {
 			t.Errorf("event %v was acknowledged at %v and is at %v", id, at, found[id.(string)])
