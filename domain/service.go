@@ -48,12 +48,12 @@ const attempts = 16
 
 // AssignPlug ties a plug to equipment. Errors: as [AssignPlug.Decide].
 func (s *Service) AssignPlug(ctx context.Context, system SystemID, c AssignPlug, r Request) (Receipt, error) {
-	return s.command(ctx, system, ActionCommand, r, inventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
+	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
 }
 
 // ReleasePlug ends a plug's assignment. Errors: as [ReleasePlug.Decide].
 func (s *Service) ReleasePlug(ctx context.Context, system SystemID, c ReleasePlug, r Request) (Receipt, error) {
-	return s.command(ctx, system, ActionCommand, r, inventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
+	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
 }
 
 // RegisterEquipment adds equipment. Errors: as [RegisterEquipment.Decide], and
@@ -62,7 +62,7 @@ func (s *Service) RegisterEquipment(ctx context.Context, system SystemID, c Regi
 	if err := checkEquipment(c.EquipmentID, Some(c.Name), Some(c.Kind), Some(c.Location), c.Attributes); err != nil {
 		return Receipt{}, err
 	}
-	return s.command(ctx, system, ActionCommand, r, inventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
+	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
 }
 
 // UpdateEquipment changes equipment. Errors: as [UpdateEquipment.Decide], and as
@@ -71,13 +71,13 @@ func (s *Service) UpdateEquipment(ctx context.Context, system SystemID, c Update
 	if err := checkEquipment(c.EquipmentID, c.Name, c.Kind, c.Location, c.Attributes); err != nil {
 		return Receipt{}, err
 	}
-	return s.command(ctx, system, ActionCommand, r, inventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
+	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
 }
 
 // RetireEquipment takes equipment out of use. Errors: as
 // [RetireEquipment.Decide].
 func (s *Service) RetireEquipment(ctx context.Context, system SystemID, c RetireEquipment, r Request) (Receipt, error) {
-	return s.command(ctx, system, ActionCommand, r, inventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
+	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
 }
 
 // CreateConnection adds a credential. Errors: as [CreateConnection.Decide].
@@ -85,7 +85,7 @@ func (s *Service) CreateConnection(ctx context.Context, system SystemID, c Creat
 	if _, err := ParseConnectionID(string(c.ConnectionID)); err != nil {
 		return Receipt{}, err
 	}
-	return s.command(ctx, system, ActionAdminister, r, connection(c.ConnectionID),
+	return s.command(ctx, system, ActionAdminister, r, AggregateConnection(c.ConnectionID),
 		func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
 }
 
@@ -96,7 +96,7 @@ func (s *Service) CommandConnection(ctx context.Context, system SystemID, c Comm
 	if c.Verb == VerbDelete {
 		action = ActionAdminister
 	}
-	return s.command(ctx, system, action, r, connection(c.ConnectionID), func(st *State, commandID string) ([]Data, error) {
+	return s.command(ctx, system, action, r, AggregateConnection(c.ConnectionID), func(st *State, commandID string) ([]Data, error) {
 		c.CommandID = commandID
 		return c.Decide(st)
 	})
@@ -111,7 +111,7 @@ func (s *Service) SwitchRelay(ctx context.Context, system SystemID, c SwitchRela
 	if c.ToggleAfter < 0 || c.ToggleAfter > MaxToggleAfter {
 		return Receipt{}, Invalid(CodeInvalidCommand, fmt.Sprintf("toggleAfter must be 0 to %v", MaxToggleAfter))
 	}
-	return s.command(ctx, system, ActionCommand, r, nil, func(st *State, commandID string) ([]Data, error) {
+	return s.command(ctx, system, ActionCommand, r, "", func(st *State, commandID string) ([]Data, error) {
 		c.CommandID = commandID
 		return c.Decide(st)
 	})
@@ -125,37 +125,29 @@ func (s *Service) Disconnect(ctx context.Context, d DisconnectRequested, r Reque
 	if system == "" {
 		system = PlatformSystem
 	}
-	return s.command(ctx, system, ActionAdminister, r, nil, func(_ *State, commandID string) ([]Data, error) {
+	return s.command(ctx, system, ActionAdminister, r, "", func(_ *State, commandID string) ([]Data, error) {
 		d.CommandID = commandID
 		return []Data{d}, nil
 	})
 }
 
-// aggregate picks, from the state, what a command's append is conditional on.
-type aggregate func(*State) *Expectation
-
-func inventory(s *State) *Expectation {
-	return &Expectation{Aggregate: AggregateInventory, Head: s.InventoryHead}
-}
-
-func connection(id ConnectionID) aggregate {
-	return func(s *State) *Expectation {
-		e := &Expectation{Aggregate: AggregateConnection(id)}
-		if c := s.Connections[id]; c != nil {
-			e.Head = c.CommandHead
-		}
-		return e
+// expect makes the condition of a command: nothing was appended to the aggregate
+// that the deciding state has not seen. A state has seen all up to its cursor.
+func (a Aggregate) expect(s *State) *Expectation {
+	if a == "" {
+		return nil
 	}
+	return &Expectation{Aggregate: a, Head: s.Cursor.Position}
 }
 
-// command runs the loop that every command shares. A nil aggregate is for
+// command runs the loop that every command shares. An empty aggregate is for
 // commands that cannot conflict.
 //
 // The state that it decides on may lag behind the log. An append tells when that
 // matters; a refusal, or "it is so already", appends nothing, so those are
 // believed only from a state that has all that was in the log when they came up.
 // Otherwise a plug that was published a moment ago would be unknown.
-func (s *Service) command(ctx context.Context, system SystemID, action Action, r Request, about aggregate,
+func (s *Service) command(ctx context.Context, system SystemID, action Action, r Request, about Aggregate,
 	decide func(st *State, commandID string) ([]Data, error),
 ) (Receipt, error) {
 	if err := r.Actor.Authorize(action, system); err != nil {
@@ -192,9 +184,7 @@ func (s *Service) command(ctx context.Context, system SystemID, action Action, r
 			receipt.Position, receipt.Unchanged = st.Cursor.Position, true
 			return receipt, nil
 		}
-		if about != nil {
-			opts.Expect = about(st)
-		}
+		opts.Expect = about.expect(st)
 		events, err := s.events(system, decided, receipt.CommandID, r)
 		if err != nil {
 			return Receipt{}, err

@@ -186,6 +186,26 @@ func TestSameKeyAppendsOnce(t *testing.T) {
 	})
 }
 
+// A command that appends several events leaves the aggregate free for the next.
+func TestCommandsOnOneConnection(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	s := newTestService(m)
+	ctx := context.Background()
+	create := CreateConnection{ConnectionCreated{ConnectionID: "acc1", Kind: ConnectionShellyCloud}}
+	for range 2 {
+		if _, err := s.CreateConnection(ctx, "clinica-sol", create, admin); err != nil {
+			t.Fatal(err)
+		}
+		for _, verb := range []ConnectionVerb{VerbStop, VerbStart, VerbRestart, VerbStop, VerbDelete} {
+			c := CommandConnection{ConnectionCommand: ConnectionCommand{ConnectionID: "acc1"}, Verb: verb}
+			if r, err := s.CommandConnection(ctx, "clinica-sol", c, admin); err != nil || r.Unchanged {
+				t.Fatalf("%s: %+v, %v", verb, r, err)
+			}
+		}
+	}
+}
+
 // A command may name what was appended a moment ago, whatever the projection has.
 func TestCommandSeesWhatWasAcknowledged(t *testing.T) {
 	t.Parallel()
