@@ -20,7 +20,7 @@ import (
 	"github.com/plugcast/plugcast/transport/auth"
 )
 
-// Config is what the API stands on. Limiter and Checks may be missing.
+// Config is what the API stands on. Limiter, Checks and Stream may be missing.
 type Config struct {
 	Service       *domain.Service
 	Reads         Reads
@@ -30,7 +30,8 @@ type Config struct {
 	Limiter       Limiter
 	Checks        []Check // what /readyz asks
 	Origins       auth.Origins
-	Version       string // of the program, for the OpenAPI document
+	Stream        http.Handler // the events of a system, as text/event-stream
+	Version       string       // of the program, for the OpenAPI document
 	Log           *slog.Logger
 }
 
@@ -90,6 +91,9 @@ func New(c Config) (*API, error) {
 	a.registerSockets()
 	a.registerTickets()
 	a.registerHealth()
+	if c.Stream != nil {
+		a.registerStream(c.Stream)
+	}
 	return a, a.serveDocument()
 }
 

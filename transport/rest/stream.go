@@ -1,0 +1,46 @@
+package rest
+
+import (
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// registerStream puts the event stream, which is a face of its own, behind this
+// one's request ids, origins and recovery, and into the document.
+func (a *API) registerStream(stream http.Handler) {
+	const path = systemPath + "/events/stream"
+	a.mux.Handle("GET "+path, stream)
+	text := func(name, in, doc string) *huma.Param {
+		return &huma.Param{Name: name, In: in, Description: doc, Required: in == "path", Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	responses := map[string]*huma.Response{
+		"200": {
+			Description: "`id` is the position, `event` the type, `data` the envelope",
+			Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
+		},
+	}
+	problem := a.huma.OpenAPI().Components.Schemas.Map()["Problem"]
+	for _, status := range []string{"400", "401", "403", "429", "503"} {
+		responses[status] = &huma.Response{
+			Description: "Refused", Content: map[string]*huma.MediaType{problemType: {Schema: problem}},
+		}
+	}
+	a.huma.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "streamEvents", Method: http.MethodGet, Path: path, Tags: []string{"Live"},
+		Summary:     "Follow the events of a system (Server-Sent Events)",
+		Description: "Begins after `Last-Event-ID` or `after`, or with what happens from now on. The stream ends with the token.",
+		Parameters: []*huma.Param{
+			text("systemId", "path", "The system (tenant)"), text("after", "query", "Begin after this position; 0-0 is the first event ever"),
+			text("types", "query", "Only these types, separated by commas"), text("devices", "query", "Only these devices, separated by commas"),
+			text("Last-Event-ID", "header", "As after; an EventSource sends it when it reconnects"),
+		},
+		Responses: responses, Security: []map[string][]string{{securityScheme: {}}},
+	})
+}
+
+// Refuse answers with err as every operation does. It is for what is served
+// behind this face, such as the event stream.
+func (a *API) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	problemOf(r.Context(), a.log, err).write(w)
+}
