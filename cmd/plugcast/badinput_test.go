@@ -120,9 +120,9 @@ func TestBadFrames(t *testing.T) {
 		code    string // of the error frame, or ""
 		close   int    // code, or 0 when the socket stays open
 	}{
-		"malformed JSON":      {viewer, websocket.TextMessage, `{"event":`, "", 4400},
+		"malformed JSON":      {viewer, websocket.TextMessage, `{"event":`, "bad-frame", 4400},
 		"a frame over 64 KiB": {viewer, websocket.TextMessage, `{"event":"ping","x":"` + strings.Repeat("x", 70<<10) + `"}`, "", websocket.CloseMessageTooBig},
-		"a binary frame":      {viewer, websocket.BinaryMessage, join("clinica-sol"), "", 4400},
+		"a binary frame":      {viewer, websocket.BinaryMessage, join("clinica-sol"), "bad-frame", 4400},
 		"no token":            {"", websocket.TextMessage, join("clinica-sol"), "token-missing", 4401},
 		"a foreign system":    {viewer, websocket.TextMessage, join("centro-luna"), "forbidden", 0},
 		"an ill-formed one":   {viewer, websocket.TextMessage, join("no spaces"), "invalid-system-id", 0},

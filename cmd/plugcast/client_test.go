@@ -193,9 +193,10 @@ func (s *socket) read(conn *websocket.Conn, stop func(place) bool) error {
 				break
 			}
 			s.take(at, event)
-			if stop(at) {
-				return nil
-			}
+		}
+		// Also after a heartbeat: the end may be known only when all is here.
+		if stop(s.last()) {
+			return nil
 		}
 	}
 }

@@ -3,18 +3,23 @@ package main
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/sse"
 	"github.com/plugcast/plugcast/transport/web"
+	"github.com/plugcast/plugcast/transport/ws"
 )
 
 // gateway is what serves clients: the rooms and all faces of them.
 type gateway struct {
 	authenticator *auth.Authenticator
 	hub           *rooms.Hub
+	sockets       *ws.Server
+	streams       *sse.Server
 	api           *rest.API
 }
 
@@ -27,9 +32,21 @@ func (p *Program) newGateway() (*gateway, error) {
 	if g.hub, err = rooms.New(roomSource{p.backend.timeline, p.backend.store}, rooms.Config{}, p.Logger); err != nil {
 		return nil, err
 	}
+	registry := roomRegistry{p.registry}
+	g.sockets, err = ws.New(ws.Config{Node: p.Server.NodeName, CheckOrigin: origins.Allow}, ws.Parts{
+		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Logger: p.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.streams = sse.New(sse.Config{
+		Hub: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry,
+		Refuse: func(w http.ResponseWriter, r *http.Request, err error) { g.api.Refuse(w, r, err) },
+	})
 	g.api, err = rest.New(rest.Config{
 		Service: p.newService(), Reads: restReads{p.backend.store}, Authenticator: authenticator, Tickets: office,
-		Sockets: restSockets{p.registry}, Limiter: limiter, Checks: p.checks(), Origins: origins, Version: version(), Log: p.Logger,
+		Sockets: restSockets{p.registry}, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
+		Version: version(), Log: p.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -43,18 +60,42 @@ func (g *gateway) handler() http.Handler {
 	page := web.Handler()
 	mux.Handle("GET /{$}", page)
 	mux.Handle("GET /web/", page)
+	mux.Handle("GET /ws", g.sockets)
 	mux.Handle("/", g.api)
 	return mux
 }
 
 // disconnect drops the sockets that a command names, as far as they are here.
+// Sockets that are gone already are nothing to do, so it may be repeated.
 func (g *gateway) disconnect(_ context.Context, e domain.Event) error {
+	data, err := e.Decode()
+	if err != nil {
+		return err
+	}
+	d, ok := data.(domain.DisconnectRequested)
+	if !ok || !d.CloseSockets {
+		return nil // of a later version, or about device sockets alone
+	}
+	g.sockets.Disconnect(func(s rooms.Socket) bool { return named(&d, &s) }, ws.ForcedDisconnect{
+		Reason: d.Reason, CommandID: d.CommandID, Reconnect: d.Reconnect,
+	})
 	return nil
+}
+
+// named reports whether a socket matches all that the command says.
+func named(d *domain.DisconnectRequested, s *rooms.Socket) bool {
+	return (d.SocketID == "" || d.SocketID == s.SocketID) &&
+		(d.TargetSystem == "" || slices.Contains(s.Systems, d.TargetSystem)) &&
+		(d.Subject == "" || d.Subject == s.Subject) &&
+		(d.Role == "" || d.Role == s.Role)
 }
 
 // shutdown tells the sockets to reconnect elsewhere and waits until they are
 // gone, or ctx ends.
-func (g *gateway) shutdown(ctx context.Context) {
+func (g *gateway) shutdown(ctx context.Context) error {
+	err := g.sockets.Shutdown(ctx)
+	g.streams.Shutdown(ctx)
+	return err
 }
 
 func (g *gateway) close() { g.hub.Close() }

@@ -191,7 +191,9 @@ func (p *Program) drain(ctx context.Context, servers ...*http.Server) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(p.Server.DrainTimeout, time.Second))
 	defer cancel()
 	if p.gateway != nil {
-		p.gateway.shutdown(ctx)
+		if err := p.gateway.shutdown(ctx); err != nil {
+			p.Logger.Warn("sockets were cut off", "error", err)
+		}
 	}
 	for _, server := range servers {
 		if err := server.Shutdown(ctx); err != nil {
