@@ -1,0 +1,196 @@
+// Package sse is the Server-Sent Events face of the rooms: a system's events as
+// a text stream that curl and any browser's EventSource can read.
+package sse
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+)
+
+// Pattern is where the stream is on a mux.
+const Pattern = "GET /api/v1/systems/{systemId}/events/stream"
+
+// Authenticator tells who sent a request. Package auth has one.
+type Authenticator interface {
+	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
+}
+
+// Limiter guards against floods. A stream counts as one of the flow "joins".
+type Limiter interface {
+	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
+}
+
+// Config is what the face stands on. All but the times are required.
+type Config struct {
+	Hub           *rooms.Hub
+	Authenticator Authenticator
+	Limiter       Limiter
+	Registry      rooms.Registry
+	// Refuse answers a request that gets no stream, in the words of the HTTP API.
+	Refuse func(http.ResponseWriter, *http.Request, error)
+	// Beat is the pace of the comments that keep an idle line open; 15 s when 0.
+	Beat time.Duration
+	// Stall is how long one write may take before the reader counts as gone;
+	// 90 s when 0. A reader that stops for less is waited for.
+	Stall time.Duration
+}
+
+// Server serves streams. It is safe for concurrent use.
+type Server struct {
+	config  Config
+	closing context.Context
+	close   context.CancelFunc
+	mu      sync.Mutex
+	open    sync.WaitGroup
+}
+
+// New makes a Server.
+func New(c Config) *Server {
+	if c.Beat == 0 {
+		c.Beat = 15 * time.Second
+	}
+	if c.Stall == 0 {
+		c.Stall = 90 * time.Second
+	}
+	s := &Server{config: c}
+	s.closing, s.close = context.WithCancel(context.Background())
+	return s
+}
+
+// Shutdown ends all streams, whose readers then connect elsewhere by themselves,
+// and waits until they are gone or ctx ends.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	s.close()
+	s.mu.Unlock()
+	gone := make(chan struct{})
+	go func() {
+		s.open.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	}
+}
+
+// ServeHTTP answers with a stream that ends when the reader goes, the token
+// expires, or the server shuts down.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	if s.closing.Err() != nil {
+		s.mu.Unlock()
+		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this process is stopping; connect again"))
+		return
+	}
+	s.open.Add(1)
+	s.mu.Unlock()
+	defer s.open.Done()
+
+	actor, system, options, err := s.admit(r)
+	if err != nil {
+		s.config.Refuse(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.closing, cancel)()
+	if !actor.ExpiresAt.IsZero() {
+		ctx, cancel = context.WithDeadline(ctx, actor.ExpiresAt)
+		defer cancel()
+	}
+	sink := newSink()
+	cursor, joined, err := s.config.Hub.Join(ctx, system, options, sink)
+	if err != nil {
+		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the stream cannot be opened now; repeat").Because(err))
+		return
+	}
+	defer cursor.Leave()
+	id := rand.Text()
+	s.config.Registry.Put(rooms.Socket{
+		SocketID: id, Face: "sse", Subject: actor.Subject, Role: actor.Role, Systems: []domain.SystemID{system},
+		Remote: r.RemoteAddr, ConnectedAt: time.Now().UTC(),
+	})
+	defer s.config.Registry.Remove(id)
+
+	out := &writer{w: w, control: http.NewResponseController(w), stall: s.config.Stall}
+	if out.begin() != nil {
+		return
+	}
+	if options.After != nil && !joined.Recovered && out.restarted(joined.Cursor) != nil {
+		return
+	}
+	cursor.Start()
+	sink.pass(ctx, cursor, out, s.config.Beat)
+}
+
+// admit reads and checks everything that the request asks for.
+func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Options, error) {
+	var options rooms.Options
+	system, err := domain.ParseSystemID(r.PathValue("systemId"))
+	if err != nil {
+		return domain.Actor{}, "", options, err
+	}
+	actor, err := s.config.Authenticator.Authenticate(r.Context(), r)
+	if err != nil {
+		return actor, system, options, err
+	}
+	if err := actor.Authorize(domain.ActionRead, system); err != nil {
+		return actor, system, options, err
+	}
+	if ok, wait := s.config.Limiter.Allow(r.Context(), "joins", system, 1); !ok {
+		return actor, system, options, domain.Fail(domain.KindLimited, "rate-limited",
+			fmt.Sprintf("too many joins for this system; repeat after %v", wait))
+	}
+	options, err = readOptions(r)
+	return actor, system, options, err
+}
+
+// readOptions reads where to begin and what to leave out. Last-Event-ID, which
+// an EventSource sends by itself when it reconnects, wins over ?after=.
+func readOptions(r *http.Request) (rooms.Options, error) {
+	options := rooms.Options{Encoding: encoding{}}
+	query := r.URL.Query()
+	after := r.Header.Get("Last-Event-ID")
+	if after == "" {
+		after = query.Get("after")
+	}
+	if after != "" {
+		position, err := domain.ParsePosition(after)
+		if err != nil {
+			return options, err
+		}
+		options.After = &position
+	}
+	for _, name := range list(query["types"]) {
+		options.Filter.Types = append(options.Filter.Types, domain.EventType(name))
+	}
+	for _, name := range list(query["devices"]) {
+		device, err := domain.ParseDeviceID(name)
+		if err != nil {
+			return options, err
+		}
+		options.Filter.Devices = append(options.Filter.Devices, device)
+	}
+	return options, nil
+}
+
+// list takes a parameter that is repeated, or has commas, or both.
+func list(values []string) (names []string) {
+	for _, value := range values {
+		for name := range strings.SplitSeq(value, ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}

@@ -1,0 +1,252 @@
+package sse
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+)
+
+// face is a server with its source, and what it lets in.
+type face struct {
+	source  *roomstest.Source
+	server  *Server
+	url     string
+	expires time.Time
+	limited bool
+	mu      sync.Mutex
+	sockets map[string]rooms.Socket
+}
+
+// Authenticate lets in whoever says a role and a system, as "role system".
+func (f *face) Authenticate(_ context.Context, r *http.Request) (domain.Actor, error) {
+	role, system, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok {
+		return domain.Actor{}, domain.Fail(domain.KindUnauthenticated, "token-missing", "no token")
+	}
+	return domain.Actor{Role: domain.Role(role), Systems: []domain.SystemID{domain.SystemID(system)}, ExpiresAt: f.expires}, nil
+}
+
+func (f *face) Allow(context.Context, string, domain.SystemID, int) (bool, time.Duration) {
+	return !f.limited, time.Second
+}
+
+func (f *face) Put(s rooms.Socket) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sockets[s.SocketID] = s
+}
+
+func (f *face) Remove(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.sockets, id)
+}
+
+func (f *face) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.sockets)
+}
+
+func newFace(t *testing.T, change func(*face, *Config)) *face {
+	f := &face{source: roomstest.New(), sockets: map[string]rooms.Socket{}}
+	hub, err := rooms.New(f.source, rooms.Config{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := Config{Hub: hub, Authenticator: f, Limiter: f, Registry: f, Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
+		http.Error(w, string(domain.AsError(err).Code), http.StatusTeapot)
+	}}
+	if change != nil {
+		change(f, &config)
+	}
+	f.server = New(config)
+	mux := http.NewServeMux()
+	mux.Handle(Pattern, f.server)
+	listener := httptest.NewServer(mux)
+	f.url = listener.URL
+	t.Cleanup(func() {
+		f.server.Shutdown(context.Background())
+		listener.Close()
+		hub.Close()
+	})
+	return f
+}
+
+func (f *face) append(system domain.SystemID, device string) domain.Event {
+	return f.source.Append(system, domain.DeviceUpdate{DeviceID: domain.DeviceID(device), Online: domain.Some(true)})[0]
+}
+
+// open asks for a stream of clinica-sol.
+func (f *face) open(t *testing.T, query string, headers ...string) (*http.Response, *bufio.Scanner) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), "GET", f.url+"/api/v1/systems/clinica-sol/events/stream"+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "viewer clinica-sol")
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = response.Body.Close() })
+	return response, bufio.NewScanner(response.Body)
+}
+
+// message is one event of a stream.
+type message struct{ id, event, data string }
+
+// next reads up to the next event, or fails at the end of the stream.
+func next(t *testing.T, lines *bufio.Scanner) (m message) {
+	t.Helper()
+	for lines.Scan() {
+		field, value, _ := strings.Cut(lines.Text(), ": ")
+		switch field {
+		case "id":
+			m.id = value
+		case "event":
+			m.event = value
+		case "data":
+			m.data = value
+		case "":
+			if m.data != "" {
+				return m
+			}
+		}
+	}
+	t.Fatalf("the stream ended: %v", lines.Err())
+	return m
+}
+
+func check(t *testing.T, m message, want domain.Event) {
+	t.Helper()
+	var e domain.Event
+	if err := json.Unmarshal([]byte(m.data), &e); err != nil {
+		t.Fatalf("%v in %s", err, m.data)
+	}
+	if m.id != want.Position.String() || m.event != string(want.Type) || e.ID != want.ID || e.Seq != want.Seq {
+		t.Errorf("got %+v, want %s", m, want.Cursor())
+	}
+}
+
+func TestStreamResumes(t *testing.T) {
+	t.Parallel()
+	f := newFace(t, nil)
+	first, second := f.append("clinica-sol", "d1"), f.append("clinica-sol", "d2")
+	f.append("centro-luna", "d1")
+	response, lines := f.open(t, "?after=0-0")
+	if kind := response.Header.Get("Content-Type"); kind != "text/event-stream" {
+		t.Errorf("content type %q", kind)
+	}
+	check(t, next(t, lines), first)
+	check(t, next(t, lines), second)
+	third := f.append("clinica-sol", "d3")
+	check(t, next(t, lines), third)
+	if f.count() != 1 {
+		t.Errorf("%d sockets are listed", f.count())
+	}
+	_ = response.Body.Close()
+
+	fourth := f.append("clinica-sol", "d4")
+	_, lines = f.open(t, "?after=0-0", "Last-Event-ID", second.Position.String())
+	check(t, next(t, lines), third)
+	check(t, next(t, lines), fourth)
+}
+
+func TestStreamFilters(t *testing.T) {
+	t.Parallel()
+	f := newFace(t, nil)
+	f.append("clinica-sol", "d1")
+	want := f.append("clinica-sol", "d2")
+	f.source.Append("clinica-sol", domain.RelaySwitchRequested{DeviceID: "d2", CommandID: "c"})
+	last := f.append("clinica-sol", "d3")
+	_, lines := f.open(t, "?after=0-0&types=device-update,x&devices=d2&devices=d3")
+	check(t, next(t, lines), want)
+	check(t, next(t, lines), last)
+}
+
+func TestStreamOfAForeignPosition(t *testing.T) {
+	t.Parallel()
+	f := newFace(t, nil)
+	f.append("clinica-sol", "d1")
+	_, lines := f.open(t, "?after=99999999999999-0")
+	if m := next(t, lines); m.event != "restarted" {
+		t.Errorf("got %+v", m)
+	}
+	want := f.append("clinica-sol", "d2")
+	check(t, next(t, lines), want)
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	f := newFace(t, nil)
+	limited := newFace(t, func(f *face, _ *Config) { f.limited = true })
+	for code, response := range map[string]*http.Response{
+		"token-missing":     first(f.open(t, "", "Authorization", "")),
+		"forbidden":         first(f.open(t, "", "Authorization", "viewer centro-luna")),
+		"invalid-position":  first(f.open(t, "?after=x")),
+		"invalid-device-id": first(f.open(t, "?devices=a%20b")),
+		"rate-limited":      first(limited.open(t, "")),
+	} {
+		body := make([]byte, 64)
+		n, _ := response.Body.Read(body)
+		if got := strings.TrimSpace(string(body[:n])); got != code || response.StatusCode != http.StatusTeapot {
+			t.Errorf("status %d %q, want %s", response.StatusCode, got, code)
+		}
+	}
+	if f.count() != 0 {
+		t.Error("a refused request is listed")
+	}
+}
+
+func first(r *http.Response, _ *bufio.Scanner) *http.Response { return r }
+
+func TestStreamEnds(t *testing.T) {
+	t.Parallel()
+	expiring := newFace(t, func(f *face, _ *Config) { f.expires = time.Now().Add(200 * time.Millisecond) })
+	_, lines := expiring.open(t, "")
+	for lines.Scan() { // until the token ends
+	}
+	stopping := newFace(t, nil)
+	_, lines = stopping.open(t, "")
+	stopping.server.Shutdown(t.Context())
+	for lines.Scan() { // until the server stops
+	}
+	if stopping.count() != 0 || expiring.count() != 0 {
+		t.Error("an ended stream is still listed")
+	}
+}
+
+// An idle line is kept open, and a slow reader gets everything.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	f := newFace(t, func(_ *face, c *Config) { c.Beat = time.Millisecond })
+	_, lines := f.open(t, "")
+	for lines.Scan() && lines.Text() != ": still here" {
+	}
+	const many = 5000
+	for i := range many {
+		f.append("clinica-sol", fmt.Sprint("d", i))
+	}
+	for i := range many {
+		var e domain.Event
+		if err := json.Unmarshal([]byte(next(t, lines).data), &e); err != nil || e.Seq != uint64(i+1) {
+			t.Fatalf("event %d has seq %d (%v)", i+1, e.Seq, err)
+		}
+	}
+}
