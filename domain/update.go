@@ -1,11 +1,11 @@
 package domain
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"iter"
+	"reflect"
 	"strings"
 )
 
@@ -24,20 +24,65 @@ type SystemUpdate struct {
 	DeviceUpdate
 }
 
+// updateFields are the names of the fields of a published update. They are
+// matched exactly: encoding/json would take relayon for relayOn.
+var updateFields = func() map[string]bool {
+	names := map[string]bool{}
+	for _, t := range []reflect.Type{reflect.TypeFor[SystemUpdate](), reflect.TypeFor[DeviceUpdate]()} {
+		for i := range t.NumField() {
+			if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" {
+				names[name] = true
+			}
+		}
+	}
+	return names
+}()
+
 // ParseSystemUpdate reads one published update. Unknown fields are refused, so
 // that a misspelt one does not pass for "unchanged". Errors are an [Error] with
 // the code of the field that is wrong, or [CodeInvalidUpdate].
 func ParseSystemUpdate(raw []byte) (SystemUpdate, error) {
 	var u SystemUpdate
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&u); err != nil {
+	if err := json.Unmarshal(raw, &u); err != nil {
 		return SystemUpdate{}, invalidJSON(err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return SystemUpdate{}, Invalid(CodeInvalidUpdate, "there is more after the object")
+	for name := range memberNames(raw) {
+		if !updateFields[string(name)] {
+			return SystemUpdate{}, Invalid(CodeInvalidUpdate,
+				"unknown field "+quote(string(name))+"; put fields of your own under attributes")
+		}
 	}
 	return u, u.Validate()
+}
+
+// memberNames yields the names of an object's members as they are written,
+// without those of objects inside it. raw is valid JSON.
+func memberNames(raw []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		depth, name := 0, false // name: a string that comes now is one
+		for i := 0; i < len(raw); i++ {
+			switch raw[i] {
+			case '{', '[':
+				depth++
+				name = depth == 1
+			case '}', ']':
+				depth--
+			case ',':
+				name = depth == 1
+			case '"':
+				start := i + 1
+				for i++; raw[i] != '"'; i++ {
+					if raw[i] == '\\' {
+						i++
+					}
+				}
+				if name && !yield(raw[start:i]) {
+					return
+				}
+				name = false
+			}
+		}
+	}
 }
 
 // Validate checks ids, sizes and ranges.
@@ -85,8 +130,6 @@ func invalidJSON(err error) error {
 		detail = fmt.Sprintf("it is not valid JSON at byte %d: %v", syntax.Offset, syntax)
 	case errors.As(err, &kind):
 		detail = fmt.Sprintf("field %s cannot be a %s", quote(kind.Field), kind.Value)
-	case strings.HasPrefix(err.Error(), "json: unknown field "):
-		detail = "unknown field " + strings.TrimPrefix(err.Error(), "json: unknown field ") + "; put fields of your own under attributes"
 	case strings.HasPrefix(err.Error(), "parsing time "):
 		detail = "a time is not RFC 3339"
 	}
