@@ -54,8 +54,9 @@ func (s *Store) Rebuild(ctx context.Context, names []string, report func(done, t
 		return readError("rebuild", err)
 	}
 	err = r.run(ctx)
-	if cleaning := r.unlock(context.WithoutCancel(ctx)); err == nil {
-		err = cleaning
+	if cleaning := r.unlock(context.WithoutCancel(ctx)); cleaning != nil {
+		// What is done is done; the next run drops what this one left.
+		s.logger.Warn("cleaning up after a rebuild failed", "error", cleaning)
 	}
 	return readError("rebuild", err)
 }
