@@ -204,8 +204,8 @@ func TestDeviceUpdateMerges(t *testing.T) {
 		}
 		return s.Devices["d1"]
 	}
-	d := apply(`{"deviceId":"d1","online":true,"relayOn":true,"powerW":399.2,"deviceTime":"2026-11-23T18:00:10Z"}`)
-	d = apply(`{"deviceId":"d1","powerW":0}`)
+	apply(`{"deviceId":"d1","online":true,"relayOn":true,"powerW":399.2,"deviceTime":"2026-11-23T18:00:10Z"}`)
+	d := apply(`{"deviceId":"d1","powerW":0}`)
 	if d.RelayOn == nil || !*d.RelayOn || *d.PowerW != 0 {
 		t.Errorf("absent must be unchanged and zero a value: %+v", d)
 	}

@@ -322,7 +322,7 @@ func TestNothingIsLostWhenProcessesAreKilled(t *testing.T) {
 	flow(500)
 	worker.kill()
 	flow(500)
-	worker = d.start(t, "", "--roles", "worker")
+	d.start(t, "", "--roles", "worker")
 	flow(500)
 	d.redis = redistest.Restart(t, d.redis)
 	flow(500)

@@ -45,6 +45,7 @@ func New(source Source, config Config, logger *slog.Logger) (*Hub, error) {
 func (h *Hub) Close() {
 	h.close()
 	h.mu.Lock() // no room is opened from here on
+	//lint:ignore SA2001 whoever was opening one while the hub was closed is done
 	h.mu.Unlock()
 	h.pool.close()
 	h.running.Wait()

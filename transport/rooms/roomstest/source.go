@@ -251,7 +251,8 @@ func (s *Source) Subscribe(ctx context.Context, system domain.SystemID, fn func(
 		s.mu.Lock()
 		delete(q.subscribers, sub)
 		s.mu.Unlock()
-		q.feeding.Lock() // fn runs no more
+		q.feeding.Lock()
+		//lint:ignore SA2001 from here on fn runs no more
 		q.feeding.Unlock()
 	}
 	return start, cancel, nil
