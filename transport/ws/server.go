@@ -32,8 +32,7 @@ type Server struct {
 	mu      sync.Mutex
 	closing bool
 	sockets map[string]*socket
-	open    sync.WaitGroup // sockets, from before their upgrade until they are gone
-	drained sync.WaitGroup // connections that are being closed
+	open    sync.WaitGroup // sockets, from before their upgrade until they are gone, and their connections
 }
 
 // New makes a Server. [Server.Shutdown] ends it.
@@ -98,7 +97,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		so.refused = s.shown(err, "authenticate")
 	}
 	h := &handoff{ResponseWriter: w, taken: make(chan struct{}), wrap: func(c net.Conn) net.Conn {
-		return &courteous{Conn: c, draining: &s.drained}
+		s.open.Add(1)
+		return &courteous{Conn: c, closed: s.open.Done}
 	}}
 	over := make(chan struct{})
 	go func() { // until the socket is gone; Shutdown waits for s.open
@@ -188,7 +188,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	go func() {
 		s.ticking.Wait()
 		s.open.Wait()
-		s.drained.Wait()
 		close(gone)
 	}()
 	select {

@@ -55,9 +55,9 @@ func newSocket(s *Server, remote string, actor domain.Actor) *socket {
 func (s *socket) connected(session *melody.Session) {
 	session.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
 	s.session = session
-	closing := s.server.add(s)
 	status := connectionStatus{Connected: s.refused == nil, SocketID: s.id, Node: s.server.config.Node}
 	s.enqueue(outgoing{bytes: encodeFrame(eventConnectionStatus, nil, status)})
+	closing := s.server.add(s) // from here on others may end it
 	switch {
 	case s.refused != nil:
 		s.end(closeFor(s.refused), errorFrame(nil, s.refused))

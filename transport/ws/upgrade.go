@@ -2,7 +2,6 @@ package ws
 
 import (
 	"bufio"
-	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -48,8 +47,7 @@ func (h *handoff) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	defer close(h.taken)
 	if buffered.Reader.Buffered() > 0 {
-		_ = conn.Close()
-		return nil, nil, errors.New("ws: the client sent frames before the handshake was over")
+		return conn, buffered, nil // frames before the handshake is over: the library refuses that
 	}
 	conn = h.wrap(conn)
 	return conn, bufio.NewReadWriter(bufio.NewReaderSize(conn, readBuffer), bufio.NewWriterSize(conn, handshakeBuffer)), nil
@@ -63,9 +61,9 @@ func (h *handoff) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // and what the peer still sends is read, for a while.
 type courteous struct {
 	net.Conn
-	draining *sync.WaitGroup
-	closing  atomic.Bool
-	once     sync.Once
+	closed  func() // told when the connection is closed for good
+	closing atomic.Bool
+	once    sync.Once
 }
 
 const (
@@ -93,15 +91,17 @@ func (c *courteous) Close() error {
 		half, ok := c.Conn.(interface{ CloseWrite() error })
 		if !ok || half.CloseWrite() != nil {
 			_ = c.Conn.Close()
+			c.closed()
 			return
 		}
 		_ = c.Conn.SetReadDeadline(time.Now()) // whoever reads now stops
-		c.draining.Go(c.drain)
+		go c.drain()
 	})
 	return nil
 }
 
 func (c *courteous) drain() {
+	defer c.closed()
 	defer c.Conn.Close()
 	_ = c.Conn.SetReadDeadline(time.Now().Add(drainFor))
 	var buf [2048]byte

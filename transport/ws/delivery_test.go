@@ -1,0 +1,304 @@
+package ws
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+)
+
+// TestSnapshotAndTail joins at random moments while events come: snapshot and
+// tail together must always be the state of everything.
+func TestSnapshotAndTail(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{Joins: Rate{1000, 1000}})
+	const total = 1000
+	go func() {
+		for left := total; left > 0; {
+			n := min(1+rand.IntN(20), left)
+			ts.source.Append(sol, updates(n)...)
+			left -= n
+			runtime.Gosched()
+		}
+	}()
+	var group sync.WaitGroup
+	for range 6 {
+		group.Go(func() {
+			c := ts.connect("viewer")
+			for done := false; !done; {
+				at := c.join(sol, `"snapshot":true`)
+				var snapshot domain.Snapshot
+				c.expect(eventSnapshot).into(t, &snapshot)
+				if snapshot.Position != at.Position || snapshot.Seq != at.Seq {
+					t.Errorf("joined at %+v with a snapshot of %d", at, snapshot.Seq)
+				}
+				state := &domain.State{
+					SystemID: sol, Cursor: domain.Cursor{Position: at.Position, Seq: at.Seq}, Devices: map[domain.DeviceID]*domain.Device{},
+				}
+				for _, d := range snapshot.Devices {
+					state.Devices[d.DeviceID] = d
+				}
+				done = at.Seq == total
+				for want := min(at.Seq+uint64(rand.IntN(50)), total); state.Cursor.Seq < want; {
+					for _, e := range c.events(1) {
+						if _, err := state.Apply(&e); err != nil { // also demands that none is missing
+							t.Error(err)
+							return
+						}
+					}
+				}
+				compareDevices(t, state, ts.source.Events(sol)[:state.Cursor.Seq])
+				if state.Cursor.Seq < total {
+					c = ts.connect("viewer") // a socket of which nothing is on its way
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func compareDevices(t *testing.T, got *domain.State, events []domain.Event) {
+	t.Helper()
+	want, err := roomstest.Fold(sol, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := json.Marshal(got.Snapshot().Devices)
+	b, _ := json.Marshal(want.Snapshot().Devices)
+	if string(a) != string(b) {
+		t.Errorf("at %s snapshot and tail give\n%s\nand everything gives\n%s", got.Cursor, a, b)
+	}
+}
+
+// TestResumeAfterCuts cuts connections at random, on both sides, and resumes.
+func TestResumeAfterCuts(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{})
+	const total = 2000
+	go func() {
+		for range total / 10 {
+			ts.source.Append(sol, updates(10)...)
+			<-time.After(time.Duration(rand.IntN(1000)) * time.Microsecond)
+		}
+	}()
+	var group sync.WaitGroup
+	for range 6 {
+		group.Go(func() {
+			var got []domain.Event
+			after := domain.Position{}
+			for len(got) < total {
+				c, at := ts.join("viewer", sol, fmt.Sprintf(`"after":%q`, after))
+				if !at.Recovered || at.Seq != uint64(len(got)) {
+					t.Errorf("resumed after %d at %+v", len(got), at)
+					return
+				}
+				got = append(got, c.events(min(rand.IntN(400), total-len(got)))...)
+				if len(got) > 0 {
+					after = got[len(got)-1].Position
+				}
+				_ = c.NetConn().Close()
+			}
+			requireEvents(t, got, ts.source.Events(sol))
+		})
+	}
+	group.Wait()
+}
+
+// joinNarrow joins through a connection whose buffers in the kernel are small,
+// so that a client which stops reading is noticed early.
+func (ts *testServer) joinNarrow() (*client, *socket) {
+	ts.t.Helper()
+	c, _ := ts.join("viewer", sol)
+	_ = c.NetConn().(*net.TCPConn).SetReadBuffer(64 << 10)
+	var newest *socket
+	for _, so := range ts.all() {
+		if newest == nil || so.since.After(newest.since) {
+			newest = so
+		}
+	}
+	_ = newest.session.WebsocketConnection().NetConn().(*courteous).Conn.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	return c, newest
+}
+
+// stall appends events until nothing more gets through to the socket.
+func (ts *testServer) stall(so *socket) {
+	ts.t.Helper()
+	passed, since := domain.Cursor{}, time.Now()
+	waitFor(ts.t, "the socket to stall", func() bool {
+		ts.source.Append(sol, updates(100)...)
+		<-time.After(10 * time.Millisecond)
+		so.mu.Lock()
+		cursor := so.rooms[0].cursor
+		so.mu.Unlock()
+		if now := cursor.Passed(); now != passed {
+			passed, since = now, time.Now()
+		}
+		return time.Since(since) > 100*time.Millisecond
+	})
+}
+
+// TestStoppedReader stops reading for long while much happens. The socket stays,
+// costs no more than a frame, and then gets everything.
+func TestStoppedReader(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{HeartbeatEvery: 10 * time.Millisecond})
+	c, so := ts.joinNarrow()
+	ts.stall(so)
+	for range 100 {
+		ts.source.Append(sol, updates(50)...)
+		<-time.After(2 * time.Millisecond)
+		so.mu.Lock()
+		waiting, answers := len(so.outbound.queue), so.outbound.bytes
+		so.mu.Unlock()
+		if waiting > 2 || answers > 1000 { // the frame of a room, and a heartbeat
+			t.Fatalf("%d frames wait, %d bytes of them answers", waiting, answers)
+		}
+	}
+	all := ts.source.Events(sol)
+	requireEvents(t, c.events(len(all)), all)
+	c.stillOpen()
+}
+
+// TestSilentPeer is one that is not there any more: it answers no pings.
+func TestSilentPeer(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{PongWait: 200 * time.Millisecond})
+	alive := ts.connect("viewer")
+	alive.join(sol)
+	silent, _ := ts.join("viewer", sol)
+	go func() {
+		for {
+			if _, err := alive.read(); err != nil { // reading answers pings
+				return
+			}
+		}
+	}()
+	_ = silent // reads nothing
+	waitFor(t, "the silent one to be gone", func() bool { return len(ts.Sockets()) == 1 })
+	<-time.After(300 * time.Millisecond)
+	if n := len(ts.Sockets()); n != 1 {
+		t.Errorf("%d sockets", n)
+	}
+}
+
+// TestGreedyClient asks for snapshots and reads none.
+func TestGreedyClient(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{Frames: Rate{1e6, 1e6}, Joins: Rate{1e6, 1e6}, CloseWait: 50 * time.Millisecond})
+	for i := range 1000 {
+		ts.source.Append(sol, update(fmt.Sprint("plug-", i), 1))
+	}
+	c := ts.connect("viewer")
+	_ = c.NetConn().(*net.TCPConn).SetReadBuffer(4 << 10)
+	so := ts.all()[0]
+	for range 200 {
+		_ = c.WriteMessage(1, []byte(`{"event":"join-system","data":{"systemId":"clinica-sol","snapshot":true}}`))
+		so.mu.Lock()
+		bytes := so.outbound.bytes
+		so.mu.Unlock()
+		if bytes > maxAnswerBytes+2<<20 {
+			t.Fatalf("%d bytes of answers wait", bytes)
+		}
+	}
+	waitFor(t, "the client to be gone", func() bool { return len(ts.all()) == 0 })
+}
+
+// TestShutdownWithStoppedReaders does not wait for who does not read.
+func TestShutdownWithStoppedReaders(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{CloseWait: 100 * time.Millisecond})
+	for range 5 {
+		_, so := ts.joinNarrow()
+		ts.stall(so)
+	}
+	if err := ts.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(ts.all()); n != 0 {
+		t.Errorf("%d sockets after the shutdown", n)
+	}
+}
+
+// TestShutdownInAHurry cuts off what is left when its time is over.
+func TestShutdownInAHurry(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{CloseWait: time.Hour})
+	_, so := ts.joinNarrow()
+	ts.stall(so)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := ts.Shutdown(ctx); err == nil {
+		t.Error("the socket was closed, though nobody read")
+	}
+	if n := len(ts.all()); n != 0 {
+		t.Errorf("%d sockets after the shutdown", n)
+	}
+}
+
+// TestComingAndGoing lets many sockets join, leave and vanish at once, while the
+// server throws some out and in the end shuts down. What is left is nothing.
+func TestComingAndGoing(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{Joins: Rate{1000, 1000}})
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if len(ts.source.Events(sol)) < 1000 {
+					ts.source.Append(sol, updates(3)...)
+					ts.source.Append(luna, updates(3)...)
+				}
+				ts.Disconnect(func(rooms.Socket) bool { return rand.IntN(200) == 0 }, ForcedDisconnect{})
+				<-time.After(time.Millisecond)
+			}
+		}
+	})
+	var clients sync.WaitGroup
+	for range 16 {
+		clients.Go(func() {
+			for range 12 {
+				c := ts.dial("both")
+				for range rand.IntN(20) {
+					frames := []string{
+						`{"event":"join-system","data":{"systemId":"clinica-sol","after":"0-0"}}`,
+						`{"event":"join-system","data":{"systemId":"centro-luna","snapshot":true,"conflate":true}}`,
+						`{"event":"leave-system","data":{"systemId":"clinica-sol"}}`,
+						`{"event":"authenticate","data":{"token":"luna"}}`,
+						`{"event":"ping"}`,
+					}
+					if c.WriteMessage(1, []byte(frames[rand.IntN(len(frames))])) != nil {
+						break
+					}
+					if _, err := c.read(); err != nil {
+						break
+					}
+				}
+				if rand.IntN(2) == 0 {
+					_ = c.NetConn().Close()
+				}
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	group.Wait()
+	if err := ts.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if stats := ts.hub.Stats(10); stats.Cursors != 0 || len(ts.all()) != 0 {
+		t.Errorf("%d cursors and %d sockets are left", stats.Cursors, len(ts.all()))
+	}
+}
