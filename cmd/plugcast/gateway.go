@@ -76,9 +76,10 @@ func (g *gateway) disconnect(_ context.Context, e domain.Event) error {
 	if !ok || !d.CloseSockets {
 		return nil // of a later version, or about device sockets alone
 	}
-	g.sockets.Disconnect(func(s rooms.Socket) bool { return named(&d, &s) }, ws.ForcedDisconnect{
-		Reason: d.Reason, CommandID: d.CommandID, Reconnect: d.Reconnect,
-	})
+	match := func(s rooms.Socket) bool { return named(&d, &s) }
+	why := ws.ForcedDisconnect{Reason: d.Reason, CommandID: d.CommandID, Reconnect: d.Reconnect}
+	g.sockets.Disconnect(match, why)
+	g.streams.Disconnect(match, sse.ForcedDisconnect(why))
 	return nil
 }
 

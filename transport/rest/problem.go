@@ -131,8 +131,17 @@ func problemOf(ctx context.Context, log *slog.Logger, err error) *Problem {
 		p.header.Set("Retry-After", "1")
 	case domain.KindUnauthenticated:
 		p.header.Set("WWW-Authenticate", "Bearer")
+	case domain.KindLimited:
+		if ms, ok := e.Params["retryAfterMs"].(int64); ok { // as the other faces say it
+			p.header.Set("Retry-After", retryAfter(time.Duration(ms)*time.Millisecond))
+		}
 	}
 	return p
+}
+
+// retryAfter is the header for a wait: whole seconds, and not too few.
+func retryAfter(wait time.Duration) string {
+	return strconv.Itoa(max(1, int(math.Ceil(wait.Seconds()))))
 }
 
 func cause(e *domain.Error) error {
@@ -144,10 +153,10 @@ func cause(e *domain.Error) error {
 
 // limited is the problem of a caller who must wait.
 func limited(ctx context.Context, flow string, system domain.SystemID, wait time.Duration) *Problem {
-	seconds := max(1, int(math.Ceil(wait.Seconds())))
+	seconds := retryAfter(wait)
 	p := newProblem(ctx, http.StatusTooManyRequests, CodeRateLimited,
-		fmt.Sprintf("too many %s for system %q; come back in %d s", flow, system, seconds))
-	p.header.Set("Retry-After", strconv.Itoa(seconds))
+		fmt.Sprintf("too many %s for system %q; come back in %s s", flow, system, seconds))
+	p.header.Set("Retry-After", seconds)
 	p.params = map[string]any{"flow": flow}
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -102,6 +103,10 @@ type writer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
+
+	mu     sync.Mutex
+	latest time.Time // when all has to be written; zero for a stream that goes on
+	over   bool      // the connection is the server's again
 }
 
 func (o *writer) begin() error {
@@ -114,7 +119,7 @@ func (o *writer) begin() error {
 }
 
 func (o *writer) write(b []byte) error {
-	if err := o.control.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
+	if err := o.setDeadline(); err != nil {
 		return err
 	}
 	if _, err := o.w.Write(b); err != nil {
@@ -123,12 +128,44 @@ func (o *writer) write(b []byte) error {
 	return o.control.Flush()
 }
 
+func (o *writer) setDeadline() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	deadline := time.Now().Add(o.stall)
+	if !o.latest.IsZero() && o.latest.Before(deadline) {
+		deadline = o.latest
+	}
+	return o.control.SetWriteDeadline(deadline)
+}
+
+// hurry ends the patience with a reader whose stream is ending, also in a write
+// that is under way: one that does not read must not hold up a stop.
+func (o *writer) hurry(wait time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.over {
+		o.latest = time.Now().Add(wait)
+		_ = o.control.SetWriteDeadline(o.latest) // a connection that is gone needs none
+	}
+}
+
+// finish keeps a late hurry off the connection.
+func (o *writer) finish() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.over = true
+}
+
 // restarted tells a reader that its place is not of this log, and from where it
 // goes on.
-func (o *writer) restarted(from domain.Cursor) error {
-	data, err := json.Marshal(from)
+func (o *writer) restarted(from domain.Cursor) error { return o.event("restarted", from) }
+
+// event writes an event of the stream itself, which has no id: it is no place to
+// resume from.
+func (o *writer) event(name string, about any) error {
+	data, err := json.Marshal(about)
 	if err != nil {
 		return err
 	}
-	return o.write([]byte("event: restarted\ndata: " + string(data) + "\n\n"))
+	return o.write([]byte("event: " + name + "\ndata: " + string(data) + "\n\n"))
 }

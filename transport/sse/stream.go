@@ -5,6 +5,7 @@ package sse
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -41,6 +42,9 @@ type Config struct {
 	// Stall is how long one write may take before the reader counts as gone;
 	// 90 s when 0. A reader that stops for less is waited for.
 	Stall time.Duration
+	// CloseWait is how long a reader may take for what is under way when its
+	// stream is being ended; 5 s when 0.
+	CloseWait time.Duration
 }
 
 // Server serves streams. It is safe for concurrent use.
@@ -50,7 +54,25 @@ type Server struct {
 	close   context.CancelFunc
 	mu      sync.Mutex
 	open    sync.WaitGroup
+	streams map[string]*stream // by socket id
 }
+
+// stream is one open stream.
+type stream struct {
+	socket rooms.Socket
+	end    context.CancelCauseFunc
+}
+
+// ForcedDisconnect tells a reader why it is thrown out: the data of the last
+// event of its stream, which is named forced-disconnect.
+type ForcedDisconnect struct {
+	Reason    string `json:"reason"`
+	CommandID string `json:"commandId"`
+	Reconnect bool   `json:"reconnect"` // whether the reader may come back at once
+}
+
+// Error makes it the cause for which a stream's context ends.
+func (*ForcedDisconnect) Error() string { return "sse: thrown out" }
 
 // New makes a Server.
 func New(c Config) *Server {
@@ -60,7 +82,10 @@ func New(c Config) *Server {
 	if c.Stall == 0 {
 		c.Stall = 90 * time.Second
 	}
-	s := &Server{config: c}
+	if c.CloseWait == 0 {
+		c.CloseWait = 5 * time.Second
+	}
+	s := &Server{config: c, streams: map[string]*stream{}}
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
 }
@@ -82,8 +107,41 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 }
 
-// ServeHTTP answers with a stream that ends when the reader goes, the token
-// expires, or the server shuts down.
+// Disconnect ends the streams that match, after telling their readers why. It
+// returns how many there were, without waiting for them. An EventSource comes
+// back by itself: only what refuses it then, or the page when it hears
+// forced-disconnect, keeps it away.
+func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for id, one := range s.streams {
+		if match(one.socket) {
+			delete(s.streams, id)
+			one.end(&why)
+			n++
+		}
+	}
+	return n
+}
+
+// enlist puts an open stream where Disconnect and everybody else see it.
+func (s *Server) enlist(one *stream) (leave func()) {
+	id := one.socket.SocketID
+	s.mu.Lock()
+	s.streams[id] = one
+	s.mu.Unlock()
+	s.config.Registry.Put(one.socket)
+	return func() {
+		s.mu.Lock()
+		delete(s.streams, id)
+		s.mu.Unlock()
+		s.config.Registry.Remove(id)
+	}
+}
+
+// ServeHTTP answers with a stream that ends when the reader goes or is thrown
+// out, the token expires, or the server shuts down.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.closing.Err() != nil {
@@ -100,10 +158,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.config.Refuse(w, r, err)
 		return
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(s.closing, cancel)()
+	ctx, end := context.WithCancelCause(r.Context())
+	defer end(nil)
+	defer context.AfterFunc(s.closing, func() { end(nil) })()
 	if !actor.ExpiresAt.IsZero() {
+		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, actor.ExpiresAt)
 		defer cancel()
 	}
@@ -114,14 +173,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer cursor.Leave()
-	id := rand.Text()
-	s.config.Registry.Put(rooms.Socket{
-		SocketID: id, Face: "sse", Subject: actor.Subject, Role: actor.Role, Systems: []domain.SystemID{system},
+	defer s.enlist(&stream{end: end, socket: rooms.Socket{
+		SocketID: rand.Text(), Face: "sse", Subject: actor.Subject, Role: actor.Role, Systems: []domain.SystemID{system},
 		Remote: r.RemoteAddr, ConnectedAt: time.Now().UTC(),
-	})
-	defer s.config.Registry.Remove(id)
+	}})()
 
 	out := &writer{w: w, control: http.NewResponseController(w), stall: s.config.Stall}
+	defer out.finish()
+	defer context.AfterFunc(ctx, func() { out.hurry(s.config.CloseWait) })()
 	if out.begin() != nil {
 		return
 	}
@@ -130,6 +189,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	cursor.Start()
 	sink.pass(ctx, cursor, out, s.config.Beat)
+	if why := new(ForcedDisconnect); errors.As(context.Cause(ctx), &why) {
+		_ = out.event("forced-disconnect", why) // a reader that is gone needs it no more
+	}
 }
 
 // admit reads and checks everything that the request asks for.
@@ -147,8 +209,9 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 		return actor, system, options, err
 	}
 	if ok, wait := s.config.Limiter.Allow(r.Context(), "joins", system, 1); !ok {
+		ms := max(wait.Milliseconds(), 1)
 		return actor, system, options, domain.Fail(domain.KindLimited, "rate-limited",
-			fmt.Sprintf("too many joins for this system; repeat after %v", wait))
+			fmt.Sprintf("too many joins for this system; wait %d ms", ms)).With("retryAfterMs", ms)
 	}
 	options, err = readOptions(r)
 	return actor, system, options, err

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +60,12 @@ func (f *face) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.sockets)
+}
+
+func (f *face) ids() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Keys(f.sockets))
 }
 
 func newFace(t *testing.T, change func(*face, *Config)) *face {
@@ -229,6 +237,65 @@ func TestStreamEnds(t *testing.T) {
 	}
 	if stopping.count() != 0 || expiring.count() != 0 {
 		t.Error("an ended stream is still listed")
+	}
+}
+
+// Who is thrown out hears why and is gone; the others stay.
+func TestDisconnect(t *testing.T) {
+	t.Parallel()
+	f := newFace(t, nil)
+	_, leaving := f.open(t, "")
+	leaver := f.ids()[0]
+	_, staying := f.open(t, "")
+	why := ForcedDisconnect{Reason: "maintenance", CommandID: "c1"}
+	named := func(s rooms.Socket) bool { return s.SocketID == leaver && s.Systems[0] == "clinica-sol" }
+	if n := f.server.Disconnect(named, why); n != 1 {
+		t.Errorf("threw %d out", n)
+	}
+	notice := message{event: "forced-disconnect", data: `{"reason":"maintenance","commandId":"c1","reconnect":false}`}
+	if m := next(t, leaving); m != notice {
+		t.Errorf("got %+v, want %+v", m, notice)
+	}
+	for leaving.Scan() { // until the stream ends
+	}
+	if n := f.server.Disconnect(named, why); n != 0 {
+		t.Errorf("threw %d out again", n)
+	}
+	want := f.append("clinica-sol", "d1")
+	check(t, next(t, staying), want)
+}
+
+// A reader that does not read cannot put off that it is sent away.
+func TestStuckReaderIsSentAway(t *testing.T) {
+	t.Parallel()
+	for name, send := range map[string]func(*Server){
+		"thrown out": func(s *Server) {
+			s.Disconnect(func(rooms.Socket) bool { return true }, ForcedDisconnect{})
+			s.open.Wait()
+		},
+		"the server stops": func(s *Server) { s.Shutdown(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFace(t, func(_ *face, c *Config) { c.Stall, c.CloseWait = time.Hour, 50*time.Millisecond })
+			_, _ = f.open(t, "?after=0-0")
+			f.fill(t)
+			send(f.server)
+			if f.count() != 0 {
+				t.Error("an ended stream is still listed")
+			}
+		})
+	}
+}
+
+// fill appends until the connection of the reader takes no more.
+func (f *face) fill(t *testing.T) {
+	t.Helper()
+	const events, kib = 8000, 4 // more than the buffers of any loopback
+	for i := range events {
+		f.source.Append("clinica-sol", domain.DeviceUpdate{
+			DeviceID: domain.DeviceID(fmt.Sprint("d", i)), Attributes: json.RawMessage(`{"x":"` + strings.Repeat("x", kib<<10-100) + `"}`),
+		})
 	}
 }
 
