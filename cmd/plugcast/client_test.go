@@ -201,10 +201,10 @@ func (s *socket) read(conn *websocket.Conn, stop func(place) bool) error {
 	}
 }
 
-// nextEvent finds the next envelope in a message. Its members stand in one
-// order, which TestEnvelopeForm of package domain pins.
+// nextEvent finds the next envelope of a device update in a message. Its members
+// stand in one order, which TestEnvelopeForm of package domain pins.
 func nextEvent(rest *[]byte) (at place, event []byte, found bool) {
-	const mark = `,"position":"`
+	const mark = `{"event":"device-update","position":"`
 	i := bytes.Index(*rest, []byte(mark))
 	if i < 0 {
 		return place{}, nil, false
