@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/migrations"
@@ -49,10 +50,20 @@ func openStore(ctx context.Context, flags backendFlags, partition func(domain.Sy
 	if err := flags.requirePostgres(); err != nil {
 		return nil, err
 	}
-	if err := migrations.Check(ctx, flags.PostgresURL); err != nil {
+	if err := checkSchema(ctx, flags.PostgresURL); err != nil {
 		return nil, err
 	}
 	return projections.Open(ctx, projections.Config{URL: flags.PostgresURL, Partition: partition, Logger: logger})
+}
+
+// connectLimit bounds the first word with Postgres, which may accept a connection
+// and never answer.
+const connectLimit = 5 * time.Second
+
+func checkSchema(ctx context.Context, postgresURL string) error {
+	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
+	return migrations.Check(ctx, postgresURL)
 }
 
 // close ends everything that reads before what it reads from.

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +29,10 @@ type devCommand struct {
 
 // Run implements the command.
 func (c *devCommand) Run(ctx context.Context, t terminal, logger *slog.Logger) error {
+	return untilStopped(ctx, c.run(ctx, t, logger))
+}
+
+func (c *devCommand) run(ctx context.Context, t terminal, logger *slog.Logger) error {
 	dir, err := filepath.Abs(c.Data)
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
@@ -43,7 +49,7 @@ func (c *devCommand) Run(ctx context.Context, t terminal, logger *slog.Logger) e
 		return err
 	}
 	if c.ServicesOnly {
-		fmt.Fprintf(t.out, "Redis and Postgres run. For a second process: source %s\n", filepath.Join(c.Data, "env"))
+		fmt.Fprintf(t.out, "Redis and Postgres run. For a second process: source %s\n", shellWord(relative(filepath.Join(dir, "env"))))
 		<-ctx.Done()
 		return nil
 	}
@@ -57,7 +63,7 @@ func (c *devCommand) portIsFree() error {
 	}
 	listener, err := net.Listen("tcp", c.Server.Listen)
 	if err != nil {
-		return listenError("--listen", err)
+		return listenError("--listen", c.Server.Listen, err)
 	}
 	return listener.Close()
 }
@@ -94,8 +100,8 @@ const loginTTL = 12 * time.Hour
 
 // welcome prints where to look.
 func (c *devCommand) welcome(t terminal, p *Program) error {
-	base := "http://" + p.Addr()
-	fmt.Fprintf(t.out, "\nplugcast serves at %s   (API: %s/docs, metrics: http://%s/metrics)\n", base, base, p.AdminAddr())
+	base := "http://" + reachable(p.Addr())
+	fmt.Fprintf(t.out, "\nplugcast serves at %s   (API: %s/docs, metrics: http://%s/metrics)\n", base, base, reachable(p.AdminAddr()))
 	if c.Demo {
 		for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
 			token, err := p.Auth.config().Sign(domain.Actor{
@@ -108,17 +114,40 @@ func (c *devCommand) welcome(t terminal, p *Program) error {
 			fmt.Fprintf(t.out, "\n  %-12s %s/#%s\n", system, base, fragment.Encode())
 		}
 	}
-	_, err := fmt.Fprintf(t.out, "\nFor a second terminal: source %s\nCtrl-C stops everything.\n\n", relative(filepath.Join(c.Data, "env")))
+	_, err := fmt.Fprintf(t.out, "\nFor a second terminal: source %s\nCtrl-C stops everything.\n\n",
+		shellWord(relative(filepath.Join(c.Data, "env"))))
 	return err
 }
 
-// relative shortens a path for people, where it can.
+// reachable is a listener's address as this machine reaches it: one that takes
+// connections for all addresses has none of its own.
+func reachable(address string) string {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || !at.Addr().IsUnspecified() {
+		return address
+	}
+	return fmt.Sprintf("localhost:%d", at.Port())
+}
+
+// shellWord is a path as a person can paste it into a shell.
+func shellWord(path string) string {
+	if !strings.ContainsAny(path, " \t\n'\"\\$`&;()<>|*?[]#~!") {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
+
+// relative shortens a path for people, where it can. It keeps a slash in it,
+// because a shell looks for a bare name elsewhere.
 func relative(path string) string {
 	here, err := os.Getwd()
 	if err != nil {
 		return path
 	}
-	if short, err := filepath.Rel(here, path); err == nil && len(short) < len(path) {
+	if short, err := filepath.Rel(here, path); err == nil && len(short)+2 < len(path) {
+		if !strings.ContainsRune(short, filepath.Separator) {
+			short = "./" + short
+		}
 		return short
 	}
 	return path
@@ -134,5 +163,5 @@ func newDemo(p *Program, logger *slog.Logger) (*demo, error) {
 		return nil, err
 	}
 	client := &http.Client{Timeout: 10 * time.Second}
-	return &demo{url: "http://" + p.Addr(), token: token, client: client, logger: logger}, nil
+	return &demo{url: "http://" + reachable(p.Addr()), token: token, client: client, logger: logger}, nil
 }

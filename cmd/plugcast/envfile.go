@@ -1,13 +1,17 @@
 package main
 
 import (
-	"bufio"
+	"crypto/rand"
+	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/plugcast/plugcast/transport/auth"
 )
 
 // envFile is DATA/env: what a second process needs to know of a development
@@ -15,7 +19,20 @@ import (
 // owner may read it.
 type envFile map[string]string
 
-// readEnvFile returns an empty envFile when there is none yet.
+// Names in DATA/env.
+const (
+	envRedisURL    = "PLUGCAST_REDIS_URL"
+	envPostgresURL = "PLUGCAST_POSTGRES_URL"
+	envJWTSecret   = "PLUGCAST_JWT_SECRET"
+	envSecretKey   = "PLUGCAST_SECRET_KEY"
+)
+
+// envNames are the names of an envFile. What else somebody wrote there is not
+// kept: it could not be written back as it was.
+var envNames = []string{envRedisURL, envPostgresURL, envJWTSecret, envSecretKey}
+
+// readEnvFile returns what can be read of the file: nothing when there is none
+// yet, or of one that is garbled.
 func readEnvFile(path string) (envFile, error) {
 	raw, err := os.ReadFile(path)
 	if os.IsNotExist(err) {
@@ -25,18 +42,40 @@ func readEnvFile(path string) (envFile, error) {
 		return nil, fmt.Errorf("read environment: %w", err)
 	}
 	env := envFile{}
-	for lines := bufio.NewScanner(strings.NewReader(string(raw))); lines.Scan(); {
-		line, isExport := strings.CutPrefix(lines.Text(), "export ")
+	for line := range strings.Lines(string(raw)) {
+		line, isExport := strings.CutPrefix(strings.TrimSpace(line), "export ")
 		name, value, isPair := strings.Cut(line, "=")
-		if isExport && isPair {
-			env[name] = strings.Trim(value, "'")
+		value = strings.Trim(value, `'"`)
+		if isExport && isPair && slices.Contains(envNames, name) && !strings.ContainsAny(value, `'"`) {
+			env[name] = value
 		}
 	}
 	return env, nil
 }
 
+// makeSecrets makes those that are missing or no secrets, on a first start or
+// after somebody garbled the file.
+func (e envFile) makeSecrets(logger *slog.Logger) {
+	for _, name := range []string{envJWTSecret, envSecretKey} {
+		switch raw, err := base64.StdEncoding.DecodeString(e[name]); {
+		case name == envJWTSecret && len(e[name]) >= auth.MinSecret:
+			continue // base64 or not: its owner may have put there that of the SaaS
+		case err == nil && len(raw) == secretSize:
+			continue
+		case e[name] != "":
+			logger.Warn("a secret of the data directory is garbled; a new one takes its place", "name", name)
+		}
+		secret := make([]byte, secretSize)
+		_, _ = rand.Read(secret) // never fails
+		e[name] = base64.StdEncoding.EncodeToString(secret)
+	}
+}
+
+// secretSize is the bytes of a secret, before base64.
+const secretSize = 32
+
 // write replaces the file whole, so that a reader never sees half of it. Values
-// are URLs, base64 and hex: none of them has a quote in it.
+// are URLs and base64: none of them has a quote in it.
 func (e envFile) write(path string) error {
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(e)) {
@@ -48,6 +87,9 @@ func (e envFile) write(path string) error {
 	}
 	defer os.Remove(temporary.Name())
 	_, err = temporary.WriteString(text.String())
+	if err == nil {
+		err = temporary.Sync() // the secrets must outlive the machine's crash
+	}
 	if closing := temporary.Close(); err == nil {
 		err = closing
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/limits"
 	"github.com/plugcast/plugcast/transport/auth"
 )
@@ -17,6 +18,9 @@ type backendFlags struct {
 func (f *backendFlags) require() error {
 	if f.RedisURL == "" {
 		return usage("no Redis: set PLUGCAST_REDIS_URL or --redis-url (plugcast dev starts one of its own)")
+	}
+	if _, err := streams.ParseURL(f.RedisURL); err != nil {
+		return usage("%v", err)
 	}
 	return f.requirePostgres()
 }
@@ -64,7 +68,7 @@ func (f *limitFlags) config() limits.Config {
 
 // serverFlags are what dev and serve share.
 type serverFlags struct {
-	Listen         string        `group:"Server" help:"Address to serve on." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	Listen         string        `group:"Server" help:"HOST:PORT to serve on." default:"127.0.0.1:8080"`
 	AdminListen    string        `group:"Server" help:"Address for metrics, health and profiles; keep it private. Default: 127.0.0.1:9090, or a free port when that is taken." placeholder:"HOST:PORT"`
 	AllowedOrigins []string      `group:"Server" help:"Web origins besides our own that browsers may come from." placeholder:"https://app.example.com"`
 	NodeName       string        `group:"Server" help:"Name of this process, unique in the deployment. Default: host name and a random part." placeholder:"NAME"`

@@ -29,7 +29,8 @@ type cli struct {
 	Verify  verifyCommand  `cmd:"" help:"Check the hash chain of an export or of a system's history."`
 	Rebuild rebuildCommand `cmd:"" help:"Rebuild the read models from history while the platform serves."`
 
-	LogLevel string `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	LogLevel string           `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	Version  kong.VersionFlag `help:"Print the version." env:"-"`
 }
 
 // Exit codes, part of the contract with scripts.
@@ -41,6 +42,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -53,12 +55,17 @@ type terminal struct {
 
 // run is main as a function: it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	afterHelp := exitDone
+	if len(args) == 0 {
+		args, stdout, afterHelp = []string{"--help"}, stderr, exitUsage
+	}
 	var c cli
 	exited := errors.New("help was shown")
 	parser, err := kong.New(&c,
 		kong.Name("plugcast"),
 		kong.Description("Event-sourced realtime platform for smart plugs."),
 		kong.DefaultEnvars("PLUGCAST"),
+		kong.Vars{"version": "plugcast " + version()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { panic(exited) }),
@@ -72,23 +79,50 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parsed, shown, err := parse(parser, args, exited)
 	switch {
 	case shown:
-		return exitDone
+		return afterHelp
 	case err != nil:
-		fmt.Fprintf(stderr, "plugcast: %v (see plugcast --help)\n", err)
+		fmt.Fprintf(stderr, "plugcast: %s (see %s --help)\n", oneLine(err), commandOf(err))
 		return exitUsage
 	}
-	if err := parsed.Run(newLogger(stderr, c.LogLevel)); err != nil {
-		if usage := new(usageError); errors.As(err, &usage) {
-			fmt.Fprintf(stderr, "plugcast: %v\n", err)
-			return exitUsage
-		}
-		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-			return exitDone // asked to stop, and stopped
-		}
+	err = parsed.Run(newLogger(stderr, c.LogLevel))
+	wrong := new(usageError)
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &wrong):
 		fmt.Fprintf(stderr, "plugcast: %s\n", oneLine(err))
-		return exitFailed
+		return exitUsage
+	case interrupted(ctx, err):
+		fmt.Fprintln(stderr, "plugcast: interrupted")
+	default:
+		fmt.Fprintf(stderr, "plugcast: %s\n", oneLine(err))
 	}
-	return exitDone
+	return exitFailed
+}
+
+// commandOf is the command whose arguments kong did not understand.
+func commandOf(err error) string {
+	if mistake := new(kong.ParseError); errors.As(err, &mistake) && mistake.Context != nil {
+		if selected := mistake.Context.Selected(); selected != nil {
+			return selected.FullPath()
+		}
+	}
+	return "plugcast"
+}
+
+// interrupted tells whether a command ended because its user said so. For one
+// that runs until then it is a good end; for one that had something to finish it
+// is a failure, so that nobody takes half an export or half a check for the whole.
+func interrupted(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, context.Canceled)
+}
+
+// untilStopped is the result of a command that runs until its user stops it.
+func untilStopped(ctx context.Context, err error) error {
+	if interrupted(ctx, err) {
+		return nil
+	}
+	return err
 }
 
 // parse turns kong's way of ending the process after --help into a result.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"text/tabwriter"
@@ -24,6 +25,10 @@ func (c *migrateUpCommand) Run(ctx context.Context, t terminal, logger *slog.Log
 	if err := c.Backends.requirePostgres(); err != nil {
 		return err
 	}
+	// Applying may take long, so only the first word with the database is bounded.
+	if err := checkSchema(ctx, c.Backends.PostgresURL); err != nil && !errors.Is(err, migrations.ErrOlder) {
+		return err
+	}
 	if err := migrations.Apply(ctx, c.Backends.PostgresURL, logger); err != nil {
 		return err
 	}
@@ -40,6 +45,8 @@ func (c *migrateStatusCommand) Run(ctx context.Context, t terminal) error {
 	if err := c.Backends.requirePostgres(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
 	list, err := migrations.Status(ctx, c.Backends.PostgresURL)
 	if err != nil {
 		return err

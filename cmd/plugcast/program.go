@@ -88,7 +88,7 @@ func (p *Program) checkConfig() error {
 		return usage("--roles must name gateway, worker or both")
 	}
 	if err := p.Auth.config().Validate(); err != nil {
-		return usage("%v (PLUGCAST_JWT_SECRET or PLUGCAST_JWKS_URL)", err)
+		return usage("%v", err)
 	}
 	if err := p.Server.Limits.config().Validate(); err != nil {
 		return usage("%v", err)
@@ -115,22 +115,21 @@ const defaultAdminListen = "127.0.0.1:9090"
 
 func (p *Program) listen() (err error) {
 	if p.listener, err = net.Listen("tcp", p.Server.Listen); err != nil {
-		return listenError("--listen", err)
+		return listenError("--listen", p.Server.Listen, err)
 	}
 	if p.Server.AdminListen != "" {
 		p.admin, err = net.Listen("tcp", p.Server.AdminListen)
-		return listenError("--admin-listen", err)
+		return listenError("--admin-listen", p.Server.AdminListen, err)
 	}
 	if p.admin, err = net.Listen("tcp", defaultAdminListen); err != nil {
 		p.admin, err = net.Listen("tcp", "127.0.0.1:0")
 	}
-	return listenError("--admin-listen", err)
+	return listenError("--admin-listen", "127.0.0.1:0", err)
 }
 
-func listenError(flag string, err error) error {
-	var operation *net.OpError
-	if errors.As(err, &operation) {
-		return fmt.Errorf("cannot listen on %v (%v): choose another address with %s", operation.Addr, operation.Err, flag)
+func listenError(flag, address string, err error) error {
+	if operation := new(net.OpError); errors.As(err, &operation) {
+		return fmt.Errorf("cannot listen on %s (%w): choose another address with %s", address, operation.Err, flag)
 	}
 	return err
 }

@@ -103,27 +103,38 @@ func parseMoment(s string) (domain.Position, error) {
 }
 
 // open opens what to write to. A file appears under its name only when all of it
-// is there.
+// is there; a pipe or a device is written as it is.
 func (c *replayCommand) open(t terminal) (io.Writer, func(done bool) error, error) {
 	if c.Out == "-" {
 		out := bufio.NewWriter(t.out)
 		return out, func(bool) error { return out.Flush() }, nil
 	}
-	temporary, err := os.Create(c.Out + ".part")
+	path, whole := c.Out+".part", true
+	if info, err := os.Stat(c.Out); err == nil && info.IsDir() {
+		return nil, nil, usage("--out: %s is a directory", c.Out)
+	} else if err == nil && !info.Mode().IsRegular() {
+		path, whole = c.Out, false
+	}
+	file, err := os.Create(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("write export: %w", err)
 	}
-	out := bufio.NewWriterSize(temporary, 1<<20)
+	out := bufio.NewWriterSize(file, 1<<20)
 	return out, func(done bool) error {
 		err := out.Flush()
-		if closing := temporary.Close(); err == nil {
+		if closing := file.Close(); err == nil {
 			err = closing
 		}
-		if err != nil || !done {
-			_ = os.Remove(temporary.Name())
-			return err
+		if whole && done && err == nil {
+			err = os.Rename(path, c.Out)
 		}
-		return os.Rename(temporary.Name(), c.Out)
+		if whole && (!done || err != nil) {
+			_ = os.Remove(path)
+		}
+		if err != nil {
+			return fmt.Errorf("write export: %w", err)
+		}
+		return nil
 	}, nil
 }
 

@@ -7,7 +7,7 @@ import (
 
 // serveCommand runs one process of the platform.
 type serveCommand struct {
-	Roles []string `help:"What this process does: gateway serves clients, worker projects." default:"gateway,worker" placeholder:"ROLE"`
+	Roles []string `help:"What this process does: gateway serves clients, worker projects." default:"gateway,worker"`
 
 	Server   serverFlags  `embed:""`
 	Backends backendFlags `embed:""`
@@ -16,6 +16,10 @@ type serveCommand struct {
 
 // Run implements the command.
 func (c *serveCommand) Run(ctx context.Context, logger *slog.Logger) error {
+	return untilStopped(ctx, c.serve(ctx, logger))
+}
+
+func (c *serveCommand) serve(ctx context.Context, logger *slog.Logger) error {
 	p := &Program{Backends: c.Backends, Auth: c.Auth, Server: c.Server, Roles: c.Roles, Logger: logger}
 	if err := p.Open(ctx); err != nil {
 		return err

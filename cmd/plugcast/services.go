@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,14 +25,6 @@ type services struct {
 	done   sync.WaitGroup
 }
 
-// Names in DATA/env.
-const (
-	envRedisURL    = "PLUGCAST_REDIS_URL"
-	envPostgresURL = "PLUGCAST_POSTGRES_URL"
-	envJWTSecret   = "PLUGCAST_JWT_SECRET"
-	envSecretKey   = "PLUGCAST_SECRET_KEY"
-)
-
 // startServices starts both below dir and writes dir/env, dir/redis.pid and
 // dir/postgres.pid. Ports and secrets are those of the last run where they can
 // be, so that what was configured with dir/env goes on working.
@@ -57,13 +47,7 @@ func startServices(ctx context.Context, dir string, logger *slog.Logger) (*servi
 		s.stop()
 		return nil, err
 	}
-	for _, name := range []string{envJWTSecret, envSecretKey} {
-		if env[name] == "" {
-			secret := make([]byte, 32)
-			_, _ = rand.Read(secret) // never fails
-			env[name] = base64.StdEncoding.EncodeToString(secret)
-		}
-	}
+	env.makeSecrets(logger)
 	if err := env.write(file); err != nil {
 		s.stop()
 		return nil, err
@@ -133,7 +117,10 @@ func (s *services) keep(ctx, running context.Context, name, variable string, log
 		anyPort()
 		current, err = start(ctx)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, childproc.ErrLocked):
+		return fmt.Errorf("another plugcast dev runs on this data directory: stop it, or choose another directory with --data (%w)", err)
+	case err != nil:
 		return fmt.Errorf("start %s: %w", name, err)
 	}
 	s.env[variable] = current.URL()
@@ -181,9 +168,9 @@ func portOf(raw string) int {
 	if err != nil {
 		return 0
 	}
-	port, err := strconv.Atoi(u.Port())
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
 	if err != nil {
 		return 0
 	}
-	return port
+	return int(port)
 }

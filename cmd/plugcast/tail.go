@@ -45,9 +45,9 @@ func (c *tailCommand) Run(ctx context.Context, t terminal, logger *slog.Logger) 
 	}
 	print := func(e *domain.Event) error { return show(t.out, e) }
 	if c.URL != "" {
-		return c.throughServer(ctx, system, after, print)
+		return untilStopped(ctx, c.throughServer(ctx, system, after, print))
 	}
-	return c.fromLog(ctx, system, after, print, logger)
+	return untilStopped(ctx, c.fromLog(ctx, system, after, print, logger))
 }
 
 // fromLog reads history up to now, and then what comes.
@@ -59,14 +59,8 @@ func (c *tailCommand) fromLog(ctx context.Context, system domain.SystemID, after
 		return err
 	}
 	defer b.close()
-	arrived := make(chan error, 1) // something new, or the end of the subscription
-	notify := func(err error) {
-		select {
-		case arrived <- err:
-		default:
-		}
-	}
-	start, cancel, err := b.timeline.Subscribe(ctx, system, func(_ []domain.Event, err error) { notify(err) })
+	bell := newBell()
+	start, cancel, err := b.timeline.Subscribe(ctx, system, func(_ []domain.Event, err error) { bell.ring(err) })
 	if err != nil {
 		return err
 	}
@@ -90,14 +84,42 @@ func (c *tailCommand) fromLog(ctx context.Context, system domain.SystemID, after
 		if len(events) > 0 {
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-arrived:
-			if err != nil {
-				return err
-			}
+		if err := bell.wait(ctx); err != nil {
+			return err
 		}
+	}
+}
+
+// bell wakes one waiter. Rings that come while nobody waits are one; an error is
+// never lost among them.
+type bell struct {
+	arrived chan struct{}
+	failed  chan error
+}
+
+func newBell() bell { return bell{arrived: make(chan struct{}, 1), failed: make(chan error, 1)} }
+
+// ring does not block. An error is the last that is rung.
+func (b bell) ring(err error) {
+	if err != nil {
+		b.failed <- err
+		return
+	}
+	select {
+	case b.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns after a ring, with its error.
+func (b bell) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-b.failed:
+		return err
+	case <-b.arrived:
+		return nil
 	}
 }
 
@@ -114,7 +136,8 @@ func showEvent(w io.Writer, e *domain.Event) error {
 		data.Reset()
 		data.Write(e.Data)
 	}
+	members := strings.TrimSuffix(strings.TrimPrefix(data.String(), "{"), "}")
 	_, err := fmt.Fprintf(w, "%s  %6d  %-30s  %s  (%s)\n",
-		e.Time.Local().Format("15:04:05.000"), e.Seq, e.Type, strings.Trim(data.String(), "{}"), e.Actor)
+		e.Time.Local().Format("15:04:05.000"), e.Seq, e.Type, members, e.Actor)
 	return err
 }

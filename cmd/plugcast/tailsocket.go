@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -18,6 +19,11 @@ import (
 func (c *tailCommand) throughServer(ctx context.Context, system domain.SystemID, after *domain.Position,
 	print func(*domain.Event) error,
 ) error {
+	server, err := url.Parse(c.URL)
+	if err != nil || server.Scheme != "ws" && server.Scheme != "wss" || server.Host == "" {
+		return usage("--url looks like ws://HOST:PORT/ws or wss://HOST/ws")
+	}
+	place := server.Scheme + "://" + server.Host + server.Path // as errors show it: without a ticket or a password
 	token, err := c.token(system)
 	if err != nil {
 		return err
@@ -26,9 +32,9 @@ func (c *tailCommand) throughServer(ctx context.Context, system domain.SystemID,
 	conn, response, err := dialer.DialContext(ctx, c.URL, http.Header{"Authorization": {"Bearer " + token}})
 	if err != nil {
 		if response != nil {
-			return fmt.Errorf("connect to %s: the server answered %s", c.URL, response.Status)
+			return fmt.Errorf("connect to %s: the server answered %s", place, response.Status)
 		}
-		return fmt.Errorf("connect to %s: %w", c.URL, err)
+		return fmt.Errorf("connect to %s: %w", place, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })

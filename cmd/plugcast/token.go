@@ -25,6 +25,9 @@ func (c *tokenCommand) Run(t terminal) error {
 	if c.Auth.JWTSecret == "" {
 		return usage("no secret to sign with: set PLUGCAST_JWT_SECRET (plugcast dev writes one to .plugcast/env)")
 	}
+	if err := c.Auth.config().Validate(); err != nil {
+		return usage("%v", err)
+	}
 	if c.TTL <= 0 {
 		return usage("--ttl must be more than 0, not %v", c.TTL)
 	}

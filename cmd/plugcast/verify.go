@@ -43,10 +43,18 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, logger *slog.Logger
 	case result.Checked == 0:
 		_, err = fmt.Fprintln(t.out, "there are no events")
 	default:
-		_, err = fmt.Fprintf(t.out, "%d events hold, up to %s with hash %s\n", result.Checked, result.Head, result.Hash)
+		leftOut := ""
+		if n := result.Head.Seq - result.Checked; n > 0 { // by --after, --type or --device, or by a forger
+			leftOut = fmt.Sprintf("; %d before that are not among them", n)
+		}
+		_, err = fmt.Fprintf(t.out, "%d events hold, up to %s with hash %s%s\n", result.Checked, result.Head, result.Hash, leftOut)
 	}
 	return err
 }
+
+// maxLine bounds a line of an export. Events are far smaller; what is larger is
+// no export, and must not fill the memory.
+const maxLine = 4 << 20
 
 // verifyFile reads an export line by line, in memory of one line.
 func verifyFile(ctx context.Context, t terminal, path string) (result projections.VerifyResult, err error) {
@@ -61,14 +69,16 @@ func verifyFile(ctx context.Context, t terminal, path string) (result projection
 	}
 	bar := newProgress(t.err, size, "bytes")
 	defer bar.Finish()
-	lines := bufio.NewReaderSize(file, 1<<20)
+	lines := bufio.NewReaderSize(file, maxLine)
 	var chain domain.Chain
 	for number := 1; ctx.Err() == nil; number++ {
-		line, err := lines.ReadBytes('\n')
-		if errors.Is(err, io.EOF) && len(line) == 0 {
+		line, err := lines.ReadSlice('\n')
+		switch {
+		case errors.Is(err, io.EOF) && len(line) == 0:
 			return result, nil
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		case errors.Is(err, bufio.ErrBufferFull):
+			return result, fmt.Errorf("line %d: longer than %d bytes: not a line of a plugcast export", number, maxLine)
+		case err != nil && !errors.Is(err, io.EOF):
 			return result, fmt.Errorf("read export: %w", err)
 		}
 		_ = bar.Add(len(line))
