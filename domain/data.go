@@ -312,14 +312,38 @@ func (e *Event) Decode() (Data, error) {
 		}
 	}
 	data, err := k.decode(raw)
+	if err == nil {
+		err = checkIDs(data)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("domain: decode %s: %w", e.Type, err)
 	}
 	return data, nil
 }
 
+// checkIDs refuses data about something that has no well-formed id: there can be
+// no row of it.
+func checkIDs(data Data) (err error) {
+	switch d := data.(type) {
+	case DeviceUpdate:
+		_, err = ParseDeviceID(string(d.DeviceID))
+	case DeviceOfflineStatus:
+		_, err = ParseDeviceID(string(d.DeviceID))
+	case AssignmentUpdated:
+		if _, err = ParseDeviceID(string(d.DeviceID)); err == nil && d.EquipmentID != nil {
+			_, err = ParseEquipmentID(string(*d.EquipmentID))
+		}
+	case EquipmentRegistered:
+		_, err = ParseEquipmentID(string(d.EquipmentID))
+	case ConnectionCreated:
+		_, err = ParseConnectionID(string(d.ConnectionID))
+	}
+	return err
+}
+
 // Device returns the device that the event is about, for filters and indexes,
-// or "". It looks at known types only.
+// or "" when there is none or its id is not well-formed. It looks at known types
+// only.
 func (e *Event) Device() DeviceID {
 	switch e.Type {
 	case TypeDeviceUpdate, TypeDeviceOfflineStatus, TypeAssignmentUpdated, TypeRelaySwitchRequested, TypeRelaySwitchCompleted:
@@ -329,7 +353,7 @@ func (e *Event) Device() DeviceID {
 	var subject struct {
 		DeviceID DeviceID `json:"deviceId"`
 	}
-	if json.Unmarshal(e.Data, &subject) != nil {
+	if json.Unmarshal(e.Data, &subject) != nil || !isID(string(subject.DeviceID), maxDeviceID, true) {
 		return ""
 	}
 	return subject.DeviceID

@@ -131,6 +131,27 @@ func TestUpcast(t *testing.T) {
 	}
 }
 
+// Data about nothing that can have a row is unreadable, and never folded.
+func TestDecodeRefusesBadIDs(t *testing.T) {
+	t.Parallel()
+	for typ, data := range map[EventType]string{
+		TypeDeviceUpdate:        `{"online":true}`,
+		TypeDeviceOfflineStatus: `{"deviceId":"a b","online":false}`,
+		TypeAssignmentUpdated:   `{"deviceId":"d","equipmentId":""}`,
+		TypeEquipmentRegistered: `{"equipmentId":"a/b","name":"n"}`,
+		TypeConnectionCreated:   `{"kind":"shelly-cloud"}`,
+	} {
+		e := Event{Type: typ, Version: 1, Data: json.RawMessage(data), Position: Position{Ms: 1}}
+		if _, err := e.Decode(); err == nil {
+			t.Errorf("%s %s was read", typ, data)
+		}
+		s := NewState("clinica-sol")
+		if touched, err := s.Apply(&e); err == nil || touched != (Touched{}) || s.Cursor.Seq != 1 {
+			t.Errorf("%s %s: touched %+v, %v", typ, data, touched, err)
+		}
+	}
+}
+
 func genEvent() *rapid.Generator[Event] {
 	return rapid.Custom(func(t *rapid.T) Event {
 		return Event{

@@ -2,10 +2,7 @@ package projections
 
 import (
 	"encoding/binary"
-	"encoding/json"
-	"math"
 	"strings"
-	"time"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -79,60 +76,6 @@ func (c *copyRows) int64(n int64) {
 func (c *copyRows) int32(n int32) {
 	c.length(4)
 	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(n))
-}
-
-// maxText bounds the texts of an event that Postgres has to index: an index
-// refuses what is longer than 2,700 bytes, and would with it refuse the batch.
-const maxText = 512
-
-// archivable returns the event as it is archived: as it is, or, when it could
-// not be stored so, as the undecodable event of its position. The log lets
-// through what it can read; what it cannot judge are the limits of tables.
-func archivable(e domain.Event) domain.Event {
-	reason := unstorable(&e)
-	if reason == "" {
-		return e
-	}
-	data, _ := json.Marshal(domain.Undecodable{Reason: reason, Fields: map[string]string{ // strings always marshal
-		"id": printable(e.ID), "type": printable(string(e.Type)), "actor": printable(e.Actor),
-		"correlationId": printable(e.CorrelationID), "causationId": printable(e.CausationID),
-		"time": domain.FormatTime(e.Time), "data": printable(string(e.Data)),
-	}})
-	return domain.Event{
-		ID: "undecodable-" + e.Position.String(), Type: domain.TypeUndecodable, Version: 1, SystemID: e.SystemID,
-		Time: time.UnixMilli(int64(e.Position.Ms)).UTC(), Data: data, Position: e.Position,
-	}
-}
-
-// unstorable says why an event cannot be a row, or "".
-func unstorable(e *domain.Event) string {
-	for _, s := range [...]string{e.ID, string(e.Type), e.Actor, e.CorrelationID, e.CausationID} {
-		if len(s) > maxText {
-			return "a field of the envelope is longer than 512 bytes"
-		}
-	}
-	if e.Version > math.MaxInt32 {
-		return "version is too large"
-	}
-	// An id within the data can only be too long, or hold a zero byte, when the
-	// data is long or has such a byte in writing.
-	if len(e.Data) <= maxText && !strings.Contains(string(e.Data), `\u0000`) {
-		return ""
-	}
-	var ids struct {
-		DeviceID     any `json:"deviceId"`
-		EquipmentID  any `json:"equipmentId"`
-		ConnectionID any `json:"connectionId"`
-	}
-	if json.Unmarshal(e.Data, &ids) != nil {
-		return ""
-	}
-	for _, id := range []any{ids.DeviceID, ids.EquipmentID, ids.ConnectionID} {
-		if s, _ := id.(string); len(s) > maxText || strings.ContainsRune(s, 0) {
-			return "an id in data is longer than 512 bytes or holds a zero byte"
-		}
-	}
-	return ""
 }
 
 // printable is s as a text that Postgres takes, of bounded length.

@@ -169,7 +169,7 @@ func (p *Projector) prepare(ctx context.Context, events []domain.Event) (*batch,
 	p.rows.begin()
 	touched := make(map[domain.SystemID]*ledger)
 	for i := range events {
-		e := archivable(events[i])
+		e := events[i]
 		if e.SystemID == "" {
 			b.quarantined.add(&e, faultOf(&e, nil))
 			continue

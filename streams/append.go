@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -30,8 +31,11 @@ func (l *Log) Append(ctx context.Context, events []domain.Event, opts domain.App
 	}
 	appended, err := l.append(ctx, events, opts)
 	if err != nil {
-		l.appendErrors.Add(1)
-		return domain.Appended{}, appendFailure(err)
+		err = appendFailure(err)
+		if isFailure(err) {
+			l.appendErrors.Add(1)
+		}
+		return domain.Appended{}, err
 	}
 	if !appended.Replayed {
 		l.appends.Add(uint64(len(events)))
@@ -60,6 +64,14 @@ func (l *Log) append(ctx context.Context, events []domain.Event, opts domain.App
 		}
 	}
 	return l.appendShares(ctx, shares, len(events), opts)
+}
+
+// isFailure tells a log that could not append from one that was right to refuse.
+func isFailure(err error) bool {
+	if conflict := new(domain.ConflictError); errors.As(err, &conflict) {
+		return false
+	}
+	return domain.AsError(err).Kind != domain.KindInvalid
 }
 
 // share is the part of an append that goes to one partition.
@@ -136,9 +148,12 @@ func keepable(e *domain.Event) error {
 	if e.Type == "" || e.Version < 1 {
 		return fmt.Errorf("streams: append: an event needs a type and a version, not %q and %d", e.Type, e.Version)
 	}
+	if e.Version > math.MaxInt32 {
+		return fmt.Errorf("streams: append: version %d is not one", e.Version)
+	}
 	for _, s := range []string{e.ID, string(e.Type), e.Actor, e.CorrelationID, e.CausationID} {
 		if !isText(s) {
-			return domain.Invalid(domain.CodeInvalidUpdate, "text must be UTF-8 without the character NUL")
+			return domain.Invalid(domain.CodeInvalidUpdate, "text must be UTF-8 without the character NUL, and at most 512 bytes")
 		}
 	}
 	if !utf8.Valid(e.Data) || !isObject(e.Data) {
@@ -147,7 +162,15 @@ func keepable(e *domain.Event) error {
 	return nil
 }
 
-func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+// maxText bounds each text of an envelope, in bytes: an archive has to index it.
+const maxText = 512
+
+// isText reports whether a text of an envelope is one that can be kept. Appends
+// refuse what is not, and readers take an entry that has it anyway, written by
+// somebody else, for undecodable: so everybody sees the same event.
+func isText(s string) bool {
+	return len(s) <= maxText && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+}
 
 func (l *Log) appendShares(ctx context.Context, shares []share, n int, opts domain.AppendOptions) (domain.Appended, error) {
 	whole := domain.Appended{Positions: make([]domain.Position, n), Replayed: true}

@@ -3,6 +3,7 @@ package streams
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -147,14 +148,14 @@ func (e *entry) decode(text [len(fieldNames) - 1]string, data []byte) domain.Eve
 	}
 	for _, s := range text {
 		if !isText(s) {
-			return e.undecodable(event.SystemID, "a field is not UTF-8 text")
+			return e.undecodable(event.SystemID, "a field is not UTF-8 text of at most 512 bytes")
 		}
 	}
 	if id == "" || kind == "" {
 		return e.undecodable(event.SystemID, "no id or no type")
 	}
 	var err error
-	if event.Version, err = strconv.Atoi(version); err != nil || event.Version < 1 {
+	if event.Version, err = strconv.Atoi(version); err != nil || event.Version < 1 || event.Version > math.MaxInt32 {
 		return e.undecodable(event.SystemID, "version is not a number from 1")
 	}
 	if event.Time, err = domain.ParseTime(at); err != nil {

@@ -118,7 +118,7 @@ func (l *Log) Prefix() string { return l.config.Prefix }
 // Stats counts what a [Log] has done since it was opened.
 type Stats struct {
 	Appends      uint64 // events appended
-	AppendErrors uint64 // appends that failed, for any reason
+	AppendErrors uint64 // appends that failed; a condition that did not hold is none
 	EntriesRead  uint64 // entries that reads and follows returned
 }
 
