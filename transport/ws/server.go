@@ -65,7 +65,7 @@ func (s *Server) newMelody() *melody.Melody {
 	m.Config.PingPeriod = s.config.PongWait / 4
 	m.HandleConnect(func(session *melody.Session) { socketOf(session).connected(session) })
 	m.HandleDisconnect(func(session *melody.Session) { socketOf(session).disconnected() })
-	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receive(message) })
+	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receiveApart(message) })
 	m.HandleMessageBinary(func(session *melody.Session, _ []byte) { socketOf(session).receiveBinary() })
 	m.HandleSentMessage(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
 	return m

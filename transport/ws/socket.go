@@ -23,7 +23,7 @@ type socket struct {
 
 	due atomic.Int64 // when tick should look at the socket, Unix nanoseconds
 
-	inbound // used by the reading goroutine only
+	inbound // used for one frame at a time
 
 	mu       sync.Mutex
 	actor    domain.Actor
@@ -83,8 +83,8 @@ func (s *socket) disconnected() {
 }
 
 // publish puts the socket on the list of all sockets, or changes what is there.
-// It is called before reading begins and then from the reading goroutine only,
-// so the list ends with the last state.
+// It is called before reading begins and then for one frame at a time, so the
+// list ends with the last state.
 func (s *socket) publish() {
 	if registry := s.server.parts.Registry; registry != nil {
 		registry.Put(s.describe())

@@ -63,7 +63,7 @@ type courteous struct {
 	net.Conn
 	closed  func() // told when the connection is closed for good
 	closing atomic.Bool
-	once    sync.Once
+	mu      sync.Mutex // held while the read deadline is set: the last one is the closing's
 }
 
 const (
@@ -84,19 +84,32 @@ func (c *courteous) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close implements [net.Conn]. It does not wait.
+// SetReadDeadline implements [net.Conn]. The reader may be about to put its
+// deadline off while the connection is being closed: that comes too late.
+func (c *courteous) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing.Load() {
+		return net.ErrClosed
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// Close implements [net.Conn]. It does not wait. Closing twice is fine.
 func (c *courteous) Close() error {
-	c.once.Do(func() {
-		c.closing.Store(true)
-		half, ok := c.Conn.(interface{ CloseWrite() error })
-		if !ok || half.CloseWrite() != nil {
-			_ = c.Conn.Close()
-			c.closed()
-			return
-		}
-		_ = c.Conn.SetReadDeadline(time.Now()) // whoever reads now stops
-		go c.drain()
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing.CompareAndSwap(false, true) {
+		return nil
+	}
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		_ = c.Conn.Close()
+		c.closed()
+		return nil
+	}
+	_ = c.Conn.SetReadDeadline(time.Now()) // whoever reads now stops
+	go c.drain()
 	return nil
 }
 
