@@ -10,10 +10,11 @@ import (
 
 // inbound is what the handling of frames keeps.
 type inbound struct {
-	frames    bucket
-	joins     bucket
-	refusals  bucket
-	unchecked int // frames that the limiter across sockets has not counted
+	frames      bucket
+	joins       bucket
+	refusals    bucket
+	unchecked   int       // frames that the limiter across sockets has not counted
+	pausedUntil time.Time // until when that limiter has nothing left
 }
 
 // framesAtOnce is how many frames are counted across sockets at a time: a call
@@ -103,6 +104,9 @@ func (s *socket) limitFrames(now time.Time) error {
 	if ok, wait := s.frames.take(s.server.config.Frames, now); !ok {
 		return limited("frames", wait)
 	}
+	if wait := s.pausedUntil.Sub(now); wait > 0 { // or it would be one frame of framesAtOnce that is refused
+		return limited("frames", wait)
+	}
 	limiter := s.server.parts.Limiter
 	if s.unchecked++; s.unchecked < framesAtOnce || limiter == nil {
 		return nil
@@ -114,6 +118,7 @@ func (s *socket) limitFrames(now time.Time) error {
 	n := s.unchecked
 	s.unchecked = 0
 	if ok, wait := limiter.Allow(s.server.ctx, FlowFrames, system, n); !ok {
+		s.pausedUntil = now.Add(wait)
 		return limited("frames", wait)
 	}
 	return nil
