@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,17 @@ import (
 )
 
 func TestMain(m *testing.M) { redistest.Main(m) }
+
+// Watermill says much at info, through loggers made from the one it was given.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	logger := quiet(slog.New(slog.NewTextHandler(&out, nil))).With("a", 1).WithGroup("g")
+	logger.Info("chatter")
+	if logger.Warn("news"); strings.Contains(out.String(), "chatter") || !strings.Contains(out.String(), "news") {
+		t.Errorf("logged %q", out.String())
+	}
+}
 
 func TestReactions(t *testing.T) {
 	t.Parallel()
