@@ -57,6 +57,9 @@ func (o *outbound) push(g outgoing) {
 	o.queue = append(o.queue, g)
 }
 
+// idle reports whether what comes can be written at once.
+func (o *outbound) idle() bool { return !o.writing && len(o.queue) == 0 }
+
 // overfull reports whether the client asks for more than it reads.
 func (o *outbound) overfull() bool {
 	return o.answers > maxAnswers || o.answers > 1 && o.bytes > maxAnswerBytes
@@ -111,6 +114,12 @@ func (s *socket) enqueue(g outgoing) {
 	s.mu.Lock()
 	if s.ending || g.from != nil && g.from.left {
 		s.mu.Unlock()
+		return
+	}
+	if s.outbound.idle() { // nearly always: then nothing needs a queue
+		s.outbound.writing, s.outbound.current = true, g.from
+		s.mu.Unlock()
+		s.write(g)
 		return
 	}
 	s.outbound.push(g)

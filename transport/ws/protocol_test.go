@@ -219,7 +219,7 @@ func TestRateLimits(t *testing.T) {
 	limiter := &stubbornLimiter{}
 	ts := serve(t, Config{Frames: Rate{1e6, 1e6}, Joins: Rate{0.001, 2}, Refused: Rate{1e6, 1e6}}, func(p *Parts) { p.Limiter = limiter })
 	c := ts.connect("viewer")
-	requireWait := func(f frame) {
+	requireWait := func(f frame) time.Duration {
 		t.Helper()
 		var e struct {
 			RetryAfterMs int64 `json:"retryAfterMs"`
@@ -228,6 +228,7 @@ func TestRateLimits(t *testing.T) {
 		if f.code(t) != CodeRateLimited || e.RetryAfterMs <= 0 {
 			t.Errorf("the answer is %s", f.raw)
 		}
+		return time.Duration(e.RetryAfterMs) * time.Millisecond
 	}
 	c.join(sol)
 	c.join(sol)
