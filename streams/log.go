@@ -69,6 +69,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("streams: open: %w", err)
 	}
+	l.warnUnlessDurable(ctx)
 	return l, nil
 }
 
