@@ -224,7 +224,7 @@ func summarise(nodes []nodeFigures, now time.Time) platformFigures {
 		Time: domain.FormatTime(now), Nodes: nodes, ProjectionLag: []partitionFigures{}, ShellyConnections: map[string]int{},
 		TopSystems: []systemFigures{},
 	}
-	systems := map[domain.SystemID]systemFigures{}
+	systems, lags := map[domain.SystemID]systemFigures{}, map[int]float64{}
 	for _, n := range nodes {
 		s.Sockets += n.Sockets
 		s.Rooms += n.Rooms
@@ -233,7 +233,9 @@ func summarise(nodes []nodeFigures, now time.Time) platformFigures {
 		s.DeliveryLatencyMs.P50 = max(s.DeliveryLatencyMs.P50, n.DeliveryLatencyMs.P50)
 		s.DeliveryLatencyMs.P95 = max(s.DeliveryLatencyMs.P95, n.DeliveryLatencyMs.P95)
 		s.DeliveryLatencyMs.P99 = max(s.DeliveryLatencyMs.P99, n.DeliveryLatencyMs.P99)
-		s.ProjectionLag = append(s.ProjectionLag, n.Partitions...)
+		for _, one := range n.Partitions { // one that has just moved is on the board twice: the worse counts
+			lags[one.Partition] = max(lags[one.Partition], one.BehindMs)
+		}
 		for _, one := range n.Systems {
 			sum := systems[one.SystemID]
 			sum.SystemID = one.SystemID
@@ -242,7 +244,9 @@ func summarise(nodes []nodeFigures, now time.Time) platformFigures {
 			systems[one.SystemID] = sum
 		}
 	}
-	slices.SortFunc(s.ProjectionLag, func(a, b partitionFigures) int { return cmp.Compare(a.Partition, b.Partition) })
+	for _, partition := range slices.Sorted(maps.Keys(lags)) {
+		s.ProjectionLag = append(s.ProjectionLag, partitionFigures{partition, lags[partition]})
+	}
 	s.TopSystems = slices.SortedFunc(maps.Values(systems), func(a, b systemFigures) int {
 		return cmp.Or(cmp.Compare(b.DeliveriesPerSecond, a.DeliveriesPerSecond), cmp.Compare(a.SystemID, b.SystemID))
 	})

@@ -77,7 +77,7 @@ func (d *deployment) readModels(t *testing.T) string {
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
 	var rows strings.Builder
-	for _, table := range []string{"devices", "equipment", "assignments", "connections", "inventories"} {
+	for _, table := range []string{"devices", "equipment", "assignments", "connections"} {
 		var text string
 		query := "SELECT coalesce(string_agg(r::text, E'\n' ORDER BY r::text), '') FROM projection." + table + " r"
 		if err := conn.QueryRow(t.Context(), query).Scan(&text); err != nil {
@@ -91,6 +91,7 @@ func (d *deployment) readModels(t *testing.T) string {
 // node is one serve process.
 type node struct {
 	base    string // http://host:port
+	admin   string // the same, for operators
 	process *exec.Cmd
 	output  *lockedBuffer
 	ended   chan struct{}
@@ -107,8 +108,9 @@ func (d *deployment) start(t *testing.T, listen string, args ...string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{base: "http://" + listen, output: &lockedBuffer{}, ended: make(chan struct{})}
-	n.process = exec.Command(path, append([]string{"serve", "--listen", listen, "--admin-listen", "127.0.0.1:0"}, args...)...)
+	admin := freeAddress(t)
+	n := &node{base: "http://" + listen, admin: "http://" + admin, output: &lockedBuffer{}, ended: make(chan struct{})}
+	n.process = exec.Command(path, append([]string{"serve", "--listen", listen, "--admin-listen", admin}, args...)...)
 	n.process.Env = d.env
 	n.process.Stdout, n.process.Stderr = n.output, n.output
 	n.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

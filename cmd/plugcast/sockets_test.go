@@ -1,0 +1,128 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rest"
+)
+
+// liveSockets is what a node lists for the owner of a token, by face.
+func liveSockets(t *testing.T, base, token string) map[string]rest.Socket {
+	t.Helper()
+	var list struct{ Sockets []rest.Socket }
+	mustCall(t, http.StatusOK, "GET", base+"/api/v1/sockets", token, nil, &list)
+	byFace := map[string]rest.Socket{}
+	for _, s := range list.Sockets {
+		byFace[s.Face] = s
+	}
+	if len(byFace) != len(list.Sockets) {
+		t.Errorf("more than one socket of a face: %+v", list.Sockets)
+	}
+	return byFace
+}
+
+// thrownOut is what a client is told.
+type thrownOut struct {
+	Reason    string `json:"reason"`
+	CommandID string `json:"commandId"`
+	Reconnect bool   `json:"reconnect"`
+}
+
+// Every node knows the sockets of all, and can throw any of them out, whatever
+// its face. Who may not do that finds nothing.
+func TestSocketsOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	const system domain.SystemID = "clinica-sol"
+	d := newDeployment(t)
+	here, there := d.start(t, "", "--node-name", "here"), d.start(t, "", "--node-name", "there")
+	admin, staff := testToken(t, domain.RoleAdmin, system), testToken(t, domain.RoleStaff)
+	viewer, foreign := testToken(t, domain.RoleViewer, system), testToken(t, domain.RoleAdmin, "centro-luna")
+
+	socket := converse(t, there.base, viewer)
+	var status struct{ SocketID string }
+	socket.await("connection-status", &status)
+	socket.join(system)
+	stream := openStream(t, http.StatusOK, there.base, system, "", testToken(t, domain.RoleOperator, system))
+
+	var listed map[string]rest.Socket
+	waitFor(t, "both sockets to be listed in their room", func() bool {
+		listed = liveSockets(t, here.base, admin)
+		return len(listed) == 2 && len(listed["ws"].Systems) == 1
+	})
+	for face, want := range map[string]rest.Socket{
+		"ws":  {SocketID: status.SocketID, Subject: "test-viewer", Role: domain.RoleViewer},
+		"sse": {SocketID: listed["sse"].SocketID, Subject: "test-operator", Role: domain.RoleOperator},
+	} {
+		got := listed[face]
+		if got.SocketID != want.SocketID || got.Subject != want.Subject || got.Role != want.Role || got.Node != "there" ||
+			!slices.Equal(got.Systems, []domain.SystemID{system}) || got.Remote == "" || got.ConnectedAt.IsZero() {
+			t.Errorf("%s: listed as %+v", face, got)
+		}
+	}
+
+	url := here.base + "/api/v1/sockets"
+	for _, one := range listed {
+		mustCall(t, http.StatusForbidden, "DELETE", url+"/"+one.SocketID, viewer, nil, nil)
+		mustCall(t, http.StatusNotFound, "DELETE", url+"/"+one.SocketID, foreign, nil, nil)
+	}
+	mustCall(t, http.StatusForbidden, "GET", url, viewer, nil, nil)
+	if seen := liveSockets(t, here.base, foreign); len(seen) != 0 {
+		t.Errorf("an admin of another system sees %v", seen)
+	}
+
+	throwOut := func(socketID, token string) (want thrownOut) {
+		mustCall(t, http.StatusAccepted, "DELETE", url+"/"+socketID+"?reason=maintenance", token, nil, &want)
+		want.Reason = "maintenance"
+		return want
+	}
+	want := throwOut(listed["ws"].SocketID, admin)
+	var told thrownOut
+	socket.await("forced-disconnect", &told)
+	if code := socket.ended(); code != 4409 || told != want {
+		t.Errorf("told %+v, want %+v; closed with %d", told, want, code)
+	}
+	want = throwOut(listed["sse"].SocketID, admin)
+	name, data, _ := stream.next()
+	for name == string(domain.TypeDisconnectRequested) { // the commands are events as well
+		name, data, _ = stream.next()
+	}
+	if err := json.Unmarshal([]byte(data), &told); err != nil || name != "forced-disconnect" || told != want {
+		t.Errorf("the stream said %s %s (%v), want %+v", name, data, err, want)
+	}
+	if name, data, more := stream.next(); more {
+		t.Errorf("the stream goes on: %s %s", name, data)
+	}
+	waitFor(t, "the sockets to be gone from the list", func() bool { return len(liveSockets(t, here.base, admin)) == 0 })
+	waitFor(t, "history to say who did it", func() bool {
+		events := history(t, here.base, system)
+		return len(events) == 2 && events[1].Type == domain.TypeDisconnectRequested && events[1].Actor == "test-admin"
+	})
+
+	// A socket in no room is nobody's but staff's.
+	idle := converse(t, there.base, viewer)
+	idle.await("connection-status", &status)
+	waitFor(t, "the idle socket to be listed", func() bool { return liveSockets(t, here.base, staff)["ws"].SocketID == status.SocketID })
+	mustCall(t, http.StatusNotFound, "DELETE", url+"/"+status.SocketID, admin, nil, nil)
+	throwOut(status.SocketID, staff)
+	if code := idle.ended(); code != 4409 {
+		t.Errorf("the idle socket was closed with %d", code)
+	}
+}
+
+// A node that is killed cannot say that its sockets are gone.
+func TestSocketsOfAKilledNode(t *testing.T) {
+	t.Parallel()
+	const system domain.SystemID = "clinica-sol"
+	d := newDeployment(t)
+	here, there := d.start(t, "", "--roles", "gateway"), d.start(t, "", "--roles", "gateway")
+	admin := testToken(t, domain.RoleAdmin, system)
+	converse(t, there.base, admin).join(system)
+	openStream(t, http.StatusOK, there.base, system, "", admin)
+	waitFor(t, "the sockets to be listed", func() bool { return len(liveSockets(t, here.base, admin)) == 2 })
+	there.kill()
+	waitFor(t, "them to be gone", func() bool { return len(liveSockets(t, here.base, admin)) == 0 })
+}
