@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -29,7 +30,7 @@ func (encoding) Encode(events []*rooms.Encoded) []byte {
 		b = append(b, "\nevent: "...)
 		b = appendName(b, e.Type)
 		b = append(b, "\ndata: "...)
-		b = append(b, e.Envelope...)
+		b = appendLine(b, e.Envelope)
 		b = append(b, "\n\n"...)
 	}
 	return b
@@ -43,6 +44,21 @@ func appendName(b []byte, t domain.EventType) []byte {
 			b = append(b, ' ')
 		} else {
 			b = append(b, c)
+		}
+	}
+	return b
+}
+
+// appendLine writes JSON as one line. Data are kept byte for byte, so they may
+// have line breaks between their parts: there a space does as well.
+func appendLine(b, json []byte) []byte {
+	at := len(b)
+	b = append(b, json...)
+	if bytes.ContainsAny(json, "\r\n") {
+		for i := at; i < len(b); i++ {
+			if b[i] == '\n' || b[i] == '\r' {
+				b[i] = ' '
+			}
 		}
 	}
 	return b

@@ -233,17 +233,9 @@ func readOptions(r *http.Request) (rooms.Options, error) {
 		}
 		options.After = &position
 	}
-	for _, name := range list(query["types"]) {
-		options.Filter.Types = append(options.Filter.Types, domain.EventType(name))
-	}
-	for _, name := range list(query["devices"]) {
-		device, err := domain.ParseDeviceID(name)
-		if err != nil {
-			return options, err
-		}
-		options.Filter.Devices = append(options.Filter.Devices, device)
-	}
-	return options, nil
+	var err error
+	options.Filter, err = rooms.ParseFilter(list(query["types"]), list(query["devices"]))
+	return options, err
 }
 
 // list takes a parameter that is repeated, or has commas, or both.

@@ -209,6 +209,7 @@ func TestRefusals(t *testing.T) {
 		"forbidden":         first(f.open(t, "", "Authorization", "viewer centro-luna")),
 		"invalid-position":  first(f.open(t, "?after=x")),
 		"invalid-device-id": first(f.open(t, "?devices=a%20b")),
+		"invalid-filter":    first(f.open(t, "?types=a"+strings.Repeat(",a", 64))),
 		"rate-limited":      first(limited.open(t, "")),
 	} {
 		body := make([]byte, 64)

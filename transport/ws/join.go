@@ -9,13 +9,6 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// Bounds of a join's filter.
-const (
-	maxTypes      = 64
-	maxTypeLength = 64
-	maxDevices    = 256
-)
-
 // options checks the request and turns it into what rooms understand.
 func (j *joinRequest) options() (domain.SystemID, rooms.Options, error) {
 	o := rooms.Options{Snapshot: j.Snapshot, Conflate: j.Conflate}
@@ -30,23 +23,8 @@ func (j *joinRequest) options() (domain.SystemID, rooms.Options, error) {
 		}
 		o.After = &after
 	}
-	if len(j.Types) > maxTypes || len(j.Devices) > maxDevices {
-		return "", o, domain.Invalid(CodeInvalidFrame, fmt.Sprintf("a join names at most %d types and %d devices", maxTypes, maxDevices))
-	}
-	for _, name := range j.Types {
-		if name == "" || len(name) > maxTypeLength {
-			return "", o, domain.Invalid(CodeInvalidFrame, fmt.Sprintf("a type is 1 to %d characters", maxTypeLength))
-		}
-		o.Filter.Types = append(o.Filter.Types, domain.EventType(name))
-	}
-	for _, name := range j.Devices {
-		device, err := domain.ParseDeviceID(name)
-		if err != nil {
-			return "", o, err
-		}
-		o.Filter.Devices = append(o.Filter.Devices, device)
-	}
-	return system, o, nil
+	o.Filter, err = rooms.ParseFilter(j.Types, j.Devices)
+	return system, o, err
 }
 
 // joinSystem lets the socket into a room. Joining again replaces what was asked
