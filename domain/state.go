@@ -21,10 +21,6 @@ type State struct {
 	Assignments map[DeviceID]*Assignment
 	Connections map[ConnectionID]*Connection
 
-	// InventoryHead is the position of the last equipment or assignment event:
-	// what a decision on them has seen.
-	InventoryHead Position
-
 	holders map[EquipmentID]DeviceID // Assignments by equipment; derived
 }
 
@@ -85,7 +81,6 @@ type Connection struct {
 	StateReason  string         `json:"stateReason,omitempty"`
 	UpdatedAt    time.Time      `json:"updatedAt"`
 	Position     Position       `json:"position"`
-	CommandHead  Position       `json:"-"` // the last command on it: what a decision has seen
 }
 
 // NewState is the state of a system before its first event.
@@ -157,7 +152,7 @@ func (s *State) fold(e *Event, data Data) Touched {
 		}
 	case ConnectionCreated:
 		s.Connections[d.ConnectionID] = &Connection{ConnectionID: d.ConnectionID, Kind: d.Kind, Name: d.Name}
-		return s.touchConnection(e, d.ConnectionID, true)
+		return s.touchConnection(e, d.ConnectionID)
 	case ConnectionStarted:
 		return s.foldConnectionCommand(e, d.ConnectionID, func(c *Connection) { c.Stopped = false })
 	case ConnectionStopped:
@@ -170,7 +165,7 @@ func (s *State) fold(e *Event, data Data) Touched {
 	case ConnectionStateChanged:
 		if c := s.Connections[d.ConnectionID]; c != nil {
 			c.State, c.StateReason = d.State, d.Reason
-			return s.touchConnection(e, d.ConnectionID, false)
+			return s.touchConnection(e, d.ConnectionID)
 		}
 	}
 	return Touched{}
@@ -240,7 +235,6 @@ func (s *State) touchDevice(e *Event, dev *Device) Touched {
 }
 
 func (s *State) foldAssignment(e *Event, d AssignmentUpdated) Touched {
-	s.InventoryHead = e.Position
 	touched := Touched{Assigned: d.DeviceID}
 	holders := s.holderIndex()
 	if old := s.Assignments[d.DeviceID]; old != nil {
@@ -301,7 +295,6 @@ func (s *State) foldEquipmentUpdate(e *Event, d EquipmentUpdated) Touched {
 
 func (s *State) touchEquipment(e *Event, eq *Equipment) Touched {
 	eq.UpdatedAt, eq.Position = e.Time, e.Position
-	s.InventoryHead = e.Position
 	s.Equipment[eq.EquipmentID] = eq
 	return Touched{Equipment: eq.EquipmentID}
 }
@@ -312,15 +305,12 @@ func (s *State) foldConnectionCommand(e *Event, id ConnectionID, change func(*Co
 		return Touched{}
 	}
 	change(c)
-	return s.touchConnection(e, id, true)
+	return s.touchConnection(e, id)
 }
 
-func (s *State) touchConnection(e *Event, id ConnectionID, command bool) Touched {
+func (s *State) touchConnection(e *Event, id ConnectionID) Touched {
 	c := s.Connections[id]
 	c.UpdatedAt, c.Position = e.Time, e.Position
-	if command {
-		c.CommandHead = e.Position
-	}
 	return Touched{Connection: id}
 }
 

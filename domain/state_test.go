@@ -142,7 +142,7 @@ func TestTouchedNamesEveryChange(t *testing.T) {
 			copyRow(rows.Assignments, s.Assignments, touched.Assigned)
 			copyRow(rows.Assignments, s.Assignments, touched.Released)
 			copyRow(rows.Connections, s.Connections, touched.Connection)
-			rows.Cursor, rows.InventoryHead = s.Cursor, s.InventoryHead
+			rows.Cursor = s.Cursor
 			if diff := diffStates(s, rows); diff != "" {
 				t.Fatalf("after %s (-state +rows)\n%s", history[i].Data, diff)
 			}

@@ -61,23 +61,12 @@ BEGIN
             updated_at    timestamptz NOT NULL,
             position_ms   bigint      NOT NULL,
             position_seq  bigint      NOT NULL,
-            command_ms    bigint      NOT NULL, -- of the last command on it
-            command_seq   bigint      NOT NULL,
             document      json        NOT NULL,
             PRIMARY KEY (system_id, connection_id)
         )
         $table$, schema);
     EXECUTE format('CREATE INDEX ON %I.connections (connection_id)', schema);
-    -- What a decision on equipment and assignments has seen: the position of the
-    -- last event about either.
-    EXECUTE format($table$
-        CREATE TABLE %I.inventories (
-            system_id    identifier PRIMARY KEY,
-            position_ms  bigint     NOT NULL,
-            position_seq bigint     NOT NULL
-        )
-        $table$, schema);
-    FOREACH read_model IN ARRAY ARRAY['devices', 'equipment', 'assignments', 'connections', 'inventories'] LOOP
+    FOREACH read_model IN ARRAY ARRAY['devices', 'equipment', 'assignments', 'connections'] LOOP
         PERFORM guard_by_system(format('%I.%I', schema, read_model)::regclass);
     END LOOP;
 END

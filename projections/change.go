@@ -15,7 +15,6 @@ type changes struct {
 	equipment   equipmentColumns
 	assignments assignmentColumns
 	connections connectionColumns
-	inventories placeColumns
 	heads       headColumns
 
 	released keyColumns // assignments that are gone
@@ -64,12 +63,10 @@ type assignmentColumns struct {
 
 type connectionColumns struct {
 	placeColumns
-	ids        []string
-	stopped    []bool
-	updated    []time.Time
-	commandMs  []int64
-	commandSeq []int64
-	documents  []string
+	ids       []string
+	stopped   []bool
+	updated   []time.Time
+	documents []string
 }
 
 type headColumns struct {
@@ -105,9 +102,6 @@ func (c *changes) gather(l *ledger) error {
 		} else if err := c.connections.row(st.SystemID, conn); err != nil {
 			return err
 		}
-	}
-	if dirty.inventory {
-		c.inventories.add(st.SystemID, st.InventoryHead)
 	}
 	if dirty.head {
 		c.heads.add(st.SystemID, st.Cursor.Position)
@@ -155,11 +149,9 @@ func (c *connectionColumns) row(system domain.SystemID, conn *domain.Connection)
 	if err != nil {
 		return err
 	}
-	command := placeOf(conn.CommandHead)
 	c.add(system, conn.Position)
 	c.ids, c.stopped = append(c.ids, string(conn.ConnectionID)), append(c.stopped, conn.Stopped)
 	c.updated = append(c.updated, conn.UpdatedAt)
-	c.commandMs, c.commandSeq = append(c.commandMs, command.ms), append(c.commandSeq, command.n)
 	c.documents = append(c.documents, document)
 	return nil
 }
@@ -185,16 +177,12 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timesta
     ON CONFLICT (system_id, device_id) DO UPDATE SET (equipment_id, assigned_by, assigned_at, position_ms, position_seq) =
        (excluded.equipment_id, excluded.assigned_by, excluded.assigned_at, excluded.position_ms, excluded.position_seq)`
 	upsertConnections statement = `
-INSERT INTO projection.connections (system_id, connection_id, stopped, updated_at, position_ms, position_seq, command_ms, command_seq, document)
-SELECT s, i, x, u, m, n, cm, cn, d::json
-  FROM unnest($1::text[], $2::text[], $3::boolean[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[])
-    AS new (s, i, x, u, m, n, cm, cn, d)
-    ON CONFLICT (system_id, connection_id) DO UPDATE SET (stopped, updated_at, position_ms, position_seq, command_ms, command_seq, document) =
-       (excluded.stopped, excluded.updated_at, excluded.position_ms, excluded.position_seq, excluded.command_ms, excluded.command_seq, excluded.document)`
-	upsertInventories statement = `
-INSERT INTO projection.inventories (system_id, position_ms, position_seq)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
-    ON CONFLICT (system_id) DO UPDATE SET (position_ms, position_seq) = (excluded.position_ms, excluded.position_seq)`
+INSERT INTO projection.connections (system_id, connection_id, stopped, updated_at, position_ms, position_seq, document)
+SELECT s, i, x, u, m, n, d::json
+  FROM unnest($1::text[], $2::text[], $3::boolean[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::text[])
+    AS new (s, i, x, u, m, n, d)
+    ON CONFLICT (system_id, connection_id) DO UPDATE SET (stopped, updated_at, position_ms, position_seq, document) =
+       (excluded.stopped, excluded.updated_at, excluded.position_ms, excluded.position_seq, excluded.document)`
 	deleteAssignments statement = `
 DELETE FROM projection.assignments old USING unnest($1::text[], $2::text[]) AS gone (s, i)
  WHERE old.system_id = gone.s AND old.device_id = gone.i`
@@ -221,10 +209,7 @@ func (c *changes) queue(b *pgx.Batch, schema string) {
 		b.Queue(upsertAssignments.in(schema), a.systems, a.devices, a.equipment, a.by, a.at, a.ms, a.n)
 	}
 	if k := &c.connections; len(k.ids) > 0 {
-		b.Queue(upsertConnections.in(schema), k.systems, k.ids, k.stopped, k.updated, k.ms, k.n, k.commandMs, k.commandSeq, k.documents)
-	}
-	if i := &c.inventories; len(i.systems) > 0 {
-		b.Queue(upsertInventories.in(schema), i.systems, i.ms, i.n)
+		b.Queue(upsertConnections.in(schema), k.systems, k.ids, k.stopped, k.updated, k.ms, k.n, k.documents)
 	}
 	if r := &c.released; len(r.ids) > 0 {
 		b.Queue(deleteAssignments.in(schema), r.systems, r.ids)

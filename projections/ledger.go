@@ -26,7 +26,6 @@ type dirty struct {
 	equipment   map[domain.EquipmentID]struct{}
 	assignments map[domain.DeviceID]struct{}
 	connections map[domain.ConnectionID]struct{}
-	inventory   bool
 	head        bool
 }
 
@@ -59,7 +58,6 @@ func (l *ledger) count(e *domain.Event) (counted, error) {
 // fold folds an event and notes what it touched. It returns why its data could
 // not be read, if so; [domain.ErrGap] is among the reasons.
 func (l *ledger) fold(e *domain.Event) (domain.Touched, error) {
-	inventory := l.state.InventoryHead
 	touched, err := l.state.Apply(e)
 	if err != nil {
 		return touched, err
@@ -69,9 +67,6 @@ func (l *ledger) fold(e *domain.Event) (domain.Touched, error) {
 	note(&l.dirty.assignments, touched.Assigned)
 	note(&l.dirty.assignments, touched.Released)
 	note(&l.dirty.connections, touched.Connection)
-	if l.state.InventoryHead != inventory {
-		l.dirty.inventory = true
-	}
 	return touched, nil
 }
 
@@ -95,7 +90,6 @@ const (
 	rowEquipment
 	rowAssignment
 	rowConnection
-	rowInventory
 	rowCheckpoint
 )
 
@@ -104,26 +98,23 @@ const (
 // wanted too. A statement locks its tables before it takes its snapshot, so not
 // even a rebuild's swap can come between them.
 const loadQuery statement = `
-SELECT 0 AS kind, system_id::text, '' AS id, position_ms, position_seq, seq AS a, 0::bigint AS b,
+SELECT 0 AS kind, system_id::text, '' AS id, position_ms, position_seq, seq,
        '' AS t1, NULL::text AS t2, 'epoch'::timestamptz AS at, hash
   FROM heads WHERE system_id = ANY ($1::text[])
 UNION ALL
-SELECT 1, system_id, device_id, position_ms, position_seq, 0, 0, document::text, attributes, 'epoch', NULL
+SELECT 1, system_id, device_id, position_ms, position_seq, 0, document::text, attributes, 'epoch', NULL
   FROM projection.devices WHERE system_id = ANY ($1::text[])
 UNION ALL
-SELECT 2, system_id, equipment_id, position_ms, position_seq, 0, 0, document::text, attributes, 'epoch', NULL
+SELECT 2, system_id, equipment_id, position_ms, position_seq, 0, document::text, attributes, 'epoch', NULL
   FROM projection.equipment WHERE system_id = ANY ($1::text[])
 UNION ALL
-SELECT 3, system_id, device_id, position_ms, position_seq, 0, 0, equipment_id, assigned_by, assigned_at, NULL
+SELECT 3, system_id, device_id, position_ms, position_seq, 0, equipment_id, assigned_by, assigned_at, NULL
   FROM projection.assignments WHERE system_id = ANY ($1::text[])
 UNION ALL
-SELECT 4, system_id, connection_id, position_ms, position_seq, command_ms, command_seq, document::text, NULL, 'epoch', NULL
+SELECT 4, system_id, connection_id, position_ms, position_seq, 0, document::text, NULL, 'epoch', NULL
   FROM projection.connections WHERE system_id = ANY ($1::text[])
 UNION ALL
-SELECT 5, system_id, '', position_ms, position_seq, 0, 0, '', NULL, 'epoch', NULL
-  FROM projection.inventories WHERE system_id = ANY ($1::text[])
-UNION ALL
-SELECT 6, '', '', position_ms, position_seq, 0, 0, '', NULL, 'epoch', NULL
+SELECT 5, '', '', position_ms, position_seq, 0, '', NULL, 'epoch', NULL
   FROM checkpoints WHERE partition = $2`
 
 // statement is SQL on the live read models.
@@ -156,13 +147,14 @@ func (l *loading) scan(rows pgx.Rows) error {
 	var (
 		kind       int
 		system, id string
-		at, extra  place
+		at         place
+		seq        int64
 		t1         string
 		t2         *string
 		time       time.Time
 		hash       []byte
 	)
-	if err := rows.Scan(&kind, &system, &id, &at.ms, &at.n, &extra.ms, &extra.n, &t1, &t2, &time, &hash); err != nil {
+	if err := rows.Scan(&kind, &system, &id, &at.ms, &at.n, &seq, &t1, &t2, &time, &hash); err != nil {
 		return err
 	}
 	if kind == rowCheckpoint {
@@ -176,7 +168,7 @@ func (l *loading) scan(rows pgx.Rows) error {
 	st, err := led.state, error(nil)
 	switch kind {
 	case rowHead:
-		st.Cursor = domain.Cursor{Position: at.position(), Seq: uint64(extra.ms)}
+		st.Cursor = domain.Cursor{Position: at.position(), Seq: uint64(seq)}
 		err = hashFrom(hash, &led.hash)
 	case rowDevice:
 		st.Devices[domain.DeviceID(id)], err = readDevice(t1, t2)
@@ -185,9 +177,7 @@ func (l *loading) scan(rows pgx.Rows) error {
 	case rowAssignment:
 		st.Assignments[domain.DeviceID(id)] = makeAssignment(id, t1, *t2, time, at)
 	case rowConnection:
-		st.Connections[domain.ConnectionID(id)], err = readConnection(t1, extra)
-	case rowInventory:
-		st.InventoryHead = at.position()
+		st.Connections[domain.ConnectionID(id)], err = readConnection(t1)
 	}
 	return err
 }

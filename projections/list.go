@@ -99,15 +99,14 @@ func (s *Store) Connection(ctx context.Context, actor domain.Actor, system domai
 	return single(found, err, domain.CodeUnknownConnection, "connection", string(id))
 }
 
-const connectionQuery = "SELECT document::text, command_ms, command_seq FROM projection.connections WHERE system_id = $1"
+const connectionQuery = "SELECT document::text FROM projection.connections WHERE system_id = $1"
 
 func scanConnection(rows pgx.Rows) (*domain.Connection, error) {
 	var document string
-	var command place
-	if err := rows.Scan(&document, &command.ms, &command.n); err != nil {
+	if err := rows.Scan(&document); err != nil {
 		return nil, err
 	}
-	return readConnection(document, command)
+	return readConnection(document)
 }
 
 // SystemOfConnection returns the system that a connection belongs to, among

@@ -19,7 +19,7 @@ var ErrRebuilding = errors.New("projections: a rebuild is running already")
 
 // ReadModels are the names of the read models, as [Store.Rebuild] takes them.
 func ReadModels() []string {
-	return []string{"devices", "equipment", "assignments", "connections", "inventories"}
+	return []string{"devices", "equipment", "assignments", "connections"}
 }
 
 const (

@@ -35,9 +35,9 @@ func TestRebuildBringsTheSameRows(t *testing.T) {
 		rebuild         []string
 	}{
 		{"nothing", "SELECT", nil},
-		{"rows", "TRUNCATE projection.devices, projection.inventories", nil},
+		{"rows", "TRUNCATE projection.devices, projection.equipment", nil},
 		{"rows of one", "DELETE FROM projection.assignments", []string{"assignments"}},
-		{"every table", "DROP TABLE projection.devices, projection.equipment, projection.assignments, projection.connections, projection.inventories", nil},
+		{"every table", "DROP TABLE projection.devices, projection.equipment, projection.assignments, projection.connections", nil},
 		{"the schema", "DROP SCHEMA projection CASCADE", nil},
 		{"a table, after a rebuild died", "DROP TABLE projection.devices; SELECT create_read_models('projection_next'); CREATE SCHEMA projection_old", nil},
 	} {

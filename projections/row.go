@@ -48,12 +48,11 @@ func connectionDocument(c *domain.Connection) (string, error) {
 	return document, err
 }
 
-func readConnection(document string, command place) (*domain.Connection, error) {
+func readConnection(document string) (*domain.Connection, error) {
 	c := &domain.Connection{}
 	if err := decodeRow(document, c); err != nil {
 		return nil, err
 	}
-	c.CommandHead = command.position()
 	return c, nil
 }
 

@@ -241,7 +241,7 @@ func (b *bundle) tables(t fataler, names ...string) map[string][]string {
 }
 
 var readModels = []string{
-	"projection.devices", "projection.equipment", "projection.assignments", "projection.connections", "projection.inventories",
+	"projection.devices", "projection.equipment", "projection.assignments", "projection.connections",
 }
 
 func (b *bundle) exec(t fataler, statement string, args ...any) {

@@ -10,7 +10,7 @@ import (
 
 // rebuildCommand makes the read models anew from history.
 type rebuildCommand struct {
-	Projection []string `help:"Only these: devices, equipment, assignments, connections, inventories. Default: all." placeholder:"NAME"`
+	Projection []string `help:"Only these: devices, equipment, assignments, connections. Default: all." placeholder:"NAME"`
 
 	Backends backendFlags `embed:""`
 }
