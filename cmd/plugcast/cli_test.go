@@ -100,6 +100,7 @@ func TestWrongUsage(t *testing.T) {
 		"replay to nowhere":     {[]string{postgres}, "replay --system s", "--out"},
 		"replay until never":    {[]string{postgres}, "replay --system s --out - --until tomorrow", "--until"},
 		"replay at no speed":    {[]string{postgres}, "replay --system s --out - --speed 3x", "3x"},
+		"replay of no device":   {[]string{postgres}, "replay --system s --out - --device a/b", "--device"},
 		"replay without store":  {nil, "replay --system s --out -", "PLUGCAST_POSTGRES_URL"},
 		"verify nothing":        {[]string{postgres}, "verify", "FILE"},
 		"verify both":           {[]string{postgres}, "verify f --system s", "FILE"},
@@ -112,6 +113,13 @@ func TestWrongUsage(t *testing.T) {
 			plugcast(t, c.env, strings.Fields(c.args)...).wants(t, exitUsage, c.says)
 		})
 	}
+}
+
+// Docker Compose passes a variable without a value as an empty one.
+func TestEmptyVariableIsUnset(t *testing.T) {
+	t.Parallel()
+	env := []string{"PLUGCAST_PARTITIONS=", "PLUGCAST_LOG_LEVEL=", "PLUGCAST_ROLES=", "PLUGCAST_LISTEN=", "PLUGCAST_DRAIN_TIMEOUT="}
+	plugcast(t, env, "serve", "--jwt-secret", testSecret).wants(t, exitUsage, "PLUGCAST_REDIS_URL")
 }
 
 func TestHelpAndVersion(t *testing.T) {

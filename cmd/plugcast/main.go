@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -43,10 +44,25 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+	unsetEmpty()
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
+
+// unsetEmpty takes variables that are set to nothing out of the environment. That
+// is how containers are told that there is no value; an empty address to listen
+// on would be every address there is.
+func unsetEmpty() {
+	for _, variable := range os.Environ() {
+		if name, value, _ := strings.Cut(variable, "="); value == "" && strings.HasPrefix(name, envPrefix+"_") {
+			_ = os.Unsetenv(name) // fails for no name that is set
+		}
+	}
+}
+
+// envPrefix begins the names of our variables.
+const envPrefix = "PLUGCAST"
 
 // terminal is where a command talks to its user.
 type terminal struct {
@@ -64,7 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&c,
 		kong.Name("plugcast"),
 		kong.Description("Event-sourced realtime platform for smart plugs."),
-		kong.DefaultEnvars("PLUGCAST"),
+		kong.DefaultEnvars(envPrefix),
 		kong.Vars{"version": "plugcast " + version()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 		kong.Writers(stdout, stderr),

@@ -67,10 +67,15 @@ type replay struct {
 
 func (c *replayCommand) plan() (*replay, error) {
 	r := &replay{until: projections.At(time.Now().AddDate(1, 0, 0))}
-	r.query = projections.EventQuery{Type: domain.EventType(c.Type), DeviceID: domain.DeviceID(c.Device)}
+	r.query.Type = domain.EventType(c.Type)
 	var err error
 	if r.system, err = domain.ParseSystemID(c.System); err != nil {
 		return nil, usage("--system: %v", err)
+	}
+	if c.Device != "" {
+		if r.query.DeviceID, err = domain.ParseDeviceID(c.Device); err != nil {
+			return nil, usage("--device: %v", err)
+		}
 	}
 	if c.After != "" {
 		if r.query.After, err = domain.ParsePosition(c.After); err != nil {

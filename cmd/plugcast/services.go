@@ -157,7 +157,9 @@ func supervise(ctx context.Context, name string, logger *slog.Logger, current se
 				logger.Info("a private server runs again", "server", name)
 				break
 			}
-			logger.Error("starting a private server again", "server", name, "error", err)
+			if ctx.Err() == nil {
+				logger.Error("starting a private server again", "server", name, "error", err)
+			}
 		}
 	}
 }
