@@ -78,7 +78,13 @@ func TestAdminDashboard(t *testing.T) {
 			}
 		}()
 	}
-	refused := converse(t, here.base, testToken(t, domain.RoleAdmin, "centre-00"))
+	admin := testToken(t, domain.RoleAdmin, "centre-00")
+	stream := openStream(t, http.StatusOK, there.base, "centre-00", "", admin)
+	go func() { // until its node is dead
+		for stream.lines.Scan() {
+		}
+	}()
+	refused := converse(t, here.base, admin)
 	refused.say("join-admin-dashboard", nil)
 	var why refusal
 	if refused.await("error", &why); why.Code != "forbidden" {
@@ -105,9 +111,9 @@ func TestAdminDashboard(t *testing.T) {
 		})
 	}
 	awaitMetrics(t, dashboard, "figures under traffic", func(f *platformFigures) bool {
-		return names(f) == "node-a node-b" && f.Sockets == 4 && f.Rooms == 2 && f.AppendsPerSecond > 0 && f.DeliveriesPerSecond > 0 &&
+		return names(f) == "node-a node-b" && f.Sockets == 5 && f.Rooms == 2 && f.AppendsPerSecond > 0 && f.DeliveriesPerSecond > 0 &&
 			f.DeliveryLatencyMs.P50 > 0 && len(f.ProjectionLag) == partitions && len(f.TopSystems) == 2 &&
-			f.TopSystems[0].SystemID == "centre-00" && f.TopSystems[0].Sockets == 2 && f.TopSystems[0].DeliveriesPerSecond > 0 &&
+			f.TopSystems[0].SystemID == "centre-00" && f.TopSystems[0].Sockets == 3 && f.TopSystems[0].DeliveriesPerSecond > 0 &&
 			f.TopSystems[1].SystemID == "centre-01" && f.TopSystems[1].Sockets == 1 && f.TopSystems[1].DeliveriesPerSecond > 0
 	})
 	stop()
@@ -119,13 +125,17 @@ func TestAdminDashboard(t *testing.T) {
 			appends += n.Appends
 			deliveries += n.Deliveries
 		}
-		return appends == first+second && deliveries == 2*first+second && f.AppendsPerSecond == 0 && f.DeliveriesPerSecond == 0
+		return appends == first+second && deliveries == 3*first+second && f.AppendsPerSecond == 0 && f.DeliveriesPerSecond == 0
 	})
-	there.kill()
+	if listed := liveSockets(t, here.base, admin); len(listed) != 3 {
+		t.Errorf("sockets of the system: %+v", listed)
+	}
+	there.kill() // so that it cannot say that its sockets are gone
 	awaitMetrics(t, dashboard, "one node to have all", func(f *platformFigures) bool {
 		return names(f) == "node-a" && f.Sockets == 2 && f.Rooms == 1 && len(f.ProjectionLag) == partitions &&
 			len(f.Nodes[0].Partitions) == partitions
 	})
+	waitFor(t, "the sockets of the dead node to be forgotten", func() bool { return len(liveSockets(t, here.base, admin)) == 0 })
 }
 
 // scrape reads /metrics as Prometheus does.
