@@ -26,7 +26,7 @@ import (
 // The tests of this file run plugcast dev as a person does: the real binary on
 // an empty directory.
 
-// devRun is a plugcast dev that runs.
+// devRun is a plugcast dev that runs, and what it was seen to start.
 type devRun struct {
 	data      string // directory
 	process   *exec.Cmd
@@ -423,6 +423,35 @@ func TestDevAsNormalUser(t *testing.T) {
 		t.Errorf("it must say which file to source: %s", d.out.tail())
 	}
 	d.stop(t, syscall.SIGINT)
+}
+
+// Root with a strict umask makes directories that the user postgres cannot pass
+// through: the data are elsewhere then, where it can.
+func TestDevUnderAStrictUmask(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root runs Postgres as somebody else")
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(scratch.For(t), "it's private")
+	t.Cleanup(func() {
+		if target, err := os.Readlink(filepath.Join(data, "postgres")); err == nil {
+			_ = os.RemoveAll(target)
+			_ = os.Remove(filepath.Dir(target)) // unless somebody else's data are there
+		}
+	})
+	d := launchDev(t, data, exec.Command("sh", "-c", `umask 077 && exec "$0" "$@"`, path, "dev", "--data", data, "--services-only"))
+	d.ready(t)
+	if info, err := os.Stat(data); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the data directory has mode %v (%v)", info.Mode(), err)
+	}
+	if target, err := os.Readlink(filepath.Join(data, "postgres")); err != nil || strings.HasPrefix(target, data) {
+		t.Errorf("the data of Postgres are in %s (%v)", target, err)
+	}
+	d.stop(t, syscall.SIGTERM)
 }
 
 func TestReachable(t *testing.T) {

@@ -85,8 +85,14 @@ func madeBy(data string) (int, error) {
 // complete: a data directory is never half made.
 func create(ctx context.Context, cfg Config, at place, use programs, password string) (err error) {
 	if at.moved() {
-		if err := os.MkdirAll(filepath.Dir(at.data), 0o755); err != nil {
+		root := filepath.Dir(at.data)
+		if err := os.MkdirAll(root, 0o755); err != nil {
 			return err
+		}
+		if !reachable(root, at.credential) { // made under a strict umask
+			if err := os.Chmod(root, 0o711); err != nil {
+				return err
+			}
 		}
 	}
 	work, err := os.MkdirTemp(filepath.Dir(at.data), filepath.Base(at.data)+workSuffix)
