@@ -77,9 +77,34 @@ func (once) NoRetry() bool { return true }
 
 func newOnce(ctx context.Context, args ...any) once { return once{redis.NewCmd(ctx, args...)} }
 
+// informer is a connection to one server, or a client of it.
+type informer interface {
+	Info(ctx context.Context, sections ...string) *redis.StringCmd
+}
+
+// runIDs reads which runs of which servers take appends: one, or each master of
+// a cluster.
+func runIDs(ctx context.Context, client redis.UniversalClient) ([]string, error) {
+	cluster, ok := client.(*redis.ClusterClient)
+	if !ok {
+		id, err := runID(ctx, client)
+		return []string{id}, err
+	}
+	var mu sync.Mutex
+	var ids []string
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { // concurrently
+		id, err := runID(ctx, master)
+		mu.Lock()
+		defer mu.Unlock()
+		ids = append(ids, id)
+		return err
+	})
+	return ids, err
+}
+
 // runID reads which run of which server is at the other end.
-func runID(ctx context.Context, cn *redis.Conn) (string, error) {
-	info, err := cn.Info(ctx, "server").Result()
+func runID(ctx context.Context, server informer) (string, error) {
+	info, err := server.Info(ctx, "server").Result()
 	if err != nil {
 		return "", err
 	}

@@ -228,8 +228,11 @@ func TestAnAppendAfterCloseIsRefused(t *testing.T) {
 
 // floors is an archive that only knows how far it is.
 type floors struct {
-	mu sync.Mutex
-	at domain.Position
+	mu   sync.Mutex
+	at   domain.Position
+	down error // what it fails with, if it does
+
+	asked int
 }
 
 func (f *floors) set(at domain.Position) {
@@ -238,10 +241,24 @@ func (f *floors) set(at domain.Position) {
 	f.at = at
 }
 
+// fail makes the archive fail with an error from now on, or work for nil.
+func (f *floors) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = err
+}
+
 func (f *floors) Floor(context.Context, int) (domain.Position, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.at, nil
+	f.asked++
+	return f.at, f.down
+}
+
+func (f *floors) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
 }
 
 // diary keeps what was logged.
@@ -294,6 +311,29 @@ func TestAWipedRedisGoesOnBeyondTheArchive(t *testing.T) {
 	if _, err := streams.Open(t.Context(), streams.Config{URL: url, Partitions: 2}); err == nil {
 		t.Error("another number of partitions was taken")
 	}
+}
+
+// Opening has asked how far the archive is, and appends do without it until they
+// meet another run of Redis.
+func TestAppendsDoWithoutTheArchiveInARedisThatIsKnown(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	var archive floors
+	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, Floor: archive.Floor, Patience: -1})
+	archive.fail(errors.New("the archive is down"))
+	mustAppend(t, l, update(sol, 1))
+	if n := archive.count(); n != 1 {
+		t.Errorf("the archive was asked %d times for one partition", n)
+	}
+	redistest.Restart(t, server)
+	if _, err := l.Append(t.Context(), updates(sol, 1), domain.AppendOptions{}); !domain.HasCode(err, domain.CodeUnavailable) {
+		t.Errorf("to a Redis that is not known, without the archive: %v", err)
+	}
+	if archive.count() == 1 {
+		t.Error("the archive was not asked for a Redis that is not known")
+	}
+	archive.fail(nil)
+	mustAppend(t, l, update(sol, 2))
 }
 
 // A reader that comes first repairs what it needs.

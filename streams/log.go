@@ -31,7 +31,7 @@ type Log struct {
 	publisher *redisstream.Publisher
 
 	meeting sync.Mutex      // held while prepare runs for a Redis that is new to us
-	met     map[string]bool // runs of Redis that prepare has seen; guarded by meeting
+	met     map[string]bool // runs of Redis that prepare has looked at; guarded by meeting
 
 	appends, appendErrors, entriesRead atomic.Uint64
 
@@ -63,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 			redisstream.PublisherConfig{Client: draftClient{l.appender}, Marshaller: marshaller{}}, watermill.NopLogger{})
 	}
 	if err == nil {
-		err = l.prepare(ctx)
+		err = l.greet(ctx)
 	}
 	if err != nil {
 		_ = l.Close()
@@ -155,6 +155,26 @@ func (l *Log) meet(_ context.Context, cn *redis.Conn) error {
 		clear(l.met)
 	}
 	l.met[id] = true
+	return nil
+}
+
+// greet prepares the Redis that is there when the log opens. It counts as having
+// met it: the first append has nothing left to ask the archive, which may be down
+// by then. The runs are read first, so that one which begins meanwhile is not
+// taken for one that was looked at.
+func (l *Log) greet(ctx context.Context) error {
+	ids, err := runIDs(ctx, l.general)
+	if err != nil {
+		return fmt.Errorf("ask Redis which run it is: %w", err)
+	}
+	if err := l.prepare(ctx); err != nil {
+		return err
+	}
+	l.meeting.Lock()
+	defer l.meeting.Unlock()
+	for _, id := range ids {
+		l.met[id] = true
+	}
 	return nil
 }
 
