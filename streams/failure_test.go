@@ -273,10 +273,12 @@ func (d *diary) Write(b []byte) (int, error) {
 	return d.text.Write(b)
 }
 
-func (d *diary) has(words string) bool {
+func (d *diary) has(words string) bool { return d.count(words) > 0 }
+
+func (d *diary) count(words string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return strings.Contains(d.text.String(), words)
+	return strings.Count(d.text.String(), words)
 }
 
 var _ io.Writer = (*diary)(nil)

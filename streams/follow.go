@@ -67,20 +67,30 @@ type follower struct {
 func (f *follower) run(ctx context.Context) error {
 	pause := firstPause
 	away := false
+	working := func() {
+		if away {
+			f.log.outage.cameBack(f.partition)
+		}
+		away = false
+	}
+	defer func() {
+		if away {
+			f.log.outage.gaveUp()
+		}
+	}()
 	for {
 		before := f.at
-		err := f.connect(ctx, func() {
-			if away {
-				f.log.logger.Info("following the log again", "partition", f.partition)
-			}
-			away = false
-		})
+		err := f.connect(ctx, working)
 		var given *deliverError
-		if ctx.Err() != nil || errors.As(err, &given) || errors.Is(err, ErrTrimmed) || errors.Is(err, ErrRewound) {
+		switch {
+		case errors.Is(err, ErrTrimmed), errors.Is(err, ErrRewound):
+			working() // Redis answers, though not what we want to hear
+			return err
+		case ctx.Err() != nil, errors.As(err, &given):
 			return err
 		}
 		if !away {
-			f.log.logger.Warn("following the log broke off; trying again", "partition", f.partition, "error", err)
+			f.log.outage.brokeOff(f.partition, err)
 			away = true
 		}
 		if f.at != before {

@@ -33,6 +33,8 @@ type Log struct {
 	meeting sync.Mutex      // held while prepare runs for a Redis that is new to us
 	met     map[string]bool // runs of Redis that prepare has looked at; guarded by meeting
 
+	outage outage // of the follows
+
 	appends, appendErrors, entriesRead atomic.Uint64
 
 	mu      sync.Mutex
@@ -50,7 +52,10 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 		return nil, err
 	}
 	quieten()
-	l := &Log{config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), met: map[string]bool{}}
+	l := &Log{
+		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), met: map[string]bool{},
+		outage: outage{logger: cfg.Logger},
+	}
 	for p := range l.keys {
 		l.keys[p] = makeKeys(cfg.Prefix, p)
 	}

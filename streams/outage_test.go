@@ -1,0 +1,99 @@
+package streams_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+)
+
+// await polls until a line was logged so many times.
+func (d *diary) await(t *testing.T, words string, times int) {
+	t.Helper()
+	deadline := time.After(patience)
+	for d.count(words) < times {
+		select {
+		case <-deadline:
+			t.Fatalf("%q was logged %d times, want %d", words, d.count(words), times)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// However many follow, an outage is one warning, and its end one line.
+func TestAnOutageIsOneWarning(t *testing.T) {
+	t.Parallel()
+	const partitions, each = 4, 3
+	server := redistest.New(t)
+	var book diary
+	l := open(t, streams.Config{
+		URL: server.URL(), Partitions: partitions,
+		Logger: slog.New(slog.NewTextHandler(&book, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	var follows []*following
+	for n := range partitions * each {
+		follows = append(follows, follow(t, l, n%partitions, domain.Position{}))
+	}
+	before := book.count("level=WARN")
+	for outages := 1; outages <= 2; outages++ {
+		appendToEach(t, l, follows)
+		if err := server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		book.await(t, "a follow of the log broke off", outages*len(follows))
+		server = redistest.Restart(t, server)
+		book.await(t, "following the log again", outages)
+		if n := book.count("level=WARN") - before; n != outages {
+			t.Errorf("%d warnings after %d outages", n, outages)
+		}
+		if n := book.count("a follow of the log is back"); n != outages*len(follows) {
+			t.Errorf("%d came back before it was said that all had", n)
+		}
+	}
+	appendToEach(t, l, follows)
+	if n := book.count("following the log again"); n != 2 {
+		t.Errorf("the end of two outages was logged %d times", n)
+	}
+
+	// Those that are told to end while Redis is away do not say that it is back.
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	book.await(t, "following the log broke off", 3)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range follows {
+		if err := f.end(t); !errors.Is(err, streams.ErrClosed) {
+			t.Errorf("ended with %v", err)
+		}
+	}
+	if n := book.count("following the log again"); n != 2 {
+		t.Error("it was said that a Redis is back which is not")
+	}
+}
+
+// appendToEach appends an event to every partition, and waits until everybody
+// has it.
+func appendToEach(t *testing.T, l *streams.Log, follows []*following) {
+	t.Helper()
+	missing := map[int]bool{}
+	for p := range l.Partitions() {
+		missing[p] = true
+	}
+	for n := 0; len(missing) > 0; n++ {
+		system := domain.SystemID(fmt.Sprint("clinica-", n))
+		if p := l.Partition(system); missing[p] {
+			mustAppend(t, l, update(system, n))
+			delete(missing, p)
+		}
+	}
+	for _, f := range follows {
+		f.next(t)
+	}
+}
