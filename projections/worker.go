@@ -40,7 +40,8 @@ type WorkerConfig struct {
 	TrimEvery time.Duration
 	// Duties run for each owned partition, each in a goroutine of its own.
 	Duties []Duty
-	// Logger gets what is acquired, released and failing. Nil drops it.
+	// Logger gets which partitions are owned, at every change, and what fails. Nil
+	// drops it.
 	Logger *slog.Logger
 }
 
@@ -143,9 +144,14 @@ func (w *Worker) hold(ctx context.Context, working func()) error {
 	// Before the locks go, what runs under them is told to stop.
 	defer w.leaveAll()
 	working()
+	var told []int
 	for ctx.Err() == nil {
 		if err := w.adjust(ctx, l); err != nil {
 			return err
+		}
+		if owned := w.Owned(); !slices.Equal(owned, told) {
+			w.logger.Info("partitions owned", "partitions", owned)
+			told = owned
 		}
 		pause(ctx, w.tick())
 	}
@@ -197,7 +203,7 @@ func (w *Worker) giveBack(ctx context.Context, l *lease) error {
 		if err := l.give(ctx, partition); err != nil {
 			return fmt.Errorf("release partition %d: %w", partition, err)
 		}
-		w.logger.Info("partition released", "partition", partition)
+		w.logger.Debug("partition released", "partition", partition)
 	}
 	return nil
 }
@@ -223,7 +229,7 @@ func (w *Worker) enter(ctx context.Context, partition int) {
 	w.mu.Lock()
 	w.tenures[partition] = t
 	w.mu.Unlock()
-	w.logger.Info("partition acquired", "partition", partition)
+	w.logger.Debug("partition acquired", "partition", partition)
 	var running sync.WaitGroup
 	running.Go(func() { w.project(ctx, partition) })
 	running.Go(func() { w.expire(ctx, partition) })

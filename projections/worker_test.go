@@ -3,6 +3,7 @@ package projections_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
@@ -374,5 +375,60 @@ func TestWorkerRefusesAnotherNumberOfPartitions(t *testing.T) {
 	err := projections.NewWorker(projections.WorkerConfig{Store: b.store, Log: newScript()}).Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "7 partitions") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// owning keeps what a worker says it owns, one entry for each line at info.
+type owning struct {
+	slog.Handler
+	mu    sync.Mutex
+	lines []string
+}
+
+func (o *owning) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+
+func (o *owning) Handle(_ context.Context, r slog.Record) error {
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool { line += fmt.Sprint(" ", a.Value); return true })
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lines = append(o.lines, line)
+	return nil
+}
+
+func (o *owning) said() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.lines)
+}
+
+// A start is one line, however many partitions there are, and so is each change.
+func TestWorkerSaysWhatItOwnsOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	log := openLog(t, redistest.URL(t), b.store)
+	said := &owning{Handler: slog.DiscardHandler}
+	w := projections.NewWorker(projections.WorkerConfig{Store: b.store, Log: log, Logger: slog.New(said)})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	eventually(t, patience, "it says that it owns something", func() bool { return len(said.said()) > 0 })
+	if lines := said.said(); !slices.Equal(lines, []string{"partitions owned [0 1 2 3]"}) {
+		t.Errorf("said at the start: %q", lines)
+	}
+	startWorker(t, b, log, newDuties())
+	eventually(t, patience, "it owns half and says so", func() bool {
+		lines := said.said()
+		owned := w.Owned()
+		return len(owned) == testPartitions/2 && lines[len(lines)-1] == fmt.Sprint("partitions owned ", owned)
+	})
+	if lines := said.said(); len(lines) != 2 {
+		t.Errorf("said of one change: %q", lines)
 	}
 }
