@@ -89,9 +89,6 @@ func (c *core) append(events []*Encoded, out []step) ([]step, error) {
 	waiting := c.idle
 	c.idle = c.idle[:0]
 	for _, r := range waiting {
-		if r.place.Seq < before.Seq {
-			r.place = before // it waited at the head, having passed what its filter holds back
-		}
 		out = c.advance(r, out)
 	}
 	clear(waiting[len(c.idle):])
@@ -146,7 +143,6 @@ func (c *core) reset(start domain.Cursor, out []step) []step {
 	if c.tail.continues(start) {
 		return out
 	}
-	head := c.tail.head()
 	c.epoch++
 	c.tail.reset(start)
 	c.batches.clear()
@@ -159,22 +155,13 @@ func (c *core) reset(start domain.Cursor, out []step) []step {
 	waiting := c.idle
 	c.idle = nil
 	for _, r := range waiting {
-		if r.place.Seq < head.Seq {
-			r.place = head
-		}
-		r.done = r.place
 		out = c.advance(r, out)
 	}
 	return out
 }
 
 // passed returns the place up to which the reader has everything.
-func (c *core) passed(r *reader) domain.Cursor {
-	if head := c.tail.head(); r.state == idle && r.place.Seq < head.Seq {
-		return head
-	}
-	return r.done
-}
+func (c *core) passed(r *reader) domain.Cursor { return r.done }
 
 // move puts a reader at a place that is known to be right.
 func (c *core) move(r *reader, place domain.Cursor) {

@@ -18,8 +18,8 @@ type subject struct {
 // fieldSet is a set of names of fields of a device-update.
 type fieldSet uint32
 
-// foreignField stands for all names that are not known here. It is never
-// covered: nobody can tell whether two unknown names are the same.
+// foreignField stands for what is never covered by another update, such as names
+// that are not known here: nobody can tell whether two of them are the same.
 const foreignField fieldSet = 1 << 31
 
 // fieldBits lists the fields that an update may speak of. deviceId is the same
@@ -53,7 +53,9 @@ func readSubject(t domain.EventType, data json.RawMessage) *subject {
 		}
 		s.fields |= bit
 	}
-	if raw, ok := fields["deviceTime"]; ok && json.Unmarshal(raw, &s.time) != nil {
+	// A null makes the fold forget the clock, which changes what it ignores
+	// afterwards; so such an update stays.
+	if raw, ok := fields["deviceTime"]; ok && (string(raw) == "null" || json.Unmarshal(raw, &s.time) != nil) {
 		s.fields |= foreignField
 	}
 	return s
