@@ -14,7 +14,7 @@ import (
 // same demand as checkConflated's, on more cases than a whole world can try.
 func TestConflationKeepsTheState(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(10_000) {
+	for seed := range uint64(6_000) {
 		random := rand.New(rand.NewPCG(seed, 2))
 		events := make([]domain.Event, 3+random.IntN(9))
 		for i := range events {
