@@ -288,7 +288,7 @@ func TestNothingIsLostWhenProcessesAreKilled(t *testing.T) {
 	other := d.start(t, otherAddress, "--roles", "gateway")
 	worker := d.start(t, "", "--roles", "worker")
 	tr := newTraffic(t, 8, func() string { return other.base })
-	audience := gather(t, tr, 64, func() string { return gateway.base })
+	audience := gather(t, tr, 64, func() string { return "http://" + gatewayAddress })
 
 	stop := make(chan struct{})
 	var publishers sync.WaitGroup
@@ -318,7 +318,7 @@ func TestNothingIsLostWhenProcessesAreKilled(t *testing.T) {
 	flow(500)
 	gateway.kill()
 	flow(500)
-	gateway = d.start(t, gatewayAddress, "--roles", "gateway")
+	d.start(t, gatewayAddress, "--roles", "gateway")
 	flow(500)
 	worker.kill()
 	flow(500)
