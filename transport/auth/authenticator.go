@@ -31,7 +31,8 @@ const (
 // be guessed offline from a single token.
 const MinSecret = 32
 
-// leeway is how far the clocks of whoever signs and of this machine may differ.
+// leeway is how far the clock of whoever signs may be ahead of ours, for the
+// beginning of a token. Its end is sharp, on every face alike.
 const leeway = 30 * time.Second
 
 // Config says which tokens are accepted. One of Secret and JWKSURL is set.

@@ -134,7 +134,7 @@ func TestVerify(t *testing.T) {
 		"good":             {sign(t, hs, secret, claims(nil)), ""},
 		"one systemId":     {sign(t, hs, secret, claims(map[string]any{"systems": nil, "systemId": "s"})), ""},
 		"aud is a list":    {sign(t, hs, secret, claims(map[string]any{"aud": []string{"x", "clinics"}})), ""},
-		"just expired":     {sign(t, hs, secret, claims(map[string]any{"exp": time.Now().Add(-5 * time.Second).Unix()})), ""},
+		"just expired":     {sign(t, hs, secret, claims(map[string]any{"exp": time.Now().Add(-5 * time.Second).Unix()})), CodeTokenExpired},
 		"expired":          {sign(t, hs, secret, claims(map[string]any{"exp": time.Now().Add(-time.Minute).Unix()})), CodeTokenExpired},
 		"no exp":           {sign(t, hs, secret, claims(map[string]any{"exp": nil})), CodeTokenInvalid},
 		"not yet":          {sign(t, hs, secret, claims(map[string]any{"nbf": exp})), CodeTokenInvalid},

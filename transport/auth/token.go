@@ -45,7 +45,11 @@ func (a *Authenticator) Verify(ctx context.Context, token string) (domain.Actor,
 	if _, err := a.parser.ParseWithClaims(token, &c, a.key(ctx)); err != nil {
 		return domain.Actor{}, explain(err)
 	}
-	return c.actor()
+	actor, err := c.actor()
+	if err == nil && !actor.ExpiresAt.After(time.Now()) {
+		return domain.Actor{}, refuse(CodeTokenExpired, "the token has expired")
+	}
+	return actor, err
 }
 
 // explain says what is wrong with a token in words of ours: the parser's own
