@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -59,8 +60,9 @@ func (l *Link) AppendCloudEvent(b []byte) []byte {
 	return append(b, '}')
 }
 
-// ParseCloudEvent reads a line that AppendCloudEvent wrote. The data is kept
-// byte for byte, because the hash is taken over it.
+// ParseCloudEvent reads a line that AppendCloudEvent wrote, and fails with a
+// [*BrokenError] for one that differs from that in a single byte. The data is
+// kept byte for byte, because the hash is taken over it.
 func ParseCloudEvent(line []byte) (Link, error) {
 	var w struct {
 		SpecVersion   string          `json:"specversion"`
@@ -98,6 +100,11 @@ func ParseCloudEvent(line []byte) (Link, error) {
 			return Link{}, fmt.Errorf("domain: read CloudEvent: previoushash %s is not SHA-256 in hex", quote(*w.PreviousHash))
 		}
 		l.Previous = &previous
+	}
+	// What the hash does not cover (the subject, a member of somebody's own, one
+	// that is there twice) must be what it follows from.
+	if !bytes.Equal(l.AppendCloudEvent(nil), bytes.TrimSuffix(line, []byte("\n"))) {
+		return l, &BrokenError{Cursor: l.Event.Cursor(), ID: l.Event.ID, Reason: "its line is not as an export writes it"}
 	}
 	return l, nil
 }

@@ -2,6 +2,7 @@ package domain
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,6 +45,28 @@ func TestCloudEventReadsBack(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What the hash does not cover cannot be changed either.
+func TestCloudEventIsExact(t *testing.T) {
+	t.Parallel()
+	e, err := NewEvent("clinica-sol", DeviceUpdate{DeviceID: "d1", Online: Some(true)}, Cause{Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.ID, e.Time, e.Position, e.Seq = "id-1", epoch, Position{Ms: 5}, 1
+	l := Link{Event: e, Hash: (Hash{}).Next(&e)}
+	line := string(l.AppendCloudEvent(nil))
+	for _, change := range [][2]string{
+		{`"subject":"d1"`, `"subject":"d2"`}, {`"/systems/clinica-sol"`, `"/systems/other"`}, {`"seq":1`, `"seq": 1`},
+		{`"data":{`, `"data":{"deviceId":"evil"},"data":{`}, {`"actor"`, `"note":"x","actor"`}, {`"systemid":`, `"SystemID":"zz","systemid":`},
+	} {
+		changed := strings.Replace(line, change[0], change[1], 1)
+		var broken *BrokenError
+		if _, err := ParseCloudEvent([]byte(changed)); changed == line || !errors.As(err, &broken) {
+			t.Errorf("%s to %s: %v", change[0], change[1], err)
+		}
+	}
 }
 
 // Any one change to any one event breaks the chain at that event or later.

@@ -3,7 +3,8 @@ package domain
 import "strconv"
 
 // SystemID names a tenant: one clinic or centre. It is 1 to 64 characters of
-// A-Z a-z 0-9 . _ and -. A system exists as soon as a token names it.
+// A-Z a-z 0-9 . _ and -, other than . and .. themselves, as all ids here. A
+// system exists as soon as a token names it.
 type SystemID string
 
 // DeviceID names one switch channel of one Shelly plug, as the device calls
@@ -67,7 +68,8 @@ func ParseConnectionID(s string) (ConnectionID, error) {
 }
 
 func isID(s string, limit int, colon bool) bool {
-	if s == "" || len(s) > limit {
+	// A path of . or .. leads elsewhere in a URL: nobody could ask for it.
+	if s == "" || len(s) > limit || s == "." || s == ".." {
 		return false
 	}
 	for i := range len(s) {

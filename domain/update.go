@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
+	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits of a published device update.
@@ -39,18 +41,28 @@ var updateFields = func() map[string]bool {
 }()
 
 // ParseSystemUpdate reads one published update. Unknown fields are refused, so
-// that a misspelt one does not pass for "unchanged". Errors are an [Error] with
-// the code of the field that is wrong, or [CodeInvalidUpdate].
+// that a misspelt one does not pass for "unchanged", and so are fields that are
+// there twice and text that is not UTF-8: what is in the log is what was sent.
+// Errors are an [Error] with the code of the field that is wrong, or
+// [CodeInvalidUpdate].
 func ParseSystemUpdate(raw []byte) (SystemUpdate, error) {
+	if !utf8.Valid(raw) {
+		return SystemUpdate{}, Invalid(CodeInvalidUpdate, "it is not UTF-8")
+	}
 	var u SystemUpdate
 	if err := json.Unmarshal(raw, &u); err != nil {
 		return SystemUpdate{}, invalidJSON(err)
 	}
+	seen := make([]string, 0, 20)
 	for name := range memberNames(raw) {
-		if !updateFields[string(name)] {
+		switch {
+		case !updateFields[string(name)]:
 			return SystemUpdate{}, Invalid(CodeInvalidUpdate,
 				"unknown field "+quote(string(name))+"; put fields of your own under attributes")
+		case slices.Contains(seen, string(name)):
+			return SystemUpdate{}, Invalid(CodeInvalidUpdate, "field "+quote(string(name))+" is there twice")
 		}
+		seen = append(seen, string(name))
 	}
 	return u, u.Validate()
 }
@@ -129,7 +141,8 @@ func invalidJSON(err error) error {
 	case errors.As(err, &syntax):
 		detail = fmt.Sprintf("it is not valid JSON at byte %d: %v", syntax.Offset, syntax)
 	case errors.As(err, &kind):
-		detail = fmt.Sprintf("field %s cannot be a %s", quote(kind.Field), kind.Value)
+		field := kind.Field[strings.LastIndexByte(kind.Field, '.')+1:] // without the names of our types
+		detail = fmt.Sprintf("field %s cannot be %s", quote(field), kind.Value)
 	case strings.HasPrefix(err.Error(), "parsing time "):
 		detail = "a time is not RFC 3339"
 	}

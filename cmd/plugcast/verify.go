@@ -40,12 +40,14 @@ func (c *verifyCommand) Run(ctx context.Context, t terminal, logger *slog.Logger
 		return err
 	case result.Broken != nil:
 		return fmt.Errorf("the chain is broken after %d good events: %w", result.Checked, result.Broken)
+	case result.Checked == 0 && c.File != "":
+		return fmt.Errorf("there are no events in %s", c.File)
 	case result.Checked == 0:
 		_, err = fmt.Fprintln(t.out, "there are no events")
 	default:
 		leftOut := ""
-		if n := result.Head.Seq - result.Checked; n > 0 { // by --after, --type or --device, or by a forger
-			leftOut = fmt.Sprintf("; %d before that are not among them", n)
+		if n := result.Head.Seq - result.Checked; n > 0 {
+			leftOut = fmt.Sprintf("; PARTIAL: %d events before that are not in the file, by a filter of the export or by removal", n)
 		}
 		_, err = fmt.Fprintf(t.out, "%d events hold, up to %s with hash %s%s\n", result.Checked, result.Head, result.Hash, leftOut)
 	}
@@ -86,14 +88,14 @@ func verifyFile(ctx context.Context, t terminal, path string) (result projection
 			continue
 		}
 		link, err := domain.ParseCloudEvent(line)
-		if err != nil {
-			return result, fmt.Errorf("line %d: %w", number, err)
+		if err == nil {
+			err = chain.Check(&link)
 		}
-		if err := chain.Check(&link); err != nil {
-			if errors.As(err, &result.Broken) {
-				err = nil
-			}
-			return result, err
+		switch {
+		case errors.As(err, &result.Broken):
+			return result, nil
+		case err != nil:
+			return result, fmt.Errorf("line %d: %w", number, err)
 		}
 		result.Checked, result.Head, result.Hash = chain.Checked(), link.Event.Cursor(), link.Hash
 	}
