@@ -13,10 +13,7 @@ import (
 // adminHandler serves operators: metrics, health and profiles. It asks nobody
 // who he is, so it listens on loopback unless told otherwise.
 func (p *Program) adminHandler() http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{p})
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.Handle("/", p.healthHandler())
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -26,10 +23,20 @@ func (p *Program) adminHandler() http.Handler {
 	return mux
 }
 
-// healthHandler answers whether the process lives, and whether it can be sent
-// requests.
+// metricsHandler answers with the figures of this process. They name no system,
+// so it is on the clients' address as well, where a scraper finds it whatever
+// port the operators' one has.
+func (p *Program) metricsHandler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{p})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+// healthHandler answers whether the process lives, whether it can be sent
+// requests, and what it does.
 func (p *Program) healthHandler() http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", p.metricsHandler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n")) // the caller is gone, or hears it
 	})
@@ -60,12 +67,13 @@ var (
 	socketsDesc      = describe("sockets", "Live sockets of this process.")
 	roomsDesc        = describe("rooms", "Open rooms of this process.")
 	lagDesc          = describe("projection_lag_seconds", "Age of the checkpoint beside the log, of partitions that this process owns.", "partition")
-	latencyDesc      = describe("delivery_latency_seconds", "Time from append to delivery, since the process started.")
+	latencyDesc      = describe("delivery_latency_seconds", "Time from append to delivery, since the process started.", "quantile")
 	quarantineDesc   = describe("quarantined_entries", "Entries of the log that could not be read, ever.")
 )
 
-// Describe implements prometheus.Collector.
-func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+// Describe implements prometheus.Collector. It describes nothing, which makes the
+// collector an unchecked one: what there is depends on the roles of the process.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
@@ -82,11 +90,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		hub := p.gateway.hub.Stats(0)
 		send(deliveriesDesc, prometheus.CounterValue, float64(hub.Deliveries))
 		send(roomsDesc, prometheus.GaugeValue, float64(hub.Rooms))
-		quantiles := map[float64]float64{}
 		for _, q := range []float64{0.5, 0.95, 0.99} {
-			quantiles[q] = hub.Latency.Quantile(q).Seconds()
+			send(latencyDesc, prometheus.GaugeValue, hub.Latency.Quantile(q).Seconds(), strconv.FormatFloat(q, 'g', -1, 64))
 		}
-		ch <- prometheus.MustNewConstSummary(latencyDesc, hub.Latency.Count(), 0, quantiles)
 	}
 	if p.worker != nil {
 		lags, unread := p.figures.projection()

@@ -21,19 +21,26 @@ type gateway struct {
 	sockets       *ws.Server
 	streams       *sse.Server
 	api           *rest.API
+	metrics       http.Handler
 }
+
+// roomsPerSocket is how many systems one socket may have joined: a back end has
+// many.
+const roomsPerSocket = 128
 
 func (p *Program) newGateway() (*gateway, error) {
 	authenticator, office, limiter, origins, err := p.newGuards()
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{authenticator: authenticator}
+	g := &gateway{authenticator: authenticator, metrics: p.metricsHandler()}
 	if g.hub, err = rooms.New(roomSource{p.backend.timeline, p.backend.store}, rooms.Config{}, p.Logger); err != nil {
 		return nil, err
 	}
 	registry := roomRegistry{p.registry}
-	g.sockets, err = ws.New(ws.Config{Node: p.Server.NodeName, CheckOrigin: origins.Allow}, ws.Parts{
+	g.sockets, err = ws.New(ws.Config{
+		Node: p.Server.NodeName, CheckOrigin: origins.Allow, MaxRooms: roomsPerSocket, MaxRoomsStaff: roomsPerSocket,
+	}, ws.Parts{
 		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Logger: p.Logger,
 	})
 	if err != nil {
@@ -61,6 +68,7 @@ func (g *gateway) handler() http.Handler {
 	mux.Handle("GET /{$}", page)
 	mux.Handle("GET /web/", page)
 	mux.Handle("GET /ws", g.sockets)
+	mux.Handle("GET /metrics", g.metrics)
 	mux.Handle("/", g.api)
 	return mux
 }
