@@ -44,6 +44,9 @@ func (c *tokenCommand) Run(t terminal) error {
 			actor.Systems = append(actor.Systems, system)
 		}
 	}
+	if !actor.AllSystems && len(actor.Systems) == 0 {
+		return usage("--system names no system; '*' is all of them")
+	}
 	token, err := c.Auth.config().Sign(actor, time.Now())
 	if err != nil {
 		return err
