@@ -14,7 +14,7 @@ import (
 // EventQuery picks events of one system's history. Zero fields pick all.
 type EventQuery struct {
 	After, Before domain.Position // both exclusive
-	From, To      time.Time       // from inclusive, to exclusive, on the clock of the log
+	From, To      time.Time       // bounds of the event's time, from inclusive, to exclusive
 
 	Type          domain.EventType
 	DeviceID      domain.DeviceID
@@ -67,11 +67,12 @@ func (q *EventQuery) where(system domain.SystemID) *where {
 		p := placeOf(q.Before)
 		w.and("h.position_ms <= ? AND (h.position_ms, h.position_seq) < (?, ?)", p.ms, p.ms, p.n)
 	}
+	// The bounds of the position leave out whole months.
 	if !q.From.IsZero() {
-		w.and("h.position_ms >= ?", ceilMilli(q.From))
+		w.and("h.position_ms >= ? AND h.time >= ?", q.From.Add(-maxSkew).UnixMilli(), q.From)
 	}
 	if !q.To.IsZero() {
-		w.and("h.position_ms < ?", ceilMilli(q.To))
+		w.and("h.position_ms <= ? AND h.time < ?", q.To.Add(maxSkew).UnixMilli(), q.To)
 	}
 	if q.Type != "" {
 		w.and("h.type = ?", q.Type)
@@ -88,15 +89,6 @@ func (q *EventQuery) where(system domain.SystemID) *where {
 	return w
 }
 
-// ceilMilli is the first millisecond that is not before t.
-func ceilMilli(t time.Time) int64 {
-	ms := t.UnixMilli()
-	if t.After(time.UnixMilli(ms)) {
-		ms++
-	}
-	return ms
-}
-
 func (q *EventQuery) order() string {
 	direction := ""
 	if q.Descending {
@@ -105,7 +97,8 @@ func (q *EventQuery) order() string {
 	return fmt.Sprintf(" ORDER BY h.position_ms%s, h.position_seq%s LIMIT %d", direction, direction, pageSize(q.Limit))
 }
 
-// filtered reports whether the query may leave out events between others.
+// filtered reports whether the query may leave out events between others. Times
+// need not be in the order of positions.
 func (q *EventQuery) filtered() bool {
-	return q.Type != "" || q.DeviceID != "" || q.Actor != "" || q.CorrelationID != ""
+	return !q.From.IsZero() || !q.To.IsZero() || q.Type != "" || q.DeviceID != "" || q.Actor != "" || q.CorrelationID != ""
 }

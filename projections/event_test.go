@@ -18,11 +18,10 @@ import (
 
 // picks says whether a query picks an event, without a database.
 func picks(q projections.EventQuery, e *domain.Event) bool {
-	at := time.UnixMilli(int64(e.Position.Ms))
 	return (q.After.IsZero() || e.Position.After(q.After)) &&
 		(q.Before.IsZero() || e.Position.Before(q.Before)) &&
-		(q.From.IsZero() || !at.Before(q.From)) &&
-		(q.To.IsZero() || at.Before(q.To)) &&
+		(q.From.IsZero() || !e.Time.Before(q.From)) &&
+		(q.To.IsZero() || e.Time.Before(q.To)) &&
 		(q.Type == "" || e.Type == q.Type) &&
 		(q.DeviceID == "" || e.Device() == q.DeviceID) &&
 		(q.Actor == "" || e.Actor == q.Actor) &&
@@ -45,7 +44,7 @@ func TestAnyQueryPicksWhatALoopPicks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.SampledFrom(all).Draw(t, "system")
 		position := rapid.Custom(func(t *rapid.T) domain.Position { return rapid.SampledFrom(n.events).Draw(t, "at").Position })
-		instant := rapid.Map(position, func(p domain.Position) time.Time { return time.UnixMilli(int64(p.Ms)) })
+		instant := rapid.Custom(func(t *rapid.T) time.Time { return rapid.SampledFrom(n.events).Draw(t, "then").Time })
 		sometimes := func(name string) bool { return rapid.IntRange(0, 3).Draw(t, name) == 0 }
 		var q projections.EventQuery
 		if sometimes("after") {
@@ -93,6 +92,56 @@ func TestAnyQueryPicksWhatALoopPicks(t *testing.T) {
 		}
 		checkExport(t, b, n.state.SystemID, q, picked)
 	})
+}
+
+// A time means the time that events carry, though positions have the order: the
+// clocks differ, and of two appenders also from each other.
+func TestTimesAreTheEvents(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const system, base = domain.SystemID("clocks-0"), 1_800_000_000_000
+	log := newScript()
+	// In milliseconds after base: by the clock of the log, and by the event.
+	for _, clocks := range [][2]int{{0, -18}, {10, 2}, {20, 15}, {21, 4}, {40, 39}, {41, 60_030}, {90_000, 30_001}} {
+		e := must(t, system, uint64(base+clocks[0]), domain.DeviceUpdate{DeviceID: "d", PowerW: domain.Some(1.0)})
+		e.Time = time.UnixMilli(base + int64(clocks[1])).UTC()
+		log.add(e)
+	}
+	projectAll(t, b.store, log)
+	when := func(ms int) time.Time { return time.UnixMilli(base + int64(ms)) }
+	for ms, want := range map[int]int{-19: -1, -18: 0, 1: 0, 2: 10, 3: 10, 4: 21, 15: 21, 38: 21, 39: 40, 30_000: 40, 30_001: 90_000, 1 << 40: 90_000} {
+		at, err := b.store.PositionAt(t.Context(), staff, system, when(ms))
+		expected := domain.Position{}
+		if want >= 0 {
+			expected.Ms = uint64(base + want)
+		}
+		if err != nil || at != expected {
+			t.Errorf("at %d ms: %s, %v; want %s", ms, at, err, expected)
+		}
+	}
+	stranger := domain.Actor{Role: domain.RoleAuditor, Systems: []domain.SystemID{"other-0"}}
+	if at, err := b.store.PositionAt(t.Context(), stranger, system, when(100)); err != nil || !at.IsZero() {
+		t.Errorf("a stranger is told %s, %v", at, err)
+	}
+	for _, c := range []struct {
+		from, to int
+		seqs     []uint64
+	}{
+		{-18, 2, []uint64{1}}, {2, 3, []uint64{2}}, {4, 15, []uint64{4}}, {4, 16, []uint64{3, 4}},
+		{39, 30_001, []uint64{5}}, {39, 60_031, []uint64{5, 6, 7}}, {16, 39, nil},
+	} {
+		events, err := b.store.Events(t.Context(), staff, system, projections.EventQuery{From: when(c.from), To: when(c.to)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seqs []uint64
+		for i := range events {
+			seqs = append(seqs, events[i].Seq)
+		}
+		if !slices.Equal(seqs, c.seqs) {
+			t.Errorf("from %d to %d ms: events %v, want %v", c.from, c.to, seqs, c.seqs)
+		}
+	}
 }
 
 func checkExport(t *rapid.T, b *bundle, system domain.SystemID, q projections.EventQuery, want []domain.Event) {

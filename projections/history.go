@@ -24,10 +24,23 @@ func pageSize(limit int) int {
 // endOfTime is a position after all others.
 var endOfTime = domain.Position{Ms: math.MaxUint64, N: math.MaxUint64}
 
-// At is the position of the last event up to and including a time, on the clock
-// of the log: an event at 12:00:00.500 is in At(12:00:00.500).
-func At(t time.Time) domain.Position {
-	return domain.Position{Ms: uint64(max(t.UnixMilli(), 0)), N: math.MaxUint64}
+// maxSkew is how far an event's time, on the clock of who appended it, and the
+// milliseconds of its position, on the clock of Redis, may lie apart. Searches by
+// time look at no more positions than that around it; an event whose clocks
+// differ by more may be missing from them.
+const maxSkew = time.Minute
+
+// PositionAt returns the position of the system's newest archived event, by
+// position, whose time is at or before t; zero when there is none. Events before
+// it may have a later time, because their appenders' clocks differ.
+func (s *Store) PositionAt(ctx context.Context, actor domain.Actor, system domain.SystemID, t time.Time) (domain.Position, error) {
+	var found place
+	err := s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
+		return rows.Scan(&found.ms, &found.n)
+	}, `SELECT position_ms, position_seq FROM history
+		 WHERE system_id = $1 AND position_ms <= $2 AND time <= $3
+		 ORDER BY position_ms DESC, position_seq DESC LIMIT 1`, system, t.Add(maxSkew).UnixMilli(), t)
+	return found.position(), readError("find a time in history", err)
 }
 
 // Base returns how far the system's partition is archived, and the newest

@@ -42,7 +42,8 @@ func genHistory() *rapid.Generator[[]domain.Event] {
 				t.Fatal(err)
 			}
 			e.ID, e.Position = fmt.Sprintf("id-%d-%d", g, i), at
-			e.Time = time.UnixMicro(int64(at.Ms)*1000 + int64(i)).UTC()
+			skew := rapid.Int64Range(-3000, 3000).Draw(t, "skew") // so that times are out of order
+			e.Time = time.UnixMicro(int64(at.Ms)*1000 + skew).UTC()
 			spoil(t, &e)
 			events[i] = e
 		}

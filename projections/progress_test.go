@@ -81,7 +81,7 @@ func TestStateOfNothing(t *testing.T) {
 	if diff := diffStates(domain.NewState("nobody-0"), st); diff != "" {
 		t.Error(diff)
 	}
-	if past, err := b.store.StateAt(t.Context(), staff, "nobody-0", projections.At(time.Now())); err != nil || past.Cursor.Seq != 0 {
+	if past, err := b.store.StateAt(t.Context(), staff, "nobody-0", domain.Position{Ms: 1 << 50}); err != nil || past.Cursor.Seq != 0 {
 		t.Errorf("%v, %v", past, err)
 	}
 	head, err := b.store.ChainHead(t.Context(), staff, "nobody-0")

@@ -45,7 +45,7 @@ func (s *Store) Snapshot(ctx context.Context, system domain.SystemID) (*domain.S
 }
 
 // StateAt returns the system's state as it was at a position: what the fold
-// makes of all its events up to it, inclusively. See [At] for a time. It takes
+// makes of all its events up to it, inclusively. See [Store.PositionAt] for a time. It takes
 // time in proportion to the history before; the present is answered from the
 // read models.
 func (s *Store) StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error) {

@@ -357,10 +357,19 @@ func TestReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := fifth.Event.Position.String()
+	at, then := fifth.Event.Position.String(), domain.FormatTime(fifth.Event.Time)
+	byThen := 0 // events of one request may share their time
+	for _, line := range lines {
+		if l, err := domain.ParseCloudEvent([]byte(line)); err != nil {
+			t.Fatal(err)
+		} else if !l.Event.Time.After(fifth.Event.Time) {
+			byThen++
+		}
+	}
 	for args, want := range map[string]int{
 		"":                                   10,
 		"--until " + at:                      5,
+		"--until " + then:                    byThen,
 		"--after " + at:                      5,
 		"--until 2000-01-01T00:00:00Z":       0,
 		"--until 2200-01-01T00:00:00Z":       10,

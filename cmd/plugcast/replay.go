@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ import (
 type replayCommand struct {
 	System string `required:"" help:"The system."`
 	After  string `help:"Begin after this position. Default: with the first event ever." placeholder:"POSITION"`
-	Until  string `help:"End with this position or time. Default: with the newest event." placeholder:"POSITION|TIME"`
+	Until  string `help:"End with this position, or with the newest event whose time is not after this. Default: with the newest event." placeholder:"POSITION|TIME"`
 	Type   string `help:"Only events of this type." placeholder:"TYPE"`
 	Device string `help:"Only events of this device." placeholder:"DEVICE"`
 	Speed  string `help:"1x and 10x keep the pauses between events, max does not." default:"max" enum:"1x,10x,max"`
@@ -61,12 +62,13 @@ type replay struct {
 	system  domain.SystemID
 	query   projections.EventQuery
 	until   domain.Position // inclusive
+	time    time.Time       // instead of until, unless it is zero
 	speed   float64         // how many seconds of history pass in one; 0 is without pauses
 	written int
 }
 
 func (c *replayCommand) plan() (*replay, error) {
-	r := &replay{until: projections.At(time.Now().AddDate(1, 0, 0))}
+	r := &replay{until: domain.Position{Ms: math.MaxUint64, N: math.MaxUint64}} // after all others
 	r.query.Type = domain.EventType(c.Type)
 	var err error
 	if r.system, err = domain.ParseSystemID(c.System); err != nil {
@@ -83,7 +85,7 @@ func (c *replayCommand) plan() (*replay, error) {
 		}
 	}
 	if c.Until != "" {
-		if r.until, err = parseMoment(c.Until); err != nil {
+		if r.until, r.time, err = parseMoment(c.Until); err != nil {
 			return nil, usage("--until: %v", err)
 		}
 	}
@@ -95,16 +97,16 @@ func (c *replayCommand) plan() (*replay, error) {
 	return r, nil
 }
 
-// parseMoment reads a position or an RFC 3339 time.
-func parseMoment(s string) (domain.Position, error) {
+// parseMoment reads a position or an RFC 3339 time; the other is zero.
+func parseMoment(s string) (domain.Position, time.Time, error) {
 	if at, err := domain.ParseTime(s); err == nil {
-		return projections.At(at), nil
+		return domain.Position{}, at, nil
 	}
 	at, err := domain.ParsePosition(s)
 	if err != nil {
-		return domain.Position{}, fmt.Errorf("it is neither a position nor an RFC 3339 time: %q", s)
+		return domain.Position{}, time.Time{}, fmt.Errorf("it is neither a position nor an RFC 3339 time: %q", s)
 	}
-	return at, nil
+	return at, time.Time{}, nil
 }
 
 // open opens what to write to. A file appears under its name only when all of it
@@ -152,6 +154,11 @@ func (r *replay) write(ctx context.Context, store *projections.Store, out io.Wri
 	from, err := store.Locate(ctx, r.system, r.query.After)
 	if err != nil {
 		return err
+	}
+	if !r.time.IsZero() {
+		if r.until, err = store.PositionAt(ctx, everything, r.system, r.time); err != nil {
+			return err
+		}
 	}
 	to, err := store.Locate(ctx, r.system, r.until)
 	if err != nil {
