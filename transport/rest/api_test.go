@@ -78,7 +78,7 @@ func (p *platform) Append(_ context.Context, events []domain.Event, opts domain.
 	var out domain.Appended
 	for _, e := range events {
 		n := len(p.events) + 1
-		e.ID, e.Position = fmt.Sprint("id-", n), domain.Position{Ms: uint64(start.UnixMilli()) + uint64(n)}
+		e.ID, e.Position = fmt.Sprint("id-", n), domain.Position{Ms: uint64(start.UnixMilli()) + uint64(n) + 7} // the log's clock is ahead
 		e.Time = start.Add(time.Duration(n) * time.Millisecond)
 		p.events = append(p.events, e)
 		out.Positions = append(out.Positions, e.Position)
@@ -222,6 +222,18 @@ func (p *platform) StateAt(_ context.Context, _ domain.Actor, system domain.Syst
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.fold(system, func(q domain.Position) bool { return !q.After(at) })
+}
+
+func (p *platform) PositionAt(_ context.Context, _ domain.Actor, system domain.SystemID, t time.Time) (domain.Position, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var at domain.Position
+	for i := range p.events[:max(0, len(p.events)-p.lag)] {
+		if e := &p.events[i]; e.SystemID == system && !e.Time.After(t) {
+			at = e.Position
+		}
+	}
+	return at, nil
 }
 
 func (p *platform) Events(_ context.Context, _ domain.Actor, system domain.SystemID, q EventQuery) ([]domain.Event, error) {

@@ -17,8 +17,8 @@ type eventsInput struct {
 	Freshness
 	After         string           `query:"after" doc:"Events strictly after this position" example:"1795461046705-0"`
 	Before        string           `query:"before" doc:"Events strictly before this position"`
-	From          string           `query:"from" doc:"Events at or after this time (RFC 3339)" example:"2026-11-23T18:00:00Z"`
-	To            string           `query:"to" doc:"Events before this time (RFC 3339)"`
+	From          string           `query:"from" doc:"Events whose time is this (RFC 3339) or later: inclusive" example:"2026-11-23T18:00:00Z"`
+	To            string           `query:"to" doc:"Events whose time is before this (RFC 3339): exclusive"`
 	Type          domain.EventType `query:"type" maxLength:"64" doc:"Events of this type" example:"device-update"`
 	DeviceID      domain.DeviceID  `query:"deviceId" doc:"Events about this device"`
 	Actor         string           `query:"actor" maxLength:"256" doc:"Events caused by this subject, or by shelly:<connectionId>"`

@@ -33,6 +33,7 @@ func TestEvents(t *testing.T) {
 		"after=0-0&before=" + at(1):          "1",
 		"from=" + when(2):                    "345",
 		"to=" + when(2):                      "12",
+		"from=" + when(2) + "&to=" + when(3): "3",
 		"type=device-update":                 "12",
 		"type=smart-plug-assignment-updated": "5",
 		"deviceId=d2":                        "25",

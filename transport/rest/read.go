@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"errors"
-	"math"
 	"strings"
 	"time"
 
@@ -20,6 +19,9 @@ type Reads interface {
 	StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error)
 	// StateAt returns the state as of the last event at or before the position.
 	StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error)
+	// PositionAt returns the position of the newest event, by position, whose time
+	// is at or before t; zero when there is none.
+	PositionAt(ctx context.Context, actor domain.Actor, system domain.SystemID, t time.Time) (domain.Position, error)
 	// WaitForSystem returns once the reads have the system's events up to the
 	// position, or fails when ctx ends.
 	WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error
@@ -39,7 +41,7 @@ type Reads interface {
 // EventQuery picks events of a system's history. Zero fields do not narrow.
 type EventQuery struct {
 	After, Before domain.Position // both exclusive
-	From, To      time.Time       // from inclusive, to exclusive, on the clock of the log
+	From, To      time.Time       // bounds of the event's time, from inclusive, to exclusive
 
 	Type          domain.EventType
 	DeviceID      domain.DeviceID
@@ -75,20 +77,20 @@ func (in *Freshness) waiting() time.Duration {
 
 // Moment is part of the input of reads that can look into the past.
 type Moment struct {
-	At string `query:"at" doc:"As of this time (RFC 3339) or position; needs the right to read history" example:"2026-11-23T18:00:00Z"`
+	At string `query:"at" doc:"As of this position or time (RFC 3339; an event's own time includes the event); needs the right to read history" example:"2026-11-23T18:00:00Z"`
 }
 
-// position reads At. A time stands for the last event of its millisecond: a
-// position knows no smaller unit.
-func (in *Moment) position() (domain.Position, error) {
+// parse reads At, which is a time when that is not zero.
+func (in *Moment) parse() (domain.Position, time.Time, error) {
 	if !strings.Contains(in.At, ":") {
-		return domain.ParsePosition(in.At)
+		at, err := domain.ParsePosition(in.At)
+		return at, time.Time{}, err
 	}
 	at, err := domain.ParseTime(in.At)
 	if err != nil || at.UnixMilli() < 0 {
-		return domain.Position{}, invalidRequest("at must be an RFC 3339 time since 1970 or a position")
+		return domain.Position{}, time.Time{}, invalidRequest("at must be an RFC 3339 time since 1970 or a position")
 	}
-	return domain.Position{Ms: uint64(at.UnixMilli()), N: math.MaxUint64}, nil
+	return domain.Position{}, at, nil
 }
 
 // present reads the state that a caller asked for with after-position.
@@ -138,12 +140,17 @@ func (a *API) stateOf(ctx context.Context, in *InSystem, fresh *Freshness, at *M
 	if at.At == "" {
 		return a.present(ctx, actor, in.SystemID, fresh)
 	}
-	position, err := at.position()
+	position, then, err := at.parse()
 	if err != nil {
 		return nil, err
 	}
 	if err := a.caughtUp(ctx, in.SystemID, fresh); err != nil {
 		return nil, err
+	}
+	if !then.IsZero() {
+		if position, err = a.reads.PositionAt(ctx, actor, in.SystemID, then); err != nil {
+			return nil, err
+		}
 	}
 	return a.reads.StateAt(ctx, actor, in.SystemID, position)
 }
