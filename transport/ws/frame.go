@@ -69,17 +69,6 @@ func (r *request) checkID() error {
 	return nil
 }
 
-// decode reads the request's data.
-func (r *request) decode(into any) error {
-	if len(r.Data) == 0 {
-		return domain.Invalid(CodeInvalidFrame, fmt.Sprintf(`%s needs "data"`, r.Event))
-	}
-	if err := json.Unmarshal(r.Data, into); err != nil {
-		return domain.Invalid(CodeInvalidFrame, fmt.Sprintf("the data of %s is not right: %v", r.Event, err))
-	}
-	return nil
-}
-
 // encodeFrame writes a frame to a client. data is one of this package's, or a
 // snapshot, and can always be written.
 func encodeFrame(event string, id json.RawMessage, data any) []byte {
@@ -111,12 +100,12 @@ type connectionStatus struct {
 }
 
 type joinRequest struct {
-	SystemID string   `json:"systemId"`
-	After    *string  `json:"after"`
-	Snapshot bool     `json:"snapshot"`
-	Types    []string `json:"types"`
-	Devices  []string `json:"devices"`
-	Conflate bool     `json:"conflate"`
+	SystemID string
+	After    *string
+	Snapshot bool
+	Types    []string
+	Devices  []string
+	Conflate bool
 }
 
 type joined struct {

@@ -9,6 +9,14 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
+// members are the members of a join's data.
+func (j *joinRequest) members() []member {
+	return []member{
+		{"systemId", &j.SystemID}, {"after", &j.After}, {"snapshot", &j.Snapshot},
+		{"types", &j.Types}, {"devices", &j.Devices}, {"conflate", &j.Conflate},
+	}
+}
+
 // options checks the request and turns it into what rooms understand.
 func (j *joinRequest) options() (domain.SystemID, rooms.Options, error) {
 	o := rooms.Options{Snapshot: j.Snapshot, Conflate: j.Conflate}
@@ -31,7 +39,7 @@ func (j *joinRequest) options() (domain.SystemID, rooms.Options, error) {
 // for the first time, once the new join has succeeded.
 func (s *socket) joinSystem(r *request) error {
 	var j joinRequest
-	if err := r.decode(&j); err != nil {
+	if err := r.decode(j.members()...); err != nil {
 		return err
 	}
 	system, options, err := j.options()
@@ -122,13 +130,11 @@ func (s *socket) take(system domain.SystemID) *membership {
 
 // leaveSystem takes the socket out of a room. No event of it follows the answer.
 func (s *socket) leaveSystem(r *request) error {
-	var j struct {
-		SystemID string `json:"systemId"`
-	}
-	if err := r.decode(&j); err != nil {
+	var name string
+	if err := r.decode(member{"systemId", &name}); err != nil {
 		return err
 	}
-	system, err := domain.ParseSystemID(j.SystemID)
+	system, err := domain.ParseSystemID(name)
 	if err != nil {
 		return err
 	}

@@ -10,15 +10,13 @@ import (
 // that the new token is not for, and puts the expiry off. A token that is
 // refused changes nothing.
 func (s *socket) authenticate(r *request) error {
-	var a struct {
-		Token string `json:"token"`
-	}
-	if err := r.decode(&a); err != nil {
+	var token string
+	if err := r.decode(member{"token", &token}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
 	defer cancel()
-	actor, err := s.server.parts.Authenticator.Verify(ctx, a.Token)
+	actor, err := s.server.parts.Authenticator.Verify(ctx, token)
 	if err != nil {
 		return err
 	}
