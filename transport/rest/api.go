@@ -163,6 +163,10 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 			return
 		}
 	}
+	if p := encoded(r.Context(), r); p != nil {
+		p.write(w)
+		return
+	}
 	next(huma.WithValue(ctx, actorKey, actor))
 }
 

@@ -21,6 +21,7 @@ const (
 	CodeProjectionBehind     domain.Code = "projection-behind"
 	CodeUnknownSocket        domain.Code = "unknown-socket"
 	CodeOriginNotAllowed     domain.Code = "origin-not-allowed"
+	CodeInvalidFilter        domain.Code = "invalid-filter" // of the event stream, which is served behind this face
 )
 
 // codes says what every code of this face means. It is also part of the OpenAPI
@@ -36,6 +37,7 @@ var codes = []struct {
 	{domain.CodeInvalidEquipmentID, 400, "An equipmentId is not 1 to 64 characters of `A-Za-z0-9._-`."},
 	{domain.CodeInvalidConnectionID, 400, "A connectionId is not 1 to 64 characters of `A-Za-z0-9._-`."},
 	{domain.CodeInvalidPosition, 400, "A position does not look like `1795461046705-0`."},
+	{CodeInvalidFilter, 400, "The filter of an event stream names too many types or devices, or a type of no length or too long."},
 	{domain.CodeInvalidUpdate, 400, "A device update cannot be read; `index` says which item of the batch. Nothing was appended."},
 	{domain.CodeInvalidCommand, 400, "The content of a command is out of bounds."},
 	{auth.CodeTokenMissing, 401, "No token was sent."},
@@ -58,7 +60,7 @@ var codes = []struct {
 	{domain.CodeStale, 412, "If-Match does not hold: it has changed since. `position` says where it stands now."},
 	{domain.CodeBatchTooLarge, 413, "A batch holds more than 1,000 updates."},
 	{CodeBodyTooLarge, 413, "The body is larger than the operation takes."},
-	{CodeUnsupportedMediaType, 415, "The body must be application/json."},
+	{CodeUnsupportedMediaType, 415, "The body must be application/json, and without a Content-Encoding."},
 	{domain.CodeKeyReused, 422, "The Idempotency-Key was used for another request within 24 hours."},
 	{CodeRateLimited, 429, "Too many requests or updates for this system; Retry-After says when to come back."},
 	{domain.CodeInternal, 500, "A fault of ours. The server's log has it under the `requestId`."},

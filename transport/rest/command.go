@@ -73,7 +73,7 @@ func (in *Keyed) newID(ctx context.Context, system domain.SystemID) (string, err
 // Waits is part of the input of commands whose outcome is that the read model
 // has it.
 type Waits struct {
-	Wait string `query:"wait" doc:"Wait for the outcome, at most 30s" example:"5s"`
+	Wait string `query:"wait" doc:"Wait for the outcome, at most 30s" pattern:"^(0|([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+)$" patternDescription:"a duration such as 5s" example:"5s"`
 }
 
 func (in *Waits) duration() (time.Duration, error) {

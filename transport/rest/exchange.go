@@ -62,6 +62,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.crossOrigin(out, in) {
 		return
 	}
+	if p := unstorable(ctx, in); p != nil {
+		p.write(out)
+		return
+	}
 	a.route(out, in)
 }
 

@@ -48,7 +48,7 @@ func (a *API) registerUpdates() {
 		detail: "A JSON array, or one object per line (NDJSON), of at most 1,000 updates and 8 MiB. Each is appended as given, " +
 			"in order. One bad update rejects the whole batch, with its index, before anything is appended. " +
 			"An empty array is accepted.",
-		errors: []int{408, 413, 422, 504},
+		errors: []int{408, 413, 415, 422, 504},
 	}, a.publish)
 	// The body is described only here: huma would otherwise read and decode it.
 	schemas := a.huma.OpenAPI().Components.Schemas
