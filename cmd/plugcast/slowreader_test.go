@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -29,8 +30,8 @@ const (
 
 // dialSlowly is dial with a small receive buffer, so that the kernel does not
 // read for a reader that does not.
-func dialSlowly(network, address string) (net.Conn, error) {
-	conn, err := net.Dial(network, address)
+func dialSlowly(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err == nil {
 		err = conn.(*net.TCPConn).SetReadBuffer(slowReceives)
 	}
@@ -47,7 +48,7 @@ type stopped struct {
 // stopWebSocket joins over WebSocket and reads no further than that.
 func stopWebSocket(t *testing.T, base, token string, system domain.SystemID) *stopped {
 	t.Helper()
-	dialer := websocket.Dialer{NetDial: dialSlowly}
+	dialer := websocket.Dialer{NetDialContext: dialSlowly}
 	conn, _, err := dialer.DialContext(t.Context(), strings.Replace(base, "http://", "ws://", 1)+"/ws",
 		http.Header{"Authorization": {"Bearer " + token}})
 	c := newConversation(t, conn, err)
@@ -61,7 +62,7 @@ func stopWebSocket(t *testing.T, base, token string, system domain.SystemID) *st
 // stopStream opens an event stream and reads no further than its head.
 func stopStream(t *testing.T, base, token string, system domain.SystemID) *stopped {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{Dial: dialSlowly, ReadBufferSize: 4 << 10}}
+	client := &http.Client{Transport: &http.Transport{DialContext: dialSlowly, ReadBufferSize: 4 << 10}}
 	stream := openStreamWith(t, client, http.StatusOK, base, system, "", token)
 	s := &stopped{what: "the event stream", socket: socket{system: system}}
 	s.read = func() error {
