@@ -3,7 +3,6 @@ package domain
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 )
@@ -67,19 +66,6 @@ func (p Position) Compare(o Position) int {
 		return c
 	}
 	return cmp.Compare(p.N, o.N)
-}
-
-// Previous is the position just before p: reading after it begins with p. The
-// zero Position has none and is its own.
-func (p Position) Previous() Position {
-	switch {
-	case p.N > 0:
-		return Position{Ms: p.Ms, N: p.N - 1}
-	case p.Ms > 0:
-		return Position{Ms: p.Ms - 1, N: math.MaxUint64}
-	default:
-		return p
-	}
 }
 
 // Before reports whether p is strictly before o.
