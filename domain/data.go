@@ -25,6 +25,7 @@ type DeviceUpdate struct {
 	FrequencyHz  Optional[float64]      `json:"frequencyHz,omitzero"`  //
 	PowerFactor  Optional[float64]      `json:"powerFactor,omitzero"`  //
 	EnergyWh     Optional[float64]      `json:"energyWh,omitzero"`     // lifetime total, corrected for counter resets
+	CounterWh    Optional[float64]      `json:"counterWh,omitzero"`    // the device's own counter behind EnergyWh; it can fall
 	TemperatureC Optional[float64]      `json:"temperatureC,omitzero"` //
 	Source       Optional[string]       `json:"source,omitzero"`       // who switched it, in the device's words
 	Errors       Optional[[]string]     `json:"errors,omitzero"`       // overtemp, overpower, overvoltage, undervoltage, …
@@ -47,7 +48,8 @@ const (
 )
 
 // DeviceOfflineStatus is written once when a device goes silent and once when
-// it comes back.
+// it comes back. RelayOn is what was known of the relay, for readers that have no
+// state; it says nothing new, and the fold does not take it.
 type DeviceOfflineStatus struct {
 	DeviceID   DeviceID            `json:"deviceId"`
 	Online     bool                `json:"online"`
@@ -107,6 +109,15 @@ type ConnectionCreated struct {
 	Name         string         `json:"name,omitempty"`
 }
 
+// ConnectionUpdated changes the fields that are present. A credential that was
+// replaced is never in an event: only that it was.
+type ConnectionUpdated struct {
+	ConnectionID ConnectionID     `json:"connectionId"`
+	CommandID    string           `json:"commandId"`
+	Name         Optional[string] `json:"name,omitzero"`
+	Credential   bool             `json:"credential,omitempty"` // it was replaced: what was let in with the old one is to be dropped
+}
+
 // ConnectionCommand is the shared content of the commands on a connection.
 type ConnectionCommand struct {
 	ConnectionID ConnectionID `json:"connectionId"`
@@ -129,10 +140,20 @@ type ConnectionDeleted struct{ ConnectionCommand }
 // ConnectionStateChanged reports what the connection's sockets do. It says
 // nothing about the devices behind it.
 type ConnectionStateChanged struct {
-	ConnectionID ConnectionID `json:"connectionId"`
-	State        string       `json:"state"` // connecting, connected, disconnected, refused
-	Reason       string       `json:"reason,omitempty"`
+	ConnectionID ConnectionID    `json:"connectionId"`
+	State        ConnectionState `json:"state"`
+	Reason       string          `json:"reason,omitempty"`
 }
+
+// ConnectionState is what a connection's own socket does.
+type ConnectionState string
+
+// The states of a connection.
+const (
+	StateConnected    ConnectionState = "connected"
+	StateDisconnected ConnectionState = "disconnected" // and being tried again
+	StateRefused      ConnectionState = "refused"      // by the far end, until somebody mends the credential
+)
 
 // RelaySwitchRequested asks for a relay to be switched.
 type RelaySwitchRequested struct {
@@ -218,6 +239,9 @@ func (EquipmentRetired) EventType() EventType { return TypeEquipmentRetired }
 func (ConnectionCreated) EventType() EventType { return TypeConnectionCreated }
 
 // EventType implements [Data].
+func (ConnectionUpdated) EventType() EventType { return TypeConnectionUpdated }
+
+// EventType implements [Data].
 func (ConnectionStarted) EventType() EventType { return TypeConnectionStarted }
 
 // EventType implements [Data].
@@ -266,6 +290,7 @@ var kinds = map[EventType]kind{
 	TypeEquipmentUpdated:       {decode: decodeAs[EquipmentUpdated]},
 	TypeEquipmentRetired:       {decode: decodeAs[EquipmentRetired]},
 	TypeConnectionCreated:      {decode: decodeAs[ConnectionCreated]},
+	TypeConnectionUpdated:      {decode: decodeAs[ConnectionUpdated]},
 	TypeConnectionStarted:      {decode: decodeAs[ConnectionStarted]},
 	TypeConnectionStopped:      {decode: decodeAs[ConnectionStopped]},
 	TypeConnectionRestarted:    {decode: decodeAs[ConnectionRestarted]},

@@ -40,6 +40,7 @@ const (
 	TypeEquipmentUpdated       EventType = "equipment-updated"
 	TypeEquipmentRetired       EventType = "equipment-retired"
 	TypeConnectionCreated      EventType = "connection-created"
+	TypeConnectionUpdated      EventType = "connection-updated"
 	TypeConnectionStarted      EventType = "connection-started"
 	TypeConnectionStopped      EventType = "connection-stopped"
 	TypeConnectionRestarted    EventType = "connection-restarted"

@@ -41,8 +41,11 @@ func samples() map[EventType]Data {
 		TypeEquipmentUpdated: EquipmentUpdated{
 			EquipmentID: laser, Name: Some("Laser 2"), Kind: Null[string](), Location: Some("room 3"), Attributes: json.RawMessage(`{}`),
 		},
-		TypeEquipmentRetired:       EquipmentRetired{EquipmentID: laser, Reason: "sold"},
-		TypeConnectionCreated:      ConnectionCreated{ConnectionID: "acc1", Kind: ConnectionShellyCloud, Name: "Clinic"},
+		TypeEquipmentRetired:  EquipmentRetired{EquipmentID: laser, Reason: "sold"},
+		TypeConnectionCreated: ConnectionCreated{ConnectionID: "acc1", Kind: ConnectionShellyCloud, Name: "Clinic"},
+		TypeConnectionUpdated: ConnectionUpdated{
+			ConnectionID: "acc1", CommandID: "cmd-1", Name: Some("Clinic 2"), Credential: true,
+		},
 		TypeConnectionStarted:      ConnectionStarted{command},
 		TypeConnectionStopped:      ConnectionStopped{command},
 		TypeConnectionRestarted:    ConnectionRestarted{command},

@@ -36,6 +36,7 @@ type Device struct {
 	FrequencyHz   *float64        `json:"frequencyHz,omitempty"`
 	PowerFactor   *float64        `json:"powerFactor,omitempty"`
 	EnergyWh      *float64        `json:"energyWh,omitempty"`
+	CounterWh     *float64        `json:"counterWh,omitempty"`
 	TemperatureC  *float64        `json:"temperatureC,omitempty"`
 	Source        *string         `json:"source,omitempty"`
 	Errors        *[]string       `json:"errors,omitempty"`
@@ -73,14 +74,25 @@ type Assignment struct {
 
 // Connection is one Shelly credential.
 type Connection struct {
-	ConnectionID ConnectionID   `json:"connectionId"`
-	Kind         ConnectionKind `json:"kind"`
-	Name         string         `json:"name,omitempty"`
-	Stopped      bool           `json:"stopped"`         // by command
-	State        string         `json:"state,omitempty"` // as last reported by whoever holds its sockets
-	StateReason  string         `json:"stateReason,omitempty"`
-	UpdatedAt    time.Time      `json:"updatedAt"`
-	Position     Position       `json:"position"`
+	ConnectionID ConnectionID    `json:"connectionId"`
+	Kind         ConnectionKind  `json:"kind"`
+	Name         string          `json:"name,omitempty"`
+	Stopped      bool            `json:"stopped"`         // by command
+	State        ConnectionState `json:"state,omitempty"` // as last reported by whoever holds its socket
+	StateReason  string          `json:"stateReason,omitempty"`
+	UpdatedAt    time.Time       `json:"updatedAt"`
+	Position     Position        `json:"position"`
+}
+
+// IsStale reports whether nothing new can be known of the device, because the
+// connection that it is behind is stopped or down. That says nothing about the
+// device: it is neither offline nor switched off for it.
+func (s *State) IsStale(d *Device) bool {
+	if d.ConnectionID == nil {
+		return false
+	}
+	c := s.Connections[*d.ConnectionID]
+	return c != nil && (c.Stopped || c.State == StateDisconnected || c.State == StateRefused)
 }
 
 // NewState is the state of a system before its first event.
@@ -153,6 +165,12 @@ func (s *State) fold(e *Event, data Data) Touched {
 	case ConnectionCreated:
 		s.Connections[d.ConnectionID] = &Connection{ConnectionID: d.ConnectionID, Kind: d.Kind, Name: d.Name}
 		return s.touchConnection(e, d.ConnectionID)
+	case ConnectionUpdated:
+		return s.foldConnectionCommand(e, d.ConnectionID, func(c *Connection) {
+			if !d.Name.IsZero() {
+				c.Name, _ = d.Name.Get()
+			}
+		})
 	case ConnectionStarted:
 		return s.foldConnectionCommand(e, d.ConnectionID, func(c *Connection) { c.Stopped = false })
 	case ConnectionStopped:
@@ -185,6 +203,7 @@ func (s *State) foldDeviceUpdate(e *Event, d DeviceUpdate) Touched {
 	d.FrequencyHz.apply(&dev.FrequencyHz)
 	d.PowerFactor.apply(&dev.PowerFactor)
 	d.EnergyWh.apply(&dev.EnergyWh)
+	d.CounterWh.apply(&dev.CounterWh)
 	d.TemperatureC.apply(&dev.TemperatureC)
 	d.Source.apply(&dev.Source)
 	d.Errors.apply(&dev.Errors)
@@ -211,7 +230,6 @@ func (s *State) foldOfflineStatus(e *Event, d DeviceOfflineStatus) Touched {
 	dev := s.device(d.DeviceID)
 	online := d.Online
 	dev.Online = &online
-	d.RelayOn.apply(&dev.RelayOn)
 	d.LastSeenAt.apply(&dev.LastSeenAt)
 	dev.OfflineReason = d.Reason
 	if online {

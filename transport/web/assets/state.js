@@ -3,7 +3,7 @@
 // known, and neither ever means off. No page and no network in here.
 
 const measured = [
-  "online", "relayOn", "channel", "powerW", "voltageV", "currentA", "frequencyHz", "powerFactor", "energyWh",
+  "online", "relayOn", "channel", "powerW", "voltageV", "currentA", "frequencyHz", "powerFactor", "energyWh", "counterWh",
   "temperatureC", "source", "errors", "deviceTime", "connectionId", "name", "attributes",
 ];
 
@@ -67,7 +67,6 @@ const folds = {
   "device-offline-status"(state, event, data) {
     const device = { deviceId: data.deviceId, relayOn: null, ...state.devices.get(data.deviceId) };
     device.online = Boolean(data.online);
-    if ("relayOn" in data) device.relayOn = data.relayOn;
     if ("lastSeenAt" in data) device.lastSeenAt = data.lastSeenAt;
     device.offlineReason = data.reason;
     if (device.online) delete device.offlineReason;
@@ -117,6 +116,8 @@ const folds = {
   "connection-created"(state, event, data) {
     return connect(state, event, { connectionId: data.connectionId, kind: data.kind, name: data.name, stopped: false });
   },
+  "connection-updated": (state, event, data) =>
+    reconnect(state, event, data, "name" in data ? { name: data.name ?? "" } : {}),
   "connection-started": (state, event, data) => reconnect(state, event, data, { stopped: false }),
   "connection-stopped": (state, event, data) => reconnect(state, event, data, { stopped: true }),
   "connection-restarted": (state, event, data) => reconnect(state, event, data, { stopped: false }),
