@@ -34,8 +34,12 @@ type keys struct {
 	idem   string // prefix of idempotency keys
 }
 
+func slotOf(prefix string, partition int) string {
+	return fmt.Sprintf("%s:{p%02d}:", prefix, partition)
+}
+
 func makeKeys(prefix string, partition int) keys {
-	slot := fmt.Sprintf("%s:{p%02d}:", prefix, partition)
+	slot := slotOf(prefix, partition)
 	return keys{events: slot + "events", origin: slot + "origin", heads: slot + "heads", idem: slot + "idem:"}
 }
 

@@ -118,6 +118,10 @@ func (l *Log) Partition(system domain.SystemID) int { return partitionOf(system,
 // log. It lives until Close.
 func (l *Log) Client() redis.UniversalClient { return l.general }
 
+// Slot begins the keys that belong to a partition: they share its slot of a
+// cluster, so that one script can change several of them.
+func (l *Log) Slot(partition int) string { return slotOf(l.config.Prefix, partition) }
+
 // Prefix begins every key of this deployment.
 func (l *Log) Prefix() string { return l.config.Prefix }
 

@@ -1,0 +1,402 @@
+package heartbeats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+)
+
+func TestMain(m *testing.M) { redistest.Main(m) }
+
+const system domain.SystemID = "clinica-sol"
+
+// bundle is a log, boards on it, and the states that the log folds to.
+type bundle struct {
+	t   *testing.T
+	url string
+	log *streams.Log
+}
+
+func newBundle(t *testing.T) *bundle {
+	t.Helper()
+	b := &bundle{t: t, url: redistest.URL(t)}
+	b.log = b.open()
+	return b
+}
+
+func (b *bundle) open() *streams.Log {
+	b.t.Helper()
+	log, err := streams.Open(b.t.Context(), streams.Config{URL: b.url, Partitions: 2})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = log.Close() })
+	return log
+}
+
+// board runs a board until the test ends.
+func (b *bundle) board(node string, lost func(Device, string)) *Board {
+	board := New(b.log, node, slog.New(slog.NewTextHandler(b.t.Output(), nil)), lost)
+	b.run(func(ctx context.Context) { _ = board.Run(ctx) })
+	return board
+}
+
+// run runs something until the test ends, or stop is called.
+func (b *bundle) run(do func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { do(ctx) })
+	stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+	})
+	b.t.Cleanup(stop)
+	return stop
+}
+
+func (b *bundle) watch(board *Board) (stop func()) {
+	return b.run(func(ctx context.Context) { board.Watch(ctx, b.log.Partition(system), b) })
+}
+
+// State implements domain.States: the fold of all that is in the log.
+func (b *bundle) State(ctx context.Context, system domain.SystemID, _ domain.Position) (*domain.State, error) {
+	s := domain.NewState(system)
+	events, err := b.events(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range events {
+		if events[i].SystemID == system {
+			_, _ = s.Apply(&events[i])
+		}
+	}
+	return s, nil
+}
+
+func (b *bundle) events(ctx context.Context) (all []domain.Event, err error) {
+	for at := (domain.Position{}); ; {
+		events, err := b.log.Read(ctx, b.log.Partition(system), at, 1000)
+		if err != nil || len(events) == 0 {
+			return all, err
+		}
+		all = append(all, events...)
+		at = all[len(all)-1].Position
+	}
+}
+
+// notices are the device-offline-status of the log, as short texts.
+func (b *bundle) notices() []string {
+	b.t.Helper()
+	events, err := b.events(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var notices []string
+	for i := range events {
+		if data, _ := events[i].Decode(); data != nil {
+			if s, ok := data.(domain.DeviceOfflineStatus); ok {
+				relay, known := s.RelayOn.Get()
+				text := fmt.Sprintf("%s online=%t %s", s.DeviceID, s.Online, s.Reason)
+				if known {
+					text += fmt.Sprintf(" relay=%t", relay)
+				}
+				notices = append(notices, text)
+			}
+		}
+	}
+	return notices
+}
+
+func (b *bundle) publish(id domain.DeviceID, online, relayOn bool) {
+	b.t.Helper()
+	e, err := domain.NewEvent(system, domain.DeviceUpdate{
+		DeviceID: id, Online: domain.Some(online), RelayOn: domain.Some(relayOn),
+	}, domain.Cause{Actor: "test"})
+	if err == nil {
+		_, err = b.log.Append(b.t.Context(), []domain.Event{e}, domain.AppendOptions{})
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bundle) expect(want ...string) {
+	b.t.Helper()
+	b.eventually("notices", func() bool { return len(b.notices()) >= len(want) })
+	if diff := cmp.Diff(want, b.notices()); diff != "" {
+		b.t.Fatalf("notices (-want +got):\n%s", diff)
+	}
+}
+
+func (b *bundle) eventually(what string, holds func() bool) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
+	defer cancel()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for !holds() {
+		select {
+		case <-ctx.Done():
+			b.t.Fatalf("waited in vain for %s; notices: %q", what, b.notices())
+		case <-poll.C:
+		}
+	}
+}
+
+// settle waits until the owner has looked at everything that was said before.
+func (b *bundle) settle(board *Board) {
+	b.t.Helper()
+	marker := Device{system, domain.DeviceID(fmt.Sprintf("marker-%d", time.Now().UnixNano()))}
+	b.publish(marker.Device, true, false)
+	board.Open(marker, "m", 0)
+	b.eventually("the marker", func() bool {
+		return slices.ContainsFunc(b.notices(), func(n string) bool { return strings.HasPrefix(n, string(marker.Device)) })
+	})
+}
+
+func plug(n int) Device { return Device{system, domain.DeviceID(fmt.Sprintf("plug-%d", n))} }
+
+func TestSilenceAndReturnAreToldOnce(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	b.publish("plug-1", true, true)
+	b.watch(board)
+	board.Open(plug(1), "s1", time.Hour)
+	board.Close(plug(1), "s1", 0, domain.ReasonSocketClosed)
+	b.expect("plug-1 online=false socket-closed relay=true")
+	b.settle(board)
+	board.Open(plug(1), "s2", time.Hour)
+	b.eventually("the return", func() bool { return slices.Contains(b.notices(), "plug-1 online=true back relay=true") })
+	for range 5 {
+		board.Alive(plug(1), "s2", time.Hour)
+	}
+	b.settle(board)
+	var about []string
+	for _, n := range b.notices() {
+		if strings.HasPrefix(n, "plug-1 ") {
+			about = append(about, n)
+		}
+	}
+	if len(about) != 2 {
+		t.Errorf("one notice of silence and one of return are all there is, not %q", about)
+	}
+}
+
+func TestNothingIsToldWithoutReason(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	b.watch(board)
+	for n := range 5 {
+		b.publish(plug(n).Device, true, true)
+	}
+	board.Open(plug(0), "s", time.Hour) // lives
+	board.Open(plug(1), "s", time.Hour) // its socket is closed by us
+	board.Forget(plug(1), "s")
+	board.Open(plug(2), "s", time.Hour) // back within the grace
+	board.Close(plug(2), "s", time.Minute, domain.ReasonSocketClosed)
+	board.Open(plug(2), "t", time.Hour)
+	board.Open(plug(3), "s", time.Hour) // a newer socket has it
+	board.Open(plug(3), "t", time.Hour)
+	board.Close(plug(3), "s", 0, domain.ReasonSocketClosed)
+	board.Report(plug(4), true) // known to be online
+	board.Open(Device{system, "never-published"}, "s", 0)
+	b.settle(board)
+	for _, n := range b.notices() {
+		if !strings.HasPrefix(n, "marker") {
+			t.Errorf("told for no reason: %s", n)
+		}
+	}
+}
+
+func TestReportsDecide(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	b.publish("plug-1", true, false)
+	b.publish("plug-2", false, false) // known to be offline
+	b.watch(board)
+	board.Report(plug(1), false)
+	board.Report(plug(2), false)
+	b.expect("plug-1 online=false reported relay=false")
+	board.Report(plug(1), false)
+	b.settle(board)
+	board.Report(plug(1), true)
+	b.eventually("the first return", func() bool { return slices.Contains(b.notices(), "plug-1 online=true back relay=false") })
+	board.Report(plug(2), true)
+	b.eventually("the second return", func() bool { return slices.Contains(b.notices(), "plug-2 online=true back relay=false") })
+	b.settle(board)
+	told := slices.DeleteFunc(b.notices(), func(n string) bool { return strings.HasPrefix(n, "marker") })
+	if len(told) != 3 {
+		t.Errorf("three notices are due, not %q", told)
+	}
+}
+
+// A board that lost its memory, as a wiped Redis does, must not leave a device
+// offline for ever.
+func TestReturnAfterTheBoardWasLost(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	b.publish("plug-1", false, true)
+	b.watch(board)
+	board.Open(plug(1), "s", time.Hour)
+	board.Report(plug(1), true) // what a holder does whose device the log has as offline
+	b.expect("plug-1 online=true back relay=true")
+}
+
+func TestDeadHolderIsNoticedByTime(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	b.publish("plug-1", true, true)
+	b.watch(board)
+	board.Open(plug(1), "s", 300*time.Millisecond) // and nothing is said any more
+	b.expect("plug-1 online=false heartbeat-missed relay=true")
+	board.Alive(plug(1), "s", time.Hour) // the holder was frozen, and goes on
+	b.expect("plug-1 online=false heartbeat-missed relay=true", "plug-1 online=true back relay=true")
+}
+
+func TestReplacedSessionLearnsOfIt(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	lost := make(chan string, 10)
+	old := b.board("a", func(d Device, session string) { lost <- string(d.Device) + " " + session })
+	other := b.board("b", func(_ Device, session string) { t.Errorf("session %s has the device", session) })
+	old.Open(plug(1), "s1", time.Hour)
+	b.eventually("the first to hold it", func() bool { return b.held(old, 1) })
+	other.Open(plug(1), "s2", time.Hour)
+	for {
+		old.Alive(plug(1), "s1", time.Hour)
+		other.Alive(plug(1), "s2", time.Hour)
+		select {
+		case l := <-lost:
+			if l != "plug-1 s1" {
+				t.Errorf("lost %q", l)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatal("the old session was not told")
+		}
+	}
+}
+
+func (b *bundle) held(board *Board, n int) bool {
+	held, err := board.Held(b.t.Context(), plug(n))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return held
+}
+
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	if b.held(board, 1) {
+		t.Error("nobody holds it yet")
+	}
+	board.Open(plug(1), "s", time.Hour)
+	b.eventually("it to be held", func() bool { return b.held(board, 1) })
+	board.Close(plug(1), "s", time.Hour, domain.ReasonSocketClosed)
+	b.eventually("it to be let go", func() bool { return !b.held(board, 1) })
+}
+
+// failing is a States that fails now and then, so that owners die half-way.
+type failing struct {
+	*bundle
+	mu sync.Mutex
+	n  int
+}
+
+func (f *failing) State(ctx context.Context, system domain.SystemID, at domain.Position) (*domain.State, error) {
+	f.mu.Lock()
+	f.n++
+	n := f.n
+	f.mu.Unlock()
+	if n%3 == 1 {
+		return nil, errors.New("the database is away")
+	}
+	return f.bundle.State(ctx, system, at)
+}
+
+// A whole centre loses power and comes back, while owners come and go and two
+// are at it at once: one notice each, no more.
+func TestPowerCutUnderChangingOwners(t *testing.T) {
+	t.Parallel()
+	const devices = 1500
+	b := newBundle(t)
+	board := b.board("a", nil)
+	states := &failing{bundle: b}
+	partition := b.log.Partition(system)
+	for n := range devices {
+		b.publish(plug(n).Device, true, n%2 == 0)
+		board.Open(plug(n), "s", time.Hour)
+	}
+	owner := func() func() { return b.run(func(ctx context.Context) { board.Watch(ctx, partition, states) }) }
+	first, second := owner(), owner()
+	for n := range devices {
+		board.Close(plug(n), "s", 0, domain.ReasonSocketClosed)
+	}
+	b.eventually("some notices", func() bool { return len(b.notices()) > 100 })
+	first()
+	third := owner()
+	b.eventually("all to be silent", func() bool { return len(b.notices()) >= devices })
+	for n := range devices {
+		board.Open(plug(n), "t", time.Hour)
+	}
+	b.eventually("some to be back", func() bool { return len(b.notices()) > devices+100 })
+	second()
+	third()
+	owner()
+	b.eventually("all to be back", func() bool { return len(b.notices()) >= 2*devices })
+	b.settle(board)
+	count := map[string]int{}
+	for _, n := range b.notices() {
+		if strings.HasPrefix(n, "plug-") {
+			count[n]++
+		}
+	}
+	if len(count) != 2*devices {
+		t.Errorf("%d different notices, not %d", len(count), 2*devices)
+	}
+	for n, times := range count {
+		if times != 1 {
+			t.Errorf("%s: %d times", n, times)
+		}
+	}
+}
+
+func TestChangesThatWaitAreFew(t *testing.T) {
+	t.Parallel()
+	verbs := []verb{verbOpen, verbAlive, verbClose, verbForget, verbGone, verbBack}
+	for a := range verbs {
+		for z := range verbs {
+			var waiting []change
+			for n := range 100 {
+				waiting = merge(waiting, change{verb: verbs[(n*a+z)%len(verbs)], session: fmt.Sprint(n % 7)})
+			}
+			if len(waiting) > mostWaiting {
+				t.Errorf("%d changes wait", len(waiting))
+			}
+		}
+	}
+	waiting := merge(merge(nil, change{verb: verbOpen, session: "s"}), change{verb: verbClose, session: "s"})
+	if len(waiting) != 2 {
+		t.Errorf("a socket that was open for a moment is opened and closed, not %v", waiting)
+	}
+}

@@ -1,0 +1,139 @@
+package heartbeats
+
+import "github.com/redis/go-redis/v9"
+
+// The keys of a partition, as the scripts know them:
+//
+//	KEYS[1] seen          sorted set: device -> when it counts as silent, ms of Redis' clock
+//	KEYS[2] seen:info     hash: device -> {at, session, node, reason}: last heard, and who holds it ("" nobody)
+//	KEYS[3] seen:silent   hash: device -> {since, at, reason, told, back}: found silent; told once the log has it,
+//	                      back when it was heard again
+//	KEYS[4] seen:pending  sorted set: devices in seen:silent that the owner has something to write about
+//
+// All times are Redis' own, so that the clocks of processes do not matter.
+
+const clock = `
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+`
+
+// fields is how many arguments of writeScript one change has.
+const fields = 6
+
+// writeScript takes the node's name and then six arguments per change: verb,
+// device, session, age in ms, time to silence in ms, reason. It answers the
+// indexes of the changes whose session has lost its device to another.
+var writeScript = redis.NewScript(clock + `
+local function returned(device, at)
+  local raw = redis.call('HGET', KEYS[3], device)
+  if not raw then return end
+  local silence = cjson.decode(raw)
+  if not silence.back then
+    silence.back = at
+    redis.call('HSET', KEYS[3], device, cjson.encode(silence))
+  end
+  redis.call('ZADD', KEYS[4], now, device)
+end
+
+local lost = {}
+for i = 2, #ARGV, 6 do
+  local verb, device, session, reason = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 5]
+  local at = now - ARGV[i + 3]
+  local deadline = at + ARGV[i + 4]
+  local raw = redis.call('HGET', KEYS[2], device)
+  local info = raw and cjson.decode(raw)
+  local ours = info and info.session == session
+  if verb == 'open' or verb == 'alive' and (ours or not info) then
+    redis.call('ZADD', KEYS[1], deadline, device)
+    redis.call('HSET', KEYS[2], device, cjson.encode({at = at, session = session, node = ARGV[1]}))
+    returned(device, at)
+  elseif verb == 'alive' then
+    lost[#lost + 1] = (i - 2) / 6
+  elseif verb == 'close' and ours then
+    redis.call('ZADD', KEYS[1], deadline, device)
+    redis.call('HSET', KEYS[2], device, cjson.encode({at = info.at, session = '', node = ARGV[1], reason = reason}))
+  elseif verb == 'forget' and ours then
+    redis.call('ZREM', KEYS[1], device)
+    redis.call('HDEL', KEYS[2], device)
+  elseif verb == 'gone' then
+    local known = redis.call('HGET', KEYS[3], device)
+    local silence = known and cjson.decode(known)
+    if not silence then
+      silence = {since = now, at = info and info.at or 0, reason = reason}
+      redis.call('ZREM', KEYS[1], device)
+      redis.call('ZADD', KEYS[4], now, device)
+      redis.call('HSET', KEYS[3], device, cjson.encode(silence))
+    elseif silence.back then
+      silence.back = nil
+      redis.call('HSET', KEYS[3], device, cjson.encode(silence))
+    end
+  elseif verb == 'back' then
+    if redis.call('HEXISTS', KEYS[3], device) == 0 then
+      redis.call('HSET', KEYS[3], device, cjson.encode({since = now, at = 0, reason = '', told = 'known'}))
+    end
+    returned(device, at)
+  end
+end
+return lost
+`)
+
+// sweepScript moves devices whose time has come to seen:silent, at most ARGV[1],
+// and answers what there is to write about, as many: device and silence in turn.
+// A device that is being written about already keeps its place until that is
+// done.
+var sweepScript = redis.NewScript(clock + `
+for _, device in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  if not redis.call('ZSCORE', KEYS[4], device) then
+    local raw = redis.call('HGET', KEYS[2], device)
+    local info = raw and cjson.decode(raw) or {at = 0}
+    local reason = info.reason
+    if not reason or reason == '' then reason = 'heartbeat-missed' end
+    redis.call('ZREM', KEYS[1], device)
+    redis.call('HDEL', KEYS[2], device)
+    redis.call('HSET', KEYS[3], device, cjson.encode({since = now, at = info.at, reason = reason}))
+    redis.call('ZADD', KEYS[4], now, device)
+  end
+end
+local pending = {}
+for _, device in ipairs(redis.call('ZRANGE', KEYS[4], 0, ARGV[1] - 1)) do
+  local silence = redis.call('HGET', KEYS[3], device)
+  if silence then
+    pending[#pending + 1] = device
+    pending[#pending + 1] = silence
+  else
+    redis.call('ZREM', KEYS[4], device)
+  end
+end
+return pending
+`)
+
+// doneScript takes three arguments per device: its name, the since of the silence
+// that was written about, and how: 'event' or 'known' for that it is silent, or
+// 'back'. What happened meanwhile stays to be written about.
+var doneScript = redis.NewScript(clock + `
+for i = 1, #ARGV, 3 do
+  local device = ARGV[i]
+  local raw = redis.call('HGET', KEYS[3], device)
+  local silence = raw and cjson.decode(raw)
+  if silence and string.format('%.0f', silence.since) == ARGV[i + 1] then
+    if ARGV[i + 2] ~= 'back' then
+      silence.told = ARGV[i + 2]
+      redis.call('HSET', KEYS[3], device, cjson.encode(silence))
+      if not silence.back then redis.call('ZREM', KEYS[4], device) end
+    elseif silence.back then
+      redis.call('HDEL', KEYS[3], device)
+      redis.call('ZREM', KEYS[4], device)
+    else
+      -- It was reported silent again while its return was being written.
+      redis.call('HSET', KEYS[3], device, cjson.encode({since = now, at = 0, reason = 'reported'}))
+    end
+  end
+end
+return #ARGV / 3
+`)
+
+// heldScript answers whether a session holds the device ARGV[1].
+var heldScript = redis.NewScript(`
+local raw = redis.call('HGET', KEYS[1], ARGV[1])
+return raw and cjson.decode(raw).session ~= '' and 1 or 0
+`)
