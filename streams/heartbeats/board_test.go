@@ -400,3 +400,42 @@ func TestChangesThatWaitAreFew(t *testing.T) {
 		t.Errorf("a socket that was open for a moment is opened and closed, not %v", waiting)
 	}
 }
+
+// stale is a States as it was once: what an owner sees that has just loaded it
+// when another writes.
+type stale struct{ state *domain.State }
+
+func (s stale) State(context.Context, domain.SystemID, domain.Position) (*domain.State, error) {
+	return s.state, nil
+}
+
+func TestTwoOwnersOnTheSameSilence(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	b.publish("plug-1", true, true)
+	before, err := b.State(t.Context(), system, domain.Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	partition := b.log.Partition(system)
+	both := func(want ...string) {
+		var pending []silence
+		b.eventually("something to write", func() bool {
+			if pending, err = board.pending(t.Context(), partition); err != nil {
+				t.Fatal(err)
+			}
+			return len(pending) > 0
+		})
+		for range 2 {
+			if err := board.tell(t.Context(), partition, system, pending, stale{before}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.expect(want...)
+	}
+	board.Open(plug(1), "s", 0)
+	both("plug-1 online=false heartbeat-missed relay=true")
+	board.Open(plug(1), "t", time.Hour)
+	both("plug-1 online=false heartbeat-missed relay=true", "plug-1 online=true back relay=true")
+}
