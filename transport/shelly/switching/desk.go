@@ -1,0 +1,277 @@
+// Package switching brings relay commands to whoever holds the device, and sees
+// to it that each ends with one relay-switch-completed, whatever dies on the way.
+//
+// Every process hears each relay-switch-requested and asks what it holds. The
+// owner of the system's partition is the referee: it ends commands for devices
+// that nobody holds, and those that nobody answered in time. Both write under one
+// idempotency key, so that the first word is the only one.
+package switching
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+)
+
+// Times of a command, counted from when it was appended.
+const (
+	// expiry is how long a command may be sent to the device. A process that was
+	// frozen must not switch a laser on when it wakes.
+	expiry = 5 * time.Second
+	// unheldAfter is when the referee gives up on a device that nobody holds. A
+	// socket needs a moment to be known to everybody.
+	unheldAfter = time.Second
+	// DefaultLimit is when the referee ends a command that nobody answered: later
+	// than any holder does.
+	DefaultLimit = 20 * time.Second
+	// lookAround is the pace of the referee.
+	lookAround = 250 * time.Millisecond
+	// reportTimeout bounds how long an outcome is tried to be written. The
+	// referee writes its own after that.
+	reportTimeout = 15 * time.Second
+)
+
+// eventActor is who the outcomes are by.
+const eventActor = "plugcast"
+
+// Parts are what a [Desk] works with; all are required.
+type Parts struct {
+	Log     shelly.Events
+	Holders []shelly.Holder
+	// Held tells whether any process of the deployment holds the device's socket.
+	Held func(ctx context.Context, d shelly.DeviceRef) (bool, error)
+	// Recent returns the events of a partition that were appended since a time,
+	// or more.
+	Recent func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error)
+	// Partition is where a system's events are.
+	Partition func(domain.SystemID) int
+	Logger    *slog.Logger
+	// Limit is [DefaultLimit] when 0.
+	Limit time.Duration
+}
+
+// Desk is the switching of one process. It is safe for concurrent use.
+type Desk struct {
+	parts Parts
+
+	mu      sync.Mutex
+	open    map[int]map[string]*command // of the partitions that are owned here, by command id
+	closing context.Context
+	close   context.CancelFunc
+	working sync.WaitGroup
+}
+
+// command is one that has not ended yet, as the referee sees it.
+type command struct {
+	shelly.SwitchCommand
+	requested time.Time
+	taken     bool // by a holder of this process
+}
+
+// New makes a Desk. [Desk.Close] ends it.
+func New(p Parts) *Desk {
+	if p.Limit == 0 {
+		p.Limit = DefaultLimit
+	}
+	d := &Desk{parts: p, open: map[int]map[string]*command{}}
+	d.closing, d.close = context.WithCancel(context.Background())
+	return d
+}
+
+// Close gives up on outcomes that are being written and waits. Reactions and
+// duties must have ended.
+func (d *Desk) Close() {
+	d.close()
+	d.working.Wait()
+}
+
+// Requested is the reaction on relay-switch-requested. It does not block.
+func (d *Desk) Requested(_ context.Context, e domain.Event) error {
+	c, err := commandOf(&e)
+	if c == nil {
+		return err
+	}
+	if time.Now().Before(c.Expires) {
+		report := func(r shelly.SwitchResult) { d.report(c.SwitchCommand, r) }
+		for _, h := range d.parts.Holders {
+			if h.Switch(c.SwitchCommand, report) {
+				c.taken = true
+				break
+			}
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if open := d.open[d.parts.Partition(c.System)]; open != nil {
+		if known := open[c.CommandID]; known == nil || c.taken {
+			open[c.CommandID] = c
+		}
+	}
+	return nil
+}
+
+// commandOf reads a request; nil when this build does not know its version.
+func commandOf(e *domain.Event) (*command, error) {
+	data, err := e.Decode()
+	if err != nil {
+		return nil, err
+	}
+	r, ok := data.(domain.RelaySwitchRequested)
+	if !ok {
+		return nil, nil
+	}
+	// The position has Redis' clock, the same for every process.
+	requested := time.UnixMilli(int64(e.Position.Ms))
+	return &command{
+		SwitchCommand: shelly.SwitchCommand{
+			DeviceRef: shelly.DeviceRef{System: e.SystemID, Device: r.DeviceID},
+			CommandID: r.CommandID, CorrelationID: e.CorrelationID, On: r.On,
+			ToggleAfter: time.Duration(r.ToggleAfterS * float64(time.Second)), Expires: requested.Add(expiry),
+		},
+		requested: requested,
+	}, nil
+}
+
+// Completed is the reaction on relay-switch-completed.
+func (d *Desk) Completed(_ context.Context, e domain.Event) error {
+	data, err := e.Decode()
+	if c, ok := data.(domain.RelaySwitchCompleted); ok {
+		d.mu.Lock()
+		delete(d.open[d.parts.Partition(e.SystemID)], c.CommandID)
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// Referee is a duty of the partition's owner: until ctx ends it ends the commands
+// that nobody else does. It begins with those that its predecessor left.
+func (d *Desk) Referee(ctx context.Context, partition int) {
+	d.mu.Lock()
+	d.open[partition] = map[string]*command{}
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		delete(d.open, partition)
+		d.mu.Unlock()
+	}()
+	ticker := time.NewTicker(lookAround)
+	defer ticker.Stop()
+	inherited := false
+	for {
+		if !inherited {
+			err := d.inherit(ctx, partition)
+			if err != nil && ctx.Err() == nil {
+				d.parts.Logger.Warn("switching: cannot look for open commands; trying again", "partition", partition, "error", err)
+			}
+			inherited = err == nil
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			d.judge(ctx, partition, now)
+		}
+	}
+}
+
+// inherit finds the commands that were open before this process owned the
+// partition. What came since, the reactions bring.
+func (d *Desk) inherit(ctx context.Context, partition int) error {
+	events, err := d.parts.Recent(ctx, partition, time.Now().Add(-3*d.parts.Limit))
+	if err != nil {
+		return err
+	}
+	found := map[string]*command{}
+	for i := range events {
+		switch e := &events[i]; e.Type {
+		case domain.TypeRelaySwitchRequested:
+			if c, _ := commandOf(e); c != nil {
+				found[c.CommandID] = c
+			}
+		case domain.TypeRelaySwitchCompleted:
+			if data, _ := e.Decode(); data != nil {
+				if c, ok := data.(domain.RelaySwitchCompleted); ok {
+					delete(found, c.CommandID)
+				}
+			}
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, c := range found {
+		if d.open[partition][id] == nil {
+			d.open[partition][id] = c
+		}
+	}
+	return nil
+}
+
+// judge ends what can be ended.
+func (d *Desk) judge(ctx context.Context, partition int, now time.Time) {
+	d.mu.Lock()
+	var due []*command
+	for _, c := range d.open[partition] {
+		if now.Sub(c.requested) >= unheldAfter && !c.taken || now.Sub(c.requested) >= d.parts.Limit {
+			due = append(due, c)
+		}
+	}
+	d.mu.Unlock()
+	for _, c := range due {
+		result := shelly.SwitchResult{Outcome: domain.OutcomeUnknown, Error: "nobody answered in time: it may have been done"}
+		if now.Sub(c.requested) < d.parts.Limit {
+			held, err := d.parts.Held(ctx, c.DeviceRef)
+			if held || err != nil {
+				continue // its holder answers, or the limit ends it
+			}
+			result = shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "the device is not connected"}
+		}
+		if err := d.write(ctx, c.SwitchCommand, result); err != nil {
+			if ctx.Err() == nil {
+				d.parts.Logger.Warn("switching: cannot end a command; trying again", "command", c.CommandID, "error", err)
+			}
+			return
+		}
+		d.mu.Lock()
+		delete(d.open[partition], c.CommandID)
+		d.mu.Unlock()
+	}
+}
+
+// report writes what a holder says, apart, because holders must not wait.
+func (d *Desk) report(c shelly.SwitchCommand, r shelly.SwitchResult) {
+	d.working.Go(func() {
+		ctx, cancel := context.WithTimeout(d.closing, reportTimeout)
+		defer cancel()
+		for {
+			err := d.write(ctx, c, r)
+			if err == nil {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				d.parts.Logger.Warn("switching: an outcome could not be written", "command", c.CommandID, "error", errors.Join(err, ctx.Err()))
+				return
+			case <-time.After(lookAround):
+			}
+		}
+	})
+}
+
+// write appends the outcome of a command, unless it has one.
+func (d *Desk) write(ctx context.Context, c shelly.SwitchCommand, r shelly.SwitchResult) error {
+	e, err := domain.NewEvent(c.System, domain.RelaySwitchCompleted{
+		CommandID: c.CommandID, DeviceID: c.Device, Outcome: r.Outcome, Error: r.Error,
+	}, domain.Cause{Actor: eventActor, CorrelationID: c.CorrelationID, CausationID: c.CommandID})
+	if err != nil {
+		return err
+	}
+	_, err = d.parts.Log.Append(ctx, []domain.Event{e}, domain.AppendOptions{
+		Idempotency: &domain.Idempotency{Scope: eventActor, Key: "relay/" + c.CommandID},
+	})
+	return err
+}

@@ -1,0 +1,228 @@
+package switching
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+)
+
+const (
+	system domain.SystemID = "clinica-sol"
+	plug   domain.DeviceID = "shellyplugsg3-8cbfea9a1b2c"
+)
+
+// bundle is a desk on a log in memory that honours idempotency keys.
+type bundle struct {
+	t    *testing.T
+	desk *Desk
+
+	mu       sync.Mutex
+	keys     map[string]bool
+	outcomes []domain.RelaySwitchCompleted
+	recent   []domain.Event
+	held     bool
+	away     bool // the log is
+	holding  func(shelly.SwitchCommand, func(shelly.SwitchResult)) bool
+	asked    int
+}
+
+func newBundle(t *testing.T) *bundle {
+	b := &bundle{t: t, keys: map[string]bool{}, holding: func(shelly.SwitchCommand, func(shelly.SwitchResult)) bool { return false }}
+	b.desk = New(Parts{
+		Log: b, Holders: []shelly.Holder{b}, Logger: slog.New(slog.DiscardHandler),
+		Held: func(context.Context, shelly.DeviceRef) (bool, error) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return b.held, nil
+		},
+		Recent:    func(context.Context, int, time.Time) ([]domain.Event, error) { return b.recent, nil },
+		Partition: func(domain.SystemID) int { return 3 },
+	})
+	t.Cleanup(b.desk.Close)
+	return b
+}
+
+// Switch implements shelly.Holder.
+func (b *bundle) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked++
+	return b.holding(c, report)
+}
+
+// Append implements shelly.Events.
+func (b *bundle) Append(_ context.Context, events []domain.Event, o domain.AppendOptions) (domain.Appended, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.away {
+		return domain.Appended{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away")
+	}
+	if b.keys[o.Idempotency.Key] {
+		return domain.Appended{Replayed: true}, nil
+	}
+	b.keys[o.Idempotency.Key] = true
+	data, err := events[0].Decode()
+	if err != nil {
+		return domain.Appended{}, err
+	}
+	if events[0].CausationID != "cmd-1" || events[0].CorrelationID != "corr" {
+		return domain.Appended{}, errors.New("an outcome without its cause")
+	}
+	b.outcomes = append(b.outcomes, data.(domain.RelaySwitchCompleted))
+	return domain.Appended{Positions: []domain.Position{{Ms: 1}}}, nil
+}
+
+// referee runs the duty for as long as the bubble lasts.
+func (b *bundle) referee() (stop func()) {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { b.desk.Referee(ctx, 3) })
+	synctest.Wait()
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+func request(t *testing.T) domain.Event {
+	e, err := domain.NewEvent(system, domain.RelaySwitchRequested{CommandID: "cmd-1", DeviceID: plug, On: true, ToggleAfterS: 2},
+		domain.Cause{CorrelationID: "corr", CausationID: "cmd-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Position = domain.Position{Ms: uint64(time.Now().UnixMilli())}
+	return e
+}
+
+// run asks for a switch and lets time pass, and returns the outcomes.
+func (b *bundle) run(lets time.Duration) []domain.Outcome {
+	b.t.Helper()
+	if err := b.desk.Requested(b.t.Context(), request(b.t)); err != nil {
+		b.t.Fatal(err)
+	}
+	time.Sleep(lets) // the bubble's clock
+	synctest.Wait()
+	return b.results()
+}
+
+func (b *bundle) results() (outcomes []domain.Outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.outcomes {
+		outcomes = append(outcomes, o.Outcome)
+	}
+	return outcomes
+}
+
+func expect(t *testing.T, got []domain.Outcome, want ...domain.Outcome) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("outcomes %q, want %q", got, want)
+	}
+}
+
+func TestHolderAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		b.holding = func(c shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
+			if c.Device != plug || !c.On || c.ToggleAfter != 2*time.Second || !c.Expires.After(time.Now()) {
+				t.Errorf("asked for %+v", c)
+			}
+			go report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
+			return true
+		}
+		defer b.referee()()
+		expect(t, b.run(time.Minute), domain.OutcomeCompleted)
+	})
+}
+
+func TestNobodyHoldsTheDevice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		defer b.referee()()
+		expect(t, b.run(900*time.Millisecond))
+		time.Sleep(time.Second)
+		expect(t, b.results(), domain.OutcomeFailed)
+	})
+}
+
+func TestHolderElsewhereDies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		b.held = true
+		defer b.referee()()
+		expect(t, b.run(DefaultLimit-time.Second))
+		time.Sleep(2 * time.Second)
+		expect(t, b.results(), domain.OutcomeUnknown)
+	})
+}
+
+func TestLateAnswerIsNotASecondOutcome(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		b.holding = func(_ shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
+			time.AfterFunc(time.Minute, func() { report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted}) })
+			return true
+		}
+		defer b.referee()()
+		expect(t, b.run(2*time.Minute), domain.OutcomeUnknown)
+	})
+}
+
+func TestSuccessorEndsWhatWasLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		b.recent = []domain.Event{request(t)}
+		time.Sleep(30 * time.Second)
+		defer b.referee()()
+		time.Sleep(time.Second)
+		expect(t, b.results(), domain.OutcomeUnknown)
+	})
+}
+
+// What is heard long after it was asked for is not done any more.
+func TestThawedProcessSwitchesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		e := request(t)
+		time.Sleep(expiry + time.Second)
+		if err := b.desk.Requested(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if b.asked != 0 {
+			t.Error("a holder was asked")
+		}
+	})
+}
+
+func TestOutcomeWaitsForTheLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		b.away = true
+		b.holding = func(_ shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
+			report(shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "overpower"})
+			return true
+		}
+		expect(t, b.run(3*time.Second))
+		b.mu.Lock()
+		b.away = false
+		b.mu.Unlock()
+		time.Sleep(time.Second)
+		expect(t, b.results(), domain.OutcomeFailed)
+	})
+}
