@@ -39,6 +39,10 @@ lint: ## Check the formatting and run static analysis
 bench: setup ## Run every benchmark once, so that none rots
 	go test -run '^$$' -bench . -benchtime 1x -benchmem ./...
 
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder, each for FUZZTIME (1m)
+	@.ci/fuzz $(FUZZTIME)
+
 .PHONY: clean
 clean: ## Remove what was built; data under .plugcast stay
 	rm -rf bin
