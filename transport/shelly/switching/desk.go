@@ -45,8 +45,8 @@ type Parts struct {
 	Holders []shelly.Holder
 	// Held tells whether any process of the deployment holds the device's socket.
 	Held func(ctx context.Context, d shelly.DeviceRef) (bool, error)
-	// Recent returns the events of a partition that were appended since a time,
-	// or more.
+	// Recent returns the relay commands of a partition and their outcomes that
+	// were appended since a time, in order, or more events than those.
 	Recent func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error)
 	// Partition is where a system's events are.
 	Partition func(domain.SystemID) int
