@@ -1,0 +1,136 @@
+package status
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Bounds of what is parsed. A full status of a real device has some 150 members,
+// at most four deep, in 2 KiB; frames are limited to 256 KiB (measured on others).
+const (
+	MaxBytes   = 256 << 10
+	maxDepth   = 16
+	maxMembers = 4096
+)
+
+// The refusals of [Parse] and [Check].
+var (
+	ErrTooLarge    = errors.New("it is over 256 KiB")
+	ErrNotUTF8     = errors.New("it is not UTF-8")
+	ErrTooDeep     = fmt.Errorf("it is nested more than %d deep", maxDepth)
+	ErrTooMany     = fmt.Errorf("it has more than %d members", maxMembers)
+	ErrNotJSON     = errors.New("it is not JSON")
+	ErrNotAnObject = errors.New("it is not an object")
+)
+
+// Check refuses, in one pass that allocates nothing, what no device sends: more
+// than [MaxBytes], invalid UTF-8, nesting or members beyond bounds. It does not
+// find everything that is wrong with JSON, only what makes it costly to decode.
+func Check(raw []byte) error {
+	switch {
+	case len(raw) > MaxBytes:
+		return ErrTooLarge
+	case !utf8.Valid(raw):
+		return ErrNotUTF8
+	}
+	depth, members := 0, 0
+	for i := 0; i < len(raw); i++ {
+		switch raw[i] {
+		case '"':
+			for i++; i < len(raw) && raw[i] != '"'; i++ {
+				if raw[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+			members++
+		case '}', ']':
+			depth--
+		case ',':
+			members++
+		}
+		switch {
+		case depth > maxDepth:
+			return ErrTooDeep
+		case members > maxMembers:
+			return ErrTooMany
+		}
+	}
+	return nil
+}
+
+// Parse reads a JSON object. It refuses, cheaply and with an error that says why,
+// what no device sends: invalid UTF-8, nesting or members beyond bounds. See
+// [Check] and the Err variables.
+//
+// Of a name that is there twice the last counts, as everywhere. A number beyond
+// float64 counts as missing. An empty array is an empty object.
+func Parse(raw []byte) (Document, error) {
+	if err := Check(raw); err != nil {
+		return nil, fmt.Errorf("status: parse: %w", err)
+	}
+	var tree any
+	err := json.Unmarshal(raw, &tree)
+	var beyond *json.UnmarshalTypeError
+	if errors.As(err, &beyond) {
+		tree, err = parseHuge(raw)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("status: parse: %w: %w", ErrNotJSON, err)
+	}
+	switch tree := tree.(type) {
+	case map[string]any:
+		return tree, nil
+	case []any:
+		if len(tree) == 0 {
+			return Document{}, nil
+		}
+	}
+	return nil, fmt.Errorf("status: parse: %w", ErrNotAnObject)
+}
+
+// parseHuge reads JSON that has a number beyond float64, without that number.
+// raw is valid otherwise.
+func parseHuge(raw []byte) (any, error) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	var tree any
+	if err := decoder.Decode(&tree); err != nil {
+		return nil, err
+	}
+	tree, _ = withoutHuge(tree)
+	return tree, nil
+}
+
+// withoutHuge turns the numbers of a tree into float64, in place. It answers
+// false for one that is none: its member is missing, and in an array it is null,
+// so that the others keep their places.
+func withoutHuge(value any) (any, bool) {
+	switch value := value.(type) {
+	case json.Number:
+		f, err := strconv.ParseFloat(string(value), 64)
+		return f, err == nil
+	case map[string]any:
+		for name, v := range value {
+			if kept, ok := withoutHuge(v); ok {
+				value[name] = kept
+			} else {
+				delete(value, name)
+			}
+		}
+	case []any:
+		for i, v := range value {
+			if kept, ok := withoutHuge(v); ok {
+				value[i] = kept
+			} else {
+				value[i] = nil
+			}
+		}
+	}
+	return value, true
+}

@@ -1,0 +1,169 @@
+package status
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of what is kept.
+const (
+	maxText     = 64 << 10 // bytes of names and texts in a document
+	maxString   = 256      // bytes of a text that is read
+	maxList     = 32       // errors of one channel
+	maxChannels = 256
+)
+
+// shape is the part of an object that is read, by name; nil is a value: a
+// number, a text, a truth, or a list of those.
+type shape map[string]shape
+
+var (
+	channelShape = shape{
+		"output": nil, "source": nil, "errors": nil,
+		"apower": nil, "voltage": nil, "current": nil, "freq": nil, "pf": nil,
+		"aenergy":     {"total": nil},
+		"temperature": {"tC": nil},
+	}
+	meterShape = shape{
+		"power": nil, "voltage": nil, "current": nil, "pf": nil, "total": nil, "is_valid": nil,
+	}
+	documentShape = shape{
+		"ts":       nil,
+		"unixtime": nil,
+		"sys":      {"unixtime": nil, "wakeup_period": nil},
+
+		"relays":          {"ison": nil, "source": nil, "overpower": nil},
+		"meters":          meterShape,
+		"emeters":         meterShape,
+		"temperature":     nil,
+		"tmp":             {"tC": nil, "is_valid": nil},
+		"overtemperature": nil,
+		"overpower":       nil,
+	}
+)
+
+// Trim is the part of the document that this package reads, a copy. It reads
+// the same, and a merge into it does.
+func (d Document) Trim() Document {
+	out := Document{}
+	for name, value := range d {
+		inner, read := documentShape[name]
+		if _, _, ok := channelName(name); ok {
+			inner, read = channelShape, true
+		}
+		if !read {
+			continue
+		}
+		if kept, ok := inner.keep(value); ok {
+			out[name] = kept
+		}
+	}
+	return out
+}
+
+// keep copies what is read of a value, or answers false when nothing can be: it
+// counts as missing.
+func (s shape) keep(value any) (any, bool) {
+	switch value := value.(type) {
+	case map[string]any:
+		if s == nil {
+			return nil, false
+		}
+		out := make(map[string]any, min(len(value), len(s)))
+		for name, inner := range s {
+			if v, there := value[name]; there {
+				if kept, ok := inner.keep(v); ok {
+					out[name] = kept
+				}
+			}
+		}
+		return out, true
+	case []any:
+		most := maxList
+		if s != nil {
+			most = maxChannels
+		}
+		out := make([]any, min(len(value), most))
+		for i := range out {
+			out[i], _ = s.keep(value[i]) // or null, so that the others keep their places
+		}
+		return out, true
+	case string:
+		return cut(value), true
+	default:
+		return value, true
+	}
+}
+
+// oversized reports whether the document has more members or text than a
+// document may have.
+func (d Document) oversized() bool {
+	members, text := maxMembers, maxText
+	return !within(map[string]any(d), &members, &text)
+}
+
+// within takes what the value has off what is left, and answers false when that
+// does not do.
+func within(value any, members, text *int) bool {
+	switch value := value.(type) {
+	case map[string]any:
+		for name, v := range value {
+			*members--
+			*text -= len(name)
+			if !within(v, members, text) {
+				return false
+			}
+		}
+	case []any:
+		*members -= len(value)
+		for _, v := range value {
+			if !within(v, members, text) {
+				return false
+			}
+		}
+	case string:
+		*text -= len(value)
+	}
+	return *members >= 0 && *text >= 0
+}
+
+// shrink brings an oversized document back within its bounds.
+func (d Document) shrink() {
+	trimmed := d.Trim()
+	clear(d)
+	maps.Copy(d, trimmed)
+	if !d.oversized() {
+		return
+	}
+	// A device with hundreds of channels, or one that plays with us.
+	order := func(name string) int {
+		_, channel, ok := channelName(name)
+		if !ok {
+			channel = -1
+		}
+		return channel
+	}
+	names := slices.SortedFunc(maps.Keys(d), func(a, b string) int {
+		return cmp.Or(cmp.Compare(order(b), order(a)), cmp.Compare(len(b), len(a)), strings.Compare(a, b))
+	})
+	for _, name := range names {
+		if delete(d, name); !d.oversized() {
+			return
+		}
+	}
+}
+
+// cut shortens a text to what an event may carry, at the border of a character.
+func cut(s string) string {
+	if len(s) <= maxString {
+		return s
+	}
+	end := maxString
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return strings.Clone(s[:end])
+}
