@@ -1,0 +1,368 @@
+package shelly
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly/status"
+)
+
+// What is thinned, and until when: each step is a delta at a time after the
+// first status, which the log has, and what Take and Due say then.
+func TestThinning(t *testing.T) {
+	t.Parallel()
+	const first = `{"switch:0":{"output":true,"apower":100,"voltage":230,"source":"init"}}`
+	const atOnce, never = time.Duration(0), time.Duration(-1)
+	for name, c := range map[string]struct {
+		delta string
+		after time.Duration // of the delta
+		due   time.Duration // after the first status; 0 is at once
+	}{
+		"relay":                       {`{"switch:0":{"output":false}}`, 0, atOnce},
+		"relay with power":            {`{"switch:0":{"output":false,"apower":0}}`, 0, atOnce},
+		"errors":                      {`{"switch:0":{"errors":["overtemp"]}}`, 0, atOnce},
+		"a step of power":             {`{"switch:0":{"apower":105}}`, 300 * time.Millisecond, time.Second},
+		"a step down":                 {`{"switch:0":{"apower":0}}`, 300 * time.Millisecond, time.Second},
+		"power that is not known":     {`{"switch:0":{"apower":null}}`, 0, time.Second},
+		"power of less than 5 %":      {`{"switch:0":{"apower":104.9}}`, 2 * time.Second, time.Minute},
+		"voltage":                     {`{"switch:0":{"voltage":231}}`, 2 * time.Second, time.Minute},
+		"a new field":                 {`{"switch:0":{"freq":50}}`, 0, time.Minute},
+		"the source alone":            {`{"switch:0":{"source":"button"}}`, 0, time.Minute},
+		"energy":                      {`{"switch:0":{"aenergy":{"total":1}}}`, 0, time.Minute},
+		"the same again":              {first, 0, never},
+		"errors that are still none":  {`{"switch:0":{"errors":[]}}`, 0, never},
+		"a component of no interest":  {`{"wifi":{"rssi":-70},"switch:0":{"counts":{"on_time":5}}}`, 0, never},
+		"a field that was never here": {`{"switch:0":{"temperature":{"tC":null}}}`, 0, never},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.full(first)
+			b.take(0)
+			b.delta(c.delta)
+			at, waits := b.Due()
+			switch {
+			case c.due == never:
+				if waits {
+					t.Fatalf("due at %v", at)
+				}
+			case c.due == atOnce:
+				if !waits || at.After(epoch) || len(b.take(c.after)) != 1 {
+					t.Fatalf("due %v at %v", waits, at)
+				}
+			case !waits || !at.Equal(epoch.Add(c.due)):
+				t.Fatalf("due %v at %v", waits, at)
+			default:
+				if u := b.take(c.due - time.Nanosecond); u != nil {
+					t.Fatalf("taken too early: %+v", u)
+				}
+				if u := b.take(time.Nanosecond); len(u) != 1 {
+					t.Fatalf("%+v", u)
+				}
+			}
+		})
+	}
+}
+
+func TestSmallPowerIsNoStepBelowOneWatt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.full(`{"switch:0":{"output":true,"apower":0.5}}`)
+	b.take(0)
+	b.delta(`{"switch:0":{"apower":1.4}}`)
+	if at, _ := b.Due(); !at.Equal(epoch.Add(time.Minute)) {
+		t.Fatal(at)
+	}
+	b.delta(`{"switch:0":{"apower":1.5}}`)
+	if at, _ := b.Due(); !at.Equal(epoch.Add(time.Second)) {
+		t.Fatal(at)
+	}
+}
+
+func TestWhatComesBackInTimeIsNotTaken(t *testing.T) {
+	t.Parallel()
+	b := connected(t)
+	b.delta(`{"switch:0":{"apower":12,"voltage":231}}`)
+	if _, waits := b.Due(); !waits {
+		t.Fatal("a step of power does not wait")
+	}
+	b.delta(`{"switch:0":{"apower":399.2,"voltage":240.8}}`)
+	if at, waits := b.Due(); waits {
+		t.Fatalf("due at %v", at)
+	}
+	if u := b.take(time.Hour); u != nil {
+		t.Fatalf("%+v", u)
+	}
+}
+
+// One change that goes at once takes with it what waited.
+func TestUpdateIsTheWholeState(t *testing.T) {
+	t.Parallel()
+	b := connected(t)
+	b.SetName("laser 1")
+	b.delta(`{"ts":1786033230,"switch:0":{"voltage":231,"current":null}}`)
+	updates := b.take(0)
+	want := []Update{{DeviceUpdate: domain.DeviceUpdate{
+		DeviceID: plug, Online: domain.Some(true), RelayOn: domain.Some(true), Channel: domain.Some(0),
+		PowerW: domain.Some(399.2), VoltageV: domain.Some(231.0), CurrentA: domain.Null[float64](),
+		FrequencyHz: domain.Some(50.0), EnergyWh: domain.Some(2574466.629), CounterWh: domain.Some(2574466.629),
+		TemperatureC: domain.Some(46.3), Source: domain.Some("init"), Errors: domain.Some([]string{}),
+		Changed:      []string{"voltageV", "currentA", "name"},
+		DeviceTime:   domain.Some(time.Date(2026, 8, 6, 16, 20, 30, 0, time.UTC)),
+		ConnectionID: domain.Some(cred.ID), Name: domain.Some("laser 1"),
+	}}}
+	if diff := cmp.Diff(want, updates, cmp.Comparer(sameOptional[float64]), cmp.Comparer(sameOptional[bool]),
+		cmp.Comparer(sameOptional[int]), cmp.Comparer(sameOptional[string]), cmp.Comparer(sameOptional[time.Time]),
+		cmp.Comparer(sameOptional[domain.ConnectionID]), cmp.Comparer(func(a, b domain.Optional[[]string]) bool { return sameTexts(a, b) }),
+	); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func sameOptional[T comparable](a, b domain.Optional[T]) bool { return a == b }
+
+func TestSwitchThatDoesNotSayWhatItDoes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.full(`{"switch:0":{"apower":3},"pm1:1":{"apower":4}}`)
+	u := b.take(0)
+	if len(u) != 2 || u[0].RelayOn != domain.Null[bool]() || !u[1].RelayOn.IsZero() {
+		t.Fatalf("%+v", u)
+	}
+	b.delta(`{"switch:0":{"apower":30}}`)
+	if u := b.take(time.Second); len(u) != 1 || !u[0].RelayOn.IsZero() {
+		t.Fatalf("null is said once: %+v", u)
+	}
+}
+
+func TestFullStatusForgetsWhatItLacks(t *testing.T) {
+	t.Parallel()
+	b := connected(t)
+	b.full(`{"switch:1":{"output":true}}`)
+	if u := b.take(0); len(u) != 2 || u[0].RelayOn != domain.Null[bool]() || u[0].PowerW != domain.Null[float64]() {
+		t.Fatalf("%+v", u)
+	}
+	if _, known := b.Relay(0); known {
+		t.Fatal("the relay of a channel that is gone is known")
+	}
+	if on, known := b.Relay(1); !on || !known {
+		t.Fatal("the relay of the other channel is not known")
+	}
+	b.want(plug, map[string]string{"energyWh": "2574466.629", "relayOn": "", "errors": ""})
+	if u := b.take(time.Hour); u != nil {
+		t.Fatalf("%+v", u)
+	}
+}
+
+// A new holder says only what the log does not have, and not at once.
+func TestHolderGoesOnFromTheLog(t *testing.T) {
+	t.Parallel()
+	frame := sample(t, "rpc-notifyfullstatus-outbound-connect", "params")
+	b := connected(t)
+	b.restart()
+	b.full(frame)
+	if at, waits := b.Due(); waits {
+		t.Fatalf("nothing changed, and yet due at %v", at)
+	}
+	b.restart()
+	b.full(strings.Replace(frame, "240.8", "241.8", 1))
+	if at, waits := b.Due(); !waits || !at.Equal(epoch.Add(time.Minute)) {
+		t.Fatalf("due %v at %v", waits, at)
+	}
+	b.restart()
+	b.full(strings.Replace(frame, `"output": true`, `"output": false`, 1))
+	if u := b.take(time.Second); len(u) != 1 || !slices.Equal(u[0].Changed, []string{"relayOn"}) || !u[0].DeviceTime.IsZero() {
+		t.Fatalf("%+v", u)
+	}
+}
+
+func TestAnotherConnectionTakesOver(t *testing.T) {
+	t.Parallel()
+	b := connected(t)
+	other := NewDevice(Connection{System: cred.System, ID: "cloud-1"}, plug, []*domain.Device{b.state.Devices[plug]}, Policy{})
+	b.Device = other
+	b.SetOnline(true)
+	b.full(sample(t, "rpc-notifyfullstatus-outbound-connect", "params"))
+	if u := b.take(0); len(u) != 1 || !slices.Equal(u[0].Changed, []string{"connectionId"}) {
+		t.Fatalf("%+v", u)
+	}
+}
+
+// A row under an id of the device's that another publisher made is not touched.
+func TestForeignRowsAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	on, offline := true, false
+	d := NewDevice(cred, plug, []*domain.Device{
+		{DeviceID: plug + ":7", RelayOn: &on},
+		{DeviceID: plug, RelayOn: &on, Online: &offline},
+		{DeviceID: "another", RelayOn: &on},
+	}, Policy{})
+	d.Full(parse(t, `{"sys":{"wakeup_period":7200},"temperature:0":{"tC":17.6}}`))
+	if u := d.Take(epoch); u != nil {
+		t.Fatalf("%+v", u)
+	}
+	if d.Channels() != nil || d.WakeupPeriod() != 2*time.Hour {
+		t.Fatalf("%v %v", d.Channels(), d.WakeupPeriod())
+	}
+}
+
+func TestOnlineAloneIsNoUpdate(t *testing.T) {
+	t.Parallel()
+	b := connected(t)
+	b.SetOnline(false)
+	if at, waits := b.Due(); waits {
+		t.Fatalf("due at %v", at)
+	}
+	b.delta(`{"switch:0":{"output":false}}`)
+	if u := b.take(0); len(u) != 1 || u[0].Online != domain.Some(false) || !slices.Contains(u[0].Changed, "online") {
+		t.Fatalf("%+v", u)
+	}
+}
+
+func TestExpect(t *testing.T) {
+	t.Parallel()
+	on := SwitchCommand{CommandID: "on", CorrelationID: "request", On: true}
+	off := SwitchCommand{CommandID: "off"}
+	const turnsOff, turnsOn = `{"switch:0":{"output":false}}`, `{"switch:0":{"output":true}}`
+	for name, c := range map[string]struct {
+		expect []SwitchCommand
+		deltas []string
+		causes []string
+	}{
+		"done":                        {[]SwitchCommand{off}, []string{turnsOff}, []string{"off"}},
+		"used once":                   {[]SwitchCommand{off}, []string{turnsOff, turnsOn, turnsOff}, []string{"off", "", ""}},
+		"already so":                  {[]SwitchCommand{on}, []string{turnsOff, turnsOn}, []string{"", ""}},
+		"the latest counts":           {[]SwitchCommand{on, off}, []string{turnsOff}, []string{"off"}},
+		"another change is not it":    {[]SwitchCommand{off}, []string{`{"switch:0":{"errors":["overtemp"]}}`, turnsOff}, []string{"", "off"}},
+		"the reading is not the deed": {[]SwitchCommand{off}, []string{`{"switch:0":{"output":null}}`, turnsOff}, []string{"", "off"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := connected(t)
+			for _, cmd := range c.expect {
+				b.Expect(0, cmd, b.now.Add(time.Minute))
+				b.Expect(9, cmd, b.now.Add(time.Minute)) // no such channel
+			}
+			for i, delta := range c.deltas {
+				b.delta(delta)
+				u := b.take(time.Second)
+				if len(u) != 1 || u[0].CausationID != c.causes[i] {
+					t.Fatalf("after %s: %+v, want caused by %q", delta, u, c.causes[i])
+				}
+			}
+		})
+	}
+	t.Run("expired", func(t *testing.T) {
+		t.Parallel()
+		b := connected(t)
+		b.Expect(0, off, b.now.Add(time.Minute))
+		b.delta(turnsOff)
+		if u := b.take(time.Minute); len(u) != 1 || u[0].CausationID != "" {
+			t.Fatalf("%+v", u)
+		}
+	})
+}
+
+func TestChannelOf(t *testing.T) {
+	t.Parallel()
+	d := NewDevice(cred, "strip", nil, Policy{})
+	for id, want := range map[domain.DeviceID]int{
+		"strip": 0, "strip:1": 1, "strip:255": 255,
+		"strip:0": -1, "strip:01": -1, "strip:256": -1, "strip:-1": -1, "strip:+1": -1, "strip:": -1, "strip:1:1": -1,
+		"strip2": -1, "stri": -1, "": -1,
+	} {
+		if n, ok := d.ChannelOf(id); ok != (want >= 0) || ok && n != want {
+			t.Errorf("%q is channel %d, %v", id, n, ok)
+		}
+	}
+}
+
+// An id that leaves no room for a number, and texts beyond what an event may
+// carry: the rest is said all the same.
+func TestWhatDoesNotFitIsLeftOut(t *testing.T) {
+	t.Parallel()
+	base := domain.DeviceID(strings.Repeat("d", 127))
+	d := NewDevice(cred, base, nil, Policy{})
+	d.SetName(strings.Repeat("é", 200) + "\xff")
+	long := strings.Repeat("ü", 300)
+	d.Full(status.Document{
+		"switch:0": map[string]any{"output": true, "source": long, "errors": slices.Repeat([]any{long}, 50)},
+		"switch:1": map[string]any{"output": true},
+	})
+	u := d.Take(epoch)
+	if len(u) != 1 || len(d.Channels()) != 1 {
+		t.Fatalf("%+v", u)
+	}
+	checked := domain.SystemUpdate{SystemID: cred.System, DeviceUpdate: u[0].DeviceUpdate}
+	if err := checked.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if name, _ := u[0].Name.Get(); name != strings.Repeat("é", 128) {
+		t.Fatalf("the name is %q", name)
+	}
+}
+
+// What a device keeps does not grow with what it is sent, before or after its
+// first full status.
+func TestDeviceIsBounded(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	junk := func(i int) status.Document {
+		return status.Document{
+			fmt.Sprint("junk:", i): map[string]any{"text": strings.Repeat("x", 1000)},
+			"switch:0":             map[string]any{fmt.Sprint("junk", i): 1.0, "apower": float64(i)},
+		}
+	}
+	for i := range 3 * maxWaiting {
+		b.Delta(junk(i))
+	}
+	if len(b.waiting) > maxWaiting {
+		t.Fatalf("%d deltas wait", len(b.waiting))
+	}
+	b.full(`{"switch:0":{"output":true}}`)
+	for i := range 10_000 {
+		b.Delta(junk(i))
+	}
+	if n := len(b.status); n > 100 {
+		t.Fatalf("the status has %d components", n)
+	}
+	b.take(0)
+	b.want(plug, map[string]string{"relayOn": "true", "powerW": "9999"})
+}
+
+// A typical NotifyStatus: read from the wire, merged, and taken a second later.
+func BenchmarkDelta(b *testing.B) {
+	frames := []string{
+		`{"ts":1786033255.3,"switch:0":{"id":0,"apower":339.5}}`,
+		`{"ts":1786033257.9,"switch:0":{"id":0,"apower":212.1,"current":1.495}}`,
+	}
+	docs := []status.Document{parse(b, frames[0]), parse(b, frames[1])}
+	for _, c := range []struct {
+		name string
+		next func(i int) status.Document
+	}{
+		{"parsed", func(i int) status.Document { return docs[i%2] }},
+		{"raw", func(i int) status.Document { return parse(b, frames[i%2]) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			d := NewDevice(cred, plug, nil, Policy{})
+			d.Full(parse(b, sample(b, "rpc-notifyfullstatus-outbound-connect", "params")))
+			now := epoch
+			d.Take(now)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				d.Delta(c.next(i))
+				now = now.Add(time.Second)
+				if len(d.Take(now)) != 1 {
+					b.Fatal("a step of power was not taken")
+				}
+			}
+		})
+	}
+}
