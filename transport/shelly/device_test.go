@@ -182,6 +182,20 @@ func TestHolderGoesOnFromTheLog(t *testing.T) {
 	}
 }
 
+// What another machine wrote by a clock that is ahead does not hold us up.
+func TestLogThatIsAheadOfTheClock(t *testing.T) {
+	t.Parallel()
+	b := connected(t)
+	b.state.Devices[plug].UpdatedAt = epoch.Add(time.Hour)
+	b.restart()
+	b.full(sample(t, "rpc-notifyfullstatus-outbound-connect", "params"))
+	b.delta(`{"switch:0":{"voltage":231}}`)
+	b.take(0)
+	if at, waits := b.Due(); !waits || !at.Equal(epoch.Add(time.Minute)) {
+		t.Fatalf("due %v at %v", waits, at)
+	}
+}
+
 func TestAnotherConnectionTakesOver(t *testing.T) {
 	t.Parallel()
 	b := connected(t)

@@ -133,7 +133,8 @@ func genDocument() *rapid.Generator[map[string]any] {
 		"aenergy": {
 			map[string]any{"total": 0.0}, map[string]any{"total": 1.0}, map[string]any{"total": 100.0}, map[string]any{"total": 101.5},
 			map[string]any{"total": 90.0}, map[string]any{"total": -3.0}, map[string]any{"total": nil}, map[string]any{"total": 5000.25},
-			map[string]any{"total": 4999.0}, map[string]any{}, []any{}, nil, 3.0,
+			map[string]any{"total": 4999.0}, map[string]any{"total": 40.1}, map[string]any{"total": 0.3}, map[string]any{"total": 70.7},
+			map[string]any{}, []any{}, nil, 3.0,
 		},
 	}
 	names := slices.Sorted(maps.Keys(values))

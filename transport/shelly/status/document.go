@@ -21,8 +21,8 @@ type Document map[string]any
 //
 // A document does not grow without bound, whatever names a device makes up: one
 // that has more than a few thousand members, or 64 KiB of text, after a merge is
-// cut to what this package reads of it, and, should that not do, loses its
-// channels from the highest on.
+// cut to what this package reads of it, and, should that not do, loses its lists
+// and then its channels from the highest on.
 func (d Document) Merge(delta Document) {
 	if merge(d, delta) && d.oversized() {
 		d.shrink()

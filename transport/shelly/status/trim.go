@@ -138,16 +138,19 @@ func (d Document) shrink() {
 	if !d.oversized() {
 		return
 	}
-	// A device with hundreds of channels, or one that plays with us.
+	// A device with hundreds of channels, or one that plays with us. Lists go
+	// first, then channels from the highest on, and the clock last.
 	order := func(name string) int {
-		_, channel, ok := channelName(name)
-		if !ok {
-			channel = -1
+		switch _, channel, ok := channelName(name); {
+		case ok:
+			return channel
+		case name == "sys" || name == "ts":
+			return -1
 		}
-		return channel
+		return maxChannels
 	}
 	names := slices.SortedFunc(maps.Keys(d), func(a, b string) int {
-		return cmp.Or(cmp.Compare(order(b), order(a)), cmp.Compare(len(b), len(a)), strings.Compare(a, b))
+		return cmp.Or(cmp.Compare(order(b), order(a)), strings.Compare(a, b))
 	})
 	for _, name := range names {
 		if delete(d, name); !d.oversized() {
