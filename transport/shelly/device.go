@@ -99,7 +99,7 @@ func olderThan(delta, full status.Document) bool {
 	if !ok || !known {
 		return false
 	}
-	if _, exact := full["ts"]; !exact && then.Nanosecond() != 0 {
+	if _, exact := full["ts"].(float64); !exact && then.Nanosecond() != 0 {
 		at = at.Add(time.Second)
 	}
 	return then.Before(at)

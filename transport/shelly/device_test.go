@@ -226,6 +226,23 @@ func TestForeignRowsAreLeftAlone(t *testing.T) {
 	}
 }
 
+// A full status that was asked for has no ts, and a clock of whole seconds: what
+// came in the same second, and so before it on the same socket, is in it.
+func TestWaitingDeltaOfTheSameSecond(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.delta(`{"ts":1786033227.9,"switch:0":{"output":false}}`)
+	b.full(sample(t, "rpc-response-getstatus-plugsg3", "result"))
+	b.take(0)
+	b.want(plug, map[string]string{"relayOn": "true"})
+
+	b = setup(t)
+	b.delta(`{"ts":1786033228,"switch:0":{"output":false}}`)
+	b.full(sample(t, "rpc-response-getstatus-plugsg3", "result"))
+	b.take(0)
+	b.want(plug, map[string]string{"relayOn": "false"})
+}
+
 func TestOnlineAloneIsNoUpdate(t *testing.T) {
 	t.Parallel()
 	b := connected(t)
