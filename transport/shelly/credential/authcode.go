@@ -1,0 +1,75 @@
+package credential
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// Hosts are hosts, as HOST or HOST:PORT, that cloud accounts may be on besides
+// those of Shelly, with or without TLS. They are for tests and simulators.
+type Hosts []string
+
+// Allow reports whether a cloud account may be on the server of the URL: https on
+// *.shelly.cloud or one of the hosts. The URL comes out of a token whose signature
+// nobody here can check (RTE), so without this a token could have us dial anything.
+func (h Hosts) Allow(u *url.URL) bool {
+	if u.User != nil || u.Opaque != "" || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return false
+	}
+	host := strings.ToLower(u.Host)
+	if slices.Contains(h, host) {
+		return u.Scheme == "https" || u.Scheme == "http"
+	}
+	name, isShelly := strings.CutSuffix(strings.TrimSuffix(host, ":443"), ".shelly.cloud")
+	return u.Scheme == "https" && isShelly && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == "" &&
+		!strings.HasPrefix(name, ".")
+}
+
+// AuthCode is what the code of an OAuth redirect says of its account.
+type AuthCode struct {
+	ClientID string   // the code's sub, which the exchange for a token asks for
+	UserID   string   // of the account
+	APIURL   *url.URL // of the account's server, one of those that [Hosts] allows
+}
+
+// maxAuthCode bounds a code, in bytes. Known ones have a few hundred.
+const maxAuthCode = 8 << 10
+
+// ParseAuthCode reads the code of an OAuth redirect: a JWT, whose claims sub,
+// user_id and user_api_url are strings (RTE). The signature is the vendor's and
+// is not checked. Errors are a [domain.Error] of [domain.CodeInvalidCommand] that
+// shows nothing of the code.
+func ParseAuthCode(code string, hosts Hosts) (AuthCode, error) {
+	if len(code) > maxAuthCode {
+		return AuthCode{}, invalidCode("it is longer than 8 KiB")
+	}
+	var claims struct {
+		jwt.RegisteredClaims
+		UserID string `json:"user_id"`
+		APIURL string `json:"user_api_url"`
+	}
+	if _, _, err := jwt.NewParser().ParseUnverified(code, &claims); err != nil {
+		return AuthCode{}, invalidCode("it is not a JWT") // err may quote it
+	}
+	if claims.APIURL == "" {
+		return AuthCode{}, invalidCode("it has no user_api_url")
+	}
+	at, err := url.Parse(claims.APIURL)
+	if err != nil || !hosts.Allow(at) {
+		return AuthCode{}, invalidCode("its user_api_url is not https on *.shelly.cloud")
+	}
+	if claims.Subject == "" || claims.Subject == "pwd" {
+		// Only access tokens say pwd (RTE).
+		return AuthCode{}, invalidCode("its sub is not that of an authorisation code")
+	}
+	return AuthCode{ClientID: claims.Subject, UserID: claims.UserID, APIURL: at}, nil
+}
+
+func invalidCode(why string) error {
+	return domain.Invalid(domain.CodeInvalidCommand, "authCode is not what the redirect of Shelly's OAuth carries as code: "+why)
+}
