@@ -144,6 +144,36 @@ func (c CreateConnection) Decide(s *State) ([]Data, error) {
 	return []Data{c.ConnectionCreated}, nil
 }
 
+// UpdateConnection changes the fields that are present.
+type UpdateConnection struct {
+	ConnectionUpdated
+	// CredentialKind is what kind of connection a new credential is for, when
+	// Credential says that there is one.
+	CredentialKind ConnectionKind
+	IfMatch        *Position // only if this is the connection's present position
+}
+
+// Decide fails with [CodeUnknownConnection], [CodeStale] or, when the credential
+// is not one for a connection of this kind, [CodeInvalidCommand]. With a new
+// credential it also asks every process to drop what the old one let in.
+func (c UpdateConnection) Decide(s *State) ([]Data, error) {
+	now, err := s.requireConnection(c.ConnectionID, c.IfMatch)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.Credential && c.CredentialKind != now.Kind:
+		return nil, Invalid(CodeInvalidCommand, "connection "+quote(string(c.ConnectionID))+" is of kind "+string(now.Kind)+
+			" and takes no credential of kind "+string(c.CredentialKind))
+	case !c.Credential && isSame(c.Name, now.Name):
+		return nil, nil
+	case !c.Credential:
+		return []Data{c.ConnectionUpdated}, nil
+	}
+	return []Data{c.ConnectionUpdated, DisconnectRequested{
+		CommandID: c.CommandID, ConnectionID: c.ConnectionID, TargetSystem: s.SystemID, Reason: "credential replaced", Reconnect: true,
+	}}, nil
+}
+
 // ConnectionVerb is a command on a connection.
 type ConnectionVerb string
 
@@ -159,15 +189,16 @@ const (
 type CommandConnection struct {
 	ConnectionCommand
 	Verb         ConnectionVerb
-	CloseSockets bool // also close the browser sockets of the system
+	CloseSockets bool      // also close the browser sockets of the system
+	IfMatch      *Position // only if this is the connection's present position
 }
 
-// Decide fails with [CodeUnknownConnection]. All but start also ask every
+// Decide fails with [CodeUnknownConnection] or [CodeStale]. All but start also ask every
 // process to drop the connection's sockets.
 func (c CommandConnection) Decide(s *State) ([]Data, error) {
-	now := s.Connections[c.ConnectionID]
-	if now == nil {
-		return nil, Fail(KindNotFound, CodeUnknownConnection, "there is no connection "+quote(string(c.ConnectionID)))
+	now, err := s.requireConnection(c.ConnectionID, c.IfMatch)
+	if err != nil {
+		return nil, err
 	}
 	drop := DisconnectRequested{
 		CommandID: c.CommandID, ConnectionID: c.ConnectionID, TargetSystem: s.SystemID, Reason: c.Reason,
@@ -221,6 +252,14 @@ func (s *State) requireEquipment(id EquipmentID) error {
 		return Fail(KindNotFound, CodeUnknownEquipment, "there is no equipment "+quote(string(id)))
 	}
 	return nil
+}
+
+func (s *State) requireConnection(id ConnectionID, match *Position) (*Connection, error) {
+	now := s.Connections[id]
+	if now == nil {
+		return nil, Fail(KindNotFound, CodeUnknownConnection, "there is no connection "+quote(string(id)))
+	}
+	return now, requirePosition(now.Position, match)
 }
 
 func requireMatch(now *Assignment, want *Position) error {

@@ -37,6 +37,7 @@ const (
 	CodeInvalidCommand      Code = "invalid-command"
 	CodeBatchTooLarge       Code = "batch-too-large"
 	CodeForbidden           Code = "forbidden"
+	CodeForeignDevice       Code = "foreign-device"
 	CodeUnknownDevice       Code = "unknown-device"
 	CodeUnknownEquipment    Code = "unknown-equipment"
 	CodeUnknownConnection   Code = "unknown-connection"

@@ -32,6 +32,12 @@ type Request struct {
 	// another request under the same key.
 	IdempotencyKey string
 	Fingerprint    string
+	// Before, if set, is called when the command is decided, right before its
+	// events are appended, and again when it has to be decided anew. So it runs
+	// only for what is about to happen, and not for a repeat. Its error ends the
+	// command. The command is then decided on a state that has all that was in the
+	// log when it came.
+	Before func(context.Context) error
 }
 
 // Receipt says that a command was taken.
@@ -80,13 +86,31 @@ func (s *Service) RetireEquipment(ctx context.Context, system SystemID, c Retire
 	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
 }
 
-// CreateConnection adds a credential. Errors: as [CreateConnection.Decide].
+// CreateConnection adds a credential. Errors: as [CreateConnection.Decide], and
+// [CodeInvalidCommand] or [CodeInvalidConnectionID] for bad content.
 func (s *Service) CreateConnection(ctx context.Context, system SystemID, c CreateConnection, r Request) (Receipt, error) {
-	if _, err := ParseConnectionID(string(c.ConnectionID)); err != nil {
+	if err := checkConnection(c.ConnectionID, c.Name); err != nil {
 		return Receipt{}, err
+	}
+	if c.Kind != ConnectionShellyCloud && c.Kind != ConnectionShellyOutbound {
+		return Receipt{}, Invalid(CodeInvalidCommand, "a connection is of kind "+string(ConnectionShellyCloud)+" or "+
+			string(ConnectionShellyOutbound)+", not "+quote(string(c.Kind)))
 	}
 	return s.command(ctx, system, ActionAdminister, r, AggregateConnection(c.ConnectionID),
 		func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
+}
+
+// UpdateConnection changes a connection. Errors: as [UpdateConnection.Decide],
+// and [CodeInvalidCommand] or [CodeInvalidConnectionID] for bad content.
+func (s *Service) UpdateConnection(ctx context.Context, system SystemID, c UpdateConnection, r Request) (Receipt, error) {
+	name, _ := c.Name.Get()
+	if err := checkConnection(c.ConnectionID, name); err != nil {
+		return Receipt{}, err
+	}
+	return s.command(ctx, system, ActionAdminister, r, AggregateConnection(c.ConnectionID), func(st *State, commandID string) ([]Data, error) {
+		c.CommandID = commandID
+		return c.Decide(st)
+	})
 }
 
 // CommandConnection starts, stops, restarts or deletes a connection. Errors: as
@@ -164,6 +188,13 @@ func (s *Service) command(ctx context.Context, system SystemID, action Action, r
 	}
 	var seen Position
 	current := false
+	if r.Before != nil {
+		var err error
+		if seen, err = s.log.Newest(ctx, system); err != nil {
+			return Receipt{}, fmt.Errorf("domain: find the newest event of %s: %w", system, err)
+		}
+		current = true
+	}
 	for range attempts {
 		st, err := s.states.State(ctx, system, seen)
 		if err != nil {
@@ -184,6 +215,9 @@ func (s *Service) command(ctx context.Context, system SystemID, action Action, r
 			receipt.Position, receipt.Unchanged = st.Cursor.Position, true
 			return receipt, nil
 		}
+		if done, err := s.before(ctx, system, r, &receipt); done || err != nil {
+			return receipt, err
+		}
 		opts.Expect = about.expect(st)
 		events, err := s.events(system, decided, receipt.CommandID, r)
 		if err != nil {
@@ -199,6 +233,24 @@ func (s *Service) command(ctx context.Context, system SystemID, action Action, r
 		return receipt, err
 	}
 	return Receipt{}, Fail(KindUnavailable, CodeContention, "too many commands on the same thing at once; repeat in a moment")
+}
+
+// before calls the request's Before. When that fails because the same request
+// runs twice at once and the other one was faster, the command is done.
+func (s *Service) before(ctx context.Context, system SystemID, r Request, receipt *Receipt) (done bool, err error) {
+	if r.Before == nil {
+		return false, nil
+	}
+	if err := r.Before(ctx); err != nil {
+		if key := r.idempotency(); key != nil {
+			if earlier, recalled := s.log.Recall(ctx, system, *key); recalled == nil && earlier.Replayed {
+				receipt.Position, receipt.Replayed = earlier.Last(), true
+				return true, nil
+			}
+		}
+		return false, err
+	}
+	return false, nil
 }
 
 func (s *Service) events(system SystemID, decided []Data, commandID string, r Request) ([]Event, error) {
@@ -296,6 +348,14 @@ func published(events []Event, appended Appended) Published {
 		p.Positions[events[i].SystemID] = span
 	}
 	return p
+}
+
+func checkConnection(id ConnectionID, name string) error {
+	if len(name) > maxText {
+		return Invalid(CodeInvalidCommand, fmt.Sprintf("name is limited to %d bytes", maxText))
+	}
+	_, err := ParseConnectionID(string(id))
+	return err
 }
 
 func checkEquipment(id EquipmentID, name, kind, location Optional[string], attributes []byte) error {
