@@ -1,0 +1,70 @@
+package projections
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// What the platform itself asks the read models for, on behalf of no actor. None
+// of it waits for the projection: see [Store.WaitForSystem].
+
+// SystemConnection is a connection and whose it is.
+type SystemConnection struct {
+	System domain.SystemID
+	*domain.Connection
+}
+
+// ConnectionsIn returns the connections of all systems of a partition, in order
+// of system and id.
+func (s *Store) ConnectionsIn(ctx context.Context, partition int) ([]SystemConnection, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT c.system_id, c.document::text FROM projection.connections c JOIN heads h USING (system_id)
+		 WHERE h.partition = $1 ORDER BY c.system_id, c.connection_id`, partition)
+	if err != nil {
+		return nil, readError("read the connections of a partition", err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c SystemConnection, err error) {
+		var document string
+		if err := row.Scan(&c.System, &document); err != nil {
+			return c, err
+		}
+		c.Connection, err = readConnection(document)
+		return c, err
+	})
+	return found, readError("read the connections of a partition", err)
+}
+
+// ConnectionOf returns one connection of a system, or fails with
+// [domain.CodeUnknownConnection].
+func (s *Store) ConnectionOf(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (*domain.Connection, error) {
+	found, err := systemRows(ctx, s, system, scanConnection, connectionQuery+" AND connection_id = $2", id)
+	return single(found, err, domain.CodeUnknownConnection, "connection", string(id))
+}
+
+// DevicesOf returns the devices of a system that last came through a connection,
+// in order of id.
+func (s *Store) DevicesOf(ctx context.Context, system domain.SystemID, connection domain.ConnectionID) ([]*domain.Device, error) {
+	return systemRows(ctx, s, system, scanDevice, deviceQuery+" AND document->>'connectionId' = $2 ORDER BY device_id", connection)
+}
+
+// Channels returns the devices that are the channels of one physical device, in
+// order of id: base itself, which is the first channel, and base:1, base:2, ….
+func (s *Store) Channels(ctx context.Context, system domain.SystemID, base domain.DeviceID) ([]*domain.Device, error) {
+	// A semicolon follows the colon in the order of bytes.
+	return systemRows(ctx, s, system, scanDevice,
+		deviceQuery+" AND (device_id = $2 OR device_id > $3 AND device_id < $4) ORDER BY device_id", base, base+":", base+";")
+}
+
+// systemRows runs a query whose first argument is the system, within it.
+func systemRows[T any](ctx context.Context, s *Store, system domain.SystemID, scan func(pgx.Rows) (*T, error), query string, args ...any) ([]*T, error) {
+	var found []*T
+	err := s.read(ctx, within(system), func(rows pgx.Rows) error {
+		row, err := scan(rows)
+		found = append(found, row)
+		return err
+	}, query, append([]any{system}, args...)...)
+	return found, readError("read rows", err)
+}

@@ -1,0 +1,70 @@
+package projections_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+func TestPlatformReads(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	log := newScript()
+	ms := uint64(1000)
+	add := func(system domain.SystemID, data domain.Data) {
+		ms++
+		log.add(must(t, system, ms, data))
+	}
+	for _, system := range []domain.SystemID{"sol-1", "luna-2", "mar-1"} { // sol and mar share a partition
+		for _, id := range []domain.ConnectionID{"a", "b"} {
+			add(system, domain.ConnectionCreated{ConnectionID: id, Kind: domain.ConnectionShellyCloud, Name: string(system)})
+		}
+		for i, id := range []domain.DeviceID{"p", "p:1", "p:12", "p:", "p1", "p-1", "p.1", "p_", "q", "o"} {
+			add(system, domain.DeviceUpdate{DeviceID: id, ConnectionID: domain.Some(domain.ConnectionID([]string{"a", "b"}[i%2]))})
+		}
+		add(system, domain.DeviceUpdate{DeviceID: "free"})
+	}
+	projectAll(t, b.store, log)
+
+	connections, err := b.store.ConnectionsIn(ctx, partitionOf("sol-1"))
+	var got []string
+	for _, c := range connections {
+		got = append(got, fmt.Sprint(c.System, " ", c.ConnectionID, " ", c.Name))
+	}
+	if want := []string{"mar-1 a mar-1", "mar-1 b mar-1", "sol-1 a sol-1", "sol-1 b sol-1"}; err != nil || !cmp.Equal(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if c, err := b.store.ConnectionOf(ctx, "luna-2", "a"); err != nil || c.Name != "luna-2" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, system := range []domain.SystemID{"luna-2", "nobody-0", "*", "luna-2,sol-1"} {
+		if _, err := b.store.ConnectionOf(ctx, system, "c"); !domain.HasCode(err, domain.CodeUnknownConnection) {
+			t.Errorf("%s: %v", system, err)
+		}
+	}
+	ids := func(devices []*domain.Device, err error) (list []domain.DeviceID) {
+		if err != nil {
+			t.Error(err)
+		}
+		for _, d := range devices {
+			list = append(list, d.DeviceID)
+		}
+		return list
+	}
+	if diff := cmp.Diff([]domain.DeviceID{"p", "p:1", "p:12"}, ids(b.store.Channels(ctx, "sol-1", "p"))); diff != "" {
+		t.Error(diff)
+	}
+	if got := ids(b.store.Channels(ctx, "sol-1", "nope")); got != nil {
+		t.Errorf("%v", got)
+	}
+	if diff := cmp.Diff([]domain.DeviceID{"p", "p.1", "p1", "p:12", "q"}, ids(b.store.DevicesOf(ctx, "sol-1", "a"))); diff != "" {
+		t.Error(diff)
+	}
+	if got := ids(b.store.DevicesOf(ctx, "sol-1", "nope")); got != nil {
+		t.Errorf("%v", got)
+	}
+}
