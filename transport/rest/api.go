@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"time"
@@ -20,13 +21,16 @@ import (
 	"github.com/plugcast/plugcast/transport/auth"
 )
 
-// Config is what the API stands on. Limiter, Checks and Stream may be missing.
+// Config is what the API stands on. PublicURL, Limiter, Checks and Stream may be
+// missing.
 type Config struct {
 	Service       *domain.Service
 	Reads         Reads
 	Authenticator Authenticator
 	Tickets       auth.Tickets
 	Sockets       Sockets
+	Credentials   Credentials
+	PublicURL     *url.URL // http or https: where devices reach us, if not where the caller does
 	Limiter       Limiter
 	Checks        []Check // what /readyz asks
 	Origins       auth.Origins
@@ -60,6 +64,8 @@ type API struct {
 	authenticator Authenticator
 	tickets       auth.Tickets
 	sockets       Sockets
+	credentials   Credentials
+	publicURL     *url.URL
 	limiter       Limiter
 	checks        []Check
 	origins       auth.Origins
@@ -74,11 +80,13 @@ type API struct {
 // /readyz, and with a problem document everywhere else, so that it can be the
 // fallback of the program's mux.
 func New(c Config) (*API, error) {
-	if c.Service == nil || c.Reads == nil || c.Authenticator == nil || c.Tickets == nil || c.Sockets == nil || c.Log == nil {
+	if c.Service == nil || c.Reads == nil || c.Authenticator == nil || c.Tickets == nil || c.Sockets == nil || c.Credentials == nil ||
+		c.Log == nil {
 		return nil, errors.New("rest: a part of the configuration is missing")
 	}
 	a := &API{
 		service: c.Service, reads: c.Reads, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
+		credentials: c.Credentials, publicURL: c.PublicURL,
 		limiter: c.Limiter, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
 	}
 	a.huma = humago.New(a.mux, newDocument(c.Version))

@@ -34,6 +34,9 @@ type platform struct {
 	fail    error         // of every append
 	broken  error         // of every read
 	sockets []Socket
+	kept    map[domain.ConnectionID]*keptCredential
+	noKey   bool // there is no key to seal with
+	made    int  // keys
 	tickets map[string]domain.Actor
 	allow   func(flow string, system domain.SystemID, n int) bool
 	log     lockedBuffer
@@ -212,6 +215,17 @@ func (p *platform) Assignment(ctx context.Context, actor domain.Actor, system do
 	return st.Assignments[id], nil
 }
 
+func (p *platform) Connection(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.ConnectionID) (*domain.Connection, error) {
+	st, err := p.StateFor(ctx, actor, system, domain.Position{})
+	if err == nil && st.Connections[id] == nil {
+		err = domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "there is no such connection")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return st.Connections[id], nil
+}
+
 // reached reports whether the projection has what is at or before the position.
 func (p *platform) reached(at domain.Position) bool {
 	n := len(p.events) - p.lag
@@ -340,7 +354,7 @@ func setup(t testing.TB, change ...func(*Config)) *bundle {
 func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	p := &platform{
 		heads: map[domain.Aggregate]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
-		tickets: map[string]domain.Actor{}, allow: func(string, domain.SystemID, int) bool { return true },
+		tickets: map[string]domain.Actor{}, kept: map[domain.ConnectionID]*keptCredential{}, allow: func(string, domain.SystemID, int) bool { return true },
 	}
 	b := &bundle{platform: p, t: t, tokens: map[domain.Role]string{}}
 	for _, role := range domain.Roles() {
@@ -353,7 +367,7 @@ func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	var commands int
 	c := Config{
 		Service: domain.NewService(p, commandStates{p}, func() string { commands++; return fmt.Sprint("cmd-", commands) }),
-		Reads:   p, Authenticator: authenticator, Tickets: p, Sockets: p, Limiter: p, Version: "test",
+		Reads:   p, Authenticator: authenticator, Tickets: p, Sockets: p, Credentials: p, Limiter: p, Version: "test",
 		Log: slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {

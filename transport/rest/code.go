@@ -21,6 +21,7 @@ const (
 	CodeProjectionBehind     domain.Code = "projection-behind"
 	CodeUnknownSocket        domain.Code = "unknown-socket"
 	CodeOriginNotAllowed     domain.Code = "origin-not-allowed"
+	CodeNoSecretKey          domain.Code = "no-secret-key"
 	CodeInvalidFilter        domain.Code = "invalid-filter" // of the event stream, which is served behind this face
 )
 
@@ -45,6 +46,7 @@ var codes = []struct {
 	{auth.CodeTokenExpired, 401, "The token has expired."},
 	{auth.CodeTicketInvalid, 401, "The ticket is unknown, was used before or is too old."},
 	{domain.CodeForbidden, 403, "The token is not for this system, or its role may not do this."},
+	{domain.CodeForeignDevice, 403, "The device belongs to another system. Devices that dial in meet it, not callers of this face."},
 	{CodeOriginNotAllowed, 403, "A page of another origin calls, and the server is not told to allow it."},
 	{CodeNotFound, 404, "There is nothing at this path."},
 	{domain.CodeUnknownDevice, 404, "The system has no such device. A device exists from its first update."},
@@ -56,7 +58,7 @@ var codes = []struct {
 	{CodeBodyTimeout, 408, "The body came too slowly."},
 	{domain.CodeEquipmentOccupied, 409, "Another plug feeds the equipment: `deviceId` says which. Repeat with `?move=true` to take it over."},
 	{domain.CodeEquipmentExists, 409, "There is equipment of this id already; the ids of retired equipment are not used again."},
-	{domain.CodeConnectionExists, 409, "There is a connection of this id already."},
+	{domain.CodeConnectionExists, 409, "There is a connection of this id already, in this system or in another."},
 	{domain.CodeStale, 412, "If-Match does not hold: it has changed since. `position` says where it stands now."},
 	{domain.CodeBatchTooLarge, 413, "A batch holds more than 1,000 updates."},
 	{CodeBodyTooLarge, 413, "The body is larger than the operation takes."},
@@ -66,6 +68,7 @@ var codes = []struct {
 	{domain.CodeInternal, 500, "A fault of ours. The server's log has it under the `requestId`."},
 	{domain.CodeUnavailable, 503, "A part is down and nothing was done; repeat."},
 	{domain.CodeContention, 503, "Too many commands on the same thing at once; repeat."},
+	{CodeNoSecretKey, 503, "Credentials of Shelly Cloud accounts cannot be kept: the server has no `PLUGCAST_SECRET_KEY`."},
 	{CodeProjectionBehind, 503, "The read model did not reach `after-position` in time; repeat."},
 	{domain.CodeUnknownOutcome, 504, "It may or may not have been done. Repeat with the same Idempotency-Key."},
 }

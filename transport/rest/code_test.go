@@ -64,15 +64,23 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	domain.CodeBatchTooLarge: func(b *bundle) reply {
 		return b.send(service, "POST", publishPath, "["+strings.Repeat(`{"systemId":"clinica-sol","deviceId":"d1"},`, domain.MaxUpdates)+`{}]`)
 	},
-	CodeBodyTooLarge:            func(b *bundle) reply { return b.exchange("POST", publishPath, b.header(service), spaces(10<<20)) },
-	CodeUnsupportedMediaType:    func(b *bundle) reply { return b.send(operator, "PUT", assignD1, e1, "Content-Type: text/plain") },
-	domain.CodeKeyReused:        func(b *bundle) reply { return b.send(service, "POST", publishPath, oneItem, "Idempotency-Key: used") },
-	CodeRateLimited:             func(b *bundle) reply { return b.send(operator, "GET", sol+"/connections") },
-	domain.CodeInternal:         func(b *bundle) reply { b.broken = errDown; return b.send(operator, "GET", sol+"/devices") },
-	domain.CodeUnavailable:      func(b *bundle) reply { b.broken = errDown; return b.send(domain.RoleAdmin, "GET", "/api/v1/sockets") },
-	domain.CodeContention:       func(b *bundle) reply { b.fail = &domain.ConflictError{}; return b.send(operator, "PUT", assignD1, e2) },
-	CodeProjectionBehind:        nil, // needs a clock that a test moves: TestProjectionBehind
-	domain.CodeConnectionExists: nil, // connections cannot be created over HTTP yet
+	CodeBodyTooLarge:         func(b *bundle) reply { return b.exchange("POST", publishPath, b.header(service), spaces(10<<20)) },
+	CodeUnsupportedMediaType: func(b *bundle) reply { return b.send(operator, "PUT", assignD1, e1, "Content-Type: text/plain") },
+	domain.CodeKeyReused:     func(b *bundle) reply { return b.send(service, "POST", publishPath, oneItem, "Idempotency-Key: used") },
+	CodeRateLimited:          func(b *bundle) reply { return b.send(operator, "GET", sol+"/connections") },
+	domain.CodeInternal:      func(b *bundle) reply { b.broken = errDown; return b.send(operator, "GET", sol+"/devices") },
+	domain.CodeUnavailable:   func(b *bundle) reply { b.broken = errDown; return b.send(domain.RoleAdmin, "GET", "/api/v1/sockets") },
+	domain.CodeContention:    func(b *bundle) reply { b.fail = &domain.ConflictError{}; return b.send(operator, "PUT", assignD1, e2) },
+	CodeProjectionBehind:     nil, // needs a clock that a test moves: TestProjectionBehind
+	domain.CodeConnectionExists: func(b *bundle) reply {
+		b.kept["theirs"] = &keptCredential{system: "centro-luna"}
+		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"theirs","kind":"shelly-outbound"}`)
+	},
+	domain.CodeForeignDevice: nil, // devices meet it: TestBind of package projections
+	CodeNoSecretKey: func(b *bundle) reply {
+		b.noKey = true
+		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"kind":"shelly-cloud","authCode":"good"}`)
+	},
 	domain.CodeUnknownOutcome: func(b *bundle) reply {
 		b.fail = domain.Fail(domain.KindUnknownOutcome, domain.CodeUnknownOutcome, "the log broke off")
 		return b.send(operator, "PUT", assignD1, e2)

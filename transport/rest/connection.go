@@ -8,32 +8,109 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-const connectionListPath = systemPath + "/connections"
+const (
+	connectionListPath = systemPath + "/connections"
+	connectionPath     = connectionListPath + "/{connectionId}"
+)
+
+// InConnection is part of the input of every operation on one connection.
+type InConnection struct {
+	InSystem
+	ConnectionID domain.ConnectionID `path:"connectionId" example:"acc1"`
+}
+
+func (in *InConnection) authorize(ctx context.Context, action domain.Action) (domain.Actor, error) {
+	actor, err := in.InSystem.authorize(ctx, action)
+	if err == nil {
+		_, err = domain.ParseConnectionID(string(in.ConnectionID))
+	}
+	return actor, err
+}
 
 type listConnectionsInput struct {
 	InSystem
 	Freshness
 	Moment
 	Paged
+	Revalidated
 }
 
 type listConnectionsOutput struct {
-	Body struct {
-		AsOf
-		Connections []*domain.Connection `json:"connections"`
-		Next        string               `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
-	}
+	Status int
+	ETag   string `header:"ETag" doc:"Changes with whatever happens in the system"`
+	Body   *listedConnections
+}
+
+type listedConnections struct {
+	AsOf
+	Connections []*domain.Connection `json:"connections"`
+	Next        string               `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
 }
 
 type getConnectionInput struct {
-	InSystem
-	ConnectionID domain.ConnectionID `path:"connectionId" example:"acc1"`
+	InConnection
 	Freshness
 	Moment
+	Revalidated
 }
 
 type getConnectionOutput struct {
-	Body *domain.Connection
+	Status int
+	ETag   string `header:"ETag" doc:"The quoted position of the connection, for If-Match"`
+	Body   *domain.Connection
+}
+
+type createConnectionInput struct {
+	InSystem
+	Keyed
+	Reached
+	Body struct {
+		ConnectionID domain.ConnectionID   `json:"connectionId,omitempty" doc:"Made when absent. No two systems have the same" example:"acc1"`
+		Kind         domain.ConnectionKind `json:"kind" enum:"shelly-cloud,shelly-outbound" doc:"A Shelly Cloud account that we dial, or a key that devices dial in with"`
+		Name         string                `json:"name,omitempty" maxLength:"256" example:"ground floor"`
+		AuthCode     SecretText            `json:"authCode,omitempty" maxLength:"8192" writeOnly:"true" doc:"Of a shelly-cloud connection: the code that the redirect of Shelly's OAuth carries"`
+	}
+}
+
+type createConnectionOutput struct {
+	Replay
+	Location string `header:"Location"`
+	ETag     string `header:"ETag" doc:"For If-Match in the next command on the same thing"`
+	Body     connectionAnswer
+}
+
+// connectionAnswer is the answer to what changes a connection.
+type connectionAnswer struct {
+	CommandAnswer
+	ConnectionID domain.ConnectionID `json:"connectionId"`
+	Connection   *domain.Connection  `json:"connection,omitempty" doc:"As it is now; absent when the read model is behind"`
+	DialInURL    string              `json:"dialInUrl,omitempty" readOnly:"true" doc:"What to enter in a device as its outbound WebSocket. It is told once, to whoever made the key; a repeat under the same Idempotency-Key does not tell it again" example:"wss://plugcast.example.com/shelly/acc1/…"`
+}
+
+type updateConnectionInput struct {
+	InConnection
+	Conditional
+	CommandInput
+	Reached
+	Body struct {
+		Name      domain.Optional[string] `json:"name,omitzero" doc:"null takes it away"`
+		RotateKey bool                    `json:"rotateKey,omitempty" doc:"Of a shelly-outbound connection: make a new key, and drop what came in with the old one"`
+		AuthCode  SecretText              `json:"authCode,omitempty" maxLength:"8192" writeOnly:"true" doc:"Of a shelly-cloud connection: a new code"`
+	}
+}
+
+type deleteConnectionInput struct {
+	InConnection
+	Conditional
+	CommandInput
+	Reason string `query:"reason" maxLength:"256" doc:"Kept in the events"`
+}
+
+type connectionOutput struct {
+	Status int
+	Replay
+	ETag string `header:"ETag" doc:"For If-Match in the next command on the same thing"`
+	Body connectionAnswer
 }
 
 // commandConnectionInput is the connection command of the system that this one
@@ -70,9 +147,29 @@ func (a *API) registerConnections() {
 		summary: "List the Shelly connections of a system",
 	}, a.listConnections)
 	register(a, operation{
-		id: "getConnection", method: http.MethodGet, path: connectionListPath + "/{connectionId}", tag: tag,
+		id: "getConnection", method: http.MethodGet, path: connectionPath, tag: tag,
 		summary: "Get a Shelly connection", errors: []int{404},
 	}, a.getConnection)
+	register(a, operation{
+		id: "createConnection", method: http.MethodPost, path: connectionListPath, tag: tag, status: http.StatusCreated,
+		summary: "Add a Shelly connection",
+		detail: "Of kind `shelly-outbound`, the answer has the `dialInUrl` that devices are given. It is told this once: whoever lost it " +
+			"makes a new one with `rotateKey`. No read and no event has a key or a code.",
+		errors: []int{409, 413, 415, 422, 504},
+	}, a.createConnection)
+	register(a, operation{
+		id: "updateConnection", method: http.MethodPatch, path: connectionPath, tag: tag, status: http.StatusAccepted,
+		summary: "Change the fields that are present",
+		detail: "With a new credential, `rotateKey` or `authCode`, the old one lets nothing in from the answer on, and what it let in " +
+			"is dropped.",
+		errors: []int{404, 409, 412, 413, 415, 422, 504},
+	}, a.updateConnection)
+	register(a, operation{
+		id: "deleteConnection", method: http.MethodDelete, path: connectionPath, tag: tag, status: http.StatusAccepted,
+		summary: "Remove a connection and its credential",
+		detail:  "Its sockets are dropped. Its devices stay, with what is known of them, and may come back through another connection.",
+		errors:  []int{404, 412, 422, 504},
+	}, a.deleteConnection)
 	register(a, operation{
 		id: "commandConnection", method: http.MethodPost, path: "/api/websocket/{connectionId}/{action}", tag: tag,
 		status: http.StatusAccepted, summary: "Start, stop or restart a connection",
@@ -90,7 +187,12 @@ func (a *API) listConnections(ctx context.Context, in *listConnectionsInput) (*l
 	if err != nil {
 		return nil, err
 	}
-	out := &listConnectionsOutput{}
+	out := &listConnectionsOutput{Status: http.StatusOK, ETag: entityTag(st.Cursor.Position)}
+	if in.matches(out.ETag) {
+		out.Status = http.StatusNotModified
+		return out, nil
+	}
+	out.Body = new(listedConnections)
 	out.Body.AsOf = stamp(st)
 	out.Body.Connections, out.Body.Next = cut(&in.Paged, st.Snapshot().Connections,
 		func(c *domain.Connection) string { return string(c.ConnectionID) })
@@ -110,7 +212,154 @@ func (a *API) getConnection(ctx context.Context, in *getConnectionInput) (*getCo
 		return nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection,
 			`there is no connection "`+string(in.ConnectionID)+`"`)
 	}
-	return &getConnectionOutput{Body: c}, nil
+	out := &getConnectionOutput{Status: http.StatusOK, ETag: entityTag(c.Position), Body: c}
+	if in.matches(out.ETag) {
+		out.Status, out.Body = http.StatusNotModified, nil
+	}
+	return out, nil
+}
+
+// createPatience is how long the answer to a creation waits for the read model,
+// so that it can show the connection and a read that follows finds it.
+const createPatience = "5s"
+
+func (a *API) createConnection(ctx context.Context, in *createConnectionInput) (*createConnectionOutput, error) {
+	if _, err := in.authorize(ctx, domain.ActionAdminister); err != nil {
+		return nil, err
+	}
+	if isCloud := in.Body.Kind == domain.ConnectionShellyCloud; isCloud != (in.Body.AuthCode != "") {
+		return nil, domain.Invalid(domain.CodeInvalidCommand, "authCode is required for a shelly-cloud connection, and for no other")
+	}
+	r, err := in.request(ctx, "createConnection", in.SystemID, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	id := in.Body.ConnectionID
+	if id == "" {
+		made, err := in.newID(ctx, in.SystemID)
+		if err != nil {
+			return nil, err
+		}
+		id = domain.ConnectionID(made)
+	}
+	if _, err := domain.ParseConnectionID(string(id)); err != nil {
+		return nil, err
+	}
+	created := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: id, Kind: in.Body.Kind, Name: in.Body.Name}}
+	credential := NewCredential{System: in.SystemID, ConnectionID: id, Kind: in.Body.Kind, AuthCode: in.Body.AuthCode}
+	receipt, key, err := a.withCredential(ctx, credential, r, func(r domain.Request) (domain.Receipt, error) {
+		return a.service.CreateConnection(ctx, in.SystemID, created, r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	changed := a.changedConnection(ctx, in.SystemID, id, &Waits{Wait: createPatience}, receipt)
+	if changed.ETag == "" {
+		changed.ETag = entityTag(receipt.Position)
+	}
+	changed.Body.DialInURL = a.dialInURL(&in.Reached, id, key)
+	return &createConnectionOutput{
+		Replay: changed.Replay, ETag: changed.ETag, Body: changed.Body,
+		Location: "/api/v1/systems/" + string(in.SystemID) + "/connections/" + string(id),
+	}, nil
+}
+
+func (a *API) updateConnection(ctx context.Context, in *updateConnectionInput) (*connectionOutput, error) {
+	if _, err := in.authorize(ctx, domain.ActionAdminister); err != nil {
+		return nil, err
+	}
+	match, err := in.Conditional.position()
+	if err != nil {
+		return nil, err
+	}
+	c := domain.UpdateConnection{IfMatch: match, ConnectionUpdated: domain.ConnectionUpdated{
+		ConnectionID: in.ConnectionID, Name: in.Body.Name, Credential: in.Body.RotateKey || in.Body.AuthCode != "",
+	}}
+	switch {
+	case in.Body.RotateKey && in.Body.AuthCode != "":
+		return nil, domain.Invalid(domain.CodeInvalidCommand, "rotateKey is for a shelly-outbound connection, and authCode for a shelly-cloud one")
+	case in.Body.RotateKey:
+		c.CredentialKind = domain.ConnectionShellyOutbound
+	case in.Body.AuthCode != "":
+		c.CredentialKind = domain.ConnectionShellyCloud
+	}
+	r, err := in.request(ctx, "updateConnection", in.SystemID, in.ConnectionID, match, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	update := func(r domain.Request) (domain.Receipt, error) {
+		return a.service.UpdateConnection(ctx, in.SystemID, c, r)
+	}
+	var receipt domain.Receipt
+	var key string
+	if c.Credential {
+		credential := NewCredential{System: in.SystemID, ConnectionID: in.ConnectionID, Kind: c.CredentialKind, AuthCode: in.Body.AuthCode}
+		receipt, key, err = a.withCredential(ctx, credential, r, update)
+	} else {
+		receipt, err = update(r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := a.changedConnection(ctx, in.SystemID, in.ConnectionID, &in.Waits, receipt)
+	out.Body.DialInURL = a.dialInURL(&in.Reached, in.ConnectionID, key)
+	return out, nil
+}
+
+func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (*connectionOutput, error) {
+	if _, err := in.authorize(ctx, domain.ActionAdminister); err != nil {
+		return nil, err
+	}
+	match, err := in.Conditional.position()
+	if err != nil {
+		return nil, err
+	}
+	c := domain.CommandConnection{
+		Verb: domain.VerbDelete, IfMatch: match,
+		ConnectionCommand: domain.ConnectionCommand{ConnectionID: in.ConnectionID, Reason: in.Reason},
+	}
+	r, err := in.request(ctx, "deleteConnection", in.SystemID, c)
+	if err != nil {
+		return nil, err
+	}
+	// What is kept is looked at before the connection is gone: afterwards it may be
+	// that of another one of the same id.
+	remove := func(context.Context) error { return nil }
+	r.Before = func(ctx context.Context) (err error) {
+		remove, err = a.credentials.Removal(ctx, in.SystemID, in.ConnectionID)
+		return err
+	}
+	receipt, err := a.service.CommandConnection(ctx, in.SystemID, c, r)
+	if err != nil {
+		return nil, err
+	}
+	removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), credentialTime)
+	defer cancel()
+	if err := remove(removing); err != nil {
+		a.log.WarnContext(ctx, "the credential of a deleted connection is still kept; it lets nobody in", "requestId", requestID(ctx),
+			"systemId", in.SystemID, "connectionId", in.ConnectionID, "error", err)
+	}
+	return a.changedConnection(ctx, in.SystemID, in.ConnectionID, &in.Waits, receipt), nil
+}
+
+// changedConnection is the answer to a command on a connection. When the
+// connection cannot be read it is without: the command is done, and a key is told
+// now or never.
+func (a *API) changedConnection(ctx context.Context, system domain.SystemID, id domain.ConnectionID, w *Waits, receipt domain.Receipt) *connectionOutput {
+	out := &connectionOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
+	out.Body.CommandAnswer, out.Body.ConnectionID = answer(receipt), id
+	st, err := a.settled(ctx, system, receipt, w)
+	if err != nil {
+		a.log.WarnContext(ctx, "a connection that was changed cannot be read", "requestId", requestID(ctx), "error", err)
+	}
+	if st == nil {
+		return out
+	}
+	out.Status, out.Body.Outcome = http.StatusOK, domain.OutcomeCompleted
+	if now := st.Connections[id]; now != nil {
+		out.Body.Connection, out.ETag = now, entityTag(now.Position)
+	}
+	return out
 }
 
 func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput) (*acceptedOutput, error) {

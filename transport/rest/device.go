@@ -13,6 +13,29 @@ const devicePath = systemPath + "/devices/{deviceId}"
 type deviceView struct {
 	*domain.Device
 	Assignment *domain.Assignment `json:"assignment,omitempty" doc:"The equipment that the plug feeds"`
+	Stale      bool               `json:"stale,omitempty" doc:"Nothing new can be known of it, because its connection is stopped or down; it is neither offline nor switched off for that"`
+
+	connection *domain.Connection // that it is behind, if there is one
+}
+
+func viewDevice(st *domain.State, d *domain.Device) *deviceView {
+	view := &deviceView{Device: d, Assignment: st.Assignments[d.DeviceID], Stale: st.IsStale(d)}
+	if d.ConnectionID != nil {
+		view.connection = st.Connections[*d.ConnectionID]
+	}
+	return view
+}
+
+// tag is the ETag of all that the view shows.
+func (v *deviceView) tag() string {
+	parts := []domain.Position{v.Position}
+	if v.Assignment != nil {
+		parts = append(parts, v.Assignment.Position)
+	}
+	if v.connection != nil {
+		parts = append(parts, v.connection.Position)
+	}
+	return entityTag(parts...)
 }
 
 // AsOf says to which moment of the system's history a read belongs.
@@ -36,8 +59,8 @@ type listDevicesInput struct {
 type listDevicesOutput struct {
 	Body struct {
 		AsOf
-		Devices []deviceView `json:"devices"`
-		Next    string       `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
+		Devices []*deviceView `json:"devices"`
+		Next    string        `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
 	}
 }
 
@@ -51,7 +74,7 @@ type getDeviceInput struct {
 
 type getDeviceOutput struct {
 	Status int
-	ETag   string `header:"ETag" doc:"Changes with the device and with its assignment"`
+	ETag   string `header:"ETag" doc:"Changes with the device, its assignment and its connection"`
 	Body   *deviceView
 }
 
@@ -89,9 +112,9 @@ func (a *API) listDevices(ctx context.Context, in *listDevicesInput) (*listDevic
 	devices, next := cut(&in.Paged, st.Snapshot().Devices, func(d *domain.Device) string { return string(d.DeviceID) })
 	out := &listDevicesOutput{}
 	out.Body.AsOf, out.Body.Next = stamp(st), next
-	out.Body.Devices = make([]deviceView, len(devices))
+	out.Body.Devices = make([]*deviceView, len(devices))
 	for i, d := range devices {
-		out.Body.Devices[i] = deviceView{Device: d, Assignment: st.Assignments[d.DeviceID]}
+		out.Body.Devices[i] = viewDevice(st, d)
 	}
 	return out, nil
 }
@@ -100,14 +123,11 @@ func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*getDeviceOutp
 	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
 		return nil, err
 	}
-	view, err := a.viewDevice(ctx, in)
+	view, err := a.readDevice(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	tag := entityTag(view.Position)
-	if view.Assignment != nil {
-		tag = entityTag(view.Position, view.Assignment.Position)
-	}
+	tag := view.tag()
 	out := &getDeviceOutput{Status: http.StatusOK, ETag: tag, Body: view}
 	if in.matches(tag) {
 		out.Status, out.Body = http.StatusNotModified, nil
@@ -115,8 +135,8 @@ func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*getDeviceOutp
 	return out, nil
 }
 
-// viewDevice reads single rows for the present, and folds the past.
-func (a *API) viewDevice(ctx context.Context, in *getDeviceInput) (*deviceView, error) {
+// readDevice reads single rows for the present, and folds the past.
+func (a *API) readDevice(ctx context.Context, in *getDeviceInput) (*deviceView, error) {
 	if in.At != "" {
 		st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
 		if err != nil {
@@ -126,7 +146,7 @@ func (a *API) viewDevice(ctx context.Context, in *getDeviceInput) (*deviceView, 
 			return nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice,
 				`there was no device "`+string(in.DeviceID)+`" at that time`)
 		}
-		return &deviceView{Device: st.Devices[in.DeviceID], Assignment: st.Assignments[in.DeviceID]}, nil
+		return viewDevice(st, st.Devices[in.DeviceID]), nil
 	}
 	actor, err := in.authorize(ctx, domain.ActionRead)
 	if err == nil {
@@ -143,7 +163,20 @@ func (a *API) viewDevice(ctx context.Context, in *getDeviceInput) (*deviceView, 
 	if err != nil && !domain.HasCode(err, domain.CodeNotAssigned) {
 		return nil, err
 	}
-	return &deviceView{Device: device, Assignment: assigned}, nil
+	rows := domain.NewState(in.SystemID) // as much of it as the view is about
+	if assigned != nil {
+		rows.Assignments[in.DeviceID] = assigned
+	}
+	if device.ConnectionID != nil {
+		connection, err := a.reads.Connection(ctx, actor, in.SystemID, *device.ConnectionID)
+		if err != nil && !domain.HasCode(err, domain.CodeUnknownConnection) {
+			return nil, err
+		}
+		if connection != nil {
+			rows.Connections[*device.ConnectionID] = connection
+		}
+	}
+	return viewDevice(rows, device), nil
 }
 
 func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*snapshotOutput, error) {

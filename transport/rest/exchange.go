@@ -118,7 +118,7 @@ func (a *API) crossOrigin(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	header.Set("Access-Control-Allow-Origin", origin)
-	header.Set("Access-Control-Expose-Headers", "ETag, Retry-After, X-Request-Id, Idempotency-Replayed")
+	header.Set("Access-Control-Expose-Headers", "ETag, Location, Retry-After, X-Request-Id, Idempotency-Replayed")
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}

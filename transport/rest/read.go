@@ -29,6 +29,8 @@ type Reads interface {
 	Device(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Device, error)
 	// Assignment fails with [domain.CodeNotAssigned].
 	Assignment(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Assignment, error)
+	// Connection fails with [domain.CodeUnknownConnection].
+	Connection(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.ConnectionID) (*domain.Connection, error)
 	// Events returns archived events that match, in the query's order.
 	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query EventQuery) ([]domain.Event, error)
 	// Head returns the newest link of the system's hash chain.
