@@ -91,6 +91,8 @@ func TestWrongUsage(t *testing.T) {
 		"serve without a store": {[]string{secret, redis}, "serve", "PLUGCAST_POSTGRES_URL"},
 		"scheme of Redis":       {[]string{secret, postgres}, "serve --redis-url http://h", "redis://"},
 		"bad roles":             {[]string{secret, redis, postgres}, "serve --roles king", "king"},
+		"secret key":            {[]string{secret, redis, postgres, "PLUGCAST_SECRET_KEY=aHVudGVyMg=="}, "serve", "secret key 1 has 7 bytes"},
+		"public URL":            {[]string{secret, redis, postgres}, "serve --public-url plugs.example.com", "--public-url"},
 		"tail of a bad system":  {[]string{redis, postgres}, "tail --system a/b", "system"},
 		"tail from nowhere":     {[]string{redis, postgres}, "tail --system s --after x", "position"},
 		"tail of an http URL":   {[]string{secret}, "tail --system s --url http://h", "ws://"},
@@ -132,7 +134,7 @@ func TestHelpAndVersion(t *testing.T) {
 	plugcast(t, []string{"PLUGCAST_VERSION=true"}, "verify").wants(t, exitUsage, "FILE")
 
 	secrets := []string{
-		"PLUGCAST_JWT_SECRET=hunter2", "PLUGCAST_TOKEN=hunter2", "PLUGCAST_URL=ws://u:hunter2@h",
+		"PLUGCAST_JWT_SECRET=hunter2", "PLUGCAST_SECRET_KEY=hunter2", "PLUGCAST_TOKEN=hunter2", "PLUGCAST_URL=ws://u:hunter2@h",
 		"PLUGCAST_REDIS_URL=redis://:hunter2@h", "PLUGCAST_POSTGRES_URL=postgres://u:hunter2@h/d",
 	}
 	for _, name := range []string{"dev", "serve", "migrate", "migrate status", "token", "tail", "replay", "verify", "rebuild"} {

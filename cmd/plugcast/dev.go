@@ -72,6 +72,7 @@ func (c *devCommand) serve(ctx context.Context, t terminal, env envFile, logger 
 	p := &Program{
 		Backends: backendFlags{RedisURL: env[envRedisURL], PostgresURL: env[envPostgresURL]},
 		Auth:     authFlags{JWTSecret: env[envJWTSecret]},
+		Secret:   secretFlags{SecretKey: env[envSecretKey]},
 		Server:   c.Server, Roles: []string{roleGateway, roleWorker}, Logger: logger,
 	}
 	if err := p.Open(ctx); err != nil {

@@ -50,9 +50,13 @@ func (p *Program) newGateway() (*gateway, error) {
 		Hub: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry,
 		Refuse: func(w http.ResponseWriter, r *http.Request, err error) { g.api.Refuse(w, r, err) },
 	})
+	publicURL, err := p.Server.Connections.publicURL()
+	if err != nil {
+		return nil, err
+	}
 	g.api, err = rest.New(rest.Config{
 		Service: p.newService(), Reads: restReads{p.backend.store}, Authenticator: authenticator, Tickets: office,
-		Sockets: restSockets{p.registry}, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
+		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
 		Version: version(), Log: p.Logger,
 	})
 	if err != nil {

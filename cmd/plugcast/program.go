@@ -36,15 +36,17 @@ const (
 type Program struct {
 	Backends backendFlags
 	Auth     authFlags
+	Secret   secretFlags
 	Server   serverFlags
 	Roles    []string
 	Logger   *slog.Logger
 
-	backend  *backend
-	registry *presence.Registry
-	worker   *projections.Worker // nil without the role
-	gateway  *gateway            // nil without the role
-	figures  *figures
+	backend     *backend
+	credentials *credentials
+	registry    *presence.Registry
+	worker      *projections.Worker // nil without the role
+	gateway     *gateway            // nil without the role
+	figures     *figures
 
 	listener net.Listener // for clients
 	admin    net.Listener // for operators
@@ -63,6 +65,9 @@ func (p *Program) Open(ctx context.Context) (err error) {
 		return err
 	}
 	if p.backend, err = openBackend(ctx, p.Backends, p.Logger); err != nil {
+		return err
+	}
+	if err := p.openCredentials(ctx); err != nil {
 		return err
 	}
 	p.registry = presence.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Server.NodeName, p.Logger)
@@ -93,11 +98,26 @@ func (p *Program) checkConfig() error {
 	if err := p.Server.Limits.config().Validate(); err != nil {
 		return usage("%v", err)
 	}
+	if _, err := p.Secret.keyring(); err != nil {
+		return err
+	}
+	if _, err := p.Server.Connections.publicURL(); err != nil {
+		return err
+	}
 	if p.Server.NodeName == "" {
 		host, _ := os.Hostname() // without a name the random part must do
 		p.Server.NodeName = strings.ToLower(host + "-" + rand.Text()[:6])
 	}
 	return nil
+}
+
+func (p *Program) openCredentials(ctx context.Context) error {
+	ring, err := p.Secret.keyring()
+	if err != nil {
+		return err
+	}
+	p.credentials = &credentials{store: p.backend.store, ring: ring, hosts: p.Server.Connections.CloudHosts}
+	return p.credentials.warn(ctx, p.Logger)
 }
 
 func (p *Program) has(role string) bool {

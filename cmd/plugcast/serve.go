@@ -12,6 +12,7 @@ type serveCommand struct {
 	Server   serverFlags  `embed:""`
 	Backends backendFlags `embed:""`
 	Auth     authFlags    `embed:""`
+	Secret   secretFlags  `embed:""`
 }
 
 // Run implements the command.
@@ -20,7 +21,7 @@ func (c *serveCommand) Run(ctx context.Context, logger *slog.Logger) error {
 }
 
 func (c *serveCommand) serve(ctx context.Context, logger *slog.Logger) error {
-	p := &Program{Backends: c.Backends, Auth: c.Auth, Server: c.Server, Roles: c.Roles, Logger: logger}
+	p := &Program{Backends: c.Backends, Auth: c.Auth, Secret: c.Secret, Server: c.Server, Roles: c.Roles, Logger: logger}
 	if err := p.Open(ctx); err != nil {
 		return err
 	}

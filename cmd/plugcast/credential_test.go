@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
+	"github.com/plugcast/plugcast/transport/rest"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
+)
+
+// secretKey is a key of PLUGCAST_SECRET_KEY that differs by its letter.
+func secretKey(letter string) string {
+	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, credential.KeySize)))
+}
+
+// authCode is what Shelly's OAuth redirects with, for an account on a server.
+func authCode(server string) string {
+	claims := fmt.Sprintf(`{"sub":"shelly-diy","user_id":"6550","user_api_url":%q}`, server)
+	enc := base64.RawURLEncoding.EncodeToString
+	return enc([]byte(`{"alg":"HS256"}`)) + "." + enc([]byte(claims)) + "." + enc([]byte("hunter2"))
+}
+
+// newCredentials are the credentials of a database of its own, with the keys.
+func newCredentials(t *testing.T, keys ...string) *credentials {
+	t.Helper()
+	store, err := projections.Open(t.Context(), projections.Config{URL: pgtest.Database(t, migrate), MaxConns: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	return (&credentials{store: store}).with(t, keys...)
+}
+
+// with is the same database under other keys.
+func (c *credentials) with(t *testing.T, keys ...string) *credentials {
+	t.Helper()
+	ring, err := credential.ParseKeyring(strings.Join(keys, ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &credentials{store: c.store, ring: ring}
+}
+
+func (c *credentials) mustMake(t *testing.T, system domain.SystemID, id domain.ConnectionID) rest.Credential {
+	t.Helper()
+	made, err := c.Make(t.Context(), rest.NewCredential{System: system, ConnectionID: id, Kind: domain.ConnectionShellyOutbound})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func (c *credentials) mustKeep(t *testing.T, system domain.SystemID, id domain.ConnectionID) rest.Credential {
+	t.Helper()
+	made := c.mustMake(t, system, id)
+	for range 2 { // a command that is decided anew keeps it again
+		if err := made.Keep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return made
+}
+
+// matches reports whether a key is the one that is kept.
+func (c *credentials) matches(t *testing.T, id domain.ConnectionID, key string) bool {
+	t.Helper()
+	secret, err := c.store.Secret(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return credential.Match(secret.KeyHash, key)
+}
+
+// A process that dies between the secret and the event leaves a reservation: its
+// own system takes it over, and no other does.
+func TestReservation(t *testing.T) {
+	t.Parallel()
+	c := newCredentials(t)
+	left := c.mustKeep(t, "sol", "acc1") // and here it died
+	theirs := c.mustMake(t, "luna", "acc1")
+	if err := theirs.Keep(t.Context()); !domain.HasCode(err, domain.CodeConnectionExists) || strings.Contains(err.Error(), "sol") {
+		t.Errorf("another system: %v", err)
+	}
+	if err := theirs.Undo(t.Context()); err != nil || !c.matches(t, "acc1", left.DialInKey()) {
+		t.Errorf("another system's undo: %v", err)
+	}
+	again, late := c.mustMake(t, "sol", "acc1"), c.mustMake(t, "sol", "acc1")
+	if err := again.Keep(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// Of two at once one is refused, and its undo leaves the other's alone.
+	if err := late.Keep(t.Context()); !domain.HasCode(err, domain.CodeContention) {
+		t.Errorf("the second of two: %v", err)
+	}
+	if err := late.Undo(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !c.matches(t, "acc1", again.DialInKey()) || c.matches(t, "acc1", left.DialInKey()) || again.DialInKey() == left.DialInKey() {
+		t.Error("the wrong key is kept")
+	}
+}
+
+func TestUndoPutsBackWhatWasKept(t *testing.T) {
+	t.Parallel()
+	c := newCredentials(t)
+	fresh := c.mustKeep(t, "sol", "acc1")
+	if err := fresh.Undo(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.store.Secret(t.Context(), "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
+		t.Errorf("a first one stays: %v", err)
+	}
+	old := c.mustKeep(t, "sol", "acc1")
+	rotated := c.mustKeep(t, "sol", "acc1")
+	if c.matches(t, "acc1", old.DialInKey()) || !c.matches(t, "acc1", rotated.DialInKey()) {
+		t.Error("the old key works still")
+	}
+	if err := rotated.Undo(t.Context()); err != nil || !c.matches(t, "acc1", old.DialInKey()) {
+		t.Errorf("the old key is not back: %v", err)
+	}
+	next := c.mustKeep(t, "sol", "acc1")
+	if err := rotated.Undo(t.Context()); err != nil || !c.matches(t, "acc1", next.DialInKey()) {
+		t.Errorf("an undo that comes late undoes somebody else's: %v", err)
+	}
+}
+
+// A Keep whose answer got lost is undone like any other.
+func TestUndoOfALostAnswer(t *testing.T) {
+	t.Parallel()
+	c := newCredentials(t)
+	lost := c.mustKeep(t, "sol", "acc1").(*madeCredential)
+	lost.kept = ""
+	if err := lost.Undo(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.store.Secret(t.Context(), "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
+		t.Errorf("it stays: %v", err)
+	}
+}
+
+func TestRemoval(t *testing.T) {
+	t.Parallel()
+	c := newCredentials(t)
+	ctx := t.Context()
+	first := c.mustKeep(t, "sol", "acc1")
+	old, err := c.Removal(ctx, "sol", "acc1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := c.mustKeep(t, "sol", "acc1")
+	foreign, err := c.Removal(ctx, "luna", "acc1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, remove := range map[string]func(context.Context) error{"of what was replaced": old, "of another system's": foreign} {
+		if err := remove(ctx); err != nil || !c.matches(t, "acc1", second.DialInKey()) || c.matches(t, "acc1", first.DialInKey()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	remove, err := c.Removal(ctx, "sol", "acc1")
+	if err == nil {
+		err = remove(ctx)
+	}
+	if _, missing := c.store.Secret(ctx, "acc1"); err != nil || !domain.HasCode(missing, domain.CodeUnknownConnection) {
+		t.Errorf("%v, %v", err, missing)
+	}
+	if again, err := c.Removal(ctx, "sol", "acc1"); err != nil || again(ctx) != nil {
+		t.Errorf("of nothing: %v", err)
+	}
+}
+
+// What an old key sealed opens under a ring that has it still, and moves to the
+// new one with the next change.
+func TestSecretKeysRotate(t *testing.T) {
+	t.Parallel()
+	before := newCredentials(t, secretKey("a"))
+	ctx := t.Context()
+	code := authCode("https://shelly-1-eu.shelly.cloud")
+	made, err := before.Make(ctx, rest.NewCredential{System: "sol", ConnectionID: "acc1", Kind: domain.ConnectionShellyCloud, AuthCode: rest.SecretText(code)})
+	if err == nil {
+		err = made.Keep(ctx)
+	}
+	if err != nil || made.DialInKey() != "" {
+		t.Fatal(err)
+	}
+	both := before.with(t, secretKey("b"), secretKey("a"))
+	plain, row, err := both.open(ctx, "acc1")
+	var kept account
+	if err != nil || json.Unmarshal(plain, &kept) != nil || kept.AuthCode != code || both.ring.Seals(row.KeyID) {
+		t.Fatalf("%v", err)
+	}
+	stale := *row
+	if err := both.save(ctx, row, []byte(`{"authCode":"renewed"}`)); err != nil || !both.ring.Seals(row.KeyID) {
+		t.Fatalf("%v", err)
+	}
+	if err := both.save(ctx, &stale, []byte(`{}`)); !domain.HasCode(err, domain.CodeContention) {
+		t.Errorf("saved over what it had not seen: %v", err)
+	}
+	if err := both.save(ctx, row, []byte(`{"authCode":"renewed again"}`)); err != nil {
+		t.Error(err)
+	}
+	after := before.with(t, secretKey("b"))
+	if plain, _, err := after.open(ctx, "acc1"); err != nil || string(plain) != `{"authCode":"renewed again"}` {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := before.open(ctx, "acc1"); err == nil || !strings.Contains(err.Error(), row.KeyID) {
+		t.Errorf("under the old key alone: %v", err)
+	}
+	for name, c := range map[string]struct {
+		keys []string
+		says string
+	}{
+		"no key": {nil, "no key to read"}, "the wrong key": {[]string{secretKey("c")}, "not in PLUGCAST_SECRET_KEY"}, "the key": {[]string{secretKey("b")}, ""},
+	} {
+		var log strings.Builder
+		if err := before.with(t, c.keys...).warn(ctx, slog.New(slog.NewTextHandler(&log, nil))); err != nil ||
+			!strings.Contains(log.String(), c.says) || c.says == "" && log.Len() > 0 {
+			t.Errorf("%s: %v, %s", name, err, log.String())
+		}
+	}
+	none := before.with(t)
+	if _, err := none.Make(ctx, rest.NewCredential{System: "sol", ConnectionID: "acc2", Kind: domain.ConnectionShellyCloud, AuthCode: rest.SecretText(code)}); !domain.HasCode(err, rest.CodeNoSecretKey) {
+		t.Errorf("%v", err)
+	}
+	none.mustKeep(t, "sol", "acc2") // a dial-in key needs no secret key
+}
+
+// The life of connections over HTTP, on the real stores.
+func TestConnectionsOverHTTP(t *testing.T) {
+	t.Parallel()
+	d := newDeployment(t)
+	d.env = append(d.env, "PLUGCAST_SECRET_KEY="+secretKey("a"), "PLUGCAST_LOG_LEVEL=debug")
+	n := d.start(t, "", "--cloud-hosts", "127.0.0.1:4000")
+	sol, luna := n.base+"/api/v1/systems/sol/connections", n.base+"/api/v1/systems/luna/connections"
+	admin, other := testToken(t, domain.RoleAdmin, "sol"), testToken(t, domain.RoleAdmin, "luna")
+	type answer struct {
+		ConnectionID string
+		Connection   *domain.Connection
+		DialInURL    string
+		Code         string
+	}
+	var made, cloud, problem, again answer
+	mustCall(t, 201, "POST", sol, admin, `{"connectionId":"acc1","kind":"shelly-outbound"}`, &made)
+	if made.Connection == nil || !strings.HasPrefix(made.DialInURL, strings.Replace(n.base, "http", "ws", 1)+"/shelly/acc1/") {
+		t.Errorf("%+v", made)
+	}
+	mustCall(t, 409, "POST", luna, other, `{"connectionId":"acc1","kind":"shelly-outbound"}`, &problem)
+	if problem.Code != "connection-exists" {
+		t.Errorf("%+v", problem)
+	}
+	code := authCode("http://127.0.0.1:4000")
+	mustCall(t, 201, "POST", sol, admin, map[string]string{"kind": "shelly-cloud", "authCode": code}, &cloud, "Idempotency-Key", "k")
+	mustCall(t, 201, "POST", sol, admin, map[string]string{"kind": "shelly-cloud", "authCode": code}, &again, "Idempotency-Key", "k")
+	if cloud.Connection == nil || again.ConnectionID != cloud.ConnectionID {
+		t.Errorf("%+v, again %+v", cloud, again)
+	}
+	foreign := authCode("https://evil.example")
+	_, _, raw, err := call(t.Context(), "POST", sol, admin, map[string]string{"kind": "shelly-cloud", "authCode": foreign})
+	if err != nil || json.Unmarshal(raw, &problem) != nil || problem.Code != "invalid-command" || strings.Contains(string(raw), foreign[:20]) {
+		t.Errorf("%s, %v", raw, err)
+	}
+	header := mustCall(t, 200, "PATCH", sol+"/acc1?wait=5s", admin, `{"rotateKey":true}`, &again)
+	if again.DialInURL == "" || again.DialInURL == made.DialInURL {
+		t.Errorf("%+v", again)
+	}
+	mustCall(t, 200, "DELETE", sol+"/acc1?wait=5s", admin, nil, nil, "If-Match", header.Get("ETag"))
+	mustCall(t, 201, "POST", luna, other, `{"connectionId":"acc1","kind":"shelly-outbound"}`, &made) // free again
+
+	conn, err := pgx.Connect(t.Context(), d.postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var dump string
+	if err := conn.QueryRow(t.Context(), `SELECT coalesce((SELECT string_agg(h::text, '') FROM history h), '') ||
+		(SELECT string_agg(s::text || encode(coalesce(sealed, ''), 'escape'), '') FROM connection_secrets s)`).Scan(&dump); err != nil {
+		t.Fatal(err)
+	}
+	n.output.mu.Lock()
+	dump += n.output.buf.String()
+	n.output.mu.Unlock()
+	for _, secret := range []string{code, foreign, made.DialInURL[strings.LastIndex(made.DialInURL, "/")+1:], secretKey("a")} {
+		if strings.Contains(dump, secret) {
+			t.Errorf("%s shows in the database or the log", secret)
+		}
+	}
+	if !strings.Contains(dump, "connection-deleted") || !strings.Contains(dump, "/connections") {
+		t.Error("the database or the log was not looked at")
+	}
+}
