@@ -22,7 +22,7 @@ func (h Hosts) Allow(u *url.URL) bool {
 		return false
 	}
 	host := strings.ToLower(u.Host)
-	if slices.Contains(h, host) {
+	if slices.ContainsFunc(h, func(allowed string) bool { return strings.EqualFold(allowed, host) }) {
 		return u.Scheme == "https" || u.Scheme == "http"
 	}
 	name, isShelly := strings.CutSuffix(strings.TrimSuffix(host, ":443"), ".shelly.cloud")

@@ -170,10 +170,10 @@ func TestParseAuthCode(t *testing.T) {
 	code := func(apiURL string) string {
 		return token(fmt.Sprintf(`{"sub":"shelly-diy","user_id":"6550","user_api_url":%q}`, apiURL))
 	}
-	hosts := Hosts{"127.0.0.1:4000"}
+	hosts := Hosts{"127.0.0.1:4000", "Localhost:4001"}
 	for _, good := range []string{
 		"https://shelly-103-eu.shelly.cloud", "https://shelly-103-eu.shelly.cloud/", "https://SHELLY-1-EU.shelly.cloud:443",
-		"http://127.0.0.1:4000", "https://127.0.0.1:4000",
+		"http://127.0.0.1:4000", "https://127.0.0.1:4000", "http://localhost:4001",
 	} {
 		got, err := ParseAuthCode(code(good), hosts)
 		if err != nil || got.ClientID != "shelly-diy" || got.UserID != "6550" || got.APIURL == nil {
