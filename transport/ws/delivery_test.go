@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 )
@@ -125,7 +126,7 @@ func (ts *testServer) joinNarrow() (*client, *socket) {
 			newest = so
 		}
 	}
-	_ = newest.session.WebsocketConnection().NetConn().(*courteous).Conn.(*net.TCPConn).SetWriteBuffer(16 << 10)
+	_ = handoff.TCP(newest.session.WebsocketConnection().NetConn()).(*net.TCPConn).SetWriteBuffer(16 << 10)
 	return c, newest
 }
 

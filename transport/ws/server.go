@@ -2,7 +2,6 @@ package ws
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -96,22 +96,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		so.refused = s.shown(err, "authenticate")
 	}
-	h := &handoff{ResponseWriter: w, taken: make(chan struct{}), wrap: func(c net.Conn) net.Conn {
-		s.open.Add(1)
-		return &courteous{Conn: c, closed: s.open.Done}
-	}}
-	over := make(chan struct{})
-	go func() { // until the socket is gone; Shutdown waits for s.open
-		defer s.open.Done()
-		defer close(over)
-		if err := s.melody.HandleRequestWithKeys(h, r, map[string]any{sessionSocket: so}); err != nil {
+	handoff.Serve(w, &s.open, func(w http.ResponseWriter) {
+		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionSocket: so}); err != nil {
 			s.parts.Logger.Debug("ws: no upgrade", "remote", so.remote, "error", err)
 		}
-	}()
-	select {
-	case <-h.taken:
-	case <-over: // a bad handshake: it was answered
-	}
+	})
 }
 
 // enter counts a socket in, unless the server is shutting down.

@@ -1,29 +1,49 @@
-package ws
+// Package handoff takes the connections of WebSocket requests over from net/http,
+// for the faces that are built on Melody: so that a socket costs little while it
+// is open, and gets its last frame when it is closed.
+package handoff
 
 import (
 	"bufio"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// sameHost allows requests that come from no page, or from a page of this host.
-// The scheme is not compared: TLS may end before this process.
-func sameHost(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return true
+// Serve upgrades a request in a goroutine of its own, by calling upgrade, and
+// returns when the connection was taken over or upgrade is done. open counts what
+// lives on: the goroutine until upgrade returns, and the connection until it is
+// closed for good. The caller has counted the goroutine in already, so that
+// nobody waits for open too early.
+func Serve(w http.ResponseWriter, open *sync.WaitGroup, upgrade func(w http.ResponseWriter)) {
+	h := &handoff{ResponseWriter: w, taken: make(chan struct{}), wrap: func(c net.Conn) net.Conn {
+		open.Add(1)
+		return &courteous{Conn: c, closed: open.Done}
+	}}
+	over := make(chan struct{})
+	go func() {
+		defer open.Done()
+		defer close(over)
+		upgrade(h)
+	}()
+	select {
+	case <-h.taken:
+	case <-over: // a bad handshake: it was answered
 	}
-	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
 }
 
-// handoff lets a goroutine of its own upgrade a request and keep the connection,
-// while the request's goroutine returns.
+// TCP is the connection below one that Serve took over, or conn itself.
+func TCP(conn net.Conn) net.Conn {
+	if c, ok := conn.(*courteous); ok {
+		return c.Conn
+	}
+	return conn
+}
+
+// handoff is a response whose connection is kept while the request's goroutine
+// returns.
 //
 // Melody reads a socket in the goroutine that calls HandleRequest. If that is
 // the request's, net/http's two 4 KiB buffers, its stack and the request live as

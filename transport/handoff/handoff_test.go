@@ -1,4 +1,4 @@
-package ws
+package handoff
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 )
+
+const patience = 20 * time.Second
 
 // tcpPair returns the two ends of a connection over loopback.
 func tcpPair(t *testing.T) (server, client net.Conn) {
