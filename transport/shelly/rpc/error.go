@@ -1,0 +1,74 @@
+package rpc
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Codes of errors (RPC, CommonErrors).
+const (
+	CodeInvalidArgument    = -103
+	CodeDeadlineExceeded   = -104
+	CodeNotFound           = -105
+	CodeResourceExhausted  = -108
+	CodeFailedPrecondition = -109 // also "shutting down in 952 ms"
+	CodeUnavailable        = -114
+	CodeUnauthorized       = 401 // its message is JSON in a string: a challenge
+	CodeNoHandler          = 404
+	CodeBusy               = 503
+)
+
+// Error is a device's refusal of a request.
+type Error struct {
+	Code    int
+	Message string // the device's words, cut to what an event may carry
+}
+
+// Error says it for people.
+func (e *Error) Error() string {
+	if e.Code == CodeUnauthorized {
+		return "the device asks for a password"
+	}
+	if e.Message == "" {
+		return "the device answered with error " + strconv.Itoa(e.Code)
+	}
+	return "the device answered: " + e.Message
+}
+
+// maxMessage bounds a device's words, in bytes.
+const maxMessage = 200
+
+// decodeError reads an error leniently: whatever its shape, the request was
+// refused.
+func decodeError(raw json.RawMessage) *Error {
+	var w struct {
+		Code    json.Number     `json:"code"`
+		Message json.RawMessage `json:"message"`
+	}
+	_ = json.Unmarshal(raw, &w) // what cannot be read stays empty
+	e := &Error{}
+	if code, err := strconv.ParseFloat(w.Code.String(), 64); err == nil && code > -1e6 && code < 1e6 {
+		e.Code = int(code)
+	}
+	if json.Unmarshal(w.Message, &e.Message) != nil {
+		e.Message = ""
+	}
+	if len(e.Message) > maxMessage {
+		cut := maxMessage
+		for !utf8.RuneStart(e.Message[cut]) {
+			cut--
+		}
+		e.Message = e.Message[:cut] + "…"
+	}
+	e.Message = strings.Map(printable, e.Message)
+	return e
+}
+
+func printable(r rune) rune {
+	if r < ' ' || r == 0x7f {
+		return ' '
+	}
+	return r
+}

@@ -1,0 +1,120 @@
+// Package rpc reads and writes the frames of the local RPC of Shelly devices of
+// the second generation and later, as they come over WebSocket. It is pure.
+//
+// A frame is a request (method and id), a notification (method alone) or a
+// response (result or error). Both sides may send any of them (RPC). Sources:
+// RPC, Notifications, Switch, Ws are the vendor's pages of those names.
+package rpc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly/status"
+)
+
+// The notifications that say something of a device's status (Notifications).
+const (
+	NotifyStatus     = "NotifyStatus"     // a delta
+	NotifyFullStatus = "NotifyFullStatus" // everything; the first frame of an outbound socket
+	NotifyEvent      = "NotifyEvent"
+)
+
+// Kind is what a frame is.
+type Kind int
+
+// The kinds of frame.
+const (
+	KindNotification Kind = iota
+	KindRequest
+	KindResponse
+)
+
+// Frame is a frame from a device.
+type Frame struct {
+	Kind   Kind
+	Source domain.DeviceID // as the device calls itself
+	Method string          // of a request or notification
+	// ID is the request's id as it was written, a number or a string, and what a
+	// response repeats.
+	ID json.RawMessage
+	// Params are those of a notification of status, and empty otherwise.
+	Params status.Document
+	Result json.RawMessage // of a response that went well
+	Err    *Error          // of one that did not
+}
+
+// Number is the id as a number: ours are.
+func (f *Frame) Number() (n uint64, ok bool) {
+	n, err := strconv.ParseUint(string(f.ID), 10, 64)
+	return n, err == nil
+}
+
+// The refusals of [Decode], besides those of package status.
+var (
+	ErrNoSource = errors.New("its src is not the id of a device")
+	ErrNoFrame  = errors.New("it is no request, notification or response")
+)
+
+// Decode reads a frame. What no device sends is refused cheaply: see
+// [status.Check]. An error says why in words that hold nothing of the frame.
+func Decode(raw []byte) (Frame, error) {
+	if err := status.Check(raw); err != nil {
+		return Frame{}, fmt.Errorf("rpc: %w", err)
+	}
+	var w struct {
+		Source string          `json:"src"`
+		Method *string         `json:"method"`
+		ID     json.RawMessage `json:"id"`
+		Params json.RawMessage `json:"params"`
+		Result json.RawMessage `json:"result"`
+		Error  json.RawMessage `json:"error"`
+	}
+	if err := json.Unmarshal(raw, &w); err != nil {
+		return Frame{}, fmt.Errorf("rpc: %w", status.ErrNotJSON)
+	}
+	source, err := domain.ParseDeviceID(w.Source)
+	if err != nil || strings.ContainsRune(w.Source, ':') {
+		return Frame{}, fmt.Errorf("rpc: %w", ErrNoSource)
+	}
+	f := Frame{Source: source, ID: present(w.ID)}
+	switch {
+	// Only a frame without a method settles a request (measured: a device may use
+	// an id of ours for a request of its own).
+	case w.Method != nil:
+		f.Method = *w.Method
+		if f.ID != nil {
+			f.Kind = KindRequest
+		}
+		if f.Method != NotifyStatus && f.Method != NotifyFullStatus {
+			return f, nil
+		}
+		if present(w.Params) == nil {
+			f.Params = status.Document{}
+			return f, nil
+		}
+		if f.Params, err = status.Parse(w.Params); err != nil {
+			return Frame{}, fmt.Errorf("rpc: params: %w", err)
+		}
+	case f.ID != nil && present(w.Error) != nil:
+		f.Kind, f.Err = KindResponse, decodeError(w.Error)
+	case f.ID != nil && w.Result != nil:
+		f.Kind, f.Result = KindResponse, w.Result
+	default:
+		return Frame{}, fmt.Errorf("rpc: %w", ErrNoFrame)
+	}
+	return f, nil
+}
+
+// present is raw, or nil when it is null or missing.
+func present(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
+		return nil
+	}
+	return raw
+}
