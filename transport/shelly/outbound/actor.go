@@ -1,0 +1,276 @@
+package outbound
+
+import (
+	"context"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/rpc"
+	"github.com/plugcast/plugcast/transport/shelly/status"
+)
+
+// actor is what the goroutine of a session knows of its device.
+type actor struct {
+	device  *shelly.Device // nil before the device was let in
+	offline map[domain.DeviceID]bool
+	heard   time.Time // when the heartbeats were told last
+	stable  bool      // the session has lasted long enough to forgive former ones
+	events  window
+
+	asked   bool // for a whole status
+	nextID  uint64
+	pending map[uint64]*question
+	told    map[int]*doubt // what we told a channel, for as long as it may be contradicted
+}
+
+// heardEvery bounds how often the heartbeats are told.
+const heardEvery = time.Second
+
+// ioWithin bounds a look-up while a device is being let in.
+const ioWithin = 10 * time.Second
+
+// run is the session, from the socket's opening until it is gone.
+func (s *session) run() {
+	s.pending, s.told = map[uint64]*question{}, map[int]*doubt{}
+	defer close(s.ended)
+	defer s.finish()
+	timer := time.NewTimer(s.server.config.InitWithin)
+	defer timer.Stop()
+	for !s.isClosing() {
+		select {
+		case <-s.gone:
+			s.drain()
+			return
+		case frame := <-s.inbox:
+			s.handle(&frame, time.Now())
+		case <-s.pongs:
+			s.noteHeard(time.Now())
+		case o := <-s.switches:
+			s.ask(o, time.Now())
+		case <-timer.C:
+		}
+		now := time.Now()
+		s.expire(now)
+		s.publish(now)
+		timer.Reset(max(s.next(now).Sub(now), 0))
+	}
+	for {
+		select {
+		case <-s.gone:
+			return
+		case <-s.inbox: // the reading goroutine must not wait for us
+		}
+	}
+}
+
+// drain takes what came before the socket went: a device that sleeps says all
+// that it has to say and goes.
+func (s *session) drain() {
+	for !s.isClosing() {
+		select {
+		case frame := <-s.inbox:
+			s.handle(&frame, time.Now())
+			s.publish(time.Now())
+		default:
+			return
+		}
+	}
+}
+
+// finish answers what is open and says what becomes of the device.
+func (s *session) finish() {
+	var period time.Duration
+	if s.device != nil {
+		period = s.device.WakeupPeriod()
+	}
+	if f := s.bury(period); s.device != nil && !s.device.Ready() && (f == fateClosed || f == fateDead) {
+		s.server.door.failed(s.ref(), time.Now())
+	}
+	s.cancel()
+	for _, q := range s.pending {
+		q.lost()
+	}
+	for {
+		select {
+		case o := <-s.switches:
+			o.fail("the device went away before it could be told")
+		default:
+			return
+		}
+	}
+}
+
+// next is when run wants to be woken at the latest.
+func (s *session) next(now time.Time) time.Time {
+	at := now.Add(time.Minute)
+	earlier := func(t time.Time) {
+		if t.Before(at) {
+			at = t
+		}
+	}
+	if s.device == nil || !s.device.Ready() {
+		earlier(s.began.Add(s.server.config.InitWithin))
+	} else if !s.stable {
+		earlier(s.began.Add(s.server.config.StableAfter))
+	}
+	if s.device != nil {
+		if due, waits := s.device.Due(); waits {
+			earlier(due)
+		}
+	}
+	for _, q := range s.pending {
+		earlier(q.deadline)
+	}
+	return at
+}
+
+// expire deals with what was to happen by now.
+func (s *session) expire(now time.Time) {
+	ready := s.device != nil && s.device.Ready()
+	switch {
+	case !ready && now.Sub(s.began) >= s.server.config.InitWithin:
+		s.endFor("not-in-time", closeNotInTime)
+	case ready && !s.stable && now.Sub(s.began) >= s.server.config.StableAfter:
+		s.stable = true
+		s.server.door.forgive(s.ref())
+	}
+	for id, q := range s.pending {
+		if !now.Before(q.deadline) {
+			delete(s.pending, id)
+			q.late()
+		}
+	}
+}
+
+// endFor ends the session for a fault that is counted.
+func (s *session) endFor(reason string, rule closeRule) {
+	if s.end(rule, fateClosed) {
+		s.server.count(reason)
+	}
+}
+
+// publish appends what is worth an event.
+func (s *session) publish(now time.Time) {
+	if s.device == nil {
+		return
+	}
+	updates := s.device.Take(now)
+	if len(updates) == 0 {
+		return
+	}
+	err := shelly.Publish(s.ctx, s.server.parts.Events, s.credential.Connection, updates)
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.server.parts.Logger.Error("outbound: the log refuses a device's update", "device", s.ref().Device, "error", err)
+		}
+		s.end(closeLater, fateClosed)
+	}
+	if s.events.add(now, len(updates)) > s.server.config.MaxEvents {
+		s.endFor("flood", closeFlood)
+	}
+}
+
+// handle takes one frame.
+func (s *session) handle(f *rpc.Frame, now time.Time) {
+	if s.device == nil && !s.admit(f.Source, now) {
+		return
+	}
+	if f.Source != s.ref().Device {
+		s.endFor("src-changed", closeChanged)
+		return
+	}
+	switch {
+	case f.Kind == rpc.KindResponse:
+		s.settle(f, now)
+	case f.Kind == rpc.KindRequest:
+		_ = s.ws.Write(rpc.NoHandler(f)) // fails when the socket is closed
+	case f.Method == rpc.NotifyFullStatus:
+		s.full(f.Params)
+	case f.Method == rpc.NotifyStatus:
+		s.delta(f.Params, now)
+	}
+	if !s.device.Ready() {
+		s.askForStatus(now)
+	}
+	s.noteHeard(now)
+}
+
+// admit lets a device in by the name that it gives itself, or ends the session.
+func (s *session) admit(base domain.DeviceID, now time.Time) bool {
+	server := s.server
+	if wait := server.door.wait(shelly.DeviceRef{System: s.credential.System, Device: base}, now); wait > 0 {
+		s.endFor("cooldown", closeCooldown(int(wait.Seconds())+1))
+		return false
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, ioWithin)
+	defer cancel()
+	if err := server.parts.Bindings.Bind(ctx, base, s.credential.Connection); err != nil {
+		s.reject(base, err)
+		return false
+	}
+	s.mu.Lock()
+	s.base = base
+	s.mu.Unlock()
+	if old := server.claim(s); old != nil {
+		old.end(closeReplaced, fateReplaced)
+		select {
+		case <-old.ended: // what it still had to say comes before what we say
+		case <-ctx.Done():
+		}
+	}
+	known, err := server.parts.Known.Channels(ctx, s.credential.System, base)
+	if err != nil {
+		s.reject(base, err)
+		return false
+	}
+	s.offline = map[domain.DeviceID]bool{}
+	for _, row := range known {
+		s.offline[row.DeviceID] = row.Online != nil && !*row.Online
+	}
+	s.device = shelly.NewDevice(s.credential.Connection, base, known, server.config.Policy)
+	s.device.SetOnline(true)
+	return true
+}
+
+// reject ends the session of a device that could not be let in.
+func (s *session) reject(base domain.DeviceID, err error) {
+	log := s.server.parts.Logger.With("connection", s.credential.ID, "device", base)
+	if domain.AsError(err).Kind == domain.KindForbidden {
+		log.Warn("outbound: a device of another system was refused")
+		s.server.door.failed(shelly.DeviceRef{System: s.credential.System, Device: base}, time.Now())
+		s.endFor("foreign-device", closeForeign)
+		return
+	}
+	if s.ctx.Err() == nil {
+		log.Warn("outbound: a device could not be let in", "error", err)
+	}
+	s.endFor("unavailable", closeLater)
+}
+
+// full takes a whole status.
+func (s *session) full(doc status.Document) {
+	s.device.Full(doc)
+	s.watch(s.device.Channels(), s.offline, s.silentAfter())
+}
+
+func (s *session) delta(doc status.Document, now time.Time) {
+	s.device.Delta(s.withoutDoubts(doc, now))
+	if s.device.Ready() {
+		s.watch(s.device.Channels(), s.offline, s.silentAfter())
+	}
+}
+
+// silentAfter is how long the device counts as alive after it was heard: longer
+// for one that sleeps.
+func (s *session) silentAfter() time.Duration {
+	return max(s.server.config.SilentAfter, 2*s.device.WakeupPeriod())
+}
+
+func (s *session) noteHeard(now time.Time) {
+	if s.device == nil || now.Sub(s.heard) < heardEvery {
+		return
+	}
+	s.heard = now
+	s.alive(s.silentAfter())
+}

@@ -1,0 +1,107 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+)
+
+// Credential is what lets devices in through one connection.
+type Credential struct {
+	shelly.Connection
+	KeyHash  []byte          // SHA-256 of the key
+	Stopped  bool            // by command
+	Position domain.Position // of what is known of the connection
+}
+
+// Credentials finds credentials.
+type Credentials interface {
+	// Credential fails with [domain.CodeUnknownConnection] when there is no such
+	// connection.
+	Credential(ctx context.Context, id domain.ConnectionID) (Credential, error)
+}
+
+// Bindings ties devices to systems.
+type Bindings interface {
+	// Bind notes that a device, by the name it gives itself, came in through the
+	// connection. It fails with a [domain.Error] of [domain.KindForbidden] when the
+	// device belongs to another system.
+	Bind(ctx context.Context, device domain.DeviceID, c shelly.Connection) error
+}
+
+// Parts are what a [Server] works with. All are required.
+type Parts struct {
+	Credentials Credentials
+	Bindings    Bindings
+	Known       shelly.Known
+	Events      shelly.Events
+	Heartbeats  shelly.Heartbeats
+	Logger      *slog.Logger
+}
+
+// Config holds bounds and times. Zero fields take their defaults.
+type Config struct {
+	Policy shelly.Policy // which changes are worth an event
+
+	MaxFrame    int64 // bytes; default 256 KiB (measured). Larger: close 1009
+	MaxMessages int   // per socket and minute; default 600 (measured). More: close 1008
+	MaxEvents   int   // that one socket may cause per minute; default 1200. More: close 1008
+	MaxDevices  int   // per connection on this process; default 10000. More: close 1013
+	MaxRefusals int   // of wrong keys, per remote address and minute; default 60. More: HTTP 429
+	MaxPending  int   // commands under way on one device; default 10 (measured)
+	ReadAhead   int   // frames that wait for the log; default 32
+
+	PingEvery   time.Duration // default 30 s (measured); a device is dead after two without a pong
+	InitWithin  time.Duration // for the first status; default 20 s (measured)
+	SilentAfter time.Duration // how long a device counts as alive after it was heard; default 120 s
+	CloseGrace  time.Duration // for a device to come back after its socket closed; default 10 s
+	AskWithin   time.Duration // for the device's answer to a command; default 10 s
+	DoubtFor    time.Duration // after a command: how long a contrary relay is checked; default 30 s (measured: FW 2.0.1-beta1)
+	ExpectFor   time.Duration // how long a relay that turns as commanded is put down to the command; default 30 s
+	// Cooldowns are how long a device is told to stay away that does not get
+	// through its first seconds: after the first failure, the second, and so on; default
+	// 30, 60, 120, 300 s (measured). A session of StableAfter forgives all; default
+	// 300 s.
+	Cooldowns   []time.Duration
+	StableAfter time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.MaxFrame, 256<<10)
+	orDefault(&c.MaxMessages, 600)
+	orDefault(&c.MaxEvents, 1200)
+	orDefault(&c.MaxDevices, 10_000)
+	orDefault(&c.MaxRefusals, 60)
+	orDefault(&c.MaxPending, 10)
+	orDefault(&c.ReadAhead, 32)
+	orDefault(&c.PingEvery, 30*time.Second)
+	orDefault(&c.InitWithin, 20*time.Second)
+	orDefault(&c.SilentAfter, 2*time.Minute)
+	orDefault(&c.CloseGrace, 10*time.Second)
+	orDefault(&c.AskWithin, 10*time.Second)
+	orDefault(&c.DoubtFor, 30*time.Second)
+	orDefault(&c.ExpectFor, 30*time.Second)
+	orDefault(&c.StableAfter, 5*time.Minute)
+	if c.Cooldowns == nil {
+		c.Cooldowns = []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute}
+	}
+	return c
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (p *Parts) validate() error {
+	if p.Credentials == nil || p.Bindings == nil || p.Known == nil || p.Events == nil || p.Heartbeats == nil || p.Logger == nil {
+		return errors.New("outbound: a part is missing")
+	}
+	return nil
+}

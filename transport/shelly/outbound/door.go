@@ -1,0 +1,153 @@
+package outbound
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+)
+
+// door knows who is to be kept out: connections that were stopped, strangers that
+// keep trying keys, devices that keep failing. It is safe for concurrent use, and
+// what it remembers is bounded.
+type door struct {
+	config *Config
+
+	mu        sync.Mutex
+	commands  map[domain.ConnectionID]command
+	strangers map[string]*window
+	failures  map[shelly.DeviceRef]failure
+}
+
+// command is the newest that was heard of a connection.
+type command struct {
+	at      domain.Position
+	refused bool
+}
+
+// failure is a device that did not get through its first seconds. It is known by
+// its system as well: who calls himself what a neighbour's device is called must
+// not keep that out.
+type failure struct {
+	times int
+	until time.Time // when it may come again
+}
+
+// mostRemembered bounds strangers and failures, each. Who makes more of them than
+// that is not kept out by memory.
+const mostRemembered = 10_000
+
+func newDoor(config *Config) *door {
+	return &door{
+		config: config, commands: map[domain.ConnectionID]command{}, strangers: map[string]*window{}, failures: map[shelly.DeviceRef]failure{},
+	}
+}
+
+// command notes what was heard of a connection, unless something newer was.
+func (d *door) command(id domain.ConnectionID, at domain.Position, refused bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !at.Before(d.commands[id].at) {
+		d.commands[id] = command{at, refused}
+	}
+}
+
+// refuses reports whether the connection is stopped: as the newer of what was
+// heard and what is known has it.
+func (d *door) refuses(c *Credential) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if heard, ok := d.commands[c.ID]; ok && !heard.at.Before(c.Position) {
+		return heard.refused
+	}
+	return c.Stopped
+}
+
+// stranger counts a wrong key from an address.
+func (d *door) stranger(remote string, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	host := hostOf(remote)
+	if d.strangers[host] == nil {
+		if len(d.strangers) >= mostRemembered {
+			clear(d.strangers)
+		}
+		d.strangers[host] = &window{}
+	}
+	d.strangers[host].add(now, 1)
+}
+
+// isTired reports whether too many wrong keys came from an address.
+func (d *door) isTired(remote string, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w := d.strangers[hostOf(remote)]
+	return w != nil && w.count(now) >= d.config.MaxRefusals
+}
+
+func hostOf(remote string) string {
+	if host, _, err := net.SplitHostPort(remote); err == nil {
+		return host
+	}
+	return remote
+}
+
+// wait is how long a device has to stay away.
+func (d *door) wait(device shelly.DeviceRef, now time.Time) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return max(d.failures[device].until.Sub(now), 0)
+}
+
+// failed keeps a device out for a while, longer each time.
+func (d *door) failed(device shelly.DeviceRef, now time.Time) {
+	if len(d.config.Cooldowns) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.failures) >= mostRemembered {
+		for id, f := range d.failures {
+			if f.until.Before(now) {
+				delete(d.failures, id)
+			}
+		}
+		if len(d.failures) >= mostRemembered {
+			clear(d.failures)
+		}
+	}
+	f := d.failures[device]
+	f.until = now.Add(d.config.Cooldowns[min(f.times, len(d.config.Cooldowns)-1)])
+	f.times++
+	d.failures[device] = f
+}
+
+// forgive forgets a device's failures.
+func (d *door) forgive(device shelly.DeviceRef) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.failures, device)
+}
+
+// window counts within a minute, from its first count on.
+type window struct {
+	since time.Time
+	n     int
+}
+
+func (w *window) add(now time.Time, n int) int {
+	w.n = w.count(now) + n
+	if w.n == n {
+		w.since = now
+	}
+	return w.n
+}
+
+func (w *window) count(now time.Time) int {
+	if now.Sub(w.since) >= time.Minute {
+		return 0
+	}
+	return w.n
+}

@@ -1,0 +1,313 @@
+package outbound
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/gorilla/websocket"
+	"github.com/olahol/melody"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/handoff"
+	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
+)
+
+// Pattern is where devices dial in, on a mux.
+const Pattern = "GET /shelly/{connectionId}/{key}"
+
+// Server lets devices in. It is an [http.Handler] for [Pattern], and safe for
+// concurrent use.
+type Server struct {
+	config Config
+	parts  Parts
+	melody *melody.Melody
+	door   *door
+
+	ctx    context.Context // ends when the server shuts down for good
+	cancel context.CancelFunc
+	open   sync.WaitGroup // sockets, from before their upgrade until all of them is gone
+
+	mu       sync.Mutex
+	closing  bool
+	sessions map[domain.ConnectionID]map[*session]struct{}
+	devices  map[shelly.DeviceRef]*session // by the name that the device gives itself
+
+	sockets, frames atomic.Int64
+	refusals        sync.Map // reason -> *atomic.Int64
+}
+
+var _ shelly.Holder = (*Server)(nil)
+
+// New makes a Server. [Server.Shutdown] ends it.
+func New(config Config, parts Parts) (*Server, error) {
+	if err := parts.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		config: config.withDefaults(), parts: parts,
+		sessions: map[domain.ConnectionID]map[*session]struct{}{}, devices: map[shelly.DeviceRef]*session{},
+	}
+	s.door = newDoor(&s.config)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.melody = s.newMelody()
+	return s, nil
+}
+
+const sessionKey = "session"
+
+func (s *Server) newMelody() *melody.Melody {
+	m := melody.New()
+	m.Upgrader = &websocket.Upgrader{
+		CheckOrigin:     func(*http.Request) bool { return true }, // the key is what counts, and no page has one
+		Subprotocols:    []string{"json-rpc"},                     // what other servers offer devices (measured)
+		WriteBufferPool: &sync.Pool{},
+		WriteBufferSize: 1 << 10,
+	}
+	m.Config.MaxMessageSize = s.config.MaxFrame
+	m.Config.MessageBufferSize = s.config.MaxPending + 6 // commands, questions of our own, and a close
+	m.Config.PingPeriod = s.config.PingEvery
+	m.Config.PongWait = 2*s.config.PingEvery + s.config.PingEvery/2
+	m.Config.WriteWait = s.config.AskWithin
+	m.HandleConnect(func(ms *melody.Session) { sessionOf(ms).connected(ms) })
+	m.HandleMessage(func(ms *melody.Session, message []byte) { sessionOf(ms).receive(message) })
+	m.HandleMessageBinary(func(ms *melody.Session, _ []byte) { sessionOf(ms).endFor("bad-frame", closeBadFrame) })
+	m.HandlePong(func(ms *melody.Session) { sessionOf(ms).pong() })
+	m.HandleError(func(ms *melody.Session, err error) { sessionOf(ms).broke(err) })
+	m.HandleDisconnect(func(ms *melody.Session) { sessionOf(ms).disconnected() })
+	return m
+}
+
+func sessionOf(ms *melody.Session) *session { return ms.MustGet(sessionKey).(*session) }
+
+// ServeHTTP lets a device in, or says why not with an HTTP status: devices log it.
+// Nothing of the URL goes anywhere, because the key is in it.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !websocket.IsWebSocketUpgrade(r) {
+		w.Header().Set("Upgrade", "websocket")
+		http.Error(w, "this is where Shelly devices open a WebSocket", http.StatusUpgradeRequired)
+		return
+	}
+	now := time.Now()
+	if s.door.isTired(r.RemoteAddr, now) {
+		s.refuse(w, "too-many-wrong-keys", http.StatusTooManyRequests, time.Minute)
+		return
+	}
+	found, err := s.credential(r)
+	switch {
+	case err != nil && domain.AsError(err).Kind != domain.KindNotFound && domain.AsError(err).Kind != domain.KindInvalid:
+		s.parts.Logger.Warn("outbound: cannot look a connection up", "error", err)
+		s.refuse(w, "unavailable", http.StatusServiceUnavailable, 5*time.Second)
+		return
+	case err != nil || !credential.Match(found.KeyHash, r.PathValue("key")):
+		s.door.stranger(r.RemoteAddr, now)
+		s.refuse(w, "unknown-key", http.StatusUnauthorized, 0)
+		return
+	case s.door.refuses(&found):
+		s.refuse(w, "stopped", http.StatusForbidden, 0)
+		return
+	}
+	if !s.enter() {
+		s.refuse(w, "shutting-down", http.StatusServiceUnavailable, time.Second)
+		return
+	}
+	one := newSession(s, found, r.RemoteAddr)
+	handoff.Serve(w, &s.open, func(w http.ResponseWriter) {
+		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionKey: one}); err != nil {
+			s.parts.Logger.Debug("outbound: no upgrade", "connection", found.ID, "error", err)
+		}
+	})
+}
+
+func (s *Server) credential(r *http.Request) (Credential, error) {
+	id, err := domain.ParseConnectionID(r.PathValue("connectionId"))
+	if err != nil {
+		return Credential{}, err
+	}
+	return s.parts.Credentials.Credential(r.Context(), id)
+}
+
+// refusal texts, by reason.
+var refusalTexts = map[string]string{
+	"too-many-wrong-keys": "too many wrong keys from this address",
+	"unavailable":         "this cannot be looked up now",
+	"unknown-key":         "unknown connection or key",
+	"stopped":             "the connection is stopped",
+	"shutting-down":       "the server is shutting down",
+}
+
+func (s *Server) refuse(w http.ResponseWriter, reason string, status int, retryAfter time.Duration) {
+	s.count(reason)
+	if retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	}
+	http.Error(w, refusalTexts[reason], status)
+}
+
+func (s *Server) count(reason string) {
+	n, _ := s.refusals.LoadOrStore(reason, new(atomic.Int64))
+	n.(*atomic.Int64).Add(1)
+}
+
+// enter counts a socket in, unless the server is shutting down.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.open.Add(1)
+	return true
+}
+
+// add lists a session, and says why it has to end at once, if it has to: what was
+// true at the handshake may not be true any more.
+func (s *Server) add(one *session) (rule *closeRule, f fate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := one.credential.ID
+	if s.sessions[id] == nil {
+		s.sessions[id] = map[*session]struct{}{}
+	}
+	s.sessions[id][one] = struct{}{}
+	switch {
+	case s.closing:
+		return &closeRestart, fateRestart
+	case s.door.refuses(&one.credential):
+		return &closeStopped, fateForget
+	case len(s.sessions[id]) > s.config.MaxDevices:
+		s.count("too-many-devices")
+		return &closeTooMany, fateClosed
+	}
+	return nil, fateClosed
+}
+
+func (s *Server) remove(one *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := one.credential.ID
+	delete(s.sessions[id], one)
+	if len(s.sessions[id]) == 0 {
+		delete(s.sessions, id)
+	}
+	if ref := one.ref(); s.devices[ref] == one {
+		delete(s.devices, ref)
+	}
+}
+
+// claim makes the session the one that holds its device here, and returns the one
+// that did.
+func (s *Server) claim(one *session) (old *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old = s.devices[one.ref()]
+	s.devices[one.ref()] = one
+	return old
+}
+
+// holder is the session that holds a device or a channel of it, or nil.
+func (s *Server) holder(d shelly.DeviceRef) *session {
+	base, _, _ := strings.Cut(string(d.Device), ":")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.devices[shelly.DeviceRef{System: d.System, Device: domain.DeviceID(base)}]
+}
+
+func (s *Server) of(id domain.ConnectionID) []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*session, 0, len(s.sessions[id]))
+	for one := range s.sessions[id] {
+		list = append(list, one)
+	}
+	return list
+}
+
+// Allow says that a connection was started, at that position of the log.
+func (s *Server) Allow(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, false) }
+
+// Refuse says that a connection was stopped or deleted, at that position of the
+// log: devices that dial in are refused from here on. Those that are in already
+// stay until [Server.Drop].
+func (s *Server) Refuse(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, true) }
+
+// Drop closes the sockets of a connection and returns how many there were,
+// without waiting for them. Nobody will find their devices silent for it: that is
+// known already when Drop returns.
+func (s *Server) Drop(id domain.ConnectionID) int {
+	n := 0
+	for _, one := range s.of(id) {
+		if one.end(closeDropped, fateForget) {
+			n++
+		}
+	}
+	return n
+}
+
+// Lost says that another process holds the device now: the session's socket is of
+// no use any more.
+func (s *Server) Lost(d shelly.DeviceRef, session string) {
+	if one := s.holder(d); one != nil && one.id == session {
+		one.end(closeReplaced, fateReplaced)
+	}
+}
+
+// Shutdown closes all sockets with 1012, takes no new ones, and waits until all
+// are gone. When ctx ends before that, the rest is cut off, and Shutdown returns
+// ctx's error. Calling it twice is fine.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	var all []*session
+	for _, of := range s.sessions {
+		for one := range of {
+			all = append(all, one)
+		}
+	}
+	s.mu.Unlock()
+	for _, one := range all {
+		one.end(closeRestart, fateRestart)
+	}
+	gone := make(chan struct{})
+	go func() {
+		s.open.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		s.cancel()
+		return nil
+	case <-ctx.Done():
+		s.cancel()
+		for _, one := range all {
+			one.cut()
+		}
+		<-gone
+		return ctx.Err()
+	}
+}
+
+// Stats counts what a [Server] does.
+type Stats struct {
+	Sockets  int              // that are open
+	Frames   int64            // that came since the start
+	Refusals map[string]int64 // since the start, by reason
+}
+
+// Stats returns the counts.
+func (s *Server) Stats() Stats {
+	stats := Stats{Sockets: int(s.sockets.Load()), Frames: s.frames.Load(), Refusals: map[string]int64{}}
+	s.refusals.Range(func(reason, n any) bool {
+		stats.Refusals[reason.(string)] = n.(*atomic.Int64).Load()
+		return true
+	})
+	return stats
+}
+
+func newSessionID() string { return uuid.NewString() }

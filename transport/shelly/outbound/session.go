@@ -1,0 +1,238 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/olahol/melody"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/rpc"
+)
+
+// session is one socket of one device. Melody's reading goroutine decodes frames
+// and passes them on; everything else happens in run.
+type session struct {
+	server     *Server
+	id         string
+	credential Credential
+	remote     string
+	ws         *melody.Session // set once connected
+	began      time.Time
+
+	inbox    chan rpc.Frame
+	pongs    chan struct{} // one waits at most
+	switches chan order    // commands for the device
+
+	ctx    context.Context // for what run does; ends a while after the socket is gone
+	cancel context.CancelFunc
+	gone   chan struct{} // closed when the socket is gone, and nothing more comes from it
+	ended  chan struct{} // closed when run has returned
+
+	messages window // of the reading goroutine
+
+	mu      sync.Mutex
+	base    domain.DeviceID    // the name that the device gives itself; "" before its first frame
+	watched []shelly.DeviceRef // channels that heartbeats know of
+	closing bool               // by us: what still comes does not count
+	broken  bool
+	fate    fate
+	stalled bool // the reading goroutine waits for run
+
+	actor // of run alone
+}
+
+func newSession(s *Server, c Credential, remote string) *session {
+	one := &session{
+		server: s, id: newSessionID(), credential: c, remote: remote, began: time.Now(),
+		inbox: make(chan rpc.Frame, s.config.ReadAhead), pongs: make(chan struct{}, 1),
+		switches: make(chan order, s.config.MaxPending), gone: make(chan struct{}), ended: make(chan struct{}),
+	}
+	one.ctx, one.cancel = context.WithCancel(s.ctx)
+	return one
+}
+
+// ref names the device. The server's lock may be held.
+func (s *session) ref() shelly.DeviceRef {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return shelly.DeviceRef{System: s.credential.System, Device: s.base}
+}
+
+// connected runs before Melody reads and writes.
+func (s *session) connected(ws *melody.Session) {
+	ws.Request = nil // Melody needs it no more, and the key is in it
+	s.ws = ws
+	s.server.sockets.Add(1)
+	rule, f := s.server.add(s)
+	s.server.open.Add(1)
+	go func() {
+		defer s.server.open.Done()
+		s.run()
+	}()
+	if rule != nil {
+		s.end(*rule, f)
+	}
+}
+
+// receive runs in the reading goroutine. It waits while run is behind: then the
+// socket is read no further.
+func (s *session) receive(message []byte) {
+	s.server.frames.Add(1)
+	if s.messages.add(time.Now(), 1) > s.server.config.MaxMessages {
+		s.endFor("flood", closeFlood)
+		return
+	}
+	frame, err := rpc.Decode(message)
+	switch {
+	case errors.Is(err, rpc.ErrNoFrame):
+		return // of a device that knows more than we do
+	case err != nil:
+		s.server.parts.Logger.Debug("outbound: a bad frame", "connection", s.credential.ID, "remote", s.remote, "error", err)
+		s.endFor("bad-frame", closeBadFrame)
+		return
+	}
+	select {
+	case s.inbox <- frame:
+		return
+	default:
+	}
+	s.setStalled(true)
+	defer s.setStalled(false)
+	select {
+	case s.inbox <- frame:
+	case <-s.ended:
+	}
+}
+
+func (s *session) setStalled(stalled bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stalled = stalled
+}
+
+func (s *session) pong() {
+	select {
+	case s.pongs <- struct{}{}:
+	default:
+	}
+}
+
+// broke runs when reading or writing failed. A read that timed out means that two
+// pings were not answered, unless we were the ones who did not read.
+func (s *session) broke(err error) {
+	if errors.Is(err, melody.ErrMessageBufferFull) {
+		s.cut() // Melody's own Close would come back here, for ever
+		return
+	}
+	if errors.Is(err, websocket.ErrReadLimit) {
+		s.server.count("too-large")
+	}
+	var timeout net.Error
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.As(err, &timeout) && timeout.Timeout() && !s.stalled && !s.closing && !s.broken {
+		s.fate = fateDead
+	}
+	s.broken = true
+}
+
+// lastWord is how long a session may take to append what its device said before
+// it went. A newer session of the device, on another process, must not be
+// overtaken by it.
+const lastWord = 5 * time.Second
+
+// disconnected runs when the socket is gone.
+func (s *session) disconnected() {
+	s.server.sockets.Add(-1)
+	time.AfterFunc(lastWord, s.cancel)
+	close(s.gone)
+}
+
+// end closes the socket, and reports whether it was not being closed already.
+func (s *session) end(rule closeRule, f fate) bool {
+	s.mu.Lock()
+	if s.closing || s.broken {
+		s.mu.Unlock()
+		return false
+	}
+	s.closing, s.fate = true, f
+	if f == fateForget {
+		for _, ref := range s.watched {
+			s.server.parts.Heartbeats.Forget(ref, s.id)
+		}
+	}
+	s.mu.Unlock()
+	_ = s.ws.CloseWithMsg(melody.FormatCloseMessage(rule.code, rule.reason)) // fails when it is closed
+	return true
+}
+
+func (s *session) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+func (s *session) cut() { _ = s.ws.WebsocketConnection().Close() }
+
+// watch tells the heartbeats of channels that are new.
+func (s *session) watch(channels []domain.DeviceID, offline map[domain.DeviceID]bool, within time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return
+	}
+	for _, id := range channels {
+		ref := shelly.DeviceRef{System: s.credential.System, Device: id}
+		if slices.Contains(s.watched, ref) {
+			continue
+		}
+		s.watched = append(s.watched, ref)
+		s.server.parts.Heartbeats.Open(ref, s.id, within)
+		if offline[id] {
+			// The board may have forgotten what the log says.
+			s.server.parts.Heartbeats.Report(ref, true)
+		}
+	}
+}
+
+// alive says that the device was heard.
+func (s *session) alive(within time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return // a word more would undo what was said of the end
+	}
+	for _, ref := range s.watched {
+		s.server.parts.Heartbeats.Alive(ref, s.id, within)
+	}
+}
+
+// bury says what becomes of the device, takes the session off the list and
+// returns its fate.
+func (s *session) bury(period time.Duration) fate {
+	s.mu.Lock()
+	s.closing = true
+	f, watched := s.fate, s.watched
+	s.mu.Unlock()
+	c := &s.server.config
+	for _, ref := range watched {
+		switch f {
+		case fateForget, fateReplaced:
+		case fateRestart:
+			s.server.parts.Heartbeats.Close(ref, s.id, max(c.SilentAfter, 2*period), domain.ReasonSocketClosed)
+		case fateDead:
+			s.server.parts.Heartbeats.Close(ref, s.id, 2*period, domain.ReasonHeartbeatMissed)
+		default:
+			s.server.parts.Heartbeats.Close(ref, s.id, max(c.CloseGrace, 2*period), domain.ReasonSocketClosed)
+		}
+	}
+	s.server.remove(s)
+	return f
+}
