@@ -1,6 +1,7 @@
 // Package presence knows which nodes live and which sockets they hold, across
 // the whole deployment. It is a notice board in Redis that empties itself: a
-// node that stops writing is gone from it within [TTL].
+// node that stops writing is gone from it within [TTL], and forgotten [Missed]
+// after that.
 package presence
 
 import (
@@ -12,6 +13,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -23,6 +25,9 @@ import (
 const (
 	// TTL is how long a node that writes no more is still listed.
 	TTL = 10 * time.Second
+	// Missed is how long a node is remembered that is no longer listed and did not
+	// leave: it may be frozen, with all of its sockets open.
+	Missed = time.Minute
 	// beatEvery is the pace of a node's own record, and of its figures.
 	beatEvery = time.Second
 	// flushEvery bounds how long a socket waits to be listed. Thousands of
@@ -55,6 +60,8 @@ type Registry struct {
 	mu      sync.Mutex
 	own     map[string]Socket // all sockets of this node
 	changed map[string]bool   // ids to write (in own) or to remove (not in own)
+
+	joined bool // the board was told that this process begins; used by Run alone
 }
 
 // New makes the registry of one node. Node names are unique in a deployment.
@@ -107,11 +114,21 @@ func (r *Registry) Run(ctx context.Context, figures func() json.RawMessage) erro
 }
 
 // beatScript notes that a node lives, by Redis' clock and not by the node's, and
-// answers how many sockets of it are on the board.
+// since when, and answers how many sockets of it are on the board.
+//
+// KEYS: nodes, figures of this node, sockets of this node, joined.
+// ARGV: node, figures, TTL in seconds, seconds until a node is forgotten, 1 when
+// this is the first beat of its process.
 var beatScript = redis.NewScript(`
-local now = redis.call('TIME')[1]
+local time = redis.call('TIME')
+local now = time[1]
 redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
+local joined = string.format('%.0f', now * 1000 + math.floor(time[2] / 1000))
+redis.call(ARGV[5] == '1' and 'HSET' or 'HSETNX', KEYS[4], ARGV[1], joined)
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now - ARGV[4]))) do
+	redis.call('ZREM', KEYS[1], gone)
+	redis.call('HDEL', KEYS[4], gone)
+end
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 redis.call('EXPIRE', KEYS[3], ARGV[3])
 return redis.call('HLEN', KEYS[3])
@@ -120,14 +137,16 @@ return redis.call('HLEN', KEYS[3])
 func (r *Registry) beat(ctx context.Context, figures json.RawMessage) {
 	ctx, cancel := context.WithTimeout(ctx, beatEvery)
 	defer cancel()
-	keys := []string{r.nodesKey(), r.figuresKey(r.node), r.socketsKey(r.node)}
-	listed, err := beatScript.Run(ctx, r.client, keys, r.node, []byte(figures), int(TTL.Seconds())).Int()
+	keys := []string{r.nodesKey(), r.figuresKey(r.node), r.socketsKey(r.node), r.joinedKey()}
+	listed, err := beatScript.Run(ctx, r.client, keys, r.node, []byte(figures),
+		int(TTL.Seconds()), int((TTL + Missed).Seconds()), !r.joined).Int()
 	if err != nil {
 		if !errors.Is(ctx.Err(), context.Canceled) {
 			r.logger.Warn("presence: cannot note that this node lives", "error", err)
 		}
 		return
 	}
+	r.joined = true
 	r.mu.Lock()
 	if listed != len(r.own) && len(r.changed) == 0 {
 		// The board lost something: Redis was restarted, or this node was frozen
@@ -199,6 +218,7 @@ func (r *Registry) leave(ctx context.Context) error {
 	defer cancel()
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.ZRem(ctx, r.nodesKey(), r.node)
+		p.HDel(ctx, r.joinedKey(), r.node)
 		p.Del(ctx, r.figuresKey(r.node), r.socketsKey(r.node))
 		return nil
 	})
@@ -273,6 +293,45 @@ func (r *Registry) Own() []Socket {
 	return slices.Collect(maps.Values(r.own))
 }
 
+// Expected names the nodes that hear what is asked of every process, each list
+// in order: those that live, and those that are missing, because they stopped
+// writing within [Missed] without leaving. A node that left in order is in
+// neither. Nodes that joined the board after asOf, by Redis' clock, are left out;
+// a zero asOf leaves none out.
+func (r *Registry) Expected(ctx context.Context, asOf time.Time) (live, missing []string, err error) {
+	now, err := r.client.Time(ctx).Result()
+	if err != nil {
+		return nil, nil, fmt.Errorf("presence: expected nodes: %w", err)
+	}
+	var nodes *redis.ZSliceCmd
+	var joined *redis.MapStringStringCmd
+	_, err = r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		nodes = p.ZRangeByScoreWithScores(ctx, r.nodesKey(), &redis.ZRangeBy{
+			Min: fmt.Sprint(now.Add(-TTL - Missed).Unix()), Max: "+inf",
+		})
+		joined = p.HGetAll(ctx, r.joinedKey())
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("presence: expected nodes: %w", err)
+	}
+	for _, node := range nodes.Val() {
+		name, _ := node.Member.(string)
+		since, err := strconv.ParseInt(joined.Val()[name], 10, 64)
+		if err == nil && !asOf.IsZero() && since > asOf.UnixMilli() {
+			continue
+		}
+		if int64(node.Score) >= now.Add(-TTL).Unix() {
+			live = append(live, name)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(live)
+	slices.Sort(missing)
+	return live, missing, nil
+}
+
 // live names the nodes that wrote within the TTL, by Redis' clock.
 func (r *Registry) live(ctx context.Context) ([]string, error) {
 	now, err := r.client.Time(ctx).Result()
@@ -289,5 +348,6 @@ func (r *Registry) live(ctx context.Context) ([]string, error) {
 }
 
 func (r *Registry) nodesKey() string              { return r.prefix + "nodes" }
+func (r *Registry) joinedKey() string             { return r.prefix + "joined" }
 func (r *Registry) figuresKey(node string) string { return r.prefix + "node:" + node }
 func (r *Registry) socketsKey(node string) string { return r.prefix + "sockets:" + node }

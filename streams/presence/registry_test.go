@@ -119,3 +119,89 @@ func TestBoardIsWrittenAgain(t *testing.T) {
 	}
 	eventually(t, "it is listed again", func() bool { return a.listed(t, all) == 1 })
 }
+
+// lastBeat sets when a node wrote last: so many seconds ago.
+func (n node) lastBeat(t *testing.T, name string, ago time.Duration) {
+	t.Helper()
+	now, err := n.client.Time(t.Context()).Result()
+	if err == nil {
+		err = n.client.ZAdd(t.Context(), n.nodesKey(), redis.Z{Score: float64(now.Add(-ago).Unix()), Member: name}).Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n node) expects(t *testing.T, asOf time.Time) string {
+	t.Helper()
+	live, missing, err := n.Expected(t.Context(), asOf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(live, missing)
+}
+
+// A node that stopped writing is expected for a while longer, and one that left
+// in order is not.
+func TestExpected(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	b, a := startNode(t, url, "b"), startNode(t, url, "a")
+	eventually(t, "both live", func() bool { return a.expects(t, time.Time{}) == "[a b] []" })
+	a.lastBeat(t, "frozen", TTL+5*time.Second)
+	a.lastBeat(t, "dead", Missed)
+	a.lastBeat(t, "long-gone", TTL+Missed+5*time.Second)
+	if got := a.expects(t, time.Time{}); got != "[a b] [dead frozen]" {
+		t.Errorf("expected are %s", got)
+	}
+	if nodes, err := a.Nodes(t.Context()); err != nil || len(nodes) != 2 {
+		t.Errorf("listed are %s (%v): one that is missing is not", nodes, err)
+	}
+	b.stop()
+	if got := a.expects(t, time.Time{}); got != "[a] [dead frozen]" {
+		t.Errorf("after b left in order, expected are %s", got)
+	}
+	eventually(t, "who is forgotten leaves nothing behind", func() bool {
+		return a.client.ZScore(t.Context(), a.nodesKey(), "long-gone").Err() == redis.Nil
+	})
+}
+
+// Who joined after a command was taken is not expected to answer it. A process
+// of the same name as one before begins anew.
+func TestExpectedAsOf(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	a := startNode(t, url, "a")
+	since := func(name string) (at int64) {
+		at, _ = a.client.HGet(t.Context(), a.joinedKey(), name).Int64()
+		return at
+	}
+	eventually(t, "a has joined", func() bool { return since("a") > 0 })
+	between := time.UnixMilli(since("a"))
+	eventually(t, "time goes on", func() bool {
+		now, err := a.client.Time(t.Context()).Result()
+		return err == nil && now.UnixMilli() > between.UnixMilli()
+	})
+	beating := func() *Registry { return New(a.client, "test", "b", slog.New(slog.DiscardHandler)) }
+	b := beating()
+	b.beat(t.Context(), json.RawMessage(`{}`))
+	if got := a.expects(t, time.Time{}); got != "[a b] []" {
+		t.Errorf("expected are %s", got)
+	}
+	if got := a.expects(t, between); got != "[a] []" {
+		t.Errorf("as of before b, expected are %s", got)
+	}
+	first := since("b")
+	for since("b") == first {
+		// Another beat of the same process changes nothing, so this ends only by the
+		// beat of a new one.
+		b.beat(t.Context(), json.RawMessage(`{}`))
+		if again := since("b"); again != first {
+			t.Fatalf("b joined at %d, and at %d", first, again)
+		}
+		beating().beat(t.Context(), json.RawMessage(`{}`))
+	}
+	if since("b") < first {
+		t.Error("a new process of the same name joined before it began")
+	}
+}
