@@ -141,13 +141,20 @@ func (s *Service) SwitchRelay(ctx context.Context, system SystemID, c SwitchRela
 	})
 }
 
+// MaxFence bounds how long the return of who was thrown out may be refused.
+const MaxFence = 24 * time.Hour
+
 // Disconnect asks every process to drop the sockets that match. The request is
 // written to the log of the target system, or of [PlatformSystem] when it names
-// none, which only staff may.
+// none, which only staff may. Errors: [CodeInvalidCommand] for one that names
+// nobody.
 func (s *Service) Disconnect(ctx context.Context, d DisconnectRequested, r Request) (Receipt, error) {
 	system := d.TargetSystem
 	if system == "" {
 		system = PlatformSystem
+	}
+	if d.TargetSystem == "" && d.SocketID == "" && d.Subject == "" && d.Role == "" {
+		return Receipt{}, Invalid(CodeInvalidCommand, "name a system, a socket, a subject or a role, or everybody would be thrown out")
 	}
 	return s.command(ctx, system, ActionAdminister, r, "", func(_ *State, commandID string) ([]Data, error) {
 		d.CommandID = commandID
