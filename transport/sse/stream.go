@@ -29,12 +29,15 @@ type Limiter interface {
 	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
 }
 
-// Config is what the face stands on. All but the times are required.
+// Config is what the face stands on. All but the fence and the times are
+// required.
 type Config struct {
 	Hub           *rooms.Hub
 	Authenticator Authenticator
 	Limiter       Limiter
 	Registry      rooms.Registry
+	// Fence knows who may not come back yet; nil when nobody is kept out.
+	Fence rooms.Fence
 	// Refuse answers a request that gets no stream, in the words of the HTTP API.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 	// Beat is the pace of the comments that keep an idle line open; 15 s when 0.
@@ -178,6 +181,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Remote: r.RemoteAddr, ConnectedAt: time.Now().UTC(),
 	}})()
 
+	// A fence that was raised since the request came: whoever raised it may not have
+	// seen this stream.
+	if f, fenced := rooms.CheckFence(s.config.Fence, actor, system); fenced {
+		s.config.Refuse(w, r, f.Refusal())
+		return
+	}
 	out := &writer{w: w, control: http.NewResponseController(w), stall: s.config.Stall}
 	defer out.finish()
 	defer context.AfterFunc(ctx, func() { out.hurry(s.config.CloseWait) })()
@@ -207,6 +216,9 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	}
 	if err := actor.Authorize(domain.ActionRead, system); err != nil {
 		return actor, system, options, err
+	}
+	if f, fenced := rooms.CheckFence(s.config.Fence, actor, system); fenced {
+		return actor, system, options, f.Refusal()
 	}
 	if ok, wait := s.config.Limiter.Allow(r.Context(), "joins", system, 1); !ok {
 		ms := max(wait.Milliseconds(), 1)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -264,6 +265,43 @@ func TestDisconnect(t *testing.T) {
 	}
 	want := f.append("clinica-sol", "d1")
 	check(t, next(t, staying), want)
+}
+
+// Who is kept out gets no stream, also when the fence is raised while it is being
+// opened, and others do.
+func TestFence(t *testing.T) {
+	t.Parallel()
+	for name, raiseAt := range map[string]int32{"raised before": 1, "raised meanwhile": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int32
+			fence := &roomstest.Fence{}
+			fence.Asked = func(actor domain.Actor, system domain.SystemID) {
+				if asked.Add(1) == raiseAt {
+					fence.Raise(actor.Subject, system, rooms.Fenced{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+				}
+			}
+			var refused *domain.Error
+			f := newFace(t, func(_ *face, c *Config) {
+				c.Fence = fence
+				c.Refuse = func(w http.ResponseWriter, _ *http.Request, err error) {
+					refused = domain.AsError(err)
+					w.WriteHeader(http.StatusTeapot)
+				}
+			})
+			response, _ := f.open(t, "")
+			if response.StatusCode != http.StatusTeapot || f.count() != 0 {
+				t.Fatalf("status %d, %d listed", response.StatusCode, f.count())
+			}
+			if ms, _ := refused.Params["retryAfterMs"].(int64); refused.Code != rooms.CodeFenced || refused.Kind != domain.KindForbidden || ms < 1000 {
+				t.Errorf("refused with %v %v", refused, refused.Params)
+			}
+			fence.Lower("", "clinica-sol")
+			if response, _ := f.open(t, ""); response.StatusCode != http.StatusOK {
+				t.Errorf("status %d after the fence", response.StatusCode)
+			}
+		})
+	}
 }
 
 // A reader that does not read cannot put off that it is sent away.

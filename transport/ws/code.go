@@ -42,7 +42,7 @@ func CloseRules() []CloseRule {
 }
 
 // The codes of error frames that only this face gives. Others come from the
-// domain and from the authenticator.
+// domain, from the authenticator and, as [rooms.CodeFenced], from package rooms.
 const (
 	CodeBadFrame     domain.Code = "bad-frame"     // then the socket is closed with 4400
 	CodeUnknownEvent domain.Code = "unknown-event" // the frame's event is none that clients send

@@ -43,15 +43,16 @@ type Metrics interface {
 	Subscribe(fn func(frame []byte)) (cancel func())
 }
 
-// Parts are what a [Server] works with. Limiter, Registry and Metrics may be
-// nil: then there is no limit across sockets, no list of sockets, and no admin
-// dashboard.
+// Parts are what a [Server] works with. Limiter, Registry, Metrics and Fence may
+// be nil: then there is no limit across sockets, no list of sockets, no admin
+// dashboard, and nobody who is kept out.
 type Parts struct {
 	Rooms         *rooms.Hub
 	Authenticator Authenticator
 	Limiter       Limiter
 	Registry      rooms.Registry
 	Metrics       Metrics
+	Fence         rooms.Fence
 	Logger        *slog.Logger
 }
 

@@ -49,6 +49,9 @@ func (s *socket) joinSystem(r *request) error {
 	if err := s.identity().Authorize(domain.ActionRead, system); err != nil {
 		return err
 	}
+	if f, fenced := s.server.fence(s.identity(), system); fenced {
+		return f.Refusal()
+	}
 	if err := s.roomFor(system); err != nil {
 		return err
 	}
@@ -66,6 +69,11 @@ func (s *socket) joinSystem(r *request) error {
 	if !s.enter(m) {
 		cursor.Leave()
 		return nil // the socket is ending
+	}
+	if f, fenced := s.server.fence(s.identity(), system); fenced { // since it was asked above
+		s.leave(system)
+		s.publish()
+		return f.Refusal()
 	}
 	s.answer(encodeFrame(eventJoined, r.ID, joined{system, at.Cursor.Position, at.Cursor.Seq, at.Recovered}))
 	if at.Snapshot != nil {

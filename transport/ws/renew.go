@@ -2,13 +2,16 @@ package ws
 
 import (
 	"context"
+	"slices"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 // authenticate replaces the socket's token. It takes the socket out of the rooms
 // that the new token is not for, and puts the expiry off. A token that is
-// refused changes nothing.
+// refused changes nothing. One whose owner may not come back yet is thrown out,
+// or taken out of the rooms that it is kept out of.
 func (s *socket) authenticate(r *request) error {
 	var token string
 	if err := r.decode(member{"token", &token}); err != nil {
@@ -22,28 +25,58 @@ func (s *socket) authenticate(r *request) error {
 	}
 	s.mu.Lock()
 	s.actor = actor
-	var lost []*membership
-	for _, m := range append([]*membership(nil), s.rooms...) {
-		if actor.Authorize(domain.ActionRead, m.system) != nil {
-			lost = append(lost, s.take(m.system))
-		}
-	}
 	s.mu.Unlock()
-	for _, m := range lost {
-		m.cursor.Leave()
+	if s.keptOut() {
+		return nil
 	}
+	lost := s.leaveLost(actor)
 	s.schedule()
 
 	s.answer(encodeFrame(eventAuthenticated, r.ID, authenticated{actor.Subject, actor.Role, actor.ExpiresAt.UTC()}))
-	const why = "the new token is not for it"
-	for _, m := range lost {
-		s.answer(encodeFrame(eventLeft, nil, left{SystemID: m.system, Reason: why}))
+	for _, one := range lost {
+		s.answer(encodeFrame(eventLeft, nil, one))
 	}
 	if actor.AuthorizeAnywhere(domain.ActionMonitor) != nil && s.unwatchNow() {
-		s.answer(encodeFrame(eventLeft, nil, left{Room: adminRoom, Reason: why}))
+		s.answer(encodeFrame(eventLeft, nil, left{Room: adminRoom, Reason: notForIt}))
 	}
 	s.publish()
 	return nil
+}
+
+const notForIt = "the new token is not for it"
+
+// leaveLost takes the socket out of the rooms that are not the actor's, and says
+// which.
+func (s *socket) leaveLost(actor domain.Actor) (lost []left) {
+	s.mu.Lock()
+	members := slices.Clone(s.rooms)
+	s.mu.Unlock()
+	for _, m := range members {
+		why := ""
+		if actor.Authorize(domain.ActionRead, m.system) != nil {
+			why = notForIt
+		} else if f, fenced := s.server.fence(actor, m.system); fenced {
+			why = f.Refusal().Detail
+		}
+		if why != "" && s.leave(m.system) {
+			lost = append(lost, left{SystemID: m.system, Reason: why})
+		}
+	}
+	return lost
+}
+
+// fence asks whether the actor may come back.
+func (s *Server) fence(actor domain.Actor, system domain.SystemID) (rooms.Fenced, bool) {
+	return rooms.CheckFence(s.parts.Fence, actor, system)
+}
+
+// keptOut throws the socket out if its owner was, and may not come back yet.
+func (s *socket) keptOut() bool {
+	f, fenced := s.server.fence(s.identity(), "")
+	if fenced {
+		s.end(closeThrownOut, encodeFrame(eventForcedDisconnect, nil, ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID}))
+	}
+	return fenced
 }
 
 // ping is for clients that cannot see the pings of the protocol below, such as

@@ -20,6 +20,7 @@ type socket struct {
 	remote  string
 	since   time.Time
 	refused *domain.Error // the credential was, and the socket is only opened to say so
+	fenced  bool          // its owner may not come back yet, and the socket is only opened to say so
 
 	due atomic.Int64 // when tick should look at the socket, Unix nanoseconds
 
@@ -55,12 +56,17 @@ func newSocket(s *Server, remote string, actor domain.Actor) *socket {
 func (s *socket) connected(session *melody.Session) {
 	session.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
 	s.session = session
-	status := connectionStatus{Connected: s.refused == nil, SocketID: s.id, Node: s.server.config.Node}
+	if s.refused == nil {
+		_, s.fenced = s.server.fence(s.actor, "")
+	}
+	status := connectionStatus{Connected: s.refused == nil && !s.fenced, SocketID: s.id, Node: s.server.config.Node}
 	s.enqueue(outgoing{bytes: encodeFrame(eventConnectionStatus, nil, status)})
 	closing := s.server.add(s) // from here on others may end it
 	switch {
 	case s.refused != nil:
 		s.end(closeFor(s.refused), errorFrame(nil, s.refused))
+	case s.keptOut(): // also by a fence that was raised meanwhile
+		s.fenced = true
 	case closing:
 		s.end(closeRestart)
 	default:
@@ -77,7 +83,7 @@ func (s *socket) disconnected() {
 	s.mu.Unlock()
 	s.leaveAll()
 	s.server.remove(s)
-	if registry := s.server.parts.Registry; registry != nil && s.refused == nil {
+	if registry := s.server.parts.Registry; registry != nil && s.refused == nil && !s.fenced {
 		registry.Remove(s.id)
 	}
 }

@@ -96,6 +96,7 @@ export class Link {
 
   refused(error) {
     if (error.code === "forbidden") this.end("forbidden");
+    else if (error.code === "fenced") this.end("thrown-out");
     else if (error.code === "token-expired" || error.code === "token-invalid") this.end("unauthorized");
     else if (error.code !== "rate-limited") this.renew();
   }
