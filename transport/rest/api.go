@@ -22,7 +22,8 @@ import (
 )
 
 // Config is what the API stands on. PublicURL, Limiter, Checks and Stream may be
-// missing.
+// missing, and Outcomes and Nodes together: then no command waits for what others
+// do.
 type Config struct {
 	Service       *domain.Service
 	Reads         Reads
@@ -31,6 +32,8 @@ type Config struct {
 	Sockets       Sockets
 	Credentials   Credentials
 	PublicURL     *url.URL // http or https: where devices reach us, if not where the caller does
+	Outcomes      Outcomes
+	Nodes         Nodes
 	Limiter       Limiter
 	Checks        []Check // what /readyz asks
 	Origins       auth.Origins
@@ -66,6 +69,8 @@ type API struct {
 	sockets       Sockets
 	credentials   Credentials
 	publicURL     *url.URL
+	outcomes      Outcomes
+	nodes         Nodes
 	limiter       Limiter
 	checks        []Check
 	origins       auth.Origins
@@ -81,12 +86,12 @@ type API struct {
 // fallback of the program's mux.
 func New(c Config) (*API, error) {
 	if c.Service == nil || c.Reads == nil || c.Authenticator == nil || c.Tickets == nil || c.Sockets == nil || c.Credentials == nil ||
-		c.Log == nil {
+		(c.Outcomes == nil) != (c.Nodes == nil) || c.Log == nil {
 		return nil, errors.New("rest: a part of the configuration is missing")
 	}
 	a := &API{
 		service: c.Service, reads: c.Reads, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
-		credentials: c.Credentials, publicURL: c.PublicURL,
+		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
 		limiter: c.Limiter, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
 	}
 	a.huma = humago.New(a.mux, newDocument(c.Version))
@@ -97,6 +102,7 @@ func New(c Config) (*API, error) {
 	a.registerConnections()
 	a.registerHistory()
 	a.registerSockets()
+	a.registerDisconnects()
 	a.registerTickets()
 	a.registerHealth()
 	if c.Stream != nil {

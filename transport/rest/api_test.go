@@ -37,6 +37,7 @@ type platform struct {
 	kept    map[domain.ConnectionID]*keptCredential
 	noKey   bool // there is no key to seal with
 	made    int  // keys
+	nodes   nodeTable
 	tickets map[string]domain.Actor
 	allow   func(flow string, system domain.SystemID, n int) bool
 	log     lockedBuffer
@@ -86,6 +87,7 @@ func (p *platform) Append(_ context.Context, events []domain.Event, opts domain.
 		p.events = append(p.events, e)
 		out.Positions = append(out.Positions, e.Position)
 	}
+	p.react(events)
 	if x := opts.Expect; x != nil {
 		p.heads[x.Aggregate] = out.Last()
 	}
@@ -367,7 +369,7 @@ func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	var commands int
 	c := Config{
 		Service: domain.NewService(p, commandStates{p}, func() string { commands++; return fmt.Sprint("cmd-", commands) }),
-		Reads:   p, Authenticator: authenticator, Tickets: p, Sockets: p, Credentials: p, Limiter: p, Version: "test",
+		Reads:   p, Authenticator: authenticator, Tickets: p, Sockets: p, Credentials: p, Outcomes: p, Nodes: p, Limiter: p, Version: "test",
 		Log: slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {

@@ -33,6 +33,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	domain.CodeInvalidConnectionID: func(b *bundle) reply { return b.send(operator, "POST", "/api/websocket/a%20b/stop") },
 	domain.CodeInvalidPosition:     func(b *bundle) reply { return b.send(operator, "GET", sol+"/devices?after-position=x") },
 	CodeInvalidFilter:              nil, // the event stream's: TestParseFilter of package rooms
+	CodeFenced:                     nil, // the event stream's: TestRefuseFenced
 	domain.CodeInvalidUpdate:       func(b *bundle) reply { return b.send(service, "POST", publishPath, `[{"relay_on":true}]`) },
 	domain.CodeInvalidCommand:      func(b *bundle) reply { return b.send(operator, "POST", sol+"/equipment", `{"name":""}`) },
 	auth.CodeTokenMissing:          func(b *bundle) reply { return b.send("", "GET", sol+"/devices") },

@@ -117,27 +117,22 @@ type connectionOutput struct {
 // replaces: its path names no system.
 type commandConnectionInput struct {
 	WithTicket
-	Keyed
+	CommandInput
 	ConnectionID domain.ConnectionID   `path:"connectionId" example:"acc1"`
 	Action       domain.ConnectionVerb `path:"action" enum:"start,stop,restart"`
 	Body         *struct {
 		Reason       string `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients that are closed, and kept in the events"`
-		CloseSockets bool   `json:"closeSockets,omitempty" doc:"Also close the browser sockets of the system"`
+		CloseSockets *bool  `json:"closeSockets,omitempty" doc:"Also close the browser sockets of the system; when absent, true for stop and false otherwise. A start closes nothing"`
 	}
 }
 
 type switchRelayInput struct {
 	InDevice
-	Keyed
+	CommandInput
 	Body struct {
 		On          bool   `json:"on"`
 		ToggleAfter string `json:"toggleAfter,omitempty" doc:"Switch back after this duration, at most 24h" example:"30m"`
 	}
-}
-
-type acceptedOutput struct {
-	Replay
-	Body CommandAnswer
 }
 
 func (a *API) registerConnections() {
@@ -173,11 +168,15 @@ func (a *API) registerConnections() {
 	register(a, operation{
 		id: "commandConnection", method: http.MethodPost, path: "/api/websocket/{connectionId}/{action}", tag: tag,
 		status: http.StatusAccepted, summary: "Start, stop or restart a connection",
+		detail: "A stop and a restart drop the sockets of the connection's devices in every process. " + waitsForNodes,
 		errors: []int{404, 413, 415, 422, 504},
 	}, a.commandConnection)
 	register(a, operation{
 		id: "switchRelay", method: http.MethodPost, path: devicePath + "/relay", tag: "Devices",
 		status: http.StatusAccepted, summary: "Ask for a relay to be switched",
+		detail: "With `wait` the answer is 200 with the `outcome` of the `relay-switch-completed` event, and an `error` unless that is " +
+			"`completed`: `unknown` says that the device was asked and did not answer, so that it may have switched. When the wait is over " +
+			"before there is one, the answer is 202 without an `outcome`: it is still to come.",
 		errors: []int{404, 413, 415, 422, 504},
 	}, a.switchRelay)
 }
@@ -362,7 +361,7 @@ func (a *API) changedConnection(ctx context.Context, system domain.SystemID, id 
 	return out
 }
 
-func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput) (*acceptedOutput, error) {
+func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput) (*droppedOutput, error) {
 	actor := actorOf(ctx)
 	if err := actor.AuthorizeAnywhere(domain.ActionCommand); err != nil {
 		return nil, err
@@ -371,8 +370,12 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 		return nil, err
 	}
 	c := domain.CommandConnection{Verb: in.Action, ConnectionCommand: domain.ConnectionCommand{ConnectionID: in.ConnectionID}}
+	c.CloseSockets = in.Action == domain.VerbStop
 	if in.Body != nil {
-		c.Reason, c.CloseSockets = in.Body.Reason, in.Body.CloseSockets
+		c.Reason = in.Body.Reason
+		if in.Body.CloseSockets != nil {
+			c.CloseSockets = *in.Body.CloseSockets
+		}
 	}
 	r, err := in.request(ctx, "commandConnection", c)
 	if err != nil {
@@ -382,14 +385,29 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.CommandConnection(ctx, system, c, r)
+	command := func() (domain.Receipt, error) { return a.service.CommandConnection(ctx, system, c, r) }
+	if c.Verb == domain.VerbStart { // drops nothing, so there is nobody to hear from
+		return a.started(ctx, system, &in.Waits, command)
+	}
+	return a.dropping(ctx, system, &in.Waits, command)
+}
+
+func (a *API) started(ctx context.Context, system domain.SystemID, in *Waits, command func() (domain.Receipt, error)) (*droppedOutput, error) {
+	receipt, err := command()
 	if err != nil {
 		return nil, err
 	}
-	return &acceptedOutput{Replay: replayOf(receipt.Replayed), Body: answer(receipt)}, nil
+	out := &droppedOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
+	out.Body.CommandAnswer = answer(receipt)
+	st, err := a.settled(ctx, system, receipt, in)
+	if err != nil || st == nil {
+		return out, err
+	}
+	out.Status, out.Body.Outcome = http.StatusOK, domain.OutcomeCompleted
+	return out, nil
 }
 
-func (a *API) switchRelay(ctx context.Context, in *switchRelayInput) (*acceptedOutput, error) {
+func (a *API) switchRelay(ctx context.Context, in *switchRelayInput) (*switchedOutput, error) {
 	if _, err := in.authorize(ctx, domain.ActionCommand); err != nil {
 		return nil, err
 	}
@@ -408,5 +426,5 @@ func (a *API) switchRelay(ctx context.Context, in *switchRelayInput) (*acceptedO
 	if err != nil {
 		return nil, err
 	}
-	return &acceptedOutput{Replay: replayOf(receipt.Replayed), Body: answer(receipt)}, nil
+	return a.switched(ctx, in.SystemID, &in.Waits, receipt), nil
 }

@@ -42,15 +42,10 @@ type listSocketsOutput struct {
 
 type closeSocketInput struct {
 	WithTicket
-	Keyed
+	CommandInput
 	SocketID  string `path:"socketId" maxLength:"128"`
 	Reason    string `query:"reason" maxLength:"256" doc:"Told to the client, and kept in the event"`
 	Reconnect bool   `query:"reconnect" doc:"Whether the client may come back at once"`
-}
-
-type closeSocketOutput struct {
-	Replay
-	Body CommandAnswer
 }
 
 func (a *API) registerSockets() {
@@ -60,7 +55,9 @@ func (a *API) registerSockets() {
 	}, a.listSockets)
 	register(a, operation{
 		id: "closeSocket", method: http.MethodDelete, path: "/api/v1/sockets/{socketId}", tag: "Sockets", status: http.StatusAccepted,
-		summary: "Throw a socket out", detail: "The token must be for every system that the socket is in.",
+		summary: "Throw a socket out",
+		detail: "The token must be for every system that the socket is in. With `wait` the answer is 200 when the process that holds the " +
+			"socket has closed it, and says so in `nodes`; 202 with the outcome `unknown` when it did not answer in time.",
 		errors: []int{404, 422, 504},
 	}, a.closeSocket)
 }
@@ -97,7 +94,7 @@ func (a *API) listSockets(ctx context.Context, in *listSocketsInput) (*listSocke
 	return out, nil
 }
 
-func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*closeSocketOutput, error) {
+func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOutput, error) {
 	actor := actorOf(ctx)
 	if err := actor.AuthorizeAnywhere(domain.ActionAdminister); err != nil {
 		return nil, err
@@ -127,11 +124,8 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*closeSock
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.Disconnect(ctx, d, r)
-	if err != nil {
-		return nil, err
-	}
-	return &closeSocketOutput{Replay: replayOf(receipt.Replayed), Body: answer(receipt)}, nil
+	command := func() (domain.Receipt, error) { return a.service.Disconnect(ctx, d, r) }
+	return a.dropping(ctx, recordedIn(&d), &in.Waits, command, all[at].Node)
 }
 
 func unavailable(err error) error {

@@ -1,0 +1,90 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+type disconnectInput struct {
+	WithTicket
+	CommandInput
+	Body struct {
+		SystemID  domain.SystemID `json:"systemId,omitempty" doc:"Sockets in the room of this system. Only staff may leave it out" example:"clinica-sol"`
+		Subject   string          `json:"subject,omitempty" maxLength:"256" doc:"Sockets whose token has this sub"`
+		Role      domain.Role     `json:"role,omitempty" enum:"viewer,operator,auditor,admin,service,staff" doc:"Sockets whose token has this role"`
+		Reason    string          `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients, and kept in the event"`
+		Reconnect bool            `json:"reconnect,omitempty" doc:"Whether the clients may come back at once; not together with fenceFor"`
+		FenceFor  string          `json:"fenceFor,omitempty" doc:"Refuse the return of all who match for this long, at most 24h" example:"10m"`
+	}
+}
+
+func (a *API) registerDisconnects() {
+	register(a, operation{
+		id: "disconnect", method: http.MethodPost, path: "/api/v1/disconnects", tag: "Sockets", status: http.StatusAccepted,
+		summary: "Throw out all sockets of a system, a subject or a role",
+		detail: "Sockets are thrown out that match all that is given; at least one of `systemId`, `subject` and `role` is. With `fenceFor` " +
+			"their owners, and everybody else who matches, are kept out until it ends: of the system, if one is given, and of every live " +
+			"connection otherwise. Nobody is exempt, the sender no more than others. HTTP requests other than the event stream are not " +
+			"fenced. " + waitsForNodes,
+		errors: []int{413, 415, 422, 504},
+	}, a.disconnect)
+}
+
+func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutput, error) {
+	actor := actorOf(ctx)
+	if err := actor.AuthorizeAnywhere(domain.ActionAdminister); err != nil {
+		return nil, err
+	}
+	d := domain.DisconnectRequested{
+		TargetSystem: in.Body.SystemID, Subject: in.Body.Subject, Role: in.Body.Role, Reason: in.Body.Reason,
+		CloseSockets: true, Reconnect: in.Body.Reconnect,
+	}
+	switch {
+	case d.TargetSystem != "":
+		if _, err := domain.ParseSystemID(string(d.TargetSystem)); err != nil {
+			return nil, err
+		}
+	case d.Subject == "" && d.Role == "":
+		return nil, domain.Invalid(domain.CodeInvalidCommand, "give at least one of systemId, subject and role")
+	case actor.Role != domain.RoleStaff:
+		return nil, domain.Fail(domain.KindForbidden, domain.CodeForbidden, "only staff may leave systemId out")
+	}
+	if err := in.fence(&d); err != nil {
+		return nil, err
+	}
+	r, err := in.request(ctx, "disconnect", in.Body)
+	if err != nil {
+		return nil, err
+	}
+	command := func() (domain.Receipt, error) { return a.service.Disconnect(ctx, d, r) }
+	return a.dropping(ctx, recordedIn(&d), &in.Waits, command)
+}
+
+// fence works out until when the return is refused.
+func (in *disconnectInput) fence(d *domain.DisconnectRequested) error {
+	if in.Body.FenceFor == "" {
+		return nil
+	}
+	wait, err := time.ParseDuration(in.Body.FenceFor)
+	switch {
+	case err != nil || wait <= 0 || wait > domain.MaxFence:
+		return domain.Invalid(domain.CodeInvalidCommand, "fenceFor must be a duration of more than 0s and at most 24h, such as 10m")
+	case d.Reconnect:
+		return domain.Invalid(domain.CodeInvalidCommand, "reconnect and fenceFor exclude each other")
+	}
+	until := time.Now().Add(wait).UTC().Truncate(time.Millisecond)
+	d.FenceUntil = &until
+	return nil
+}
+
+// recordedIn is the system whose log has a request to drop sockets, and what the
+// processes report of it.
+func recordedIn(d *domain.DisconnectRequested) domain.SystemID {
+	if d.TargetSystem == "" {
+		return domain.PlatformSystem
+	}
+	return d.TargetSystem
+}
