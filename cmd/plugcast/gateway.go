@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
-	"slices"
 
-	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
@@ -37,17 +35,17 @@ func (p *Program) newGateway() (*gateway, error) {
 	if g.hub, err = rooms.New(roomSource{p.backend.timeline, p.backend.store}, rooms.Config{}, p.Logger); err != nil {
 		return nil, err
 	}
-	registry := roomRegistry{p.registry}
+	registry, fence := roomRegistry{p.registry}, roomFence{p.fences}
 	g.sockets, err = ws.New(ws.Config{
 		Node: p.Server.NodeName, CheckOrigin: origins.Allow, MaxRooms: roomsPerSocket, MaxRoomsStaff: roomsPerSocket,
 	}, ws.Parts{
-		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Logger: p.Logger,
+		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Fence: fence, Logger: p.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	g.streams = sse.New(sse.Config{
-		Hub: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry,
+		Hub: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Fence: fence,
 		Refuse: func(w http.ResponseWriter, r *http.Request, err error) { g.api.Refuse(w, r, err) },
 	})
 	publicURL, err := p.Server.Connections.publicURL()
@@ -56,7 +54,8 @@ func (p *Program) newGateway() (*gateway, error) {
 	}
 	g.api, err = rest.New(rest.Config{
 		Service: p.newService(), Reads: restReads{p.backend.store}, Authenticator: authenticator, Tickets: office,
-		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
+		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL,
+		Outcomes: outcomes{p.backend.timeline}, Nodes: p.registry, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
 		Version: version(), Log: p.Logger,
 	})
 	if err != nil {
@@ -77,30 +76,10 @@ func (g *gateway) handler() http.Handler {
 	return mux
 }
 
-// disconnect drops the sockets that a command names, as far as they are here.
-// Sockets that are gone already are nothing to do, so it may be repeated.
-func (g *gateway) disconnect(_ context.Context, e domain.Event) error {
-	data, err := e.Decode()
-	if err != nil {
-		return err
-	}
-	d, ok := data.(domain.DisconnectRequested)
-	if !ok || !d.CloseSockets {
-		return nil // of a later version, or about device sockets alone
-	}
-	match := func(s rooms.Socket) bool { return named(&d, &s) }
-	why := ws.ForcedDisconnect{Reason: d.Reason, CommandID: d.CommandID, Reconnect: d.Reconnect}
-	g.sockets.Disconnect(match, why)
-	g.streams.Disconnect(match, sse.ForcedDisconnect(why))
-	return nil
-}
-
-// named reports whether a socket matches all that the command says.
-func named(d *domain.DisconnectRequested, s *rooms.Socket) bool {
-	return (d.SocketID == "" || d.SocketID == s.SocketID) &&
-		(d.TargetSystem == "" || slices.Contains(s.Systems, d.TargetSystem)) &&
-		(d.Subject == "" || d.Subject == s.Subject) &&
-		(d.Role == "" || d.Role == s.Role)
+// disconnect throws out the clients of all faces that match, and returns how many
+// there were.
+func (g *gateway) disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) int {
+	return g.sockets.Disconnect(match, why) + g.streams.Disconnect(match, sse.ForcedDisconnect(why))
 }
 
 // shutdown tells the sockets to reconnect elsewhere and waits until they are

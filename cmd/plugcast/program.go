@@ -18,6 +18,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/streams/fences"
 	"github.com/plugcast/plugcast/streams/limits"
 	"github.com/plugcast/plugcast/streams/presence"
 	"github.com/plugcast/plugcast/streams/reactions"
@@ -44,6 +45,8 @@ type Program struct {
 	backend     *backend
 	credentials *credentials
 	registry    *presence.Registry
+	fences      *fences.Fences
+	disconnects *disconnects
 	worker      *projections.Worker // nil without the role
 	gateway     *gateway            // nil without the role
 	figures     *figures
@@ -71,6 +74,8 @@ func (p *Program) Open(ctx context.Context) (err error) {
 		return err
 	}
 	p.registry = presence.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Server.NodeName, p.Logger)
+	p.fences = fences.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Logger)
+	p.disconnects = newDisconnects(p.Server.NodeName, p.backend.log, p.fences, p.Logger)
 	if p.has(roleWorker) {
 		p.worker = projections.NewWorker(projections.WorkerConfig{Store: p.backend.store, Log: p.backend.log, Logger: p.Logger})
 	}
@@ -79,6 +84,7 @@ func (p *Program) Open(ctx context.Context) (err error) {
 		if p.gateway, err = p.newGateway(); err != nil {
 			return err
 		}
+		p.disconnects.browsers = p.gateway
 	}
 	return p.listen()
 }
@@ -175,7 +181,6 @@ func (p *Program) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	background("presence", func(ctx context.Context) error { return p.registry.Run(ctx, p.figures.own) })
 	background("metrics", p.figures.run)
 	if p.worker != nil {
 		background("worker", p.worker.Run)
@@ -183,10 +188,14 @@ func (p *Program) Run(ctx context.Context) error {
 	admin := p.server(p.adminHandler())
 	background("admin server", func(context.Context) error { return serve(admin, p.admin) })
 	clients := p.server(p.handler())
-	background("server", func(context.Context) error { return serve(clients, p.listener) })
-	if p.gateway != nil {
-		background("tokens", p.gateway.authenticator.Run)
-		background("reactions", p.react)
+	listening := make(chan struct{})
+	background("reactions", func(ctx context.Context) error { return p.react(ctx, listening) })
+	background("disconnects", p.disconnects.run)
+	select {
+	case <-listening:
+		p.begin(ctx, background, clients)
+	case <-ctx.Done():
+	case <-running.Done():
 	}
 	select {
 	case <-ctx.Done():
@@ -197,11 +206,27 @@ func (p *Program) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (p *Program) react(ctx context.Context) error {
-	ready := make(chan struct{})
+// begin lets clients in, when this process hears what is asked of all: before, it
+// must not be on the board, where everybody is expected to answer. Fences are
+// loaded behind that, so that none falls in between; see package fences.
+func (p *Program) begin(ctx context.Context, background func(string, func(context.Context) error), clients *http.Server) {
+	if err := p.fences.Load(ctx); err != nil {
+		p.Logger.Warn("who was thrown out before this process began may come back for some seconds", "error", err)
+	}
+	background("fences", p.fences.Run)
+	background("presence", func(ctx context.Context) error { return p.registry.Run(ctx, p.figures.own) })
+	background("server", func(context.Context) error { return serve(clients, p.listener) })
+	if p.gateway != nil {
+		background("tokens", p.gateway.authenticator.Run)
+	}
+}
+
+// react does what is asked of every process, whatever its roles. listening is
+// closed when it hears.
+func (p *Program) react(ctx context.Context, listening chan<- struct{}) error {
 	return reactions.Run(ctx, p.backend.log, map[domain.EventType]reactions.Reaction{
-		domain.TypeDisconnectRequested: p.gateway.disconnect,
-	}, p.Logger, ready)
+		domain.TypeDisconnectRequested: p.disconnects.react,
+	}, p.Logger, listening)
 }
 
 // drain stops taking requests and lets those under way finish.

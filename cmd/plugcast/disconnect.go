@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams/fences"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/ws"
+)
+
+// shellyDropper holds sockets of Shelly connections in this process.
+type shellyDropper interface {
+	// Drop closes the sockets of a connection that were opened by then, and returns
+	// how many there were, without waiting for them.
+	Drop(id domain.ConnectionID, openedBy time.Time) int
+}
+
+// browserDropper holds sockets of clients in this process.
+type browserDropper interface {
+	disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) int
+}
+
+// appender is the log, as far as reports need it.
+type appender interface {
+	Append(ctx context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error)
+}
+
+const (
+	// clockSkew is how far the clock of this process may be ahead of that of Redis,
+	// which times the commands. A socket that was opened this much later than a
+	// command is not meant by it: a process that was frozen hears commands late,
+	// when clients have come back already.
+	clockSkew = 2 * time.Second
+
+	reportsAtOnce  = 4
+	reportsWaiting = 1024
+	reportTime     = 10 * time.Second // for one report, over all tries
+	lastReportTime = time.Second      // the same when the process ends
+	reportPause    = 200 * time.Millisecond
+)
+
+// disconnects carries out in this process what asks every process to drop
+// sockets, and reports. A process that has nothing to drop reports that, so that
+// whoever waits knows.
+type disconnects struct {
+	node     string
+	log      appender
+	fences   *fences.Fences
+	browsers browserDropper // nil in a process that serves no clients
+	shelly   []shellyDropper
+	logger   *slog.Logger
+
+	reports chan domain.Event
+}
+
+func newDisconnects(node string, log appender, f *fences.Fences, logger *slog.Logger) *disconnects {
+	return &disconnects{node: node, log: log, fences: f, logger: logger, reports: make(chan domain.Event, reportsWaiting)}
+}
+
+// react does what a command asks for. Sockets that are gone already are nothing
+// to do, so it may be repeated. It does not wait for the report, which must not
+// hold up the commands behind it.
+func (d *disconnects) react(ctx context.Context, e domain.Event) error {
+	data, err := e.Decode()
+	if err != nil {
+		return err
+	}
+	request, ok := data.(domain.DisconnectRequested)
+	if !ok {
+		return nil // of a later version
+	}
+	d.raise(ctx, &request)
+	done := d.drop(&request, openedBy(&e))
+	done.CommandID, done.Node = request.CommandID, d.node
+	report, err := domain.NewEvent(e.SystemID, done, domain.Cause{
+		Actor: "node:" + d.node, CorrelationID: e.CorrelationID, CausationID: request.CommandID,
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case d.reports <- report:
+	default:
+		d.logger.Error("a report on dropped sockets is lost: too many wait", "command", request.CommandID)
+	}
+	return nil
+}
+
+// openedBy is when a socket was opened at the latest that a command can mean.
+func openedBy(e *domain.Event) time.Time { return time.UnixMilli(int64(e.Position.Ms)).Add(clockSkew) }
+
+// raise keeps out whom the command throws out, before that. A fence that Redis
+// does not take holds here, and the others write it too: no reason to leave the
+// sockets open.
+func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectRequested) {
+	if request.FenceUntil == nil || request.SocketID != "" || request.ConnectionID != "" {
+		return // a socket does not come back, and a connection is kept out by being stopped
+	}
+	err := d.fences.Raise(ctx, fences.Fence{
+		System: request.TargetSystem, Subject: request.Subject, Role: request.Role,
+		Reason: request.Reason, CommandID: request.CommandID, Until: *request.FenceUntil,
+	})
+	if err != nil {
+		d.logger.Error("a fence is not kept beyond this process", "command", request.CommandID, "error", err)
+	}
+}
+
+// drop closes what matches and was opened in time, and counts it.
+func (d *disconnects) drop(request *domain.DisconnectRequested, openedBy time.Time) (done domain.DisconnectCompleted) {
+	if request.ConnectionID != "" {
+		for _, s := range d.shelly {
+			done.ShellySockets += s.Drop(request.ConnectionID, openedBy)
+		}
+	}
+	if request.CloseSockets && d.browsers != nil {
+		match := func(s rooms.Socket) bool { return named(request, &s) && !s.ConnectedAt.After(openedBy) }
+		done.BrowserSockets = d.browsers.disconnect(match,
+			ws.ForcedDisconnect{Reason: request.Reason, CommandID: request.CommandID, Reconnect: request.Reconnect})
+	}
+	return done
+}
+
+// named reports whether a socket matches all that the command says.
+func named(d *domain.DisconnectRequested, s *rooms.Socket) bool {
+	return (d.SocketID == "" || d.SocketID == s.SocketID) &&
+		(d.TargetSystem == "" || slices.Contains(s.Systems, d.TargetSystem)) &&
+		(d.Subject == "" || d.Subject == s.Subject) &&
+		(d.Role == "" || d.Role == s.Role)
+}
+
+// run appends reports until ctx ends, and then those that are left.
+func (d *disconnects) run(ctx context.Context) error {
+	var reporters sync.WaitGroup
+	for range reportsAtOnce {
+		reporters.Go(func() {
+			for {
+				select {
+				case report := <-d.reports:
+					d.append(ctx, report, reportTime)
+				case <-ctx.Done():
+					d.appendLast(context.WithoutCancel(ctx))
+					return
+				}
+			}
+		})
+	}
+	reporters.Wait()
+	return ctx.Err()
+}
+
+func (d *disconnects) appendLast(ctx context.Context) {
+	for {
+		select {
+		case report := <-d.reports:
+			d.append(ctx, report, lastReportTime)
+		default:
+			return
+		}
+	}
+}
+
+// append appends a report once, however often it has to try.
+func (d *disconnects) append(ctx context.Context, report domain.Event, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	once := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: report.Actor, Key: "disconnect/" + report.CausationID}}
+	for {
+		_, err := d.log.Append(ctx, []domain.Event{report}, once)
+		if err == nil {
+			return
+		}
+		switch domain.AsError(err).Kind {
+		case domain.KindUnavailable, domain.KindUnknownOutcome:
+			select {
+			case <-time.After(reportPause):
+				continue
+			case <-ctx.Done():
+			}
+		}
+		d.logger.Error("a report on dropped sockets is lost", "command", report.CausationID, "error", err)
+		return
+	}
+}
