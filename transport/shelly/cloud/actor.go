@@ -1,0 +1,264 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+)
+
+// actor holds one credential's socket. One goroutine runs it and owns all of it but
+// what mu guards and the atomics.
+type actor struct {
+	cfg    Config
+	parts  Parts
+	conn   shelly.Connection
+	logger *slog.Logger
+	http   *http.Client
+	gates  *gates
+	out    *outbox
+
+	secret   Secret
+	rejected bool // the access token was refused
+	retried  bool // it was renewed for that, and no socket has lasted since
+	doubted  bool // the last socket closed before it was of use: ask whether it was for the token
+	said     domain.ConnectionState
+	backoff  backoff
+	trid     int64 // of the last request; unlike that of any actor before
+
+	rows    map[domain.DeviceID][]*domain.Device // by base id, as loaded
+	devices map[domain.DeviceID]*held
+
+	open  atomic.Bool  // there is a socket
+	phase atomic.Value // domain.ConnectionState, for metrics
+
+	mu       sync.Mutex
+	known    map[domain.DeviceID]bool // base ids; true for those on this account now
+	requests chan request
+	live     bool   // requests are taken
+	word     string // why they are not
+}
+
+func newActor(cfg Config, parts Parts, c Connection, secret Secret, client *http.Client, gates *gates) *actor {
+	logger := parts.Logger.With("system", c.System, "connection", c.ID)
+	a := &actor{
+		cfg: cfg, parts: parts, conn: c.Connection, logger: logger, http: client, gates: gates,
+		out: newOutbox(parts.Events, c.Connection, logger), secret: secret, said: c.State, backoff: newBackoff(cfg),
+		trid: rand.Int64N(1 << 40), devices: map[domain.DeviceID]*held{}, known: map[domain.DeviceID]bool{},
+		requests: make(chan request, maxRequests), word: wordDown,
+	}
+	a.phase.Store(domain.StateDisconnected)
+	return a
+}
+
+// run goes on until ctx ends, and leaves nothing behind that runs.
+func (a *actor) run(ctx context.Context) {
+	var appending sync.WaitGroup
+	appending.Go(func() { a.out.run(ctx, a.said) })
+	defer appending.Wait()
+	if !a.load(ctx) {
+		return
+	}
+	for ctx.Err() == nil {
+		end := a.attempt(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case end.redial:
+		case end.refused || end.rejected && a.retried:
+			a.refuse(ctx, end.reason)
+			return
+		case end.rejected: // once at once: it may be nothing but the token's end
+			a.rejected, a.retried = true, true
+			a.become(domain.StateDisconnected, end.reason)
+		default:
+			a.become(domain.StateDisconnected, end.reason)
+			_ = sleep(ctx, a.backoff.next())
+		}
+	}
+}
+
+// load reads what is known of the connection's devices, until it can.
+func (a *actor) load(ctx context.Context) bool {
+	retry := a.backoff
+	for {
+		devices, err := a.parts.Store.Devices(ctx, a.conn.System, a.conn.ID)
+		if err == nil {
+			a.rows = map[domain.DeviceID][]*domain.Device{}
+			a.mu.Lock()
+			for _, d := range devices {
+				base := baseOf(d.DeviceID)
+				a.rows[base] = append(a.rows[base], d)
+				a.known[base] = false
+			}
+			a.mu.Unlock()
+			return true
+		}
+		if ctx.Err() == nil {
+			a.logger.Error("the connection's devices cannot be loaded", "error", err)
+		}
+		if sleep(ctx, retry.next()) != nil {
+			return false
+		}
+	}
+}
+
+// ending is how an attempt ended.
+type ending struct {
+	redial   bool // we closed it to open another
+	rejected bool // the token is not taken
+	refused  bool // the credential is no good
+	reason   string
+	err      error // for the log
+}
+
+// dropped is an ending that is nobody's fault.
+func dropped(reason string, err error) ending { return ending{reason: reason, err: err} }
+
+// The reasons of a connection's state, for people.
+const (
+	reasonUnreachable = "the Shelly Cloud cannot be reached"
+	reasonDropped     = "the socket was closed"
+	reasonNoPong      = "no answer to two pings"
+	reasonStalled     = "the log does not keep up"
+	reasonRejected    = "the Shelly Cloud does not take the token"
+	reasonStopped     = "stopped"
+)
+
+// attempt opens a socket and stays with it until it ends.
+func (a *actor) attempt(ctx context.Context) ending {
+	g, err := a.authorise(ctx)
+	var refused *refusal
+	switch {
+	case errors.As(err, &refused):
+		return ending{refused: true, reason: refused.reason}
+	case err != nil:
+		return a.ended(dropped(reasonUnreachable, err))
+	}
+	if a.doubted {
+		if rejects(a.probe(ctx, g)) {
+			return a.ended(ending{rejected: true, reason: reasonRejected})
+		}
+		a.doubted = false
+	}
+	socket, err := dial(ctx, a.cfg, g, a.secret, a.logger)
+	switch {
+	case errors.Is(err, errRejected):
+		return a.ended(ending{rejected: true, reason: reasonRejected, err: err})
+	case err != nil:
+		return a.ended(dropped(reasonUnreachable, err))
+	}
+	a.open.Store(true)
+	defer a.open.Store(false)
+	opened := time.Now()
+	s := newSession(a, socket, g)
+	end := s.run(ctx)
+	lasted := time.Since(opened)
+	a.backoff.lasted(lasted)
+	if lasted >= a.cfg.StableAfter {
+		a.retried = false
+	}
+	// A token that has ended may be let in and thrown out moments later (measured).
+	a.doubted = !end.redial && !end.rejected && !s.synced
+	return a.ended(end)
+}
+
+// probe asks by HTTP whether the token is taken.
+func (a *actor) probe(ctx context.Context, g grant) error {
+	account, done := a.account(g.user)
+	defer done()
+	_, err := account.allStatus(ctx, g.at, g.token)
+	return err
+}
+
+func rejects(err error) bool {
+	var answer *httpError
+	return errors.As(err, &answer) && answer.refuses()
+}
+
+// ended logs an ending: the first of a row aloud.
+func (a *actor) ended(e ending) ending {
+	level := slog.LevelDebug
+	if a.said != domain.StateDisconnected {
+		level = slog.LevelInfo
+	}
+	text := ""
+	if e.err != nil {
+		text = a.secret.scrub(e.err.Error())
+	}
+	a.logger.Log(context.Background(), level, "the socket to the Shelly Cloud ended", "reason", e.reason, "planned", e.redial, "error", text)
+	return e
+}
+
+// become says what the connection's state is, when it is another than was said.
+func (a *actor) become(state domain.ConnectionState, reason string) {
+	a.phase.Store(state)
+	if a.said == state {
+		return
+	}
+	a.said = state
+	a.out.push(job{state: a.changed(state, reason)})
+}
+
+func (a *actor) changed(state domain.ConnectionState, reason string) *domain.ConnectionStateChanged {
+	return &domain.ConnectionStateChanged{ConnectionID: a.conn.ID, State: state, Reason: reason}
+}
+
+// refuse waits for the end: only a new credential, or a command, starts another
+// actor.
+func (a *actor) refuse(ctx context.Context, reason string) {
+	a.mu.Lock()
+	a.word = wordRefused
+	a.mu.Unlock()
+	a.logger.Warn("the credential is refused", "reason", reason)
+	a.become(domain.StateRefused, reason)
+	<-ctx.Done()
+}
+
+// isKnown reports whether a device was seen on this account, or is by its row.
+func (a *actor) isKnown(base domain.DeviceID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.known[base]
+	return ok
+}
+
+// holds reports whether the device is on this account now, and whether it ever was.
+func (a *actor) holds(base domain.DeviceID) (now, ever bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now, ever = a.known[base]
+	return now, ever
+}
+
+// state is what the actor's socket does, for metrics.
+func (a *actor) state() domain.ConnectionState {
+	state, _ := a.phase.Load().(domain.ConnectionState)
+	return state
+}
+
+// channelsOf returns the rows of devices that are not held yet.
+func (a *actor) channelsOf(ctx context.Context, all allStatus) (map[domain.DeviceID][]*domain.Device, error) {
+	rows := map[domain.DeviceID][]*domain.Device{}
+	for _, d := range all.devices {
+		id := d.id.Resolve(a.isKnown)
+		if _, ever := a.holds(id); ever {
+			continue
+		}
+		known, err := a.parts.Known.Channels(ctx, a.conn.System, id)
+		if err != nil {
+			return nil, fmt.Errorf("cloud: look up device: %w", err)
+		}
+		rows[id] = known
+	}
+	return rows, nil
+}

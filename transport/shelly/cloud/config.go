@@ -1,0 +1,98 @@
+package cloud
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/plugcast/plugcast/transport/shelly"
+)
+
+// Config holds times and bounds. Zero fields take their defaults.
+type Config struct {
+	// AllowHost lets an account's server be elsewhere than below shelly.cloud: a
+	// simulator. Nil allows none. What it allows is dialled as given, with one port
+	// for HTTP and the socket.
+	AllowHost func(*url.URL) bool
+	// Jrpc sends Switch.Set to devices of the second generation and later, which
+	// the vendor's own client does and nobody documents. Without it only commands
+	// that switch back after a time go that way, because there is no other.
+	Jrpc bool
+	// Policy says which changes are worth an event.
+	Policy shelly.Policy
+
+	// TakeoverDelay is how long a new owner of a partition waits before it opens
+	// sockets, so that the former one has noticed; default 3 s.
+	TakeoverDelay time.Duration
+
+	PingEvery   time.Duration // a socket is dead after two without answer; default 30 s
+	BackoffMin  time.Duration // the first window of waits between attempts; default 1 s
+	BackoffMax  time.Duration // the widest; default 1 min
+	StableAfter time.Duration // how long a socket lasts before the waits start over; default 60 s
+
+	ResyncEvery    time.Duration // how often all states are fetched anew; default 30 min
+	SilentAfter    time.Duration // a device that is quiet for so long is asked after; default 120 s
+	RenewAhead     time.Duration // before a token's end, but at most a quarter of its life; default 10 min
+	RequestEvery   time.Duration // one HTTP request per account; default 1 s
+	RequestTimeout time.Duration // of an HTTP request or a handshake; default 15 s
+
+	CommandTimeout time.Duration // after which a command's outcome is unknown; default 10 s
+	ExpectFor      time.Duration // how long a relay that turns as commanded is put down to the command; default 30 s
+
+	Inbox        int           // messages that wait for the log; default 256
+	Buffer       int           // messages kept back while the states are fetched; default 4096
+	StallAfter   time.Duration // how long a full inbox is borne before the socket is closed; default 30 s
+	MaxFrame     int64         // bytes; default 256 KiB
+	MaxAllStatus int64         // bytes of the answer with all states; default 16 MiB
+}
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.TakeoverDelay, 3*time.Second)
+	orDefault(&c.PingEvery, 30*time.Second)
+	orDefault(&c.BackoffMin, time.Second)
+	orDefault(&c.BackoffMax, time.Minute)
+	orDefault(&c.StableAfter, time.Minute)
+	orDefault(&c.ResyncEvery, 30*time.Minute)
+	orDefault(&c.SilentAfter, 2*time.Minute)
+	orDefault(&c.RenewAhead, 10*time.Minute)
+	orDefault(&c.RequestEvery, time.Second)
+	orDefault(&c.RequestTimeout, 15*time.Second)
+	orDefault(&c.CommandTimeout, 10*time.Second)
+	orDefault(&c.ExpectFor, 30*time.Second)
+	orDefault(&c.Inbox, 256)
+	orDefault(&c.Buffer, 4096)
+	orDefault(&c.StallAfter, 30*time.Second)
+	orDefault(&c.MaxFrame, 256<<10)
+	orDefault(&c.MaxAllStatus, 16<<20)
+	return c
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c Config) validate() error {
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"TakeoverDelay", int64(c.TakeoverDelay)}, {"PingEvery", int64(c.PingEvery)}, {"BackoffMin", int64(c.BackoffMin)},
+		{"BackoffMax", int64(c.BackoffMax)}, {"StableAfter", int64(c.StableAfter)}, {"ResyncEvery", int64(c.ResyncEvery)},
+		{"SilentAfter", int64(c.SilentAfter)}, {"RenewAhead", int64(c.RenewAhead)}, {"RequestEvery", int64(c.RequestEvery)},
+		{"RequestTimeout", int64(c.RequestTimeout)}, {"CommandTimeout", int64(c.CommandTimeout)}, {"ExpectFor", int64(c.ExpectFor)},
+		{"Inbox", int64(c.Inbox)}, {"Buffer", int64(c.Buffer)}, {"StallAfter", int64(c.StallAfter)}, {"MaxFrame", c.MaxFrame},
+		{"MaxAllStatus", c.MaxAllStatus},
+	} {
+		if field.value < 0 {
+			return fmt.Errorf("cloud: config: %s is negative", field.name)
+		}
+	}
+	if c.BackoffMax < c.BackoffMin {
+		return errors.New("cloud: config: BackoffMax is less than BackoffMin")
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package cloud
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// httpError is an answer of the vendor's HTTP API that is not what was asked for.
+type httpError struct {
+	status     int
+	text       string        // the vendor's words, or ""
+	retryAfter time.Duration // as the vendor asks, or 0
+}
+
+func (e *httpError) Error() string {
+	if e.text == "" {
+		return fmt.Sprintf("the Shelly Cloud answered %d", e.status)
+	}
+	return fmt.Sprintf("the Shelly Cloud answered %d: %s", e.status, e.text)
+}
+
+// refuses reports whether the answer is about the token or the code that was
+// given, and would be the same again.
+func (e *httpError) refuses() bool {
+	return e.status == http.StatusUnauthorized || e.status == http.StatusForbidden ||
+		strings.Contains(e.text, "invalid_token") || strings.Contains(e.text, "UNAUTHORIZED")
+}
+
+// readFailure finds the error in an answer, whatever its HTTP status: a refusal may
+// come with 200 and isok false (measured). It returns nil when there is none, which
+// says nothing of the rest of the answer.
+func readFailure(status int, body []byte) *httpError {
+	var answer struct {
+		IsOK   *bool           `json:"isok"`
+		Errors json.RawMessage `json:"errors"`
+		Error  string          `json:"error"`
+		Data   json.RawMessage `json:"data"`
+	}
+	readable := json.Unmarshal(body, &answer) == nil
+	if status < 300 && (!readable || (answer.IsOK == nil || *answer.IsOK) && answer.Error == "") {
+		return nil
+	}
+	e := &httpError{status: status}
+	if !readable {
+		return e
+	}
+	var list any
+	if json.Unmarshal(answer.Errors, &list) == nil {
+		e.text = words(list)
+	}
+	if e.text == "" {
+		e.text = short(answer.Error)
+		var data struct{ Messages []any } // the second version's shape
+		if json.Unmarshal(answer.Data, &data) == nil && len(data.Messages) > 0 {
+			e.text = short(e.text + ": " + words(data.Messages))
+		}
+	}
+	return e
+}
+
+// words makes a short text of what the vendor puts where an error goes: a text, a
+// list, a map from code to text, or an object with a message.
+func words(v any) string {
+	switch v := v.(type) {
+	case string:
+		return short(v)
+	case float64:
+		return fmt.Sprint(v)
+	case []any:
+		var parts []string
+		for _, e := range v[:min(len(v), 8)] {
+			parts = append(parts, words(e))
+		}
+		return short(strings.Join(parts, "; "))
+	case map[string]any:
+		if message, ok := v["message"].(string); ok {
+			if code, ok := v["code"].(float64); ok {
+				return short(fmt.Sprintf("%v: %s", code, message))
+			}
+			return short(message)
+		}
+		var parts []string
+		for key, e := range v {
+			if len(parts) < 8 {
+				parts = append(parts, strings.TrimSuffix(key+": "+words(e), ": "))
+			}
+		}
+		slices.Sort(parts)
+		return short(strings.Join(parts, "; "))
+	}
+	return ""
+}
+
+// short cuts a text of the vendor's to what a log line can bear.
+func short(s string) string {
+	if len(s) > maxWords {
+		cut := maxWords
+		for cut > 0 && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,111 @@
+package cloud
+
+import (
+	"reflect"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/status"
+)
+
+// held is a device of the account.
+type held struct {
+	id     domain.DeviceID
+	gen    string
+	device *shelly.Device
+	online domain.Optional[bool]
+	heard  time.Time // when something came of it
+	stamp  stamp     // of the newest status
+	serial float64   // of the last status that had one
+	last   status.Document
+	due    time.Time // when Take has something that waits; zero when nothing waits
+	dirty  bool      // Take may have something now
+}
+
+// stamp is what a status says of its own time, for devices of the second generation
+// and later. Their serial is the time in seconds; that of the first is a counter,
+// and orders nothing (US).
+type stamp struct {
+	ts, serial float64
+}
+
+func stampOf(gen string, doc status.Document) stamp {
+	if gen == "G1" {
+		return stamp{}
+	}
+	if _, first := doc["relays"]; first {
+		return stamp{}
+	}
+	var s stamp
+	s.ts, _ = doc["ts"].(float64)
+	s.serial, _ = doc["serial"].(float64)
+	return s
+}
+
+// before reports whether s is surely older than t.
+func (s stamp) before(t stamp) bool {
+	switch {
+	case s.ts > 0 && t.ts > 0:
+		return s.ts < t.ts
+	case s.serial > 0 && t.serial > 0:
+		return s.serial < t.serial
+	}
+	return false
+}
+
+// repeats reports whether a status is the one that was heard before: with the same
+// serial, which the vendor's client takes for a mere sign of life (US). That alone
+// is not enough: a serial has no finer grain than a second, and two parts of a
+// status may carry the same.
+func (h *held) repeats(doc status.Document) bool {
+	serial, ok := doc["serial"].(float64)
+	if !ok {
+		return false
+	}
+	if h.last != nil && serial == h.serial && reflect.DeepEqual(h.last, doc) {
+		return true
+	}
+	h.serial, h.last = serial, doc
+	return false
+}
+
+// full takes a status from all_status.
+func (h *held) full(doc status.Document) {
+	h.device.Full(doc)
+	h.stamp = stampOf(h.gen, doc)
+	h.serial, _ = doc["serial"].(float64)
+	h.last = nil
+	h.dirty = true
+}
+
+// delta takes a status from the socket.
+func (h *held) delta(m StatusOnChange) {
+	if m.Gen != "" {
+		h.gen = m.Gen
+	}
+	if h.repeats(m.Status) {
+		return
+	}
+	if s := stampOf(h.gen, m.Status); h.stamp.before(s) || h.stamp == (stamp{}) {
+		h.stamp = s
+	}
+	h.device.Delta(m.Status)
+	if m.Name != "" {
+		h.device.SetName(m.Name)
+	}
+	h.dirty = true
+}
+
+// take returns what is to be appended now, and notes when there will be more.
+func (h *held) take(now time.Time) []shelly.Update {
+	updates := h.device.Take(now)
+	h.dirty, h.due = false, time.Time{}
+	if at, waits := h.device.Due(); waits {
+		h.due = at
+		if soonest := now.Add(minWake); h.due.Before(soonest) {
+			h.due = soonest
+		}
+	}
+	return updates
+}
