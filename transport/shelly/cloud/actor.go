@@ -26,6 +26,7 @@ type actor struct {
 	gates  *gates
 	out    *outbox
 
+	given    Secret // to begin with
 	secret   Secret
 	rejected bool // the access token was refused
 	retried  bool // it was renewed for that, and no socket has lasted since
@@ -41,7 +42,7 @@ type actor struct {
 	phase atomic.Value // domain.ConnectionState, for metrics
 
 	mu       sync.Mutex
-	known    map[domain.DeviceID]bool // base ids; true for those on this account now
+	known    map[domain.DeviceID]standing // by base id
 	requests chan request
 	live     bool   // requests are taken
 	word     string // why they are not
@@ -51,19 +52,26 @@ func newActor(cfg Config, parts Parts, c Connection, secret Secret, client *http
 	logger := parts.Logger.With("system", c.System, "connection", c.ID)
 	a := &actor{
 		cfg: cfg, parts: parts, conn: c.Connection, logger: logger, http: client, gates: gates,
-		out: newOutbox(parts.Events, c.Connection, logger), secret: secret, said: c.State, backoff: newBackoff(cfg),
-		trid: rand.Int64N(1 << 40), devices: map[domain.DeviceID]*held{}, known: map[domain.DeviceID]bool{},
+		out: newOutbox(parts.Events, c.Connection, logger), given: secret, secret: secret, said: c.State, backoff: newBackoff(cfg),
+		trid: rand.Int64N(1 << 40), devices: map[domain.DeviceID]*held{}, known: map[domain.DeviceID]standing{},
 		requests: make(chan request, maxRequests), word: wordDown,
 	}
 	a.phase.Store(domain.StateDisconnected)
 	return a
 }
 
-// run goes on until ctx ends, and leaves nothing behind that runs.
+// run goes on until ctx ends, or the log refuses what it is given for good. It leaves
+// nothing behind that runs.
 func (a *actor) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
 	var appending sync.WaitGroup
-	appending.Go(func() { a.out.run(ctx, a.said) })
 	defer appending.Wait()
+	defer cancel()
+	said := a.said
+	appending.Go(func() {
+		defer cancel()
+		a.out.run(ctx, said)
+	})
 	if !a.load(ctx) {
 		return
 	}
@@ -98,7 +106,7 @@ func (a *actor) load(ctx context.Context) bool {
 			for _, d := range devices {
 				base := baseOf(d.DeviceID)
 				a.rows[base] = append(a.rows[base], d)
-				a.known[base] = false
+				a.known[base] = byRow
 			}
 			a.mu.Unlock()
 			return true
@@ -226,18 +234,30 @@ func (a *actor) refuse(ctx context.Context, reason string) {
 
 // isKnown reports whether a device was seen on this account, or is by its row.
 func (a *actor) isKnown(base domain.DeviceID) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, ok := a.known[base]
-	return ok
+	return a.standingOf(base) != stranger
 }
 
-// holds reports whether the device is on this account now, and whether it ever was.
-func (a *actor) holds(base domain.DeviceID) (now, ever bool) {
+// standing is how the actor stands to a device that it knows.
+type standing int
+
+const (
+	stranger standing = iota
+	byRow             // it came through this connection before; its rows are loaded
+	onAccount
+	left // it was on the account
+)
+
+// standingOf says how the actor stands to a device.
+func (a *actor) standingOf(base domain.DeviceID) standing {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now, ever = a.known[base]
-	return now, ever
+	return a.known[base]
+}
+
+func (a *actor) setStanding(base domain.DeviceID, to standing) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.known[base] = to
 }
 
 // state is what the actor's socket does, for metrics.
@@ -251,7 +271,7 @@ func (a *actor) channelsOf(ctx context.Context, all allStatus) (map[domain.Devic
 	rows := map[domain.DeviceID][]*domain.Device{}
 	for _, d := range all.devices {
 		id := d.id.Resolve(a.isKnown)
-		if _, ever := a.holds(id); ever {
+		if at := a.standingOf(id); at == byRow || at == onAccount {
 			continue
 		}
 		known, err := a.parts.Known.Channels(ctx, a.conn.System, id)

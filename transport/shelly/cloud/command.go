@@ -35,7 +35,9 @@ type request struct {
 
 // pending is a command that was sent.
 type pending struct {
-	report   func(shelly.SwitchResult)
+	request
+	device   *held
+	channel  int
 	deadline time.Time
 }
 
@@ -96,8 +98,10 @@ func (s *session) command(r request) *ending {
 	if r.ToggleAfter > 0 || s.cfg.Jrpc && d.gen == "G2" {
 		frame = switchSetRequest(s.trid, base, channel, r.On, r.ToggleAfter)
 	}
-	s.pending[strconv.FormatInt(s.trid, 10)] = pending{report: r.report, deadline: now.Add(s.cfg.CommandTimeout)}
-	d.device.Expect(channel, r.SwitchCommand, now.Add(s.cfg.ExpectFor))
+	s.pending[strconv.FormatInt(s.trid, 10)] = pending{
+		request: r, device: d, channel: channel, deadline: now.Add(s.cfg.CommandTimeout),
+	}
+	d.expect(channel, r.SwitchCommand, now.Add(s.cfg.ExpectFor))
 	if err := s.socket.write(frame); err != nil {
 		end := dropped(reasonDropped, err) // some of it may be on its way: hangUp reports
 		return &end
@@ -124,6 +128,7 @@ func (s *session) answer(m Response) {
 	case m.OK: // taken, that is: the relay's state comes as a status
 		p.report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
 	default:
+		p.device.forgo(p.channel, p.CommandID)
 		p.report(failed(s.secret.scrub(meaning(m.Error))))
 	}
 }

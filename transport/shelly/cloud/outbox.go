@@ -57,7 +57,8 @@ func (o *outbox) empty() bool {
 	return !o.busy && len(o.queue) == 0
 }
 
-// run appends until ctx ends. said is the state that the log has.
+// run appends until ctx ends, or the log refuses updates for good: then what it has
+// is not what the devices believe that it has. said is the state that the log has.
 func (o *outbox) run(ctx context.Context, said domain.ConnectionState) {
 	for ctx.Err() == nil {
 		j, ok := o.next()
@@ -72,6 +73,7 @@ func (o *outbox) run(ctx context.Context, said domain.ConnectionState) {
 		if len(j.updates) > 0 {
 			if err := shelly.Publish(ctx, o.events, o.conn, j.updates); err != nil && ctx.Err() == nil {
 				o.logger.Error("updates are not appended", "updates", len(j.updates), "error", err)
+				return
 			}
 		}
 		if j.state != nil && j.state.State != said && say(ctx, o.events, o.conn, *j.state, o.logger) {

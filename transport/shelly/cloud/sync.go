@@ -1,8 +1,6 @@
 package cloud
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -200,9 +198,7 @@ func (s *session) applyOne(id domain.DeviceID, entry deviceStatus, rows []*domai
 		}
 		d = &held{id: id, device: shelly.NewDevice(s.conn, id, rows, s.cfg.Policy)}
 		s.devices[id] = d
-		s.mu.Lock()
-		s.known[id] = true
-		s.mu.Unlock()
+		s.setStanding(id, onAccount)
 	}
 	if entry.gen != "" {
 		d.gen = entry.gen
@@ -228,9 +224,7 @@ func (s *session) letGo(of map[domain.DeviceID]stamp) {
 		}
 		delete(s.devices, id)
 		delete(s.rows, id) // they are old by now
-		s.mu.Lock()
-		s.known[id] = false
-		s.mu.Unlock()
+		s.setStanding(id, left)
 		s.logger.Info("a device has left the account", "device", id)
 	}
 }
@@ -267,5 +261,5 @@ func (s *session) connected() {
 	s.mu.Lock()
 	s.live = true
 	s.mu.Unlock()
-	s.logger.Info("connected to the Shelly Cloud", "devices", len(s.devices), "ids", slices.Sorted(maps.Keys(s.devices)))
+	s.logger.Info("connected to the Shelly Cloud", "devices", len(s.devices))
 }
