@@ -1,0 +1,242 @@
+package cloud
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly/simulator"
+)
+
+func TestSnapshotThenLive(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, quick(), simulator.CloudConfig{})
+	a, d := b.account(sol, "acc1")
+	gen1 := a.AddDevice(old, 1)
+	strip := a.AddDevice("485519999340", 4)
+	gen1.Press(0, true)
+	gen1.Draw(0, 43.5)
+	gen1.Count(0, 44)
+	b.run(b.runner)
+	b.connected(sol, "acc1")
+	b.relay(sol, plug, false)
+	b.relay(sol, old, true)
+	b.relay(sol, "485519999340:3", false)
+	if got := b.log.device(sol, old); got.CounterWh == nil || *got.CounterWh != 44 || *got.PowerW != 43.5 {
+		t.Errorf("the first generation's meter is %+v", got)
+	}
+	d.SetPartial(true)
+	d.Press(0, true)
+	b.relay(sol, plug, true)
+	strip.Press(2, true)
+	b.relay(sol, "485519999340:2", true)
+	if got := b.log.device(sol, plug); got.VoltageV == nil || *got.Source != "button" || *got.ConnectionID != "acc1" || !*got.Online {
+		t.Errorf("a part of a status did away with the rest: %+v", got)
+	}
+	all := b.log.all()
+	connected := slices.IndexFunc(all, func(e domain.Event) bool { return e.Type == domain.TypeConnectionStateChanged })
+	first := slices.IndexFunc(all, func(e domain.Event) bool { return e.Type == domain.TypeDeviceUpdate })
+	if connected < first || all[connected].Actor != "shelly:acc1" {
+		t.Error("connected was said before the snapshot was applied")
+	}
+	if got := b.runner.Stats(); got[domain.StateConnected] != 1 {
+		t.Errorf("stats are %v", got)
+	}
+	if !slices.Contains(b.beats.all(), "clinica-sol/485519999340:1 true") {
+		t.Errorf("reports are %v", b.beats.all())
+	}
+}
+
+func TestFaultCasesOrder(t *testing.T) {
+	t.Parallel()
+	begin := func(t *testing.T) (*bench, *simulator.CloudAccount, *simulator.CloudDevice) {
+		b := newBench(t, quick(), simulator.CloudConfig{})
+		a, d := b.account(sol, "acc1")
+		b.run(b.runner)
+		b.connected(sol, "acc1")
+		return b, a, d
+	}
+	on := func(on bool) map[string]any { return map[string]any{"id": 0, "output": on} }
+
+	t.Run("equal serial", func(t *testing.T) {
+		t.Parallel()
+		b, a, d := begin(t)
+		later := time.Now().Unix() + 10
+		a.Send(statusFrame(d.WireID(), map[string]any{"serial": later, "switch:0": on(true)}))
+		a.Send(statusFrame(d.WireID(), map[string]any{"switch:0": on(false)}))
+		a.Send(statusFrame(d.WireID(), map[string]any{"serial": later, "switch:0": on(true)})) // once more: a sign of life
+		a.Send(statusFrame(d.WireID(), map[string]any{"serial": later, "switch:0": map[string]any{"apower": 12}}))
+		b.eventually("the other part of that second is there", func() bool {
+			d := b.log.device(sol, plug)
+			return d.PowerW != nil && *d.PowerW == 12
+		})
+		b.relay(sol, plug, false)
+	})
+	t.Run("duplicate delivery", func(t *testing.T) {
+		t.Parallel()
+		b, a, d := begin(t)
+		frame := statusFrame(d.WireID(), map[string]any{"serial": 5, "switch:0": on(true)})
+		for range 20 {
+			a.Send(frame)
+		}
+		b.relay(sol, plug, true)
+		d.Press(0, false)
+		b.relay(sol, plug, false)
+		if n := len(b.log.updates(sol, plug)); n != 3 {
+			t.Errorf("there are %d updates, not one for each state", n)
+		}
+	})
+	for name, ts := range map[string]any{
+		"ts in the past": 1.5, "ts in the future (+1.7 s)": float64(time.Now().UnixMilli()+1700) / 1000, "ts missing": nil,
+		"ts integer": time.Now().Unix(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, a, d := begin(t)
+			status := map[string]any{"switch:0": on(true)}
+			if ts != nil {
+				status["ts"] = ts
+			}
+			a.Send(statusFrame(d.WireID(), status))
+			b.relay(sol, plug, true)
+			d.Press(0, false)
+			b.relay(sol, plug, false)
+		})
+	}
+	t.Run("snapshot older than buffered delta", func(t *testing.T) {
+		t.Parallel()
+		b := newBench(t, quick(), simulator.CloudConfig{})
+		a, d := b.account(sol, "acc1")
+		release := a.HoldAllStatus()
+		b.run(b.runner)
+		b.eventually("the states are asked for", func() bool { return a.Counts().AllStatus > 0 })
+		d.Press(0, true) // heard before the answer, which does not have it
+		ahead := float64(time.Now().UnixMilli())/1000 - 100
+		a.Send(statusFrame(d.WireID(), map[string]any{"ts": ahead, "switch:0": on(false)})) // and this is older than the answer
+		release()
+		b.connected(sol, "acc1")
+		b.relay(sol, plug, true)
+		for _, u := range b.log.updates(sol, plug) {
+			if is, _ := u.RelayOn.Get(); !is {
+				t.Error("the older state was appended")
+			}
+		}
+	})
+	t.Run("late StatusOnChange after Online:0", func(t *testing.T) {
+		t.Parallel()
+		b, _, d := begin(t)
+		d.SetOnline(false)
+		b.eventually("the device is reported", func() bool { return strings.HasSuffix(b.beats.last(), plug+" false") })
+		d.Press(0, true) // it was on its way
+		b.relay(sol, plug, true)
+		if *b.log.device(sol, plug).Online || !strings.HasSuffix(b.beats.last(), "false") {
+			t.Error("a late status brought the device back")
+		}
+		d.SetOnline(true)
+		b.eventually("the device is back", func() bool { return strings.HasSuffix(b.beats.last(), plug+" true") })
+	})
+	t.Run("OLD output up to 30 s after Set", func(t *testing.T) {
+		t.Parallel()
+		b, a, d := begin(t)
+		a.SetFault(simulator.CloudNoStatus)
+		if r := b.send(to(true, "cmd-1")); r.Outcome != domain.OutcomeCompleted {
+			t.Fatal(r)
+		}
+		a.Send(statusFrame(d.WireID(), map[string]any{"switch:0": on(false)})) // as firmware 2.0.1-beta1 does
+		a.Send(statusFrame(d.WireID(), map[string]any{"switch:0": on(true)}))
+		b.relay(sol, plug, true)
+		if e := b.last(domain.TypeDeviceUpdate); e.CausationID != "cmd-1" {
+			t.Errorf("the update is caused by %q", e.CausationID)
+		}
+	})
+}
+
+// last is the newest event of a type.
+func (b *bench) last(kind domain.EventType) domain.Event {
+	all := b.log.all()
+	for _, e := range slices.Backward(all) {
+		if e.Type == kind {
+			return e
+		}
+	}
+	b.t.Fatalf("there is no %s", kind)
+	return domain.Event{}
+}
+
+func TestLostEventIsFoundByResync(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.ResyncEvery = 50 * time.Millisecond
+	b := newBench(t, cfg, simulator.CloudConfig{})
+	a, d := b.account(sol, "acc1")
+	b.run(b.runner)
+	b.connected(sol, "acc1")
+	a.Mute(true)
+	d.Press(0, true)
+	b.relay(sol, plug, true)
+}
+
+func TestQuietDeviceIsAskedAfter(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.SilentAfter = 50 * time.Millisecond
+	b := newBench(t, cfg, simulator.CloudConfig{})
+	a, d := b.account(sol, "acc1")
+	b.run(b.runner)
+	b.connected(sol, "acc1")
+	a.Mute(true)
+	d.SetOnline(false)
+	b.eventually("the device is reported", func() bool { return strings.HasSuffix(b.beats.last(), plug+" false") })
+}
+
+func TestBufferOverflowBeginsAnew(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.Buffer = 8
+	b := newBench(t, cfg, simulator.CloudConfig{})
+	a, d := b.account(sol, "acc1")
+	release := a.HoldAllStatus()
+	b.run(b.runner)
+	b.eventually("the states are asked for", func() bool { return a.Counts().AllStatus > 0 })
+	d.SetPartial(true)
+	for i := range 40 {
+		d.Press(0, i%2 == 0)
+	}
+	d.Press(0, true)
+	b.eventually("all of it was read", func() bool { return strings.Contains(b.output.String(), "x") || a.Counts().Sockets == 1 })
+	release()
+	b.connected(sol, "acc1")
+	b.relay(sol, plug, true)
+}
+
+func TestNewDeviceIsFound(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, quick(), simulator.CloudConfig{})
+	a, _ := b.account(sol, "acc1")
+	b.run(b.runner)
+	b.connected(sol, "acc1")
+	d := a.AddDevice("b0b21c12dd94", 1)
+	d.SetPartial(true)
+	d.Press(0, true)
+	b.relay(sol, "b0b21c12dd94", true)
+}
+
+func TestUnreadableEntryTakesNothingAway(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.ResyncEvery = 30 * time.Millisecond
+	b := newBench(t, cfg, simulator.CloudConfig{})
+	a, d := b.account(sol, "acc1")
+	b.run(b.runner)
+	b.connected(sol, "acc1")
+	before := a.Counts().AllStatus
+	a.AnswerNext(`{"isok":true,"data":{"devices_status":{"` + plug + `":7}}}`)
+	b.eventually("the states were fetched again", func() bool { return a.Counts().AllStatus > before+2 })
+	d.Press(0, true)
+	b.relay(sol, plug, true)
+	if r := b.send(to(false, "cmd-1")); r.Outcome != domain.OutcomeCompleted {
+		t.Error(r)
+	}
+}

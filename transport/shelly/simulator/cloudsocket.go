@@ -1,0 +1,157 @@
+package simulator
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// cloudSocket is one real-time socket. Frames wait in a queue, so that a reader that
+// is slow holds nobody up; one that is too slow is broken off.
+type cloudSocket struct {
+	conn    *websocket.Conn
+	account *CloudAccount
+	out     chan []byte
+	ended   chan struct{}
+	endOnce sync.Once
+}
+
+const (
+	cloudQueue    = 8192
+	cloudPatience = 10 * time.Second // for a write
+)
+
+func (c *Cloud) serveSocket(w http.ResponseWriter, r *http.Request) {
+	token := r.URL.Query().Get("t")
+	c.mu.Lock()
+	t := c.tokens[token]
+	good := t != nil && !t.account.revoked && isFor(t, r)
+	if t != nil {
+		t.account.counts.Dials++
+	}
+	closeAfter := time.Duration(-1)
+	if good && !time.Now().Before(t.ends) {
+		closeAfter = c.cfg.AcceptExpired
+		good = closeAfter > 0
+	}
+	refuse := c.cfg.RefuseWith
+	c.mu.Unlock()
+	if !good && refuse < 1000 {
+		http.Error(w, "Unauthorized", refuse)
+		return
+	}
+	conn, err := c.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return
+	}
+	if !good {
+		closeWith(conn, refuse, "Token-Broken")
+		_ = conn.Close()
+		return
+	}
+	s := &cloudSocket{conn: conn, account: t.account, out: make(chan []byte, cloudQueue), ended: make(chan struct{})}
+	if !s.open() {
+		_ = conn.Close()
+		return
+	}
+	var writing sync.WaitGroup
+	writing.Go(s.write)
+	if closeAfter > 0 {
+		timer := time.AfterFunc(closeAfter, func() { s.bye(1000, "") })
+		defer timer.Stop()
+	}
+	s.read()
+	s.forget()
+	s.end()
+	writing.Wait()
+}
+
+// open counts the socket, unless an outage began meanwhile.
+func (s *cloudSocket) open() bool {
+	a := s.account
+	a.cloud.mu.Lock()
+	defer a.cloud.mu.Unlock()
+	if a.cloud.outage {
+		return false
+	}
+	a.sockets[s] = struct{}{}
+	a.counts.Most = max(a.counts.Most, len(a.sockets))
+	return true
+}
+
+func (s *cloudSocket) forget() { s.account.set(func() { delete(s.account.sockets, s) }) }
+
+func (s *cloudSocket) read() {
+	// The socket does not count any more as soon as the client has said goodbye:
+	// before it is answered.
+	s.conn.SetCloseHandler(func(code int, _ string) error {
+		s.forget()
+		closeWith(s.conn, code, "")
+		return nil
+	})
+	s.conn.SetPingHandler(func(data string) error {
+		deaf := false
+		s.account.set(func() { deaf = s.account.deaf })
+		if deaf {
+			return nil
+		}
+		_ = s.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
+		return nil
+	})
+	s.conn.SetReadLimit(1 << 20)
+	for {
+		kind, raw, err := s.conn.ReadMessage()
+		if err != nil {
+			return
+		}
+		if kind != websocket.TextMessage {
+			closeWith(s.conn, websocket.CloseUnsupportedData, "")
+			return
+		}
+		s.account.command(s, raw)
+	}
+}
+
+func (s *cloudSocket) write() {
+	for {
+		select {
+		case frame := <-s.out:
+			_ = s.conn.SetWriteDeadline(time.Now().Add(cloudPatience))
+			if s.conn.WriteMessage(websocket.TextMessage, frame) != nil {
+				s.end()
+				return
+			}
+		case <-s.ended:
+			return
+		}
+	}
+}
+
+// send puts a frame into the queue. cloud.mu is held.
+func (s *cloudSocket) send(frame []byte) {
+	select {
+	case s.out <- frame:
+	default:
+		s.end()
+	}
+}
+
+// bye sends a close frame and ends the socket. What waits is lost.
+func (s *cloudSocket) bye(code int, text string) {
+	closeWith(s.conn, code, text)
+	s.end()
+}
+
+// end ends the socket without a word.
+func (s *cloudSocket) end() {
+	s.endOnce.Do(func() {
+		close(s.ended)
+		_ = s.conn.Close()
+	})
+}
+
+func closeWith(conn *websocket.Conn, code int, text string) {
+	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(time.Second))
+}
