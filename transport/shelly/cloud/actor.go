@@ -87,7 +87,9 @@ func (a *actor) run(ctx context.Context) {
 			return
 		case end.rejected: // once at once: it may be nothing but the token's end
 			a.rejected, a.retried = true, true
-			a.become(domain.StateDisconnected, end.reason)
+			if a.said == domain.StateConnected {
+				a.become(domain.StateDisconnected, end.reason)
+			}
 		default:
 			a.become(domain.StateDisconnected, end.reason)
 			_ = sleep(ctx, a.backoff.next())

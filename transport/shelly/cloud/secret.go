@@ -74,7 +74,9 @@ func (s Secret) sameCredential(other Secret) bool {
 	return s.AuthCode == other.AuthCode && s.clientID() == other.clientID()
 }
 
-var looksSecret = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){0,2}|([?&]t=)[^&\s"]+`)
+// looksSecret finds what may be a part of a token: a long run of the letters that
+// those are made of.
+var looksSecret = regexp.MustCompile(`[A-Za-z0-9_-]{24,}|([?&]t=)[^&\s"]+`)
 
 // scrub takes the secrets out of a text that comes from elsewhere: an error of a
 // library that shows the URL, the reason of a close frame.
@@ -85,5 +87,5 @@ func (s Secret) scrub(text string) string {
 			text = strings.ReplaceAll(text, url.QueryEscape(secret), hidden)
 		}
 	}
-	return short(looksSecret.ReplaceAllString(text, "$2"+hidden))
+	return short(looksSecret.ReplaceAllString(text, "$1"+hidden))
 }

@@ -17,6 +17,8 @@ func (s *session) take(h heard) {
 			s.warned = true
 			s.logger.Warn("the Shelly Cloud reports an error", "text", s.secret.scrub(m.Text))
 		}
+	case Ignored:
+		s.logger.Debug("an event of the Shelly Cloud is ignored", "event", s.secret.scrub(m.Event))
 	case StatusOnChange:
 		s.takeOf(m.Device, h, true)
 	case Online:

@@ -1,0 +1,216 @@
+package cloud
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/simulator"
+)
+
+func (b *bench) refused(id domain.ConnectionID) {
+	b.t.Helper()
+	b.eventually("the credential is refused", func() bool { return b.log.connection(sol, id).State == domain.StateRefused })
+	if got := b.runner.Stats()[domain.StateRefused]; got != 1 {
+		b.t.Errorf("%d connections count as refused", got)
+	}
+	if r := b.send(to(true, "cmd-refused")); r.Outcome != domain.OutcomeFailed {
+		b.t.Errorf("a command through a refused credential: %+v", r)
+	}
+}
+
+// states are what was appended of a connection's state, in order.
+func (b *bench) states(id domain.ConnectionID) (out []domain.ConnectionState) {
+	for _, s := range b.log.said(id) {
+		out = append(out, s.State)
+	}
+	return out
+}
+
+func TestFaultCasesAuth(t *testing.T) {
+	t.Parallel()
+	begin := func(t *testing.T, of simulator.CloudConfig, change ...func(*Config)) (*bench, *simulator.CloudAccount, *simulator.CloudDevice) {
+		cfg := quick()
+		for _, f := range change {
+			f(&cfg)
+		}
+		b := newBench(t, cfg, of)
+		a, d := b.account(sol, "acc1")
+		b.run(b.runner)
+		b.connected(sol, "acc1")
+		return b, a, d
+	}
+	replace := func(b *bench, s Secret) {
+		b.keepSecret(s)
+		b.store.put("acc1", s)
+		b.command(sol, domain.ConnectionUpdated{ConnectionID: "acc1", CommandID: "c", Credential: true})
+		b.runner.Changed(0, shelly.Connection{System: sol, ID: "acc1"}, domain.TypeConnectionUpdated)
+	}
+
+	t.Run("code reuse", func(t *testing.T) {
+		t.Parallel()
+		b, a, _ := begin(t, simulator.CloudConfig{})
+		a.CodeOnceOnly() // and it was used
+		a.BreakSockets()
+		b.eventually("there is another socket", func() bool { return a.Counts().Dials == 2 && a.Counts().Sockets == 1 })
+		if n := a.Counts().Exchanges; n != 1 {
+			t.Errorf("a token that is good was renewed: %d exchanges", n)
+		}
+		a.ExpireTokens()
+		a.CloseSockets(4401, "Token-Broken")
+		b.refused("acc1")
+	})
+	t.Run("code reuse with a refresh token", func(t *testing.T) {
+		t.Parallel()
+		b := newBench(t, quick(), simulator.CloudConfig{TokenLife: 400 * time.Millisecond})
+		a, d := b.account(sol, "acc1")
+		a.CodeOnceOnly()
+		a.SetRefreshToken("refresh-me-if-you-can")
+		b.run(b.runner)
+		b.connected(sol, "acc1")
+		b.eventually("the token was renewed twice", func() bool { return a.Counts().Dials >= 3 })
+		d.Press(0, true)
+		b.relay(sol, plug, true)
+	})
+	t.Run("12 h expiry during a session", func(t *testing.T) {
+		t.Parallel()
+		b, a, d := begin(t, simulator.CloudConfig{TokenLife: 300 * time.Millisecond})
+		first := b.store.get("acc1").AccessToken
+		b.eventually("the token was renewed thrice", func() bool { return a.Counts().Exchanges >= 4 && a.Counts().Dials >= 4 })
+		d.Press(0, true)
+		b.relay(sol, plug, true)
+		if states := b.states("acc1"); len(states) != 1 {
+			t.Errorf("renewals were told: %v", states)
+		}
+		if b.store.get("acc1").AccessToken == first || a.Counts().Most != 1 {
+			t.Error("the renewed token is not kept, or there were two sockets at once")
+		}
+	})
+	t.Run("expired token accepted then closed", func(t *testing.T) {
+		t.Parallel()
+		b, a, _ := begin(t, simulator.CloudConfig{AcceptExpired: time.Millisecond})
+		a.ExpireTokens() // though it says that it is good for hours
+		a.BreakSockets()
+		b.eventually("the token was renewed", func() bool { return a.Counts().Exchanges == 2 })
+		b.eventually("there is a socket that lasts", func() bool { return b.runner.Stats()[domain.StateConnected] == 1 })
+		a.Revoke()
+		a.BreakSockets()
+		b.refused("acc1")
+	})
+	for name, refuse := range map[string][]int{"4401": {4401}, "401/403 at handshake": {401, 403}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, code := range refuse {
+				b, a, _ := begin(t, simulator.CloudConfig{RefuseWith: code})
+				a.ExpireTokens()
+				a.BreakSockets()
+				b.eventually("the token was renewed", func() bool { return a.Counts().Exchanges == 2 && a.Counts().Sockets == 1 })
+				b.connected(sol, "acc1")
+				a.Revoke()
+				a.BreakSockets()
+				b.refused("acc1")
+				dials := a.Counts().Dials
+				replace(b, Secret{AuthCode: a.NewAuthCode()})
+				b.connected(sol, "acc1")
+				if n := a.Counts().Dials; n != dials+1 {
+					t.Errorf("a refused credential was tried %d times more", n-dials)
+				}
+				if n := a.Counts().Most; n != 1 {
+					t.Errorf("%d sockets at once", n)
+				}
+			}
+		})
+	}
+	t.Run("refresh racing with disconnectCredential", func(t *testing.T) {
+		t.Parallel()
+		b, a, _ := begin(t, simulator.CloudConfig{TokenLife: 40 * time.Millisecond})
+		stopped := shelly.Connection{System: sol, ID: "acc1"}
+		for range 10 {
+			b.eventually("there is a socket", func() bool { return a.Counts().Sockets == 1 })
+			b.runner.Drop("acc1")
+		}
+		b.command(sol, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
+		b.runner.Changed(0, stopped, domain.TypeConnectionStopped)
+		b.eventually("it is stopped", func() bool { return a.Counts().Sockets == 0 && len(b.runner.Stats()) == 0 })
+		if n := a.Counts().Most; n != 1 {
+			t.Errorf("%d sockets at once", n)
+		}
+		dials := a.Counts().Dials
+		b.runner.Drop("acc1")
+		b.runner.Changed(0, stopped, domain.TypeConnectionUpdated)
+		b.eventually("the stop is told", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
+		if a.Counts().Dials != dials {
+			t.Error("a stopped connection was dialled")
+		}
+	})
+	t.Run("user_api_url to a foreign host", func(t *testing.T) {
+		t.Parallel()
+		b := newBench(t, quick(), simulator.CloudConfig{})
+		a, _ := b.account(sol, "acc1")
+		b.store.put("acc1", Secret{AuthCode: b.cloud.AddAccount("evil", "https://shelly.cloud.example.org").AuthCode()})
+		b.run(b.runner)
+		b.eventually("the credential is refused", func() bool { return b.log.connection(sol, "acc1").State == domain.StateRefused })
+		if reason := b.log.said("acc1")[0].Reason; !strings.Contains(reason, "not the Shelly Cloud's") || strings.Contains(reason, "example") {
+			t.Errorf("the reason is %q", reason)
+		}
+		// A good code whose token points elsewhere is no better.
+		replace(b, Secret{AuthCode: a.AuthCode()})
+		b.connected(sol, "acc1")
+		a.Move("https://evil.example.org")
+		b.eventually("the credential is refused", func() bool { return b.log.connection(sol, "acc1").State == domain.StateRefused })
+	})
+	t.Run("host move", func(t *testing.T) {
+		t.Parallel()
+		b, a, d := begin(t, simulator.CloudConfig{})
+		elsewhere := b.listen()
+		a.Move(elsewhere)
+		b.eventually("there is a socket there", func() bool { return a.Counts().Sockets == 1 && b.runner.Stats()[domain.StateConnected] == 1 })
+		d.Press(0, true)
+		b.relay(sol, plug, true)
+		token, err := readClaims(b.store.get("acc1").AccessToken)
+		if err != nil || token.userAPIURL != elsewhere {
+			t.Errorf("the kept token is for %s", token.userAPIURL)
+		}
+	})
+	t.Run("revoked grant", func(t *testing.T) {
+		t.Parallel()
+		b, a, d := begin(t, simulator.CloudConfig{})
+		a.Revoke()
+		d.Press(0, true)
+		b.relay(sol, plug, true) // the socket that is open goes on
+		a.CloseSockets(4401, "Token-Broken")
+		b.refused("acc1")
+		exchanges := a.Counts().Exchanges
+		if got := b.log.device(sol, plug); !*got.RelayOn || !*got.Online || slices.Contains(b.beats.all(), "clinica-sol/"+plug+" false") {
+			t.Errorf("a refused credential said something of a device: %+v", got)
+		}
+		want := []domain.ConnectionState{domain.StateConnected, domain.StateDisconnected, domain.StateRefused}
+		if got := b.states("acc1"); !slices.Equal(got, want) {
+			t.Errorf("states are %v", got)
+		}
+		// Somebody has it tried again: once, and there is nothing new to say.
+		b.runner.Changed(0, shelly.Connection{System: sol, ID: "acc1"}, domain.TypeConnectionStarted)
+		b.eventually("it was tried", func() bool { return a.Counts().Exchanges > exchanges || a.Counts().Dials > 1 })
+		b.refused("acc1")
+		if got := b.states("acc1"); !slices.Equal(got, want) {
+			t.Errorf("states are %v", got)
+		}
+	})
+	t.Run("token never in logs", func(t *testing.T) {
+		t.Parallel()
+		// Every test of this file ends with the search; this one gives it the worst to find.
+		b, a, _ := begin(t, simulator.CloudConfig{})
+		token := b.store.get("acc1").AccessToken
+		a.Send(`{"event":"Error","message":"bad token ` + token + `"}`)
+		a.Send(`{"event":"Shelly:` + a.AuthCode() + `"}`)
+		a.Send(`{"event":"Shelly:Online","deviceId":"` + token[:60] + `","online":1}`)
+		b.readUpTo(a, "Shelly:Here")
+		a.CloseSockets(4000, token[len(token)-40:]+token[:40])
+		b.eventually("there is another socket", func() bool { return a.Counts().Dials == 2 && a.Counts().Sockets == 1 })
+		b.cloud.Close()
+		b.eventually("the outage is told", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
+	})
+}
