@@ -3,6 +3,7 @@ package simulator
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -11,7 +12,7 @@ import (
 // cloudSocket is one real-time socket. Frames wait in a queue, so that a reader that
 // is slow holds nobody up; one that is too slow is broken off.
 type cloudSocket struct {
-	conn    *websocket.Conn
+	conn    atomic.Pointer[websocket.Conn] // nil while shaking hands
 	account *CloudAccount
 	out     chan []byte
 	ended   chan struct{}
@@ -42,28 +43,39 @@ func (c *Cloud) serveSocket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Unauthorized", refuse)
 		return
 	}
+	if !good {
+		if conn, err := c.upgrader.Upgrade(w, r, nil); err == nil {
+			closeWith(conn, refuse, "Token-Broken")
+			_ = conn.Close()
+		}
+		return
+	}
+	// The socket counts before the client can know that it is open: nothing that
+	// happens from then on is lost.
+	s := &cloudSocket{account: t.account, out: make(chan []byte, cloudQueue), ended: make(chan struct{})}
+	if !s.open() {
+		http.Error(w, "down", http.StatusServiceUnavailable)
+		return
+	}
+	defer s.forget()
 	conn, err := c.upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		return
 	}
-	if !good {
-		closeWith(conn, refuse, "Token-Broken")
+	s.conn.Store(conn)
+	select {
+	case <-s.ended:
 		_ = conn.Close()
 		return
-	}
-	s := &cloudSocket{conn: conn, account: t.account, out: make(chan []byte, cloudQueue), ended: make(chan struct{})}
-	if !s.open() {
-		_ = conn.Close()
-		return
+	default:
 	}
 	var writing sync.WaitGroup
-	writing.Go(s.write)
+	writing.Go(func() { s.write(conn) })
 	if closeAfter > 0 {
 		timer := time.AfterFunc(closeAfter, func() { s.bye(1000, "") })
 		defer timer.Stop()
 	}
-	s.read()
-	s.forget()
+	s.read(conn)
 	s.end()
 	writing.Wait()
 }
@@ -83,43 +95,43 @@ func (s *cloudSocket) open() bool {
 
 func (s *cloudSocket) forget() { s.account.set(func() { delete(s.account.sockets, s) }) }
 
-func (s *cloudSocket) read() {
+func (s *cloudSocket) read(conn *websocket.Conn) {
 	// The socket does not count any more as soon as the client has said goodbye:
 	// before it is answered.
-	s.conn.SetCloseHandler(func(code int, _ string) error {
+	conn.SetCloseHandler(func(code int, _ string) error {
 		s.forget()
-		closeWith(s.conn, code, "")
+		closeWith(conn, code, "")
 		return nil
 	})
-	s.conn.SetPingHandler(func(data string) error {
+	conn.SetPingHandler(func(data string) error {
 		deaf := false
 		s.account.set(func() { deaf = s.account.deaf })
 		if deaf {
 			return nil
 		}
-		_ = s.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
+		_ = conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
 		return nil
 	})
-	s.conn.SetReadLimit(1 << 20)
+	conn.SetReadLimit(1 << 20)
 	for {
-		kind, raw, err := s.conn.ReadMessage()
+		kind, raw, err := conn.ReadMessage()
 		if err != nil {
 			return
 		}
 		if kind != websocket.TextMessage {
-			closeWith(s.conn, websocket.CloseUnsupportedData, "")
+			closeWith(conn, websocket.CloseUnsupportedData, "")
 			return
 		}
 		s.account.command(s, raw)
 	}
 }
 
-func (s *cloudSocket) write() {
+func (s *cloudSocket) write(conn *websocket.Conn) {
 	for {
 		select {
 		case frame := <-s.out:
-			_ = s.conn.SetWriteDeadline(time.Now().Add(cloudPatience))
-			if s.conn.WriteMessage(websocket.TextMessage, frame) != nil {
+			_ = conn.SetWriteDeadline(time.Now().Add(cloudPatience))
+			if conn.WriteMessage(websocket.TextMessage, frame) != nil {
 				s.end()
 				return
 			}
@@ -140,7 +152,9 @@ func (s *cloudSocket) send(frame []byte) {
 
 // bye sends a close frame and ends the socket. What waits is lost.
 func (s *cloudSocket) bye(code int, text string) {
-	closeWith(s.conn, code, text)
+	if conn := s.conn.Load(); conn != nil {
+		closeWith(conn, code, text)
+	}
 	s.end()
 }
 
@@ -148,7 +162,9 @@ func (s *cloudSocket) bye(code int, text string) {
 func (s *cloudSocket) end() {
 	s.endOnce.Do(func() {
 		close(s.ended)
-		_ = s.conn.Close()
+		if conn := s.conn.Load(); conn != nil {
+			_ = conn.Close()
+		}
 	})
 }
 
