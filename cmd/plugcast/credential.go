@@ -7,18 +7,21 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/transport/rest"
+	"github.com/plugcast/plugcast/transport/shelly/cloud"
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
 // connectionFlags are about Shelly connections, as far as dev and serve share
 // them.
 type connectionFlags struct {
-	PublicURL  string   `name:"public-url" group:"Shelly" help:"Where devices reach this server from outside. Default: where the caller of the API does." placeholder:"https://plugcast.example.com"`
-	CloudHosts []string `name:"cloud-hosts" group:"Shelly" help:"HOST:PORT of servers besides *.shelly.cloud that cloud accounts may be on, for simulators; plain HTTP is fine there." placeholder:"HOST:PORT"`
+	PublicURL   string        `name:"public-url" group:"Shelly" help:"Where devices reach this server from outside. Default: where the caller of the API does." placeholder:"https://plugcast.example.com"`
+	SilentAfter time.Duration `name:"silent-after" group:"Shelly" help:"How long a device counts as alive after it was heard, unless its socket says more." default:"120s"`
+	CloudHosts  []string      `name:"cloud-hosts" group:"Shelly" help:"HOST:PORT of servers besides *.shelly.cloud that cloud accounts may be on, for simulators; plain HTTP is fine there." placeholder:"HOST:PORT"`
 }
 
 // publicURL is nil when there is none.
@@ -54,19 +57,15 @@ type credentials struct {
 	hosts credential.Hosts // of cloud accounts, besides Shelly's
 }
 
-// account is what is sealed of a cloud account.
-type account struct {
-	AuthCode string `json:"authCode"`
-}
-
 // Make implements rest.Credentials.
 func (c *credentials) Make(ctx context.Context, n rest.NewCredential) (rest.Credential, error) {
 	made := &madeCredential{store: c.store, next: projections.Secret{ConnectionID: n.ConnectionID, System: n.System, Kind: n.Kind}}
 	if n.Kind == domain.ConnectionShellyCloud {
-		if _, err := credential.ParseAuthCode(string(n.AuthCode), c.hosts); err != nil {
+		code, err := credential.ParseAuthCode(string(n.AuthCode), c.hosts)
+		if err != nil {
 			return nil, err
 		}
-		text, err := json.Marshal(account{AuthCode: string(n.AuthCode)})
+		text, err := json.Marshal(cloud.Secret{AuthCode: string(n.AuthCode), ClientID: code.ClientID})
 		if err != nil {
 			return nil, fmt.Errorf("write an account: %w", err)
 		}

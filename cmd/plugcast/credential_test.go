@@ -15,6 +15,7 @@ import (
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
 	"github.com/plugcast/plugcast/transport/rest"
+	"github.com/plugcast/plugcast/transport/shelly/cloud"
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
@@ -195,7 +196,7 @@ func TestSecretKeysRotate(t *testing.T) {
 	}
 	both := before.with(t, secretKey("b"), secretKey("a"))
 	plain, row, err := both.open(ctx, "acc1")
-	var kept account
+	var kept cloud.Secret
 	if err != nil || json.Unmarshal(plain, &kept) != nil || kept.AuthCode != code || both.ring.Seals(row.KeyID) {
 		t.Fatalf("%v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/shelly/outbound"
 	"github.com/plugcast/plugcast/transport/sse"
 	"github.com/plugcast/plugcast/transport/web"
 	"github.com/plugcast/plugcast/transport/ws"
@@ -19,6 +20,7 @@ type gateway struct {
 	sockets       *ws.Server
 	streams       *sse.Server
 	api           *rest.API
+	devices       http.Handler // where Shelly devices dial in
 	metrics       http.Handler
 }
 
@@ -31,7 +33,7 @@ func (p *Program) newGateway() (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{authenticator: authenticator, metrics: p.metricsHandler()}
+	g := &gateway{authenticator: authenticator, devices: p.shelly.outbound, metrics: p.metricsHandler()}
 	if g.hub, err = rooms.New(roomSource{p.backend.timeline, p.backend.store}, rooms.Config{}, p.Logger); err != nil {
 		return nil, err
 	}
@@ -71,6 +73,7 @@ func (g *gateway) handler() http.Handler {
 	mux.Handle("GET /{$}", page)
 	mux.Handle("GET /web/", page)
 	mux.Handle("GET /ws", g.sockets)
+	mux.Handle(outbound.Pattern, g.devices)
 	mux.Handle("GET /metrics", g.metrics)
 	mux.Handle("/", g.api)
 	return mux

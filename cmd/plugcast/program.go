@@ -47,6 +47,7 @@ type Program struct {
 	registry    *presence.Registry
 	fences      *fences.Fences
 	disconnects *disconnects
+	shelly      *shellySide
 	worker      *projections.Worker // nil without the role
 	gateway     *gateway            // nil without the role
 	figures     *figures
@@ -76,8 +77,13 @@ func (p *Program) Open(ctx context.Context) (err error) {
 	p.registry = presence.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Server.NodeName, p.Logger)
 	p.fences = fences.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Logger)
 	p.disconnects = newDisconnects(p.Server.NodeName, p.backend.log, p.fences, p.Logger)
+	if p.shelly, err = p.newShelly(); err != nil {
+		return err
+	}
 	if p.has(roleWorker) {
-		p.worker = projections.NewWorker(projections.WorkerConfig{Store: p.backend.store, Log: p.backend.log, Logger: p.Logger})
+		p.worker = projections.NewWorker(projections.WorkerConfig{
+			Store: p.backend.store, Log: p.backend.log, Duties: p.shelly.duties(), Logger: p.Logger,
+		})
 	}
 	p.figures = newFigures(p)
 	if p.has(roleGateway) {
@@ -191,6 +197,7 @@ func (p *Program) Run(ctx context.Context) error {
 	listening := make(chan struct{})
 	background("reactions", func(ctx context.Context) error { return p.react(ctx, listening) })
 	background("disconnects", p.disconnects.run)
+	background("heartbeats", p.shelly.board.Run)
 	select {
 	case <-listening:
 		p.begin(ctx, background, clients)
@@ -224,9 +231,9 @@ func (p *Program) begin(ctx context.Context, background func(string, func(contex
 // react does what is asked of every process, whatever its roles. listening is
 // closed when it hears.
 func (p *Program) react(ctx context.Context, listening chan<- struct{}) error {
-	return reactions.Run(ctx, p.backend.log, map[domain.EventType]reactions.Reaction{
+	return reactions.Run(ctx, p.backend.log, merged(p.shelly.reactions(), map[domain.EventType]reactions.Reaction{
 		domain.TypeDisconnectRequested: p.disconnects.react,
-	}, p.Logger, listening)
+	}), p.Logger, listening)
 }
 
 // drain stops taking requests and lets those under way finish.
@@ -238,6 +245,9 @@ func (p *Program) drain(ctx context.Context, servers ...*http.Server) {
 		if err := p.gateway.shutdown(ctx); err != nil {
 			p.Logger.Warn("sockets were cut off", "error", err)
 		}
+	}
+	if err := p.shelly.shutdown(ctx); err != nil {
+		p.Logger.Warn("devices were cut off", "error", err)
 	}
 	for _, server := range servers {
 		if err := server.Shutdown(ctx); err != nil {
@@ -251,6 +261,9 @@ func (p *Program) drain(ctx context.Context, servers ...*http.Server) {
 func (p *Program) Close() {
 	if p.gateway != nil {
 		p.gateway.close()
+	}
+	if p.shelly != nil {
+		p.shelly.desk.Close()
 	}
 	for _, listener := range []net.Listener{p.listener, p.admin} {
 		if listener != nil {

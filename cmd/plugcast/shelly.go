@@ -2,74 +2,316 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/streams"
+	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/heartbeats"
+	"github.com/plugcast/plugcast/streams/reactions"
 	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/cloud"
+	"github.com/plugcast/plugcast/transport/shelly/outbound"
+	"github.com/plugcast/plugcast/transport/shelly/switching"
 )
 
+// shellySide is what a process does for Shelly devices.
+type shellySide struct {
+	program  *Program
+	board    *heartbeats.Board
+	desk     *switching.Desk
+	outbound *outbound.Server // nil in a process that serves no clients
+	cloud    *cloud.Runner    // nil in a process that owns no partitions
+}
+
+// newShelly makes what the roles of the process need.
+func (p *Program) newShelly() (*shellySide, error) {
+	s := &shellySide{program: p}
+	s.board = heartbeats.New(p.backend.log, p.Server.NodeName, p.Logger, func(d heartbeats.Device, session string) {
+		if s.outbound != nil {
+			s.outbound.Lost(shelly.DeviceRef(d), session)
+		}
+	})
+	store := shellyStore{p.backend, p.credentials}
+	var holders []shelly.Holder
+	var err error
+	if p.has(roleGateway) {
+		s.outbound, err = outbound.New(outbound.Config{SilentAfter: p.Server.Connections.SilentAfter}, outbound.Parts{
+			Credentials: store, Bindings: store, Known: store, Events: p.backend.log, Heartbeats: boardHeartbeats{s.board}, Logger: p.Logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+		holders = append(holders, s.outbound)
+		p.disconnects.shelly = append(p.disconnects.shelly, s.outbound)
+	}
+	if p.has(roleWorker) {
+		s.cloud, err = cloud.New(cloud.Config{AllowHost: p.credentials.hosts.Lists, SilentAfter: p.Server.Connections.SilentAfter}, cloud.Parts{
+			Store: cloudStore{store}, Known: store, Events: p.backend.log, Heartbeats: boardHeartbeats{s.board}, Logger: p.Logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+		holders = append(holders, s.cloud)
+		p.disconnects.shelly = append(p.disconnects.shelly, cloudSockets{s.cloud})
+	}
+	s.desk = switching.New(switching.Parts{
+		Log: p.backend.log, Holders: holders, Partition: p.backend.log.Partition, Logger: p.Logger,
+		Held: func(ctx context.Context, d shelly.DeviceRef) (bool, error) {
+			return s.board.Held(ctx, heartbeats.Device(d))
+		},
+		Recent: func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error) {
+			return recentSwitches(ctx, p.backend.log, partition, since)
+		},
+	})
+	return s, nil
+}
+
+// duties are what the owner of a partition does for its devices.
+func (s *shellySide) duties() []projections.Duty {
+	return []projections.Duty{
+		func(ctx context.Context, partition int) { s.board.Watch(ctx, partition, s.program.backend.store) },
+		s.desk.Referee,
+		s.cloud.Run,
+	}
+}
+
+// reactions are what every process does on hearing of devices and connections.
+func (s *shellySide) reactions() map[domain.EventType]reactions.Reaction {
+	on := map[domain.EventType]reactions.Reaction{
+		domain.TypeRelaySwitchRequested: s.desk.Requested,
+		domain.TypeRelaySwitchCompleted: s.desk.Completed,
+	}
+	for _, t := range []domain.EventType{
+		domain.TypeConnectionCreated, domain.TypeConnectionUpdated, domain.TypeConnectionStarted,
+		domain.TypeConnectionRestarted, domain.TypeConnectionStopped, domain.TypeConnectionDeleted,
+	} {
+		on[t] = s.connectionChanged
+	}
+	return on
+}
+
+// connectionChanged passes on what was commanded of a connection. Device sockets
+// that are open are another event's matter: see disconnects.
+func (s *shellySide) connectionChanged(_ context.Context, e domain.Event) error {
+	data, err := e.Decode()
+	if err != nil || data == nil {
+		return err // nil: of a later version
+	}
+	var id domain.ConnectionID
+	let := func(allow bool, c domain.ConnectionID) {
+		id = c
+		switch {
+		case s.outbound == nil:
+		case allow:
+			s.outbound.Allow(c, e.Position)
+		default:
+			s.outbound.Refuse(c, e.Position)
+		}
+	}
+	switch d := data.(type) {
+	case domain.ConnectionCreated:
+		let(true, d.ConnectionID)
+	case domain.ConnectionStarted:
+		let(true, d.ConnectionID)
+	case domain.ConnectionRestarted:
+		let(true, d.ConnectionID)
+	case domain.ConnectionStopped:
+		let(false, d.ConnectionID)
+	case domain.ConnectionDeleted:
+		let(false, d.ConnectionID)
+	case domain.ConnectionUpdated:
+		id = d.ConnectionID
+	}
+	if s.cloud != nil {
+		s.cloud.Changed(s.program.backend.log.Partition(e.SystemID), shelly.Connection{System: e.SystemID, ID: id}, e.Type)
+	}
+	return nil
+}
+
+// shutdown lets the devices go, who dial in elsewhere.
+func (s *shellySide) shutdown(ctx context.Context) error {
+	if s.outbound == nil {
+		return nil
+	}
+	return s.outbound.Shutdown(ctx)
+}
+
+// cloudSockets are the sockets to the Shelly Cloud, as forced disconnects see
+// them: there is one per connection, and it is opened anew only when the
+// connection may have one.
+type cloudSockets struct{ *cloud.Runner }
+
+// Drop implements shellyDropper.
+func (c cloudSockets) Drop(id domain.ConnectionID, _ time.Time) int { return c.Runner.Drop(id) }
+
 // boardHeartbeats is [shelly.Heartbeats] on the board.
-type boardHeartbeats struct{ *heartbeats.Board }
+type boardHeartbeats struct{ board *heartbeats.Board }
 
 // Open implements shelly.Heartbeats.
 func (b boardHeartbeats) Open(d shelly.DeviceRef, session string, within time.Duration) {
-	b.Board.Open(heartbeats.Device(d), session, within)
+	b.board.Open(heartbeats.Device(d), session, within)
 }
 
 // Alive implements shelly.Heartbeats.
 func (b boardHeartbeats) Alive(d shelly.DeviceRef, session string, within time.Duration) {
-	b.Board.Alive(heartbeats.Device(d), session, within)
+	b.board.Alive(heartbeats.Device(d), session, within)
 }
 
 // Close implements shelly.Heartbeats.
 func (b boardHeartbeats) Close(d shelly.DeviceRef, session string, grace time.Duration, reason domain.OfflineReason) {
-	b.Board.Close(heartbeats.Device(d), session, grace, reason)
+	b.board.Close(heartbeats.Device(d), session, grace, reason)
 }
 
 // Forget implements shelly.Heartbeats.
 func (b boardHeartbeats) Forget(d shelly.DeviceRef, session string) {
-	b.Board.Forget(heartbeats.Device(d), session)
+	b.board.Forget(heartbeats.Device(d), session)
 }
 
 // Report implements shelly.Heartbeats.
 func (b boardHeartbeats) Report(d shelly.DeviceRef, online bool) {
-	b.Board.Report(heartbeats.Device(d), online)
+	b.board.Report(heartbeats.Device(d), online)
 }
 
-// recentSwitches reads the relay commands and their outcomes that were appended
-// to a partition since a time, by the clock of Redis, or since the beginning of
-// what Redis has.
-func recentSwitches(ctx context.Context, log *streams.Log, partition int, since time.Time) (recent []domain.Event, err error) {
-	at := domain.Position{Ms: uint64(max(since.UnixMilli(), 0))}
-	for {
-		events, err := log.Read(ctx, partition, at, recentPage)
-		if errors.Is(err, streams.ErrTrimmed) {
-			origin, originErr := log.Origin(ctx, partition)
-			if originErr != nil {
-				return nil, originErr
-			}
-			if !origin.After(at) {
-				return nil, err
-			}
-			at = origin
-			continue
-		}
-		if errors.Is(err, streams.ErrRewound) {
-			return recent, nil // nothing is newer than the time
-		}
-		if err != nil || len(events) == 0 {
-			return recent, err
-		}
-		for i := range events {
-			if t := events[i].Type; t == domain.TypeRelaySwitchRequested || t == domain.TypeRelaySwitchCompleted {
-				recent = append(recent, events[i])
-			}
-		}
-		at = events[len(events)-1].Position
+// shellyStore is what the Shelly side reads and writes in the database. Its reads
+// have everything that was appended before them.
+type shellyStore struct {
+	backend     *backend
+	credentials *credentials
+}
+
+// caughtUp returns when the read models have all of a system that is in the log.
+func (s shellyStore) caughtUp(ctx context.Context, system domain.SystemID) error {
+	newest, err := s.backend.log.Newest(ctx, system)
+	if err != nil {
+		return err
+	}
+	return s.backend.store.WaitForSystem(ctx, system, newest)
+}
+
+// Credential implements outbound.Credentials.
+func (s shellyStore) Credential(ctx context.Context, id domain.ConnectionID) (outbound.Credential, error) {
+	c, err := s.backend.store.OutboundCredential(ctx, id, s.backend.log.Newest)
+	if err != nil {
+		return outbound.Credential{}, err
+	}
+	return outbound.Credential{
+		Connection: shelly.Connection{System: c.System, ID: id}, KeyHash: c.KeyHash, Stopped: c.Stopped, Position: c.Position,
+	}, nil
+}
+
+// Bind implements outbound.Bindings.
+func (s shellyStore) Bind(ctx context.Context, device domain.DeviceID, c shelly.Connection) error {
+	return s.backend.store.Bind(ctx, device, c.System, c.ID)
+}
+
+// Channels implements shelly.Known.
+func (s shellyStore) Channels(ctx context.Context, system domain.SystemID, base domain.DeviceID) ([]*domain.Device, error) {
+	if err := s.caughtUp(ctx, system); err != nil {
+		return nil, err
+	}
+	return s.backend.store.Channels(ctx, system, base)
+}
+
+// cloudStore is [cloud.Store].
+type cloudStore struct{ shellyStore }
+
+// Connections implements cloud.Store.
+func (s cloudStore) Connections(ctx context.Context, partition int) ([]cloud.Connection, error) {
+	tail, err := s.backend.log.Tail(ctx, partition)
+	if err == nil {
+		err = s.backend.store.WaitFor(ctx, partition, tail)
+	}
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.backend.store.ConnectionsIn(ctx, partition)
+	if err != nil {
+		return nil, err
+	}
+	connections := make([]cloud.Connection, len(rows))
+	for i, row := range rows {
+		connections[i] = cloudConnection(row.System, row.Connection)
+	}
+	return connections, nil
+}
+
+// Connection implements cloud.Store.
+func (s cloudStore) Connection(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (cloud.Connection, error) {
+	if err := s.caughtUp(ctx, system); err != nil {
+		return cloud.Connection{}, err
+	}
+	row, err := s.backend.store.ConnectionOf(ctx, system, id)
+	if err != nil {
+		return cloud.Connection{}, err
+	}
+	return cloudConnection(system, row), nil
+}
+
+func cloudConnection(system domain.SystemID, row *domain.Connection) cloud.Connection {
+	return cloud.Connection{
+		Connection: shelly.Connection{System: system, ID: row.ConnectionID},
+		Kind:       row.Kind, Name: row.Name, Stopped: row.Stopped, State: row.State,
 	}
 }
 
-const recentPage = 1000
+// Devices implements cloud.Store.
+func (s cloudStore) Devices(ctx context.Context, system domain.SystemID, id domain.ConnectionID) ([]*domain.Device, error) {
+	if err := s.caughtUp(ctx, system); err != nil {
+		return nil, err
+	}
+	return s.backend.store.DevicesOf(ctx, system, id)
+}
+
+// Secret implements cloud.Store.
+func (s cloudStore) Secret(ctx context.Context, c shelly.Connection) (cloud.Secret, error) {
+	secret, _, err := s.open(ctx, c)
+	return secret, err
+}
+
+func (s cloudStore) open(ctx context.Context, c shelly.Connection) (cloud.Secret, *projections.Secret, error) {
+	plain, row, err := s.credentials.open(ctx, c.ID)
+	if err != nil {
+		return cloud.Secret{}, nil, err
+	}
+	if row.System != c.System {
+		return cloud.Secret{}, nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "the connection is another system's")
+	}
+	var secret cloud.Secret
+	if json.Unmarshal(plain, &secret) != nil { // whose error would show what it is about
+		return cloud.Secret{}, nil, fmt.Errorf("what is kept for connection %s is no account", c.ID)
+	}
+	return secret, row, nil
+}
+
+// SaveSecret implements cloud.Store.
+func (s cloudStore) SaveSecret(ctx context.Context, c shelly.Connection, secret cloud.Secret) error {
+	plain, err := json.Marshal(secret)
+	if err != nil {
+		return errors.New("an account cannot be written as JSON")
+	}
+	for {
+		kept, row, err := s.open(ctx, c)
+		if err != nil {
+			return err
+		}
+		if kept.AuthCode != secret.AuthCode || kept.ClientID != secret.ClientID {
+			return nil // replaced while it was being renewed
+		}
+		if err = s.credentials.save(ctx, row, plain); !domain.HasCode(err, domain.CodeContention) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// merged is all reactions of a process.
+func merged(all ...map[domain.EventType]reactions.Reaction) map[domain.EventType]reactions.Reaction {
+	on := map[domain.EventType]reactions.Reaction{}
+	for _, some := range all {
+		maps.Copy(on, some)
+	}
+	return on
+}

@@ -22,12 +22,17 @@ func (h Hosts) Allow(u *url.URL) bool {
 		return false
 	}
 	host := strings.ToLower(u.Host)
-	if slices.ContainsFunc(h, func(allowed string) bool { return strings.EqualFold(allowed, host) }) {
+	if h.Lists(u) {
 		return u.Scheme == "https" || u.Scheme == "http"
 	}
 	name, isShelly := strings.CutSuffix(strings.TrimSuffix(host, ":443"), ".shelly.cloud")
 	return u.Scheme == "https" && isShelly && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == "" &&
 		!strings.HasPrefix(name, ".")
+}
+
+// Lists reports whether the host of the URL is one of h itself.
+func (h Hosts) Lists(u *url.URL) bool {
+	return slices.ContainsFunc(h, func(listed string) bool { return strings.EqualFold(listed, u.Host) })
 }
 
 // AuthCode is what the code of an OAuth redirect says of its account.

@@ -237,13 +237,13 @@ func (s *Server) Allow(id domain.ConnectionID, at domain.Position) { s.door.comm
 // stay until [Server.Drop].
 func (s *Server) Refuse(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, true) }
 
-// Drop closes the sockets of a connection and returns how many there were,
-// without waiting for them. Nobody will find their devices silent for it: that is
-// known already when Drop returns.
-func (s *Server) Drop(id domain.ConnectionID) int {
+// Drop closes the sockets of a connection that were opened by then and returns how
+// many there were, without waiting for them. Nobody will find their devices silent
+// for it: that is known already when Drop returns.
+func (s *Server) Drop(id domain.ConnectionID, openedBy time.Time) int {
 	n := 0
 	for _, one := range s.of(id) {
-		if one.end(closeDropped, fateForget) {
+		if !one.began.After(openedBy) && one.end(closeDropped, fateForget) {
 			n++
 		}
 	}
