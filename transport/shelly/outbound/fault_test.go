@@ -1,0 +1,588 @@
+package outbound
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+)
+
+// The fault cases of the facts about Shelly, under the names that they have there.
+
+func TestFaultCasesOutbound(t *testing.T) {
+	t.Parallel()
+	run := func(name string, do func(t *testing.T, b *bundle)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			do(t, newBundle(t, Config{}))
+		})
+	}
+	run("no token", func(t *testing.T, b *bundle) {
+		for path, want := range map[string]int{
+			"/shelly/acc1":                          http.StatusNotFound,
+			"/shelly/acc1/":                         http.StatusNotFound,
+			"/shelly/acc1/wrong":                    http.StatusUnauthorized,
+			"/shelly/acc1/" + b.keys[acc] + "x":     http.StatusUnauthorized,
+			"/shelly/acc2/" + b.keys[acc]:           http.StatusUnauthorized,
+			"/shelly/no%20id/" + b.keys[acc]:        http.StatusUnauthorized,
+			"/shelly/acc1/" + b.keys[acc] + "/more": http.StatusNotFound,
+		} {
+			if _, status, _ := b.dial(path); status != want {
+				t.Errorf("%s: %d, want %d", strings.ReplaceAll(path, b.keys[acc], "KEY"), status, want)
+			}
+		}
+	})
+	run("foreign src", func(t *testing.T, b *bundle) {
+		b.set(func() { b.owners[plug] = "centro-luna" })
+		w := b.device()
+		w.full(plug, true)
+		w.mustClose(1008)
+		again := b.device() // and it is kept out for a while
+		again.full(plug, true)
+		again.mustClose(1013)
+		b.eventually("nothing to be known of it", func() bool { return len(b.events) == 0 && len(b.beats) == 0 })
+		// Its owner is not kept out for that.
+		b.connection("centro-luna", "acc2")
+		b.deviceOf("acc2").full(plug, true)
+		b.eventually("the owner's device", func() bool { return len(b.events) == 1 && b.events[0].SystemID == "centro-luna" })
+	})
+	run("src changed mid-session", func(t *testing.T, b *bundle) {
+		w := b.admitted()
+		w.delta("shellyplugsg3-000000000000", `{"switch:0":{"output":false}}`)
+		w.mustClose(1008)
+		b.eventually("the end", func() bool { return b.beaten("close " + string(plug) + " 10s socket-closed") })
+		b.eventually("nothing of that frame", func() bool { return len(b.events) == 1 && b.relay(plug) == "on" })
+	})
+	run("second socket replaces first", func(t *testing.T, b *bundle) {
+		first := b.admitted()
+		second := b.device()
+		second.full(plug, false)
+		first.mustClose(1001)
+		b.eventually("the second to count", func() bool { return b.relay(plug) == "off" })
+		for _, beat := range b.beats {
+			if strings.HasPrefix(beat, "close") || strings.HasPrefix(beat, "forget") {
+				t.Errorf("the first took the device along: %s", beat)
+			}
+		}
+		if o := b.order(true); true {
+			r := second.asked("Switch.Set")
+			second.answer(plug, r.ID, `"result":{"was_on":false}`)
+			o.ends(t, domain.OutcomeCompleted)
+		}
+	})
+	run("NotifyStatus as first frame", func(t *testing.T, b *bundle) {
+		w := b.device()
+		w.delta(plug, `{"ts":1786033240.04,"switch:0":{"id":0,"apower":3.5}}`)
+		r := w.asked("Shelly.GetStatus")
+		w.delta(plug, `{"ts":1786033241.04,"switch:0":{"id":0,"output":true}}`)
+		w.answer(plug, r.ID, `"result":{"switch:0":{"id":0,"output":false,"apower":1.5},"sys":{"uptime":3}}`)
+		b.eventually("the merged state", func() bool { return b.relay(plug) == "on" })
+		if len(b.events) != 1 {
+			t.Errorf("events: %s", b.texts())
+		}
+	})
+	run("frame without ts", func(t *testing.T, b *bundle) {
+		w := b.admitted()
+		w.delta(plug, `{"switch:0":{"output":false}}`)
+		b.eventually("it to count", func() bool { return b.relay(plug) == "off" })
+	})
+	run("frame with `method` and a pending id", func(t *testing.T, b *bundle) {
+		w := b.admitted()
+		o := b.order(false)
+		r := w.asked("Switch.Set")
+		w.send(fmt.Sprintf(`{"id":%d,"src":%q,"method":"Sys.Ping","result":{"was_on":true}}`, r.ID, plug))
+		if no := w.asked(""); no.ID != r.ID { // our answer to the device's request has no method
+			t.Errorf("answered %+v", no)
+		}
+		select {
+		case got := <-o.result:
+			t.Fatalf("a request settled a request: %+v", got)
+		default:
+		}
+		w.answer(plug, r.ID, `"result":{"was_on":true}`)
+		o.ends(t, domain.OutcomeCompleted)
+	})
+	run("Bye", func(t *testing.T, b *bundle) {
+		w := b.device()
+		w.send(`{"src":"shellyht-1","dst":"ws","method":"NotifyFullStatus","params":{"switch:0":{"output":false},"sys":{"wakeup_period":7200}}}`)
+		_ = w.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, "Bye"), time.Now().Add(time.Second))
+		b.eventually("the sleeper to be given its time", func() bool {
+			return b.beaten("open shellyht-1 4h0m0s") && b.beaten("close shellyht-1 4h0m0s socket-closed") && b.relay("shellyht-1") == "off"
+		})
+	})
+	for name, member := range map[string]string{
+		"-109 shutting down":      `"error":{"code":-109,"message":"shutting down in 952 ms"}`,
+		"404":                     `"error":{"code":404,"message":"No handler for Switch.Set"}`,
+		"401 with string message": `"error":{"code":401,"message":"{\"auth_type\":\"digest\",\"nonce\":1786033500}"}`,
+	} {
+		run(name, func(t *testing.T, b *bundle) {
+			w := b.admitted()
+			o := b.order(false)
+			w.answer(plug, w.asked("Switch.Set").ID, member)
+			o.ends(t, domain.OutcomeFailed)
+			if b.relay(plug) != "on" {
+				t.Error("a refused command changed the state")
+			}
+		})
+	}
+	run("reconnect storm", func(t *testing.T, b *bundle) {
+		var storm sync.WaitGroup
+		for n := range 50 {
+			storm.Go(func() {
+				id := domain.DeviceID(fmt.Sprintf("plug-%d", n%5))
+				conn, _, _ := b.dial("/shelly/acc1/" + b.keys[acc])
+				w := &wire{t, conn}
+				w.full(id, n%2 == 0)
+				_ = conn.Close()
+			})
+		}
+		storm.Wait()
+		b.eventually("all sockets to be gone", func() bool { return b.server.Stats().Sockets == 0 })
+		b.eventually("the list to be empty", func() bool {
+			b.server.mu.Lock()
+			defer b.server.mu.Unlock()
+			return len(b.server.sessions) == 0 && len(b.server.devices) == 0
+		})
+		w := b.device() // nobody is kept out for it
+		w.full("plug-1", true)
+		b.eventually("one of them to be in", func() bool { return b.relay("plug-1") == "on" })
+	})
+}
+
+func TestFaultCasesLink(t *testing.T) {
+	t.Parallel()
+	t.Run("half-open (no pong)", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{PingEvery: 50 * time.Millisecond})
+		w := b.admitted()
+		_ = w // it reads nothing, so it answers no ping
+		b.eventually("it to be found dead", func() bool { return b.beaten("close " + string(plug) + " 0s heartbeat-missed") })
+	})
+	t.Run("pongs keep it", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{PingEvery: 20 * time.Millisecond})
+		w := b.admitted()
+		pings := make(chan struct{}, 100)
+		w.conn.SetPingHandler(func(data string) error {
+			select {
+			case pings <- struct{}{}:
+			default:
+			}
+			return w.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
+		})
+		go func() { _, _, _ = w.conn.ReadMessage() }() // ends with the socket
+		for range 10 {
+			<-pings
+		}
+		if b.server.Stats().Sockets != 1 {
+			t.Error("it answered, and was closed all the same")
+		}
+	})
+	t.Run("close during handshake", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		for range 20 {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = fmt.Fprintf(conn, "GET /shelly/acc1/%s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", b.keys[acc])
+			_ = conn.Close()
+		}
+		b.admitted()
+		b.eventually("the others to be gone", func() bool { return b.server.Stats().Sockets == 1 })
+	})
+	t.Run("slow consumer", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{ReadAhead: 4, MaxMessages: 5000, MaxEvents: 5000})
+		w := b.admitted()
+		hold := make(chan struct{})
+		b.set(func() { b.holdUp = hold })
+		for n := range 400 {
+			w.delta(plug, fmt.Sprintf(`{"switch:0":{"output":%t,"source":"button-%d"}}`, n%2 == 0, n))
+		}
+		b.eventually("the server to read no further", func() bool { return b.server.Stats().Frames < 20 && b.server.Stats().Frames > 4 })
+		b.set(func() { b.holdUp = nil })
+		close(hold)
+		b.eventually("every flip in the log", func() bool { return strings.Count(b.texts(), "button-") >= 399 })
+		if b.relay(plug) != "off" {
+			t.Error("the last flip is not the last")
+		}
+	})
+	t.Run("flood 600/min", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w := b.device()
+		for range 601 {
+			w.send(`{"src":"` + string(plug) + `","method":"NotifyEvent","params":{"events":[]}}`)
+		}
+		w.mustClose(1008)
+		if b.server.Stats().Refusals["flood"] != 1 {
+			t.Errorf("refusals: %v", b.server.Stats().Refusals)
+		}
+	})
+}
+
+func TestFaultCasesCommands(t *testing.T) {
+	t.Parallel()
+	t.Run("timeout (outcome unknown, no automatic retry of toggle)", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{AskWithin: 100 * time.Millisecond})
+		w := b.admitted()
+		o := b.order(false)
+		r := w.asked("Switch.Set")
+		o.ends(t, domain.OutcomeUnknown)
+		w.answer(plug, r.ID, `"result":{"was_on":true}`) // late
+		next := b.order(false)
+		if again := w.asked("Switch.Set"); again.ID == r.ID {
+			t.Error("the first command was sent again")
+		} else {
+			w.answer(plug, again.ID, `"result":{"was_on":true}`)
+		}
+		next.ends(t, domain.OutcomeCompleted)
+	})
+	t.Run("wrong/late/duplicate trid", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w := b.admitted()
+		o := b.order(false)
+		r := w.asked("Switch.Set")
+		w.answer(plug, r.ID+7, `"result":{"was_on":true}`)
+		w.send(fmt.Sprintf(`{"id":"%d","src":%q,"result":{}}`, r.ID, plug)) // a text is not our number
+		w.answer(plug, r.ID, `"error":{"code":-103,"message":"no"}`)
+		w.answer(plug, r.ID, `"result":{"was_on":true}`)
+		o.ends(t, domain.OutcomeFailed)
+	})
+	t.Run("drop in flight", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w := b.admitted()
+		o := b.order(false)
+		w.asked("Switch.Set")
+		_ = w.conn.Close()
+		o.ends(t, domain.OutcomeUnknown)
+		if gone := b.order(false); gone.taken {
+			gone.ends(t, domain.OutcomeFailed) // the server had not noticed yet
+		}
+	})
+	t.Run("two users at once", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w := b.admitted()
+		off, on := b.order(false), b.order(true)
+		first, second := w.asked("Switch.Set"), w.asked("Switch.Set")
+		if first.Params.On || !second.Params.On {
+			t.Error("not in the order in which they were asked for")
+		}
+		w.answer(plug, second.ID, `"result":{"was_on":false}`)
+		w.answer(plug, first.ID, `"result":{"was_on":true}`)
+		off.ends(t, domain.OutcomeCompleted)
+		on.ends(t, domain.OutcomeCompleted)
+	})
+	t.Run("confirmation only by later status", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w := b.admitted()
+		o := b.order(false)
+		w.answer(plug, w.asked("Switch.Set").ID, `"result":{"was_on":true}`)
+		o.ends(t, domain.OutcomeCompleted)
+		if b.relay(plug) != "on" {
+			t.Error("the state changed before the device said so")
+		}
+		w.delta(plug, `{"switch:0":{"output":false,"apower":0,"source":"WS_in"}}`)
+		b.eventually("the status", func() bool { return b.relay(plug) == "off" })
+		if e := b.events[len(b.events)-1]; e.CausationID != "cmd-1" || e.CorrelationID != "corr" || e.Actor != "shelly:acc1" {
+			t.Errorf("caused by %q of %q, by %q", e.CausationID, e.CorrelationID, e.Actor)
+		}
+	})
+	t.Run("expired", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		b.admitted()
+		o := b.orderOf(plug, true, time.Now().Add(-time.Second))
+		o.ends(t, domain.OutcomeFailed)
+	})
+	t.Run("not held here", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		b.admitted()
+		for _, id := range []domain.DeviceID{"other", plug + ":x", plug + ":01"} {
+			if o := b.orderOf(id, true, time.Now().Add(time.Minute)); o.taken {
+				t.Errorf("%s was taken", id)
+			}
+		}
+	})
+}
+
+// Firmware 2.0.1-beta1 says the old state once more after it was switched, and
+// corrects that up to half a minute later (measured).
+func TestOldOutputAfterSet(t *testing.T) {
+	t.Parallel()
+	contradicted := func(t *testing.T) (*bundle, *wire, request) {
+		b := newBundle(t, Config{})
+		w := b.admitted()
+		o := b.order(false)
+		w.answer(plug, w.asked("Switch.Set").ID, `"result":{"was_on":true}`)
+		o.ends(t, domain.OutcomeCompleted)
+		w.delta(plug, `{"switch:0":{"output":false}}`)
+		b.eventually("the new state", func() bool { return b.relay(plug) == "off" })
+		w.delta(plug, `{"switch:0":{"output":true,"apower":90}}`) // old, or true?
+		return b, w, w.asked("Switch.GetStatus")
+	}
+	flips := func(b *bundle) (n int) {
+		for i := range b.events {
+			if strings.Contains(string(b.events[i].Data), `"relayOn"`) && strings.Contains(string(b.events[i].Data), `"changed":["relayOn"`) {
+				n++
+			}
+		}
+		return n
+	}
+	t.Run("it was old", func(t *testing.T) {
+		t.Parallel()
+		b, w, r := contradicted(t)
+		w.answer(plug, r.ID, `"result":{"id":0,"output":false,"apower":0.0}`)
+		w.delta(plug, `{"switch:0":{"source":"end"},"sys":{"uptime":9}}`)
+		w.delta(plug, `{"switch:0":{"output":false,"errors":["overtemp"]}}`)
+		b.eventually("what came after", func() bool { return strings.Contains(b.texts(), "overtemp") })
+		if b.relay(plug) != "off" || flips(b) > 1 {
+			t.Errorf("the old state was believed: %s", b.texts())
+		}
+	})
+	t.Run("somebody pressed the button", func(t *testing.T) {
+		t.Parallel()
+		b, w, r := contradicted(t)
+		w.answer(plug, r.ID, `"result":{"id":0,"output":true,"apower":90.0}`)
+		b.eventually("the button to count", func() bool { return b.relay(plug) == "on" })
+		w.delta(plug, `{"switch:0":{"output":false}}`)
+		b.eventually("the next press to count at once", func() bool { return b.relay(plug) == "off" })
+		w.delta(plug, `{"switch:0":{"output":true}}`)
+		b.eventually("and the next", func() bool { return b.relay(plug) == "on" })
+	})
+	t.Run("it does not answer", func(t *testing.T) {
+		t.Parallel()
+		b, w, r := contradicted(t)
+		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
+		b.eventually("it to be believed", func() bool { return b.relay(plug) == "on" })
+	})
+}
+
+func TestRefuseAndDrop(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, Config{})
+	b.connection(system, "acc2")
+	other := b.deviceOf("acc2")
+	other.full("neighbour", true)
+	w := b.admitted()
+	b.eventually("both", func() bool { return b.relay("neighbour") == "on" })
+	path := "/shelly/acc1/" + b.keys[acc]
+
+	b.server.Refuse(acc, domain.Position{Ms: 5})
+	if n := b.server.Drop(acc, time.Now()); n != 1 {
+		t.Errorf("%d sockets were dropped", n)
+	}
+	b.mu.Lock()
+	forgotten := b.beaten("forget " + string(plug))
+	b.mu.Unlock()
+	if !forgotten {
+		t.Error("the device is still waited for when Drop has returned")
+	}
+	w.mustClose(1001)
+	if _, status, text := b.dial(path); status != http.StatusForbidden || !strings.Contains(text, "stopped") {
+		t.Errorf("dialling back: %d %s", status, text)
+	}
+	b.server.Allow(acc, domain.Position{Ms: 4}) // older
+	if _, status, _ := b.dial(path); status != http.StatusForbidden {
+		t.Errorf("an older start counted: %d", status)
+	}
+	b.set(func() { b.credentials[acc].Position = domain.Position{Ms: 6} }) // the read model is newer than what was heard
+	b.device()
+	b.set(func() { b.credentials[acc].Stopped, b.credentials[acc].Position = true, domain.Position{Ms: 7} })
+	if _, status, _ := b.dial(path); status != http.StatusForbidden {
+		t.Errorf("a stopped connection let in: %d", status)
+	}
+	b.server.Allow(acc, domain.Position{Ms: 8})
+	b.device()
+	b.eventually("the dropped to be gone", func() bool { return b.server.Stats().Sockets == 3 })
+	for _, beat := range b.beats {
+		if strings.HasPrefix(beat, "close "+string(plug)) || strings.Contains(beat, "close neighbour") {
+			t.Errorf("somebody will be found silent: %s", beat)
+		}
+	}
+	if o := b.orderOf("neighbour", false, time.Now().Add(time.Minute)); o.taken {
+		other.answer("neighbour", other.asked("Switch.Set").ID, `"result":{}`)
+		o.ends(t, domain.OutcomeCompleted)
+	} else {
+		t.Error("another connection's device was dropped")
+	}
+}
+
+// A stop that is heard while a device shakes hands must not let it through.
+func TestStopDuringHandshake(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, Config{})
+	for n := range 50 {
+		at := domain.Position{Ms: uint64(10 + 2*n)}
+		var both sync.WaitGroup
+		both.Go(func() { _, _, _ = b.dial("/shelly/acc1/" + b.keys[acc]) })
+		both.Go(func() {
+			b.server.Refuse(acc, at)
+			b.server.Drop(acc, time.Now())
+		})
+		both.Wait()
+		b.eventually("no socket to be left", func() bool { return b.server.Stats().Sockets == 0 })
+		b.server.Allow(acc, domain.Position{Ms: at.Ms + 1})
+	}
+}
+
+func TestLostToAnotherProcess(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, Config{})
+	w := b.admitted()
+	ref := shelly.DeviceRef{System: system, Device: plug}
+	b.server.Lost(ref, "another session")
+	b.server.Lost(ref, b.server.holder(ref).id)
+	w.mustClose(1001)
+	b.eventually("the session to be over", func() bool { return b.server.Stats().Sockets == 0 })
+	for _, beat := range b.beats {
+		if strings.HasPrefix(beat, "close") {
+			t.Errorf("the device is another's now: %s", beat)
+		}
+	}
+}
+
+func TestShutdownGivesDevicesTime(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, Config{})
+	w := b.admitted()
+	var closing sync.WaitGroup
+	closing.Go(func() { w.mustClose(1012) })
+	if err := b.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closing.Wait()
+	b.eventually("it to have its time", func() bool { return b.beaten("close " + string(plug) + " 2m0s socket-closed") })
+	if _, status, _ := b.dial("/shelly/acc1/" + b.keys[acc]); status != http.StatusServiceUnavailable {
+		t.Errorf("a server that ends let in: %d", status)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	t.Run("wrong keys", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{MaxRefusals: 5})
+		for n := range 8 {
+			want := http.StatusUnauthorized
+			if n >= 5 {
+				want = http.StatusTooManyRequests
+			}
+			if _, status, _ := b.dial("/shelly/acc1/wrong"); status != want {
+				t.Errorf("try %d: %d, want %d", n, status, want)
+			}
+		}
+	})
+	t.Run("devices", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{MaxDevices: 2})
+		b.device()
+		b.device()
+		b.device().mustClose(1013)
+	})
+	t.Run("> 256 KiB frame", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w := b.admitted()
+		w.delta(plug, `{"pad":"`+strings.Repeat("x", 256<<10)+`"}`)
+		w.mustClose(1009)
+	})
+	t.Run("> 10 KB frame", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w := b.admitted()
+		w.delta(plug, `{"pad":"`+strings.Repeat("x", 100<<10)+`","switch:0":{"output":false}}`)
+		b.eventually("it to be read", func() bool { return b.relay(plug) == "off" })
+	})
+	t.Run("no status in time, and a cooldown that grows", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{InitWithin: 50 * time.Millisecond})
+		silent := b.device()
+		silent.mustClose(1013)
+		w := b.device()
+		w.delta(plug, `{"switch:0":{"output":true}}`) // and no answer to what it is asked
+		w.mustClose(1013)
+		again := b.device()
+		again.full(plug, true)
+		if code, reason := again.closed(); code != 1013 || !strings.Contains(reason, "try again in 30 s") {
+			t.Errorf("closed with %d %q", code, reason)
+		}
+	})
+	t.Run("hostile frames", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		for name, frame := range map[string]string{
+			"deep nesting":  `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":` + strings.Repeat(`{"a":`, 10_000) + `1` + strings.Repeat(`}`, 10_000) + `}`,
+			"NaN":           `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{"switch:0":{"apower":NaN}}}`,
+			"many keys":     `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{` + strings.Repeat(`"a":1,`, 40_000) + `"b":1}}`,
+			"invalid UTF-8": `{"src":"` + string(plug) + "\xff" + `","method":"NotifyFullStatus"}`,
+			"no src":        `{"method":"NotifyFullStatus","params":{}}`,
+			"a bad src":     `{"src":"a/b","method":"NotifyFullStatus","params":{}}`,
+			"a channel":     `{"src":"` + string(plug) + `:1","method":"NotifyFullStatus","params":{}}`,
+			"no JSON":       `hello`,
+		} {
+			w := b.device()
+			w.send(frame)
+			if code, _ := w.closed(); code != 1008 {
+				t.Errorf("%s: closed with %d", name, code)
+			}
+		}
+		binary := b.device()
+		_ = binary.conn.WriteMessage(websocket.BinaryMessage, []byte("{}"))
+		binary.mustClose(1008)
+		huge := b.device()
+		huge.send(`{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{"switch:0":{"output":true,"apower":1e999,"voltage":1e308}}}`)
+		b.eventually("a huge number to be missing", func() bool { return b.relay(plug) == "on" && b.state.Devices[plug].PowerW == nil })
+	})
+}
+
+// Every switch of a device with several is a device of its own.
+func TestChannelsAreDevices(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, Config{})
+	w := b.device()
+	w.send(`{"src":"strip","dst":"ws","method":"NotifyFullStatus","params":{"switch:0":{"output":true},"switch:1":{"output":false},"switch:2":{"output":true}}}`)
+	b.eventually("three devices", func() bool {
+		return b.relay("strip") == "on" && b.relay("strip:1") == "off" && b.relay("strip:2") == "on" &&
+			b.beaten("open strip 2m0s") && b.beaten("open strip:1 2m0s") && b.beaten("open strip:2 2m0s")
+	})
+	o := b.orderOf("strip:1", true, time.Now().Add(time.Minute))
+	r := w.asked("Switch.Set")
+	if r.Params.ID != 1 || !r.Params.On {
+		t.Errorf("asked for %+v", r)
+	}
+	w.answer("strip", r.ID, `"result":{"was_on":false}`)
+	o.ends(t, domain.OutcomeCompleted)
+	w.delta("strip", `{"switch:1":{"output":true}}`)
+	b.eventually("that channel alone", func() bool { return b.relay("strip:1") == "on" && len(b.events) == 4 })
+}
+
+// A device that the log has as offline is reported back, whatever the board
+// remembers.
+func TestReturnOfADeviceThatIsKnownToBeOffline(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, Config{})
+	b.set(func() {
+		offline := false
+		b.state.Devices[plug] = &domain.Device{DeviceID: plug, Online: &offline}
+	})
+	b.device().full(plug, true)
+	b.eventually("the report", func() bool { return b.beaten("report " + string(plug) + " true") })
+}

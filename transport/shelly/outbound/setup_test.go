@@ -1,0 +1,398 @@
+package outbound
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
+)
+
+const (
+	system domain.SystemID     = "clinica-sol"
+	acc    domain.ConnectionID = "acc1"
+	plug   domain.DeviceID     = "shellyplugsg3-8cbfea9a1b2c"
+)
+
+// patience bounds every wait.
+const patience = 20 * time.Second
+
+// bundle is a server with everything that it works with, in memory.
+type bundle struct {
+	t      *testing.T
+	server *Server
+	url    string // of the HTTP server
+	keys   map[domain.ConnectionID]string
+	logged lockedBuilder
+
+	mu          sync.Mutex
+	changed     chan struct{} // closed, and made anew, at every change below
+	credentials map[domain.ConnectionID]*Credential
+	owners      map[domain.DeviceID]domain.SystemID
+	state       *domain.State
+	events      []domain.Event
+	beats       []string
+	away        error         // what the log answers
+	holdUp      chan struct{} // the log waits for it, unless nil
+	bindDown    error
+}
+
+func newBundle(t *testing.T, config Config) *bundle {
+	t.Helper()
+	b := &bundle{
+		t: t, changed: make(chan struct{}), keys: map[domain.ConnectionID]string{}, credentials: map[domain.ConnectionID]*Credential{},
+		owners: map[domain.DeviceID]domain.SystemID{}, state: domain.NewState(system),
+	}
+	b.connection(system, acc)
+	var err error
+	b.server, err = New(config, Parts{
+		Credentials: b, Bindings: b, Known: b, Events: b, Heartbeats: b, Logger: slog.New(slog.NewTextHandler(&b.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(Pattern, b.server)
+	web := httptest.NewServer(mux)
+	b.url = web.URL
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		b.set(func() { b.holdUp = nil })
+		if err := b.server.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		web.Close()
+		for _, key := range b.keys {
+			if strings.Contains(b.logged.String(), key) {
+				t.Error("a key is in the log")
+			}
+		}
+	})
+	return b
+}
+
+// connection makes a connection with a key of its own.
+func (b *bundle) connection(system domain.SystemID, id domain.ConnectionID) {
+	key := credential.NewKey()
+	b.keys[id] = key.Reveal()
+	b.credentials[id] = &Credential{Connection: shelly.Connection{System: system, ID: id}, KeyHash: credential.Hash(key), Position: domain.Position{Ms: 1}}
+}
+
+func (b *bundle) set(change func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change()
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// eventually waits until a condition on what the server did holds. The lock is
+// held while it is asked.
+func (b *bundle) eventually(what string, holds func() bool) {
+	b.t.Helper()
+	deadline := time.After(patience)
+	for {
+		b.mu.Lock()
+		ok, changed := holds(), b.changed
+		b.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Millisecond): // some conditions are the server's own
+		case <-deadline:
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.t.Fatalf("waited in vain for %s; beats %q; events %s", what, b.beats, b.texts())
+		}
+	}
+}
+
+// Credential implements Credentials.
+func (b *bundle) Credential(_ context.Context, id domain.ConnectionID) (Credential, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.credentials[id]; c != nil {
+		return *c, nil
+	}
+	return Credential{}, domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "no such connection")
+}
+
+// Bind implements Bindings.
+func (b *bundle) Bind(_ context.Context, device domain.DeviceID, c shelly.Connection) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bindDown != nil {
+		return b.bindDown
+	}
+	if owner, known := b.owners[device]; known && owner != c.System {
+		return domain.Fail(domain.KindForbidden, domain.CodeForeignDevice, "another system's")
+	}
+	b.owners[device] = c.System
+	return nil
+}
+
+// Channels implements shelly.Known.
+func (b *bundle) Channels(_ context.Context, _ domain.SystemID, base domain.DeviceID) (rows []*domain.Device, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, row := range b.state.Devices {
+		if id == base || strings.HasPrefix(string(id), string(base)+":") {
+			known := *row
+			rows = append(rows, &known)
+		}
+	}
+	return rows, nil
+}
+
+// Append implements shelly.Events.
+func (b *bundle) Append(ctx context.Context, events []domain.Event, _ domain.AppendOptions) (domain.Appended, error) {
+	b.mu.Lock()
+	hold, away := b.holdUp, b.away
+	b.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return domain.Appended{}, ctx.Err()
+		}
+	}
+	if away != nil {
+		return domain.Appended{}, away
+	}
+	b.set(func() {
+		for _, e := range events {
+			e.Position = domain.Position{Ms: 1000, N: uint64(len(b.events) + 1)}
+			e.Time = time.Now()
+			if _, err := b.state.Apply(&e); err != nil {
+				b.t.Errorf("an event that cannot be folded: %v", err)
+			}
+			b.events = append(b.events, e)
+		}
+	})
+	return domain.Appended{Positions: make([]domain.Position, len(events))}, nil
+}
+
+func (b *bundle) beat(format string, args ...any) {
+	b.set(func() { b.beats = append(b.beats, fmt.Sprintf(format, args...)) })
+}
+
+// Open implements shelly.Heartbeats.
+func (b *bundle) Open(d shelly.DeviceRef, _ string, within time.Duration) {
+	b.beat("open %s %v", d.Device, within)
+}
+
+// Alive implements shelly.Heartbeats.
+func (b *bundle) Alive(d shelly.DeviceRef, _ string, _ time.Duration) { b.beat("alive %s", d.Device) }
+
+// Close implements shelly.Heartbeats.
+func (b *bundle) Close(d shelly.DeviceRef, _ string, grace time.Duration, reason domain.OfflineReason) {
+	b.beat("close %s %v %s", d.Device, grace, reason)
+}
+
+// Forget implements shelly.Heartbeats.
+func (b *bundle) Forget(d shelly.DeviceRef, _ string) { b.beat("forget %s", d.Device) }
+
+// Report implements shelly.Heartbeats.
+func (b *bundle) Report(d shelly.DeviceRef, online bool) { b.beat("report %s %t", d.Device, online) }
+
+// texts are the data of the events. The lock is held.
+func (b *bundle) texts() string {
+	var all []string
+	for i := range b.events {
+		all = append(all, string(b.events[i].Data))
+	}
+	return strings.Join(all, "\n")
+}
+
+// beaten reports whether the heartbeats were told that. The lock is held.
+func (b *bundle) beaten(what string) bool { return slices.Contains(b.beats, what) }
+
+// relay is what the log says of a relay: "on", "off" or "unknown". The lock is
+// held.
+func (b *bundle) relay(id domain.DeviceID) string {
+	switch d := b.state.Devices[id]; {
+	case d == nil || d.RelayOn == nil:
+		return "unknown"
+	case *d.RelayOn:
+		return "on"
+	}
+	return "off"
+}
+
+// wire is a device's end of a socket, frame by frame.
+type wire struct {
+	t    *testing.T
+	conn *websocket.Conn
+}
+
+// dial opens a socket to a path below the server. status is that of the answer.
+func (b *bundle) dial(path string) (conn *websocket.Conn, status int, body string) {
+	b.t.Helper()
+	conn, response, err := websocket.DefaultDialer.DialContext(b.t.Context(), strings.Replace(b.url, "http", "ws", 1)+path, nil)
+	if err != nil {
+		if response == nil {
+			b.t.Fatalf("dial: %v", err)
+		}
+		text := make([]byte, 200)
+		n, _ := response.Body.Read(text)
+		return nil, response.StatusCode, string(text[:n])
+	}
+	b.t.Cleanup(func() { _ = conn.Close() })
+	return conn, response.StatusCode, ""
+}
+
+// device opens a socket with the right key.
+func (b *bundle) device() *wire { return b.deviceOf(acc) }
+
+func (b *bundle) deviceOf(id domain.ConnectionID) *wire {
+	b.t.Helper()
+	conn, status, body := b.dial("/shelly/" + string(id) + "/" + b.keys[id])
+	if conn == nil {
+		b.t.Fatalf("refused with %d %s", status, body)
+	}
+	return &wire{b.t, conn}
+}
+
+// admitted is a device that has said what it is: relay on, 100 W.
+func (b *bundle) admitted() *wire {
+	b.t.Helper()
+	w := b.device()
+	w.full(plug, true)
+	b.eventually("the device to be in", func() bool { return b.relay(plug) == "on" })
+	return w
+}
+
+func (w *wire) send(text string) {
+	if err := w.conn.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+		w.t.Logf("send: %v", err)
+	}
+}
+
+func (w *wire) full(src domain.DeviceID, on bool) {
+	w.send(fmt.Sprintf(`{"src":%q,"dst":"ws","method":"NotifyFullStatus","params":{"ts":1786033227.41,"sys":{"uptime":1},`+
+		`"switch:0":{"id":0,"source":"init","output":%t,"apower":100.0,"aenergy":{"total":5.0}}}}`, src, on))
+}
+
+func (w *wire) delta(src domain.DeviceID, params string) {
+	w.send(fmt.Sprintf(`{"src":%q,"dst":"ws","method":"NotifyStatus","params":%s}`, src, params))
+}
+
+// request is what the server asks for.
+type request struct {
+	ID     uint64
+	Method string
+	Params struct {
+		ID int
+		On bool
+	}
+}
+
+// asked reads the server's next request.
+func (w *wire) asked(method string) request {
+	w.t.Helper()
+	_ = w.conn.SetReadDeadline(time.Now().Add(patience))
+	_, raw, err := w.conn.ReadMessage()
+	if err != nil {
+		w.t.Fatalf("instead of %s: %v", method, err)
+	}
+	var r request
+	if err := json.Unmarshal(raw, &r); err != nil || r.Method != method {
+		w.t.Fatalf("asked for %s, want %s (%v)", raw, method, err)
+	}
+	return r
+}
+
+func (w *wire) answer(src domain.DeviceID, id uint64, member string) {
+	w.send(fmt.Sprintf(`{"id":%d,"src":%q,"dst":"plugcast",%s}`, id, src, member))
+}
+
+// closed reads until the server closes the socket, and returns how.
+func (w *wire) closed() (code int, reason string) {
+	w.t.Helper()
+	_ = w.conn.SetReadDeadline(time.Now().Add(patience))
+	for {
+		_, _, err := w.conn.ReadMessage()
+		if end := new(websocket.CloseError); errors.As(err, &end) {
+			return end.Code, end.Text
+		}
+		if err != nil {
+			w.t.Fatalf("the socket ended without a close frame: %v", err)
+		}
+	}
+}
+
+func (w *wire) mustClose(want int) {
+	w.t.Helper()
+	if code, reason := w.closed(); code != want {
+		w.t.Errorf("closed with %d %q, want %d", code, reason, want)
+	}
+}
+
+// ordered is a command and how it ended.
+type ordered struct {
+	taken  bool
+	result chan shelly.SwitchResult
+}
+
+func (b *bundle) order(on bool) ordered { return b.orderOf(plug, on, time.Now().Add(time.Minute)) }
+
+func (b *bundle) orderOf(id domain.DeviceID, on bool, expires time.Time) ordered {
+	o := ordered{result: make(chan shelly.SwitchResult, 2)}
+	o.taken = b.server.Switch(shelly.SwitchCommand{
+		DeviceRef: shelly.DeviceRef{System: system, Device: id}, CommandID: "cmd-1", CorrelationID: "corr", On: on, Expires: expires,
+	}, func(r shelly.SwitchResult) { o.result <- r })
+	return o
+}
+
+func (o *ordered) ends(t *testing.T, want domain.Outcome) {
+	t.Helper()
+	if !o.taken {
+		t.Fatal("nobody holds the device")
+	}
+	select {
+	case r := <-o.result:
+		if r.Outcome != want || (r.Outcome != domain.OutcomeCompleted) != (r.Error != "") {
+			t.Errorf("it ended with %q (%s), want %q", r.Outcome, r.Error, want)
+		}
+	case <-time.After(patience):
+		t.Fatal("the command does not end")
+	}
+	select {
+	case r := <-o.result:
+		t.Errorf("it ended twice: %+v", r)
+	default:
+	}
+}
+
+type lockedBuilder struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuilder) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuilder) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
