@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"reflect"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams/fences"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/ws"
+)
+
+// heldSockets are sockets of clients and of devices that one process holds.
+type heldSockets struct {
+	browsers map[string]rooms.Socket
+	shelly   map[domain.ConnectionID][]time.Time // when each was opened
+	told     ws.ForcedDisconnect
+}
+
+func (h *heldSockets) disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) (n int) {
+	for id, s := range h.browsers {
+		if match(s) {
+			delete(h.browsers, id)
+			h.told = why
+			n++
+		}
+	}
+	return n
+}
+
+// Drop implements shellyDropper.
+func (h *heldSockets) Drop(id domain.ConnectionID, openedBy time.Time) (n int) {
+	var kept []time.Time
+	for _, at := range h.shelly[id] {
+		if at.After(openedBy) {
+			kept = append(kept, at)
+		}
+	}
+	n = len(h.shelly[id]) - len(kept)
+	h.shelly[id] = kept
+	return n
+}
+
+// reportLog takes reports, after it has failed a few times.
+type reportLog struct {
+	mu       sync.Mutex
+	fail     []error
+	appended []domain.Event
+	keys     []domain.Idempotency
+}
+
+func (l *reportLog) Append(_ context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keys = append(l.keys, *opts.Idempotency)
+	if len(l.fail) > 0 {
+		err := l.fail[0]
+		l.fail = l.fail[1:]
+		return domain.Appended{}, err
+	}
+	l.appended = append(l.appended, events...)
+	return domain.Appended{}, nil
+}
+
+func (l *reportLog) reported(t *testing.T) domain.DisconnectCompleted {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.appended) != 1 {
+		t.Fatalf("%d reports", len(l.appended))
+	}
+	e := l.appended[0]
+	if e.Actor != "node:here" || e.CausationID != "c1" || e.CorrelationID != "r1" || e.SystemID != "clinica-sol" {
+		t.Errorf("the report is %+v", e)
+	}
+	data, err := e.Decode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data.(domain.DisconnectCompleted)
+}
+
+// hears lets a process with sockets hear a command of some time ago, and waits
+// for its report.
+func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.DisconnectRequested, ago time.Duration) domain.DisconnectCompleted {
+	t.Helper()
+	d := newDisconnects("here", log, fences.New(nil, "test", slog.New(slog.DiscardHandler)), slog.New(slog.DiscardHandler))
+	if held != nil {
+		d.browsers, d.shelly = held, []shellyDropper{held, &heldSockets{shelly: map[domain.ConnectionID][]time.Time{}}}
+	}
+	request.CommandID = "c1"
+	e, err := domain.NewEvent("clinica-sol", request, domain.Cause{CorrelationID: "r1", CausationID: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Position = domain.Position{Ms: uint64(time.Now().Add(-ago).UnixMilli())}
+	if err := d.react(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // also the reports of a process that ends are appended
+	if err := d.run(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	return log.reported(t)
+}
+
+// held makes sockets of two systems that were opened so long ago.
+func held(ago ...time.Duration) *heldSockets {
+	h := &heldSockets{browsers: map[string]rooms.Socket{}, shelly: map[domain.ConnectionID][]time.Time{}}
+	for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
+		for _, d := range ago {
+			at := time.Now().Add(-d)
+			id := string(system) + " " + d.String()
+			h.browsers[id] = rooms.Socket{SocketID: id, Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{system}, ConnectedAt: at}
+			h.shelly[domain.ConnectionID("of-"+system)] = append(h.shelly[domain.ConnectionID("of-"+system)], at)
+		}
+	}
+	return h
+}
+
+// What a command names is dropped, and nothing else, and counted.
+func TestDropWhatIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, one := range map[string]struct {
+		request         domain.DisconnectRequested
+		shelly, browser int
+	}{
+		"a connection and the system's clients": {domain.DisconnectRequested{ConnectionID: "of-clinica-sol", TargetSystem: "clinica-sol", CloseSockets: true}, 3, 3},
+		"a connection alone":                    {domain.DisconnectRequested{ConnectionID: "of-clinica-sol", TargetSystem: "clinica-sol"}, 3, 0},
+		"another connection":                    {domain.DisconnectRequested{ConnectionID: "of-nobody", TargetSystem: "clinica-sol"}, 0, 0},
+		"a system's clients":                    {domain.DisconnectRequested{TargetSystem: "clinica-sol", CloseSockets: true}, 0, 3},
+		"a socket":                              {domain.DisconnectRequested{SocketID: "clinica-sol 1h0m0s", TargetSystem: "clinica-sol", CloseSockets: true}, 0, 1},
+		"a subject":                             {domain.DisconnectRequested{Subject: "maria", CloseSockets: true}, 0, 6},
+		"a subject in a system":                 {domain.DisconnectRequested{Subject: "maria", TargetSystem: "clinica-sol", CloseSockets: true}, 0, 3},
+		"another subject":                       {domain.DisconnectRequested{Subject: "ana", CloseSockets: true}, 0, 0},
+		"a role":                                {domain.DisconnectRequested{Role: domain.RoleViewer, CloseSockets: true}, 0, 6},
+		"another role":                          {domain.DisconnectRequested{Role: domain.RoleAdmin, Subject: "maria", CloseSockets: true}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sockets := held(time.Hour, time.Minute, time.Second)
+			one.request.Reason, one.request.Reconnect = "maintenance", true
+			got := hears(t, &reportLog{}, sockets, one.request, 0)
+			if want := (domain.DisconnectCompleted{CommandID: "c1", Node: "here", ShellySockets: one.shelly, BrowserSockets: one.browser}); got != want {
+				t.Errorf("reported %+v, want %+v", got, want)
+			}
+			if want := (ws.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Reconnect: true}); one.browser > 0 && sockets.told != want {
+				t.Errorf("told %+v", sockets.told)
+			}
+			if left := 6 - len(sockets.browsers); left != one.browser {
+				t.Errorf("%d clients are gone", left)
+			}
+		})
+	}
+	t.Run("nothing is there", func(t *testing.T) {
+		t.Parallel()
+		if got := hears(t, &reportLog{}, nil, domain.DisconnectRequested{ConnectionID: "x", CloseSockets: true}, 0); got.Node != "here" || got.BrowserSockets != 0 {
+			t.Errorf("reported %+v", got)
+		}
+	})
+}
+
+// A process that was frozen hears a command late, however late: it drops what was
+// open at the time of the command, and not who has come since. Clocks may differ
+// a little.
+func TestCommandThatIsHeardLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		request := domain.DisconnectRequested{ConnectionID: "of-clinica-sol", TargetSystem: "clinica-sol", CloseSockets: true}
+		for _, late := range []time.Duration{20 * time.Millisecond, 10 * time.Second, 15 * time.Minute, 48 * time.Hour} {
+			sockets := held(late+time.Hour, late+time.Second, late-time.Millisecond) // the last as by a clock that is ahead
+			before := len(sockets.browsers)
+			for _, since := range []time.Duration{late - 2*clockSkew, late / 2, 0} {
+				if since >= 0 && since < late-clockSkew {
+					id := "back " + since.String()
+					at := time.Now().Add(-since)
+					sockets.browsers[id] = rooms.Socket{SocketID: id, Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: at}
+					sockets.shelly["of-clinica-sol"] = append(sockets.shelly["of-clinica-sol"], at)
+				}
+			}
+			back := len(sockets.browsers) - before
+			got := hears(t, &reportLog{}, sockets, request, late)
+			if got.BrowserSockets != 3 || got.ShellySockets != 3 || len(sockets.browsers) != 3+back || late > clockSkew && back == 0 {
+				t.Errorf("%v late: reported %+v, and %d of %d who came back are left", late, got, len(sockets.browsers)-3, back)
+			}
+		}
+	})
+}
+
+// A report is appended once whatever happens, under a key that makes a try of
+// unknown outcome harmless. What cannot be appended holds nothing up.
+func TestReportIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := &reportLog{fail: []error{
+			domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away"),
+			domain.Fail(domain.KindUnknownOutcome, domain.CodeUnknownOutcome, "broke off"),
+		}}
+		hears(t, log, held(time.Second), domain.DisconnectRequested{TargetSystem: "clinica-sol", CloseSockets: true}, 0)
+		if len(log.keys) != 3 || !reflect.DeepEqual(log.keys[0], log.keys[2]) || log.keys[0].Key == "" || log.keys[0].Scope != "node:here" {
+			t.Errorf("tried under %+v", log.keys)
+		}
+	})
+	d := newDisconnects("here", &reportLog{}, nil, slog.New(slog.DiscardHandler))
+	request, _ := domain.NewEvent("clinica-sol", domain.DisconnectRequested{CommandID: "c1", TargetSystem: "clinica-sol"}, domain.Cause{})
+	for range reportsWaiting + 1 { // nobody appends
+		if err := d.react(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	request.Data = json.RawMessage(`{"commandId":1}`)
+	if d.react(t.Context(), request) == nil {
+		t.Error("what is no command is taken for one")
+	}
+	request.Version = 99
+	if err := d.react(t.Context(), request); err != nil {
+		t.Errorf("a command of a later build: %v", err)
+	}
+}
