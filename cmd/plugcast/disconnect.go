@@ -25,6 +25,11 @@ type browserDropper interface {
 	disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) int
 }
 
+// fencer keeps out who was thrown out: a [fences.Fences].
+type fencer interface {
+	Raise(ctx context.Context, f fences.Fence) error
+}
+
 // appender is the log, as far as reports need it.
 type appender interface {
 	Append(ctx context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error)
@@ -50,7 +55,7 @@ const (
 type disconnects struct {
 	node     string
 	log      appender
-	fences   *fences.Fences
+	fences   fencer
 	browsers browserDropper // nil in a process that serves no clients
 	shelly   []shellyDropper
 	logger   *slog.Logger
@@ -58,7 +63,7 @@ type disconnects struct {
 	reports chan domain.Event
 }
 
-func newDisconnects(node string, log appender, f *fences.Fences, logger *slog.Logger) *disconnects {
+func newDisconnects(node string, log appender, f fencer, logger *slog.Logger) *disconnects {
 	return &disconnects{node: node, log: log, fences: f, logger: logger, reports: make(chan domain.Event, reportsWaiting)}
 }
 
@@ -74,8 +79,11 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	if !ok {
 		return nil // of a later version
 	}
-	d.raise(ctx, &request)
-	done := d.drop(&request, openedBy(&e))
+	by := openedBy(&e)
+	if d.raise(ctx, &request) {
+		by = *request.FenceUntil // who has come back since must not have
+	}
+	done := d.drop(&request, by)
 	done.CommandID, done.Node = request.CommandID, d.node
 	report, err := domain.NewEvent(e.SystemID, done, domain.Cause{
 		Actor: "node:" + d.node, CorrelationID: e.CorrelationID, CausationID: request.CommandID,
@@ -94,12 +102,12 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 // openedBy is when a socket was opened at the latest that a command can mean.
 func openedBy(e *domain.Event) time.Time { return time.UnixMilli(int64(e.Position.Ms)).Add(clockSkew) }
 
-// raise keeps out whom the command throws out, before that. A fence that Redis
-// does not take holds here, and the others write it too: no reason to leave the
-// sockets open.
-func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectRequested) {
-	if request.FenceUntil == nil || request.SocketID != "" || request.ConnectionID != "" {
-		return // a socket does not come back, and a connection is kept out by being stopped
+// raise keeps out whom the command throws out, before that, and reports whether
+// there is a fence for now. One that Redis does not take holds here, and the
+// others write it too: no reason to leave the sockets open.
+func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectRequested) bool {
+	if request.FenceUntil == nil || !time.Now().Before(*request.FenceUntil) || request.SocketID != "" || request.ConnectionID != "" {
+		return false // a socket does not come back, and a connection is kept out by being stopped
 	}
 	err := d.fences.Raise(ctx, fences.Fence{
 		System: request.TargetSystem, Subject: request.Subject, Role: request.Role,
@@ -108,6 +116,15 @@ func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectReque
 	if err != nil {
 		d.logger.Error("a fence is not kept beyond this process", "command", request.CommandID, "error", err)
 	}
+	return true
+}
+
+// enforce throws out who came in before this process knew of a fence that others
+// raised.
+func (d *disconnects) enforce(f fences.Fence) {
+	d.drop(&domain.DisconnectRequested{
+		CommandID: f.CommandID, TargetSystem: f.System, Subject: f.Subject, Role: f.Role, Reason: f.Reason, CloseSockets: true,
+	}, f.Until)
 }
 
 // drop closes what matches and was opened in time, and counts it.

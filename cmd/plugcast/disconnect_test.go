@@ -87,11 +87,25 @@ func (l *reportLog) reported(t *testing.T) domain.DisconnectCompleted {
 	return data.(domain.DisconnectCompleted)
 }
 
+// raisedFences notes fences, and that they are raised before sockets are dropped.
+type raisedFences struct {
+	held   *heldSockets
+	before int // sockets that were there
+	fences []fences.Fence
+}
+
+func (r *raisedFences) Raise(_ context.Context, f fences.Fence) error {
+	r.before = len(r.held.browsers)
+	r.fences = append(r.fences, f)
+	return errors.New("Redis does not take it") // no reason to drop nothing
+}
+
 // hears lets a process with sockets hear a command of some time ago, and waits
 // for its report.
 func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.DisconnectRequested, ago time.Duration) domain.DisconnectCompleted {
 	t.Helper()
-	d := newDisconnects("here", log, fences.New(nil, "test", slog.New(slog.DiscardHandler)), slog.New(slog.DiscardHandler))
+	raised := &raisedFences{held: held}
+	d := newDisconnects("here", log, raised, slog.New(slog.DiscardHandler))
 	if held != nil {
 		d.browsers, d.shelly = held, []shellyDropper{held, &heldSockets{shelly: map[domain.ConnectionID][]time.Time{}}}
 	}
@@ -101,8 +115,21 @@ func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.Disco
 		t.Fatal(err)
 	}
 	e.Position = domain.Position{Ms: uint64(time.Now().Add(-ago).UnixMilli())}
+	before := 0
+	if held != nil {
+		before = len(held.browsers)
+	}
 	if err := d.react(t.Context(), e); err != nil {
 		t.Fatal(err)
+	}
+	if until := request.FenceUntil; until == nil || until.Before(time.Now()) {
+		if len(raised.fences) > 0 {
+			t.Errorf("raised %+v", raised.fences)
+		}
+	} else if want := (fences.Fence{
+		System: request.TargetSystem, Subject: request.Subject, Role: request.Role, Reason: request.Reason, CommandID: "c1", Until: *until,
+	}); len(raised.fences) != 1 || raised.fences[0] != want || raised.before != before {
+		t.Errorf("raised %+v when %d of %d sockets were there, want %+v", raised.fences, raised.before, before, want)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // also the reports of a process that ends are appended
@@ -195,6 +222,33 @@ func TestCommandThatIsHeardLate(t *testing.T) {
 	})
 }
 
+// With a fence there is no coming back: a process that hears of it late drops who
+// has, too. A fence that is over is as none.
+func TestFenceThatIsHeardLate(t *testing.T) {
+	t.Parallel()
+	for left, want := range map[time.Duration]int{time.Hour: 3, -time.Second: 1} {
+		until := time.Now().Add(left).UTC().Round(0) // as it comes out of JSON
+		sockets := held(time.Hour, time.Minute, time.Second)
+		request := domain.DisconnectRequested{TargetSystem: "clinica-sol", CloseSockets: true, FenceUntil: &until}
+		if got := hears(t, &reportLog{}, sockets, request, 10*time.Minute); got.BrowserSockets != want {
+			t.Errorf("a fence that has %v left: reported %+v", left, got)
+		}
+	}
+}
+
+// Who came in before this process knew of a fence is thrown out when it does.
+func TestFenceThatIsLearned(t *testing.T) {
+	t.Parallel()
+	sockets := held(time.Hour, 0)
+	d := newDisconnects("here", &reportLog{}, &raisedFences{}, slog.New(slog.DiscardHandler))
+	d.enforce(fences.Fence{Subject: "maria", Until: time.Now().Add(time.Hour)}) // it serves no clients
+	d.browsers = sockets
+	d.enforce(fences.Fence{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+	if want := (ws.ForcedDisconnect{Reason: "maintenance", CommandID: "c1"}); len(sockets.browsers) != 2 || sockets.told != want {
+		t.Errorf("%d are left, told %+v", len(sockets.browsers), sockets.told)
+	}
+}
+
 // A report is appended once whatever happens, under a key that makes a try of
 // unknown outcome harmless. What cannot be appended holds nothing up.
 func TestReportIsTriedAgain(t *testing.T) {
@@ -209,7 +263,7 @@ func TestReportIsTriedAgain(t *testing.T) {
 			t.Errorf("tried under %+v", log.keys)
 		}
 	})
-	d := newDisconnects("here", &reportLog{}, nil, slog.New(slog.DiscardHandler))
+	d := newDisconnects("here", &reportLog{}, &raisedFences{}, slog.New(slog.DiscardHandler))
 	request, _ := domain.NewEvent("clinica-sol", domain.DisconnectRequested{CommandID: "c1", TargetSystem: "clinica-sol"}, domain.Cause{})
 	for range reportsWaiting + 1 { // nobody appends
 		if err := d.react(t.Context(), request); err != nil {

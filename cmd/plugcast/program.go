@@ -80,6 +80,7 @@ func (p *Program) Open(ctx context.Context) (err error) {
 	if p.shelly, err = p.newShelly(); err != nil {
 		return err
 	}
+	p.fences.Learned = p.disconnects.enforce
 	if p.has(roleWorker) {
 		p.worker = projections.NewWorker(projections.WorkerConfig{
 			Store: p.backend.store, Log: p.backend.log, Duties: p.shelly.duties(), Logger: p.Logger,

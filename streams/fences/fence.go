@@ -10,7 +10,8 @@
 // loads what Redis has. Between the two is a gap: a command from before that
 // place whose fence nobody has written yet. So it loads again after a few
 // seconds, and then now and again, which also mends what it missed while the log
-// could not be followed. One gap remains: if every process dies between the
+// could not be followed. Whoever came in meanwhile is thrown out then, by
+// [Fences.Learned]. One gap remains: if every process dies between the
 // command and its writing, the fence is lost. Then nobody was thrown out either,
 // and the sender was not told that it is done.
 package fences
@@ -76,6 +77,10 @@ type Fences struct {
 	prefix string
 	logger *slog.Logger
 
+	// Learned is called with each fence that Load brings and nobody raised here: who
+	// matches it may have come in already. Nil does nothing. Set it before use.
+	Learned func(Fence)
+
 	any atomic.Bool // whether there may be a fence: nearly always there is none
 
 	mu      sync.RWMutex
@@ -121,6 +126,7 @@ func (f *Fences) Raise(ctx context.Context, fence Fence) error {
 	if fence.System == "" && fence.Subject == "" && fence.Role == "" {
 		return errors.New("fences: raise: a fence needs a system, a subject or a role")
 	}
+	fence.Until = fence.Until.Truncate(time.Millisecond) // as Redis has it
 	if !time.Now().Before(fence.Until) {
 		return nil
 	}
@@ -132,8 +138,9 @@ func (f *Fences) Raise(ctx context.Context, fence Fence) error {
 	return nil
 }
 
-// hold keeps a fence in memory, unless one for the same ends later.
-func (f *Fences) hold(e entry) {
+// hold keeps a fence in memory, and reports false when there is one for the same
+// that ends no sooner.
+func (f *Fences) hold(e entry) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	of := f.systems[e.System]
@@ -143,7 +150,7 @@ func (f *Fences) hold(e entry) {
 	}
 	w := who{e.Subject, e.Role}
 	if known, ok := of[w]; ok && !known.Until.Before(e.Until) {
-		return
+		return false
 	}
 	of[w] = e
 	if len(of) > MaxPerSystem {
@@ -158,6 +165,7 @@ func (f *Fences) hold(e entry) {
 		})
 	}
 	f.any.Store(true)
+	return true
 }
 
 // drop removes what ends first. What has no end stays.
@@ -236,7 +244,9 @@ func (f *Fences) Load(ctx context.Context) error {
 				f.logger.Error("fences: a fence cannot be read", "error", err)
 				continue
 			}
-			f.hold(entry{Fence: fence})
+			if f.hold(entry{Fence: fence}) && f.Learned != nil {
+				f.Learned(fence)
+			}
 		}
 	}
 	return nil

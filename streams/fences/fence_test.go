@@ -225,12 +225,21 @@ func TestRunClosesTheGap(t *testing.T) {
 	f, other := process(t, url), process(t, url)
 	f.load(t)
 	other.raise(t, Fence{Subject: "maria", CommandID: "c1", Until: soon})
+	learned := make(chan Fence, 10)
+	f.Learned = func(fence Fence) { learned <- fence }
+	f.raise(t, Fence{Subject: "ana", CommandID: "c2", Until: time.Now().Add(time.Hour)})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = f.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
 	eventually(t, "it is loaded", func() bool { return f.keepsOut(maria, "") })
+	if fence := <-learned; fence.Subject != "maria" || fence.CommandID != "c1" {
+		t.Errorf("learned of %+v", fence)
+	}
+	if f.load(t); len(learned) > 0 {
+		t.Errorf("learned again of %+v", <-learned)
+	}
 }
 
 // A check without any fence allocates nothing.
