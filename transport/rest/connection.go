@@ -162,7 +162,7 @@ func (a *API) registerConnections() {
 	register(a, operation{
 		id: "deleteConnection", method: http.MethodDelete, path: connectionPath, tag: tag, status: http.StatusAccepted,
 		summary: "Remove a connection and its credential",
-		detail:  "Its sockets are dropped. Its devices stay, with what is known of them, and may come back through another connection.",
+		detail:  "Its sockets are dropped. Its devices stay, with what is known of them, and may come back through another connection. " + waitsForNodes,
 		errors:  []int{404, 412, 422, 504},
 	}, a.deleteConnection)
 	register(a, operation{
@@ -305,7 +305,7 @@ func (a *API) updateConnection(ctx context.Context, in *updateConnectionInput) (
 	return out, nil
 }
 
-func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (*connectionOutput, error) {
+func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (*droppedOutput, error) {
 	if _, err := in.authorize(ctx, domain.ActionAdminister); err != nil {
 		return nil, err
 	}
@@ -328,17 +328,19 @@ func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (
 		remove, err = a.credentials.Removal(ctx, in.SystemID, in.ConnectionID)
 		return err
 	}
-	receipt, err := a.service.CommandConnection(ctx, in.SystemID, c, r)
-	if err != nil {
-		return nil, err
-	}
-	removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), credentialTime)
-	defer cancel()
-	if err := remove(removing); err != nil {
-		a.log.WarnContext(ctx, "the credential of a deleted connection is still kept; it lets nobody in", "requestId", requestID(ctx),
-			"systemId", in.SystemID, "connectionId", in.ConnectionID, "error", err)
-	}
-	return a.changedConnection(ctx, in.SystemID, in.ConnectionID, &in.Waits, receipt), nil
+	return a.dropping(ctx, in.SystemID, &in.Waits, func() (domain.Receipt, error) {
+		receipt, err := a.service.CommandConnection(ctx, in.SystemID, c, r)
+		if err != nil {
+			return receipt, err
+		}
+		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), credentialTime)
+		defer cancel()
+		if err := remove(removing); err != nil {
+			a.log.WarnContext(ctx, "the credential of a deleted connection is still kept; it lets nobody in", "requestId", requestID(ctx),
+				"systemId", in.SystemID, "connectionId", in.ConnectionID, "error", err)
+		}
+		return receipt, nil
+	})
 }
 
 // changedConnection is the answer to a command on a connection. When the
