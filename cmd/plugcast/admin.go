@@ -65,6 +65,10 @@ var (
 	readDesc         = describe("entries_read_total", "Entries read from the log.")
 	deliveriesDesc   = describe("deliveries_total", "Events handed to sockets.")
 	socketsDesc      = describe("sockets", "Live sockets of this process.")
+	devicesDesc      = describe("device_sockets", "Live sockets of Shelly devices of this process.")
+	framesDesc       = describe("device_frames_total", "Frames that came from Shelly devices.")
+	refusalsDesc     = describe("device_refusals_total", "Shelly devices that were refused or thrown out.", "reason")
+	cloudDesc        = describe("shelly_cloud_connections", "Connections to the Shelly Cloud that this process holds.", "state")
 	roomsDesc        = describe("rooms", "Open rooms of this process.")
 	lagDesc          = describe("projection_lag_seconds", "Age of the checkpoint beside the log, of partitions that this process owns.", "partition")
 	latencyDesc      = describe("delivery_latency_seconds", "Time from append to delivery, since the process started.", "quantile")
@@ -93,6 +97,18 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		for _, q := range []float64{0.5, 0.95, 0.99} {
 			send(latencyDesc, prometheus.GaugeValue, hub.Latency.Quantile(q).Seconds(), strconv.FormatFloat(q, 'g', -1, 64))
 		}
+	}
+	if p.shelly.outbound != nil {
+		devices := p.shelly.outbound.Stats()
+		send(devicesDesc, prometheus.GaugeValue, float64(devices.Sockets))
+		send(framesDesc, prometheus.CounterValue, float64(devices.Frames))
+		for reason, n := range devices.Refusals {
+			send(refusalsDesc, prometheus.CounterValue, float64(n), reason)
+		}
+	}
+	_, connections := p.shelly.figures()
+	for state, n := range connections {
+		send(cloudDesc, prometheus.GaugeValue, float64(n), state)
 	}
 	if p.worker != nil {
 		lags, unread := p.figures.projection()

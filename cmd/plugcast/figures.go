@@ -49,7 +49,9 @@ type nodeFigures struct {
 	Deliveries          uint64             `json:"deliveries"`
 	DeliveriesPerSecond float64            `json:"deliveriesPerSecond"`
 	DeliveryLatencyMs   latencyFigures     `json:"deliveryLatencyMs"`
-	Partitions          []partitionFigures `json:"partitions"` // that this process owns
+	DeviceSockets       int                `json:"deviceSockets"`
+	ShellyConnections   map[string]int     `json:"shellyConnections"` // to the Shelly Cloud that this process holds, by state
+	Partitions          []partitionFigures `json:"partitions"`        // that this process owns
 	Systems             []systemFigures    `json:"systems"`    // the busiest
 }
 
@@ -103,6 +105,7 @@ func (f *figures) measure() nodeFigures {
 		DeliveryLatencyMs: latencyFigures{millis(latency.Quantile(0.5)), millis(latency.Quantile(0.95)), millis(latency.Quantile(0.99))},
 		Partitions:        f.lags, Systems: []systemFigures{},
 	}
+	n.DeviceSockets, n.ShellyConnections = p.shelly.figures()
 	for _, s := range hub.Systems {
 		now.systems[s.SystemID] = s.Deliveries
 		rate := float64(s.Deliveries-min(f.before.systems[s.SystemID], s.Deliveries)) / seconds
@@ -215,7 +218,8 @@ type platformFigures struct {
 	DeliveriesPerSecond float64            `json:"deliveriesPerSecond"`
 	DeliveryLatencyMs   latencyFigures     `json:"deliveryLatencyMs"` // of the slowest node
 	ProjectionLag       []partitionFigures `json:"projectionLag"`
-	ShellyConnections   map[string]int     `json:"shellyConnections"` // by state
+	DeviceSockets       int                `json:"deviceSockets"`
+	ShellyConnections   map[string]int     `json:"shellyConnections"` // to the Shelly Cloud, by state
 	TopSystems          []systemFigures    `json:"topSystems"`
 }
 
@@ -228,6 +232,10 @@ func summarise(nodes []nodeFigures, now time.Time) platformFigures {
 	for _, n := range nodes {
 		s.Sockets += n.Sockets
 		s.Rooms += n.Rooms
+		s.DeviceSockets += n.DeviceSockets
+		for state, count := range n.ShellyConnections {
+			s.ShellyConnections[state] += count
+		}
 		s.AppendsPerSecond += n.AppendsPerSecond
 		s.DeliveriesPerSecond += n.DeliveriesPerSecond
 		s.DeliveryLatencyMs.P50 = max(s.DeliveryLatencyMs.P50, n.DeliveryLatencyMs.P50)

@@ -132,6 +132,21 @@ func (s *shellySide) connectionChanged(_ context.Context, e domain.Event) error 
 	return nil
 }
 
+// figures counts the device sockets of this process, and its connections to the
+// Shelly Cloud by state.
+func (s *shellySide) figures() (devices int, connections map[string]int) {
+	connections = map[string]int{}
+	if s.outbound != nil {
+		devices = s.outbound.Stats().Sockets
+	}
+	if s.cloud != nil {
+		for state, n := range s.cloud.Stats() {
+			connections[string(state)] = n
+		}
+	}
+	return devices, connections
+}
+
 // shutdown lets the devices go, who dial in elsewhere.
 func (s *shellySide) shutdown(ctx context.Context) error {
 	if s.outbound == nil {
