@@ -283,6 +283,20 @@ func TestCommandErrors(t *testing.T) {
 	}
 }
 
+// A disconnect that names nobody would throw everybody out.
+func TestDisconnectNamesSomebody(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	s := newTestService(m)
+	staff := Request{Actor: Actor{Subject: "root", Role: RoleStaff}}
+	if _, err := s.Disconnect(t.Context(), DisconnectRequested{CloseSockets: true}, staff); !HasCode(err, CodeInvalidCommand) {
+		t.Errorf("%v", err)
+	}
+	if _, err := s.Disconnect(t.Context(), DisconnectRequested{Subject: "maria", CloseSockets: true}, staff); err != nil || len(m.events) != 1 {
+		t.Errorf("%v, %d events", err, len(m.events))
+	}
+}
+
 func TestParseSystemUpdate(t *testing.T) {
 	t.Parallel()
 	for in, code := range map[string]Code{

@@ -61,10 +61,17 @@ type disconnects struct {
 	logger   *slog.Logger
 
 	reports chan domain.Event
+
+	mu    sync.Mutex
+	early map[string]int // sockets that went by a command's fence before the command was heard, by its id
 }
 
+const earlyKept = 1000 // commands that are not heard after their fence: from before this process began
+
 func newDisconnects(node string, log appender, f fencer, logger *slog.Logger) *disconnects {
-	return &disconnects{node: node, log: log, fences: f, logger: logger, reports: make(chan domain.Event, reportsWaiting)}
+	return &disconnects{
+		node: node, log: log, fences: f, logger: logger, reports: make(chan domain.Event, reportsWaiting), early: map[string]int{},
+	}
 }
 
 // react does what a command asks for. Sockets that are gone already are nothing
@@ -85,6 +92,7 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	}
 	done := d.drop(&request, by)
 	done.CommandID, done.Node = request.CommandID, d.node
+	done.BrowserSockets += d.takeEarly(request.CommandID)
 	report, err := domain.NewEvent(e.SystemID, done, domain.Cause{
 		Actor: "node:" + d.node, CorrelationID: e.CorrelationID, CausationID: request.CommandID,
 	})
@@ -119,12 +127,29 @@ func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectReque
 	return true
 }
 
-// enforce throws out who came in before this process knew of a fence that others
-// raised.
+// enforce throws out who is here although others have raised a fence: this
+// process has not heard the command yet, or never will.
 func (d *disconnects) enforce(f fences.Fence) {
-	d.drop(&domain.DisconnectRequested{
+	done := d.drop(&domain.DisconnectRequested{
 		CommandID: f.CommandID, TargetSystem: f.System, Subject: f.Subject, Role: f.Role, Reason: f.Reason, CloseSockets: true,
 	}, f.Until)
+	if done.BrowserSockets == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.early) >= earlyKept {
+		clear(d.early)
+	}
+	d.early[f.CommandID] += done.BrowserSockets
+}
+
+func (d *disconnects) takeEarly(commandID string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := d.early[commandID]
+	delete(d.early, commandID)
+	return n
 }
 
 // drop closes what matches and was opened in time, and counts it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"sync"
@@ -246,6 +247,25 @@ func TestFenceThatIsLearned(t *testing.T) {
 	d.enforce(fences.Fence{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
 	if want := (ws.ForcedDisconnect{Reason: "maintenance", CommandID: "c1"}); len(sockets.browsers) != 2 || sockets.told != want {
 		t.Errorf("%d are left, told %+v", len(sockets.browsers), sockets.told)
+	}
+	// When the command is heard after all, they are counted.
+	request, err := domain.NewEvent("clinica-sol", domain.DisconnectRequested{CommandID: "c1", TargetSystem: "clinica-sol", CloseSockets: true}, domain.Cause{})
+	if err == nil {
+		err = d.react(t.Context(), request)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := <-d.reports
+	if data, err := report.Decode(); err != nil || data.(domain.DisconnectCompleted).BrowserSockets != 2 || len(d.early) > 0 {
+		t.Errorf("reported %+v (%v)", data, err)
+	}
+	for i := range 2 * earlyKept {
+		d.browsers = held(0)
+		d.enforce(fences.Fence{Subject: "maria", CommandID: fmt.Sprint(i), Until: time.Now().Add(time.Hour)})
+	}
+	if n := len(d.early); n > earlyKept {
+		t.Errorf("%d are kept", n)
 	}
 }
 

@@ -52,7 +52,7 @@ type nodeFigures struct {
 	DeviceSockets       int                `json:"deviceSockets"`
 	ShellyConnections   map[string]int     `json:"shellyConnections"` // to the Shelly Cloud that this process holds, by state
 	Partitions          []partitionFigures `json:"partitions"`        // that this process owns
-	Systems             []systemFigures    `json:"systems"`    // the busiest
+	Systems             []systemFigures    `json:"systems"`           // the busiest
 }
 
 // latencyFigures are percentiles of the time from append to delivery.

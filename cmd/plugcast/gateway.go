@@ -57,7 +57,7 @@ func (p *Program) newGateway() (*gateway, error) {
 	g.api, err = rest.New(rest.Config{
 		Service: p.newService(), Reads: restReads{p.backend.store}, Authenticator: authenticator, Tickets: office,
 		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL,
-		Outcomes: outcomes{p.backend.timeline}, Nodes: p.registry, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
+		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
 		Version: version(), Log: p.Logger,
 	})
 	if err != nil {

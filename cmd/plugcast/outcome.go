@@ -20,17 +20,29 @@ type sequence interface {
 var _ sequence = (*timeline.Timeline)(nil)
 
 // outcomes is [rest.Outcomes] on the timeline.
-type outcomes struct{ sequence sequence }
+type outcomes struct {
+	sequence sequence
+	waiting  chan struct{} // one for each that follows
+}
+
+func newOutcomes(s sequence) outcomes { return outcomes{s, make(chan struct{}, outcomesAtOnce)} }
 
 const (
-	outcomePage   = 512                    // events read at a time
-	outcomeBuffer = 1024                   // events that wait for the reader; beyond that they are read again
-	outcomePause  = 100 * time.Millisecond // before a subscription that broke is made anew
+	outcomesAtOnce = 1000                   // commands that wait in this process
+	outcomePage    = 512                    // events read at a time
+	outcomeBuffer  = 256                    // events that wait for the reader; beyond that they are read again
+	outcomePause   = 100 * time.Millisecond // before a subscription that broke is made anew
 )
 
 // Follow implements rest.Outcomes. It costs a subscription, and the reading of
-// what was appended since the position.
+// what was appended since the position. It fails when too many do.
 func (o outcomes) Follow(ctx context.Context, system domain.SystemID, after domain.Position, fn func(*domain.Event) bool) error {
+	select {
+	case o.waiting <- struct{}{}:
+		defer func() { <-o.waiting }()
+	default:
+		return errors.New("too many commands wait for their outcome")
+	}
 	for {
 		f := outcomeReader{sequence: o.sequence, system: system, fn: fn}
 		done, err := f.run(ctx, after)

@@ -120,7 +120,7 @@ func TestFollowGivesEveryEvent(t *testing.T) {
 				}
 			})
 			got := from.Seq
-			err := outcomes{m}.Follow(t.Context(), "clinica-sol", after, func(e *domain.Event) bool {
+			err := newOutcomes(m).Follow(t.Context(), "clinica-sol", after, func(e *domain.Event) bool {
 				if e.Seq != got+1 {
 					t.Fatalf("seq %d after %d", e.Seq, got)
 				}
@@ -141,12 +141,19 @@ func TestFollowEnds(t *testing.T) {
 	m := newMemorySequence()
 	ctx, cancel := context.WithCancel(t.Context())
 	m.append(1)
-	err := outcomes{m}.Follow(ctx, "clinica-sol", domain.Position{}, func(*domain.Event) bool { cancel(); return false })
+	err := newOutcomes(m).Follow(ctx, "clinica-sol", domain.Position{}, func(*domain.Event) bool { cancel(); return false })
 	if !errors.Is(err, context.Canceled) || len(m.subs) > 0 {
 		t.Errorf("%v; %d subscriptions are left", err, len(m.subs))
 	}
 	m.broken = errors.New("away")
-	if err := (outcomes{m}).Follow(t.Context(), "clinica-sol", domain.Position{}, nil); !errors.Is(err, m.broken) {
+	if err := newOutcomes(m).Follow(t.Context(), "clinica-sol", domain.Position{}, nil); !errors.Is(err, m.broken) {
 		t.Errorf("%v", err)
+	}
+	full := newOutcomes(newMemorySequence())
+	for range outcomesAtOnce {
+		full.waiting <- struct{}{}
+	}
+	if err := full.Follow(t.Context(), "clinica-sol", domain.Position{}, nil); err == nil {
+		t.Error("one more than the most may follow")
 	}
 }

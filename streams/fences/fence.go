@@ -119,9 +119,9 @@ func (f *Fences) Check(actor domain.Actor, system domain.SystemID) (found Fence,
 	return found, fenced
 }
 
-// Raise writes a fence to Redis, and then holds it in this process: also when
-// Redis does not take it within a second, which is the error. [Fences.Run] then
-// tries again. Raising a fence twice is fine; one that is over is not raised.
+// Raise holds a fence in this process, and returns when Redis has it, or with an
+// error when Redis does not take it within a second: [Fences.Run] then tries
+// again. Raising a fence twice is fine; one that is over is not raised.
 func (f *Fences) Raise(ctx context.Context, fence Fence) error {
 	if fence.System == "" && fence.Subject == "" && fence.Role == "" {
 		return errors.New("fences: raise: a fence needs a system, a subject or a role")
@@ -130,11 +130,12 @@ func (f *Fences) Raise(ctx context.Context, fence Fence) error {
 	if !time.Now().Before(fence.Until) {
 		return nil
 	}
-	err := f.write(ctx, fence)
-	f.hold(entry{fence, err != nil})
-	if err != nil {
+	e := entry{fence, true}
+	f.hold(e) // first, so that it is not learned of from Redis
+	if err := f.write(ctx, fence); err != nil {
 		return fmt.Errorf("fences: raise: %w", err)
 	}
+	f.written(e)
 	return nil
 }
 
