@@ -260,13 +260,3 @@ func (s *socket) stay(ctx context.Context, base func() string, token string, unt
 		s.fault("ended at seq %d of %d", s.last().seq, until())
 	}
 }
-
-// pause waits between two tries to connect.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}

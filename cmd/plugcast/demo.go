@@ -6,21 +6,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"log/slog"
-	"math"
-	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly/simulator"
 )
 
-// demo feeds a development platform with two centres' plugs, over HTTP, as a
-// back end would.
+// demo furnishes two centres of a development platform and lets their plugs dial
+// in: simulated ones, over the protocol of real ones. What it sets up, it sets up
+// over HTTP, as a back end would.
 type demo struct {
 	url    string // of the server
-	token  string // of a service, for both systems
+	token  string // of an admin of both systems
 	client *http.Client
 	logger *slog.Logger
 }
@@ -46,116 +48,142 @@ type demoPlug struct {
 	watts                           float64 // when it works
 }
 
-func (p demoPlug) device(i int) domain.DeviceID {
-	return domain.DeviceID(fmt.Sprintf("shellyplugsg3-demo%08x", i+1))
+// device is the id of the plug, the same at every start. No two systems may have
+// a device in common.
+func (p demoPlug) device(system domain.SystemID) domain.DeviceID {
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(string(system) + "/" + p.equipment)) // never fails
+	return domain.DeviceID(fmt.Sprintf("shellyplugsg3-%012x", sum.Sum64()&0xffffffffffff))
 }
 
-// run registers the equipment once and then sends updates until ctx ends.
+// The plugs of a demo live faster than real ones, so that there is something to
+// see.
+const (
+	demoBeat    = 15 * time.Second
+	demoChanges = 4 // per plug and minute
+	demoPause   = 300 * time.Millisecond
+)
+
+// run lets the plugs live until ctx ends.
 func (d *demo) run(ctx context.Context) {
-	state := map[domain.SystemID][]demoState{}
+	var centres sync.WaitGroup
 	for system, plugs := range demoSystems {
-		state[system] = make([]demoState, len(plugs))
-	}
-	d.tick(ctx, state)
-	for system, plugs := range demoSystems {
-		for i, plug := range plugs {
-			d.install(ctx, system, plug, plug.device(i))
-		}
-	}
-	every := time.NewTicker(time.Second)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-			d.tick(ctx, state)
-		}
-	}
-}
-
-// demoState is what a plug of the demo measures.
-type demoState struct {
-	known    bool
-	on       bool
-	powerW   float64
-	energyWh float64
-}
-
-// step lets a second pass: now and then somebody switches the plug, and power
-// wavers while it is on. It reports whether there is something to tell.
-func (s *demoState) step(plug demoPlug) bool {
-	before := *s
-	if !s.known || rand.IntN(25) == 0 {
-		s.on = rand.IntN(3) > 0
-	}
-	s.powerW = 0
-	if s.on {
-		s.powerW = math.Round(plug.watts*(0.95+0.1*rand.Float64())*10) / 10
-	}
-	s.energyWh += s.powerW / 3600
-	s.known = true
-	return !before.known || s.on != before.on || s.on && rand.IntN(3) == 0
-}
-
-func (d *demo) tick(ctx context.Context, state map[domain.SystemID][]demoState) {
-	var updates []domain.SystemUpdate
-	for system, plugs := range demoSystems {
-		for i, plug := range plugs {
-			s := &state[system][i]
-			if !s.step(plug) {
-				continue
+		centres.Go(func() {
+			url, err := d.connect(ctx, system)
+			if err != nil {
+				if ctx.Err() == nil {
+					d.logger.Error("the demo's plugs have no connection", "system", system, "error", err)
+				}
+				return
 			}
-			updates = append(updates, domain.SystemUpdate{SystemID: system, DeviceUpdate: domain.DeviceUpdate{
-				DeviceID: plug.device(i), Name: domain.Some(plug.name), Online: domain.Some(true), RelayOn: domain.Some(s.on),
-				PowerW: domain.Some(s.powerW), VoltageV: domain.Some(math.Round(10*(229+2*rand.Float64())) / 10),
-				EnergyWh: domain.Some(math.Round(s.energyWh*100) / 100), DeviceTime: domain.Some(time.Now().UTC()),
-			}})
+			for _, plug := range plugs {
+				centres.Go(func() { d.live(ctx, system, plug, url) })
+				centres.Go(func() { d.install(ctx, system, plug) })
+			}
+		})
+	}
+	centres.Wait()
+}
+
+// connect returns where the plugs of a system dial in. The key of a former run is
+// not kept anywhere, so it is replaced.
+func (d *demo) connect(ctx context.Context, system domain.SystemID) (string, error) {
+	id := "plugs-" + string(system)
+	list := "/api/v1/systems/" + string(system) + "/connections"
+	var made struct {
+		DialInURL string `json:"dialInUrl"`
+	}
+	for {
+		status, err := d.send(ctx, http.MethodPost, list, map[string]string{
+			"connectionId": id, "kind": string(domain.ConnectionShellyOutbound), "name": "Simulated plugs",
+		}, &made)
+		if status == http.StatusConflict {
+			_, err = d.send(ctx, http.MethodPatch, list+"/"+id, map[string]bool{"rotateKey": true}, &made)
+		}
+		switch {
+		case err == nil && made.DialInURL == "":
+			return "", errors.New("the server told no URL to dial")
+		case err == nil:
+			return made.DialInURL, nil
+		case status != 0 && status < http.StatusInternalServerError:
+			return "", err
+		}
+		pause(ctx, demoPause) // the server has only just begun
+		if ctx.Err() != nil {
+			return "", ctx.Err()
 		}
 	}
-	if len(updates) > 0 {
-		d.send(ctx, http.MethodPost, "/api/v1/device-updates", updates)
-	}
 }
 
-// install registers a piece of equipment and puts its plug in front of it. What
-// a former run has done is done: both are refused then, and that is fine.
-func (d *demo) install(ctx context.Context, system domain.SystemID, plug demoPlug, device domain.DeviceID) {
-	base := "/api/v1/systems/" + string(system)
-	d.send(ctx, http.MethodPost, base+"/equipment", map[string]string{
-		"equipmentId": plug.equipment, "name": plug.name, "kind": plug.kind, "location": plug.location,
+// live is a plug that dials in.
+func (d *demo) live(ctx context.Context, system domain.SystemID, plug demoPlug, url string) {
+	p := simulator.NewPlug(simulator.PlugConfig{
+		ID: plug.device(system), Name: plug.name, Watts: plug.watts, Beat: demoBeat, ChangesPerMinute: demoChanges,
+		Seed: uint64(time.Now().UnixNano()), Logger: d.logger,
 	})
-	d.send(ctx, http.MethodPut, base+"/devices/"+string(device)+"/assignment", map[string]string{"equipmentId": plug.equipment})
+	if err := p.Run(ctx, url); err != nil && ctx.Err() == nil {
+		d.logger.Error("a plug of the demo ended", "device", plug.device(system), "error", err)
+	}
 }
 
-func (d *demo) send(ctx context.Context, method, path string, body any) {
+// install registers a piece of equipment and puts its plug in front of it, as soon
+// as the plug is known. What a former run has done is done.
+func (d *demo) install(ctx context.Context, system domain.SystemID, plug demoPlug) {
+	base := "/api/v1/systems/" + string(system)
+	assignment := base + "/devices/" + string(plug.device(system)) + "/assignment?move=true"
+	for ctx.Err() == nil {
+		status, err := d.send(ctx, http.MethodPost, base+"/equipment", map[string]string{
+			"equipmentId": plug.equipment, "name": plug.name, "kind": plug.kind, "location": plug.location,
+		}, nil)
+		if err == nil || status == http.StatusConflict {
+			status, err = d.send(ctx, http.MethodPut, assignment, map[string]string{"equipmentId": plug.equipment}, nil)
+		}
+		switch {
+		case err == nil:
+			return
+		case status != http.StatusNotFound && status != 0 && status < http.StatusInternalServerError:
+			d.logger.Error("the demo's equipment", "system", system, "equipment", plug.equipment, "error", err)
+			return
+		}
+		pause(ctx, demoPause)
+	}
+}
+
+// send makes a request and reads the answer into out, unless that is nil. status
+// is 0 when there was no answer.
+func (d *demo) send(ctx context.Context, method, path string, body, out any) (status int, err error) {
 	raw, err := json.Marshal(body)
-	if err == nil {
-		err = d.request(ctx, method, path, raw)
-	}
-	if err != nil && ctx.Err() == nil {
-		d.logger.Debug("demo", "path", path, "error", err)
-	}
-}
-
-func (d *demo) request(ctx context.Context, method, path string, body []byte) error {
-	request, err := http.NewRequestWithContext(ctx, method, d.url+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return 0, err
+	}
+	request, err := http.NewRequestWithContext(ctx, method, d.url+path, bytes.NewReader(raw))
+	if err != nil {
+		return 0, err
 	}
 	request.Header.Set("Authorization", "Bearer "+d.token)
 	request.Header.Set("Content-Type", "application/json")
 	response, err := d.client.Do(request)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
-	if err != nil {
-		return err
+	answer, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	switch {
+	case err != nil:
+	case response.StatusCode >= 400:
+		err = fmt.Errorf("%s %s: %s %s", method, path, response.Status, answer)
+	case out != nil:
+		err = json.Unmarshal(answer, out)
 	}
-	if response.StatusCode >= 400 && response.StatusCode != http.StatusConflict {
-		return errors.New(response.Status + " " + string(answer))
+	return response.StatusCode, err
+}
+
+// pause waits, or less when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
-	return nil
 }

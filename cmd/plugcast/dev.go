@@ -155,7 +155,7 @@ func relative(path string) string {
 }
 
 func newDemo(p *Program, logger *slog.Logger) (*demo, error) {
-	actor := domain.Actor{Subject: "demo", Role: domain.RoleService, ExpiresAt: time.Now().AddDate(1, 0, 0)}
+	actor := domain.Actor{Subject: "demo", Role: domain.RoleAdmin, ExpiresAt: time.Now().AddDate(1, 0, 0)}
 	for system := range demoSystems {
 		actor.Systems = append(actor.Systems, system)
 	}
