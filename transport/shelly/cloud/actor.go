@@ -29,7 +29,7 @@ type actor struct {
 	given    Secret // to begin with
 	secret   Secret
 	rejected bool // the access token was refused
-	retried  bool // it was renewed for that, and no socket has lasted since
+	retried  bool // it was renewed for that, and has been of no use since
 	doubted  bool // the last socket closed before it was of use: ask whether it was for the token
 	said     domain.ConnectionState
 	backoff  backoff
@@ -85,10 +85,14 @@ func (a *actor) run(ctx context.Context) {
 		case end.refused || end.rejected && a.retried:
 			a.refuse(ctx, end.reason)
 			return
-		case end.rejected: // once at once: it may be nothing but the token's end
+		case end.rejected:
 			a.rejected, a.retried = true, true
 			if a.said == domain.StateConnected {
 				a.become(domain.StateDisconnected, end.reason)
+			}
+			fresh := a.backoff.window == 0
+			if wait := a.backoff.next(); !fresh { // once at once: it may be nothing but the token's end
+				_ = sleep(ctx, wait)
 			}
 		default:
 			a.become(domain.StateDisconnected, end.reason)
@@ -174,7 +178,7 @@ func (a *actor) attempt(ctx context.Context) ending {
 	end := s.run(ctx)
 	lasted := time.Since(opened)
 	a.backoff.lasted(lasted)
-	if lasted >= a.cfg.StableAfter {
+	if s.synced {
 		a.retried = false
 	}
 	// A token that has ended may be let in and thrown out moments later (measured).

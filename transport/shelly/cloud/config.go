@@ -44,7 +44,7 @@ type Config struct {
 	Buffer       int           // messages kept back while the states are fetched; default 4096
 	StallAfter   time.Duration // how long a full inbox is borne before the socket is closed; default 30 s
 	MaxFrame     int64         // bytes; default 256 KiB
-	MaxAllStatus int64         // bytes of the answer with all states; default 16 MiB
+	MaxAllStatus int64         // bytes of the answer with all states; default 8 MiB
 }
 
 func (c Config) withDefaults() Config {
@@ -64,7 +64,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Buffer, 4096)
 	orDefault(&c.StallAfter, 30*time.Second)
 	orDefault(&c.MaxFrame, 256<<10)
-	orDefault(&c.MaxAllStatus, 16<<20)
+	orDefault(&c.MaxAllStatus, 8<<20)
 	return c
 }
 

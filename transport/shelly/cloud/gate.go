@@ -65,7 +65,8 @@ func (g *gate) answered() {
 }
 
 // gates are the gates of the accounts in use, by account: two credentials of one
-// account share one.
+// account share one. A gate is kept for a while after its last use: what the account
+// has asked for just now counts also for who comes next.
 type gates struct {
 	every time.Duration
 
@@ -76,6 +77,7 @@ type gates struct {
 type sharedGate struct {
 	gate  *gate
 	users int
+	left  time.Time // when the last user left
 }
 
 func newGates(every time.Duration) *gates {
@@ -86,6 +88,11 @@ func newGates(every time.Duration) *gates {
 func (g *gates) of(account string) (*gate, func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for name, idle := range g.open {
+		if idle.users == 0 && time.Since(idle.left) > maxPenalty {
+			delete(g.open, name)
+		}
+	}
 	shared := g.open[account]
 	if shared == nil {
 		shared = &sharedGate{gate: newGate(g.every)}
@@ -95,9 +102,8 @@ func (g *gates) of(account string) (*gate, func()) {
 	return shared.gate, sync.OnceFunc(func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if shared.users--; shared.users == 0 {
-			delete(g.open, account)
-		}
+		shared.users--
+		shared.left = time.Now()
 	})
 }
 

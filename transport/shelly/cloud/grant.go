@@ -129,6 +129,8 @@ func (a *actor) accept(ctx context.Context, old Secret, got tokens) (Secret, gra
 		return old, grant{}, err
 	case !g.alive(now):
 		return old, grant{}, errors.New("the Shelly Cloud gave a token that has ended: is this machine's clock right?")
+	case !g.renewAt.IsZero() && !now.Before(g.renewAt):
+		g.renewAt = now.Add(g.expires.Sub(now) / 2) // by a clock that is far ahead
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()

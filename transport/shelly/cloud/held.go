@@ -78,7 +78,6 @@ func (h *held) full(doc status.Document) {
 	h.stamp = stampOf(h.gen, doc)
 	h.serial, _ = doc["serial"].(float64)
 	h.last = nil
-	h.dirty = true
 }
 
 // delta takes a status from the socket.

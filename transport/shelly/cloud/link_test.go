@@ -374,3 +374,20 @@ func TestHungServer(t *testing.T) {
 		t.Error("the runner does not end")
 	}
 }
+
+// A 429 is waited out, and nothing is lost for it.
+func TestLimited(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, quick(), simulator.CloudConfig{})
+	a, d := b.account(sol, "acc1")
+	a.LimitNext(1)
+	b.run(b.runner)
+	b.eventually("the code is exchanged", func() bool { return a.Counts().Exchanges == 2 })
+	a.LimitNext(1)
+	d.Press(0, true)
+	b.connected(sol, "acc1")
+	b.relay(sol, plug, true)
+	if n := a.Counts().Dials; n != 1 {
+		t.Errorf("the socket was dialled %d times", n)
+	}
+}

@@ -20,7 +20,7 @@ type Runner struct {
 	http  *http.Client
 	gates *gates
 
-	mu      sync.Mutex
+	mu      sync.Mutex // taken before an actor's, never after
 	tenures map[int]*tenure
 	keepers map[domain.ConnectionID]*keeper
 	systems map[domain.SystemID]map[*keeper]struct{}

@@ -170,7 +170,17 @@ func TestGate(t *testing.T) {
 		done()
 		done() // twice is no more
 		alsoDone()
-		if len(gates.open) != 0 {
+		again, done := gates.of("6550")
+		if again != gate {
+			t.Error("a new gate knows nothing of the last request")
+		}
+		done()
+		if err := sleep(t.Context(), 2*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		_, done = gates.of("another")
+		defer done()
+		if len(gates.open) != 1 {
 			t.Errorf("%d gates are kept", len(gates.open))
 		}
 	})

@@ -37,6 +37,7 @@ type session struct {
 	kept      []heard // since the fetch began, or since the socket opened for the first
 	keptBytes int
 	overflown bool // more came than is kept
+	recheck   bool // devices have left: ask again soon
 	fetchWait backoff
 	fetchAt   time.Time // when to fetch next
 	strangers map[domain.DeviceID]struct{}
@@ -91,6 +92,13 @@ func (s *session) run(ctx context.Context) ending {
 	s.socket.close()
 	cancel()
 	s.work.Wait()
+	select {
+	case r := <-s.renewed: // too late for this socket, and not to be lost
+		if r.err == nil {
+			s.secret = r.secret
+		}
+	default:
+	}
 	done()
 	s.timer.Stop()
 	return end

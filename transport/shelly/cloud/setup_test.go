@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 const (
 	sol  domain.SystemID = "clinica-sol"

@@ -113,6 +113,9 @@ func (s *session) fetchOrWait(now time.Time) {
 		return
 	}
 	next := s.asked.Add(s.cfg.ResyncEvery)
+	if s.recheck {
+		next = s.asked.Add(min(s.cfg.SilentAfter, s.cfg.ResyncEvery))
+	}
 	for _, d := range s.devices {
 		if online, _ := d.online.Get(); !online || d.device.WakeupPeriod() > 0 {
 			continue
@@ -137,7 +140,7 @@ func (s *session) fetchOrWait(now time.Time) {
 }
 
 func (s *session) fetch(now time.Time) {
-	s.fetching, s.asked, s.overflown = true, now, false
+	s.fetching, s.asked, s.overflown, s.recheck = true, now, false, false
 	if s.synced {
 		s.kept, s.keptBytes = nil, 0
 	}
@@ -198,6 +201,7 @@ func (s *session) applyOne(id domain.DeviceID, entry deviceStatus, rows []*domai
 		if rows == nil {
 			rows = s.rows[id]
 		}
+		delete(s.rows, id) // they are old from now on
 		d = &held{id: id, device: shelly.NewDevice(s.conn, id, rows, s.cfg.Policy)}
 		s.devices[id] = d
 		s.setStanding(id, onAccount)
@@ -210,6 +214,7 @@ func (s *session) applyOne(id domain.DeviceID, entry deviceStatus, rows []*domai
 	if justHeard := s.asked.Sub(d.heard) < snapshotAge; !d.device.Ready() || !justHeard || !at.before(d.stamp) {
 		d.full(entry.status)
 	}
+	d.dirty = true // what waited when the last socket ended waits still
 	if online, ok := entry.online.Get(); ok {
 		s.setOnline(d, online)
 	}
@@ -218,14 +223,15 @@ func (s *session) applyOne(id domain.DeviceID, entry deviceStatus, rows []*domai
 }
 
 // letGo forgets the devices that are not on the account any more. Nothing is said of
-// them: they may be on another's, or shared no longer.
+// them: they may be on another's, or shared no longer. Should it be a mistake of the
+// vendor's, the states are soon fetched again.
 func (s *session) letGo(of map[domain.DeviceID]stamp) {
 	for id := range s.devices {
 		if _, there := of[id]; there {
 			continue
 		}
 		delete(s.devices, id)
-		delete(s.rows, id) // they are old by now
+		s.recheck = true
 		s.setStanding(id, left)
 		s.logger.Info("a device has left the account", "device", id)
 	}

@@ -1,10 +1,12 @@
 package simulator
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -93,6 +95,37 @@ func (c *Cloud) Close() {
 	c.closed = true
 	for timer := range c.timers {
 		timer.Stop()
+	}
+}
+
+// Run has time pass for all devices until ctx ends: what is on draws a little more or
+// less each time, and counts.
+func (c *Cloud) Run(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			c.pass(every)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *Cloud) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.accounts {
+		for _, device := range a.devices {
+			for i := range device.channels {
+				if ch := &device.channels[i]; ch.on && device.online {
+					ch.powerW *= 0.95 + 0.1*mathrand.Float64()
+					ch.wh += ch.powerW * d.Hours()
+					device.changed(i, "apower", "current", "aenergy")
+				}
+			}
+		}
 	}
 }
 

@@ -178,7 +178,7 @@ func (a *CloudAccount) limited() bool {
 
 func (a *CloudAccount) breakOff() {
 	for s := range a.sockets {
-		s.end()
+		s.cut()
 	}
 }
 

@@ -119,7 +119,7 @@ func (a *CloudAccount) answer(s *cloudSocket, r cloudRequest, jrpc bool, refusal
 	switch a.fault {
 	case CloudNoAnswer:
 	case CloudBreak:
-		s.end()
+		s.cut()
 	case CloudLate:
 		a.late = append(a.late, raw)
 	case CloudTwice:

@@ -72,7 +72,7 @@ func (c *Cloud) serveSocket(w http.ResponseWriter, r *http.Request) {
 	var writing sync.WaitGroup
 	writing.Go(func() { s.write(conn) })
 	if closeAfter > 0 {
-		timer := time.AfterFunc(closeAfter, func() { s.bye(1000, "") })
+		timer := time.AfterFunc(closeAfter, func() { s.account.set(func() { s.bye(1000, "") }) })
 		defer timer.Stop()
 	}
 	s.read(conn)
@@ -146,19 +146,26 @@ func (s *cloudSocket) send(frame []byte) {
 	select {
 	case s.out <- frame:
 	default:
-		s.end()
+		s.cut()
 	}
 }
 
-// bye sends a close frame and ends the socket. What waits is lost.
+// cut ends the socket without a word. It counts no more: whoever notices may open
+// another at once. cloud.mu is held.
+func (s *cloudSocket) cut() {
+	delete(s.account.sockets, s)
+	s.end()
+}
+
+// bye sends a close frame and ends the socket. What waits is lost. cloud.mu is held.
 func (s *cloudSocket) bye(code int, text string) {
 	if conn := s.conn.Load(); conn != nil {
 		closeWith(conn, code, text)
 	}
-	s.end()
+	s.cut()
 }
 
-// end ends the socket without a word.
+// end closes what there is to close.
 func (s *cloudSocket) end() {
 	s.endOnce.Do(func() {
 		close(s.ended)

@@ -1,0 +1,92 @@
+package cloud
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/simulator"
+)
+
+// Whatever happens, in the end the platform has what the plugs do: lost events,
+// broken sockets, outages, tokens that end, restarts, takeovers.
+func TestStorm(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			storm(t, rand.New(rand.NewPCG(seed, 1)))
+		})
+	}
+}
+
+func storm(t *testing.T, random *rand.Rand) {
+	cfg := quick()
+	cfg.SilentAfter = 100*time.Millisecond
+	b := newBench(t, cfg, simulator.CloudConfig{TokenLife: 300 * time.Millisecond})
+	a, _ := b.account(sol, "acc1")
+	var devices []*simulator.CloudDevice
+	for i := range 6 {
+		id := fmt.Sprintf("b0b21c12dd%02d", i)
+		if i%3 == 0 {
+			id = fmt.Sprintf("b923f%d", i)
+		}
+		d := a.AddDevice(id, 1+i%2)
+		d.SetPartial(i%2 == 0)
+		devices = append(devices, d)
+	}
+	stop := b.run(b.runner)
+	b.connected(sol, "acc1")
+	acc1 := shelly.Connection{System: sol, ID: "acc1"}
+	for range 300 {
+		d := devices[random.IntN(len(devices))]
+		switch random.IntN(30) {
+		case 0:
+			a.BreakSockets()
+		case 1:
+			a.CloseSockets(1001, "maintenance")
+		case 2:
+			a.ExpireTokens()
+		case 3:
+			b.runner.Changed(0, acc1, domain.TypeConnectionRestarted)
+		case 4:
+			b.runner.Drop("acc1")
+		case 5:
+			a.Mute(true)
+			d.Press(0, random.IntN(2) == 0)
+			a.Mute(false)
+			a.BreakSockets()
+		case 6:
+			d.SetOnline(random.IntN(2) == 0)
+		case 7:
+			stop()
+			b.runner = b.another(cfg)
+			stop = b.run(b.runner)
+		case 8:
+			b.cloud.Outage(true)
+			b.cloud.Outage(false)
+		case 9:
+			c := shelly.SwitchCommand{DeviceRef: shelly.DeviceRef{System: sol, Device: domain.DeviceID(d.ID)}, CommandID: "cmd", On: true}
+			b.runner.Switch(c, func(shelly.SwitchResult) {})
+		case 10, 11:
+			d.Draw(0, float64(random.IntN(100)))
+		case 12:
+			states := a.Counts().AllStatus
+			b.eventually("the states are fetched", func() bool { return a.Counts().AllStatus > states })
+		default:
+			d.Press(0, random.IntN(2) == 0)
+		}
+	}
+	for _, d := range devices {
+		b.eventually("the log has what "+d.ID+" does", func() bool {
+			got := b.log.device(sol, domain.DeviceID(d.ID))
+			return got != nil && got.RelayOn != nil && *got.RelayOn == d.On(0)
+		})
+	}
+	if n := a.Counts().Most; n != 1 {
+		t.Errorf("%d sockets at once", n)
+	}
+}
