@@ -1,10 +1,7 @@
 package cloud
 
 import (
-	"context"
-	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -349,29 +346,37 @@ func TestRefusedAppendBeginsAnew(t *testing.T) {
 	b.relay(sol, plug, true)
 }
 
-// A server that never answers holds nobody up.
+// A server that never answers holds nobody up: not with a request, and not with a
+// handshake.
 func TestHungServer(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, quick(), simulator.CloudConfig{})
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	b.url = fmt.Sprintf("http://%s", listener.Addr())
-	b.account(sol, "acc1")
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		b.runner.Run(ctx, 0)
-	}()
-	b.eventually("it is being tried", func() bool { return b.runner.Stats()[domain.StateDisconnected] == 1 })
-	cancel()
-	select {
-	case <-done:
-	case <-time.After(patience):
-		t.Error("the runner does not end")
+	for _, path := range []string{"/oauth/auth", "/device/all_status", "/shelly/wss/hk_sock"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			cfg := quick()
+			cfg.RequestTimeout = time.Hour
+			b := newBench(t, cfg, simulator.CloudConfig{})
+			reached, release := make(chan struct{}, 8), make(chan struct{})
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == path {
+					reached <- struct{}{}
+					<-release
+					return
+				}
+				b.cloud.ServeHTTP(w, r)
+			}))
+			t.Cleanup(server.Close)
+			defer close(release)
+			b.url = server.URL
+			b.account(sol, "acc1")
+			stop := b.run(b.runner)
+			select {
+			case <-reached:
+			case <-time.After(patience):
+				t.Fatal("the server is not asked")
+			}
+			stop()
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -48,9 +49,22 @@ type socket struct {
 
 // dial opens the socket. Its errors are scrubbed: the token is in the URL.
 func dial(ctx context.Context, cfg Config, g grant, secret Secret, logger *slog.Logger) (*socket, error) {
-	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: cfg.RequestTimeout}
 	ctx, cancel := context.WithTimeout(ctx, cfg.RequestTimeout)
 	defer cancel()
+	// The library looks at the context's deadline during the handshake, and not at
+	// its end: a partition would be lost for long while its socket is still opened.
+	abandon := func() bool { return true }
+	defer func() { abandon() }()
+	dialer := websocket.Dialer{
+		Proxy: http.ProxyFromEnvironment,
+		NetDialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			if err == nil {
+				abandon = context.AfterFunc(ctx, func() { _ = conn.Close() })
+			}
+			return conn, err
+		},
+	}
 	conn, response, err := dialer.DialContext(ctx, g.at.socket+"/shelly/wss/hk_sock?t="+url.QueryEscape(g.token), nil)
 	if response != nil && response.Body != nil {
 		defer func() { _ = response.Body.Close() }()
@@ -60,6 +74,10 @@ func dial(ctx context.Context, cfg Config, g grant, secret Secret, logger *slog.
 			return nil, fmt.Errorf("cloud: dial: %w (HTTP %d)", errRejected, response.StatusCode)
 		}
 		return nil, fmt.Errorf("cloud: dial: %s", secret.scrub(err.Error()))
+	}
+	if !abandon() {
+		_ = conn.Close()
+		return nil, fmt.Errorf("cloud: dial: %w", ctx.Err())
 	}
 	s := &socket{
 		conn: conn, inbox: make(chan heard, cfg.Inbox), gone: make(chan struct{}), stop: make(chan struct{}), logger: logger,

@@ -25,7 +25,7 @@ func TestStorm(t *testing.T) {
 
 func storm(t *testing.T, random *rand.Rand) {
 	cfg := quick()
-	cfg.SilentAfter = 100*time.Millisecond
+	cfg.SilentAfter = 100 * time.Millisecond
 	b := newBench(t, cfg, simulator.CloudConfig{TokenLife: 300 * time.Millisecond})
 	a, _ := b.account(sol, "acc1")
 	var devices []*simulator.CloudDevice
