@@ -53,14 +53,16 @@ func dial(ctx context.Context, cfg Config, g grant, secret Secret, logger *slog.
 	defer cancel()
 	// The library looks at the context's deadline during the handshake, and not at
 	// its end: a partition would be lost for long while its socket is still opened.
-	abandon := func() bool { return true }
-	defer func() { abandon() }()
+	// The handshake gets a moment to finish all the same, because a socket can be
+	// closed properly only when it is open.
+	done := func() bool { return true }
+	defer func() { done() }()
 	dialer := websocket.Dialer{
 		Proxy: http.ProxyFromEnvironment,
 		NetDialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 			if err == nil {
-				abandon = context.AfterFunc(ctx, func() { _ = conn.Close() })
+				done = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(closeWait)) })
 			}
 			return conn, err
 		},
@@ -74,10 +76,6 @@ func dial(ctx context.Context, cfg Config, g grant, secret Secret, logger *slog.
 			return nil, fmt.Errorf("cloud: dial: %w (HTTP %d)", errRejected, response.StatusCode)
 		}
 		return nil, fmt.Errorf("cloud: dial: %s", secret.scrub(err.Error()))
-	}
-	if !abandon() {
-		_ = conn.Close()
-		return nil, fmt.Errorf("cloud: dial: %w", ctx.Err())
 	}
 	s := &socket{
 		conn: conn, inbox: make(chan heard, cfg.Inbox), gone: make(chan struct{}), stop: make(chan struct{}), logger: logger,

@@ -174,12 +174,12 @@ func (c *Cloud) serveExchange(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case a == nil || a.revoked || form("client_id") == "" || a.onceOnly && a.counts.Exchanges > 1 && form("grant_type") == "code":
-		answer(w, http.StatusUnauthorized, map[string]any{
+		cloudAnswer(w, http.StatusUnauthorized, map[string]any{
 			"isok": false, "errors": map[string]string{"invalid_token": "Your token is invalid or expired!"},
 		})
 		return
 	case a.limited():
-		answer(w, http.StatusTooManyRequests, map[string]any{"isok": false, "errors": []string{"max_req"}})
+		cloudAnswer(w, http.StatusTooManyRequests, map[string]any{"isok": false, "errors": []string{"max_req"}})
 		return
 	}
 	now := time.Now()
@@ -194,16 +194,16 @@ func (c *Cloud) serveExchange(w http.ResponseWriter, r *http.Request) {
 	if a.refresh != "" {
 		body["refresh_token"] = a.refresh
 	}
-	answer(w, http.StatusOK, body)
+	cloudAnswer(w, http.StatusOK, body)
 }
 
 func (c *Cloud) serveAllStatus(w http.ResponseWriter, r *http.Request) {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	c.mu.Lock()
 	t := c.tokens[token]
-	if t == nil || t.account.revoked || !time.Now().Before(t.ends) || !isFor(t, r) {
+	if t == nil || t.account.revoked || !time.Now().Before(t.ends) || !cloudTokenIsFor(t, r) {
 		c.mu.Unlock()
-		answer(w, http.StatusUnauthorized, map[string]any{
+		cloudAnswer(w, http.StatusUnauthorized, map[string]any{
 			"isok": false, "errors": map[string]string{"invalid_token": "Your token is invalid or expired!"},
 		})
 		return
@@ -213,7 +213,7 @@ func (c *Cloud) serveAllStatus(w http.ResponseWriter, r *http.Request) {
 	if a.limited() {
 		a.counts.Limited++
 		c.mu.Unlock()
-		answer(w, http.StatusTooManyRequests, map[string]any{"isok": false, "errors": []string{"max_req"}})
+		cloudAnswer(w, http.StatusTooManyRequests, map[string]any{"isok": false, "errors": []string{"max_req"}})
 		return
 	}
 	states := map[string]any{}
@@ -238,13 +238,13 @@ func (c *Cloud) serveAllStatus(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(raw)
 }
 
-// isFor reports whether the request came to the server that the token is for.
-func isFor(t *cloudToken, r *http.Request) bool {
+// cloudTokenIsFor reports whether the request came to the server that the token is for.
+func cloudTokenIsFor(t *cloudToken, r *http.Request) bool {
 	_, host, _ := strings.Cut(t.url, "://")
 	return t.url == t.account.url && (host == r.Host || !strings.Contains(host, ":"))
 }
 
-func answer(w http.ResponseWriter, status int, body any) {
+func cloudAnswer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body)

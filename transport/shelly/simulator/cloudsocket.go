@@ -28,7 +28,7 @@ func (c *Cloud) serveSocket(w http.ResponseWriter, r *http.Request) {
 	token := r.URL.Query().Get("t")
 	c.mu.Lock()
 	t := c.tokens[token]
-	good := t != nil && !t.account.revoked && isFor(t, r)
+	good := t != nil && !t.account.revoked && cloudTokenIsFor(t, r)
 	if t != nil {
 		t.account.counts.Dials++
 	}
@@ -45,7 +45,7 @@ func (c *Cloud) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	if !good {
 		if conn, err := c.upgrader.Upgrade(w, r, nil); err == nil {
-			closeWith(conn, refuse, "Token-Broken")
+			cloudCloseWith(conn, refuse, "Token-Broken")
 			_ = conn.Close()
 		}
 		return
@@ -100,7 +100,7 @@ func (s *cloudSocket) read(conn *websocket.Conn) {
 	// before it is answered.
 	conn.SetCloseHandler(func(code int, _ string) error {
 		s.forget()
-		closeWith(conn, code, "")
+		cloudCloseWith(conn, code, "")
 		return nil
 	})
 	conn.SetPingHandler(func(data string) error {
@@ -119,7 +119,7 @@ func (s *cloudSocket) read(conn *websocket.Conn) {
 			return
 		}
 		if kind != websocket.TextMessage {
-			closeWith(conn, websocket.CloseUnsupportedData, "")
+			cloudCloseWith(conn, websocket.CloseUnsupportedData, "")
 			return
 		}
 		s.account.command(s, raw)
@@ -160,7 +160,7 @@ func (s *cloudSocket) cut() {
 // bye sends a close frame and ends the socket. What waits is lost. cloud.mu is held.
 func (s *cloudSocket) bye(code int, text string) {
 	if conn := s.conn.Load(); conn != nil {
-		closeWith(conn, code, text)
+		cloudCloseWith(conn, code, text)
 	}
 	s.cut()
 }
@@ -175,6 +175,6 @@ func (s *cloudSocket) end() {
 	})
 }
 
-func closeWith(conn *websocket.Conn, code int, text string) {
+func cloudCloseWith(conn *websocket.Conn, code int, text string) {
 	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(time.Second))
 }
