@@ -105,6 +105,15 @@ func TestWrongUsage(t *testing.T) {
 		"verify nothing":        {[]string{postgres}, "verify", "FILE"},
 		"verify both":           {[]string{postgres}, "verify f --system s", "FILE"},
 		"rebuild what is not":   {[]string{postgres}, "rebuild --projection moods", "moods"},
+		"simulate nowhere":      {nil, "simulate", "--url"},
+		"simulate to HTTP":      {nil, "simulate --url http://h/shelly/c/hunter2", "ws://"},
+		"simulate to no path":   {nil, "simulate --url ws://h", "ws://"},
+		"simulate nothing":      {nil, "simulate --url ws://h/shelly/c/k --devices 0", "--devices"},
+		"simulate too many":     {nil, "simulate --url ws://h/shelly/c/k --devices 20001", "20000"},
+		"simulate half a plug":  {nil, "simulate --url ws://h/shelly/c/k --devices 0.5", "--devices"},
+		"simulate backwards":    {nil, "simulate --url ws://h/shelly/c/k --rate -1", "--rate"},
+		"simulate a storm":      {nil, "simulate --url ws://h/shelly/c/k --rate NaN", "--rate"},
+		"simulate no seed":      {[]string{"PLUGCAST_SEED=x"}, "simulate --url ws://h/shelly/c/k", "--seed"},
 		"migrate without store": {nil, "migrate", "PLUGCAST_POSTGRES_URL"},
 		"status without store":  {nil, "migrate status", "PLUGCAST_POSTGRES_URL"},
 	} {
@@ -137,7 +146,7 @@ func TestHelpAndVersion(t *testing.T) {
 		"PLUGCAST_JWT_SECRET=hunter2", "PLUGCAST_SECRET_KEY=hunter2", "PLUGCAST_TOKEN=hunter2", "PLUGCAST_URL=ws://u:hunter2@h",
 		"PLUGCAST_REDIS_URL=redis://:hunter2@h", "PLUGCAST_POSTGRES_URL=postgres://u:hunter2@h/d",
 	}
-	for _, name := range []string{"dev", "serve", "migrate", "migrate status", "token", "tail", "replay", "verify", "rebuild"} {
+	for _, name := range []string{"dev", "serve", "migrate", "migrate status", "token", "tail", "simulate", "replay", "verify", "rebuild"} {
 		r := plugcast(t, secrets, append(strings.Fields(name), "--help")...)
 		if r.code != exitDone || r.stderr != "" || !strings.Contains(r.stdout, "Usage: plugcast "+name) {
 			t.Errorf("%s --help: %+v", name, r)
@@ -152,7 +161,7 @@ func TestHelpAndVersion(t *testing.T) {
 // help says how.
 func TestHelpNamesEveryVariable(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"dev", "serve", "migrate up", "migrate status", "token", "tail", "replay", "verify", "rebuild"} {
+	for _, name := range []string{"dev", "serve", "migrate up", "migrate status", "token", "tail", "simulate", "replay", "verify", "rebuild"} {
 		help := plugcast(t, nil, append(strings.Fields(name), "--help")...).stdout
 		found := 0
 		for word := range strings.FieldsSeq(help) {

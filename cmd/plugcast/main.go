@@ -21,14 +21,15 @@ import (
 // cli is the command line. Every flag has an environment variable: PLUGCAST_ and
 // its name in upper case; the help shows both.
 type cli struct {
-	Dev     devCommand     `cmd:"" help:"Start a private Redis and Postgres, migrate, serve, and feed two demo systems."`
-	Serve   serveCommand   `cmd:"" help:"Serve, against a Redis and a Postgres that you run."`
-	Migrate migrateCommand `cmd:"" help:"Bring the database schema up to date, or show where it stands."`
-	Token   tokenCommand   `cmd:"" help:"Print a signed access token."`
-	Tail    tailCommand    `cmd:"" help:"Follow a system's events in the terminal."`
-	Replay  replayCommand  `cmd:"" help:"Write a system's history as NDJSON of CloudEvents."`
-	Verify  verifyCommand  `cmd:"" help:"Check the hash chain of an export or of a system's history."`
-	Rebuild rebuildCommand `cmd:"" help:"Rebuild the read models from history while the platform serves."`
+	Dev      devCommand      `cmd:"" help:"Start a private Redis and Postgres, migrate, serve, and feed two demo systems."`
+	Serve    serveCommand    `cmd:"" help:"Serve, against a Redis and a Postgres that you run."`
+	Migrate  migrateCommand  `cmd:"" help:"Bring the database schema up to date, or show where it stands."`
+	Token    tokenCommand    `cmd:"" help:"Print a signed access token."`
+	Tail     tailCommand     `cmd:"" help:"Follow a system's events in the terminal."`
+	Replay   replayCommand   `cmd:"" help:"Write a system's history as NDJSON of CloudEvents."`
+	Verify   verifyCommand   `cmd:"" help:"Check the hash chain of an export or of a system's history."`
+	Simulate simulateCommand `cmd:"" help:"Run simulated plugs that dial into a server."`
+	Rebuild  rebuildCommand  `cmd:"" help:"Rebuild the read models from history while the platform serves."`
 
 	LogLevel string           `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 	Version  kong.VersionFlag `help:"Print the version." env:"-"`

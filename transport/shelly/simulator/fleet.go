@@ -125,6 +125,17 @@ func (f *Fleet) Refused(code int) (n int) {
 	return n
 }
 
+// Problem is why a plug's last dial got no answer: the first such plug's; nil when
+// there is none.
+func (f *Fleet) Problem() error {
+	for _, p := range f.plugs {
+		if err := p.Problem(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // LastRefusal is the HTTP status or close code with which a plug was refused that
 // is not connected: the first such plug's; 0 when there is none.
 func (f *Fleet) LastRefusal() int {

@@ -61,6 +61,7 @@ type Plug struct {
 	dials     atomic.Uint64
 	refusals  atomic.Uint64
 	refused   atomic.Int64
+	problem   atomic.Pointer[error]
 	sent      atomic.Uint64
 
 	// Of the goroutine of Run alone.
@@ -152,6 +153,15 @@ func (p *Plug) Refusals() int { return int(p.refusals.Load()) }
 // Refused is the HTTP status or the close code of the last refusal; 0 when there
 // was none.
 func (p *Plug) Refused() int { return int(p.refused.Load()) }
+
+// Problem is why the last dial got no answer at all; nil when it got one. It does
+// not show the URL.
+func (p *Plug) Problem() error {
+	if problem := p.problem.Load(); problem != nil {
+		return *problem
+	}
+	return nil
+}
 
 // Connected reports whether the plug is connected and has sent its first frame.
 func (p *Plug) Connected() bool { return p.connected.Load() }

@@ -37,11 +37,15 @@ func (l *plugLink) run(ctx context.Context, url string) {
 	conn, response, err := plugDialer.DialContext(ctx, url, nil)
 	if err != nil {
 		if response != nil {
+			p.problem.Store(nil)
 			p.refuse(response.StatusCode)
+		} else if ctx.Err() == nil {
+			p.problem.Store(&err)
 		}
 		p.cfg.Logger.Debug("plug cannot connect", "device", p.cfg.ID, "error", err)
 		return
 	}
+	p.problem.Store(nil)
 	// A deadline ends the reading and leaves the socket as it is.
 	interrupt := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer interrupt()

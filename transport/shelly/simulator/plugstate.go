@@ -105,15 +105,6 @@ func (p *Plug) unplan(due plugDue, channel int) {
 	}
 }
 
-func (p *Plug) planned(due plugDue, channel int) bool {
-	for i := range p.plans {
-		if p.plans[i].due == due && p.plans[i].channel == channel {
-			return true
-		}
-	}
-	return false
-}
-
 // planRoutine plans what a plug does without being asked. The caller holds mu.
 func (p *Plug) planRoutine(now time.Time) {
 	if !p.cfg.Unmetered {
