@@ -78,6 +78,9 @@ func (c *simulateCommand) watch(ctx context.Context, fleet *simulator.Fleet, w i
 		case err := <-done:
 			return err
 		case <-every.C:
+			if ctx.Err() != nil {
+				continue // the plugs say goodbye
+			}
 		}
 		connected := fleet.Connected()
 		if fleet.Refused(http.StatusUnauthorized) == c.Devices {

@@ -253,8 +253,12 @@ func (p *Plug) pass(ctx context.Context, wait time.Duration) bool {
 // first status was sent.
 func (p *Plug) session(ctx context.Context, rawURL string) (good bool) {
 	p.mu.Lock()
-	p.inSession, p.ending = true, plugStays
+	powered := p.powered // it may have been cut since
+	p.inSession, p.ending = powered, plugStays
 	p.mu.Unlock()
+	if !powered {
+		return false
+	}
 	// The link outlives ctx by a close frame.
 	linked, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &plugLink{plug: p, opened: make(chan *websocket.Conn, 1), done: make(chan struct{})}
