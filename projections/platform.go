@@ -8,8 +8,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// What the platform itself asks the read models for, on behalf of no actor. None
-// of it waits for the projection: see [Store.WaitForSystem].
+// What the platform itself asks the read models for, on behalf of no actor. Unless
+// it says so, none of it waits for the projection: see [Store.WaitForSystem].
 
 // SystemConnection is a connection and whose it is.
 type SystemConnection struct {
@@ -56,6 +56,23 @@ func (s *Store) Channels(ctx context.Context, system domain.SystemID, base domai
 	// A semicolon follows the colon in the order of bytes.
 	return systemRows(ctx, s, system, scanDevice,
 		deviceQuery+" AND (device_id = $2 OR device_id > $3 AND device_id < $4) ORDER BY device_id", base, base+":", base+";")
+}
+
+// DevicesAt returns those of a system's devices that are known, by id, as of the
+// position or later. It waits for that until ctx ends.
+func (s *Store) DevicesAt(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, atLeast domain.Position) (map[domain.DeviceID]*domain.Device, error) {
+	if err := s.WaitForSystem(ctx, system, atLeast); err != nil {
+		return nil, readError("wait for the projection", err)
+	}
+	rows, err := systemRows(ctx, s, system, scanDevice, deviceQuery+" AND device_id = ANY ($2::text[])", ids)
+	if err != nil {
+		return nil, err
+	}
+	devices := make(map[domain.DeviceID]*domain.Device, len(rows))
+	for _, d := range rows {
+		devices[d.DeviceID] = d
+	}
+	return devices, nil
 }
 
 // systemRows runs a query whose first argument is the system, within it.

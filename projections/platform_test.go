@@ -58,6 +58,10 @@ func TestPlatformReads(t *testing.T) {
 	if diff := cmp.Diff([]domain.DeviceID{"p", "p:1", "p:12"}, ids(b.store.Channels(ctx, "sol-1", "p"))); diff != "" {
 		t.Error(diff)
 	}
+	some, err := b.store.DevicesAt(ctx, "sol-1", []domain.DeviceID{"p", "q", "nope"}, domain.Position{Ms: 1001})
+	if err != nil || len(some) != 2 || some["p"] == nil || some["q"].DeviceID != "q" {
+		t.Errorf("%v, %v", some, err)
+	}
 	if got := ids(b.store.Channels(ctx, "sol-1", "nope")); got != nil {
 		t.Errorf("%v", got)
 	}

@@ -70,8 +70,8 @@ func (b *bundle) watch(board *Board) (stop func()) {
 	return b.run(func(ctx context.Context) { board.Watch(ctx, b.log.Partition(system), b) })
 }
 
-// State implements domain.States: the fold of all that is in the log.
-func (b *bundle) State(ctx context.Context, system domain.SystemID, _ domain.Position) (*domain.State, error) {
+// DevicesAt implements Devices: the fold of all that is in the log.
+func (b *bundle) DevicesAt(ctx context.Context, system domain.SystemID, _ []domain.DeviceID, _ domain.Position) (map[domain.DeviceID]*domain.Device, error) {
 	s := domain.NewState(system)
 	events, err := b.events(ctx)
 	if err != nil {
@@ -82,7 +82,7 @@ func (b *bundle) State(ctx context.Context, system domain.SystemID, _ domain.Pos
 			_, _ = s.Apply(&events[i])
 		}
 	}
-	return s, nil
+	return s.Devices, nil
 }
 
 func (b *bundle) events(ctx context.Context) (all []domain.Event, err error) {
@@ -316,14 +316,14 @@ func TestHeld(t *testing.T) {
 	b.eventually("it to be let go", func() bool { return !b.held(board, 1) })
 }
 
-// failing is a States that fails now and then, so that owners die half-way.
+// failing is a Devices that fails now and then, so that owners die half-way.
 type failing struct {
 	*bundle
 	mu sync.Mutex
 	n  int
 }
 
-func (f *failing) State(ctx context.Context, system domain.SystemID, at domain.Position) (*domain.State, error) {
+func (f *failing) DevicesAt(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, at domain.Position) (map[domain.DeviceID]*domain.Device, error) {
 	f.mu.Lock()
 	f.n++
 	n := f.n
@@ -331,7 +331,7 @@ func (f *failing) State(ctx context.Context, system domain.SystemID, at domain.P
 	if n%3 == 1 {
 		return nil, errors.New("the database is away")
 	}
-	return f.bundle.State(ctx, system, at)
+	return f.bundle.DevicesAt(ctx, system, ids, at)
 }
 
 // A whole centre loses power and comes back, while owners come and go and two
@@ -401,12 +401,12 @@ func TestChangesThatWaitAreFew(t *testing.T) {
 	}
 }
 
-// stale is a States as it was once: what an owner sees that has just loaded it
+// stale is Devices as they were once: what an owner sees that has just loaded it
 // when another writes.
-type stale struct{ state *domain.State }
+type stale map[domain.DeviceID]*domain.Device
 
-func (s stale) State(context.Context, domain.SystemID, domain.Position) (*domain.State, error) {
-	return s.state, nil
+func (s stale) DevicesAt(context.Context, domain.SystemID, []domain.DeviceID, domain.Position) (map[domain.DeviceID]*domain.Device, error) {
+	return s, nil
 }
 
 func TestTwoOwnersOnTheSameSilence(t *testing.T) {
@@ -414,7 +414,7 @@ func TestTwoOwnersOnTheSameSilence(t *testing.T) {
 	b := newBundle(t)
 	board := b.board("a", nil)
 	b.publish("plug-1", true, true)
-	before, err := b.State(t.Context(), system, domain.Position{})
+	before, err := b.DevicesAt(t.Context(), system, nil, domain.Position{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func TestTwoOwnersOnTheSameSilence(t *testing.T) {
 			return len(pending) > 0
 		})
 		for range 2 {
-			if err := board.tell(t.Context(), partition, system, pending, stale{before}); err != nil {
+			if err := board.tell(t.Context(), partition, system, pending, stale(before)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -42,14 +42,21 @@ const (
 	toldBack  = "back"  // it is over
 )
 
+// Devices is where the owner looks up what is known of devices.
+type Devices interface {
+	// DevicesAt returns those of the devices that are known, as of the position of
+	// the log or later, waiting for it until ctx ends.
+	DevicesAt(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, atLeast domain.Position) (map[domain.DeviceID]*domain.Device, error)
+}
+
 // Watch writes one device-offline-status for each device of the partition that
 // falls silent, and one when it is back, until ctx ends. It is for the partition's
 // owner. If two run for a moment, or one dies half-way, each event is still
 // written once: its idempotency key names the silence.
 //
-// It decides on a state that has all that is in the log, so that the event says
+// It decides on what is known with all that is in the log, so that the event says
 // what is last known of the relay.
-func (b *Board) Watch(ctx context.Context, partition int, states domain.States) {
+func (b *Board) Watch(ctx context.Context, partition int, devices Devices) {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	away := false
@@ -59,7 +66,7 @@ func (b *Board) Watch(ctx context.Context, partition int, states domain.States) 
 			return
 		case <-ticker.C:
 		}
-		err := b.sweep(ctx, partition, states)
+		err := b.sweep(ctx, partition, devices)
 		if err != nil && !away && ctx.Err() == nil {
 			b.logger.Warn("heartbeats: cannot look for silent devices; trying again", "partition", partition, "error", err)
 		}
@@ -68,7 +75,7 @@ func (b *Board) Watch(ctx context.Context, partition int, states domain.States) 
 }
 
 // sweep deals with what there is, as long as there is a full batch of it.
-func (b *Board) sweep(ctx context.Context, partition int, states domain.States) error {
+func (b *Board) sweep(ctx context.Context, partition int, devices Devices) error {
 	for {
 		pending, err := b.pending(ctx, partition)
 		if err != nil || len(pending) == 0 {
@@ -81,7 +88,7 @@ func (b *Board) sweep(ctx context.Context, partition int, states domain.States) 
 		var failed error
 		for system, silences := range bySystem {
 			// One system's trouble must not silence the others.
-			if err := b.tell(ctx, partition, system, silences, states); err != nil {
+			if err := b.tell(ctx, partition, system, silences, devices); err != nil {
 				failed = fmt.Errorf("system %s: %w", system, err)
 			}
 		}
@@ -109,21 +116,25 @@ func (b *Board) pending(ctx context.Context, partition int) ([]silence, error) {
 
 // tell writes the events of one system's silences and notes that they are
 // written.
-func (b *Board) tell(ctx context.Context, partition int, system domain.SystemID, silences []silence, states domain.States) error {
+func (b *Board) tell(ctx context.Context, partition int, system domain.SystemID, silences []silence, devices Devices) error {
 	newest, err := b.log.Newest(ctx, system)
 	if err != nil {
 		return err
 	}
-	state, err := states.State(ctx, system, newest)
+	ids := make([]domain.DeviceID, len(silences))
+	for i := range silences {
+		ids[i] = silences[i].device.Device
+	}
+	known, err := devices.DevicesAt(ctx, system, ids, newest)
 	if err != nil {
-		return fmt.Errorf("load state: %w", err)
+		return fmt.Errorf("look devices up: %w", err)
 	}
 	told := make([]string, len(silences))
 	group, writing := errgroup.WithContext(ctx)
 	group.SetLimit(writers)
 	for i := range silences {
 		s := &silences[i]
-		event, how := s.event(state.Devices[s.device.Device])
+		event, how := s.event(known[s.device.Device])
 		if event == nil {
 			told[i] = how
 			continue
