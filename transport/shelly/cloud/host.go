@@ -5,10 +5,9 @@ import (
 	"net"
 	"net/url"
 	"strings"
-)
 
-// vendorDomain is where all servers of the Shelly Cloud are.
-const vendorDomain = ".shelly.cloud"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
+)
 
 // socketPort is the port of the real-time socket (RTE).
 const socketPort = "6113"
@@ -40,31 +39,9 @@ func serverAt(address string, allow func(*url.URL) bool) (server, error) {
 		}
 		return server{}, errForeignHost
 	}
+	if !credential.IsShelly(u) {
+		return server{}, errForeignHost
+	}
 	host := strings.ToLower(u.Hostname())
-	label, inDomain := strings.CutSuffix(host, vendorDomain)
-	switch {
-	case u.Scheme != "https", !inDomain, !isHostName(label), net.ParseIP(host) != nil,
-		u.Path != "" && u.Path != "/":
-		return server{}, errForeignHost
-	}
-	switch u.Port() {
-	case "", "443", socketPort:
-	default:
-		return server{}, errForeignHost
-	}
 	return server{api: "https://" + host, socket: "wss://" + net.JoinHostPort(host, socketPort)}, nil
-}
-
-func isHostName(s string) bool {
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 {
-			return false
-		}
-		for _, c := range label {
-			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
-				return false
-			}
-		}
-	}
-	return true
 }

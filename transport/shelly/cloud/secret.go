@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,27 +35,6 @@ func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
 
 // LogValue hides the secret.
 func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
-
-// Validate reports whether the secret can be used, in words for whoever gave it:
-// it holds a code or a token of the vendor's, for a server that is allowed.
-func (s Secret) Validate(allow func(*url.URL) bool) error {
-	if s.AuthCode == "" && s.AccessToken == "" {
-		return errors.New("cloud: an authorisation code or an access token is needed")
-	}
-	for _, token := range []string{s.AuthCode, s.AccessToken} {
-		if token == "" {
-			continue
-		}
-		c, err := readClaims(token)
-		if err != nil {
-			return fmt.Errorf("cloud: read credential: %w", err)
-		}
-		if _, err := serverAt(c.userAPIURL, allow); err != nil {
-			return fmt.Errorf("cloud: read credential: %w", err)
-		}
-	}
-	return nil
-}
 
 func (s Secret) clientID() string {
 	if s.ClientID == "" {

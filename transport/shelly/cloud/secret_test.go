@@ -119,20 +119,6 @@ func TestHost(t *testing.T) {
 	}
 }
 
-func TestValidateSecret(t *testing.T) {
-	t.Parallel()
-	good := jwtOf(sample(t, "cloud-oauth-code-claims.json"))
-	if err := (Secret{AuthCode: good}).Validate(nil); err != nil {
-		t.Error(err)
-	}
-	for _, bad := range []Secret{{}, {RefreshToken: "x"}, {AuthCode: "x"}, {AuthCode: good, AccessToken: "x"},
-		{AuthCode: jwtOf([]byte(`{"user_api_url":"https://evil.example"}`))}} {
-		if bad.Validate(nil) == nil {
-			t.Error("a credential that cannot work is taken")
-		}
-	}
-}
-
 func TestGate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

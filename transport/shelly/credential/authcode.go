@@ -14,25 +14,40 @@ import (
 // those of Shelly, with or without TLS. They are for tests and simulators.
 type Hosts []string
 
-// Allow reports whether a cloud account may be on the server of the URL: https on
-// *.shelly.cloud or one of the hosts. The URL comes out of a token whose signature
-// nobody here can check (RTE), so without this a token could have us dial anything.
+// Allow reports whether a cloud account may be on the server of the URL: one of
+// Shelly's or of the hosts. The URL comes out of a token whose signature nobody
+// here can check (RTE), so without this a token could have us dial anything.
 func (h Hosts) Allow(u *url.URL) bool {
-	if u.User != nil || u.Opaque != "" || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-		return false
-	}
-	host := strings.ToLower(u.Host)
 	if h.Lists(u) {
-		return u.Scheme == "https" || u.Scheme == "http"
+		return isBare(u) && (u.Scheme == "https" || u.Scheme == "http")
 	}
-	name, isShelly := strings.CutSuffix(strings.TrimSuffix(host, ":443"), ".shelly.cloud")
-	return u.Scheme == "https" && isShelly && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == "" &&
-		!strings.HasPrefix(name, ".")
+	return IsShelly(u)
 }
 
 // Lists reports whether the host of the URL is one of h itself.
 func (h Hosts) Lists(u *url.URL) bool {
 	return slices.ContainsFunc(h, func(listed string) bool { return strings.EqualFold(listed, u.Host) })
+}
+
+// IsShelly reports whether the URL is that of a server of the Shelly Cloud: https
+// on *.shelly.cloud, at the port of its API or that of its socket (RTE).
+func IsShelly(u *url.URL) bool {
+	label, inDomain := strings.CutSuffix(strings.ToLower(u.Hostname()), ".shelly.cloud")
+	return u.Scheme == "https" && inDomain && isHostName(label) && isBare(u) && slices.Contains([]string{"", "443", "6113"}, u.Port())
+}
+
+// isBare reports whether the URL has nothing beside scheme and host.
+func isBare(u *url.URL) bool {
+	return u.User == nil && u.Opaque == "" && u.RawQuery == "" && u.Fragment == "" && (u.Path == "" || u.Path == "/")
+}
+
+func isHostName(s string) bool {
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // AuthCode is what the code of an OAuth redirect says of its account.
