@@ -20,11 +20,10 @@ type channelState struct {
 	reading   status.Reading // while shown
 	energy    energy
 
-	logged    domain.DeviceUpdate // what the log has; a field that it has not is not known
-	inLog     bool                // it has the channel at all
-	emitted   time.Time           // when the log last heard of it
-	expected  SwitchCommand
-	expecting time.Time // until when; zero when nothing is expected
+	logged   domain.DeviceUpdate // what the log has; a field that it has not is not known
+	inLog    bool                // it has the channel at all
+	emitted  time.Time           // when the log last heard of it
+	expected []expectation       // of commands that were sent, in order
 }
 
 // seed takes what the log has from its row.
@@ -176,26 +175,58 @@ func (c *channelState) take(d *Device, now time.Time) Update {
 	c.logged.DeviceTime = newest
 	u.Changed = x.changed
 	update := Update{DeviceUpdate: u}
-	if c.fulfils(u, x, now) {
-		update.CausationID, update.CorrelationID = c.expected.CommandID, c.expected.CorrelationID
-		c.expecting = time.Time{}
+	if cause := c.fulfil(u, x, now); cause != nil {
+		update.CausationID, update.CorrelationID = cause.CommandID, cause.CorrelationID
 	}
 	return update
 }
 
-// expect remembers a command that was sent.
-func (c *channelState) expect(cmd SwitchCommand, until time.Time) {
-	c.expected, c.expecting = cmd, until
-	is, known := c.reading.RelayOn.Get()
-	if c.shown && known && is == cmd.On && same(c.reading.RelayOn, c.logged.RelayOn) {
-		c.expecting = time.Time{} // it would claim what somebody else does later
-	}
+// expectation is a command that the relay has not been seen to follow yet.
+type expectation struct {
+	SwitchCommand
+	until time.Time
 }
 
-// fulfils reports whether the update says that the expected command was done.
-func (c *channelState) fulfils(u domain.DeviceUpdate, x difference, now time.Time) bool {
+// maxExpected bounds what is expected of one channel at a time.
+const maxExpected = 8
+
+// expect remembers a command that was sent. One that asks for what will be anyway,
+// as the log or the command before it has it, is not expected to show: it would
+// claim what somebody else does later.
+func (c *channelState) expect(cmd SwitchCommand, until time.Time) {
+	will, known := c.reading.RelayOn.Get()
+	known = known && c.shown && same(c.reading.RelayOn, c.logged.RelayOn)
+	if n := len(c.expected); n > 0 {
+		will, known = c.expected[n-1].On, true
+	}
+	if known && will == cmd.On {
+		return
+	}
+	if len(c.expected) == maxExpected {
+		c.expected = slices.Delete(c.expected, 0, 1)
+	}
+	c.expected = append(c.expected, expectation{cmd, until})
+}
+
+func (c *channelState) forgo(commandID string) {
+	c.expected = slices.DeleteFunc(c.expected, func(e expectation) bool { return e.CommandID == commandID })
+}
+
+// fulfil returns the command that the update says was done, if any. Those before
+// it have been overtaken.
+func (c *channelState) fulfil(u domain.DeviceUpdate, x difference, now time.Time) *SwitchCommand {
+	c.expected = slices.DeleteFunc(c.expected, func(e expectation) bool { return !now.Before(e.until) })
 	on, known := u.RelayOn.Get()
-	return known && on == c.expected.On && now.Before(c.expecting) && slices.Contains(x.changed, "relayOn")
+	if !known || !slices.Contains(x.changed, "relayOn") {
+		return nil
+	}
+	i := slices.IndexFunc(c.expected, func(e expectation) bool { return e.On == on })
+	if i < 0 {
+		return nil
+	}
+	done := c.expected[i].SwitchCommand
+	c.expected = slices.Delete(c.expected, 0, i+1)
+	return &done
 }
 
 // difference collects the names of fields that differ.

@@ -185,11 +185,20 @@ func (d *Device) ChannelOf(id domain.DeviceID) (channel int, ok bool) {
 
 // Expect says that a command has been sent to the device: if the channel's relay
 // takes that state before the given time, the event that says so was caused by
-// the command. A later command takes its place. When the relay is known to be in
-// that state, and the log has it, there is nothing to expect.
+// the command. Commands are expected in the order in which they were sent. When the
+// relay is known to be in that state, and the log has it, or the command before
+// asked for the same, there is nothing to expect.
 func (d *Device) Expect(channel int, c SwitchCommand, until time.Time) {
 	if i, ok := d.find(channel); ok {
 		d.channels[i].expect(c, until)
+	}
+}
+
+// Forgo says that the device refused a command: what its relay does from here on
+// is not the command's doing.
+func (d *Device) Forgo(channel int, commandID string) {
+	if i, ok := d.find(channel); ok {
+		d.channels[i].forgo(commandID)
 	}
 }
 

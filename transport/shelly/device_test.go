@@ -270,6 +270,8 @@ func TestExpect(t *testing.T) {
 		"used once":                   {[]SwitchCommand{off}, []string{turnsOff, turnsOn, turnsOff}, []string{"off", "", ""}},
 		"already so":                  {[]SwitchCommand{on}, []string{turnsOff, turnsOn}, []string{"", ""}},
 		"the latest counts":           {[]SwitchCommand{on, off}, []string{turnsOff}, []string{"off"}},
+		"two users at once":           {[]SwitchCommand{off, on}, []string{turnsOff, turnsOn, turnsOff}, []string{"off", "on", ""}},
+		"overtaken":                   {[]SwitchCommand{off, on, off}, []string{turnsOff, turnsOn}, []string{"off", "on"}},
 		"another change is not it":    {[]SwitchCommand{off}, []string{`{"switch:0":{"errors":["overtemp"]}}`, turnsOff}, []string{"", "off"}},
 		"the reading is not the deed": {[]SwitchCommand{off}, []string{`{"switch:0":{"output":null}}`, turnsOff}, []string{"", "off"}},
 	} {
@@ -289,6 +291,16 @@ func TestExpect(t *testing.T) {
 			}
 		})
 	}
+	t.Run("refused", func(t *testing.T) {
+		t.Parallel()
+		b := connected(t)
+		b.Expect(0, off, b.now.Add(time.Minute))
+		b.Forgo(0, "off")
+		b.delta(turnsOff)
+		if u := b.take(time.Second); len(u) != 1 || u[0].CausationID != "" {
+			t.Fatalf("%+v", u)
+		}
+	})
 	t.Run("expired", func(t *testing.T) {
 		t.Parallel()
 		b := connected(t)

@@ -101,7 +101,7 @@ func (s *session) command(r request) *ending {
 	s.pending[strconv.FormatInt(s.trid, 10)] = pending{
 		request: r, device: d, channel: channel, deadline: now.Add(s.cfg.CommandTimeout),
 	}
-	d.expect(channel, r.SwitchCommand, now.Add(s.cfg.ExpectFor))
+	d.device.Expect(channel, r.SwitchCommand, now.Add(s.cfg.ExpectFor))
 	if err := s.socket.write(frame); err != nil {
 		end := dropped(reasonDropped, err) // some of it may be on its way: hangUp reports
 		return &end
@@ -128,7 +128,7 @@ func (s *session) answer(m Response) {
 	case m.OK: // taken, that is: the relay's state comes as a status
 		p.report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
 	default:
-		p.device.forgo(p.channel, p.CommandID)
+		p.device.device.Forgo(p.channel, p.CommandID)
 		p.report(failed(s.secret.scrub(meaning(m.Error))))
 	}
 }

@@ -22,7 +22,6 @@ type held struct {
 	due    time.Time // when Take has something that waits; zero when nothing waits
 	dirty  bool      // Take may have something now
 
-	expects map[int]string // the last command sent, by channel
 }
 
 // stamp is what a status says of its own time, for devices of the second generation
@@ -96,22 +95,6 @@ func (h *held) delta(m StatusOnChange) {
 		h.device.SetName(m.Name)
 	}
 	h.dirty = true
-}
-
-// expect says that a command is being sent.
-func (h *held) expect(channel int, c shelly.SwitchCommand, until time.Time) {
-	if h.expects == nil {
-		h.expects = map[int]string{}
-	}
-	h.expects[channel] = c.CommandID
-	h.device.Expect(channel, c, until)
-}
-
-// forgo says that a command was refused: what the relay does is not its doing.
-func (h *held) forgo(channel int, command string) {
-	if h.expects[channel] == command {
-		h.device.Expect(channel, shelly.SwitchCommand{}, time.Time{})
-	}
 }
 
 // take returns what is to be appended now, and notes when there will be more.

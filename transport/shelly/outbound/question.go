@@ -132,6 +132,7 @@ func (s *session) ask(o order, now time.Time) {
 		lost:     unknown("the device went away before it answered: it may have switched"),
 		answered: func(f *rpc.Frame, now time.Time) {
 			if f.Err != nil {
+				s.device.Forgo(o.channel, o.CommandID)
 				o.fail(f.Err.Error())
 				return
 			}
