@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -184,6 +185,40 @@ func TestFaultCasesLink(t *testing.T) {
 		}
 		if b.server.Stats().Sockets != 1 {
 			t.Error("it answered, and was closed all the same")
+		}
+	})
+	t.Run("pongs that we did not read", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{PingEvery: 50 * time.Millisecond, ReadAhead: 1})
+		w := b.admitted()
+		pings := make(chan struct{}, 100)
+		w.conn.SetPingHandler(func(data string) error {
+			select {
+			case pings <- struct{}{}:
+			default:
+			}
+			return w.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
+		})
+		go func() { _, _, _ = w.conn.ReadMessage() }() // ends with the socket
+		hold := make(chan struct{})
+		b.set(func() { b.holdUp = hold })
+		for n := range 6 {
+			w.delta(plug, fmt.Sprintf(`{"switch:0":{"output":%t}}`, n%2 == 1))
+		}
+		b.eventually("the server to read no further", func() bool { return b.server.Stats().Frames >= 4 })
+		for range 8 { // more than a device may leave unanswered
+			<-pings
+		}
+		b.set(func() { b.holdUp = nil })
+		close(hold)
+		b.eventually("all that it said", func() bool { return len(b.events) == 7 })
+		for range 4 {
+			<-pings
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.server.Stats().Sockets != 1 || slices.ContainsFunc(b.beats, func(s string) bool { return strings.HasPrefix(s, "close") }) {
+			t.Errorf("it was found dead because the log was slow: %q", b.beats)
 		}
 	})
 	t.Run("close during handshake", func(t *testing.T) {

@@ -73,7 +73,7 @@ func (s *Server) newMelody() *melody.Melody {
 	m.Config.MaxMessageSize = s.config.MaxFrame
 	m.Config.MessageBufferSize = s.config.MaxPending + 6 // commands, questions of our own, and a close
 	m.Config.PingPeriod = s.config.PingEvery
-	m.Config.PongWait = 2*s.config.PingEvery + s.config.PingEvery/2
+	m.Config.PongWait = s.pongWait()
 	m.Config.WriteWait = s.config.AskWithin
 	m.HandleConnect(func(ms *melody.Session) { sessionOf(ms).connected(ms) })
 	m.HandleMessage(func(ms *melody.Session, message []byte) { sessionOf(ms).receive(message) })
@@ -83,6 +83,9 @@ func (s *Server) newMelody() *melody.Melody {
 	m.HandleDisconnect(func(ms *melody.Session) { sessionOf(ms).disconnected() })
 	return m
 }
+
+// pongWait is how long a device may answer no ping: two, and time for the answer.
+func (s *Server) pongWait() time.Duration { return 2*s.config.PingEvery + s.config.PingEvery/2 }
 
 func sessionOf(ms *melody.Session) *session { return ms.MustGet(sessionKey).(*session) }
 

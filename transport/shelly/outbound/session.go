@@ -43,7 +43,6 @@ type session struct {
 	closing bool               // by us: what still comes does not count
 	broken  bool
 	fate    fate
-	stalled bool // the reading goroutine waits for run
 
 	actor // of run alone
 }
@@ -103,18 +102,12 @@ func (s *session) receive(message []byte) {
 		return
 	default:
 	}
-	s.setStalled(true)
-	defer s.setStalled(false)
 	select {
 	case s.inbox <- frame:
 	case <-s.ended:
 	}
-}
-
-func (s *session) setStalled(stalled bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stalled = stalled
+	// Pongs that came meanwhile were not read: the device has its whole time again.
+	_ = s.ws.WebsocketConnection().SetReadDeadline(time.Now().Add(s.server.pongWait()))
 }
 
 func (s *session) pong() {
@@ -125,7 +118,7 @@ func (s *session) pong() {
 }
 
 // broke runs when reading or writing failed. A read that timed out means that two
-// pings were not answered, unless we were the ones who did not read.
+// pings were not answered.
 func (s *session) broke(err error) {
 	if errors.Is(err, melody.ErrMessageBufferFull) {
 		s.cut() // Melody's own Close would come back here, for ever
@@ -137,7 +130,7 @@ func (s *session) broke(err error) {
 	var timeout net.Error
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if errors.As(err, &timeout) && timeout.Timeout() && !s.stalled && !s.closing && !s.broken {
+	if errors.As(err, &timeout) && timeout.Timeout() && !s.closing && !s.broken {
 		s.fate = fateDead
 	}
 	s.broken = true
