@@ -258,6 +258,58 @@ func TestReturnAfterTheBoardWasLost(t *testing.T) {
 	b.expect("plug-1 online=true back relay=true")
 }
 
+// wipe empties the board, as a wiped Redis does, and leaves the log.
+func (b *bundle) wipe(board *Board) {
+	b.t.Helper()
+	if err := b.log.Client().Del(b.t.Context(), board.keys(b.log.Partition(system))...).Err(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// A socket that closes before it was heard again must not leave its device online
+// for ever.
+func TestCloseAfterTheBoardWasLost(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	b.publish("plug-1", true, true)
+	b.watch(board)
+	board.Open(plug(1), "s", time.Hour)
+	b.settle(board)
+	b.wipe(board)
+	board.Close(plug(1), "s", 0, domain.ReasonSocketClosed)
+	b.eventually("the notice", func() bool { return slices.Contains(b.notices(), "plug-1 online=false socket-closed relay=true") })
+}
+
+// A silence that nobody could have ended, because nobody could write or watch, is
+// none: devices are heard again first.
+func TestNobodyIsSilentBecauseNobodyWatched(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	b.publish("plug-1", true, true)
+	stop := b.watch(board)
+	b.settle(board)
+	stop()
+	board.Open(plug(1), "s", 0) // its time passes while nobody watches
+	b.eventually("it to be on the board", func() bool { return b.held(board, 1) })
+	watched := board.keys(b.log.Partition(system))[4]
+	if err := b.log.Client().HSet(b.t.Context(), watched, "at", time.Now().Add(-time.Minute).UnixMilli()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if pending, err := board.pending(t.Context(), b.log.Partition(system)); err != nil || len(pending) > 0 {
+		t.Fatalf("found silent at once: %v, %v", pending, err)
+	}
+	board.Alive(plug(1), "s", time.Hour)
+	b.watch(board)
+	b.settle(board)
+	for _, n := range b.notices() {
+		if strings.HasPrefix(n, "plug-1") {
+			t.Errorf("told for no reason: %s", n)
+		}
+	}
+}
+
 func TestDeadHolderIsNoticedByTime(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)

@@ -293,12 +293,15 @@ func TestExpect(t *testing.T) {
 	}
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
-		b := connected(t)
-		b.Expect(0, off, b.now.Add(time.Minute))
-		b.Forgo(0, "off")
-		b.delta(turnsOff)
-		if u := b.take(time.Second); len(u) != 1 || u[0].CausationID != "" {
-			t.Fatalf("%+v", u)
+		for refused, cause := range map[string]string{"off": "", "on": "off"} {
+			b := connected(t)
+			b.Expect(0, off, b.now.Add(time.Minute))
+			b.Forgo(0, refused)
+			b.Forgo(9, refused) // no such channel
+			b.delta(turnsOff)
+			if u := b.take(time.Second); len(u) != 1 || u[0].CausationID != cause {
+				t.Fatalf("%s was refused: %+v, want caused by %q", refused, u, cause)
+			}
 		}
 	})
 	t.Run("expired", func(t *testing.T) {

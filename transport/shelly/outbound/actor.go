@@ -248,8 +248,11 @@ func (s *session) reject(base domain.DeviceID, err error) {
 	s.endFor("unavailable", closeLater)
 }
 
-// full takes a whole status.
+// full takes a whole status. What was in doubt before is settled by it.
 func (s *session) full(doc status.Document) {
+	for _, d := range s.told {
+		d.kept = nil
+	}
 	s.device.Full(doc)
 	s.watch(s.device.Channels(), s.offline, s.silentAfter())
 }

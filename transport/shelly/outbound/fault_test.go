@@ -339,6 +339,21 @@ func TestFaultCasesCommands(t *testing.T) {
 			t.Errorf("caused by %q of %q, by %q", e.CausationID, e.CorrelationID, e.Actor)
 		}
 	})
+	t.Run("a refused command causes nothing", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w := b.admitted()
+		o := b.order(false)
+		w.answer(plug, w.asked("Switch.Set").ID, `"error":{"code":-109,"message":"shutting down in 952 ms"}`)
+		o.ends(t, domain.OutcomeFailed)
+		w.delta(plug, `{"switch:0":{"output":false,"source":"button"}}`)
+		b.eventually("the button", func() bool { return b.relay(plug) == "off" })
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if e := b.events[len(b.events)-1]; e.CausationID != "" {
+			t.Errorf("the button was pressed by %q", e.CausationID)
+		}
+	})
 	t.Run("expired", func(t *testing.T) {
 		t.Parallel()
 		b := newBundle(t, Config{})
@@ -407,6 +422,59 @@ func TestOldOutputAfterSet(t *testing.T) {
 		b, w, r := contradicted(t)
 		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
 		b.eventually("it to be believed", func() bool { return b.relay(plug) == "on" })
+	})
+}
+
+func TestWhatIsKeptWhileInDoubt(t *testing.T) {
+	t.Parallel()
+	doubted := func(t *testing.T, b *bundle) (*wire, request) {
+		w := b.admitted()
+		o := b.order(false)
+		w.answer(plug, w.asked("Switch.Set").ID, `"result":{"was_on":true}`)
+		o.ends(t, domain.OutcomeCompleted)
+		w.delta(plug, `{"switch:0":{"output":true,"apower":90}}`)
+		return w, w.asked("Switch.GetStatus")
+	}
+	t.Run("all of it", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w, r := doubted(t, b)
+		w.delta(plug, `{"switch:0":{"output":true,"errors":["overtemp"]}}`)
+		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
+		b.eventually("it to be believed", func() bool { return strings.Contains(b.texts(), "overtemp") })
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if p := b.state.Devices[plug].PowerW; p == nil || *p != 90 {
+			t.Errorf("the first contradiction is lost: %s", b.texts())
+		}
+	})
+	t.Run("until a whole status", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w, r := doubted(t, b)
+		w.full(plug, false)
+		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
+		w.delta(plug, `{"switch:0":{"errors":["overtemp"]}}`)
+		b.eventually("what came after", func() bool { return strings.Contains(b.texts(), "overtemp") })
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.relay(plug) != "off" {
+			t.Errorf("what it said before counted: %s", b.texts())
+		}
+	})
+	t.Run("the answer counts after an agreement", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w, r := doubted(t, b)
+		w.delta(plug, `{"switch:0":{"output":false}}`)
+		w.answer(plug, r.ID, `"result":{"id":0,"output":true,"apower":90}`) // it is later than that
+		w.delta(plug, `{"switch:0":{"errors":["overtemp"]}}`)
+		b.eventually("what came after", func() bool { return strings.Contains(b.texts(), "overtemp") })
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.relay(plug) != "on" {
+			t.Errorf("the device's answer did not count: %s", b.texts())
+		}
 	})
 }
 

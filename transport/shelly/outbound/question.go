@@ -146,16 +146,17 @@ func (s *session) ask(o order, now time.Time) {
 // state once more, up to 30 s later (measured: firmware 2.0.1-beta1). A report
 // that contradicts us is kept until the device has answered what is true.
 type doubt struct {
-	on    bool
-	until time.Time
-	kept  map[string]any // the component that contradicts, while we ask
+	on     bool
+	until  time.Time
+	asking bool
+	kept   status.Document // what contradicts, while we ask; nil when nothing does
 }
 
 // withoutDoubts is a delta without the channels that are in doubt. They are asked
 // about.
 func (s *session) withoutDoubts(doc status.Document, now time.Time) status.Document {
 	for channel, d := range s.told {
-		if now.After(d.until) && d.kept == nil {
+		if now.After(d.until) && !d.asking {
 			delete(s.told, channel)
 			continue
 		}
@@ -167,10 +168,12 @@ func (s *session) withoutDoubts(doc status.Document, now time.Time) status.Docum
 		case on == d.on:
 			d.kept = nil // it agrees, so what was kept was old
 		default:
-			asking := d.kept != nil
-			d.kept = part
+			if d.kept == nil {
+				d.kept = status.Document{}
+			}
+			d.kept.Merge(status.Document{name: part})
 			doc = without(doc, name)
-			if !asking {
+			if !d.asking {
 				s.resolve(channel, d, now)
 			}
 		}
@@ -178,16 +181,17 @@ func (s *session) withoutDoubts(doc status.Document, now time.Time) status.Docum
 	return doc
 }
 
-// resolve asks for the state of a channel and takes the answer for what was kept.
+// resolve asks for the state of a channel. The answer is later than all that the
+// device has said before; without one, what was kept counts.
 func (s *session) resolve(channel int, d *doubt, now time.Time) {
-	take := func(part map[string]any) {
-		if d.kept == nil {
-			return // it was resolved meanwhile
+	d.asking = true
+	believe := func() {
+		d.asking = false
+		if d.kept != nil {
+			s.device.Delta(d.kept)
+			d.kept = nil
 		}
-		d.kept = nil
-		s.device.Delta(status.Document{component(channel): part})
 	}
-	believe := func() { take(d.kept) }
 	s.put(&question{
 		deadline: now.Add(s.server.config.AskWithin), late: believe, lost: nothing,
 		answered: func(f *rpc.Frame, _ time.Time) {
@@ -196,10 +200,11 @@ func (s *session) resolve(channel int, d *doubt, now time.Time) {
 				believe()
 				return
 			}
-			if on, says := part["output"].(bool); says && on != d.on {
+			if on, says := part["output"].(bool); says && on != d.on && s.told[channel] == d {
 				delete(s.told, channel) // somebody else switched it: there is no doubt
 			}
-			take(part)
+			d.asking, d.kept = false, nil
+			s.device.Delta(status.Document{component(channel): part})
 		},
 	}, func(id uint64) []byte { return rpc.SwitchGetStatus(id, s.ref().Device, channel) })
 }
