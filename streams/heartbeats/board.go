@@ -3,7 +3,7 @@
 // partition looks which devices have fallen silent or are back, and writes one
 // device-offline-status for each: see [Board.Watch].
 //
-// The board is in Redis, in four keys beside each partition's stream. A device is
+// The board is in Redis, in five keys beside each partition's stream. A device is
 // known by the time at which it will count as silent, so that a sweep is one
 // range of a sorted set however many devices live.
 package heartbeats
@@ -278,5 +278,5 @@ func (b *Board) Held(ctx context.Context, d Device) (bool, error) {
 // keys are those of a partition, in the order that the scripts take them.
 func (b *Board) keys(partition int) []string {
 	seen := b.log.Slot(partition) + "seen"
-	return []string{seen, seen + ":info", seen + ":silent", seen + ":pending"}
+	return []string{seen, seen + ":info", seen + ":silent", seen + ":pending", seen + ":watched"}
 }

@@ -288,26 +288,36 @@ func TestNobodyIsSilentBecauseNobodyWatched(t *testing.T) {
 	b := newBundle(t)
 	board := b.board("a", nil)
 	b.publish("plug-1", true, true)
-	stop := b.watch(board)
-	b.settle(board)
-	stop()
-	board.Open(plug(1), "s", 0) // its time passes while nobody watches
-	b.eventually("it to be on the board", func() bool { return b.held(board, 1) })
-	watched := board.keys(b.log.Partition(system))[4]
-	if err := b.log.Client().HSet(b.t.Context(), watched, "at", time.Now().Add(-time.Minute).UnixMilli()).Err(); err != nil {
-		t.Fatal(err)
-	}
-	if pending, err := board.pending(t.Context(), b.log.Partition(system)); err != nil || len(pending) > 0 {
-		t.Fatalf("found silent at once: %v, %v", pending, err)
-	}
-	board.Alive(plug(1), "s", time.Hour)
-	b.watch(board)
-	b.settle(board)
-	for _, n := range b.notices() {
-		if strings.HasPrefix(n, "plug-1") {
-			t.Errorf("told for no reason: %s", n)
+	partition := b.log.Partition(system)
+	keys := board.keys(partition)
+	watched := func(fields ...any) {
+		if err := b.log.Client().HSet(t.Context(), keys[4], fields...).Err(); err != nil {
+			t.Fatal(err)
 		}
 	}
+	silent := func() bool {
+		pending, err := board.pending(t.Context(), partition)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(pending) > 0
+	}
+	board.Open(plug(1), "s", 0) // its time is over while nobody watches
+	b.eventually("it to be on the board", func() bool { return b.held(board, 1) })
+	watched("at", time.Now().Add(-time.Minute).UnixMilli())
+	if silent() || silent() {
+		t.Fatal("found silent before it could be heard")
+	}
+	board.Alive(plug(1), "s", time.Hour)
+	b.eventually("it to be heard", func() bool {
+		return b.log.Client().ZScore(t.Context(), keys[0], plug(1).member()).Val() > float64(time.Now().UnixMilli())
+	})
+	watched("until", 0)
+	if silent() {
+		t.Error("found silent although it was heard")
+	}
+	board.Close(plug(1), "s", 0, domain.ReasonSocketClosed)
+	b.eventually("a real silence to be found", silent)
 }
 
 func TestDeadHolderIsNoticedByTime(t *testing.T) {

@@ -9,6 +9,7 @@ import "github.com/redis/go-redis/v9"
 //	KEYS[3] seen:silent   hash: device -> {since, at, reason, told, back}: found silent; told once the log has it,
 //	                      back when it was heard again
 //	KEYS[4] seen:pending  sorted set: devices in seen:silent that the owner has something to write about
+//	KEYS[5] seen:watched  hash: at, of the last sweep, roughly; until, when nobody is found silent before that
 //
 // All times are Redis' own, so that the clocks of processes do not matter.
 
@@ -49,9 +50,10 @@ for i = 2, #ARGV, 6 do
     returned(device, at)
   elseif verb == 'alive' then
     lost[#lost + 1] = (i - 2) / 6
-  elseif verb == 'close' and ours then
+  elseif verb == 'close' and (ours or not info and redis.call('HEXISTS', KEYS[3], device) == 0) then
+    -- A board that knows nothing of the device has lost its memory.
     redis.call('ZADD', KEYS[1], deadline, device)
-    redis.call('HSET', KEYS[2], device, cjson.encode({at = info.at, session = '', node = ARGV[1], reason = reason}))
+    redis.call('HSET', KEYS[2], device, cjson.encode({at = info and info.at or at, session = '', node = ARGV[1], reason = reason}))
   elseif verb == 'forget' and ours then
     redis.call('ZREM', KEYS[1], device)
     redis.call('HDEL', KEYS[2], device)
@@ -81,8 +83,18 @@ return lost
 // and answers what there is to write about, as many: device and silence in turn.
 // A device that is being written about already keeps its place until that is
 // done.
+//
+// When the last sweep is ARGV[2] ms ago, times have come because nobody could
+// write them or be heard: none counts for ARGV[3] ms. When it was, is written
+// only every ARGV[4] ms, so that an idle sweep costs no write.
 var sweepScript = redis.NewScript(clock + `
-for _, device in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
+local watched = redis.call('HMGET', KEYS[5], 'at', 'until')
+local since, resume = now - (watched[1] or 0), tonumber(watched[2] or 0)
+if watched[1] and since > tonumber(ARGV[2]) then resume = now + ARGV[3] end
+if since > tonumber(ARGV[4]) then redis.call('HSET', KEYS[5], 'at', now, 'until', resume) end
+local due = {}
+if now >= resume then due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1]) end
+for _, device in ipairs(due) do
   if not redis.call('ZSCORE', KEYS[4], device) then
     local raw = redis.call('HGET', KEYS[2], device)
     local info = raw and cjson.decode(raw) or {at = 0}

@@ -17,6 +17,14 @@ const (
 	sweepEvery = 500 * time.Millisecond
 	// sweepBatch is how many devices one sweep takes.
 	sweepBatch = 1000
+	// unwatchedAfter is how long nobody can have looked before what looks silent is
+	// given time to be heard: Redis was away, or the whole platform. An owner that
+	// dies is replaced sooner.
+	unwatchedAfter = 15 * time.Second
+	// heardWithin is that time: what a device has that lost its socket.
+	heardWithin = 10 * time.Second
+	// markEvery is how often it is written that somebody looked.
+	markEvery = 5 * time.Second
 	// writers is how many events a sweep appends at a time. They share round
 	// trips and fsyncs.
 	writers = 64
@@ -53,6 +61,9 @@ type Devices interface {
 // falls silent, and one when it is back, until ctx ends. It is for the partition's
 // owner. If two run for a moment, or one dies half-way, each event is still
 // written once: its idempotency key names the silence.
+//
+// After a time in which nobody could look, devices are heard first: nobody is
+// found silent for ten seconds.
 //
 // It decides on what is known with all that is in the log, so that the event says
 // what is last known of the relay.
@@ -99,7 +110,8 @@ func (b *Board) sweep(ctx context.Context, partition int, devices Devices) error
 }
 
 func (b *Board) pending(ctx context.Context, partition int) ([]silence, error) {
-	pairs, err := sweepScript.Run(ctx, b.log.Client(), b.keys(partition), sweepBatch).StringSlice()
+	pairs, err := sweepScript.Run(ctx, b.log.Client(), b.keys(partition), sweepBatch,
+		unwatchedAfter.Milliseconds(), heardWithin.Milliseconds(), markEvery.Milliseconds()).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("sweep: %w", err)
 	}
