@@ -186,7 +186,7 @@ func (s *session) handle(f *rpc.Frame, now time.Time) {
 	case f.Kind == rpc.KindRequest:
 		_ = s.ws.Write(rpc.NoHandler(f)) // fails when the socket is closed
 	case f.Method == rpc.NotifyFullStatus:
-		s.full(f.Params)
+		s.full(f.Params, now)
 	case f.Method == rpc.NotifyStatus:
 		s.delta(f.Params, now)
 	}
@@ -249,7 +249,8 @@ func (s *session) reject(base domain.DeviceID, err error) {
 }
 
 // full takes a whole status. What was in doubt before is settled by it.
-func (s *session) full(doc status.Document) {
+func (s *session) full(doc status.Document, now time.Time) {
+	s.doubtFull(doc, now)
 	for _, d := range s.told {
 		d.kept = nil
 	}

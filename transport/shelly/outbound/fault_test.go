@@ -375,7 +375,12 @@ func TestFaultCasesCommands(t *testing.T) {
 
 // Firmware 2.0.1-beta1 says the old state once more after it was switched, and
 // corrects that up to half a minute later (measured).
-func TestOldOutputAfterSet(t *testing.T) {
+func TestFaultCasesOrder(t *testing.T) {
+	t.Parallel()
+	t.Run("OLD output up to 30 s after Set", oldOutputAfterSet)
+}
+
+func oldOutputAfterSet(t *testing.T) {
 	t.Parallel()
 	contradicted := func(t *testing.T) (*bundle, *wire, request) {
 		b := newBundle(t, Config{})
@@ -416,6 +421,33 @@ func TestOldOutputAfterSet(t *testing.T) {
 		b.eventually("the next press to count at once", func() bool { return b.relay(plug) == "off" })
 		w.delta(plug, `{"switch:0":{"output":true}}`)
 		b.eventually("and the next", func() bool { return b.relay(plug) == "on" })
+	})
+	t.Run("a whole status settles it, and there is no answer", func(t *testing.T) {
+		t.Parallel()
+		b, w, r := contradicted(t)
+		w.full(plug, false)
+		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
+		w.delta(plug, `{"switch:0":{"errors":["overtemp"]}}`)
+		b.eventually("what came after", func() bool { return strings.Contains(b.texts(), "overtemp") })
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.relay(plug) != "off" {
+			t.Errorf("what was kept was taken after the whole status: %s", b.texts())
+		}
+	})
+	t.Run("a whole status is as old", func(t *testing.T) {
+		t.Parallel()
+		b, w, r := contradicted(t)
+		w.answer(plug, r.ID, `"result":{"id":0,"output":false,"apower":0.0}`)
+		w.full(plug, true)
+		r = w.asked("Switch.GetStatus")
+		b.set(func() {
+			if b.relay(plug) != "off" {
+				t.Errorf("the old state was believed: %s", b.texts())
+			}
+		})
+		w.answer(plug, r.ID, `"result":{"id":0,"output":true,"apower":90.0}`)
+		b.eventually("the truth to count", func() bool { return b.relay(plug) == "on" })
 	})
 	t.Run("it does not answer", func(t *testing.T) {
 		t.Parallel()

@@ -51,9 +51,9 @@ func (s *session) askForStatus(now time.Time) {
 	s.asked = true
 	s.put(&question{
 		deadline: now.Add(s.server.config.InitWithin), late: nothing, lost: nothing,
-		answered: func(f *rpc.Frame, _ time.Time) {
+		answered: func(f *rpc.Frame, now time.Time) {
 			if doc, err := status.Parse(f.Result); f.Err == nil && err == nil {
-				s.full(doc)
+				s.full(doc, now)
 			}
 		},
 	}, func(id uint64) []byte { return rpc.GetStatus(id, s.ref().Device) })
@@ -179,6 +179,23 @@ func (s *session) withoutDoubts(doc status.Document, now time.Time) status.Docum
 		}
 	}
 	return doc
+}
+
+// doubtFull gives the relays of a whole status that contradict us the state that we
+// gave them, until the device has answered. What was kept before is older than the
+// status, and void.
+func (s *session) doubtFull(doc status.Document, now time.Time) {
+	for channel, d := range s.told {
+		d.kept = nil
+		part, _ := doc[component(channel)].(map[string]any)
+		if on, says := part["output"].(bool); says && on != d.on && !now.After(d.until) {
+			d.kept = status.Document{component(channel): map[string]any{"output": on}}
+			part["output"] = d.on
+			if !d.asking {
+				s.resolve(channel, d, now)
+			}
+		}
+	}
 }
 
 // resolve asks for the state of a channel. The answer is later than all that the
