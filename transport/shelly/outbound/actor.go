@@ -14,8 +14,7 @@ import (
 type actor struct {
 	device  *shelly.Device // nil before the device was let in
 	offline map[domain.DeviceID]bool
-	heard   time.Time // when the heartbeats were told last
-	stable  bool      // the session has lasted long enough to forgive former ones
+	stable  bool // the session has lasted long enough to forgive former ones
 	events  window
 
 	asked   bool // for a whole status
@@ -23,9 +22,6 @@ type actor struct {
 	pending map[uint64]*question
 	told    map[int]*doubt // what we told a channel, for as long as it may be contradicted
 }
-
-// heardEvery bounds how often the heartbeats are told.
-const heardEvery = time.Second
 
 // ioWithin bounds a look-up while a device is being let in.
 const ioWithin = 10 * time.Second
@@ -44,14 +40,14 @@ func (s *session) run() {
 			return
 		case frame := <-s.inbox:
 			s.handle(&frame, time.Now())
-		case <-s.pongs:
-			s.noteHeard(time.Now())
 		case o := <-s.switches:
 			s.ask(o, time.Now())
 		case <-timer.C:
 		}
 		now := time.Now()
-		s.expire(now)
+		if len(s.inbox) == 0 { // an answer that is there is not too late, however long the log took
+			s.expire(now)
+		}
 		s.publish(now)
 		timer.Reset(max(s.next(now).Sub(now), 0))
 	}
@@ -193,7 +189,6 @@ func (s *session) handle(f *rpc.Frame, now time.Time) {
 	if !s.device.Ready() {
 		s.askForStatus(now)
 	}
-	s.noteHeard(now)
 }
 
 // admit lets a device in by the name that it gives itself, or ends the session.
@@ -269,12 +264,4 @@ func (s *session) delta(doc status.Document, now time.Time) {
 // for one that sleeps.
 func (s *session) silentAfter() time.Duration {
 	return max(s.server.config.SilentAfter, 2*s.device.WakeupPeriod())
-}
-
-func (s *session) noteHeard(now time.Time) {
-	if s.device == nil || now.Sub(s.heard) < heardEvery {
-		return
-	}
-	s.heard = now
-	s.alive(s.silentAfter())
 }

@@ -221,6 +221,33 @@ func TestFaultCasesLink(t *testing.T) {
 			t.Errorf("it was found dead because the log was slow: %q", b.beats)
 		}
 	})
+	t.Run("a log that is slow for long", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{ReadAhead: 1, AskWithin: 50 * time.Millisecond})
+		w := b.admitted()
+		o := b.order(false)
+		r := w.asked("Switch.Set")
+		hold := make(chan struct{})
+		b.set(func() { b.holdUp, b.beats = hold, nil })
+		w.delta(plug, `{"switch:0":{"output":false}}`)
+		w.answer(plug, r.ID, `"result":{"was_on":true}`)
+		for n := range 6 {
+			w.delta(plug, fmt.Sprintf(`{"switch:0":{"output":%t}}`, n%2 == 0))
+		}
+		alive := 0
+		b.eventually("it to count as alive while it is not read", func() bool {
+			alive = 0
+			for _, beat := range b.beats {
+				if beat == "alive "+string(plug) {
+					alive++
+				}
+			}
+			return alive >= 2
+		})
+		b.set(func() { b.holdUp = nil })
+		close(hold)
+		o.ends(t, domain.OutcomeCompleted) // the answer was there in time, and nobody looked
+	})
 	t.Run("close during handshake", func(t *testing.T) {
 		t.Parallel()
 		b := newBundle(t, Config{})

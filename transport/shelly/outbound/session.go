@@ -27,19 +27,20 @@ type session struct {
 	began      time.Time
 
 	inbox    chan rpc.Frame
-	pongs    chan struct{} // one waits at most
-	switches chan order    // commands for the device
+	switches chan order // commands for the device
 
 	ctx    context.Context // for what run does; ends a while after the socket is gone
 	cancel context.CancelFunc
 	gone   chan struct{} // closed when the socket is gone, and nothing more comes from it
 	ended  chan struct{} // closed when run has returned
 
-	messages window // of the reading goroutine
+	messages window    // of the reading goroutine
+	heard    time.Time // of the same: when the heartbeats were told last
 
 	mu      sync.Mutex
 	base    domain.DeviceID    // the name that the device gives itself; "" before its first frame
 	watched []shelly.DeviceRef // channels that heartbeats know of
+	within  time.Duration      // how long those count as alive after they were heard
 	closing bool               // by us: what still comes does not count
 	broken  bool
 	fate    fate
@@ -50,8 +51,8 @@ type session struct {
 func newSession(s *Server, c Credential, remote string) *session {
 	one := &session{
 		server: s, id: newSessionID(), credential: c, remote: remote, began: time.Now(),
-		inbox: make(chan rpc.Frame, s.config.ReadAhead), pongs: make(chan struct{}, 1),
-		switches: make(chan order, s.config.MaxPending), gone: make(chan struct{}), ended: make(chan struct{}),
+		inbox: make(chan rpc.Frame, s.config.ReadAhead), switches: make(chan order, s.config.MaxPending),
+		gone: make(chan struct{}), ended: make(chan struct{}),
 	}
 	one.ctx, one.cancel = context.WithCancel(s.ctx)
 	return one
@@ -97,23 +98,45 @@ func (s *session) receive(message []byte) {
 		s.endFor("bad-frame", closeBadFrame)
 		return
 	}
+	s.noteHeard(time.Now())
 	select {
 	case s.inbox <- frame:
 		return
 	default:
 	}
-	select {
-	case s.inbox <- frame:
-	case <-s.ended:
-	}
+	s.waitToPass(frame)
 	// Pongs that came meanwhile were not read: the device has its whole time again.
 	_ = s.ws.WebsocketConnection().SetReadDeadline(time.Now().Add(s.server.pongWait()))
 }
 
-func (s *session) pong() {
-	select {
-	case s.pongs <- struct{}{}:
-	default:
+// waitToPass waits until run takes a frame. The device is not read meanwhile, so
+// nobody can say that it is silent.
+func (s *session) waitToPass(frame rpc.Frame) {
+	ticker := time.NewTicker(heardEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case s.inbox <- frame:
+			return
+		case <-s.ended:
+			return
+		case now := <-ticker.C:
+			s.noteHeard(now)
+		}
+	}
+}
+
+func (s *session) pong() { s.noteHeard(time.Now()) }
+
+// heardEvery bounds how often the heartbeats are told.
+const heardEvery = time.Second
+
+// noteHeard says that the device was heard. It runs in the reading goroutine,
+// because run may be waiting for the log.
+func (s *session) noteHeard(now time.Time) {
+	if now.Sub(s.heard) >= heardEvery {
+		s.heard = now
+		s.alive()
 	}
 }
 
@@ -181,6 +204,7 @@ func (s *session) watch(channels []domain.DeviceID, offline map[domain.DeviceID]
 	if s.closing {
 		return
 	}
+	s.within = within
 	for _, id := range channels {
 		ref := shelly.DeviceRef{System: s.credential.System, Device: id}
 		if slices.Contains(s.watched, ref) {
@@ -195,15 +219,15 @@ func (s *session) watch(channels []domain.DeviceID, offline map[domain.DeviceID]
 	}
 }
 
-// alive says that the device was heard.
-func (s *session) alive(within time.Duration) {
+// alive says that the channels live.
+func (s *session) alive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
 		return // a word more would undo what was said of the end
 	}
 	for _, ref := range s.watched {
-		s.server.parts.Heartbeats.Alive(ref, s.id, within)
+		s.server.parts.Heartbeats.Alive(ref, s.id, s.within)
 	}
 }
 
