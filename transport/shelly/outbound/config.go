@@ -51,7 +51,7 @@ type Config struct {
 	MaxMessages int   // per socket and minute; default 600 (measured). More: close 1008
 	MaxEvents   int   // that one socket may cause per minute; default 1200. More: close 1008
 	MaxDevices  int   // per connection on this process; default 10000. More: close 1013
-	MaxRefusals int   // of wrong keys, per remote address and minute; default 60. More: HTTP 429
+	MaxRefusals int   // of wrong keys, per remote address and minute; default 60. More: HTTP 429 instead of 401
 	MaxPending  int   // commands under way on one device; default 10 (measured)
 	ReadAhead   int   // frames that wait for the log; default 32
 

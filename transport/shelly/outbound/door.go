@@ -65,8 +65,9 @@ func (d *door) refuses(c *Credential) bool {
 	return c.Stopped
 }
 
-// stranger counts a wrong key from an address.
-func (d *door) stranger(remote string, now time.Time) {
+// stranger counts a wrong key from an address, and reports whether that is one too
+// many in a minute.
+func (d *door) stranger(remote string, now time.Time) (tooMany bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	host := hostOf(remote)
@@ -76,15 +77,7 @@ func (d *door) stranger(remote string, now time.Time) {
 		}
 		d.strangers[host] = &window{}
 	}
-	d.strangers[host].add(now, 1)
-}
-
-// isTired reports whether too many wrong keys came from an address.
-func (d *door) isTired(remote string, now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	w := d.strangers[hostOf(remote)]
-	return w != nil && w.count(now) >= d.config.MaxRefusals
+	return d.strangers[host].add(now, 1) > d.config.MaxRefusals
 }
 
 func hostOf(remote string) string {

@@ -97,11 +97,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this is where Shelly devices open a WebSocket", http.StatusUpgradeRequired)
 		return
 	}
-	now := time.Now()
-	if s.door.isTired(r.RemoteAddr, now) {
-		s.refuse(w, "too-many-wrong-keys", http.StatusTooManyRequests, time.Minute)
-		return
-	}
 	found, err := s.credential(r)
 	switch {
 	case err != nil && domain.AsError(err).Kind != domain.KindNotFound && domain.AsError(err).Kind != domain.KindInvalid:
@@ -109,7 +104,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, "unavailable", http.StatusServiceUnavailable, 5*time.Second)
 		return
 	case err != nil || !credential.Match(found.KeyHash, r.PathValue("key")):
-		s.door.stranger(r.RemoteAddr, now)
+		// Only after the key: the address may be a proxy's, and that of every device.
+		if s.door.stranger(r.RemoteAddr, time.Now()) {
+			s.refuse(w, "too-many-wrong-keys", http.StatusTooManyRequests, time.Minute)
+			return
+		}
 		s.refuse(w, "unknown-key", http.StatusUnauthorized, 0)
 		return
 	case s.door.refuses(&found):

@@ -124,3 +124,16 @@ func FuzzFrame(f *testing.F) {
 		}
 	})
 }
+
+// A device's own words are not sent back to it at any length.
+func TestNoHandlerIsShort(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 100_000)
+	f, err := Decode([]byte(`{"src":"plug","method":"` + long + `","id":"` + long + `"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw := NoHandler(&f); len(raw) > 1000 || !json.Valid(raw) {
+		t.Errorf("answered with %d bytes", len(raw))
+	}
+}

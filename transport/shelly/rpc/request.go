@@ -58,9 +58,13 @@ func SwitchGetStatus(id uint64, to domain.DeviceID, channel int) []byte {
 	}{channel})
 }
 
-// NoHandler answers a device's request that we do not take.
+// NoHandler answers a device's request that we do not take. An id or a method that
+// no device would make up is not repeated.
 func NoHandler(f *Frame) []byte {
-	method := f.Method
+	id, method := f.ID, f.Method
+	if len(id) > maxMessage {
+		id = nil // which is null
+	}
 	if len(method) > maxMessage {
 		method = "that"
 	}
@@ -69,7 +73,7 @@ func NoHandler(f *Frame) []byte {
 		Source string          `json:"src"`
 		Dest   domain.DeviceID `json:"dst"`
 		Error  any             `json:"error"`
-	}{f.ID, source, f.Source, struct {
+	}{id, source, f.Source, struct {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
 	}{CodeNoHandler, "No handler for " + method}})
