@@ -2,6 +2,7 @@ package outbound
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -38,8 +39,8 @@ func (s *session) run() {
 		case <-s.gone:
 			s.drain()
 			return
-		case frame := <-s.inbox:
-			s.handle(&frame, time.Now())
+		case message := <-s.inbox:
+			s.decode(message, time.Now())
 		case o := <-s.switches:
 			s.ask(o, time.Now())
 		case <-timer.C:
@@ -65,8 +66,8 @@ func (s *session) run() {
 func (s *session) drain() {
 	for !s.isClosing() {
 		select {
-		case frame := <-s.inbox:
-			s.handle(&frame, time.Now())
+		case message := <-s.inbox:
+			s.decode(message, time.Now())
 			s.publish(time.Now())
 		default:
 			return
@@ -164,6 +165,19 @@ func (s *session) publish(now time.Time) {
 	}
 	if s.events.add(now, len(updates)) > s.server.config.MaxEvents {
 		s.endFor("flood", closeFlood)
+	}
+}
+
+// decode decodes a frame and takes it, or ends the session.
+func (s *session) decode(message []byte, now time.Time) {
+	f, err := rpc.Decode(message)
+	switch {
+	case err == nil:
+		s.handle(&f, now)
+	case errors.Is(err, rpc.ErrNoFrame): // of a device that knows more than we do
+	default:
+		s.server.parts.Logger.Debug("outbound: a bad frame", "connection", s.credential.ID, "remote", s.remote, "error", err)
+		s.endFor("bad-frame", closeBadFrame)
 	}
 }
 

@@ -83,11 +83,11 @@ func (s *Server) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)
 			return false
 		}
 	}
-	return one.take(order{c, channel, report})
+	return one.take(&order{c, channel, report})
 }
 
 // take passes an order to run. It answers false when the session is over.
-func (s *session) take(o order) bool {
+func (s *session) take(o *order) bool {
 	s.mu.Lock()
 	if s.closing || s.broken {
 		s.mu.Unlock()
@@ -110,7 +110,7 @@ const tooManyCommands = "too many commands for this device at once"
 
 // ask switches a relay. Switch.Set says how the relay should be, and is sent once:
 // when no answer comes, nobody knows, and nobody tries again.
-func (s *session) ask(o order, now time.Time) {
+func (s *session) ask(o *order, now time.Time) {
 	switch {
 	case s.device == nil || !s.device.Ready():
 		o.fail("the device has not said what it is yet")

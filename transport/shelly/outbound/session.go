@@ -13,11 +13,10 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
-	"github.com/plugcast/plugcast/transport/shelly/rpc"
 )
 
-// session is one socket of one device. Melody's reading goroutine decodes frames
-// and passes them on; everything else happens in run.
+// session is one socket of one device. Melody's reading goroutine passes frames on;
+// everything else happens in run.
 type session struct {
 	server     *Server
 	id         string
@@ -26,8 +25,8 @@ type session struct {
 	ws         *melody.Session // set once connected
 	began      time.Time
 
-	inbox    chan rpc.Frame
-	switches chan order // commands for the device
+	inbox    chan []byte // frames: decoding them here would grow the stack of the reading goroutine too
+	switches chan *order // commands for the device
 
 	ctx    context.Context // for what run does; ends a while after the socket is gone
 	cancel context.CancelFunc
@@ -51,7 +50,7 @@ type session struct {
 func newSession(s *Server, c Credential, remote string) *session {
 	one := &session{
 		server: s, id: newSessionID(), credential: c, remote: remote, began: time.Now(),
-		inbox: make(chan rpc.Frame, s.config.ReadAhead), switches: make(chan order, s.config.MaxPending),
+		inbox: make(chan []byte, s.config.ReadAhead), switches: make(chan *order, s.config.MaxPending),
 		gone: make(chan struct{}), ended: make(chan struct{}),
 	}
 	one.ctx, one.cancel = context.WithCancel(s.ctx)
@@ -89,34 +88,25 @@ func (s *session) receive(message []byte) {
 		s.endFor("flood", closeFlood)
 		return
 	}
-	frame, err := rpc.Decode(message)
-	switch {
-	case errors.Is(err, rpc.ErrNoFrame):
-		return // of a device that knows more than we do
-	case err != nil:
-		s.server.parts.Logger.Debug("outbound: a bad frame", "connection", s.credential.ID, "remote", s.remote, "error", err)
-		s.endFor("bad-frame", closeBadFrame)
-		return
-	}
 	s.noteHeard(time.Now())
 	select {
-	case s.inbox <- frame:
+	case s.inbox <- message:
 		return
 	default:
 	}
-	s.waitToPass(frame)
+	s.waitToPass(message)
 	// Pongs that came meanwhile were not read: the device has its whole time again.
 	_ = s.ws.WebsocketConnection().SetReadDeadline(time.Now().Add(s.server.pongWait()))
 }
 
 // waitToPass waits until run takes a frame. The device is not read meanwhile, so
 // nobody can say that it is silent.
-func (s *session) waitToPass(frame rpc.Frame) {
+func (s *session) waitToPass(message []byte) {
 	ticker := time.NewTicker(heardEvery)
 	defer ticker.Stop()
 	for {
 		select {
-		case s.inbox <- frame:
+		case s.inbox <- message:
 			return
 		case <-s.ended:
 			return
