@@ -124,7 +124,9 @@ func (s *shellySide) connectionChanged(_ context.Context, e domain.Event) error 
 	case domain.ConnectionDeleted:
 		let(false, d.ConnectionID)
 	case domain.ConnectionUpdated:
-		id = d.ConnectionID
+		if id = d.ConnectionID; d.Credential && s.outbound != nil {
+			s.outbound.Renew(id, e.Position)
+		}
 	}
 	if s.cloud != nil {
 		s.cloud.Changed(s.program.backend.log.Partition(e.SystemID), shelly.Connection{System: e.SystemID, ID: id}, e.Type)

@@ -25,6 +25,7 @@ type door struct {
 type command struct {
 	at      domain.Position
 	refused bool
+	renewed domain.Position // when the key was replaced last
 }
 
 // failure is a device that did not get through its first seconds. It is known by
@@ -49,9 +50,28 @@ func newDoor(config *Config) *door {
 func (d *door) command(id domain.ConnectionID, at domain.Position, refused bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !at.Before(d.commands[id].at) {
-		d.commands[id] = command{at, refused}
+	if c := d.commands[id]; !at.Before(c.at) {
+		c.at, c.refused = at, refused
+		d.commands[id] = c
 	}
+}
+
+// renew notes that a connection has another key.
+func (d *door) renew(id domain.ConnectionID, at domain.Position) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.commands[id]; at.After(c.renewed) {
+		c.renewed = at
+		d.commands[id] = c
+	}
+}
+
+// isOld reports whether a credential is from before its key was replaced, or may
+// be.
+func (d *door) isOld(c *Credential) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.commands[c.ID].renewed.After(c.Position)
 }
 
 // refuses reports whether the connection is stopped: as the newer of what was
@@ -59,7 +79,7 @@ func (d *door) command(id domain.ConnectionID, at domain.Position, refused bool)
 func (d *door) refuses(c *Credential) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if heard, ok := d.commands[c.ID]; ok && !heard.at.Before(c.Position) {
+	if heard, ok := d.commands[c.ID]; ok && !heard.at.IsZero() && !heard.at.Before(c.Position) {
 		return heard.refused
 	}
 	return c.Stopped

@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -585,6 +586,49 @@ func TestRefuseAndDrop(t *testing.T) {
 	} else {
 		t.Error("another connection's device was dropped")
 	}
+}
+
+// Who was let in by a key that is replaced meanwhile is not in.
+func TestNewKeyDuringHandshake(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, Config{})
+	slow := slowCredentials{b, make(chan struct{}), make(chan struct{})}
+	b.server.parts.Credentials = slow
+	old := make(chan *websocket.Conn, 1)
+	go func(path string) {
+		conn, _, _ := b.dial(path)
+		old <- conn
+	}("/shelly/acc1/" + b.keys[acc])
+	<-slow.read
+	at := domain.Position{Ms: 50}
+	b.set(func() {
+		b.connection(system, acc)
+		b.credentials[acc].Position = at
+	})
+	b.server.Renew(acc, at)
+	b.server.Drop(acc, time.Now().Add(time.Minute))
+	slow.release <- struct{}{}
+	conn := <-old
+	if conn == nil {
+		t.Fatal("the old key was refused, although it was right when it was looked up")
+	}
+	(&wire{t, conn}).mustClose(1013)
+
+	b.server.parts.Credentials = b
+	b.admitted()
+}
+
+// slowCredentials answers with what was true when it was asked.
+type slowCredentials struct {
+	*bundle
+	read, release chan struct{}
+}
+
+func (s slowCredentials) Credential(ctx context.Context, id domain.ConnectionID) (Credential, error) {
+	c, err := s.bundle.Credential(ctx, id)
+	s.read <- struct{}{}
+	<-s.release
+	return c, err
 }
 
 // A stop that is heard while a device shakes hands must not let it through.

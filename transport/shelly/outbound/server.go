@@ -183,6 +183,8 @@ func (s *Server) add(one *session) (rule *closeRule, f fate) {
 		return &closeRestart, fateRestart
 	case s.door.refuses(&one.credential):
 		return &closeStopped, fateForget
+	case s.door.isOld(&one.credential):
+		return &closeLater, fateClosed
 	case len(s.sessions[id]) > s.config.MaxDevices:
 		s.count("too-many-devices")
 		return &closeTooMany, fateClosed
@@ -238,6 +240,11 @@ func (s *Server) Allow(id domain.ConnectionID, at domain.Position) { s.door.comm
 // log: devices that dial in are refused from here on. Those that are in already
 // stay until [Server.Drop].
 func (s *Server) Refuse(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, true) }
+
+// Renew says that the connection's key was replaced, at that position of the log:
+// a handshake that is under way with what was known before ends with 1013. Those
+// that are in already stay until [Server.Drop].
+func (s *Server) Renew(id domain.ConnectionID, at domain.Position) { s.door.renew(id, at) }
 
 // Drop closes the sockets of a connection that were opened by then and returns how
 // many there were, without waiting for them. Nobody will find their devices silent
