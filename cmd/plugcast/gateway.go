@@ -74,6 +74,7 @@ func (g *gateway) handler() http.Handler {
 	mux.Handle("GET /web/", page)
 	mux.Handle("GET /ws", g.sockets)
 	mux.Handle(outbound.Pattern, g.devices)
+	mux.Handle(outbound.Prefix, g.devices)
 	mux.Handle("GET /metrics", g.metrics)
 	mux.Handle("/", g.api)
 	return mux

@@ -96,40 +96,76 @@ func (s *shellySide) reactions() map[domain.EventType]reactions.Reaction {
 
 // connectionChanged passes on what was commanded of a connection. Device sockets
 // that are open are another event's matter: see disconnects.
-func (s *shellySide) connectionChanged(_ context.Context, e domain.Event) error {
+func (s *shellySide) connectionChanged(ctx context.Context, e domain.Event) error {
 	data, err := e.Decode()
 	if err != nil || data == nil {
 		return err // nil: of a later version
 	}
-	var id domain.ConnectionID
-	let := func(allow bool, c domain.ConnectionID) {
-		id = c
-		switch {
-		case s.outbound == nil:
-		case allow:
-			s.outbound.Allow(c, e.Position)
-		default:
-			s.outbound.Refuse(c, e.Position)
-		}
-	}
-	switch d := data.(type) {
-	case domain.ConnectionCreated:
-		let(true, d.ConnectionID)
-	case domain.ConnectionStarted:
-		let(true, d.ConnectionID)
-	case domain.ConnectionRestarted:
-		let(true, d.ConnectionID)
-	case domain.ConnectionStopped:
-		let(false, d.ConnectionID)
-	case domain.ConnectionDeleted:
-		let(false, d.ConnectionID)
-	case domain.ConnectionUpdated:
-		if id = d.ConnectionID; d.Credential && s.outbound != nil {
-			s.outbound.Renew(id, e.Position)
-		}
+	c := shelly.Connection{System: e.SystemID, ID: connectionOf(data)}
+	if s.outbound != nil {
+		letIn(s.outbound, c.ID, data, e.Position)
 	}
 	if s.cloud != nil {
-		s.cloud.Changed(s.program.backend.log.Partition(e.SystemID), shelly.Connection{System: e.SystemID, ID: id}, e.Type)
+		s.cloud.Changed(s.program.backend.log.Partition(e.SystemID), c, e.Type)
+	}
+	if _, started := data.(domain.ConnectionStarted); started {
+		return s.awaitDevices(ctx, c)
+	}
+	return nil
+}
+
+// connectionOf is the connection that a command is about.
+func connectionOf(data domain.Data) domain.ConnectionID {
+	switch d := data.(type) {
+	case domain.ConnectionCreated:
+		return d.ConnectionID
+	case domain.ConnectionUpdated:
+		return d.ConnectionID
+	case domain.ConnectionStarted:
+		return d.ConnectionID
+	case domain.ConnectionRestarted:
+		return d.ConnectionID
+	case domain.ConnectionStopped:
+		return d.ConnectionID
+	case domain.ConnectionDeleted:
+		return d.ConnectionID
+	}
+	return ""
+}
+
+// letIn tells the server whom to let in from here on.
+func letIn(server *outbound.Server, id domain.ConnectionID, command domain.Data, at domain.Position) {
+	switch c := command.(type) {
+	case domain.ConnectionCreated, domain.ConnectionStarted, domain.ConnectionRestarted:
+		server.Allow(id, at)
+	case domain.ConnectionStopped:
+		server.Refuse(id, at)
+	case domain.ConnectionDeleted:
+		server.Remove(id, at)
+	case domain.ConnectionUpdated:
+		if c.Credential {
+			server.Renew(id, at)
+		}
+	}
+}
+
+// awaitDevices looks for the devices of a connection that was started: nobody did
+// while it was stopped, and some may never dial in again.
+func (s *shellySide) awaitDevices(ctx context.Context, c shelly.Connection) error {
+	store := s.program.backend.store
+	connection, err := store.ConnectionOf(ctx, c.System, c.ID)
+	if domain.HasCode(err, domain.CodeUnknownConnection) || err == nil && connection.Kind != domain.ConnectionShellyOutbound {
+		return nil // deleted since; or the cloud says who is there
+	}
+	if err != nil {
+		return err
+	}
+	devices, err := store.DevicesOf(ctx, c.System, c.ID)
+	if err != nil {
+		return err
+	}
+	for _, d := range devices {
+		s.board.Await(heartbeats.Device{System: c.System, Device: d.DeviceID}, s.program.Server.Connections.SilentAfter)
 	}
 	return nil
 }

@@ -88,6 +88,7 @@ const (
 	verbAlive  verb = "alive"
 	verbClose  verb = "close"
 	verbForget verb = "forget"
+	verbAwait  verb = "await"
 	verbGone   verb = "gone"
 	verbBack   verb = "back"
 )
@@ -113,6 +114,13 @@ func (b *Board) Close(d Device, session string, grace time.Duration, reason doma
 // Forget ends the watch over a device that the session holds.
 func (b *Board) Forget(d Device, session string) {
 	b.put(d, change{verb: verbForget, session: session})
+}
+
+// Await says that the device is to be heard of within the time, or counts as
+// silent. It changes nothing for a device that is watched over already, or was
+// found silent.
+func (b *Board) Await(d Device, within time.Duration) {
+	b.put(d, change{verb: verbAwait, within: within})
 }
 
 // Report says that somebody who knows found the device silent, or back.

@@ -332,6 +332,34 @@ func TestDeadHolderIsNoticedByTime(t *testing.T) {
 	b.expect("plug-1 online=false heartbeat-missed relay=true", "plug-1 online=true back relay=true")
 }
 
+func TestAwaitedDevices(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t)
+	board := b.board("a", nil)
+	for n := range 4 {
+		b.publish(plug(n).Device, true, true)
+	}
+	b.publish("plug-4", false, true)
+	b.watch(board)
+	board.Open(plug(0), "s", time.Hour) // lives
+	board.Open(plug(1), "s", time.Hour) // comes in time
+	board.Forget(plug(1), "s")
+	b.settle(board)
+	for n := range 5 {
+		board.Await(plug(n), 500*time.Millisecond)
+	}
+	board.Await(plug(3), time.Hour) // again: the later time counts
+	board.Open(plug(1), "t", time.Hour)
+	b.eventually("one to be missed", func() bool {
+		return slices.Contains(b.notices(), "plug-2 online=false heartbeat-missed relay=true")
+	})
+	b.settle(board)
+	told := slices.DeleteFunc(b.notices(), func(n string) bool { return strings.HasPrefix(n, "marker") })
+	if len(told) != 1 {
+		t.Errorf("one notice is due, not %q", told)
+	}
+}
+
 func TestReplacedSessionLearnsOfIt(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)

@@ -162,8 +162,8 @@ func (c *channelState) take(d *Device, now time.Time) Update {
 	}
 	u.ConnectionID = differ(&x, "connectionId", log.ConnectionID, u.ConnectionID)
 	u.Name = differ(&x, "name", log.Name, u.Name)
-	if !c.inLog && c.shown && c.reading.Switch && u.RelayOn.IsZero() {
-		u.RelayOn = domain.Null[bool]() // a switch that has not said what it does
+	if u.RelayOn.IsZero() {
+		u.RelayOn = domain.Null[bool]() // in every update: who joins now must not take it for unchanged
 	}
 	newest := log.DeviceTime
 	if at, known := newest.Get(); !d.at.IsZero() && (!known || d.at.After(at)) {

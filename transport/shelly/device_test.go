@@ -132,12 +132,12 @@ func TestSwitchThatDoesNotSayWhatItDoes(t *testing.T) {
 	b := setup(t)
 	b.full(`{"switch:0":{"apower":3},"pm1:1":{"apower":4}}`)
 	u := b.take(0)
-	if len(u) != 2 || u[0].RelayOn != domain.Null[bool]() || !u[1].RelayOn.IsZero() {
+	if len(u) != 2 || u[0].RelayOn != domain.Null[bool]() || u[1].RelayOn != domain.Null[bool]() {
 		t.Fatalf("%+v", u)
 	}
 	b.delta(`{"switch:0":{"apower":30}}`)
-	if u := b.take(time.Second); len(u) != 1 || !u[0].RelayOn.IsZero() {
-		t.Fatalf("null is said once: %+v", u)
+	if u := b.take(time.Second); len(u) != 1 || u[0].RelayOn != domain.Null[bool]() {
+		t.Fatalf("whoever joins now must not take it for unchanged: %+v", u)
 	}
 }
 

@@ -75,15 +75,27 @@ func (s *session) drain() {
 	}
 }
 
-// finish answers what is open and says what becomes of the device.
+// finish says the last that is known of the device, answers what is open and says
+// what becomes of the device.
 func (s *session) finish() {
 	var period time.Duration
 	if s.device != nil {
 		period = s.device.WakeupPeriod()
+		s.mu.Lock()
+		replaced := s.fate == fateReplaced
+		s.mu.Unlock()
+		if due, waits := s.device.Due(); waits && !replaced {
+			s.publish(due) // nothing newer comes
+		}
 	}
-	if f := s.bury(period); s.device != nil && !s.device.Ready() && (f == fateClosed || f == fateDead) {
+	f := s.bury(period)
+	s.mu.Lock()
+	faulty := s.faulty
+	s.mu.Unlock()
+	if s.device != nil && (faulty || !s.device.Ready() && (f == fateClosed || f == fateDead)) {
 		s.server.door.failed(s.ref(), time.Now())
 	}
+	s.server.remove(s)
 	s.cancel()
 	for _, q := range s.pending {
 		q.lost()
@@ -144,6 +156,9 @@ func (s *session) expire(now time.Time) {
 func (s *session) endFor(reason string, rule closeRule) {
 	if s.end(rule, fateClosed) {
 		s.server.count(reason)
+		s.mu.Lock()
+		s.faulty = rule.code == closeFlood.code
+		s.mu.Unlock()
 	}
 }
 
@@ -208,8 +223,7 @@ func (s *session) handle(f *rpc.Frame, now time.Time) {
 // admit lets a device in by the name that it gives itself, or ends the session.
 func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 	server := s.server
-	if wait := server.door.wait(shelly.DeviceRef{System: s.credential.System, Device: base}, now); wait > 0 {
-		s.endFor("cooldown", closeCooldown(int(wait.Seconds())+1))
+	if !s.mayCome(base, now) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, ioWithin)
@@ -227,6 +241,9 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 		case <-old.ended: // what it still had to say comes before what we say
 		case <-ctx.Done():
 		}
+		if !s.mayCome(base, time.Now()) {
+			return false // the old one had just failed
+		}
 	}
 	known, err := server.parts.Known.Channels(ctx, s.credential.System, base)
 	if err != nil {
@@ -240,6 +257,16 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 	s.device = shelly.NewDevice(s.credential.Connection, base, known, server.config.Policy)
 	s.device.SetOnline(true)
 	return true
+}
+
+// mayCome reports whether the device has stayed away as long as it has to, or ends
+// the session.
+func (s *session) mayCome(base domain.DeviceID, now time.Time) bool {
+	wait := s.server.door.wait(shelly.DeviceRef{System: s.credential.System, Device: base}, now)
+	if wait > 0 {
+		s.endFor("cooldown", closeCooldown(int(wait.Seconds())+1))
+	}
+	return wait == 0
 }
 
 // reject ends the session of a device that could not be let in.

@@ -24,9 +24,18 @@ type door struct {
 // command is the newest that was heard of a connection.
 type command struct {
 	at      domain.Position
-	refused bool
+	says    standing
 	renewed domain.Position // when the key was replaced last
 }
+
+// standing is whether devices may come in through a connection.
+type standing int
+
+const (
+	allowed standing = iota
+	stopped          // until it is started
+	deleted          // for ever
+)
 
 // failure is a device that did not get through its first seconds. It is known by
 // its system as well: who calls himself what a neighbour's device is called must
@@ -47,11 +56,11 @@ func newDoor(config *Config) *door {
 }
 
 // command notes what was heard of a connection, unless something newer was.
-func (d *door) command(id domain.ConnectionID, at domain.Position, refused bool) {
+func (d *door) command(id domain.ConnectionID, at domain.Position, says standing) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if c := d.commands[id]; !at.Before(c.at) {
-		c.at, c.refused = at, refused
+		c.at, c.says = at, says
 		d.commands[id] = c
 	}
 }
@@ -80,9 +89,24 @@ func (d *door) refuses(c *Credential) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if heard, ok := d.commands[c.ID]; ok && !heard.at.IsZero() && !heard.at.Before(c.Position) {
-		return heard.refused
+		return heard.says != allowed
 	}
 	return c.Stopped
+}
+
+// fateOf is what becomes of the devices of a connection whose sockets are dropped.
+// Of a stopped one, nobody looks for them: they are stale. Otherwise they are to
+// come back, through this connection or, when it is gone, through another.
+func (d *door) fateOf(id domain.ConnectionID) fate {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch d.commands[id].says {
+	case stopped:
+		return fateForget
+	case deleted:
+		return fateClosed
+	}
+	return fateRestart
 }
 
 // stranger counts a wrong key from an address, and reports whether that is one too

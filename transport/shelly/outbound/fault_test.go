@@ -1,7 +1,6 @@
 package outbound
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,7 +13,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // The fault cases of the facts about Shelly, under the names that they have there.
@@ -117,7 +115,7 @@ func TestFaultCasesOutbound(t *testing.T) {
 		w.send(`{"src":"shellyht-1","dst":"ws","method":"NotifyFullStatus","params":{"switch:0":{"output":false},"sys":{"wakeup_period":7200}}}`)
 		_ = w.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, "Bye"), time.Now().Add(time.Second))
 		b.eventually("the sleeper to be given its time", func() bool {
-			return b.beaten("open shellyht-1 4h0m0s") && b.beaten("close shellyht-1 4h0m0s socket-closed") && b.relay("shellyht-1") == "off"
+			return b.beaten("open shellyht-1 4h0m0s") && b.beaten("close shellyht-1 4h0m0s heartbeat-missed") && b.relay("shellyht-1") == "off"
 		})
 	})
 	for name, member := range map[string]string{
@@ -170,52 +168,30 @@ func TestFaultCasesLink(t *testing.T) {
 	})
 	t.Run("pongs keep it", func(t *testing.T) {
 		t.Parallel()
-		b := newBundle(t, Config{PingEvery: 20 * time.Millisecond})
+		b := newBundle(t, Config{PingEvery: 200 * time.Millisecond})
 		w := b.admitted()
-		pings := make(chan struct{}, 100)
-		w.conn.SetPingHandler(func(data string) error {
-			select {
-			case pings <- struct{}{}:
-			default:
-			}
-			return w.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
-		})
-		go func() { _, _, _ = w.conn.ReadMessage() }() // ends with the socket
-		for range 10 {
-			<-pings
-		}
+		pinged := w.answersPings()
+		pinged(4)
 		if b.server.Stats().Sockets != 1 {
 			t.Error("it answered, and was closed all the same")
 		}
 	})
 	t.Run("pongs that we did not read", func(t *testing.T) {
 		t.Parallel()
-		b := newBundle(t, Config{PingEvery: 50 * time.Millisecond, ReadAhead: 1})
+		b := newBundle(t, Config{PingEvery: 200 * time.Millisecond, ReadAhead: 1})
 		w := b.admitted()
-		pings := make(chan struct{}, 100)
-		w.conn.SetPingHandler(func(data string) error {
-			select {
-			case pings <- struct{}{}:
-			default:
-			}
-			return w.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
-		})
-		go func() { _, _, _ = w.conn.ReadMessage() }() // ends with the socket
+		pinged := w.answersPings()
 		hold := make(chan struct{})
 		b.set(func() { b.holdUp = hold })
 		for n := range 6 {
 			w.delta(plug, fmt.Sprintf(`{"switch:0":{"output":%t}}`, n%2 == 1))
 		}
 		b.eventually("the server to read no further", func() bool { return b.server.Stats().Frames >= 4 })
-		for range 8 { // more than a device may leave unanswered
-			<-pings
-		}
+		pinged(4) // more than a device may leave unanswered
 		b.set(func() { b.holdUp = nil })
 		close(hold)
 		b.eventually("all that it said", func() bool { return len(b.events) == 7 })
-		for range 4 {
-			<-pings
-		}
+		pinged(4)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.server.Stats().Sockets != 1 || slices.ContainsFunc(b.beats, func(s string) bool { return strings.HasPrefix(s, "close") }) {
@@ -289,6 +265,10 @@ func TestFaultCasesLink(t *testing.T) {
 			w.send(`{"src":"` + string(plug) + `","method":"NotifyEvent","params":{"events":[]}}`)
 		}
 		w.mustClose(1008)
+		b.eventually("the session to be over", func() bool { return len(b.server.of(acc)) == 0 })
+		again := b.device() // and it is kept out for a while
+		again.full(plug, true)
+		again.mustClose(1013)
 		if b.server.Stats().Refusals["flood"] != 1 {
 			t.Errorf("refusals: %v", b.server.Stats().Refusals)
 		}
@@ -401,90 +381,6 @@ func TestFaultCasesCommands(t *testing.T) {
 	})
 }
 
-// Firmware 2.0.1-beta1 says the old state once more after it was switched, and
-// corrects that up to half a minute later (measured).
-func TestFaultCasesOrder(t *testing.T) {
-	t.Parallel()
-	t.Run("OLD output up to 30 s after Set", oldOutputAfterSet)
-}
-
-func oldOutputAfterSet(t *testing.T) {
-	t.Parallel()
-	contradicted := func(t *testing.T) (*bundle, *wire, request) {
-		b := newBundle(t, Config{})
-		w := b.admitted()
-		o := b.order(false)
-		w.answer(plug, w.asked("Switch.Set").ID, `"result":{"was_on":true}`)
-		o.ends(t, domain.OutcomeCompleted)
-		w.delta(plug, `{"switch:0":{"output":false}}`)
-		b.eventually("the new state", func() bool { return b.relay(plug) == "off" })
-		w.delta(plug, `{"switch:0":{"output":true,"apower":90}}`) // old, or true?
-		return b, w, w.asked("Switch.GetStatus")
-	}
-	flips := func(b *bundle) (n int) {
-		for i := range b.events {
-			if strings.Contains(string(b.events[i].Data), `"relayOn"`) && strings.Contains(string(b.events[i].Data), `"changed":["relayOn"`) {
-				n++
-			}
-		}
-		return n
-	}
-	t.Run("it was old", func(t *testing.T) {
-		t.Parallel()
-		b, w, r := contradicted(t)
-		w.answer(plug, r.ID, `"result":{"id":0,"output":false,"apower":0.0}`)
-		w.delta(plug, `{"switch:0":{"source":"end"},"sys":{"uptime":9}}`)
-		w.delta(plug, `{"switch:0":{"output":false,"errors":["overtemp"]}}`)
-		b.eventually("what came after", func() bool { return strings.Contains(b.texts(), "overtemp") })
-		if b.relay(plug) != "off" || flips(b) > 1 {
-			t.Errorf("the old state was believed: %s", b.texts())
-		}
-	})
-	t.Run("somebody pressed the button", func(t *testing.T) {
-		t.Parallel()
-		b, w, r := contradicted(t)
-		w.answer(plug, r.ID, `"result":{"id":0,"output":true,"apower":90.0}`)
-		b.eventually("the button to count", func() bool { return b.relay(plug) == "on" })
-		w.delta(plug, `{"switch:0":{"output":false}}`)
-		b.eventually("the next press to count at once", func() bool { return b.relay(plug) == "off" })
-		w.delta(plug, `{"switch:0":{"output":true}}`)
-		b.eventually("and the next", func() bool { return b.relay(plug) == "on" })
-	})
-	t.Run("a whole status settles it, and there is no answer", func(t *testing.T) {
-		t.Parallel()
-		b, w, r := contradicted(t)
-		w.full(plug, false)
-		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
-		w.delta(plug, `{"switch:0":{"errors":["overtemp"]}}`)
-		b.eventually("what came after", func() bool { return strings.Contains(b.texts(), "overtemp") })
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.relay(plug) != "off" {
-			t.Errorf("what was kept was taken after the whole status: %s", b.texts())
-		}
-	})
-	t.Run("a whole status is as old", func(t *testing.T) {
-		t.Parallel()
-		b, w, r := contradicted(t)
-		w.answer(plug, r.ID, `"result":{"id":0,"output":false,"apower":0.0}`)
-		w.full(plug, true)
-		r = w.asked("Switch.GetStatus")
-		b.set(func() {
-			if b.relay(plug) != "off" {
-				t.Errorf("the old state was believed: %s", b.texts())
-			}
-		})
-		w.answer(plug, r.ID, `"result":{"id":0,"output":true,"apower":90.0}`)
-		b.eventually("the truth to count", func() bool { return b.relay(plug) == "on" })
-	})
-	t.Run("it does not answer", func(t *testing.T) {
-		t.Parallel()
-		b, w, r := contradicted(t)
-		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
-		b.eventually("it to be believed", func() bool { return b.relay(plug) == "on" })
-	})
-}
-
 func TestWhatIsKeptWhileInDoubt(t *testing.T) {
 	t.Parallel()
 	doubted := func(t *testing.T, b *bundle) (*wire, request) {
@@ -536,261 +432,4 @@ func TestWhatIsKeptWhileInDoubt(t *testing.T) {
 			t.Errorf("the device's answer did not count: %s", b.texts())
 		}
 	})
-}
-
-func TestRefuseAndDrop(t *testing.T) {
-	t.Parallel()
-	b := newBundle(t, Config{})
-	b.connection(system, "acc2")
-	other := b.deviceOf("acc2")
-	other.full("neighbour", true)
-	w := b.admitted()
-	b.eventually("both", func() bool { return b.relay("neighbour") == "on" })
-	path := "/shelly/acc1/" + b.keys[acc]
-
-	b.server.Refuse(acc, domain.Position{Ms: 5})
-	if n := b.server.Drop(acc, time.Now()); n != 1 {
-		t.Errorf("%d sockets were dropped", n)
-	}
-	b.mu.Lock()
-	forgotten := b.beaten("forget " + string(plug))
-	b.mu.Unlock()
-	if !forgotten {
-		t.Error("the device is still waited for when Drop has returned")
-	}
-	w.mustClose(1001)
-	if _, status, text := b.dial(path); status != http.StatusForbidden || !strings.Contains(text, "stopped") {
-		t.Errorf("dialling back: %d %s", status, text)
-	}
-	b.server.Allow(acc, domain.Position{Ms: 4}) // older
-	if _, status, _ := b.dial(path); status != http.StatusForbidden {
-		t.Errorf("an older start counted: %d", status)
-	}
-	b.set(func() { b.credentials[acc].Position = domain.Position{Ms: 6} }) // the read model is newer than what was heard
-	b.device()
-	b.set(func() { b.credentials[acc].Stopped, b.credentials[acc].Position = true, domain.Position{Ms: 7} })
-	if _, status, _ := b.dial(path); status != http.StatusForbidden {
-		t.Errorf("a stopped connection let in: %d", status)
-	}
-	b.server.Allow(acc, domain.Position{Ms: 8})
-	b.device()
-	b.eventually("the dropped to be gone", func() bool { return b.server.Stats().Sockets == 3 })
-	for _, beat := range b.beats {
-		if strings.HasPrefix(beat, "close "+string(plug)) || strings.Contains(beat, "close neighbour") {
-			t.Errorf("somebody will be found silent: %s", beat)
-		}
-	}
-	if o := b.orderOf("neighbour", false, time.Now().Add(time.Minute)); o.taken {
-		other.answer("neighbour", other.asked("Switch.Set").ID, `"result":{}`)
-		o.ends(t, domain.OutcomeCompleted)
-	} else {
-		t.Error("another connection's device was dropped")
-	}
-}
-
-// Who was let in by a key that is replaced meanwhile is not in.
-func TestNewKeyDuringHandshake(t *testing.T) {
-	t.Parallel()
-	b := newBundle(t, Config{})
-	slow := slowCredentials{b, make(chan struct{}), make(chan struct{})}
-	b.server.parts.Credentials = slow
-	old := make(chan *websocket.Conn, 1)
-	go func(path string) {
-		conn, _, _ := b.dial(path)
-		old <- conn
-	}("/shelly/acc1/" + b.keys[acc])
-	<-slow.read
-	at := domain.Position{Ms: 50}
-	b.set(func() {
-		b.connection(system, acc)
-		b.credentials[acc].Position = at
-	})
-	b.server.Renew(acc, at)
-	b.server.Drop(acc, time.Now().Add(time.Minute))
-	slow.release <- struct{}{}
-	conn := <-old
-	if conn == nil {
-		t.Fatal("the old key was refused, although it was right when it was looked up")
-	}
-	(&wire{t, conn}).mustClose(1013)
-
-	b.server.parts.Credentials = b
-	b.admitted()
-}
-
-// slowCredentials answers with what was true when it was asked.
-type slowCredentials struct {
-	*bundle
-	read, release chan struct{}
-}
-
-func (s slowCredentials) Credential(ctx context.Context, id domain.ConnectionID) (Credential, error) {
-	c, err := s.bundle.Credential(ctx, id)
-	s.read <- struct{}{}
-	<-s.release
-	return c, err
-}
-
-// A stop that is heard while a device shakes hands must not let it through.
-func TestStopDuringHandshake(t *testing.T) {
-	t.Parallel()
-	b := newBundle(t, Config{})
-	for n := range 50 {
-		at := domain.Position{Ms: uint64(10 + 2*n)}
-		var both sync.WaitGroup
-		both.Go(func() { _, _, _ = b.dial("/shelly/acc1/" + b.keys[acc]) })
-		both.Go(func() {
-			b.server.Refuse(acc, at)
-			b.server.Drop(acc, time.Now())
-		})
-		both.Wait()
-		b.eventually("no socket to be left", func() bool { return b.server.Stats().Sockets == 0 })
-		b.server.Allow(acc, domain.Position{Ms: at.Ms + 1})
-	}
-}
-
-func TestLostToAnotherProcess(t *testing.T) {
-	t.Parallel()
-	b := newBundle(t, Config{})
-	w := b.admitted()
-	ref := shelly.DeviceRef{System: system, Device: plug}
-	b.server.Lost(ref, "another session")
-	b.server.Lost(ref, b.server.holder(ref).id)
-	w.mustClose(1001)
-	b.eventually("the session to be over", func() bool { return b.server.Stats().Sockets == 0 })
-	for _, beat := range b.beats {
-		if strings.HasPrefix(beat, "close") {
-			t.Errorf("the device is another's now: %s", beat)
-		}
-	}
-}
-
-func TestShutdownGivesDevicesTime(t *testing.T) {
-	t.Parallel()
-	b := newBundle(t, Config{})
-	w := b.admitted()
-	var closing sync.WaitGroup
-	closing.Go(func() { w.mustClose(1012) })
-	if err := b.server.Shutdown(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	closing.Wait()
-	b.eventually("it to have its time", func() bool { return b.beaten("close " + string(plug) + " 2m0s socket-closed") })
-	if _, status, _ := b.dial("/shelly/acc1/" + b.keys[acc]); status != http.StatusServiceUnavailable {
-		t.Errorf("a server that ends let in: %d", status)
-	}
-}
-
-func TestLimits(t *testing.T) {
-	t.Parallel()
-	t.Run("wrong keys", func(t *testing.T) {
-		t.Parallel()
-		b := newBundle(t, Config{MaxRefusals: 5})
-		for n := range 8 {
-			want := http.StatusUnauthorized
-			if n >= 5 {
-				want = http.StatusTooManyRequests
-			}
-			if _, status, _ := b.dial("/shelly/acc1/wrong"); status != want {
-				t.Errorf("try %d: %d, want %d", n, status, want)
-			}
-		}
-		b.admitted() // others come from that address as well: a proxy's, or the centre's
-	})
-	t.Run("devices", func(t *testing.T) {
-		t.Parallel()
-		b := newBundle(t, Config{MaxDevices: 2})
-		b.device()
-		b.device()
-		b.eventually("both to be listed", func() bool { return len(b.server.of(acc)) == 2 }) // which is after the handshake
-		b.device().mustClose(1013)
-	})
-	t.Run("> 256 KiB frame", func(t *testing.T) {
-		t.Parallel()
-		b := newBundle(t, Config{})
-		w := b.admitted()
-		w.delta(plug, `{"pad":"`+strings.Repeat("x", 256<<10)+`"}`)
-		w.mustClose(1009)
-	})
-	t.Run("> 10 KB frame", func(t *testing.T) {
-		t.Parallel()
-		b := newBundle(t, Config{})
-		w := b.admitted()
-		w.delta(plug, `{"pad":"`+strings.Repeat("x", 100<<10)+`","switch:0":{"output":false}}`)
-		b.eventually("it to be read", func() bool { return b.relay(plug) == "off" })
-	})
-	t.Run("no status in time, and a cooldown that grows", func(t *testing.T) {
-		t.Parallel()
-		b := newBundle(t, Config{InitWithin: 50 * time.Millisecond})
-		silent := b.device()
-		silent.mustClose(1013)
-		w := b.device()
-		w.delta(plug, `{"switch:0":{"output":true}}`) // and no answer to what it is asked
-		w.mustClose(1013)
-		again := b.device()
-		again.full(plug, true)
-		if code, reason := again.closed(); code != 1013 || !strings.Contains(reason, "try again in 30 s") {
-			t.Errorf("closed with %d %q", code, reason)
-		}
-	})
-	t.Run("hostile frames", func(t *testing.T) {
-		t.Parallel()
-		b := newBundle(t, Config{})
-		for name, frame := range map[string]string{
-			"deep nesting":  `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":` + strings.Repeat(`{"a":`, 10_000) + `1` + strings.Repeat(`}`, 10_000) + `}`,
-			"NaN":           `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{"switch:0":{"apower":NaN}}}`,
-			"many keys":     `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{` + strings.Repeat(`"a":1,`, 40_000) + `"b":1}}`,
-			"invalid UTF-8": `{"src":"` + string(plug) + "\xff" + `","method":"NotifyFullStatus"}`,
-			"no src":        `{"method":"NotifyFullStatus","params":{}}`,
-			"a bad src":     `{"src":"a/b","method":"NotifyFullStatus","params":{}}`,
-			"a channel":     `{"src":"` + string(plug) + `:1","method":"NotifyFullStatus","params":{}}`,
-			"no JSON":       `hello`,
-		} {
-			w := b.device()
-			w.send(frame)
-			if code, _ := w.closed(); code != 1008 {
-				t.Errorf("%s: closed with %d", name, code)
-			}
-		}
-		binary := b.device()
-		_ = binary.conn.WriteMessage(websocket.BinaryMessage, []byte("{}"))
-		binary.mustClose(1008)
-		huge := b.device()
-		huge.send(`{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{"switch:0":{"output":true,"apower":1e999,"voltage":1e308}}}`)
-		b.eventually("a huge number to be missing", func() bool { return b.relay(plug) == "on" && b.state.Devices[plug].PowerW == nil })
-	})
-}
-
-// Every switch of a device with several is a device of its own.
-func TestChannelsAreDevices(t *testing.T) {
-	t.Parallel()
-	b := newBundle(t, Config{})
-	w := b.device()
-	w.send(`{"src":"strip","dst":"ws","method":"NotifyFullStatus","params":{"switch:0":{"output":true},"switch:1":{"output":false},"switch:2":{"output":true}}}`)
-	b.eventually("three devices", func() bool {
-		return b.relay("strip") == "on" && b.relay("strip:1") == "off" && b.relay("strip:2") == "on" &&
-			b.beaten("open strip 2m0s") && b.beaten("open strip:1 2m0s") && b.beaten("open strip:2 2m0s")
-	})
-	o := b.orderOf("strip:1", true, time.Now().Add(time.Minute))
-	r := w.asked("Switch.Set")
-	if r.Params.ID != 1 || !r.Params.On {
-		t.Errorf("asked for %+v", r)
-	}
-	w.answer("strip", r.ID, `"result":{"was_on":false}`)
-	o.ends(t, domain.OutcomeCompleted)
-	w.delta("strip", `{"switch:1":{"output":true}}`)
-	b.eventually("that channel alone", func() bool { return b.relay("strip:1") == "on" && len(b.events) == 4 })
-}
-
-// A device that the log has as offline is reported back, whatever the board
-// remembers.
-func TestReturnOfADeviceThatIsKnownToBeOffline(t *testing.T) {
-	t.Parallel()
-	b := newBundle(t, Config{})
-	b.set(func() {
-		offline := false
-		b.state.Devices[plug] = &domain.Device{DeviceID: plug, Online: &offline}
-	})
-	b.device().full(plug, true)
-	b.eventually("the report", func() bool { return b.beaten("report " + string(plug) + " true") })
 }

@@ -19,8 +19,13 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
-// Pattern is where devices dial in, on a mux.
-const Pattern = "GET /shelly/{connectionId}/{key}"
+// Pattern is where devices dial in, on a mux. [Prefix] is all that is near it: a
+// mux should give that to the server as well, because a mistyped URL has a key in
+// it that others would log.
+const (
+	Pattern = "GET /shelly/{connectionId}/{key}"
+	Prefix  = "/shelly/"
+)
 
 // Server lets devices in. It is an [http.Handler] for [Pattern], and safe for
 // concurrent use.
@@ -92,6 +97,15 @@ func sessionOf(ms *melody.Session) *session { return ms.MustGet(sessionKey).(*se
 // ServeHTTP lets a device in, or says why not with an HTTP status: devices log it.
 // Nothing of the URL goes anywhere, because the key is in it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.PathValue("key") == "":
+		http.Error(w, "devices dial /shelly/CONNECTION/KEY", http.StatusNotFound)
+		return
+	case r.Method != http.MethodGet:
+		w.Header().Set("Allow", http.MethodGet)
+		http.Error(w, "this is where Shelly devices open a WebSocket", http.StatusMethodNotAllowed)
+		return
+	}
 	if !websocket.IsWebSocketUpgrade(r) {
 		w.Header().Set("Upgrade", "websocket")
 		http.Error(w, "this is where Shelly devices open a WebSocket", http.StatusUpgradeRequired)
@@ -234,12 +248,15 @@ func (s *Server) of(id domain.ConnectionID) []*session {
 }
 
 // Allow says that a connection was started, at that position of the log.
-func (s *Server) Allow(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, false) }
+func (s *Server) Allow(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, allowed) }
 
-// Refuse says that a connection was stopped or deleted, at that position of the
-// log: devices that dial in are refused from here on. Those that are in already
-// stay until [Server.Drop].
-func (s *Server) Refuse(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, true) }
+// Refuse says that a connection was stopped, at that position of the log: devices
+// that dial in are refused from here on. Those that are in already stay until
+// [Server.Drop].
+func (s *Server) Refuse(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, stopped) }
+
+// Remove is [Server.Refuse] for a connection that was deleted.
+func (s *Server) Remove(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, deleted) }
 
 // Renew says that the connection's key was replaced, at that position of the log:
 // a handshake that is under way with what was known before ends with 1013. Those
@@ -247,12 +264,14 @@ func (s *Server) Refuse(id domain.ConnectionID, at domain.Position) { s.door.com
 func (s *Server) Renew(id domain.ConnectionID, at domain.Position) { s.door.renew(id, at) }
 
 // Drop closes the sockets of a connection that were opened by then and returns how
-// many there were, without waiting for them. Nobody will find their devices silent
-// for it: that is known already when Drop returns.
+// many there were, without waiting for them. Nobody will find the devices of a
+// stopped connection silent for it: that is known already when Drop returns. Those
+// of a deleted one are silent unless they come back soon, and others have all the
+// time that a device may be silent.
 func (s *Server) Drop(id domain.ConnectionID, openedBy time.Time) int {
-	n := 0
+	n, f := 0, s.door.fateOf(id)
 	for _, one := range s.of(id) {
-		if !one.began.After(openedBy) && one.end(closeDropped, fateForget) {
+		if !one.began.After(openedBy) && one.end(closeDropped, f) {
 			n++
 		}
 	}

@@ -43,6 +43,7 @@ type session struct {
 	closing bool               // by us: what still comes does not count
 	broken  bool
 	fate    fate
+	faulty  bool // it was closed for what the device did
 
 	actor // of run alone
 }
@@ -221,8 +222,7 @@ func (s *session) alive() {
 	}
 }
 
-// bury says what becomes of the device, takes the session off the list and
-// returns its fate.
+// bury says what becomes of the device and returns the session's fate.
 func (s *session) bury(period time.Duration) fate {
 	s.mu.Lock()
 	s.closing = true
@@ -237,9 +237,12 @@ func (s *session) bury(period time.Duration) fate {
 		case fateDead:
 			s.server.parts.Heartbeats.Close(ref, s.id, 2*period, domain.ReasonHeartbeatMissed)
 		default:
-			s.server.parts.Heartbeats.Close(ref, s.id, max(c.CloseGrace, 2*period), domain.ReasonSocketClosed)
+			reason := domain.ReasonSocketClosed
+			if period > 0 {
+				reason = domain.ReasonHeartbeatMissed // it closes whenever it goes to sleep
+			}
+			s.server.parts.Heartbeats.Close(ref, s.id, max(c.CloseGrace, 2*period), reason)
 		}
 	}
-	s.server.remove(s)
 	return f
 }

@@ -66,6 +66,7 @@ func newBundle(t *testing.T, config Config) *bundle {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(Pattern, b.server)
+	mux.Handle(Prefix, b.server)
 	web := httptest.NewServer(mux)
 	b.url = web.URL
 	t.Cleanup(func() {
@@ -341,6 +342,39 @@ func (w *wire) mustClose(want int) {
 	w.t.Helper()
 	if code, reason := w.closed(); code != want {
 		w.t.Errorf("closed with %d %q, want %d", code, reason, want)
+	}
+}
+
+// answersPings reads the socket to its end, and returns what waits for pings.
+func (w *wire) answersPings() (wait func(n int)) {
+	pings := make(chan struct{}, 100)
+	w.conn.SetPingHandler(func(data string) error {
+		select {
+		case pings <- struct{}{}:
+		default:
+		}
+		return w.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
+	})
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_, _, _ = w.conn.ReadMessage()
+	}()
+	w.t.Cleanup(func() {
+		_ = w.conn.Close()
+		<-over
+	})
+	return func(n int) {
+		w.t.Helper()
+		for range n {
+			select {
+			case <-pings:
+			case <-over:
+				w.t.Fatal("the socket is closed")
+			case <-time.After(patience):
+				w.t.Fatal("no ping comes")
+			}
+		}
 	}
 }
 
