@@ -115,7 +115,7 @@ type Command struct {
 
 // Run runs a command to its end and returns what it printed. The command is
 // killed with its children when ctx ends, and by the kernel when this process
-// dies.
+// dies. An error says so when it is because ctx ended.
 func Run(ctx context.Context, c Command) ([]byte, error) {
 	// The kernel kills the child when the thread that forked it ends.
 	runtime.LockOSThread()
@@ -125,5 +125,9 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	cmd.SysProcAttr = childAttr(syscall.SIGKILL, c.Credential)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = outputDelay
-	return cmd.CombinedOutput()
+	out, err := cmd.CombinedOutput()
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err) // os/exec prefers how the process ended
+	}
+	return out, err
 }
