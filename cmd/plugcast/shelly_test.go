@@ -212,6 +212,34 @@ func TestStopOfAConnectionAmongThreeProcesses(t *testing.T) {
 	}
 }
 
+// Nobody looks for the devices of a stopped connection. Once it is started, one that
+// does not dial in again is found silent.
+func TestDeviceThatDoesNotComeBackAfterAStop(t *testing.T) {
+	t.Parallel()
+	const system domain.SystemID = "clinica-sol"
+	d := newDeployment(t)
+	n := d.start(t, "", "--silent-after", "2s")
+	db := d.database(t)
+	fleet := dialledIn(t, createConnection(t, n, system, "acc1"), simulator.FleetConfig{Devices: 2})
+	waitFor(t, "both plugs", func() bool { return db.devices(system, true) == 2 })
+	fleet.Plugs()[0].PowerCut()
+	admin := testToken(t, domain.RoleAdmin, system)
+	mustCall(t, http.StatusOK, "POST", n.base+"/api/websocket/acc1/stop?wait=20s", admin, nil, nil)
+	waitFor(t, "the other plug to be refused", func() bool { return fleet.Refused(http.StatusForbidden) == 1 })
+	if silent := db.notices(system, false); silent != 0 {
+		t.Errorf("%d plugs of a stopped connection were found silent", silent)
+	}
+	mustCall(t, http.StatusOK, "POST", n.base+"/api/websocket/acc1/start?wait=20s", admin, nil, nil)
+	waitFor(t, "the plug without power to be found silent", func() bool { return db.notices(system, false) == 1 })
+	views := devices(t, n.base, system)
+	if gone := views[fleet.Plugs()[0].ID()]; *gone.Online || gone.OfflineReason != domain.ReasonHeartbeatMissed || *gone.RelayOn != true {
+		t.Errorf("the plug without power is known as %+v", gone)
+	}
+	if back := views[fleet.Plugs()[1].ID()]; !*back.Online || back.Stale {
+		t.Errorf("the plug that came back is known as %+v", back)
+	}
+}
+
 // The process that holds the connection to an account of the Shelly Cloud dies:
 // another one takes over, never two hold it at once, and the state is the cloud's.
 func TestOwnerOfACloudConnectionIsKilled(t *testing.T) {

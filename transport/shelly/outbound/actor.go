@@ -302,7 +302,7 @@ func (s *session) delta(doc status.Document, now time.Time) {
 }
 
 // silentAfter is how long the device counts as alive after it was heard: longer
-// for one that sleeps.
+// for one that sleeps, and never less than it may take to answer a ping.
 func (s *session) silentAfter() time.Duration {
-	return max(s.server.config.SilentAfter, 2*s.device.WakeupPeriod())
+	return max(s.server.config.SilentAfter, 2*s.device.WakeupPeriod(), s.server.pongWait())
 }
