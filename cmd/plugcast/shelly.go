@@ -76,6 +76,29 @@ func (s *shellySide) duties() []projections.Duty {
 		func(ctx context.Context, partition int) { s.board.Watch(ctx, partition, s.program.backend.store) },
 		s.desk.Referee,
 		s.cloud.Run,
+		s.lookAfter,
+	}
+}
+
+// lookAfterEvery is how often an owner makes sure that somebody looks for every
+// device that is said to be online.
+const lookAfterEvery = 10 * time.Minute
+
+// lookAfter awaits the devices of the partition's connections, now and then: the
+// board may have been lost with a Redis, and with it those that never come back.
+// What is known of a device is not changed by that.
+func (s *shellySide) lookAfter(ctx context.Context, partition int) {
+	for ctx.Err() == nil {
+		connections, err := s.program.backend.store.ConnectionsIn(ctx, partition)
+		for _, c := range connections {
+			if err == nil && !c.Stopped {
+				err = s.awaitDevices(ctx, shelly.Connection{System: c.System, ID: c.ConnectionID})
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			s.program.Logger.Warn("cannot look which devices are awaited; trying again later", "partition", partition, "error", err)
+		}
+		pause(ctx, lookAfterEvery)
 	}
 }
 
@@ -165,6 +188,9 @@ func (s *shellySide) awaitDevices(ctx context.Context, c shelly.Connection) erro
 		return err
 	}
 	for _, d := range devices {
+		if d.Online == nil || !*d.Online {
+			continue // it is said to be offline already
+		}
 		s.board.Await(heartbeats.Device{System: c.System, Device: d.DeviceID}, s.program.Server.Connections.SilentAfter)
 	}
 	return nil

@@ -348,11 +348,12 @@ func TestAwaitedDevices(t *testing.T) {
 	for n := range 5 {
 		board.Await(plug(n), 500*time.Millisecond)
 	}
-	board.Await(plug(3), time.Hour) // again: the later time counts
+	board.Await(plug(3), time.Hour) // before the first was written: the later time counts
 	board.Open(plug(1), "t", time.Hour)
 	b.eventually("one to be missed", func() bool {
 		return slices.Contains(b.notices(), "plug-2 online=false heartbeat-missed relay=true")
 	})
+	board.Await(plug(2), 0) // it is known to be silent
 	b.settle(board)
 	told := slices.DeleteFunc(b.notices(), func(n string) bool { return strings.HasPrefix(n, "marker") })
 	if len(told) != 1 {

@@ -55,10 +55,8 @@ for i = 2, #ARGV, 6 do
     redis.call('ZADD', KEYS[1], deadline, device)
     redis.call('HSET', KEYS[2], device, cjson.encode({at = info and info.at or at, session = '', node = ARGV[1], reason = reason}))
   elseif verb == 'await' then
-    if not info and redis.call('HEXISTS', KEYS[3], device) == 0 then
-      redis.call('ZADD', KEYS[1], deadline, device)
-      redis.call('HSET', KEYS[2], device, cjson.encode({at = 0, session = '', node = ARGV[1], reason = 'heartbeat-missed'}))
-    end
+    -- Without info: a session that holds the device is not lost for it.
+    if not info and redis.call('HEXISTS', KEYS[3], device) == 0 then redis.call('ZADD', KEYS[1], 'NX', deadline, device) end
   elseif verb == 'forget' and ours then
     redis.call('ZREM', KEYS[1], device)
     redis.call('HDEL', KEYS[2], device)

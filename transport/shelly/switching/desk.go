@@ -21,11 +21,10 @@ import (
 // Times of a command, counted from when it was appended.
 const (
 	// expiry is how long a command may be sent to the device. A process that was
-	// frozen must not switch a laser on when it wakes.
-	expiry = 5 * time.Second
-	// unheldAfter is when the referee gives up on a device that nobody holds. A
-	// socket needs a moment to be known to everybody.
-	unheldAfter = time.Second
+	// frozen must not switch a laser on when it wakes. It is also when the referee
+	// gives up on a device that nobody holds: sooner, a holder that is not known yet
+	// could still switch it.
+	expiry = 3 * time.Second
 	// DefaultLimit is when the referee ends a command that nobody answered: later
 	// than any holder does.
 	DefaultLimit = 20 * time.Second
@@ -216,7 +215,7 @@ func (d *Desk) judge(ctx context.Context, partition int, now time.Time) {
 	d.mu.Lock()
 	var due []*command
 	for _, c := range d.open[partition] {
-		if now.Sub(c.requested) >= unheldAfter && !c.taken || now.Sub(c.requested) >= d.parts.Limit {
+		if now.Sub(c.requested) >= expiry && !c.taken || now.Sub(c.requested) >= d.parts.Limit {
 			due = append(due, c)
 		}
 	}

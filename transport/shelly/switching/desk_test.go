@@ -150,7 +150,7 @@ func TestNobodyHoldsTheDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
 		defer b.referee()()
-		expect(t, b.run(900*time.Millisecond))
+		expect(t, b.run(expiry-100*time.Millisecond))
 		time.Sleep(time.Second)
 		expect(t, b.results(), domain.OutcomeFailed)
 	})
