@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -160,15 +161,34 @@ func (n *node) residentKiB(t *testing.T) int {
 	return kib
 }
 
-// freeAddress finds a loopback port that nobody uses now.
+// The ports that nodes of tests get are below those that the kernel gives to
+// clients, of which some tests have thousands, and each is given out once.
+const firstPort, lastPort = 15_000, 32_000
+
+var (
+	givenMu sync.Mutex
+	given   = map[int]bool{}
+)
+
+// freeAddress finds a loopback port that nobody uses now, nor any other test.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	givenMu.Lock()
+	defer givenMu.Unlock()
+	for range 1000 {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		if given[port] {
+			continue
+		}
+		given[port] = true
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		if listener, err := net.Listen("tcp", address); err == nil {
+			_ = listener.Close()
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // waitFor polls until the condition holds, for at most a minute.
