@@ -55,6 +55,12 @@ func (l *plugLink) run(ctx context.Context, url string) {
 		if !p.heed(ctx) {
 			return ctx.Err()
 		}
+		p.mu.Lock()
+		lives := p.lives()
+		p.mu.Unlock()
+		if !lives {
+			return nil
+		}
 		_ = conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second)) // reading finds out
 		return nil
 	})
@@ -83,6 +89,11 @@ func (l *plugLink) ended(err error) {
 	l.plug.refuse(end.Code)
 	l.plug.cfg.Logger.Debug("plug was closed", "device", l.plug.cfg.ID, "code", end.Code, "reason", end.Text)
 }
+
+// lives reports whether what is on the socket still reaches the plug: not once its
+// power was cut, also when it is back, because then it has another socket. The
+// caller holds mu.
+func (p *Plug) lives() bool { return p.powered && p.ending != plugDies }
 
 // heed waits while the plug is frozen. It answers false when ctx ended.
 func (p *Plug) heed(ctx context.Context) bool {

@@ -38,7 +38,7 @@ func (p *Plug) hear(raw []byte) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.powered {
+	if !p.lives() {
 		return
 	}
 	answer := plugFrame{ID: r.ID, Dst: r.Src}
