@@ -156,9 +156,6 @@ func (s *session) expire(now time.Time) {
 func (s *session) endFor(reason string, rule closeRule) {
 	if s.end(rule, fateClosed) {
 		s.server.count(reason)
-		s.mu.Lock()
-		s.faulty = rule.code == closeFlood.code
-		s.mu.Unlock()
 	}
 }
 
@@ -287,9 +284,6 @@ func (s *session) reject(base domain.DeviceID, err error) {
 // full takes a whole status. What was in doubt before is settled by it.
 func (s *session) full(doc status.Document, now time.Time) {
 	s.doubtFull(doc, now)
-	for _, d := range s.told {
-		d.kept = nil
-	}
 	s.device.Full(doc)
 	s.watch(s.device.Channels(), s.offline, s.silentAfter())
 }

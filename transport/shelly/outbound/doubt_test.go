@@ -56,19 +56,6 @@ func oldOutputAfterSet(t *testing.T) {
 		w.delta(plug, `{"switch:0":{"output":true}}`)
 		b.eventually("and the next", func() bool { return b.relay(plug) == "on" })
 	})
-	t.Run("a whole status settles it, and there is no answer", func(t *testing.T) {
-		t.Parallel()
-		b, w, r := contradicted(t)
-		w.full(plug, false)
-		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
-		w.delta(plug, `{"switch:0":{"errors":["overtemp"]}}`)
-		b.eventually("what came after", func() bool { return strings.Contains(b.texts(), "overtemp") })
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.relay(plug) != "off" {
-			t.Errorf("what was kept was taken after the whole status: %s", b.texts())
-		}
-	})
 	t.Run("a whole status is as old", func(t *testing.T) {
 		t.Parallel()
 		b, w, r := contradicted(t)
@@ -83,6 +70,14 @@ func oldOutputAfterSet(t *testing.T) {
 		w.answer(plug, r.ID, `"result":{"id":0,"output":true,"apower":90.0}`)
 		b.eventually("the truth to count", func() bool { return b.relay(plug) == "on" })
 	})
+	t.Run("a whole status is true, and there is no answer", func(t *testing.T) {
+		t.Parallel()
+		b, w, r := contradicted(t)
+		w.answer(plug, r.ID, `"result":{"id":0,"output":false,"apower":0.0}`)
+		w.full(plug, true)
+		w.answer(plug, w.asked("Switch.GetStatus").ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
+		b.eventually("it to be believed", func() bool { return b.relay(plug) == "on" })
+	})
 	t.Run("the device says who it was", func(t *testing.T) {
 		t.Parallel()
 		b, w, _ := contradicted(t)
@@ -94,5 +89,58 @@ func oldOutputAfterSet(t *testing.T) {
 		b, w, r := contradicted(t)
 		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
 		b.eventually("it to be believed", func() bool { return b.relay(plug) == "on" })
+	})
+}
+
+func TestWhatIsKeptWhileInDoubt(t *testing.T) {
+	t.Parallel()
+	doubted := func(t *testing.T, b *bundle) (*wire, request) {
+		w := b.admitted()
+		o := b.order(false)
+		w.answer(plug, w.asked("Switch.Set").ID, `"result":{"was_on":true}`)
+		o.ends(t, domain.OutcomeCompleted)
+		w.delta(plug, `{"switch:0":{"output":true,"apower":90}}`)
+		return w, w.asked("Switch.GetStatus")
+	}
+	t.Run("all of it", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w, r := doubted(t, b)
+		w.delta(plug, `{"switch:0":{"output":true,"errors":["overtemp"]}}`)
+		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
+		b.eventually("it to be believed", func() bool { return strings.Contains(b.texts(), "overtemp") })
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if p := b.state.Devices[plug].PowerW; p == nil || *p != 90 {
+			t.Errorf("the first contradiction is lost: %s", b.texts())
+		}
+	})
+	t.Run("until a whole status", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w, r := doubted(t, b)
+		w.full(plug, false)
+		w.answer(plug, r.ID, `"error":{"code":404,"message":"No handler for Switch.GetStatus"}`)
+		w.delta(plug, `{"switch:0":{"errors":["overtemp"]}}`)
+		b.eventually("what came after", func() bool { return strings.Contains(b.texts(), "overtemp") })
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.relay(plug) != "off" {
+			t.Errorf("what it said before counted: %s", b.texts())
+		}
+	})
+	t.Run("the answer counts after an agreement", func(t *testing.T) {
+		t.Parallel()
+		b := newBundle(t, Config{})
+		w, r := doubted(t, b)
+		w.delta(plug, `{"switch:0":{"output":false}}`)
+		w.answer(plug, r.ID, `"result":{"id":0,"output":true,"apower":90}`) // it is later than that
+		w.delta(plug, `{"switch:0":{"errors":["overtemp"]}}`)
+		b.eventually("what came after", func() bool { return strings.Contains(b.texts(), "overtemp") })
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.relay(plug) != "on" {
+			t.Errorf("the device's answer did not count: %s", b.texts())
+		}
 	})
 }

@@ -169,7 +169,7 @@ func (s *session) end(rule closeRule, f fate) bool {
 		s.mu.Unlock()
 		return false
 	}
-	s.closing, s.fate = true, f
+	s.closing, s.fate, s.faulty = true, f, rule.code == closeFlood.code
 	if f == fateForget {
 		for _, ref := range s.watched {
 			s.server.parts.Heartbeats.Forget(ref, s.id)
