@@ -91,7 +91,7 @@ func (s *shellySide) lookAfter(ctx context.Context, partition int) {
 	for ctx.Err() == nil {
 		connections, err := s.program.backend.store.ConnectionsIn(ctx, partition)
 		for _, c := range connections {
-			if err == nil && !c.Stopped {
+			if err == nil && !c.Stopped && c.Kind == domain.ConnectionShellyOutbound {
 				err = s.awaitDevices(ctx, shelly.Connection{System: c.System, ID: c.ConnectionID})
 			}
 		}
@@ -132,9 +132,25 @@ func (s *shellySide) connectionChanged(ctx context.Context, e domain.Event) erro
 		s.cloud.Changed(s.program.backend.log.Partition(e.SystemID), c, e.Type)
 	}
 	if _, started := data.(domain.ConnectionStarted); started {
-		return s.awaitDevices(ctx, c)
+		return s.started(ctx, c)
 	}
 	return nil
+}
+
+// started looks for the devices of a connection that was started: nobody did while
+// it was stopped. Through an account of the Shelly Cloud, the cloud says who is
+// there.
+func (s *shellySide) started(ctx context.Context, c shelly.Connection) error {
+	connection, err := s.program.backend.store.ConnectionOf(ctx, c.System, c.ID)
+	switch {
+	case domain.HasCode(err, domain.CodeUnknownConnection):
+		return nil // deleted since
+	case err != nil:
+		return err
+	case connection.Kind != domain.ConnectionShellyOutbound:
+		return nil
+	}
+	return s.awaitDevices(ctx, c)
 }
 
 // connectionOf is the connection that a command is about.
@@ -172,24 +188,16 @@ func letIn(server *outbound.Server, id domain.ConnectionID, command domain.Data,
 	}
 }
 
-// awaitDevices looks for the devices of a connection that was started: nobody did
-// while it was stopped, and some may never dial in again.
+// awaitDevices gives the devices that came in through an outbound connection, and
+// are said to be online, their time to be heard of: some may never dial in again.
 func (s *shellySide) awaitDevices(ctx context.Context, c shelly.Connection) error {
-	store := s.program.backend.store
-	connection, err := store.ConnectionOf(ctx, c.System, c.ID)
-	if domain.HasCode(err, domain.CodeUnknownConnection) || err == nil && connection.Kind != domain.ConnectionShellyOutbound {
-		return nil // deleted since; or the cloud says who is there
-	}
-	if err != nil {
-		return err
-	}
-	devices, err := store.DevicesOf(ctx, c.System, c.ID)
+	devices, err := s.program.backend.store.DevicesOf(ctx, c.System, c.ID)
 	if err != nil {
 		return err
 	}
 	for _, d := range devices {
 		if d.Online == nil || !*d.Online {
-			continue // it is said to be offline already
+			continue
 		}
 		s.board.Await(heartbeats.Device{System: c.System, Device: d.DeviceID}, s.program.Server.Connections.SilentAfter)
 	}
