@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,30 +93,23 @@ type Rate struct {
 }
 
 func (c Config) withDefaults() Config {
-	orDefault(&c.MaxFrame, 64<<10)
-	orDefault(&c.MaxRooms, 16)
-	orDefault(&c.MaxRoomsStaff, 64)
-	orDefault(&c.JoinWithin, 30*time.Second)
-	orDefault(&c.JoinTimeout, 15*time.Second)
-	orDefault(&c.HeartbeatEvery, 15*time.Second)
-	orDefault(&c.IdleAfter, time.Second)
-	orDefault(&c.Tick, 250*time.Millisecond)
-	orDefault(&c.PongWait, 2*time.Minute)
-	orDefault(&c.CloseWait, 5*time.Second)
-	orDefault(&c.Frames, Rate{50, 200})
-	orDefault(&c.Joins, Rate{10, 128})
-	orDefault(&c.Refused, Rate{5, 100})
+	c.MaxFrame = cmp.Or(c.MaxFrame, 64<<10)
+	c.MaxRooms = cmp.Or(c.MaxRooms, 16)
+	c.MaxRoomsStaff = cmp.Or(c.MaxRoomsStaff, 64)
+	c.JoinWithin = cmp.Or(c.JoinWithin, 30*time.Second)
+	c.JoinTimeout = cmp.Or(c.JoinTimeout, 15*time.Second)
+	c.HeartbeatEvery = cmp.Or(c.HeartbeatEvery, 15*time.Second)
+	c.IdleAfter = cmp.Or(c.IdleAfter, time.Second)
+	c.Tick = cmp.Or(c.Tick, 250*time.Millisecond)
+	c.PongWait = cmp.Or(c.PongWait, 2*time.Minute)
+	c.CloseWait = cmp.Or(c.CloseWait, 5*time.Second)
+	c.Frames = cmp.Or(c.Frames, Rate{50, 200})
+	c.Joins = cmp.Or(c.Joins, Rate{10, 128})
+	c.Refused = cmp.Or(c.Refused, Rate{5, 100})
 	if c.CheckOrigin == nil {
 		c.CheckOrigin = sameHost
 	}
 	return c
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 func (c Config) validate(p Parts) error {

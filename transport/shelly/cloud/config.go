@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -48,31 +49,24 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	orDefault(&c.TakeoverDelay, 3*time.Second)
-	orDefault(&c.PingEvery, 30*time.Second)
-	orDefault(&c.BackoffMin, time.Second)
-	orDefault(&c.BackoffMax, time.Minute)
-	orDefault(&c.StableAfter, time.Minute)
-	orDefault(&c.ResyncEvery, 30*time.Minute)
-	orDefault(&c.SilentAfter, 2*time.Minute)
-	orDefault(&c.RenewAhead, 10*time.Minute)
-	orDefault(&c.RequestEvery, time.Second)
-	orDefault(&c.RequestTimeout, 15*time.Second)
-	orDefault(&c.CommandTimeout, 10*time.Second)
-	orDefault(&c.ExpectFor, 30*time.Second)
-	orDefault(&c.Inbox, 256)
-	orDefault(&c.Buffer, 4096)
-	orDefault(&c.StallAfter, 30*time.Second)
-	orDefault(&c.MaxFrame, 256<<10)
-	orDefault(&c.MaxAllStatus, 8<<20)
+	c.TakeoverDelay = cmp.Or(c.TakeoverDelay, 3*time.Second)
+	c.PingEvery = cmp.Or(c.PingEvery, 30*time.Second)
+	c.BackoffMin = cmp.Or(c.BackoffMin, time.Second)
+	c.BackoffMax = cmp.Or(c.BackoffMax, time.Minute)
+	c.StableAfter = cmp.Or(c.StableAfter, time.Minute)
+	c.ResyncEvery = cmp.Or(c.ResyncEvery, 30*time.Minute)
+	c.SilentAfter = cmp.Or(c.SilentAfter, 2*time.Minute)
+	c.RenewAhead = cmp.Or(c.RenewAhead, 10*time.Minute)
+	c.RequestEvery = cmp.Or(c.RequestEvery, time.Second)
+	c.RequestTimeout = cmp.Or(c.RequestTimeout, 15*time.Second)
+	c.CommandTimeout = cmp.Or(c.CommandTimeout, 10*time.Second)
+	c.ExpectFor = cmp.Or(c.ExpectFor, 30*time.Second)
+	c.Inbox = cmp.Or(c.Inbox, 256)
+	c.Buffer = cmp.Or(c.Buffer, 4096)
+	c.StallAfter = cmp.Or(c.StallAfter, 30*time.Second)
+	c.MaxFrame = cmp.Or(c.MaxFrame, 256<<10)
+	c.MaxAllStatus = cmp.Or(c.MaxAllStatus, 8<<20)
 	return c
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 func (c Config) validate() error {

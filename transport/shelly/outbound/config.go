@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -71,32 +72,25 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	orDefault(&c.MaxFrame, 256<<10)
-	orDefault(&c.MaxMessages, 600)
-	orDefault(&c.MaxEvents, 1200)
-	orDefault(&c.MaxDevices, 10_000)
-	orDefault(&c.MaxRefusals, 60)
-	orDefault(&c.MaxPending, 10)
-	orDefault(&c.ReadAhead, 32)
-	orDefault(&c.PingEvery, 30*time.Second)
-	orDefault(&c.InitWithin, 20*time.Second)
-	orDefault(&c.SilentAfter, 2*time.Minute)
-	orDefault(&c.CloseGrace, 10*time.Second)
-	orDefault(&c.AskWithin, 10*time.Second)
-	orDefault(&c.DoubtFor, 30*time.Second)
-	orDefault(&c.ExpectFor, 30*time.Second)
-	orDefault(&c.StableAfter, 5*time.Minute)
+	c.MaxFrame = cmp.Or(c.MaxFrame, 256<<10)
+	c.MaxMessages = cmp.Or(c.MaxMessages, 600)
+	c.MaxEvents = cmp.Or(c.MaxEvents, 1200)
+	c.MaxDevices = cmp.Or(c.MaxDevices, 10_000)
+	c.MaxRefusals = cmp.Or(c.MaxRefusals, 60)
+	c.MaxPending = cmp.Or(c.MaxPending, 10)
+	c.ReadAhead = cmp.Or(c.ReadAhead, 32)
+	c.PingEvery = cmp.Or(c.PingEvery, 30*time.Second)
+	c.InitWithin = cmp.Or(c.InitWithin, 20*time.Second)
+	c.SilentAfter = cmp.Or(c.SilentAfter, 2*time.Minute)
+	c.CloseGrace = cmp.Or(c.CloseGrace, 10*time.Second)
+	c.AskWithin = cmp.Or(c.AskWithin, 10*time.Second)
+	c.DoubtFor = cmp.Or(c.DoubtFor, 30*time.Second)
+	c.ExpectFor = cmp.Or(c.ExpectFor, 30*time.Second)
+	c.StableAfter = cmp.Or(c.StableAfter, 5*time.Minute)
 	if c.Cooldowns == nil {
 		c.Cooldowns = []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute}
 	}
 	return c
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 func (p *Parts) validate() error {
