@@ -9,11 +9,15 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: ## Install what is missing of Redis, Postgres and a C compiler (Debian, Ubuntu)
+setup: ## Install what is missing of Redis and Postgres (Debian, Ubuntu)
 	@.ci/setup
+
+.PHONY: testsetup
+testsetup: ## The same, and what only tests need: a C compiler, Node, Chromium
+	@.ci/setup --test
 
 .PHONY: build
 build: ## Build the programs into bin/
@@ -24,7 +28,7 @@ run: setup build ## Run the whole platform here, with demo data: the same as bin
 	@exec bin/plugcast dev $(ARGS)
 
 .PHONY: test
-test: setup ## Run go vet and all tests, with the race detector
+test: testsetup ## Run go vet and all tests, with the race detector
 	go vet ./...
 	$(GOTESTSUM) --format pkgname-and-test-fails -- -race ./...
 
@@ -36,7 +40,7 @@ lint: ## Check the formatting and run static analysis
 	$(STATICCHECK) ./...
 
 .PHONY: bench
-bench: setup ## Run every benchmark once, so that none rots
+bench: testsetup ## Run every benchmark once, so that none rots
 	go test -run '^$$' -bench . -benchtime 1x -benchmem ./...
 
 .PHONY: fuzz

@@ -1,0 +1,118 @@
+// Package nodetest runs Node programs, with their packages from npm, and finds
+// Chromium. It is for tests: the peers that they talk to are real ones.
+package nodetest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// installFor bounds npm: a registry that does not answer must not hold a test up
+// until the test's own end.
+const installFor = 4 * time.Minute
+
+// Install sees to it that dir, which has a package.json and a package-lock.json,
+// has its node_modules. It runs npm only when the lock file has changed since, and
+// one process at a time does.
+func Install(t testing.TB, dir string) {
+	t.Helper()
+	npm := find(t, "npm")
+	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
+	if err != nil {
+		t.Fatalf("nodetest: %v", err)
+	}
+	if err := install(npm, dir, lock); err != nil {
+		t.Fatalf("nodetest: install the packages of %s: %v", dir, err)
+	}
+}
+
+func install(npm, dir string, lock []byte) error {
+	unlock, err := exclusively(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	sum := sha256.Sum256(lock)
+	want := hex.EncodeToString(sum[:])
+	stamp := filepath.Join(dir, "node_modules", ".installed") // npm removes it with the folder
+	if have, err := os.ReadFile(stamp); err == nil && string(have) == want {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), installFor)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, npm, "ci", "--no-audit", "--no-fund")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm ci: %w\n%s", err, out)
+	}
+	if err := os.MkdirAll(filepath.Dir(stamp), 0o755); err != nil { // npm makes none for nothing
+		return err
+	}
+	return os.WriteFile(stamp, []byte(want), 0o644)
+}
+
+// exclusively waits until no other process, and no other test of this one, has
+// dir. The kernel lets go of it when this process dies.
+func exclusively(dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		_ = d.Close()
+		return nil, err
+	}
+	return func() { _ = d.Close() }, nil
+}
+
+// Command is a node process in dir that is interrupted when the test is over. It
+// is not started yet; who starts it waits for it.
+func Command(t testing.TB, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), find(t, "node"), args...)
+	cmd.Dir = dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// Chromium is the path of the browser. The test is skipped where there is none,
+// which is so on Ubuntu, whose package is a snap.
+func Chromium(t testing.TB) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skip("Chromium is not installed")
+	return ""
+}
+
+// Folder is the directory of the caller's source file, joined with parts.
+func Folder(t testing.TB, parts ...string) string {
+	t.Helper()
+	_, file, _, ok := runtime.Caller(1)
+	if !ok {
+		t.Fatal("nodetest: the caller's file is not known")
+	}
+	return filepath.Join(append([]string{filepath.Dir(file)}, parts...)...)
+}
+
+func find(t testing.TB, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatalf("nodetest: %s is not installed: run .ci/setup --test", program)
+	}
+	return path
+}
