@@ -1,0 +1,54 @@
+package engineio
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"sync/atomic"
+)
+
+// corkMost bounds what a cork holds back, in bytes.
+const corkMost = 16 << 10
+
+// cork is a connection that holds a write back while another is known to follow:
+// each packet is a WebSocket frame of its own, and a frame for each system call
+// is dear when a batch of events goes out.
+//
+// Writes come one after the other: the WebSocket library sees to that.
+type cork struct {
+	net.Conn
+	more atomic.Bool // another write follows soon, whatever happens
+	held []byte
+}
+
+// Write implements [net.Conn].
+func (c *cork) Write(b []byte) (int, error) {
+	if c.more.Load() && len(c.held)+len(b) <= corkMost {
+		c.held = append(c.held, b...)
+		return len(b), nil
+	}
+	if len(c.held) == 0 {
+		return c.Conn.Write(b)
+	}
+	held := len(c.held)
+	all := append(c.held, b...)
+	c.held = nil // most connections are idle most of the time
+	n, err := c.Conn.Write(all)
+	return max(0, n-held), err
+}
+
+// corking is a response whose connection gets a cork when it is taken over.
+type corking struct {
+	http.ResponseWriter
+	socket *socket
+}
+
+// Hijack implements [http.Hijacker].
+func (c corking) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(c.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	c.socket.cork = &cork{Conn: conn}
+	return c.socket.cork, buffered, nil
+}

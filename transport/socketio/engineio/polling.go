@@ -1,0 +1,209 @@
+package engineio
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// servePoll answers a GET with what is queued, waiting for something to come.
+func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
+	items, waiting, ok := s.beginPoll()
+	if !ok {
+		failRequest.write(w)
+		return
+	}
+	if waiting != nil {
+		select {
+		case items = <-waiting.items:
+		case <-r.Context().Done(): // the client hung up
+			s.fail(ReasonClosed)
+			return
+		}
+	}
+	if items == nil {
+		failRequest.write(w)
+		return
+	}
+	s.answerPoll(w, items)
+}
+
+// beginPoll takes what is there for a GET or, when nothing is, lets it wait. It is
+// not ok for one that comes while another waits, which ends the session, nor for
+// one of a session that a WebSocket carries.
+func (s *Session) beginPoll() (items []outgoing, waiting *poll, ok bool) {
+	s.mu.Lock()
+	switch {
+	case s.state == closed || s.socket != nil:
+		s.mu.Unlock()
+		return nil, nil, false
+	case s.poll != nil:
+		s.mu.Unlock()
+		s.fail(ReasonError)
+		return nil, nil, false
+	case len(s.queue) > 0:
+		items = s.take()
+	case s.leaving != nil:
+		close(s.leaving)
+		s.leaving = nil
+		items = []outgoing{{bytes: noopPacket}}
+	default:
+		waiting = &poll{items: make(chan []outgoing, 1)}
+		s.poll = waiting
+		if s.probing != nil && s.probing.answered {
+			// The client waits for this GET to end before it goes on; or it goes on
+			// already, and the GET may not be.
+			time.AfterFunc(overtaken, func() { s.release(waiting) })
+		}
+	}
+	s.mu.Unlock()
+	return items, waiting, true
+}
+
+// answerPoll writes a payload, and tells whom it may concern.
+func (s *Session) answerPoll(w http.ResponseWriter, items []outgoing) {
+	err := s.writePayload(w, items)
+	if items[len(items)-1].close {
+		s.finish(ReasonForced, nil) // all of it is out
+		return
+	}
+	if err != nil {
+		s.fail(ReasonClosed)
+		return
+	}
+	for i := range items {
+		if r := items[i].receipt; r != nil {
+			r.Sent()
+		}
+	}
+}
+
+func (s *Session) writePayload(w http.ResponseWriter, items []outgoing) error {
+	body := items[0].bytes // nearly always the only one
+	if len(items) > 1 || items[0].binary {
+		size := 0
+		for i := range items {
+			size += len(items[i].bytes) + 1
+		}
+		body = make([]byte, 0, size)
+		for i := range items {
+			body = appendItem(body, &items[i])
+		}
+	}
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=UTF-8")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("Cache-Control", "no-store")
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(s.server.config.WriteTimeout)) // in a test there may be none
+	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	return control.Flush()
+}
+
+// servePost takes the packets of a POST.
+func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
+	if !s.beginPost() {
+		failRequest.write(w)
+		return
+	}
+	defer s.endPost()
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") { // of the protocol's third version
+		s.fail(ReasonError)
+		failRequest.write(w)
+		return
+	}
+	body, err := s.readPayload(w, r)
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		return
+	} else if err != nil {
+		s.fail(ReasonClosed)
+		return
+	}
+	for rest := body; ; {
+		var first []byte
+		first, rest = cutPacket(rest)
+		p, err := parsePacket(first)
+		if err != nil || p.kind == packetUpgrade { // that is for a WebSocket to say
+			s.fail(ReasonParse)
+			break
+		}
+		if p.kind == packetClose {
+			s.leave(r.Context())
+		}
+		if s.receive(p); rest == nil || s.is(closed) {
+			break
+		}
+	}
+	header := w.Header()
+	header.Set("Content-Type", "text/html")
+	header.Set("Content-Length", "2")
+	_, _ = io.WriteString(w, "ok") // a client that is gone will be missed by its GET
+}
+
+// leave waits a moment for the last GET of a client that is going, if there is
+// none: it may have been overtaken.
+func (s *Session) leave(ctx context.Context) {
+	s.mu.Lock()
+	if s.poll != nil || s.state == closed {
+		s.mu.Unlock()
+		return
+	}
+	came := make(chan struct{})
+	s.leaving = came
+	s.mu.Unlock()
+	enough := time.NewTimer(overtaken)
+	defer enough.Stop()
+	select {
+	case <-came:
+	case <-enough.C:
+	case <-ctx.Done():
+	}
+}
+
+func (s *Session) readPayload(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	most := s.server.config.MaxPayload
+	if r.ContentLength > most {
+		w.Header().Set("Connection", "close") // rather than read what nobody wants
+		return nil, &http.MaxBytesError{Limit: most}
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(s.server.config.WriteTimeout)) // in a test there may be none
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	reader := http.MaxBytesReader(w, r.Body, most)
+	if r.ContentLength < 0 {
+		return io.ReadAll(reader)
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(reader, body)
+	return body, err
+}
+
+// beginPost reports whether a POST may come now. One beside another ends the
+// session.
+func (s *Session) beginPost() bool {
+	s.mu.Lock()
+	beside := s.posting
+	ok := !beside && s.state != closed && s.socket == nil
+	if ok {
+		s.posting = true
+	}
+	s.mu.Unlock()
+	if beside {
+		s.fail(ReasonError)
+	}
+	return ok
+}
+
+func (s *Session) endPost() {
+	s.mu.Lock()
+	s.posting = false
+	s.mu.Unlock()
+}

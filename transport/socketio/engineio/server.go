@@ -1,0 +1,321 @@
+package engineio
+
+import (
+	"container/list"
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/olahol/melody"
+)
+
+// The transports, as a request names them.
+const (
+	transportPolling   = "polling"
+	transportWebSocket = "websocket"
+)
+
+// version is the protocol's, as a handshake names it.
+const version = "4"
+
+// Server serves sessions. It is an [http.Handler] for one path, whichever.
+type Server struct {
+	config Config
+	melody *melody.Melody
+
+	ctx     context.Context // ends when the server shuts down
+	cancel  context.CancelFunc
+	ticking sync.WaitGroup
+	open    sync.WaitGroup // WebSockets, from before their upgrade until they and their connections are gone
+
+	mu        sync.Mutex
+	closing   bool
+	sessions  map[string]*Session
+	sockets   map[*socket]struct{} // that are open, also of sessions that ended
+	unsettled list.List            // of *Session, the oldest first
+}
+
+// New makes a Server. [Server.Shutdown] ends it.
+func New(config Config) (*Server, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{config: config.withDefaults(), sessions: map[string]*Session{}, sockets: map[*socket]struct{}{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.melody = s.newMelody()
+	s.ticking.Go(s.tick)
+	return s, nil
+}
+
+// ServeHTTP begins a session or serves one that began.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.config.CheckOrigin(r) {
+		failForbidden.write(w)
+		return
+	}
+	if s.preflight(w, r) {
+		return
+	}
+	query := r.URL.Query()
+	transport, upgrade := query.Get("transport"), websocket.IsWebSocketUpgrade(r)
+	if transport != transportPolling && transport != transportWebSocket {
+		failTransport.write(w)
+		return
+	}
+	if !query.Has("sid") {
+		s.handshake(w, r, transport, query.Get("EIO"), upgrade)
+		return
+	}
+	id := query.Get("sid")
+	session := s.find(id)
+	if session == nil || !session.check(time.Now()) {
+		if elsewhere := s.config.Elsewhere(id); elsewhere != nil {
+			elsewhere.ServeHTTP(w, r)
+			return
+		}
+		failSession.write(w)
+		return
+	}
+	switch {
+	case transport == transportWebSocket && upgrade:
+		s.serveWebSocket(w, r, session)
+	case transport == transportWebSocket || session.Transport() != transport:
+		failRequest.write(w)
+	case r.Method == http.MethodGet:
+		session.servePoll(w, r)
+	case r.Method == http.MethodPost:
+		session.servePost(w, r)
+	default:
+		failMethod.write(w)
+	}
+}
+
+// preflight sets the headers that a page of another origin needs, and answers a
+// browser that asks before it sends.
+func (s *Server) preflight(w http.ResponseWriter, r *http.Request) (answered bool) {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	header := w.Header()
+	header.Set("Access-Control-Allow-Origin", origin)
+	header.Set("Access-Control-Allow-Credentials", "true") // clients may ask with them; nothing here looks at cookies
+	header.Add("Vary", "Origin")
+	if r.Method != http.MethodOptions {
+		return false
+	}
+	header.Set("Access-Control-Allow-Methods", "GET, POST")
+	if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+		header.Set("Access-Control-Allow-Headers", asked)
+	}
+	header.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport, asked string, upgrade bool) {
+	switch {
+	case r.Method != http.MethodGet:
+		failMethod.write(w)
+	case (transport == transportWebSocket) != upgrade:
+		failRequest.write(w)
+	case asked != version:
+		failVersion.write(w)
+	case upgrade:
+		s.serveWebSocket(w, r, nil)
+	default:
+		session := s.begin(r, nil)
+		if session == nil {
+			failStopping.write(w)
+			return
+		}
+		session.servePoll(w, r)
+	}
+}
+
+// begin makes a session, which carrier carries if it is not nil. It returns nil
+// for one by polling while the server is shutting down.
+func (s *Server) begin(r *http.Request, carrier *socket) *Session {
+	session := newSession(s, r.RemoteAddr, time.Now())
+	upgrades := []string{transportWebSocket}
+	if carrier != nil {
+		carrier.session, session.socket = session, carrier
+		upgrades = []string{}
+	}
+	session.push(outgoing{bytes: s.openPacket(session, upgrades)})
+	session.handler = s.config.Open(session, r)
+	oldest, stopping := s.add(session)
+	if oldest != nil {
+		oldest.Close(ReasonForced)
+	}
+	if stopping && carrier == nil {
+		session.fail(ReasonStop)
+		return nil
+	}
+	session.schedule()
+	session.mu.Lock()
+	next := writing{}
+	if carrier != nil {
+		next = carrier.next()
+	}
+	session.mu.Unlock()
+	next.write()
+	if stopping {
+		session.Close(ReasonStop)
+	}
+	return session
+}
+
+// openData is what the first packet says.
+type openData struct {
+	ID           string   `json:"sid"`
+	Upgrades     []string `json:"upgrades"`
+	PingInterval int64    `json:"pingInterval"` // ms
+	PingTimeout  int64    `json:"pingTimeout"`  // ms
+	MaxPayload   int64    `json:"maxPayload"`   // bytes
+}
+
+// openPacket is the first that a client gets.
+func (s *Server) openPacket(session *Session, upgrades []string) []byte {
+	c := &s.config
+	data, _ := json.Marshal(openData{ // texts and numbers
+		session.id, upgrades, c.PingInterval.Milliseconds(), c.PingTimeout.Milliseconds(), c.MaxPayload,
+	})
+	return append([]byte{packetOpen}, data...)
+}
+
+// enter counts a WebSocket in, unless the server is shutting down.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.open.Add(1)
+	return true
+}
+
+// add lists a session, and returns one that has to go for it.
+func (s *Server) add(session *Session) (oldest *Session, stopping bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions[session.id] = session
+	session.waits = s.unsettled.PushBack(session)
+	if s.unsettled.Len() > s.config.MaxUnsettled {
+		oldest = s.unsettled.Front().Value.(*Session)
+	}
+	return oldest, s.closing
+}
+
+func (s *Server) settle(session *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if session.waits != nil {
+		s.unsettled.Remove(session.waits)
+		session.waits = nil
+	}
+}
+
+func (s *Server) remove(session *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, session.id)
+}
+
+func (s *Server) find(id string) *Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[id]
+}
+
+// Len is how many sessions there are.
+func (s *Server) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
+// Shutdown closes all sessions, takes no new ones, and waits until all are gone.
+// When ctx ends before that, the rest is cut off, and Shutdown returns ctx's
+// error. Calling it twice is fine.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.cancel()
+	for _, session := range s.due(nil) {
+		session.Close(ReasonStop)
+	}
+	gone := make(chan struct{})
+	go func() {
+		s.ticking.Wait()
+		s.open.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		for _, session := range s.due(nil) {
+			session.cut()
+		}
+		for _, k := range s.connections() {
+			k.cut()
+		}
+		<-gone
+		return ctx.Err()
+	}
+}
+
+// connections are the WebSockets that are open.
+func (s *Server) connections() []*socket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.sockets))
+}
+
+// connected lists a WebSocket until it is gone.
+func (s *Server) connected(k *socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets[k] = struct{}{}
+}
+
+func (s *Server) disconnected(k *socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sockets, k)
+}
+
+// tick looks after the times that sessions have to keep, until the last is gone.
+// One goroutine for all of them costs less than timers for each.
+func (s *Server) tick() {
+	ticker := time.NewTicker(s.config.Tick)
+	defer ticker.Stop()
+	for now := range ticker.C {
+		for _, session := range s.due(&now) {
+			session.tick(now)
+		}
+		if s.ctx.Err() != nil && s.Len() == 0 {
+			return
+		}
+	}
+}
+
+// due returns the sessions that want to be looked at, or all when now is nil.
+func (s *Server) due(now *time.Time) []*Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []*Session
+	for _, session := range s.sessions {
+		if now == nil || session.due.Load() <= now.UnixNano() {
+			found = append(found, session)
+		}
+	}
+	return found
+}

@@ -1,0 +1,299 @@
+package engineio
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/olahol/melody"
+
+	"github.com/plugcast/plugcast/transport/handoff"
+)
+
+// socket is a WebSocket: it carries a session, or wants to.
+type socket struct {
+	server  *Server
+	session *Session // set before it is connected, when it is to take a session over
+	conn    *melody.Session
+	cork    *cork
+
+	// Guarded by the session's lock.
+	busy     bool     // a packet is with Melody
+	current  outgoing // of which packets are being written
+	rest     []byte   // of its packets
+	answered bool     // its probe was
+	ended    bool
+}
+
+// writing is what is to be written to a socket, without the lock; the zero value
+// is nothing.
+type writing struct {
+	to     *socket
+	packet []byte
+	binary bool
+	close  bool
+}
+
+// next is the packet that is to be written next, if any is and none is under way.
+// The caller holds the session's lock.
+func (k *socket) next() writing {
+	s := k.session
+	if k.busy {
+		return writing{}
+	}
+	if len(k.rest) == 0 {
+		if len(s.queue) == 0 {
+			return writing{}
+		}
+		k.current = s.queue[0]
+		s.queued -= len(k.current.bytes)
+		s.queue[0] = outgoing{}
+		if s.queue = s.queue[1:]; len(s.queue) == 0 {
+			s.queue = nil // most sockets are idle most of the time
+		}
+		k.rest = k.current.bytes
+	}
+	k.busy = true
+	switch {
+	case k.current.close:
+		k.cork.more.Store(false)
+		return writing{to: k, close: true}
+	case k.current.binary:
+		data := k.rest
+		k.rest = nil
+		k.cork.more.Store(len(s.queue) > 0)
+		return writing{to: k, packet: data, binary: true}
+	default:
+		var packet []byte
+		packet, k.rest = cutPacket(k.rest)
+		k.cork.more.Store(len(k.rest) > 0 || len(s.queue) > 0)
+		return writing{to: k, packet: packet}
+	}
+}
+
+// write gives Melody the one thing that it has at a time, so its buffer always
+// has room. A connection that is gone takes nothing, and needs nothing.
+func (w writing) write() {
+	switch {
+	case w.to == nil:
+	case w.close:
+		_ = w.to.conn.CloseWithMsg(melody.FormatCloseMessage(websocket.CloseNormalClosure, ""))
+	case w.binary:
+		_ = w.to.conn.WriteBinary(w.packet)
+	default:
+		_ = w.to.conn.Write(w.packet)
+	}
+}
+
+// sent runs in Melody's writing goroutine when a packet is out.
+func (k *socket) sent() {
+	s := k.session
+	var receipt Receipt
+	var next writing
+	s.mu.Lock()
+	k.busy = false
+	if len(k.rest) == 0 {
+		receipt = k.current.receipt
+		k.current = outgoing{}
+	}
+	if s.socket == k {
+		next = k.next()
+	}
+	s.mu.Unlock()
+	next.write()
+	if receipt != nil {
+		receipt.Sent()
+	}
+}
+
+// end closes the connection in an orderly way. A nil socket has none.
+func (k *socket) end() {
+	if k == nil {
+		return
+	}
+	k.session.mu.Lock()
+	k.ended = true
+	k.cork.more.Store(false)
+	k.session.mu.Unlock()
+	_ = k.conn.CloseWithMsg(melody.FormatCloseMessage(websocket.CloseNormalClosure, ""))
+}
+
+// cut closes the connection under the socket.
+func (k *socket) cut() {
+	if k != nil {
+		_ = k.conn.WebsocketConnection().Close()
+	}
+}
+
+// received takes a frame from the client.
+func (k *socket) received(message []byte, binary bool) {
+	p, err := packet{kind: packetMessage, data: message, binary: true}, error(nil)
+	if !binary {
+		p, err = parsePacket(message)
+	}
+	s := k.session
+	s.mu.Lock()
+	carries, ended := s.socket == k, k.ended
+	s.mu.Unlock()
+	switch {
+	case ended:
+	case !carries:
+		k.takeOver(p, err)
+	case err != nil:
+		s.fail(ReasonParse)
+	default:
+		s.receive(p)
+	}
+}
+
+// takeOver handles what a WebSocket says before it carries the session: a probe,
+// and when that was answered, that it takes over.
+func (k *socket) takeOver(p packet, err error) {
+	s := k.session
+	s.mu.Lock()
+	switch {
+	case err != nil || s.probing != k:
+		s.mu.Unlock()
+		k.abandon()
+	case p.kind == packetPing && string(p.data) == probe && !k.answered:
+		k.answered, k.busy = true, true
+		waiting := s.poll
+		s.mu.Unlock()
+		s.release(waiting)
+		_ = k.conn.Write(probeAnswer)
+	case p.kind == packetUpgrade && k.answered:
+		s.probing, s.socket, s.clock.upgrade = nil, k, time.Time{}
+		if s.poll != nil {
+			s.poll.items <- nil
+			s.poll = nil
+		}
+		next := k.next()
+		s.mu.Unlock()
+		next.write()
+	default:
+		s.mu.Unlock()
+		k.abandon()
+	}
+}
+
+// release ends a GET that waits, if it still does: the client needs it over.
+func (s *Session) release(waiting *poll) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.poll == waiting && waiting != nil {
+		waiting.items <- []outgoing{{bytes: noopPacket}}
+		s.poll = nil
+	}
+}
+
+// abandon gives up a WebSocket that was to take the session over, which goes on
+// as before.
+func (k *socket) abandon() {
+	s := k.session
+	s.mu.Lock()
+	if s.probing == k {
+		s.probing, s.clock.upgrade = nil, time.Time{}
+	}
+	s.mu.Unlock()
+	k.end()
+}
+
+// gone runs when the connection is, in the reading goroutine.
+func (k *socket) gone() {
+	k.server.disconnected(k)
+	s := k.session
+	s.mu.Lock()
+	carried := s.socket == k
+	if s.probing == k {
+		s.probing, s.clock.upgrade = nil, time.Time{}
+	}
+	k.ended, k.busy = true, true // nothing is written any more
+	s.mu.Unlock()
+	if carried {
+		s.finish(ReasonClosed, nil)
+	}
+}
+
+// serveWebSocket begins a session over a WebSocket, or lets one take session
+// over.
+func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, session *Session) {
+	if !s.enter() {
+		failStopping.write(w)
+		return
+	}
+	k := &socket{server: s, session: session}
+	handoff.Serve(w, &s.open, func(w http.ResponseWriter) {
+		w = corking{ResponseWriter: w, socket: k}
+		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionSocket: k}); err != nil {
+			s.config.Logger.Debug("engineio: no upgrade", "remote", r.RemoteAddr, "error", err)
+		}
+	})
+}
+
+// sessionSocket is the key under which a Melody session knows its socket.
+const sessionSocket = "socket"
+
+func socketOf(session *melody.Session) *socket { return session.MustGet(sessionSocket).(*socket) }
+
+func (s *Server) newMelody() *melody.Melody {
+	// The pings of Engine.IO tell who is alive, so those of WebSocket need not.
+	const never = 24 * time.Hour
+	m := melody.New()
+	m.Upgrader = &websocket.Upgrader{
+		CheckOrigin:     func(*http.Request) bool { return true }, // checked before, see ServeHTTP
+		WriteBufferPool: &sync.Pool{},
+		WriteBufferSize: 4 << 10,
+	}
+	m.Config.MaxMessageSize = s.config.MaxPayload
+	m.Config.MessageBufferSize = 4 // a packet, a probe's answer and a close are all there ever is
+	m.Config.WriteWait = s.config.WriteTimeout
+	m.Config.PongWait, m.Config.PingPeriod = 2*never, never
+	m.HandleConnect(func(session *melody.Session) { socketOf(session).connected(session) })
+	m.HandleDisconnect(func(session *melody.Session) { socketOf(session).gone() })
+	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, false) })
+	m.HandleMessageBinary(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, true) })
+	m.HandleSentMessage(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
+	m.HandleSentMessageBinary(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
+	return m
+}
+
+// receivedApart handles a frame in a goroutine of its own and waits for it: what a
+// handler needs of stack is not kept while the reading goroutine sits in a read.
+func (k *socket) receivedApart(message []byte, binary bool) {
+	if !binary && len(message) == 1 { // most frames are pongs
+		k.received(message, false)
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		k.received(message, binary)
+	}()
+	<-done
+}
+
+// connected runs before Melody writes and reads.
+func (k *socket) connected(conn *melody.Session) {
+	r := conn.Request
+	conn.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
+	k.conn = conn
+	k.server.connected(k)
+	if k.session == nil {
+		k.session = k.server.begin(r, k)
+		return
+	}
+	s := k.session
+	s.mu.Lock()
+	refused := s.state != open || s.socket != nil || s.probing != nil
+	if !refused {
+		s.probing = k
+		s.clock.upgrade = time.Now().Add(k.server.config.UpgradeTimeout)
+	}
+	s.mu.Unlock()
+	if refused {
+		k.end()
+		return
+	}
+	s.schedule()
+}

@@ -1,0 +1,185 @@
+// Package packet reads and writes the packets of version 5 of the Socket.IO
+// protocol (socket.io-protocol, revision 5), which travel as the messages of
+// Engine.IO. It does no I/O.
+package packet
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Type is the kind of a packet, as its first character.
+type Type byte
+
+// The types of packet.
+const (
+	Connect      Type = '0'
+	Disconnect   Type = '1'
+	Event        Type = '2'
+	Ack          Type = '3'
+	ConnectError Type = '4'
+	BinaryEvent  Type = '5'
+	BinaryAck    Type = '6'
+)
+
+// Main is the namespace of packets that name none.
+const Main = "/"
+
+// Packet is one packet, whole: with its attachments.
+type Packet struct {
+	Type      Type
+	Namespace string
+	// ID joins an event and its acknowledgement: the digits that the one who asks
+	// chose, or "" when no answer is wanted.
+	ID string
+	// Data is JSON, or nil when there is none. In a binary packet a placeholder
+	// {"_placeholder":true,"num":N} stands for Attachments[N].
+	Data        json.RawMessage
+	Attachments [][]byte
+}
+
+// Bounds of what Parse takes.
+const (
+	maxNamespace = 256 // bytes
+	maxID        = 16  // digits: JavaScript counts exactly that far
+	maxDepth     = 64  // of arrays and objects in the data
+)
+
+// ErrBad says that something is no packet. Whoever sent it breaks the protocol.
+var ErrBad = errors.New("packet: bad packet")
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrBad, fmt.Sprintf(format, args...))
+}
+
+// Parse reads the text of a packet, and how many attachments follow. Its data are
+// valid JSON of the kind that the type has. They are part of b.
+func Parse(b []byte) (p Packet, attachments int, err error) {
+	if len(b) == 0 || b[0] < byte(Connect) || b[0] > byte(BinaryAck) {
+		return p, 0, bad("no type")
+	}
+	p.Type, p.Namespace = Type(b[0]), Main
+	b = b[1:]
+	if p.Type == BinaryEvent || p.Type == BinaryAck {
+		digits, rest := cutDigits(b)
+		if len(digits) == 0 || len(digits) > 6 || len(rest) == 0 || rest[0] != '-' {
+			return p, 0, bad("no count of attachments")
+		}
+		attachments, _ = strconv.Atoi(string(digits))
+		b = rest[1:]
+	}
+	if len(b) > 0 && b[0] == '/' {
+		name, rest, _ := bytes.Cut(b, []byte{','})
+		if len(name) > maxNamespace {
+			return p, 0, bad("the namespace's name is too long")
+		}
+		p.Namespace, b = string(name), rest
+	}
+	digits, rest := cutDigits(b)
+	if len(digits) > maxID {
+		return p, 0, bad("the id is too long")
+	}
+	p.ID = string(digits)
+	if len(rest) > 0 {
+		if !shallow(rest) || !json.Valid(rest) {
+			return p, 0, bad("data that are no JSON")
+		}
+		p.Data = bytes.TrimLeft(rest, " \t\r\n")
+	}
+	return p, attachments, p.check()
+}
+
+func cutDigits(b []byte) (digits, rest []byte) {
+	i := 0
+	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
+		i++
+	}
+	return b[:i], b[i:]
+}
+
+// shallow refuses what is nested so deep that reading it costs much.
+func shallow(b []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > maxDepth {
+				return false
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return true
+}
+
+// check says whether the data are of the kind that the type has.
+func (p *Packet) check() error {
+	first := byte(0)
+	if len(p.Data) > 0 {
+		first = p.Data[0]
+	}
+	ok := true
+	switch p.Type {
+	case Connect:
+		ok = first == 0 || first == '{'
+	case Disconnect:
+		ok = first == 0
+	case ConnectError:
+		ok = first == '{' || first == '"'
+	case Event, BinaryEvent, Ack, BinaryAck:
+		ok = first == '['
+	}
+	if !ok {
+		return bad("data that do not belong to type %c", p.Type)
+	}
+	return nil
+}
+
+// reserved are the names that events of the library itself have.
+var reserved = map[string]bool{
+	"connect": true, "connect_error": true, "disconnect": true, "disconnecting": true, "newListener": true, "removeListener": true,
+}
+
+// Arguments are the parts of an event or of an acknowledgement. Those of an event
+// begin with its name, which is given apart: a string that the library does not
+// use itself.
+func (p *Packet) Arguments() (name string, args []json.RawMessage, err error) {
+	if err := json.Unmarshal(p.Data, &args); err != nil {
+		return "", nil, bad("data that are no array")
+	}
+	if p.Type == Ack || p.Type == BinaryAck {
+		return "", args, nil
+	}
+	if len(args) == 0 {
+		return "", nil, bad("an event without a name")
+	}
+	if args[0][0] != '"' || json.Unmarshal(args[0], &name) != nil || reserved[name] {
+		return "", nil, bad("an event whose name cannot be one")
+	}
+	return name, args[1:], nil
+}
+
+// Append adds the text of a packet to b, without its attachments, which follow as
+// binary messages.
+func Append(b []byte, p *Packet) []byte {
+	b = append(b, byte(p.Type))
+	if p.Type == BinaryEvent || p.Type == BinaryAck {
+		b = strconv.AppendInt(b, int64(len(p.Attachments)), 10)
+		b = append(b, '-')
+	}
+	if p.Namespace != Main {
+		b = append(b, p.Namespace...)
+		b = append(b, ',')
+	}
+	b = append(b, p.ID...)
+	return append(b, p.Data...)
+}

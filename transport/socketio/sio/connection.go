@@ -1,0 +1,184 @@
+package sio
+
+import (
+	"encoding/json"
+	"errors"
+	"sync"
+
+	"github.com/plugcast/plugcast/transport/socketio/engineio"
+	"github.com/plugcast/plugcast/transport/socketio/packet"
+)
+
+// reasonAsked is why a client is disconnected that asked for it, in the words of
+// the Node server.
+const (
+	reasonAsked = "client namespace disconnect"
+	// ReasonServer is why a client is disconnected by [Socket.Disconnect].
+	ReasonServer = "server namespace disconnect"
+)
+
+// connection is an Engine.IO session with what it is connected to.
+type connection struct {
+	server   *Server
+	session  *engineio.Session
+	assembly packet.Assembly // used for one message at a time, like refused
+	refused  int
+
+	mu      sync.Mutex
+	closed  bool
+	reason  string
+	sockets []*Socket
+}
+
+func newConnection(s *Server, session *engineio.Session) *connection {
+	return &connection{server: s, session: session, assembly: packet.Assembly{MaxAttachments: s.config.MaxAttachments}}
+}
+
+// Message implements [engineio.Handler].
+func (c *connection) Message(data []byte, binary bool) {
+	take := c.assembly.Text
+	if binary {
+		take = c.assembly.Binary
+	}
+	p, whole, err := take(data)
+	if err == nil && whole {
+		err = c.handle(&p)
+	}
+	if err != nil {
+		c.session.Close(engineio.ReasonParse)
+	}
+}
+
+// handle does what a packet says, or returns an error when a client may not send
+// it.
+func (c *connection) handle(p *packet.Packet) error {
+	s := c.find(p.Namespace)
+	if p.Type == packet.Connect {
+		if s != nil {
+			return errors.New("sio: connected already")
+		}
+		return c.connect(p)
+	}
+	if s == nil {
+		return errors.New("sio: not connected")
+	}
+	switch p.Type {
+	case packet.Event, packet.BinaryEvent:
+		name, args, err := p.Arguments()
+		if err != nil {
+			return err
+		}
+		s.handler.Event(Event{Name: name, Args: args, Attachments: p.Attachments, id: p.ID})
+	case packet.Disconnect:
+		c.drop(s, reasonAsked)
+	case packet.Ack, packet.BinaryAck: // this server asks for none, so it came too late for something
+	default:
+		return errors.New("sio: a packet that servers send")
+	}
+	return nil
+}
+
+func (c *connection) connect(p *packet.Packet) error {
+	s := &Socket{connection: c, namespace: p.Namespace, id: newID()}
+	accepted, err := c.accept(s, p.Data)
+	if err != nil {
+		c.refuse(p.Namespace, err)
+		return nil
+	}
+	s.handler = accepted.Handler
+	if reason, open := c.add(s); !open {
+		s.disconnected(reason)
+		return nil
+	}
+	c.session.Settle()
+	answer, _ := json.Marshal(struct { // texts
+		ID  string `json:"sid"`
+		PID string `json:"pid,omitempty"`
+	}{s.id, accepted.PID})
+	c.session.Send(encode(packet.Packet{Type: packet.Connect, Namespace: s.namespace, Data: answer}), nil)
+	s.handler.Connected()
+	return nil
+}
+
+func (c *connection) accept(s *Socket, auth json.RawMessage) (Accepted, error) {
+	namespace := c.server.config.Namespaces[s.namespace]
+	if namespace == nil {
+		return Accepted{}, &Refusal{Message: "Invalid namespace"}
+	}
+	return namespace(s, auth)
+}
+
+// refuse tells the client why it may not connect. One that goes on trying is
+// closed.
+func (c *connection) refuse(namespace string, err error) {
+	shown := new(Refusal)
+	if !errors.As(err, &shown) {
+		c.server.config.Logger.Warn("sio: connect", "namespace", namespace, "error", err)
+		shown = &Refusal{Message: "this cannot be done now; try again in a moment"}
+	}
+	data, err := json.Marshal(struct {
+		Message string `json:"message"`
+		Data    any    `json:"data,omitempty"`
+	}{shown.Message, shown.Data})
+	if err != nil {
+		c.server.config.Logger.Error("sio: encode a refusal", "error", err)
+		data = []byte(`{"message":"refused"}`)
+	}
+	c.session.Send(encode(packet.Packet{Type: packet.ConnectError, Namespace: namespace, Data: data}), nil)
+	if c.refused++; c.refused >= c.server.config.MaxRefused {
+		c.session.Close(engineio.ReasonForced)
+	}
+}
+
+// Closed implements [engineio.Handler].
+func (c *connection) Closed(reason string) {
+	c.mu.Lock()
+	c.closed, c.reason = true, reason
+	gone := c.sockets
+	c.sockets = nil
+	c.mu.Unlock()
+	for _, s := range gone {
+		s.disconnected(reason)
+	}
+}
+
+func (c *connection) find(namespace string) *Socket {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sockets {
+		if s.namespace == namespace {
+			return s
+		}
+	}
+	return nil
+}
+
+// add lists a socket, unless the connection was closed meanwhile.
+func (c *connection) add(s *Socket) (reason string, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return c.reason, false
+	}
+	c.sockets = append(c.sockets, s)
+	return "", true
+}
+
+// drop takes a socket out, and reports whether it was there.
+func (c *connection) drop(s *Socket, reason string) bool {
+	c.mu.Lock()
+	at := -1
+	for i := range c.sockets {
+		if c.sockets[i] == s {
+			at = i
+		}
+	}
+	if at < 0 {
+		c.mu.Unlock()
+		return false
+	}
+	c.sockets = append(c.sockets[:at:at], c.sockets[at+1:]...)
+	c.mu.Unlock()
+	s.disconnected(reason)
+	return true
+}

@@ -1,0 +1,102 @@
+package sio
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/plugcast/plugcast/transport/socketio/engineio"
+	"github.com/plugcast/plugcast/transport/socketio/packet"
+)
+
+// Namespace decides about a client that connects to it. r is the request that
+// began the connection, with its address and its query; its header and its body are not there any more.
+// The client waits for the answer, and nobody else does. An error that is not a [Refusal] is
+// logged, and the client is told no more than that it failed.
+//
+// Nothing can be sent to the socket before the handler's Connected is called.
+type Namespace func(s *Socket, auth json.RawMessage) (Accepted, error)
+
+// Accepted is the answer to a client that may connect.
+type Accepted struct {
+	Handler Handler
+	// PID is what the client shows when it comes back, so that it can go on where
+	// it was; "" when that is not offered. See connection state recovery in the
+	// client: one that gets the same id again knows that it missed nothing.
+	PID string
+}
+
+// Refusal is an error that the client is shown, as the error of connect_error.
+type Refusal struct {
+	Message string
+	Data    any // for the error's data; nil for none
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Message }
+
+// Handler takes what a client sends to a namespace.
+type Handler interface {
+	// Connected is called first, when the client was told that it is connected.
+	Connected()
+	// Event takes an event, one after the other. While it works, the client waits.
+	Event(Event)
+	// Disconnected is called once, last of all but possibly while Event works.
+	Disconnected(reason string)
+}
+
+// Config holds names and bounds. Zero fields take their defaults.
+type Config struct {
+	Namespaces     map[string]Namespace // by name, which begins with a slash
+	MaxAttachments int                  // of one packet from a client; default 0
+	MaxRefused     int                  // refusals to connect after which the connection is closed; default 16
+	Logger         *slog.Logger
+
+	// Engine is the configuration of what is below. Open and SettleTimeout are set
+	// here: a connection is settled when a namespace accepted it.
+	Engine engineio.Config
+}
+
+// Server is an [http.Handler] for one path, such as /socket.io/.
+type Server struct {
+	config Config
+	engine *engineio.Server
+}
+
+// New makes a Server. [Server.Shutdown] ends it.
+func New(config Config) (*Server, error) {
+	if len(config.Namespaces) == 0 {
+		return nil, errors.New("sio: config: a namespace is needed")
+	}
+	config.MaxRefused = cmp.Or(config.MaxRefused, 16)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{config: config}
+	config.Engine.Open = func(session *engineio.Session, r *http.Request) engineio.Handler {
+		return newConnection(s, session)
+	}
+	var err error
+	s.engine, err = engineio.New(config.Engine)
+	return s, err
+}
+
+// ServeHTTP implements [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.ServeHTTP(w, r) }
+
+// Shutdown closes all connections, takes no new ones, and waits until all are
+// gone. When ctx ends before that, the rest is cut off, and Shutdown returns
+// ctx's error. Calling it twice is fine.
+func (s *Server) Shutdown(ctx context.Context) error { return s.engine.Shutdown(ctx) }
+
+// Connections is how many there are, with and without a namespace.
+func (s *Server) Connections() int { return s.engine.Len() }
+
+// encode writes a packet as the message of a payload.
+func encode(p packet.Packet) []byte {
+	size := 2 + len(p.Namespace) + 1 + len(p.ID) + len(p.Data)
+	return packet.Append(append(make([]byte, 0, size), '4'), &p)
+}
