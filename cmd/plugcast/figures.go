@@ -39,6 +39,7 @@ type sample struct {
 // nodeFigures is what one process says of itself.
 type nodeFigures struct {
 	Node                string             `json:"node"`
+	Address             string             `json:"address,omitempty"` // at which other processes reach its clients' server
 	Roles               []string           `json:"roles"`
 	StartedAt           time.Time          `json:"startedAt"`
 	Sockets             int                `json:"sockets"`
@@ -99,7 +100,7 @@ func (f *figures) measure() nodeFigures {
 	seconds := max(now.at.Sub(f.before.at).Seconds(), 0.001)
 	latency := now.latency.Since(f.before.latency)
 	n := nodeFigures{
-		Node: p.Server.NodeName, Roles: p.Roles, StartedAt: f.started, Sockets: len(p.registry.Own()), Rooms: hub.Rooms,
+		Node: p.Server.NodeName, Address: p.address, Roles: p.Roles, StartedAt: f.started, Sockets: len(p.registry.Own()), Rooms: hub.Rooms,
 		Appends: log.Appends, AppendErrors: log.AppendErrors, AppendsPerSecond: float64(log.Appends-f.before.appends) / seconds,
 		Deliveries: hub.Deliveries, DeliveriesPerSecond: float64(hub.Deliveries-f.before.deliveries) / seconds,
 		DeliveryLatencyMs: latencyFigures{millis(latency.Quantile(0.5)), millis(latency.Quantile(0.95)), millis(latency.Quantile(0.99))},

@@ -72,6 +72,7 @@ type serverFlags struct {
 	AdminListen    string          `group:"Server" help:"Address for metrics, health and profiles; keep it private. Default: 127.0.0.1:9090, or a free port when that is taken." placeholder:"HOST:PORT"`
 	AllowedOrigins []string        `group:"Server" help:"Web origins besides our own that browsers may come from." placeholder:"https://app.example.com"`
 	NodeName       string          `group:"Server" help:"Name of this process, unique in the deployment. Default: host name and a random part." placeholder:"NAME"`
+	Advertise      string          `group:"Server" help:"Address at which the other processes of the deployment reach this one. Default: that of --listen, or this machine's." placeholder:"HOST:PORT"`
 	DrainTimeout   time.Duration   `group:"Server" help:"How long a stop waits for requests under way." default:"10s"`
 	Connections    connectionFlags `embed:""`
 	Limits         limitFlags      `embed:""`

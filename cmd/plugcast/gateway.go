@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"sync"
 
+	"github.com/plugcast/plugcast/streams/sessions"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/shelly/outbound"
+	"github.com/plugcast/plugcast/transport/socketio"
 	"github.com/plugcast/plugcast/transport/sse"
 	"github.com/plugcast/plugcast/transport/web"
 	"github.com/plugcast/plugcast/transport/ws"
@@ -18,6 +22,7 @@ type gateway struct {
 	authenticator *auth.Authenticator
 	hub           *rooms.Hub
 	sockets       *ws.Server
+	socketIO      *socketio.Server
 	streams       *sse.Server
 	api           *rest.API
 	devices       http.Handler // where Shelly devices dial in
@@ -42,6 +47,16 @@ func (p *Program) newGateway() (*gateway, error) {
 		Node: p.Server.NodeName, CheckOrigin: origins.Allow, MaxRooms: roomsPerSocket, MaxRoomsStaff: roomsPerSocket,
 	}, ws.Parts{
 		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Fence: fence, Logger: p.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	peers := newPeers(p.registry, p.Server.NodeName, p.Logger)
+	g.socketIO, err = socketio.New(socketio.Config{
+		Node: p.Server.NodeName, CheckOrigin: origins.Allow, NewID: peers.newID, Elsewhere: peers.elsewhere,
+	}, socketio.Parts{
+		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix()),
+		Limiter: limiter, Registry: registry, Metrics: p.figures, Fence: fence, Logger: p.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -73,6 +88,8 @@ func (g *gateway) handler() http.Handler {
 	mux.Handle("GET /{$}", page)
 	mux.Handle("GET /web/", page)
 	mux.Handle("GET /ws", g.sockets)
+	mux.Handle("/socket.io/", g.socketIO)
+	mux.HandleFunc("/api/socket/init", g.socketIO.Init)
 	mux.Handle(outbound.Pattern, g.devices)
 	mux.Handle(outbound.Prefix, g.devices)
 	mux.Handle("GET /metrics", g.metrics)
@@ -83,15 +100,20 @@ func (g *gateway) handler() http.Handler {
 // disconnect throws out the clients of all faces that match, and returns how many
 // there were.
 func (g *gateway) disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) int {
-	return g.sockets.Disconnect(match, why) + g.streams.Disconnect(match, sse.ForcedDisconnect(why))
+	return g.sockets.Disconnect(match, why) + g.socketIO.Disconnect(match, socketio.ForcedDisconnect(why)) +
+		g.streams.Disconnect(match, sse.ForcedDisconnect(why))
 }
 
 // shutdown tells the sockets to reconnect elsewhere and waits until they are
 // gone, or ctx ends.
 func (g *gateway) shutdown(ctx context.Context) error {
-	err := g.sockets.Shutdown(ctx)
+	var native, old error
+	var both sync.WaitGroup
+	both.Go(func() { native = g.sockets.Shutdown(ctx) })
+	both.Go(func() { old = g.socketIO.Shutdown(ctx) })
+	both.Wait()
 	g.streams.Shutdown(ctx)
-	return err
+	return errors.Join(native, old)
 }
 
 func (g *gateway) close() { g.hub.Close() }

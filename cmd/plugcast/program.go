@@ -53,6 +53,7 @@ type Program struct {
 	figures     *figures
 
 	listener net.Listener // for clients
+	address  string       // of the listener, for the other processes
 	admin    net.Listener // for operators
 	draining atomic.Bool
 }
@@ -93,7 +94,13 @@ func (p *Program) Open(ctx context.Context) (err error) {
 		}
 		p.disconnects.browsers = p.gateway
 	}
-	return p.listen()
+	if err := p.listen(); err != nil {
+		return err
+	}
+	if p.has(roleGateway) {
+		p.address, err = p.advertised()
+	}
+	return err
 }
 
 func (p *Program) checkConfig() error {

@@ -15,7 +15,8 @@ type Encoded struct {
 	Time     time.Time // when it was appended
 	Envelope []byte    // read only
 
-	data    int // where the data begins in Envelope; it ends before the last brace
+	data    int // where the data begins in Envelope
+	end     int // where it ends
 	subject *subject
 	skips   bool // the envelope says what was left out before it
 }
@@ -26,9 +27,10 @@ const bookkeeping = 160
 func encode(e *domain.Event) *Encoded {
 	const around = 320 // what an envelope has around its data, with room to spare
 	envelope := e.AppendEnvelope(make([]byte, 0, len(e.Data)+around))
+	end := len(envelope) - 1 // the brace
 	return &Encoded{
 		Cursor: e.Cursor(), Type: e.Type, Time: e.Time,
-		Envelope: envelope, data: len(envelope) - len(e.Data) - 1,
+		Envelope: envelope, data: end - len(e.Data), end: end,
 	}
 }
 
@@ -40,13 +42,23 @@ func encodeAll(events []domain.Event) []*Encoded {
 	return out
 }
 
+// Data is the event's data, as in Envelope.
+func (e *Encoded) Data() []byte { return e.Envelope[e.data:e.end] }
+
+// AppendMeta adds the envelope without its data to b.
+func (e *Encoded) AppendMeta(b []byte) []byte {
+	const member = len(`,"data":`)
+	b = append(b, e.Envelope[:e.data-member]...)
+	return append(b, e.Envelope[e.end:]...)
+}
+
 func (e *Encoded) cost() int { return len(e.Envelope) + bookkeeping }
 
 // about reads, once, whom the event is about. Only readers that filter by
 // device or conflate need it. The caller holds the room's lock.
 func (e *Encoded) about() *subject {
 	if e.subject == nil {
-		e.subject = readSubject(e.Type, e.Envelope[e.data:len(e.Envelope)-1])
+		e.subject = readSubject(e.Type, e.Data())
 	}
 	return e.subject
 }

@@ -36,9 +36,9 @@ type Config struct {
 	// NewID makes the id of a session: unguessable, and of the characters of
 	// base64url, a dot and a tilde. Default: 120 random bits.
 	NewID func() string
-	// Elsewhere finds who serves a session that this server does not know, or nil
-	// when nobody does.
-	Elsewhere func(id string) http.Handler
+	// Elsewhere finds who serves a request for a session that this server does not
+	// know, or nil when nobody does.
+	Elsewhere func(r *http.Request, id string) http.Handler
 
 	Logger *slog.Logger
 }
@@ -62,7 +62,7 @@ func (c Config) withDefaults() Config {
 		c.NewID = newID
 	}
 	if c.Elsewhere == nil {
-		c.Elsewhere = func(string) http.Handler { return nil }
+		c.Elsewhere = func(*http.Request, string) http.Handler { return nil }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

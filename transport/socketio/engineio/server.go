@@ -74,7 +74,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := query.Get("sid")
 	session := s.find(id)
 	if session == nil || !session.check(time.Now()) {
-		if elsewhere := s.config.Elsewhere(id); elsewhere != nil {
+		if elsewhere := s.config.Elsewhere(r, id); elsewhere != nil {
 			elsewhere.ServeHTTP(w, r)
 			return
 		}

@@ -21,6 +21,7 @@ const (
 type connection struct {
 	server   *Server
 	session  *engineio.Session
+	greeting any
 	assembly packet.Assembly // used for one message at a time, like refused
 	refused  int
 
@@ -108,13 +109,14 @@ func (c *connection) accept(s *Socket, auth json.RawMessage) (Accepted, error) {
 	return namespace(s, auth)
 }
 
-// refuse tells the client why it may not connect. One that goes on trying is
-// closed.
+// refuse tells the client why it may not connect, or to come back later. One that
+// goes on trying is closed.
 func (c *connection) refuse(namespace string, err error) {
 	shown := new(Refusal)
 	if !errors.As(err, &shown) {
-		c.server.config.Logger.Warn("sio: connect", "namespace", namespace, "error", err)
-		shown = &Refusal{Message: "this cannot be done now; try again in a moment"}
+		c.server.config.Logger.Warn("sio: a client is sent away to try again", "namespace", namespace, "error", err)
+		c.session.Close(engineio.ReasonForced)
+		return
 	}
 	data, err := json.Marshal(struct {
 		Message string `json:"message"`

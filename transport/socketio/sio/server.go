@@ -12,12 +12,13 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
 
-// Namespace decides about a client that connects to it. r is the request that
-// began the connection, with its address and its query; its header and its body are not there any more.
-// The client waits for the answer, and nobody else does. An error that is not a [Refusal] is
-// logged, and the client is told no more than that it failed.
+// Namespace decides about a client that connects to it, with what the client sent
+// along, or nil. The client waits for the answer, and nobody else does. A
+// [Refusal] is shown to the client, which then does not come back by itself. After
+// any other error, which is logged, the connection is closed, and an unmodified
+// client tries again after a random pause.
 //
-// Nothing can be sent to the socket before the handler's Connected is called.
+// Nothing is sent to the socket before the handler's Connected is called.
 type Namespace func(s *Socket, auth json.RawMessage) (Accepted, error)
 
 // Accepted is the answer to a client that may connect.
@@ -50,9 +51,12 @@ type Handler interface {
 
 // Config holds names and bounds. Zero fields take their defaults.
 type Config struct {
-	Namespaces     map[string]Namespace // by name, which begins with a slash
-	MaxAttachments int                  // of one packet from a client; default 0
-	MaxRefused     int                  // refusals to connect after which the connection is closed; default 16
+	Namespaces map[string]Namespace // by name, which begins with a slash
+	// Greet looks at the request that begins a connection, and makes what
+	// [Socket.Greeting] returns. It may be nil.
+	Greet          func(r *http.Request) any
+	MaxAttachments int // of one packet from a client; default 0
+	MaxRefused     int // refusals to connect after which the connection is closed; default 16
 	Logger         *slog.Logger
 
 	// Engine is the configuration of what is below. Open and SettleTimeout are set
@@ -77,7 +81,11 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{config: config}
 	config.Engine.Open = func(session *engineio.Session, r *http.Request) engineio.Handler {
-		return newConnection(s, session)
+		c := newConnection(s, session)
+		if config.Greet != nil {
+			c.greeting = config.Greet(r)
+		}
+		return c
 	}
 	var err error
 	s.engine, err = engineio.New(config.Engine)

@@ -34,6 +34,9 @@ func (e *Event) WantsAck() bool { return e.id != "" }
 // ID is the client's in this namespace, new with each connect.
 func (s *Socket) ID() string { return s.id }
 
+// Greeting is what Config.Greet made of the request that began the connection.
+func (s *Socket) Greeting() any { return s.connection.greeting }
+
 // Remote is the network address of the client.
 func (s *Socket) Remote() string { return s.connection.session.Remote() }
 

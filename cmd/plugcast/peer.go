@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/plugcast/plugcast/streams/presence"
+)
+
+// peers passes the requests of a Socket.IO session on to the process that has it.
+// A load balancer may send each request of a polling client to another process,
+// so an id says whose the session is, and the board of nodes says where that is.
+type peers struct {
+	registry *presence.Registry
+	own      string // the key of this process
+	proxy    *httputil.ReverseProxy
+	logger   *slog.Logger
+
+	asking singleflight.Group
+	mu     sync.Mutex
+	nodes  map[string]*url.URL // by key
+	asked  time.Time
+}
+
+const (
+	forwarded   = "X-Plugcast-Forwarded" // marks a request that was passed on: it is not again
+	keyLength   = 11                     // characters, of 64 bits
+	askAgain    = time.Second            // at most so often the board is read for a key that is not known
+	peerTimeout = 2 * time.Second        // for reading the board, and for a connection to a peer
+)
+
+func newPeers(registry *presence.Registry, node string, logger *slog.Logger) *peers {
+	p := &peers{registry: registry, own: peerKey(node), logger: logger, nodes: map[string]*url.URL{}}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil
+	transport.DialContext = (&net.Dialer{Timeout: peerTimeout}).DialContext
+	transport.MaxIdleConnsPerHost = 64
+	p.proxy = &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(peerOf(r.In.Context()))
+			r.Out.URL.Path, r.Out.URL.RawPath = r.In.URL.Path, r.In.URL.RawPath
+			r.Out.Host = r.In.Host // origins are compared with it
+			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
+			r.SetXForwarded()
+			r.Out.Header.Set(forwarded, p.own)
+		},
+		// A client that is told so begins a new session, and goes on where it was.
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			logger.Debug("a peer cannot be reached", "peer", peerOf(r.Context()).Host, "error", err)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"code":1,"message":"Session ID unknown"}`))
+		},
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+	return p
+}
+
+// peerKey stands for a process in the ids of its sessions.
+func peerKey(node string) string {
+	sum := sha256.Sum256([]byte(node))
+	return base64.RawURLEncoding.EncodeToString(sum[:8])
+}
+
+// newID makes the id of a session of this process.
+func (p *peers) newID() string { return p.own + "." + rand.Text() }
+
+// elsewhere finds who serves a request for a session that this process does not
+// know, or nil.
+func (p *peers) elsewhere(r *http.Request, id string) http.Handler {
+	key, _, ok := strings.Cut(id, ".")
+	if !ok || len(key) != keyLength || key == p.own || r.Header.Get(forwarded) != "" {
+		return nil
+	}
+	peer := p.find(key)
+	if peer == nil {
+		return nil
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name := range w.Header() { // the peer sets its own
+			w.Header().Del(name)
+		}
+		p.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerInContext{}, peer)))
+	})
+}
+
+type peerInContext struct{}
+
+func peerOf(ctx context.Context) *url.URL { return ctx.Value(peerInContext{}).(*url.URL) }
+
+func (p *peers) find(key string) *url.URL {
+	p.mu.Lock()
+	peer, fresh := p.nodes[key], time.Since(p.asked) < askAgain
+	p.mu.Unlock()
+	if peer != nil || fresh {
+		return peer
+	}
+	_, _, _ = p.asking.Do("", func() (any, error) {
+		p.ask()
+		return nil, nil
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nodes[key]
+}
+
+// ask reads the board.
+func (p *peers) ask() {
+	ctx, cancel := context.WithTimeout(context.Background(), peerTimeout)
+	defer cancel()
+	listed, err := p.registry.Nodes(ctx)
+	if err != nil {
+		p.logger.Warn("the addresses of the other processes are not known; clients of theirs begin anew", "error", err)
+	}
+	nodes := make(map[string]*url.URL, len(listed))
+	for name, said := range listed {
+		var n struct{ Address string }
+		if err := json.Unmarshal(said, &n); err == nil && n.Address != "" {
+			nodes[peerKey(name)] = &url.URL{Scheme: "http", Host: n.Address}
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.nodes, p.asked = nodes, time.Now()
+}
+
+// advertised is the address at which other processes reach this one.
+func (p *Program) advertised() (string, error) {
+	if p.Server.Advertise != "" {
+		if _, _, err := net.SplitHostPort(p.Server.Advertise); err != nil {
+			return "", usage("--advertise is HOST:PORT, not %q", p.Server.Advertise)
+		}
+		return p.Server.Advertise, nil
+	}
+	host, port, err := net.SplitHostPort(p.Addr())
+	if err != nil {
+		return "", fmt.Errorf("the address of the listener: %w", err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+		return p.Addr(), nil
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("the addresses of this machine (set --advertise): %w", err)
+	}
+	for _, one := range addresses {
+		if n, ok := one.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return net.JoinHostPort(n.IP.String(), port), nil
+		}
+	}
+	return net.JoinHostPort("127.0.0.1", port), nil // there is nobody else on the network
+}

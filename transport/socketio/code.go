@@ -1,0 +1,85 @@
+package socketio
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/socketio/sio"
+)
+
+// The codes of errors that this face gives. Others come from the domain, from the
+// authenticator and, as [rooms.CodeFenced], from package rooms.
+const (
+	CodeUnknownEvent domain.Code = "unknown-event" // none that clients send
+	CodeInvalidEvent domain.Code = "invalid-event" // the event is known and its arguments are not right
+	CodeNotJoined    domain.Code = "not-joined"    // to be left, a room has to be joined
+	CodeTooManyRooms domain.Code = "too-many-rooms"
+	CodeRateLimited  domain.Code = "rate-limited"  // with retryAfterMs; who does not stop is closed
+	CodeTokenExpired domain.Code = "token-expired" // then the connection is closed
+)
+
+// problem is an error as clients are shown it: its facts beside code and detail.
+func problem(err *domain.Error) map[string]any {
+	data := make(map[string]any, len(err.Params)+2)
+	for key, value := range err.Params {
+		data[key] = value
+	}
+	data["code"], data["detail"] = err.Code, err.Detail
+	return data
+}
+
+// refusal is an error as the error of connect_error.
+func refusal(err *domain.Error) *sio.Refusal {
+	return &sio.Refusal{Message: err.Detail, Data: problem(err)}
+}
+
+// shown makes a refusal of an error that is the client's doing. Others pass: the
+// client is sent away to try again.
+func shown(err error) error {
+	e := new(domain.Error)
+	if errors.As(err, &e) {
+		switch e.Kind {
+		case domain.KindInternal, domain.KindUnavailable, domain.KindLimited:
+		default:
+			return refusal(e)
+		}
+	}
+	return err
+}
+
+// public is an error as the answer to an event. What is not meant for clients is
+// logged, and shown as something to try again.
+func (s *Server) public(err error, doing string) *domain.Error {
+	e := domain.AsError(err)
+	if e.Kind == domain.KindInternal {
+		s.parts.Logger.Warn("socketio: cannot "+doing, "error", err)
+		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this cannot be done now; try again in a moment")
+	}
+	return e
+}
+
+func limited(what string, wait time.Duration) *domain.Error {
+	ms := max(wait.Milliseconds(), 1)
+	return domain.Fail(domain.KindLimited, CodeRateLimited, fmt.Sprintf("too many %s; wait %d ms", what, ms)).With("retryAfterMs", ms)
+}
+
+// readArgument reads the first argument of an event: a string into *text, or an
+// object with the members that into has, and no others.
+func readArgument(e *sio.Event, text *string, into any) error {
+	if len(e.Args) == 0 {
+		return domain.Invalid(CodeInvalidEvent, fmt.Sprintf("%s needs an argument", e.Name))
+	}
+	if e.Args[0][0] == '"' {
+		return json.Unmarshal(e.Args[0], text)
+	}
+	if e.Args[0][0] != '{' {
+		return domain.Invalid(CodeInvalidEvent, fmt.Sprintf("the argument of %s is a string or an object", e.Name))
+	}
+	if err := strictly(e.Args[0], into); err != nil {
+		return domain.Invalid(CodeInvalidEvent, fmt.Sprintf("the argument of %s: %v", e.Name, err))
+	}
+	return nil
+}

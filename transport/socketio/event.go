@@ -1,0 +1,319 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/socketio/engineio"
+	"github.com/plugcast/plugcast/transport/socketio/sio"
+)
+
+// handlers are the events that clients send.
+var handlers = map[string]func(*socket, *sio.Event) error{
+	"join-system":           (*socket).joinSystem,
+	"leave-system":          (*socket).leaveSystem,
+	"join-admin-dashboard":  (*socket).joinAdmin,
+	"leave-admin-dashboard": (*socket).leaveAdmin,
+	"authenticate":          (*socket).authenticate,
+	"ping":                  (*socket).ping,
+}
+
+// ok acknowledges what has no other answer, and failed what was refused.
+type ok struct {
+	OK bool `json:"ok"`
+}
+
+type failed struct {
+	OK    bool           `json:"ok"`
+	Error map[string]any `json:"error"`
+}
+
+// Event implements [sio.Handler].
+func (s *socket) Event(e sio.Event) {
+	if s.isOver() {
+		return
+	}
+	if err := s.handle(&e, time.Now()); err != nil {
+		s.fail(&e, err)
+	}
+}
+
+func (s *socket) handle(e *sio.Event, now time.Time) error {
+	if err := s.limitEvents(now); err != nil {
+		return err
+	}
+	handler := handlers[e.Name]
+	if handler == nil {
+		return domain.Invalid(CodeUnknownEvent, fmt.Sprintf("there is no event %.80q for clients to send", e.Name))
+	}
+	return handler(s, e)
+}
+
+// fail answers an event with an error: in its acknowledgement, or else as an event.
+// Who goes on causing refusals by sending too much is closed.
+func (s *socket) fail(e *sio.Event, err error) {
+	shown := s.server.public(err, e.Name)
+	if e.WantsAck() {
+		s.acknowledge(e, failed{Error: problem(shown)})
+	} else {
+		s.emit("error", problem(shown))
+	}
+	if shown.Kind != domain.KindLimited {
+		return
+	}
+	if s.refusals == nil {
+		s.refusals = s.server.config.Refused.limiter()
+	}
+	if !s.refusals.Allow() {
+		s.io.Close(engineio.ReasonForced)
+	}
+}
+
+func (s *socket) acknowledge(e *sio.Event, answer any) {
+	if err := s.io.Ack(*e, answer); err != nil {
+		s.server.parts.Logger.Error("socketio: encode", "answer to", e.Name, "error", err)
+	}
+}
+
+// eventsAtOnce is how many events are counted across sockets at a time: a call to
+// the limiter for each would cost more than most events.
+const eventsAtOnce = 16
+
+// limitEvents counts an event, here and across sockets.
+func (s *socket) limitEvents(now time.Time) error {
+	if s.events == nil {
+		s.events = s.server.config.Frames.limiter()
+	}
+	if wait, ok := spend(s.events, now); !ok {
+		return limited("events", wait)
+	}
+	if wait := s.paused.Sub(now); wait > 0 { // or it would be one event of eventsAtOnce that is refused
+		return limited("events", wait)
+	}
+	if s.unchecked++; s.unchecked < eventsAtOnce {
+		return nil
+	}
+	system, ok := s.home()
+	if !ok {
+		return nil
+	}
+	n := s.unchecked
+	s.unchecked = 0
+	if wait, ok := s.server.allow(s.server.ctx, FlowFrames, system, n); !ok {
+		s.paused = now.Add(wait)
+		return limited("events", wait)
+	}
+	return nil
+}
+
+// spend takes one from a limiter, or says after how long there will be one.
+func spend(l *rate.Limiter, now time.Time) (wait time.Duration, ok bool) {
+	r := l.ReserveN(now, 1)
+	if wait = r.DelayFrom(now); wait > 0 {
+		r.CancelAt(now)
+		return wait, false
+	}
+	return 0, true
+}
+
+// home is the system that a socket's events are counted for, if there is one.
+func (s *socket) home() (domain.SystemID, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case len(s.members) > 0:
+		return s.members[0].system, true
+	case len(s.actor.Systems) > 0:
+		return s.actor.Systems[0], true
+	}
+	return "", false
+}
+
+// ping is for clients that want to know how far away the server is.
+func (s *socket) ping(e *sio.Event) error {
+	if e.WantsAck() {
+		s.acknowledge(e, ok{true})
+	} else {
+		s.emit("pong")
+	}
+	return nil
+}
+
+// authenticate replaces the socket's token. It takes the socket out of the rooms
+// that the new token is not for, and puts the expiry off. A token that is refused
+// changes nothing.
+func (s *socket) authenticate(e *sio.Event) error {
+	var shown struct {
+		Token string `json:"token"`
+	}
+	if err := readArgument(e, &shown.Token, &shown); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
+	defer cancel()
+	actor, err := s.server.parts.Authenticator.Verify(ctx, shown.Token)
+	if err != nil {
+		return err
+	}
+	if actor.Subject != s.identity().Subject {
+		return domain.Fail(domain.KindForbidden, domain.CodeForbidden, "the token is somebody else's; connect anew with it")
+	}
+	s.mu.Lock()
+	s.actor = actor
+	s.mu.Unlock()
+	if f, fenced := s.server.fence(actor, ""); fenced {
+		s.throwOut(ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID})
+		return nil
+	}
+	s.expire()
+	lost, err := s.leaveLost(actor)
+	if err != nil {
+		return err
+	}
+	s.acknowledge(e, struct {
+		OK        bool        `json:"ok"`
+		Subject   string      `json:"subject"`
+		Role      domain.Role `json:"role"`
+		ExpiresAt time.Time   `json:"expiresAt"`
+	}{true, actor.Subject, actor.Role, actor.ExpiresAt.UTC()})
+	for _, one := range lost {
+		s.emit("left", one)
+	}
+	s.publish()
+	return nil
+}
+
+const notForIt = "the new token is not for it"
+
+// leaveLost takes the socket out of the rooms that are not the actor's, and says
+// which.
+func (s *socket) leaveLost(actor domain.Actor) (lost []left, err error) {
+	s.mu.Lock()
+	members := slices.Clone(s.members)
+	s.mu.Unlock()
+	next := s.turned()
+	for _, m := range members {
+		why := ""
+		if actor.Authorize(domain.ActionRead, m.system) != nil {
+			why = notForIt
+		} else if f, fenced := s.server.fence(actor, m.system); fenced {
+			why = f.Refusal().Detail
+		}
+		if why != "" && s.leave(m.system) {
+			delete(next.Rooms, m.system)
+			lost = append(lost, left{SystemID: m.system, Reason: why})
+		}
+	}
+	if actor.AuthorizeAnywhere(domain.ActionMonitor) != nil && s.unwatchNow() {
+		next.Admin = false
+		lost = append(lost, left{Room: adminRoom, Reason: notForIt})
+	}
+	if len(lost) == 0 {
+		return nil, nil
+	}
+	return lost, s.keepSession(next)
+}
+
+// adminRoom is the name of the room of the admin dashboard.
+const adminRoom = "admin-dashboard"
+
+// joinAdmin lets the socket into the room of the admin dashboard.
+func (s *socket) joinAdmin(e *sio.Event) error {
+	if err := s.identity().AuthorizeAnywhere(domain.ActionMonitor); err != nil {
+		return err
+	}
+	if err := s.watch(); err != nil {
+		return err
+	}
+	next := s.copied()
+	next.Admin = true
+	if err := s.keepSession(next); err != nil {
+		return err
+	}
+	s.acknowledge(e, ok{true})
+	return nil
+}
+
+// watch begins to send the metrics feed, if that is not so already.
+func (s *socket) watch() error {
+	feed := s.server.parts.Metrics
+	if feed == nil {
+		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this server has no admin dashboard")
+	}
+	s.mu.Lock()
+	there := s.unwatch != nil
+	s.mu.Unlock()
+	if there {
+		return nil
+	}
+	w := &watcher{socket: s}
+	unwatch := feed.Subscribe(w.take)
+	s.mu.Lock()
+	over := s.over
+	if !over {
+		s.unwatch = unwatch
+	}
+	s.mu.Unlock()
+	if over {
+		unwatch()
+	}
+	return nil
+}
+
+// watcher passes the metrics feed on, and leaves frames out while one is on its
+// way.
+type watcher struct {
+	socket *socket
+	busy   atomic.Bool
+}
+
+func (w *watcher) take(frame []byte) {
+	var envelope struct {
+		Event string          `json:"event"`
+		Data  json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal(frame, &envelope); err != nil || !w.busy.CompareAndSwap(false, true) {
+		return
+	}
+	name, _ := json.Marshal(envelope.Event) // a string
+	packet := append([]byte("42["), name...)
+	packet = append(packet, ',')
+	packet = append(packet, envelope.Data...)
+	w.socket.io.Send(append(packet, ']'), w)
+}
+
+// Sent implements [engineio.Receipt].
+func (w *watcher) Sent() { w.busy.Store(false) }
+
+// leaveAdmin takes the socket out again.
+func (s *socket) leaveAdmin(e *sio.Event) error {
+	if !s.unwatchNow() {
+		return domain.Fail(domain.KindNotFound, CodeNotJoined, "the admin dashboard is not joined")
+	}
+	next := s.copied()
+	next.Admin = false
+	if err := s.keepSession(next); err != nil {
+		return err
+	}
+	s.acknowledge(e, ok{true})
+	return nil
+}
+
+func (s *socket) unwatchNow() bool {
+	s.mu.Lock()
+	unwatch := s.unwatch
+	s.unwatch = nil
+	s.mu.Unlock()
+	if unwatch == nil {
+		return false
+	}
+	unwatch()
+	return true
+}

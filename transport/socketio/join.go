@@ -1,0 +1,288 @@
+package socketio
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/socketio/sio"
+)
+
+// joinRequest is the argument of join-system.
+type joinRequest struct {
+	SystemID string   `json:"systemId"`
+	After    *string  `json:"after"`
+	Snapshot bool     `json:"snapshot"`
+	Types    []string `json:"types"`
+	Devices  []string `json:"devices"`
+	Conflate bool     `json:"conflate"`
+}
+
+// plain reports whether the request asks for nothing but to be in the room.
+func (j *joinRequest) plain() bool {
+	return j.After == nil && !j.Snapshot && len(j.Types) == 0 && len(j.Devices) == 0 && !j.Conflate
+}
+
+// joined says where a reader is.
+type joined struct {
+	SystemID  domain.SystemID `json:"systemId"`
+	Position  domain.Position `json:"position"` // events follow from here
+	Seq       uint64          `json:"seq"`
+	Recovered bool            `json:"recovered"`
+}
+
+// joinAnswer acknowledges a join.
+type joinAnswer struct {
+	OK bool `json:"ok"`
+	joined
+}
+
+// left says that a socket is out of a room.
+type left struct {
+	SystemID domain.SystemID `json:"systemId,omitempty"`
+	Room     string          `json:"room,omitempty"`
+	Reason   string          `json:"reason,omitempty"` // of a room that the client did not ask to leave
+}
+
+// strictly reads JSON into a struct and refuses members that it does not have: a
+// join with a misspelt "after" would start from now, and its client would never
+// learn what it missed.
+func strictly(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
+}
+
+// joinSystem lets the socket into a room. One that is in it already and asks for
+// nothing else stays where it is: applications join whenever they connect, also
+// when they were put back into their rooms.
+func (s *socket) joinSystem(e *sio.Event) error {
+	var j joinRequest
+	if err := readArgument(e, &j.SystemID, &j); err != nil {
+		return err
+	}
+	system, way, options, err := j.way()
+	if err != nil {
+		return err
+	}
+	if err := s.identity().Authorize(domain.ActionRead, system); err != nil {
+		return err
+	}
+	if f, fenced := s.server.fence(s.identity(), system); fenced {
+		return f.Refusal()
+	}
+	if m := s.member(system); m != nil && j.plain() {
+		s.acknowledge(e, joinAnswer{true, place(system, m.cursor.Passed(), true)})
+		return nil
+	}
+	if err := s.roomFor(system); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
+	defer cancel()
+	if err := s.limitJoins(ctx, system); err != nil {
+		return err
+	}
+	return s.enter(ctx, e, &membership{socket: s, system: system}, way, options)
+}
+
+func place(system domain.SystemID, at domain.Cursor, recovered bool) joined {
+	return joined{SystemID: system, Position: at.Position, Seq: at.Seq, Recovered: recovered}
+}
+
+// way checks the request and turns it into what is kept and what rooms understand.
+func (j *joinRequest) way() (domain.SystemID, Way, rooms.Options, error) {
+	o := rooms.Options{Snapshot: j.Snapshot, Conflate: j.Conflate, Encoding: encoding{}}
+	system, err := domain.ParseSystemID(j.SystemID)
+	if err != nil {
+		return "", Way{}, o, err
+	}
+	if j.After != nil {
+		after, err := positionIn(*j.After, system)
+		if err != nil {
+			return "", Way{}, o, err
+		}
+		o.After = &after
+	}
+	if o.Filter, err = rooms.ParseFilter(j.Types, j.Devices); err != nil {
+		return "", Way{}, o, err
+	}
+	return system, Way{Snapshot: j.Snapshot, Conflate: j.Conflate, Types: o.Filter.Types, Devices: o.Filter.Devices}, o, nil
+}
+
+// enter joins, notes where, and tells the client, in this order: a client that
+// knows of a join can go on from there.
+func (s *socket) enter(ctx context.Context, e *sio.Event, m *membership, way Way, options rooms.Options) error {
+	cursor, at, err := s.server.parts.Rooms.Join(ctx, m.system, options, m)
+	if err != nil {
+		return fmt.Errorf("socketio: %w", err)
+	}
+	m.cursor, m.sent, m.snapshot = cursor, at.Cursor.Position, at.Snapshot
+	next := s.turned()
+	way.Turn, way.After = next.Turn, at.Cursor.Position
+	next.Rooms[m.system] = way
+	if err := s.server.save(ctx, s.pid, &next); err != nil {
+		cursor.Leave()
+		return err
+	}
+	if !s.take(m, next) {
+		cursor.Leave()
+		return nil // the socket is over
+	}
+	if f, fenced := s.server.fence(s.identity(), m.system); fenced { // since it was asked before
+		s.leave(m.system)
+		s.publish()
+		return f.Refusal()
+	}
+	s.acknowledge(e, joinAnswer{true, place(m.system, at.Cursor, at.Recovered)})
+	m.begin()
+	s.publish()
+	return nil
+}
+
+// turned is a copy of the session whose rooms are about to change.
+func (s *socket) turned() Session {
+	next := s.copied()
+	next.Turn++
+	return next
+}
+
+// copied is a copy of the session.
+func (s *socket) copied() Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.session
+	next.Rooms = maps.Clone(next.Rooms)
+	if next.Rooms == nil {
+		next.Rooms = map[domain.SystemID]Way{}
+	}
+	return next
+}
+
+// take makes m the socket's membership of its system, in place of one that it may
+// have. It reports false for a socket that is over.
+func (s *socket) take(m *membership, next Session) bool {
+	s.sending.Lock() // what is queued before has the offsets of the turn before
+	defer s.sending.Unlock()
+	s.mu.Lock()
+	if s.over {
+		s.mu.Unlock()
+		return false
+	}
+	old := s.takeOut(m.system)
+	s.members = append(s.members, m)
+	s.session = next
+	s.mu.Unlock()
+	if old != nil {
+		old.cursor.Leave()
+	}
+	return true
+}
+
+// takeOut takes the membership of a system out, if there is one. The caller holds
+// the lock.
+func (s *socket) takeOut(system domain.SystemID) *membership {
+	for i, m := range s.members {
+		if m.system == system {
+			s.members = slices.Delete(s.members, i, i+1)
+			m.left = true
+			return m
+		}
+	}
+	return nil
+}
+
+// leave takes the socket out of a room, and reports whether it was in it.
+func (s *socket) leave(system domain.SystemID) bool {
+	s.mu.Lock()
+	m := s.takeOut(system)
+	s.mu.Unlock()
+	if m == nil {
+		return false
+	}
+	m.cursor.Leave()
+	return true
+}
+
+// leaveSystem takes the socket out of a room. No event of it follows the answer.
+func (s *socket) leaveSystem(e *sio.Event) error {
+	var name struct {
+		SystemID string `json:"systemId"`
+	}
+	if err := readArgument(e, &name.SystemID, &name); err != nil {
+		return err
+	}
+	system, err := domain.ParseSystemID(name.SystemID)
+	if err != nil {
+		return err
+	}
+	if s.member(system) == nil {
+		return domain.Fail(domain.KindNotFound, CodeNotJoined, fmt.Sprintf("system %q is not joined", system))
+	}
+	next := s.turned()
+	delete(next.Rooms, system)
+	if err := s.keepSession(next); err != nil {
+		return err
+	}
+	s.leave(system)
+	s.acknowledge(e, ok{true})
+	s.publish()
+	return nil
+}
+
+// keepSession saves a change of the session, and makes it.
+func (s *socket) keepSession(next Session) error {
+	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
+	defer cancel()
+	if err := s.server.save(ctx, s.pid, &next); err != nil {
+		return err
+	}
+	s.sending.Lock()
+	s.mu.Lock()
+	s.session = next
+	s.mu.Unlock()
+	s.sending.Unlock()
+	return nil
+}
+
+func (s *socket) member(system domain.SystemID) *membership {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		if m.system == system {
+			return m
+		}
+	}
+	return nil
+}
+
+// roomFor fails when the socket has joined as many systems as it may.
+func (s *socket) roomFor(system domain.SystemID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := slices.ContainsFunc(s.members, func(m *membership) bool { return m.system == system })
+	if most := s.server.config.MaxRooms; !in && len(s.members) >= most {
+		return domain.Fail(domain.KindConflict, CodeTooManyRooms, fmt.Sprintf("a socket may join %d systems", most))
+	}
+	return nil
+}
+
+// limitJoins counts a join, here and across sockets.
+func (s *socket) limitJoins(ctx context.Context, system domain.SystemID) error {
+	if s.joins == nil {
+		s.joins = s.server.config.Joins.limiter()
+	}
+	if wait, ok := spend(s.joins, time.Now()); !ok {
+		return limited("joins", wait)
+	}
+	if wait, ok := s.server.allow(ctx, FlowJoins, system, 1); !ok {
+		return limited("joins", wait)
+	}
+	return nil
+}

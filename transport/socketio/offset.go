@@ -1,0 +1,74 @@
+package socketio
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// offset is the last argument of an event: where its reader is when it has the
+// event. It is written POSITION for the first turn, and else
+// POSITION;TURN;SYSTEM=POSITION;SYSTEM=POSITION…
+type offset struct {
+	position domain.Position // of the event
+	turn     uint64
+	rooms    map[domain.SystemID]domain.Position // of all rooms, in a turn after the first
+}
+
+// parseOffset reads an offset. It is not ok for what is none, such as the last
+// argument of an event that an application sent to itself.
+func parseOffset(s string) (o offset, ok bool) {
+	parts := strings.Split(s, ";")
+	var err error
+	if o.position, err = domain.ParsePosition(parts[0]); err != nil {
+		return offset{}, false
+	}
+	if o.turn = 1; len(parts) == 1 {
+		return o, true
+	}
+	if o.turn, err = strconv.ParseUint(parts[1], 10, 64); err != nil {
+		return offset{}, false
+	}
+	o.rooms = map[domain.SystemID]domain.Position{}
+	for _, part := range parts[2:] {
+		name, position, _ := strings.Cut(part, "=")
+		at, err := domain.ParsePosition(position)
+		if err != nil {
+			return offset{}, false
+		}
+		o.rooms[domain.SystemID(name)] = at
+	}
+	return o, true
+}
+
+// appendRest adds what an offset has behind its position.
+func (o *offset) appendRest(b []byte) []byte {
+	if o.turn <= 1 {
+		return b
+	}
+	b = append(b, ';')
+	b = strconv.AppendUint(b, o.turn, 10)
+	for _, system := range slices.Sorted(maps.Keys(o.rooms)) {
+		b = append(b, ';')
+		b = append(b, system...)
+		b = append(b, '=')
+		b = append(b, o.rooms[system].String()...)
+	}
+	return b
+}
+
+// positionIn is the position that s, which may be an offset, has for a system.
+// Clients may give what they got as the last argument wherever a position is asked
+// for.
+func positionIn(s string, system domain.SystemID) (domain.Position, error) {
+	if o, ok := parseOffset(s); ok {
+		if at, named := o.rooms[system]; named {
+			return at, nil
+		}
+		return o.position, nil
+	}
+	return domain.ParsePosition(s)
+}

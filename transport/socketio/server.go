@@ -1,0 +1,244 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/socketio/engineio"
+	"github.com/plugcast/plugcast/transport/socketio/packet"
+	"github.com/plugcast/plugcast/transport/socketio/sio"
+)
+
+// Server serves unmodified socket.io-client applications. It is an [http.Handler]
+// for /socket.io/.
+type Server struct {
+	config Config
+	parts  Parts
+	sio    *sio.Server
+
+	ctx     context.Context // ends when the server shuts down
+	cancel  context.CancelFunc
+	keeping sync.WaitGroup
+
+	mu      sync.Mutex
+	sockets map[string]*socket // by their ids
+}
+
+// New makes a Server. [Server.Shutdown] ends it.
+func New(config Config, parts Parts) (*Server, error) {
+	if err := parts.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{config: config.withDefaults(), parts: parts, sockets: map[string]*socket{}}
+	c := &s.config
+	var err error
+	s.sio, err = sio.New(sio.Config{
+		Namespaces: map[string]sio.Namespace{packet.Main: s.connect}, Greet: s.greet, Logger: parts.Logger,
+		Engine: engineio.Config{
+			PingInterval: c.PingInterval, PingTimeout: c.PingTimeout, Tick: c.Tick, MaxPayload: c.MaxFrame,
+			CheckOrigin: c.CheckOrigin, NewID: c.NewID, Elsewhere: c.Elsewhere, Logger: parts.Logger,
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.keeping.Go(s.keep)
+	return s, nil
+}
+
+// ServeHTTP implements [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.sio.ServeHTTP(w, r) }
+
+// Shutdown closes all sockets so that their clients come back elsewhere, takes no
+// new ones, and waits until all are gone. When ctx ends before that, the rest is
+// cut off, and Shutdown returns ctx's error. Calling it twice is fine.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.cancel()
+	err := s.sio.Shutdown(ctx)
+	s.keeping.Wait()
+	return err
+}
+
+// Sockets describes the sockets of this server that are open.
+func (s *Server) Sockets() []rooms.Socket {
+	var list []rooms.Socket
+	for _, so := range s.all() {
+		list = append(list, so.describe())
+	}
+	return list
+}
+
+// ForcedDisconnect says why a socket is thrown out.
+type ForcedDisconnect struct {
+	Reason    string `json:"reason"`
+	CommandID string `json:"commandId"`
+	Reconnect bool   `json:"reconnect"` // whether the client may come back at once
+}
+
+// Disconnect throws out the sockets that match: they are told why. Who may come
+// back does so by itself; who may not is disconnected by the server, after which
+// unmodified clients stay away. It returns how many there were, without waiting
+// for them.
+func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect) int {
+	n := 0
+	for _, so := range s.all() {
+		if match(so.describe()) && so.throwOut(why) {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *Server) all() []*socket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*socket, 0, len(s.sockets))
+	for _, so := range s.sockets {
+		list = append(list, so)
+	}
+	return list
+}
+
+func (s *Server) add(so *socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets[so.io.ID()] = so
+}
+
+func (s *Server) remove(so *socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sockets, so.io.ID())
+}
+
+// shownAtHandshake is what the request showed that began a connection.
+type shownAtHandshake struct {
+	actor domain.Actor
+	err   error
+}
+
+// greet looks for a credential in the request itself, where clients that are no
+// browsers can put one.
+func (s *Server) greet(r *http.Request) any {
+	query := r.URL.Query()
+	if r.Header.Get("Authorization") == "" && !query.Has("ticket") && !query.Has("token") && !query.Has("access_token") {
+		return nil // nearly always: then auth.token says who it is
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.config.JoinTimeout)
+	defer cancel()
+	actor, err := s.parts.Authenticator.Authenticate(ctx, r)
+	return shownAtHandshake{actor, err}
+}
+
+// auth is what a client sends when it connects. Members that are not known here
+// are the application's own.
+type auth struct {
+	Token  string `json:"token"`
+	PID    string `json:"pid"`
+	Offset string `json:"offset"`
+}
+
+// connect implements [sio.Namespace].
+func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, error) {
+	var a auth
+	if len(sent) > 0 {
+		if err := json.Unmarshal(sent, &a); err != nil {
+			return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid and offset must be strings"))
+		}
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.config.JoinTimeout)
+	defer cancel()
+	actor, err := s.authenticate(ctx, io, a.Token)
+	if err != nil {
+		return sio.Accepted{}, shown(err)
+	}
+	if f, fenced := s.fence(actor, ""); fenced {
+		return sio.Accepted{}, refusal(f.Refusal())
+	}
+	so, err := s.restore(ctx, io, actor, a)
+	if err != nil {
+		return sio.Accepted{}, shown(err)
+	}
+	return sio.Accepted{Handler: so, PID: so.pid}, nil
+}
+
+func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string) (domain.Actor, error) {
+	if token == "" {
+		if at, ok := io.Greeting().(shownAtHandshake); ok {
+			return at.actor, at.err
+		}
+	}
+	return s.parts.Authenticator.Verify(ctx, token)
+}
+
+// restore makes the socket of a client, in its rooms if it has been here before
+// and nothing is missing.
+func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor, a auth) (*socket, error) {
+	session, known, err := s.load(ctx, a.PID, actor)
+	if err != nil {
+		return nil, err
+	}
+	var shown *offset
+	if o, ok := parseOffset(a.Offset); ok && len(a.Offset) <= maxOffset {
+		shown = &o
+	}
+	if known {
+		so := newSocket(s, io, actor, a.PID)
+		err := so.resume(ctx, session, shown)
+		if err == nil {
+			return so, nil
+		}
+		if so.leaveAll(); !errors.Is(err, errLost) {
+			return nil, err
+		}
+	}
+	so := newSocket(s, io, actor, newPID())
+	if shown != nil {
+		so.session.Turn = shown.turn // the client will show it again, and must not be taken at its word
+	}
+	return so, nil
+}
+
+// fence asks whether the actor may come back.
+func (s *Server) fence(actor domain.Actor, system domain.SystemID) (rooms.Fenced, bool) {
+	return rooms.CheckFence(s.parts.Fence, actor, system)
+}
+
+// allow asks the limiter across sockets.
+func (s *Server) allow(ctx context.Context, flow string, system domain.SystemID, n int) (wait time.Duration, ok bool) {
+	if s.parts.Limiter == nil {
+		return 0, true
+	}
+	ok, wait = s.parts.Limiter.Allow(ctx, flow, system, n)
+	return wait, ok
+}
+
+// keep puts off the day when the sessions of those who are connected are
+// forgotten, now and again until the server shuts down.
+func (s *Server) keep() {
+	ticker := time.NewTicker(s.config.KeepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		var pids []string
+		for _, so := range s.all() {
+			if so.hasJoined() {
+				pids = append(pids, so.pid)
+			}
+		}
+		if err := s.parts.Sessions.Keep(s.ctx, pids); err != nil && s.ctx.Err() == nil {
+			s.parts.Logger.Warn("socketio: sessions are not kept; trying again later", "error", err)
+		}
+	}
+}

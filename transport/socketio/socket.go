@@ -1,0 +1,274 @@
+package socketio
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/socketio/engineio"
+	"github.com/plugcast/plugcast/transport/socketio/sio"
+)
+
+// socket is one live client: the handler of a Socket.IO socket.
+//
+// Its locks are taken in the order sending, mu.
+type socket struct {
+	server *Server
+	io     *sio.Socket
+	pid    string
+	since  time.Time
+
+	inbound // used for one event at a time
+
+	// sending is held from the moment at which an event's offset is known until
+	// the event is queued: an offset must not speak of what comes behind it.
+	sending sync.Mutex
+
+	mu      sync.Mutex
+	actor   domain.Actor
+	session Session // as saved; changed by the handling of events alone
+	members []*membership
+	unwatch func()      // ends the metrics; nil when not in the admin room
+	expiry  *time.Timer // of the token
+	over    bool
+}
+
+// inbound is what the handling of events keeps.
+type inbound struct {
+	events    *rate.Limiter
+	joins     *rate.Limiter
+	refusals  *rate.Limiter
+	unchecked int       // events that the limiter across sockets has not counted
+	paused    time.Time // until when that limiter has nothing left
+}
+
+// membership is a socket in the room of a system: the sink of a cursor, and the
+// receipt of what it gets.
+type membership struct {
+	socket   *socket
+	system   domain.SystemID
+	cursor   *rooms.Cursor
+	snapshot *domain.Snapshot // to be sent first
+
+	// Guarded by the socket's mu.
+	sent domain.Position // of the last event that was queued, or where it joined
+	left bool
+}
+
+func newSocket(s *Server, io *sio.Socket, actor domain.Actor, pid string) *socket {
+	return &socket{server: s, io: io, pid: pid, since: time.Now(), actor: actor, session: Session{Subject: actor.Subject}}
+}
+
+// connectionStatus is the first that a client gets, as from the old system.
+type connectionStatus struct {
+	Connected bool   `json:"connected"`
+	SocketID  string `json:"socketId"`
+	Node      string `json:"node"`
+}
+
+// Connected implements [sio.Handler].
+func (s *socket) Connected() {
+	s.server.add(s)
+	if f, fenced := s.server.fence(s.identity(), ""); fenced { // raised meanwhile
+		s.throwOut(ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID})
+		return
+	}
+	s.emit("connection-status", connectionStatus{true, s.io.ID(), s.server.config.Node})
+	s.expire()
+	s.publish()
+	s.mu.Lock()
+	members, admin := slices.Clone(s.members), s.session.Admin
+	s.mu.Unlock()
+	for _, m := range members {
+		if f, fenced := s.server.fence(s.identity(), m.system); fenced { // since it was asked before
+			s.leave(m.system)
+			s.emit("left", left{SystemID: m.system, Reason: f.Refusal().Detail})
+			continue
+		}
+		m.begin()
+	}
+	if admin && s.identity().AuthorizeAnywhere(domain.ActionMonitor) == nil {
+		_ = s.watch() // a server without a dashboard has none to go on with
+	}
+}
+
+// Disconnected implements [sio.Handler].
+func (s *socket) Disconnected(string) {
+	s.server.remove(s)
+	s.leaveAll()
+	if registry := s.server.parts.Registry; registry != nil {
+		registry.Remove(s.io.ID())
+	}
+}
+
+// leaveAll takes the socket out of all rooms, for good.
+func (s *socket) leaveAll() {
+	s.mu.Lock()
+	s.over = true
+	gone, unwatch, expiry := s.members, s.unwatch, s.expiry
+	s.members, s.unwatch, s.expiry = nil, nil, nil
+	for _, m := range gone {
+		m.left = true
+	}
+	s.mu.Unlock()
+	for _, m := range gone {
+		m.cursor.Leave()
+	}
+	if unwatch != nil {
+		unwatch()
+	}
+	if expiry != nil {
+		expiry.Stop()
+	}
+}
+
+// publish puts the socket on the list of all sockets, or changes what is there.
+func (s *socket) publish() {
+	registry := s.server.parts.Registry
+	if registry == nil {
+		return
+	}
+	registry.Put(s.describe())
+	if s.isOver() { // it may have been removed before it was put
+		registry.Remove(s.io.ID())
+	}
+}
+
+func (s *socket) describe() rooms.Socket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	systems := make([]domain.SystemID, len(s.members))
+	for i, m := range s.members {
+		systems[i] = m.system
+	}
+	slices.Sort(systems)
+	return rooms.Socket{
+		SocketID: s.io.ID(), Face: "socketio", Subject: s.actor.Subject, Role: s.actor.Role, Systems: systems,
+		Remote: s.io.Remote(), ConnectedAt: s.since.UTC(),
+	}
+}
+
+// identity returns who the socket is.
+func (s *socket) identity() domain.Actor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.actor
+}
+
+func (s *socket) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
+}
+
+func (s *socket) hasJoined() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.session.Rooms) > 0 || s.session.Admin
+}
+
+// throwOut tells the client why, and ends the socket. It reports false for one
+// that ended before.
+func (s *socket) throwOut(why ForcedDisconnect) bool {
+	if s.isOver() {
+		return false
+	}
+	s.emit("forced-disconnect", why)
+	s.leaveAll()
+	if !why.Reconnect {
+		s.io.Disconnect()
+	}
+	s.io.Close(sio.ReasonServer)
+	return true
+}
+
+// expire ends the socket when its token does. The client comes back by itself, and
+// with a fresh token if its auth is a function.
+func (s *socket) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+	if s.actor.ExpiresAt.IsZero() || s.over {
+		return
+	}
+	s.expiry = time.AfterFunc(time.Until(s.actor.ExpiresAt), func() {
+		s.emit("error", problem(domain.Fail(domain.KindUnauthenticated, CodeTokenExpired, "the token has expired")))
+		s.io.Close(engineio.ReasonForced)
+	})
+}
+
+// emit sends an event of this face's own.
+func (s *socket) emit(name string, args ...any) {
+	if err := s.io.Emit(name, args...); err != nil {
+		s.server.parts.Logger.Error("socketio: encode", "event", name, "error", err)
+	}
+}
+
+// begin sends the snapshot, if there is one, and lets events flow.
+func (m *membership) begin() {
+	if m.snapshot != nil {
+		m.emitPlace("snapshot", m.snapshot, m.snapshot.Position)
+		m.snapshot = nil
+	}
+	m.cursor.Start()
+}
+
+// emitPlace sends an event of this face's own that is a place in the system.
+func (m *membership) emitPlace(name string, data any, at domain.Position) {
+	s := m.socket
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.mu.Lock()
+	m.sent = at
+	rest := s.rest()
+	s.mu.Unlock()
+	s.emit(name, data, at.String()+string(rest))
+}
+
+// Deliver implements [rooms.Sink].
+func (m *membership) Deliver(f rooms.Frame) {
+	s := m.socket
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.mu.Lock()
+	if m.left {
+		s.mu.Unlock()
+		return
+	}
+	m.sent = lastPosition(f.Bytes)
+	rest := s.rest()
+	s.mu.Unlock()
+	packets := f.Bytes
+	if len(rest) > 0 {
+		packets = withRest(packets, rest)
+	}
+	s.io.Send(packets, m)
+}
+
+// Sent implements [engineio.Receipt].
+func (m *membership) Sent() { m.cursor.Sent() }
+
+// Restarted implements [rooms.Sink]: the client is told where it goes on.
+func (m *membership) Restarted(from domain.Cursor) {
+	m.emitPlace("joined", joined{SystemID: m.system, Position: from.Position, Seq: from.Seq}, from.Position)
+}
+
+// rest is what the offsets of events have behind their positions now. The caller
+// holds the lock.
+func (s *socket) rest() []byte {
+	if s.session.Turn <= 1 {
+		return nil
+	}
+	o := offset{turn: s.session.Turn, rooms: make(map[domain.SystemID]domain.Position, len(s.members))}
+	for _, m := range s.members {
+		o.rooms[m.system] = m.sent
+	}
+	return o.appendRest(nil)
+}
