@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"unicode/utf8"
 )
 
 // The types of packet, as the first byte of a packet in text.
@@ -54,7 +55,7 @@ func parsePacket(b []byte) (packet, error) {
 		}
 		return packet{kind: packetMessage, data: data, binary: true}, nil
 	}
-	if b[0] < packetOpen || b[0] > packetNoop {
+	if b[0] < packetOpen || b[0] > packetNoop || !utf8.Valid(b) {
 		return packet{}, errBadPacket
 	}
 	return packet{kind: b[0], data: b[1:]}, nil

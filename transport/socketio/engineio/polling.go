@@ -1,6 +1,7 @@
 package engineio
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -127,11 +128,11 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		s.fail(ReasonClosed)
 		return
 	}
-	for rest := body; ; {
+	for rest := bytes.ToValidUTF8(body, []byte("\uFFFD")); ; { // as browsers and Node read it
 		var first []byte
 		first, rest = cutPacket(rest)
 		p, err := parsePacket(first)
-		if err != nil || p.kind == packetUpgrade { // that is for a WebSocket to say
+		if err != nil {
 			s.fail(ReasonParse)
 			break
 		}

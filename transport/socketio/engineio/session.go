@@ -77,6 +77,7 @@ type outgoing struct {
 	bytes   []byte // packets as a payload has them, or the data of a binary message
 	receipt Receipt
 	binary  bool
+	whole   bool // a single packet, whatever is in it
 	close   bool // the end of the session
 }
 
@@ -127,6 +128,11 @@ func (s *Session) Settle() {
 // when the session ends before. Sending to a session that ended does nothing.
 func (s *Session) Send(packets []byte, receipt Receipt) {
 	s.enqueue(outgoing{bytes: packets, receipt: receipt})
+}
+
+// SendText queues a text message, without its type, which may be any text.
+func (s *Session) SendText(data []byte) {
+	s.enqueue(outgoing{bytes: append([]byte{packetMessage}, data...), whole: true})
 }
 
 // SendBinary queues a binary message.
@@ -258,7 +264,7 @@ func (s *Session) receive(p packet) {
 		s.schedule()
 	case packetClose:
 		s.finish(ReasonClosed, noopPacket)
-	case packetNoop:
+	case packetNoop, packetUpgrade: // of no use here, and no harm
 	default:
 		s.fail(ReasonParse)
 	}

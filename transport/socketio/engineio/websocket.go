@@ -59,11 +59,11 @@ func (k *socket) next() writing {
 	case k.current.close:
 		k.cork.more.Store(false)
 		return writing{to: k, close: true}
-	case k.current.binary:
+	case k.current.binary || k.current.whole:
 		data := k.rest
 		k.rest = nil
 		k.cork.more.Store(len(s.queue) > 0)
-		return writing{to: k, packet: data, binary: true}
+		return writing{to: k, packet: data, binary: k.current.binary}
 	default:
 		var packet []byte
 		packet, k.rest = cutPacket(k.rest)

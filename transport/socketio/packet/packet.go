@@ -43,9 +43,9 @@ type Packet struct {
 
 // Bounds of what Parse takes.
 const (
-	maxNamespace = 256 // bytes
-	maxID        = 16  // digits: JavaScript counts exactly that far
-	maxDepth     = 64  // of arrays and objects in the data
+	maxNamespace = 256       // bytes
+	maxID        = 1<<53 - 1 // JavaScript counts exactly that far
+	maxDepth     = 64        // of arrays and objects in the data
 )
 
 // ErrBad says that something is no packet. Whoever sent it breaks the protocol.
@@ -79,15 +79,15 @@ func Parse(b []byte) (p Packet, attachments int, err error) {
 		p.Namespace, b = string(name), rest
 	}
 	digits, rest := cutDigits(b)
-	if len(digits) > maxID {
-		return p, 0, bad("the id is too long")
+	if n, err := strconv.ParseUint(string(digits), 10, 64); len(digits) > 0 && (err != nil || n > maxID) {
+		return p, 0, bad("the id is too large")
 	}
 	p.ID = string(digits)
 	if len(rest) > 0 {
 		if !shallow(rest) || !json.Valid(rest) {
 			return p, 0, bad("data that are no JSON")
 		}
-		p.Data = bytes.TrimLeft(rest, " \t\r\n")
+		p.Data = rest
 	}
 	return p, attachments, p.check()
 }
@@ -151,7 +151,7 @@ var reserved = map[string]bool{
 
 // Arguments are the parts of an event or of an acknowledgement. Those of an event
 // begin with its name, which is given apart: a string that the library does not
-// use itself.
+// use itself, or a number as it is written.
 func (p *Packet) Arguments() (name string, args []json.RawMessage, err error) {
 	if err := json.Unmarshal(p.Data, &args); err != nil {
 		return "", nil, bad("data that are no array")
@@ -161,6 +161,9 @@ func (p *Packet) Arguments() (name string, args []json.RawMessage, err error) {
 	}
 	if len(args) == 0 {
 		return "", nil, bad("an event without a name")
+	}
+	if c := args[0][0]; c == '-' || c >= '0' && c <= '9' {
+		return string(args[0]), args[1:], nil
 	}
 	if args[0][0] != '"' || json.Unmarshal(args[0], &name) != nil || reserved[name] {
 		return "", nil, bad("an event whose name cannot be one")

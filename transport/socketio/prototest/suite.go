@@ -2,6 +2,7 @@ package prototest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -189,11 +190,23 @@ func (at endpoint) getsFrames(t *testing.T, w *WebSocket, want ...Frame) {
 		if err != nil {
 			t.Fatalf("waiting for %s: %v", short(frame.Data), err)
 		}
-		if got != frame {
+		if got.Binary != frame.Binary || canonical(got.Data) != canonical(frame.Data) {
 			t.Fatalf("got %s (binary: %t), want %s (binary: %t)",
 				short(got.Data), got.Binary, short(frame.Data), frame.Binary)
 		}
 	}
+}
+
+// canonical writes the JSON array that a packet ends with in one way, so that
+// servers may choose their own.
+func canonical(packet string) string {
+	at := strings.IndexByte(packet, '[')
+	var arguments []any
+	if at < 0 || json.Unmarshal([]byte(packet[at:]), &arguments) != nil {
+		return packet
+	}
+	written, _ := json.Marshal(arguments) // it was read from JSON
+	return packet[:at] + string(written)
 }
 
 // closes fails unless the server closes w and says nothing before.

@@ -72,7 +72,8 @@ func (c *connection) handle(p *packet.Packet) error {
 		s.handler.Event(Event{Name: name, Args: args, Attachments: p.Attachments, id: p.ID})
 	case packet.Disconnect:
 		c.drop(s, reasonAsked)
-	case packet.Ack, packet.BinaryAck: // this server asks for none, so it came too late for something
+	case packet.Ack, packet.BinaryAck:
+		return s.answered(p)
 	default:
 		return errors.New("sio: a packet that servers send")
 	}

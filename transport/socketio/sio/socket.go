@@ -1,10 +1,12 @@
 package sio
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
@@ -18,7 +20,14 @@ type Socket struct {
 	id         string
 	handler    Handler
 	gone       sync.Once
+
+	mu    sync.Mutex
+	asked uint64            // questions so far
+	waits map[string]Answer // who waits for an answer, by id
 }
+
+// maxAsked is how many questions to one client may be open.
+const maxAsked = 64
 
 // Event is an event from a client.
 type Event struct {
@@ -45,7 +54,7 @@ func (s *Socket) Transport() string { return s.connection.session.Transport() }
 
 // Emit sends an event. Its arguments are anything that JSON can say.
 func (s *Socket) Emit(name string, args ...any) error {
-	data, err := json.Marshal(append([]any{name}, args...))
+	data, err := array(name, args)
 	if err != nil {
 		return fmt.Errorf("sio: emit %s: %w", name, err)
 	}
@@ -53,24 +62,64 @@ func (s *Socket) Emit(name string, args ...any) error {
 	return nil
 }
 
-// EmitBinary sends an event with attachments; its arguments have placeholders for
-// them.
+// Answer takes what a client says to a question.
+type Answer func(args []json.RawMessage, attachments [][]byte)
+
+// Ask sends an event that the client is to acknowledge, and calls answered with
+// what it says, from where events are handled. A client that goes first is not
+// waited for.
+func (s *Socket) Ask(answered Answer, name string, args []json.RawMessage, attachments [][]byte) error {
+	data, err := array(name, args)
+	if err != nil {
+		return fmt.Errorf("sio: ask %s: %w", name, err)
+	}
+	s.mu.Lock()
+	if len(s.waits) >= maxAsked {
+		s.mu.Unlock()
+		return fmt.Errorf("sio: ask %s: %d questions are open", name, maxAsked)
+	}
+	if s.waits == nil {
+		s.waits = map[string]Answer{}
+	}
+	id := strconv.FormatUint(s.asked, 10)
+	s.asked++
+	s.waits[id] = answered
+	s.mu.Unlock()
+	s.emit(packet.Packet{Type: eventType(attachments), Namespace: s.namespace, ID: id, Data: data, Attachments: attachments})
+	return nil
+}
+
+// answered takes an acknowledgement from the client. One that nobody waits for is
+// let pass.
+func (s *Socket) answered(p *packet.Packet) error {
+	_, args, err := p.Arguments()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	waits := s.waits[p.ID]
+	delete(s.waits, p.ID)
+	s.mu.Unlock()
+	if waits != nil {
+		waits(args, p.Attachments)
+	}
+	return nil
+}
+
+// EmitBinary sends an event with attachments, if there are any; its arguments have
+// placeholders for them.
 func (s *Socket) EmitBinary(name string, args []json.RawMessage, attachments [][]byte) error {
-	quoted, err := json.Marshal(name)
+	data, err := array(name, args)
 	if err != nil {
 		return fmt.Errorf("sio: emit %s: %w", name, err)
 	}
-	data, err := json.Marshal(append([]json.RawMessage{quoted}, args...))
-	if err != nil {
-		return fmt.Errorf("sio: emit %s: %w", name, err)
-	}
-	s.emit(packet.Packet{Type: packet.BinaryEvent, Namespace: s.namespace, Data: data, Attachments: attachments})
+	s.emit(packet.Packet{Type: eventType(attachments), Namespace: s.namespace, Data: data, Attachments: attachments})
 	return nil
 }
 
 // Ack answers an event that wants it. To others it does nothing.
 func (s *Socket) Ack(e Event, args ...any) error {
-	data, err := json.Marshal(append([]any{}, args...))
+	data, err := array("", args)
 	if err != nil {
 		return fmt.Errorf("sio: acknowledge %s: %w", e.Name, err)
 	}
@@ -80,16 +129,27 @@ func (s *Socket) Ack(e Event, args ...any) error {
 	return nil
 }
 
-// AckBinary answers an event that wants it, with attachments.
+// AckBinary answers an event that wants it, with attachments, if there are any.
 func (s *Socket) AckBinary(e Event, args []json.RawMessage, attachments [][]byte) error {
-	data, err := json.Marshal(args)
+	data, err := array("", args)
 	if err != nil {
 		return fmt.Errorf("sio: acknowledge %s: %w", e.Name, err)
 	}
 	if e.WantsAck() {
-		s.emit(packet.Packet{Type: packet.BinaryAck, Namespace: s.namespace, ID: e.id, Data: data, Attachments: attachments})
+		kind := packet.Ack
+		if len(attachments) > 0 {
+			kind = packet.BinaryAck
+		}
+		s.emit(packet.Packet{Type: kind, Namespace: s.namespace, ID: e.id, Data: data, Attachments: attachments})
 	}
 	return nil
+}
+
+func eventType(attachments [][]byte) packet.Type {
+	if len(attachments) > 0 {
+		return packet.BinaryEvent
+	}
+	return packet.Event
 }
 
 // emit sends a packet and its attachments, which must follow each other.
@@ -123,6 +183,37 @@ func (s *Socket) Close(reason string) { s.connection.session.Close(reason) }
 
 // disconnected tells the handler.
 func (s *Socket) disconnected(reason string) { s.gone.Do(func() { s.handler.Disconnected(reason) }) }
+
+// array writes a JSON array: a name, if there is one, and arguments. What is JSON
+// already is taken as it is, and there are no escapes for the sake of HTML.
+func array[T any](name string, args []T) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	b.WriteByte('[')
+	add := func(value any) error {
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		if raw, ok := value.(json.RawMessage); ok {
+			b.Write(raw)
+			return nil
+		}
+		err := e.Encode(value)
+		b.Truncate(b.Len() - 1) // the encoder ends with a line break
+		return err
+	}
+	if name != "" {
+		_ = add(name) // a string
+	}
+	for _, arg := range args {
+		if err := add(arg); err != nil {
+			return nil, err
+		}
+	}
+	b.WriteByte(']')
+	return b.Bytes(), nil
+}
 
 func newID() string {
 	var b [15]byte

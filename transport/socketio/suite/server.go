@@ -21,12 +21,16 @@ type Server struct {
 	sio  *sio.Server
 }
 
-// New makes a Server. [Server.Shutdown] ends it.
-func New() (*Server, error) {
-	engine := engineio.Config{
-		PingInterval: 300 * time.Millisecond, PingTimeout: 200 * time.Millisecond,
-		SettleTimeout: time.Second, Tick: 10 * time.Millisecond,
+// Config is what the suites expect of the times and bounds of both protocols.
+func Config() engineio.Config {
+	return engineio.Config{
+		PingInterval: 300 * time.Millisecond, PingTimeout: 200 * time.Millisecond, MaxPayload: 1_000_000,
+		SettleTimeout: time.Second, CloseTimeout: time.Second, Tick: 10 * time.Millisecond,
 	}
+}
+
+// New makes a Server. [Server.Shutdown] ends it.
+func New(engine engineio.Config) (*Server, error) {
 	s := &Server{}
 	var err error
 	s.sio, err = sio.New(sio.Config{
@@ -63,7 +67,7 @@ func (e echo) Message(data []byte, binary bool) {
 		e.session.SendBinary(data)
 		return
 	}
-	e.session.Send(append([]byte{'4'}, data...), nil)
+	e.session.SendText(data)
 }
 
 func (e echo) Closed(string) {}
@@ -86,26 +90,16 @@ func (c *client) Connected() { _ = c.socket.Emit("auth", c.auth) }
 func (c *client) Event(e sio.Event) {
 	switch e.Name {
 	case "message":
-		if len(e.Attachments) > 0 {
-			_ = c.socket.EmitBinary("message-back", e.Args, e.Attachments)
-			return
-		}
-		_ = c.socket.Emit("message-back", values(e.Args)...)
+		_ = c.socket.EmitBinary("message-back", e.Args, e.Attachments)
 	case "message-with-ack":
-		if len(e.Attachments) > 0 {
-			_ = c.socket.AckBinary(e, e.Args, e.Attachments)
-			return
-		}
-		_ = c.socket.Ack(e, values(e.Args)...)
+		_ = c.socket.AckBinary(e, e.Args, e.Attachments)
+	case "ask":
+		_ = c.socket.Ask(c.answered, "question", e.Args, e.Attachments)
 	}
+}
+
+func (c *client) answered(args []json.RawMessage, attachments [][]byte) {
+	_ = c.socket.EmitBinary("answered", args, attachments)
 }
 
 func (c *client) Disconnected(string) {}
-
-func values(args []json.RawMessage) []any {
-	list := make([]any, len(args))
-	for i := range args {
-		list[i] = args[i]
-	}
-	return list
-}

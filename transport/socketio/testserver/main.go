@@ -30,7 +30,7 @@ func main() {
 }
 
 func run(ctx context.Context, address string) error {
-	s, err := suite.New()
+	s, err := suite.New(suite.Config())
 	if err != nil {
 		return err
 	}
