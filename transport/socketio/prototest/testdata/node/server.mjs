@@ -10,7 +10,7 @@ const settings = {
   pingTimeout: ms("PING_TIMEOUT_MS"),
   upgradeTimeout: ms("UPGRADE_TIMEOUT_MS"),
   maxHttpBufferSize: ms("MAX_PAYLOAD"),
-  cors: { origin: process.env.ORIGIN, credentials: true },
+  cors: { origin: process.env.ORIGIN || true, credentials: true },
 };
 
 const http = createServer((_, response) => response.writeHead(404).end());
@@ -24,6 +24,9 @@ for (const name of ["/", "/custom"]) {
     socket.emit("auth", socket.handshake.auth);
     socket.on("message", (...args) => socket.emit("message-back", ...args));
     socket.on("message-with-ack", (...args) => args.pop()(...args));
+    socket.on("join-system", (system) => {
+      for (const seq of [1, 2, 3]) socket.emit("device-update", { deviceId: system }, { seq }, `${seq}-0`);
+    });
     socket.on("ask", (...args) => socket.emit("question", ...args, (...answer) => socket.emit("answered", ...answer)));
   });
 }
