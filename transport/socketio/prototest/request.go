@@ -1,12 +1,9 @@
 package prototest
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 )
@@ -48,26 +45,11 @@ func endsOnSecondPoll(t *testing.T, at endpoint) {
 
 func endsOnSecondPost(t *testing.T, at endpoint) {
 	p := at.polling(t)
-	address, err := url.Parse(at.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(at.ctx, "tcp", address.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	_, err = fmt.Fprintf(conn, "POST %s?EIO=4&transport=polling&sid=%s HTTP/1.1\r\nHost: %s\r\n"+
-		"Content-Type: text/plain\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
-		address.Path, url.QueryEscape(p.Open.SID), address.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
+	conn, line, err := p.beginPost(at.ctx, 10)
 	if err != nil || !strings.Contains(line, "100") {
 		t.Fatalf("the first POST was answered %q, %v", line, err)
 	}
+	t.Cleanup(func() { _ = conn.Close() })
 	// The first is being read now, and never ends.
 	if answer, err := p.Post(at.ctx, "4hello"); err != nil || answer.Status != http.StatusBadRequest {
 		t.Errorf("the second POST was answered %d, %v, want 400", answer.Status, err)
