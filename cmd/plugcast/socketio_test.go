@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/socketio/prototest"
+)
+
+// application is an unmodified socket.io-client application and what it reported.
+type application struct {
+	name string
+
+	mu       sync.Mutex
+	seqs     []int64 // of the events that it got, in order
+	connects int
+	opened   []string // transports
+	upgrades int
+	refused  []string
+}
+
+func observe(name string, reports <-chan prototest.AppReport, until <-chan struct{}) *application {
+	a := &application{name: name}
+	go func() {
+		for {
+			select {
+			case <-until:
+				return
+			case r, ok := <-reports:
+				if !ok {
+					return
+				}
+				a.take(r)
+			}
+		}
+	}()
+	return a
+}
+
+func (a *application) take(r prototest.AppReport) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch r.Kind {
+	case "event":
+		if r.Event != "connection-status" {
+			a.seqs = append(a.seqs, r.Seq)
+		}
+	case "connect":
+		a.connects++
+	case "open":
+		a.opened = append(a.opened, r.Transport)
+	case "upgrade":
+		a.upgrades++
+	case "connect_error":
+		a.refused = append(a.refused, r.Reason)
+	}
+}
+
+func (a *application) connected() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.connects
+}
+
+func (a *application) last() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.seqs) == 0 {
+		return 0
+	}
+	return a.seqs[len(a.seqs)-1]
+}
+
+// check fails unless the application got each event once and in order, up to last.
+func (a *application) check(t *testing.T, last int64) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, seq := range a.seqs {
+		if i > 0 && seq != a.seqs[i-1]+1 {
+			t.Errorf("%s: event %d after %d", a.name, seq, a.seqs[i-1])
+		}
+	}
+	if n := len(a.seqs); n == 0 || a.seqs[n-1] != last {
+		t.Errorf("%s: got %d events, and the last is not %d", a.name, n, last)
+	}
+}
+
+// ticker publishes updates of one plug until it is stopped, whatever happens to
+// the server.
+type ticker struct {
+	appended atomic.Int64
+	stop     context.CancelFunc
+	stopped  chan struct{}
+}
+
+func tick(t *testing.T, base func() string, system domain.SystemID) *ticker {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	k := &ticker{stop: cancel, stopped: make(chan struct{})}
+	token := testToken(t, domain.RoleService, system)
+	go func() {
+		defer close(k.stopped)
+		for n := 0; ctx.Err() == nil; n++ {
+			body := []any{map[string]any{"systemId": system, "deviceId": "shellyplugsg3-0000000000aa", "powerW": n}}
+			for {
+				// The last one is finished as well: what was counted was appended.
+				attempt, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+				status, _, _, err := call(attempt, "POST", base()+"/api/v1/device-updates", token, body, "Idempotency-Key", fmt.Sprint(system, n))
+				done()
+				if err == nil && status == http.StatusOK {
+					k.appended.Add(1)
+					break
+				}
+				if t.Context().Err() != nil {
+					return
+				}
+				pause(t.Context(), 20*time.Millisecond)
+			}
+			pause(ctx, 10*time.Millisecond)
+		}
+	}()
+	t.Cleanup(func() { k.end() })
+	return k
+}
+
+// end stops publishing, and returns how many events there are.
+func (k *ticker) end() int64 {
+	k.stop()
+	<-k.stopped
+	return k.appended.Load()
+}
+
+// An application of the old system, with not a line for it, gets each event once
+// while its connection is cut again and again and its server is killed.
+func TestUnmodifiedApplications(t *testing.T) {
+	t.Parallel()
+	const system, cuts, kills = "clinica-vieja", 50, 5
+	d, address := newDeployment(t), freeAddress(t)
+	page := prototest.ServePage(t)
+	arguments := []string{"--allowed-origins", page.URL}
+	n := d.start(t, address, arguments...)
+	network := newCutter(t, address)
+	app := prototest.AppConfig{URL: "http://" + network.address, Token: testToken(t, domain.RoleViewer, system), System: system}
+	apps := []*application{
+		observe("node", prototest.NodeApp(t, app), t.Context().Done()), observe("browser", page.Reports, t.Context().Done()),
+	}
+	page.Browse(t, app)
+	events := tick(t, func() string { return "http://" + address }, system)
+	for _, a := range apps {
+		waitFor(t, a.name+" to get an event", func() bool { return a.last() > 0 })
+	}
+	killAt := rand.Perm(cuts)[:kills]
+	for i := range cuts {
+		before := []int{apps[0].connected(), apps[1].connected()}
+		pause(t.Context(), time.Duration(rand.IntN(200))*time.Millisecond)
+		if slices.Contains(killAt, i) {
+			n.kill()
+		}
+		network.cut()
+		if slices.Contains(killAt, i) {
+			n = d.start(t, address, arguments...)
+		}
+		for j, a := range apps {
+			waitFor(t, a.name+" to come back", func() bool { return a.connected() > before[j] })
+		}
+	}
+	last := events.end()
+	for _, a := range apps {
+		waitFor(t, a.name+" to have all events", func() bool { return a.last() >= last })
+		a.check(t, last)
+		if !slices.Contains(a.opened, "polling") || a.upgrades == 0 || len(a.refused) > 0 && !allOf(a.refused, "xhr poll error", "timeout", "websocket error") {
+			t.Errorf("%s opened by %v, upgraded %d times, and was refused: %v", a.name, a.opened, a.upgrades, a.refused)
+		}
+		t.Logf("%s: %d events over %d connections", a.name, len(a.seqs), a.connects)
+	}
+}
+
+func allOf(list []string, known ...string) bool {
+	return !slices.ContainsFunc(list, func(s string) bool {
+		return !slices.ContainsFunc(known, func(k string) bool { return strings.Contains(s, k) })
+	})
+}
+
+// A load balancer may send each request of a polling client to another process.
+func TestPollingNeedsNoStickySession(t *testing.T) {
+	t.Parallel()
+	const system = "clinica-repartida"
+	d := newDeployment(t)
+	nodes := []*node{d.start(t, ""), d.start(t, "")}
+	var turn atomic.Uint64
+	balancer := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		to, err := url.Parse(nodes[turn.Add(1)%2].base)
+		if err != nil {
+			t.Error(err)
+		}
+		r.SetURL(to)
+	}})
+	t.Cleanup(balancer.Close)
+	app := prototest.AppConfig{URL: balancer.URL, Token: testToken(t, domain.RoleViewer, system), System: system}
+	a := observe("node", prototest.NodeApp(t, app), t.Context().Done())
+	events := tick(t, func() string { return nodes[0].base }, system)
+	waitFor(t, "an event", func() bool { return a.last() > 0 })
+	waitFor(t, "more events", func() bool { return events.appended.Load() > 200 })
+	last := events.end()
+	waitFor(t, "all events", func() bool { return a.last() >= last })
+	a.check(t, last)
+	if a.connects != 1 {
+		t.Errorf("it took %d connections", a.connects)
+	}
+}
