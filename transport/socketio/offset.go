@@ -15,7 +15,7 @@ import (
 type offset struct {
 	position domain.Position // of the event
 	turn     uint64
-	rooms    map[domain.SystemID]domain.Position // of all rooms, in a turn after the first
+	rooms    map[domain.SystemID]domain.Position // of all rooms but the event's, in a turn after the first
 }
 
 // parseOffset reads an offset. It is not ok for what is none, such as the last

@@ -53,12 +53,10 @@ func (w *Way) options(system domain.SystemID, shown *offset) rooms.Options {
 		return o // it got nothing since it joined
 	}
 	at, named := shown.rooms[system]
-	if !named && shown.turn == 1 {
-		at, named = shown.position, true // there was one room
+	if !named { // the event was of this room
+		at = shown.position
 	}
-	if named {
-		o.After, o.Snapshot = &at, false
-	}
+	o.After, o.Snapshot = &at, false
 	return o
 }
 

@@ -227,7 +227,7 @@ func (m *membership) emitPlace(name string, data any, at domain.Position) {
 	defer s.sending.Unlock()
 	s.mu.Lock()
 	m.sent = at
-	rest := s.rest()
+	rest := m.rest()
 	s.mu.Unlock()
 	s.emit(name, data, at.String()+string(rest))
 }
@@ -243,7 +243,7 @@ func (m *membership) Deliver(f rooms.Frame) {
 		return
 	}
 	m.sent = lastPosition(f.Bytes)
-	rest := s.rest()
+	rest := m.rest()
 	s.mu.Unlock()
 	packets := f.Bytes
 	if len(rest) > 0 {
@@ -260,15 +260,18 @@ func (m *membership) Restarted(from domain.Cursor) {
 	m.emitPlace("joined", joined{SystemID: m.system, Position: from.Position, Seq: from.Seq}, from.Position)
 }
 
-// rest is what the offsets of events have behind their positions now. The caller
-// holds the lock.
-func (s *socket) rest() []byte {
+// rest is what the offsets of the room's events have behind their positions now.
+// The caller holds the socket's lock.
+func (m *membership) rest() []byte {
+	s := m.socket
 	if s.session.Turn <= 1 {
 		return nil
 	}
 	o := offset{turn: s.session.Turn, rooms: make(map[domain.SystemID]domain.Position, len(s.members))}
-	for _, m := range s.members {
-		o.rooms[m.system] = m.sent
+	for _, other := range s.members {
+		if other != m {
+			o.rooms[other.system] = other.sent
+		}
 	}
 	return o.appendRest(nil)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 
+	"golang.org/x/time/rate"
+
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
@@ -24,6 +26,7 @@ type connection struct {
 	greeting any
 	assembly packet.Assembly // used for one message at a time, like refused
 	refused  int
+	connects *rate.Limiter // nil before the first
 
 	mu      sync.Mutex
 	closed  bool
@@ -58,6 +61,9 @@ func (c *connection) handle(p *packet.Packet) error {
 		if s != nil {
 			return errors.New("sio: connected already")
 		}
+		if !c.mayConnect() {
+			return errors.New("sio: too many connects")
+		}
 		return c.connect(p)
 	}
 	if s == nil {
@@ -78,6 +84,14 @@ func (c *connection) handle(p *packet.Packet) error {
 		return errors.New("sio: a packet that servers send")
 	}
 	return nil
+}
+
+// mayConnect counts a connect: each may cost the check of a signature.
+func (c *connection) mayConnect() bool {
+	if c.connects == nil {
+		c.connects = rate.NewLimiter(1, c.server.config.MaxConnects)
+	}
+	return c.connects.Allow()
 }
 
 func (c *connection) connect(p *packet.Packet) error {

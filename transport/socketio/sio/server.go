@@ -57,6 +57,7 @@ type Config struct {
 	Greet          func(r *http.Request) any
 	MaxAttachments int // of one packet from a client; default 0
 	MaxRefused     int // refusals to connect after which the connection is closed; default 16
+	MaxConnects    int // connects at once, and one more each second; the connection is closed beyond that; default 32
 	Logger         *slog.Logger
 
 	// Engine is the configuration of what is below. Open and SettleTimeout are set
@@ -76,6 +77,7 @@ func New(config Config) (*Server, error) {
 		return nil, errors.New("sio: config: a namespace is needed")
 	}
 	config.MaxRefused = cmp.Or(config.MaxRefused, 16)
+	config.MaxConnects = cmp.Or(config.MaxConnects, 32)
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}

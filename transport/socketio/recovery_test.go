@@ -1,0 +1,205 @@
+package socketio
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// What a client misses while its server is gone comes when it is back, whether it
+// ever got an event or not, and it is where it was without joining.
+func TestRecoveryAfterTheServerDied(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.append(sol, 3)
+	c := b.client("eva:clinica-sol").connect()
+	if answer := c.join("clinica-sol"); answer["seq"] != 3.0 || answer["recovered"] != false {
+		t.Errorf("joined at %v", answer)
+	}
+	b.start()
+	b.append(sol, 2)
+	if c.connect(); !c.recovered {
+		t.Error("a client without an event is not recovered")
+	}
+	c.expect("clinica-sol 4")
+	c.cut() // with the fifth on its way
+	b.append(sol, 1)
+	b.start()
+	if c.connect(); !c.recovered {
+		t.Error("a client with an event is not recovered")
+	}
+	c.expect("clinica-sol 5", "clinica-sol 6")
+}
+
+// Applications join whenever they connect. Then that must not move them.
+func TestJoiningAgainKeepsThePlace(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	c.cut()
+	b.append(sol, 300)
+	c.connect()
+	got := 0
+	answer := c.ask(func(e event) {
+		if got++; e.seq != uint64(got) {
+			t.Fatalf("event %d came as number %d", e.seq, got)
+		}
+	}, "join-system", map[string]any{"systemId": "clinica-sol"})
+	if answer["ok"] != true {
+		t.Fatal(answer)
+	}
+	for ; got < 300; got++ {
+		if e := c.next(); e.seq != uint64(got+1) {
+			t.Fatalf("event %d came as number %d", e.seq, got+1)
+		}
+	}
+}
+
+// A client in two rooms has a place in each, also when it got nothing from one
+// since it joined the other.
+func TestRecoveryInTwoRooms(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("clinica-sol")
+	b.append(sol, 1)
+	c.expect("clinica-sol 1")
+	c.join("centro-luna")
+	again := func(sols, lunas int, want ...string) {
+		t.Helper()
+		c.cut()
+		b.append(sol, sols)
+		b.append(luna, lunas)
+		b.start()
+		if c.connect(); !c.recovered {
+			t.Fatal("not recovered")
+		}
+		seen := map[string]bool{}
+		for range want {
+			e := c.next()
+			var meta struct{ SystemID string }
+			_ = json.Unmarshal(e.args[1], &meta)
+			seen[meta.SystemID+" "+string(rune('0'+e.seq))] = true
+		}
+		for _, w := range want {
+			if !seen[w] {
+				t.Errorf("no %s among %v", w, seen)
+			}
+		}
+	}
+	again(1, 1, "clinica-sol 2", "centro-luna 1")
+	again(1, 0, "clinica-sol 3")
+	again(0, 1, "centro-luna 2")
+	if answer := c.ask(nil, "leave-system", "clinica-sol"); answer["ok"] != true {
+		t.Fatal(answer)
+	}
+	again(1, 1, "centro-luna 3")
+	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"})
+	c.expect("clinica-sol 1") // of four
+	c.cut()
+	b.append(luna, 1)
+	c.connect()
+	rest := map[uint64]bool{}
+	for range 4 {
+		rest[c.next().seq] = true
+	}
+	if len(rest) != 3 || !rest[2] || !rest[3] || !rest[4] { // and luna's fourth
+		t.Errorf("then came %v", rest)
+	}
+}
+
+// A position from before must not be taken for one of what was joined since.
+func TestOldOffsetsAreNotBelieved(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	b.append(sol, 2)
+	c.expect("clinica-sol 1", "clinica-sol 2")
+	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"}) // from the beginning, and cut before the first
+	c.cut()
+	c.connect()
+	c.expect("clinica-sol 1", "clinica-sol 2")
+
+	for pid := range b.sessions.all() { // a week passes
+		_ = b.sessions.do(func() { delete(b.sessions.saved, pid) })
+	}
+	if c.connect(); c.recovered {
+		t.Error("recovered from nothing")
+	}
+	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"})
+	c.cut()
+	if c.connect(); !c.recovered {
+		t.Error("not recovered")
+	}
+	c.expect("clinica-sol 1", "clinica-sol 2")
+}
+
+// The state comes once, unless it may have been lost on the way.
+func TestSnapshotComesAgainToWhoDidNotGetIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.append(sol, 2)
+	c := b.client("eva:clinica-sol").connect()
+	c.join(map[string]any{"systemId": "clinica-sol", "snapshot": true}) // and cut before it comes
+	c.connect()
+	e := c.next()
+	var snapshot struct {
+		Seq     uint64
+		Devices []domain.Device
+	}
+	if err := json.Unmarshal(e.args[0], &snapshot); err != nil || e.name != "snapshot" || snapshot.Seq != 2 || len(snapshot.Devices) != 1 {
+		t.Fatalf("got %s %s", e.name, e.args)
+	}
+	b.append(sol, 1)
+	c.expect("clinica-sol 3")
+	b.append(sol, 1)
+	c.connect()
+	c.expect("clinica-sol 4")
+}
+
+// A pid is worth nothing to somebody else, and nothing in a system that its owner
+// may see no more.
+func TestSessionsAreTheirOwners(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	for name, token := range map[string]string{"somebody else": "ana:clinica-sol", "not allowed any more": "eva:centro-luna"} {
+		other := b.client(token)
+		other.pid, other.offset = c.pid, c.offset
+		if other.connect(); other.recovered || other.pid == c.pid {
+			t.Errorf("%s has the session", name)
+		}
+		if len(b.server.Sockets()) == 0 {
+			t.Error("nobody is listed")
+		}
+	}
+}
+
+// A store that is away sends clients away, to come again: it must not make them
+// forget.
+func TestStoreThatIsAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	b.sessions.fail(true)
+	if answer := c.ask(nil, "join-system", "clinica-sol"); answer["ok"] != false {
+		t.Errorf("joined without a session: %v", answer)
+	}
+	b.sessions.fail(false)
+	c.join("clinica-sol")
+	b.sessions.fail(true)
+	c.cut()
+	other := b.client(c.token)
+	other.pid = c.pid
+	if text, closed := other.attempt(); !closed {
+		t.Errorf("connected: %s", text)
+	}
+	b.sessions.fail(false)
+	if c.connect(); !c.recovered {
+		t.Error("not recovered afterwards")
+	}
+}

@@ -1,0 +1,332 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/socketio/prototest"
+)
+
+const (
+	sol  domain.SystemID = "clinica-sol"
+	luna domain.SystemID = "centro-luna"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second
+
+// bundle is a deployment in memory: its events and its sessions survive the
+// server, of which there is one after the other.
+type bundle struct {
+	t        *testing.T
+	config   Config
+	source   *roomstest.Source
+	sessions *memory
+	fence    *roomstest.Fence
+
+	server   *Server
+	endpoint string
+	stop     func()
+}
+
+func setup(t *testing.T, config Config) *bundle {
+	t.Helper()
+	config.Node = "node-1"
+	if config.Tick == 0 {
+		config.Tick = 5 * time.Millisecond
+	}
+	b := &bundle{t: t, config: config, source: roomstest.New(), sessions: newMemory(), fence: &roomstest.Fence{}}
+	b.start()
+	t.Cleanup(func() { b.stop() })
+	return b
+}
+
+// start begins a server, in place of the one before, which is cut off.
+func (b *bundle) start() {
+	b.t.Helper()
+	if b.stop != nil {
+		b.stop()
+	}
+	logger := slog.New(slog.DiscardHandler)
+	hub, err := rooms.New(b.source, rooms.Config{TailBytes: 20_000}, logger)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.server, err = New(b.config, Parts{
+		Rooms: hub, Authenticator: tokens{}, Sessions: b.sessions, Fence: b.fence, Logger: logger,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	listening := httptest.NewServer(b.server)
+	b.endpoint = listening.URL + "/socket.io/"
+	b.stop = sync.OnceFunc(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // at once
+		_ = b.server.Shutdown(ctx)
+		listening.Close()
+		hub.Close()
+		if left := b.server.all(); len(left) > 0 {
+			b.t.Errorf("%d sockets are left", len(left))
+		}
+	})
+}
+
+// tokens is an authenticator whose tokens say who their owner is:
+// "subject:system,system".
+type tokens struct{}
+
+func (tokens) Verify(_ context.Context, token string) (domain.Actor, error) {
+	subject, systems, ok := strings.Cut(token, ":")
+	switch {
+	case token == "broken":
+		return domain.Actor{}, fmt.Errorf("the keys cannot be read")
+	case !ok:
+		return domain.Actor{}, domain.Fail(domain.KindUnauthenticated, "token-invalid", "this is no token")
+	}
+	actor := domain.Actor{Subject: subject, Role: domain.RoleViewer, ExpiresAt: time.Now().Add(time.Hour)}
+	for name := range strings.SplitSeq(systems, ",") {
+		actor.Systems = append(actor.Systems, domain.SystemID(name))
+	}
+	return actor, nil
+}
+
+func (t tokens) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
+	if r.URL.Query().Has("token") {
+		return domain.Actor{}, domain.Fail(domain.KindUnauthenticated, "token-invalid", "a token in a URL")
+	}
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return t.Verify(ctx, token)
+}
+
+// memory is a store of sessions that can fail.
+type memory struct {
+	mu      sync.Mutex
+	failing bool
+	saved   map[string][]byte
+}
+
+func newMemory() *memory { return &memory{saved: map[string][]byte{}} }
+
+func (m *memory) fail(failing bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.failing = failing
+}
+
+func (m *memory) do(f func()) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failing {
+		return fmt.Errorf("the store is away")
+	}
+	f()
+	return nil
+}
+
+func (m *memory) Load(_ context.Context, pid string) (saved []byte, ok bool, err error) {
+	err = m.do(func() { saved, ok = m.saved[pid] })
+	return saved, ok, err
+}
+
+func (m *memory) Save(_ context.Context, pid string, saved []byte) error {
+	return m.do(func() { m.saved[pid] = saved })
+}
+
+func (m *memory) Keep(context.Context, []string) error { return m.do(func() {}) }
+
+func (m *memory) all() map[string][]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.saved)
+}
+
+// client is a Socket.IO client that does what the unmodified library does about
+// recovery: it keeps the pid, and the last argument of an event if that is a
+// string.
+type client struct {
+	b      *bundle
+	ctx    context.Context //nolint:containedctx // a test's one
+	token  string
+	pid    string
+	offset string
+	ws     *prototest.WebSocket
+
+	recovered bool
+	acks      int
+}
+
+func (b *bundle) client(token string) *client {
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	b.t.Cleanup(cancel)
+	return &client{b: b, ctx: ctx, token: token}
+}
+
+// connect opens a WebSocket and connects, as after a cut.
+func (c *client) connect() *client {
+	c.b.t.Helper()
+	if refusal := c.try(); refusal != "" {
+		c.b.t.Fatalf("refused: %s", refusal)
+	}
+	return c
+}
+
+// try is connect, for who may be refused.
+func (c *client) try() (refusal string) {
+	c.b.t.Helper()
+	c.cut()
+	var err error
+	if c.ws, err = prototest.OpenWebSocket(c.ctx, c.b.endpoint); err != nil {
+		c.b.t.Fatal(err)
+	}
+	c.b.t.Cleanup(c.ws.Close)
+	auth := map[string]string{"token": c.token}
+	if c.pid != "" {
+		auth["pid"] = c.pid
+	}
+	if c.offset != "" {
+		auth["offset"] = c.offset
+	}
+	sent, _ := json.Marshal(auth)
+	c.send("40" + string(sent))
+	text := c.read()
+	if reason, refused := strings.CutPrefix(text, "44"); refused {
+		return reason
+	}
+	var answer struct{ SID, PID string }
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(text, "40")), &answer); err != nil || answer.PID == "" {
+		c.b.t.Fatalf("the answer to CONNECT is %s", text)
+	}
+	c.recovered = c.pid != "" && answer.PID == c.pid
+	c.pid = answer.PID
+	if e := c.next(); e.name != "connection-status" {
+		c.b.t.Fatalf("the first event is %s", e.name)
+	}
+	return ""
+}
+
+func (c *client) cut() {
+	if c.ws != nil {
+		c.ws.Close()
+		c.ws = nil
+	}
+}
+
+func (c *client) send(packet string) {
+	c.b.t.Helper()
+	if err := c.ws.Send(packet); err != nil {
+		c.b.t.Fatal(err)
+	}
+}
+
+func (c *client) read() string {
+	c.b.t.Helper()
+	f, err := c.ws.Next(c.ctx)
+	if err != nil {
+		c.b.t.Fatal(err)
+	}
+	return f.Data
+}
+
+// event is what a client got.
+type event struct {
+	name string
+	args []json.RawMessage
+	seq  uint64
+}
+
+func (c *client) next() event {
+	c.b.t.Helper()
+	return c.parse(c.read())
+}
+
+func (c *client) parse(text string) event {
+	c.b.t.Helper()
+	var args []json.RawMessage
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(text, "42")), &args); err != nil || len(args) == 0 {
+		c.b.t.Fatalf("not an event: %s", text)
+	}
+	e := event{args: args[1:]}
+	_ = json.Unmarshal(args[0], &e.name)
+	if n := len(args); args[n-1][0] == '"' && n > 1 {
+		_ = json.Unmarshal(args[n-1], &c.offset)
+	}
+	if len(args) > 2 {
+		var meta struct{ Seq uint64 }
+		_ = json.Unmarshal(args[2], &meta)
+		e.seq = meta.Seq
+	}
+	return e
+}
+
+// ask emits an event and returns what it is acknowledged with. Events that come
+// before are handed to got.
+func (c *client) ask(got func(event), name string, argument any) map[string]any {
+	c.b.t.Helper()
+	c.acks++
+	sent, err := json.Marshal([]any{name, argument})
+	if err != nil {
+		c.b.t.Fatal(err)
+	}
+	c.send(fmt.Sprintf("42%d%s", c.acks, sent))
+	want := fmt.Sprintf("43%d[", c.acks)
+	for {
+		text := c.read()
+		if answer, ok := strings.CutPrefix(text, want); ok {
+			var one map[string]any
+			if err := json.Unmarshal([]byte(strings.TrimSuffix(answer, "]")), &one); err != nil {
+				c.b.t.Fatalf("the acknowledgement is %s", text)
+			}
+			return one
+		}
+		got(c.parse(text))
+	}
+}
+
+// join joins and fails the test when that is refused.
+func (c *client) join(argument any) map[string]any {
+	c.b.t.Helper()
+	answer := c.ask(func(e event) { c.b.t.Errorf("before the answer came %s %d", e.name, e.seq) }, "join-system", argument)
+	if answer["ok"] != true {
+		c.b.t.Fatalf("join-system: %v", answer)
+	}
+	return answer
+}
+
+// expect reads events of systems by their seqs: "clinica-sol 3".
+func (c *client) expect(want ...string) {
+	c.b.t.Helper()
+	for _, w := range want {
+		e := c.next()
+		var meta struct {
+			SystemID string
+			Seq      uint64
+			Data     json.RawMessage
+		}
+		if len(e.args) != 3 || json.Unmarshal(e.args[1], &meta) != nil {
+			c.b.t.Fatalf("an event with arguments %s", e.args)
+		}
+		if got := fmt.Sprint(meta.SystemID, " ", meta.Seq); got != w || meta.Data != nil {
+			c.b.t.Fatalf("got %s, want %s (meta: %s)", got, w, e.args[1])
+		}
+	}
+}
+
+// append appends updates of a plug.
+func (b *bundle) append(system domain.SystemID, n int) {
+	for range n {
+		b.source.Append(system, &domain.DeviceUpdate{DeviceID: "plug-1", PowerW: domain.Some(1.5)})
+	}
+}
