@@ -41,7 +41,7 @@ func New(config Config, parts Parts) (*Server, error) {
 	s.sio, err = sio.New(sio.Config{
 		Namespaces: map[string]sio.Namespace{packet.Main: s.connect}, Greet: s.greet, Logger: parts.Logger,
 		Engine: engineio.Config{
-			PingInterval: c.PingInterval, PingTimeout: c.PingTimeout, Tick: c.Tick, MaxPayload: c.MaxFrame,
+			PingInterval: c.PingInterval, PingTimeout: c.PingTimeout, Tick: c.Tick, MaxPayload: c.MaxFrame, MaxUnsettled: c.MaxUnsettled,
 			CheckOrigin: c.CheckOrigin, NewID: c.NewID, Elsewhere: c.Elsewhere, Logger: parts.Logger,
 		},
 	})

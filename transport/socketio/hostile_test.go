@@ -1,0 +1,91 @@
+package socketio
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/transport/socketio/prototest"
+)
+
+// attempts of each attack are many where one costs little, so that a leak shows.
+var attempts = map[string]int{
+	"ever new namespaces":        10_000,
+	"a flood of CONNECT packets": 10_000,
+	"handshakes never used":      10_000,
+	"a reader that never reads":  10_000,
+	"polls left waiting":         64, // each for two seconds
+	"frames over the limit":      200,
+	"bodies over the limit":      200,
+}
+
+// used is what this process uses when it has nothing to do: goroutines, and bytes
+// of heap.
+func used() (goroutines int, heap uint64) {
+	runtime.GC()
+	runtime.GC() // pools give up what they have in two steps
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return runtime.NumGoroutine(), m.HeapAlloc
+}
+
+// Hostile clients are refused, honest ones are served meanwhile, and when all is
+// over nothing is left of them. It is not parallel: it counts what the process
+// uses.
+func TestHostileClients(t *testing.T) {
+	b := setup(t, Config{PingInterval: time.Second, PingTimeout: time.Second, MaxUnsettled: 1000})
+	b.guest = "mallory:centro-luna" // has a token, as some of the hostile do
+	b.start()
+	honest := b.client("eva:clinica-sol")
+	honest.ctx = t.Context()
+	honest.connect()
+	honest.join("clinica-sol")
+	honest.cut()
+	gone := func(what string) (int, uint64) {
+		t.Helper()
+		deadline := time.Now().Add(patience)
+		for b.server.sio.Connections() > 0 && time.Now().Before(deadline) {
+			runtime.Gosched()
+		}
+		if n := b.server.sio.Connections(); n > 0 {
+			t.Fatalf("%s: %d connections are left", what, n)
+		}
+		return used()
+	}
+	goroutines, heap := gone("before")
+	for name, attack := range prototest.Attacks() {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		n := attempts[name]
+		if n == 0 {
+			n = 300
+		}
+		report := attack(ctx, b.endpoint, n)
+		t.Logf("%s: %s", name, report)
+		if report.Attempts == 0 || ctx.Err() != nil {
+			t.Errorf("%s: the attack failed: %s", name, report)
+		}
+		cancel()
+		b.append(sol, 1)
+		if honest.connect(); !honest.recovered { // also while the rest is being cleared away
+			t.Errorf("%s: an honest client was forgotten", name)
+		}
+		if e := honest.next(); e.name != "device-update" {
+			t.Errorf("%s: an honest client got %s", name, e.name)
+		}
+		honest.cut()
+		var goroutinesNow int
+		var heapNow uint64
+		deadline := time.Now().Add(patience)
+		for { // connections that are being closed take a moment more
+			if goroutinesNow, heapNow = gone(name); goroutinesNow <= goroutines+5 && heapNow < heap+2<<20 || time.Now().After(deadline) {
+				break
+			}
+			runtime.Gosched()
+		}
+		if goroutinesNow > goroutines+5 || heapNow > heap+2<<20 {
+			t.Errorf("%s: %d goroutines and %d KiB are left, and were %d and %d before",
+				name, goroutinesNow, heapNow>>10, goroutines, heap>>10)
+		}
+	}
+}
