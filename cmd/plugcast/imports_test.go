@@ -78,10 +78,11 @@ func TestImportRules(t *testing.T) {
 	}
 }
 
-// The faces do not know each other: what they share is in auth, rooms and handoff.
+// The faces do not know each other: what they share is in auth, rooms and handoff, and
+// for tests in nodetest.
 func TestFacesAreApart(t *testing.T) {
 	t.Parallel()
-	shared := []string{"transport/auth", "transport/rooms", "transport/handoff"}
+	shared := []string{"transport/auth", "transport/rooms", "transport/handoff", "transport/nodetest"}
 	for _, p := range listPackages(t) {
 		if !below(p.path, "transport") {
 			continue
