@@ -1,6 +1,7 @@
-// Package web is the live page: the plugs of one system as they change. It is
-// three small scripts without a framework or a build step, embedded, and asks no
-// other host for anything.
+// Package web is the live page: the plugs of one system as they change. It is a
+// few small scripts without a framework or a build step, embedded, and asks no
+// other host for anything. What connects it is the JavaScript client, whose
+// sources in client/src are served as they are, for other pages too.
 //
 // The page takes its token from the URL's fragment, which browsers do not send:
 // /#system=clinica-sol&token=….
@@ -17,8 +18,16 @@ import (
 	"time"
 )
 
-//go:embed assets
+//go:embed assets client/src/*.js
 var assets embed.FS
+
+// Where the files are in the embedding, and where they are served. The client's
+// React part is below its folder and is not embedded: pages that have React have
+// a bundler.
+var folders = []struct{ from, at string }{
+	{"assets", "/web/"},
+	{"client/src", "/web/client/"},
+}
 
 // policy lets the page run its own scripts and talk to its own host, and nothing
 // else: not even a script that somebody smuggles into a device's name.
@@ -32,12 +41,13 @@ type file struct {
 	tag  string
 }
 
-// Handler serves the page at / and what it consists of below /web/.
+// Handler serves the page at / and what it consists of below /web/. The client
+// is at /web/client/index.js, where pages of other origins may import it from.
 func Handler() http.Handler {
 	files := map[string]file{}
-	for name, body := range read(assets) {
+	for at, body := range read(assets) {
 		sum := sha256.Sum256([]byte(body))
-		files["/web/"+name] = file{name: name, body: body, tag: `"` + hex.EncodeToString(sum[:8]) + `"`}
+		files[at] = file{name: at, body: body, tag: `"` + hex.EncodeToString(sum[:8]) + `"`}
 	}
 	files["/"] = files["/web/index.html"]
 	delete(files, "/web/index.html")
@@ -59,6 +69,9 @@ func Handler() http.Handler {
 // asks each time, so that a new version of the program brings its own page.
 func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
+	if strings.HasPrefix(f.name, "/web/client/") {
+		header.Set("Access-Control-Allow-Origin", "*")
+	}
 	header.Set("Content-Security-Policy", policy)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
@@ -76,18 +89,21 @@ var contentTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
+// read returns all files, by where they are served.
 func read(from fs.FS) map[string]string {
 	found := map[string]string{}
-	err := fs.WalkDir(from, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
+	for _, folder := range folders {
+		entries, err := fs.ReadDir(from, folder.from)
+		if err != nil {
+			panic("web: embedded files: " + err.Error()) // only a broken build can get here
 		}
-		body, err := fs.ReadFile(from, name)
-		found[path.Base(name)] = string(body)
-		return err
-	})
-	if err != nil {
-		panic("web: embedded files: " + err.Error()) // only a broken build can get here
+		for _, entry := range entries {
+			body, err := fs.ReadFile(from, path.Join(folder.from, entry.Name()))
+			if err != nil {
+				panic("web: embedded files: " + err.Error())
+			}
+			found[folder.at+entry.Name()] = string(body)
+		}
 	}
 	return found
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/nodetest"
 )
 
 // browser is a real one, with the page open, driven through its debugger.
@@ -27,10 +28,7 @@ type browser struct {
 
 func openBrowser(t *testing.T, url string) *browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("chromium is not installed")
-	}
+	path := nodetest.Chromium(t)
 	profile := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, path, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
@@ -162,7 +160,7 @@ func TestPageInBrowser(t *testing.T) {
 	t.Parallel()
 	sockets := make(chan *websocket.Conn, 4)
 	b := openBrowser(t, gateway(t, sockets)+"/#token=a.b.c&system=clinica-sol")
-	accept := func(join string) *websocket.Conn {
+	accept := func(join, place string) *websocket.Conn {
 		var conn *websocket.Conn
 		select {
 		case conn = <-sockets:
@@ -173,10 +171,10 @@ func TestPageInBrowser(t *testing.T) {
 		if _, got, err := conn.ReadMessage(); err != nil || string(got) != join {
 			t.Fatalf("the page says %s, %v; want %s", got, err, join)
 		}
-		say(t, conn, `{"event":"joined","id":1,"data":{"systemId":"clinica-sol","recovered":true}}`)
+		say(t, conn, `{"event":"joined","id":1,"data":{"systemId":"clinica-sol",`+place+`,"recovered":true}}`)
 		return conn
 	}
-	first := accept(`{"event":"join-system","id":1,"data":{"systemId":"clinica-sol","snapshot":true}}`)
+	first := accept(`{"event":"join-system","id":1,"data":{"systemId":"clinica-sol","snapshot":true}}`, `"position":"1-0","seq":1`)
 	say(t, first, `{"event":"snapshot","data":{"systemId":"clinica-sol","position":"1-0","seq":1,"connections":[],`+
 		`"devices":[{"deviceId":"d1","online":true,"relayOn":true,"powerW":12.5,"updatedAt":"2026-11-23T18:00:00Z","position":"1-0"}],`+
 		`"equipment":[{"equipmentId":"e1","name":"Láser"}],"assignments":[{"deviceId":"d1","equipmentId":"e1"}]}}`)
@@ -199,7 +197,7 @@ func TestPageInBrowser(t *testing.T) {
 	b.shows("document.title", "clinica-sol · plugcast")
 
 	_ = first.Close()
-	second := accept(`{"event":"join-system","id":1,"data":{"systemId":"clinica-sol","after":"4-0"}}`)
+	second := accept(`{"event":"join-system","id":1,"data":{"systemId":"clinica-sol","after":"4-0"}}`, `"position":"4-0","seq":4`)
 	say(t, second, update(5, `{"deviceId":"d1","relayOn":true}`))
 	b.shows("document.querySelector('#total-on').textContent", "1")
 	b.shows("document.querySelectorAll('#plugs li').length", "2")

@@ -1,6 +1,6 @@
 // The page: what it shows of a state, and how.
 
-import { Link } from "./link.js";
+import { Client } from "./client/index.js";
 import { language, speaker } from "./words.js";
 
 const lang = language(navigator.languages || [navigator.language]);
@@ -9,10 +9,9 @@ const find = (id) => document.getElementById(id);
 const numbers = new Intl.NumberFormat(lang, { maximumFractionDigits: 1 });
 const ago = new Intl.RelativeTimeFormat(lang, { numeric: "auto" });
 const cards = new Map(); // by device
-let link = null;
-let shown = null; // the state that the page shows
-let dirty = new Set(); // devices whose card is to be drawn again
-let fresh = new Set(); // those of them that just changed
+const drawn = new Map(); // what each card shows
+let client = null;
+let first = true; // no card was drawn of this state yet: nothing of it is news
 let painting = false;
 
 document.documentElement.lang = lang;
@@ -35,7 +34,8 @@ function credentials() {
 
 function start() {
   const { system, token } = credentials();
-  link?.close();
+  client?.close();
+  client = null;
   find("system").textContent = system || "";
   find("login").hidden = Boolean(system && token);
   find("live").hidden = true;
@@ -48,19 +48,18 @@ function start() {
   sessionStorage.setItem("system", system);
   sessionStorage.setItem("token:" + system, token);
   document.title = system + " · plugcast";
-  const url = new URL("ws", location.href);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  url.hash = "";
-  link = new Link({
-    url: url.href, token, system, onStatus: showStatus, onState: showState,
-    onChange: (_, devices) => draw(devices, true),
-  });
-  link.open();
+  const next = new Client({ url: new URL("ws", location.href).href, token, systemId: system });
+  client = next;
+  next.on("status", showStatus);
+  next.on("state", showState);
+  next.subscribe(draw);
+  next.connect();
 }
 
 const endings = ["unauthorized", "forbidden", "thrown-out", "protocol"];
 
-function showStatus(status, seconds) {
+function showStatus({ status, seconds }) {
+  if (status === "idle") return; // another one takes its place
   const over = endings.includes(status);
   const pill = find("status");
   pill.dataset.state = over ? "ended" : status;
@@ -68,39 +67,40 @@ function showStatus(status, seconds) {
   find("notice").hidden = !over;
   if (over) find("notice").textContent = say(status);
   if (status === "unauthorized") {
-    sessionStorage.removeItem("token:" + link.system);
-    find("login").elements.system.value = link.system;
+    const [system] = client.systemIds;
+    sessionStorage.removeItem("token:" + system);
+    find("login").elements.system.value = system;
     find("login").hidden = false;
   }
 }
 
-function showState(state) {
-  shown = state;
+function showState() {
   find("live").hidden = false;
   find("plugs").replaceChildren();
   cards.clear();
-  draw([...state.devices.keys()].sort(), false);
+  drawn.clear();
+  first = true;
+  draw();
 }
 
-// draw notes which cards to draw in the next frame: a burst of events costs one.
-function draw(devices, changed) {
-  for (const id of devices) {
-    dirty.add(id);
-    if (changed) fresh.add(id);
-  }
+// draw has the cards of devices that changed drawn in the next frame: a burst of
+// events costs one.
+function draw() {
   if (!painting) requestAnimationFrame(paint);
   painting = true;
 }
 
 function paint() {
   painting = false;
-  for (const id of dirty) {
-    const device = shown.devices.get(id);
-    if (device) fill(cards.get(id) || add(id), device, fresh.has(id));
+  if (!client?.isLoaded()) return;
+  for (const id of client.deviceIds) {
+    const device = client.device(id);
+    if (drawn.get(id) === device) continue;
+    drawn.set(id, device);
+    fill(cards.get(id) || add(id), device, !first);
   }
-  dirty = new Set();
-  fresh = new Set();
-  find("empty").hidden = shown.devices.size > 0;
+  first = false;
+  find("empty").hidden = drawn.size > 0;
   total();
   sift();
 }
@@ -116,11 +116,11 @@ function add(id) {
 function fill(card, device, changed) {
   const part = (selector) => card.querySelector(selector);
   const relay = relayOf(device);
-  const equipment = shown.equipmentOf(device.deviceId);
+  const { equipment } = device;
   const unreachable = device.online === false;
   if (changed && card.dataset.relay && card.dataset.relay !== relay) announce(device, relay);
   card.dataset.relay = relay;
-  card.classList.toggle("dim", unreachable || shown.isStale(device));
+  card.classList.toggle("dim", unreachable || device.stale);
   part("h2").textContent = device.name || device.deviceId;
   part("h2").title = device.deviceId;
   part(".relay").textContent = say(relay);
@@ -153,7 +153,7 @@ function relayOf(device) {
 }
 
 function reachOf(device) {
-  if (shown.isStale(device)) return say("stale");
+  if (device.stale) return say("stale");
   if (device.online == null) return say("notKnown");
   return say(device.online ? "online" : "offline");
 }
@@ -173,7 +173,7 @@ function since(time) {
 function total() {
   const count = { on: 0, off: 0, unknown: 0, offline: 0 };
   let power = 0;
-  for (const device of shown.devices.values()) {
+  for (const device of drawn.values()) {
     count[relayOf(device)]++;
     if (device.online === false) count.offline++;
     else power += device.powerW || 0;
@@ -202,8 +202,6 @@ find("login").addEventListener("submit", (submit) => {
   else location.hash = "system=" + system.value;
 });
 addEventListener("hashchange", start);
-addEventListener("online", () => link?.now());
-addEventListener("visibilitychange", () => document.hidden || link?.now());
 setInterval(() => {
   for (const time of find("plugs").querySelectorAll("time")) time.textContent = since(time.dateTime);
 }, 10_000);

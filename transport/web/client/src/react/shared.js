@@ -1,0 +1,49 @@
+// Clients that components share: one for a key, while anybody has it.
+
+import { Client } from "../client.js";
+
+/** @import { Options } from "../events.js" */
+
+// A component that is mounted again at once, as in StrictMode or on the way from
+// one page to the next, finds its connection open.
+const linger = 500; // ms
+
+/** @type {Map<string, { client: Client, users: number, timer?: ReturnType<typeof setTimeout> }>} */
+const shared = new Map();
+
+/** What makes two connections the same.
+ * @param {Options} options */
+export function keyOf({ url = "", systemId, name = "", conflate = false }) {
+  return JSON.stringify([url, systemId, name, conflate]);
+}
+
+/** The client of a key, if there is one.
+ * @param {string} key */
+export function peek(key) {
+  return shared.get(key)?.client;
+}
+
+/**
+ * Takes part in the client of a key. It is made of the candidate if nobody has one.
+ * @param {string} key
+ * @param {Client} candidate
+ */
+export function acquire(key, candidate) {
+  const entry = shared.get(key) ?? { client: candidate, users: 0 };
+  shared.set(key, entry);
+  clearTimeout(entry.timer);
+  entry.users++;
+  entry.client.connect();
+  return entry.client;
+}
+
+/** Takes part no more. The last one ends the connection, after a moment.
+ * @param {string} key @param {Client} client */
+export function release(key, client) {
+  const entry = shared.get(key);
+  if (!entry || entry.client !== client || --entry.users > 0) return;
+  entry.timer = setTimeout(() => {
+    shared.delete(key);
+    client.close();
+  }, linger);
+}

@@ -1,0 +1,448 @@
+import assert from "node:assert/strict";
+import { test, mock } from "node:test";
+import { Client } from "../src/index.js";
+import { Peer, jwt, live, settled, setup, snapshot, storage, update } from "./peer.mjs";
+
+test("joins with a snapshot, and resumes without one", () => {
+  const { client, seen, heard } = setup();
+  assert.deepEqual(Peer.last.protocols, ["plugcast.v1", "bearer.t"]);
+  Peer.last.accept();
+  assert.deepEqual(Peer.last.sent, [{ event: "join-system", id: 1, data: { systemId: "s", snapshot: true } }]);
+  Peer.last.joined(5);
+  Peer.last.say(update(6), update(7));
+  assert.deepEqual(seen, ["connecting", "state", "live"]);
+  Peer.last.drop(1006);
+  assert.equal(client.status, "waiting");
+  mock.timers.tick(1000);
+  Peer.last.accept();
+  assert.deepEqual(Peer.last.joins, [{ systemId: "s", after: "7-0" }]);
+  Peer.last.joined(7);
+  Peer.last.say([update(7), update(8)]);
+  assert.equal(client.state().seq, 8);
+  assert.deepEqual(heard, [6, 7, 8]);
+  client.close();
+});
+
+test("asks for everything when the log does not have what came since, and says so", () => {
+  const { seen, heard, client } = live();
+  Peer.last.drop(1012);
+  mock.timers.tick(1000);
+  Peer.last.accept();
+  Peer.last.joined(9, { recovered: false });
+  assert.deepEqual(Peer.last.joins.at(-1), { systemId: "s", snapshot: true });
+  Peer.last.joined(9);
+  Peer.last.say(update(10));
+  assert.deepEqual([seen.slice(-2), heard], [["state", "live"], [10]]);
+  assert.ok(seen.includes("reset"));
+  client.close();
+});
+
+test("does not go on from a log that is another one", () => {
+  live();
+  Peer.last.drop(1006);
+  mock.timers.tick(1000);
+  Peer.last.accept();
+  Peer.last.joined(3, { position: "5-0" });
+  assert.deepEqual(Peer.last.joins.at(-1), { systemId: "s", snapshot: true });
+});
+
+test("begins anew when the log lost its newest events", () => {
+  const { heard, seen } = live();
+  Peer.last.say(update(6));
+  Peer.last.say({ event: "joined", data: { systemId: "s", position: "4-0", seq: 4, recovered: false } });
+  assert.deepEqual(Peer.last.joins.at(-1), { systemId: "s", snapshot: true });
+  Peer.last.joined(7);
+  assert.deepEqual(Peer.last.joins.at(-1), { systemId: "s", after: "4-0" }); // 5 to 7 are others than before
+  Peer.last.joined(4);
+  Peer.last.say([5, 6, 7, 8].map((seq) => update(seq)));
+  assert.deepEqual(heard, [6, 5, 6, 7, 8]);
+  assert.ok(seen.includes("reset"));
+});
+
+for (const [name, frame] of [
+  ["a hole in the sequence", update(7)],
+  ["a heartbeat that is ahead", { event: "heartbeat", data: { rooms: { s: { position: "9-0", seq: 9 } } } }],
+]) {
+  test(`resumes after ${name}, on another socket if that brings nothing`, () => {
+    const { heard, client } = live();
+    Peer.last.say(frame);
+    assert.equal(client.status, "connecting");
+    assert.deepEqual(Peer.last.joins.at(-1), { systemId: "s", after: "5-0" });
+    Peer.last.say(update(8)); // still of the join before
+    Peer.last.joined(5);
+    assert.equal(client.status, "live");
+    Peer.last.say(update(6), update(7));
+    assert.deepEqual(heard, [6, 7]);
+    Peer.last.say(update(9));
+    Peer.last.joined(7);
+    Peer.last.say(update(9));
+    mock.timers.tick(1000);
+    assert.equal(Peer.all.length, 2);
+    client.close();
+  });
+}
+
+test("goes on over what was left out on purpose", () => {
+  const { client, heard } = live({ conflate: true });
+  assert.equal(Peer.last.joins[0].conflate, true);
+  Peer.last.say({ ...update(9), skipped: { from: 6, to: 8 } });
+  assert.deepEqual([client.state().seq, heard, Peer.last.joins.length], [9, [9], 1]);
+});
+
+test("gives up a join that is never answered", () => {
+  setup();
+  Peer.last.accept();
+  for (let t = 0; t < 30; t += 10) {
+    mock.timers.tick(10_000);
+    Peer.last.say({ event: "heartbeat", data: { rooms: {} } });
+  }
+  mock.timers.tick(1000);
+  assert.equal(Peer.all.length, 2);
+});
+
+test("pauses of 0.5 to 20 s whose bound grows, and anew after a good connection", () => {
+  for (const [random, expected] of [[() => 0, [500, 500, 500, 500, 500, 500, 500]], [() => 1, [1000, 2000, 4000, 8000, 16000, 20000, 20000]]]) {
+    const { client } = setup({ random });
+    for (const pause of expected) {
+      const before = Peer.all.length;
+      Peer.last.drop(1006);
+      mock.timers.tick(pause - 1);
+      assert.equal(Peer.all.length, before);
+      mock.timers.tick(1);
+      assert.equal(Peer.all.length, before + 1);
+    }
+    Peer.last.accept();
+    Peer.last.joined(5);
+    mock.timers.tick(10_000);
+    Peer.last.drop(1006);
+    const before = Peer.all.length;
+    mock.timers.tick(1000);
+    assert.equal(Peer.all.length, before + 1);
+    client.close();
+  }
+});
+
+test("says how long it waits; a flood of requests waits a minute more", () => {
+  const { client, seen } = live();
+  Peer.last.drop(1006);
+  assert.deepEqual({ ...client.info }, { status: "waiting", seconds: 1, reason: undefined });
+  mock.timers.tick(1000);
+  Peer.last.drop(4429, "too many requests");
+  assert.deepEqual({ ...client.info }, { status: "waiting", seconds: 62, reason: "too many requests" });
+  assert.equal(seen.at(-1), "waiting 62");
+});
+
+test("asks a silent socket, and gives it up", () => {
+  const { client } = live();
+  mock.timers.tick(29_000);
+  Peer.last.say({ event: "heartbeat", data: { rooms: { s: { seq: 5 } } } });
+  mock.timers.tick(30_000);
+  assert.equal(Peer.last.sent.at(-1).event, "ping");
+  Peer.last.say({ event: "pong" });
+  mock.timers.tick(30_000);
+  mock.timers.tick(7_999);
+  assert.equal(Peer.all.length, 1);
+  mock.timers.tick(1);
+  mock.timers.tick(1000);
+  assert.equal(Peer.all.length, 2);
+  client.close();
+});
+
+test("a socket that never opens, a token that never comes", () => {
+  setup();
+  mock.timers.tick(32_000);
+  mock.timers.tick(1000);
+  assert.equal(Peer.all.length, 2);
+  let asked = 0;
+  const { client } = setup({ token: () => (asked++, new Promise(() => {})) });
+  mock.timers.tick(32_000);
+  assert.equal(client.status, "waiting");
+  mock.timers.tick(1000);
+  assert.deepEqual([asked, Peer.all.length], [2, 0]);
+  client.close();
+});
+
+for (const [code, reason] of [[4401, "unauthorized"], [4403, "forbidden"], [4409, "thrown-out"], [4400, "protocol"], [1009, "protocol"]]) {
+  test(`does not return after ${code}, unless it is told to`, () => {
+    const { client, seen } = setup();
+    Peer.last.accept();
+    Peer.last.drop(code, "why");
+    mock.timers.tick(120_000);
+    assert.equal(Peer.all.length, 1);
+    assert.equal(seen.at(-1), reason);
+    assert.equal(client.info.reason, "why");
+    client.connect();
+    assert.equal(Peer.all.length, 2);
+    client.close();
+  });
+}
+
+test("returns after being thrown out when told so, once", () => {
+  const { seen, client } = live();
+  const told = [];
+  client.on("forced-disconnect", (data) => told.push(data.reason));
+  Peer.last.say({ event: "forced-disconnect", data: { reason: "restart", reconnect: true } });
+  Peer.last.drop(4409);
+  mock.timers.tick(1000);
+  assert.equal(Peer.all.length, 2);
+  Peer.last.accept();
+  Peer.last.say({ event: "forced-disconnect", data: { reason: "enough", reconnect: false } });
+  Peer.last.drop(4409);
+  mock.timers.tick(120_000);
+  assert.equal(Peer.all.length, 2);
+  assert.equal(seen.at(-1), "thrown-out");
+  assert.deepEqual([told, client.info.reason], [["restart", "enough"], "enough"]);
+});
+
+for (const [code, status] of [["forbidden", "forbidden"], ["fenced", "thrown-out"], ["invalid-system-id", "protocol"], ["too-many-rooms", "protocol"]]) {
+  test(`a join that is refused as ${code} ends it`, () => {
+    const { client } = setup();
+    Peer.last.accept();
+    Peer.last.say({ event: "error", id: 1, data: { code, detail: "no" } });
+    assert.deepEqual([client.status, client.info.reason, Peer.last.closedWith], [status, "no", 1000]);
+    mock.timers.tick(120_000);
+    assert.equal(Peer.all.length, 1);
+  });
+}
+
+test("a join that is refused for now is tried again on the same socket", () => {
+  const { client } = setup();
+  Peer.last.accept();
+  Peer.last.say({ event: "error", id: 1, data: { code: "rate-limited", retryAfterMs: 70 } });
+  mock.timers.tick(70);
+  assert.equal(Peer.last.joins.length, 2);
+  Peer.last.say({ event: "error", id: 2, data: { code: "unavailable" } });
+  mock.timers.tick(1000);
+  Peer.last.joined(5);
+  assert.deepEqual([client.status, Peer.last.joins.length, Peer.all.length], ["live", 3, 1]);
+});
+
+test("several systems over one socket: one that is forbidden does not keep the others", () => {
+  const { client, heard } = setup({ systemId: ["a", "b"] });
+  Peer.last.accept();
+  assert.deepEqual(Peer.last.joins, [{ systemId: "a", snapshot: true }, { systemId: "b", snapshot: true }]);
+  Peer.last.say({ event: "joined", id: 1, data: { systemId: "a", position: "5-0", seq: 5 } }, snapshot(5, "a"));
+  assert.equal(client.status, "connecting");
+  Peer.last.say({ event: "error", id: 2, data: { code: "forbidden" } });
+  assert.deepEqual([client.status, client.statusOf("a"), client.statusOf("b")], ["live", "live", "forbidden"]);
+  Peer.last.say(update(6, {}, "a"), update(6, {}, "b"), update(6, {}, "c"));
+  assert.deepEqual([heard, client.device("d1", "a").deviceId, client.device("d1", "b")], [[6], "d1", undefined]);
+  Peer.last.say({ event: "left", data: { systemId: "a", reason: "the new token is not for it" } });
+  assert.deepEqual([client.status, client.info.reason], ["forbidden", "the new token is not for it"]);
+});
+
+test("after a reload, delivers what was missed behind the new state, and nothing twice", () => {
+  const kept = storage();
+  const before = live({ storage: kept });
+  Peer.last.say(update(6), update(7));
+  assert.deepEqual([...kept.kept], [["plugcast ws://x/ws s ", "7-0"]]);
+  const { client, heard } = setup({ storage: kept }); // the page is gone without a word
+  Peer.last.accept();
+  Peer.last.joined(10);
+  assert.deepEqual([client.state().seq, Peer.last.joins], [10, [{ systemId: "s", snapshot: true }, { systemId: "s", after: "7-0" }]]);
+  Peer.last.say(update(11)); // of the first join; it comes again
+  Peer.last.joined(7);
+  Peer.last.say([8, 9, 10, 11].map((seq) => update(seq)));
+  assert.deepEqual([before.heard, heard, client.state().seq], [[6, 7], [8, 9, 10, 11], 11]);
+  client.close();
+  assert.deepEqual([...kept.kept], []);
+});
+
+test("after a reload, the new state may be older than what was delivered", () => {
+  const kept = storage(new Map([["plugcast ws://x/ws s ", "7-0"]]));
+  const { heard, client } = setup({ storage: kept });
+  Peer.last.accept();
+  Peer.last.joined(5);
+  Peer.last.say([6, 7, 8].map((seq) => update(seq)));
+  assert.deepEqual([heard, client.state().seq, Peer.last.joins.length], [[8], 8, 1]);
+});
+
+test("a socket that breaks while it catches up goes on from there", () => {
+  const kept = storage(new Map([["plugcast ws://x/ws s ", "7-0"]]));
+  const { heard } = setup({ storage: kept });
+  Peer.last.accept();
+  Peer.last.joined(10);
+  Peer.last.joined(7);
+  Peer.last.say(update(8));
+  Peer.last.drop(1006);
+  mock.timers.tick(1000);
+  Peer.last.accept();
+  assert.deepEqual(Peer.last.joins, [{ systemId: "s", after: "8-0" }]);
+  Peer.last.joined(8);
+  Peer.last.say(update(9), update(10), update(11));
+  assert.deepEqual(heard, [8, 9, 10, 11]);
+});
+
+test("who hears no events asks for none; a storage that is spoilt or full does no harm", () => {
+  const kept = storage(new Map([["plugcast ws://x/ws s ", "7-0"]]));
+  setup({ storage: kept, hears: false });
+  Peer.last.accept();
+  Peer.last.joined(10);
+  assert.equal(Peer.last.joins.length, 1);
+  assert.equal(kept.kept.get("plugcast ws://x/ws s "), "10-0");
+  setup({ storage: storage(new Map([["plugcast ws://x/ws s ", "rubbish"]])) });
+  Peer.last.accept();
+  Peer.last.joined(10);
+  Peer.last.say({ event: "error", id: 2, data: { code: "invalid-position" } });
+  Peer.last.joined(10);
+  const broken = () => { throw new Error("full"); };
+  const { client, heard } = live({ storage: { getItem: broken, setItem: broken, removeItem: broken } });
+  Peer.last.say(update(6));
+  client.close();
+  assert.deepEqual(heard, [6]);
+});
+
+test("a token is replaced before it expires", async () => {
+  mock.timers.reset();
+  let n = 0;
+  const { client } = setup({ token: async () => jwt(100, { n: n++ }) });
+  await settled();
+  assert.match(Peer.last.protocols[1], /^bearer\.x\./);
+  Peer.last.accept();
+  Peer.last.joined(5);
+  mock.timers.tick(65_000); // 30 s before its end, or a third of its time
+  Peer.last.say({ event: "pong" });
+  mock.timers.tick(4_000);
+  await settled();
+  assert.equal(n, 1);
+  mock.timers.tick(2_000);
+  await settled();
+  const asked = Peer.last.sent.at(-1);
+  assert.equal(asked.event, "authenticate");
+  Peer.last.say({ event: "authenticated", id: asked.id, data: {} });
+  assert.deepEqual([n, client.status, Peer.all.length], [2, "live", 1]);
+  Peer.last.drop(1006); // the token in use is good
+  mock.timers.tick(1000);
+  await settled();
+  assert.deepEqual([n, Peer.last.protocols[1]], [2, "bearer." + asked.data.token]);
+  client.close();
+});
+
+test("the server's clock counts, not the page's", async () => {
+  const tokens = [];
+  const { client } = setup({ token: () => (tokens.push(1), jwt(100, { n: tokens.length })) });
+  Peer.last.accept();
+  Peer.last.joined(5);
+  Peer.last.say({ event: "heartbeat", data: { time: new Date(Date.now() + 95_000).toISOString(), rooms: {} } });
+  mock.timers.tick(4_000);
+  assert.equal(tokens.length, 2);
+  client.close();
+});
+
+test("a refused token is asked for anew, twice; none is the end", async () => {
+  const why = [];
+  const { client } = setup({ token: ({ refused }) => (why.push(refused), "t" + why.length) });
+  Peer.last.accept();
+  Peer.last.drop(4401, "expired");
+  assert.equal(Peer.last.protocols[1], "bearer.t2"); // at once
+  Peer.last.accept();
+  Peer.last.drop(4401, "expired");
+  mock.timers.tick(1000);
+  Peer.last.accept();
+  Peer.last.drop(4401, "expired");
+  assert.deepEqual([why, client.status], [[false, true, true], "unauthorized"]);
+  const none = setup({ token: () => null });
+  assert.deepEqual([none.client.status, Peer.all.length], ["unauthorized", 0]);
+  let fails = true;
+  const late = setup({ token: async () => { if (fails) throw new Error("the network"); return "t"; } });
+  await settled();
+  assert.equal(late.client.status, "waiting");
+  fails = false;
+  mock.timers.tick(1000);
+  await settled();
+  assert.equal(Peer.all.length, 1);
+  late.client.close();
+});
+
+test("another token goes over the open socket, or begins anew", () => {
+  const { client } = live();
+  client.setToken("u");
+  assert.deepEqual(Peer.last.sent.at(-1), { event: "authenticate", id: 2, data: { token: "u" } });
+  Peer.last.say({ event: "error", id: 2, data: { code: "token-invalid" } });
+  assert.equal(client.status, "unauthorized");
+  client.setToken("v");
+  assert.equal(Peer.last.protocols[1], "bearer.v");
+  client.close();
+});
+
+test("a fault of a handler stays with it", async () => {
+  const faults = [];
+  globalThis.reportError = (error) => faults.push(error.message);
+  const { client, heard } = setup({ hears: false });
+  client.on("device-update", () => { throw new Error("mine"); });
+  client.on("*", (_, event) => heard.push(event.seq));
+  Peer.last.accept();
+  Peer.last.joined(5);
+  Peer.last.say(update(6));
+  assert.deepEqual([faults, heard, client.status], [["mine"], [6], "live"]);
+  delete globalThis.reportError;
+  client.close();
+});
+
+test("a handler that closes hears no more, and goes on from there when it connects again", () => {
+  const { client, heard } = setup({ hears: false });
+  client.on("*", (_, event) => { heard.push(event.seq); if (event.seq === 6) client.close(); });
+  Peer.last.accept();
+  Peer.last.joined(5);
+  Peer.last.say(update(6), update(7));
+  assert.deepEqual([heard, client.status, Peer.last.closedWith], [[6], "idle", 1000]);
+  client.connect();
+  Peer.last.accept();
+  Peer.last.joined(6);
+  Peer.last.say(update(7));
+  assert.deepEqual(heard, [6, 7]);
+  client.close();
+});
+
+test("listeners are called once for a message, and what was handed out does not change", () => {
+  const { client } = live();
+  let calls = 0;
+  const end = client.subscribe(() => calls++);
+  const { devices, deviceIds } = client;
+  Peer.last.say(update(6), update(7), update(8, { deviceId: "d2" }));
+  assert.deepEqual([calls, devices.size, client.devices.size, client.deviceIds], [1, 0, 2, ["d1", "d2"]]);
+  assert.notEqual(client.deviceIds, deviceIds);
+  const [one, two, ids] = [client.device("d1"), client.device("d2"), client.deviceIds];
+  Peer.last.say(update(9));
+  assert.notEqual(client.device("d1"), one);
+  assert.equal(client.device("d2"), two);
+  assert.equal(client.deviceIds, ids);
+  Peer.last.say({ event: "pong" });
+  assert.equal(calls, 2);
+  end();
+  Peer.last.say(update(10));
+  assert.equal(calls, 2);
+});
+
+test("nothing is left of a client that is closed", () => {
+  const counts = { added: 0, removed: 0 };
+  const target = () => ({
+    addEventListener(name, handler, { signal }) {
+      counts.added++;
+      signal.addEventListener("abort", () => counts.removed++);
+    },
+  });
+  Object.assign(globalThis, { window: target(), document: target() });
+  const { client } = live();
+  Peer.last.drop(1006);
+  client.close();
+  const before = Peer.all.length;
+  mock.timers.tick(1_000_000);
+  assert.deepEqual([Peer.all.length, counts.added > 3, counts.removed], [before, true, counts.added]);
+  delete globalThis.window;
+  delete globalThis.document;
+});
+
+test("URLs of the page, of http and of other hosts", () => {
+  for (const [page, url, want] of [
+    ["https://a.example/x/y", undefined, "wss://a.example/ws"], ["http://a.example/", "/live/ws", "ws://a.example/live/ws"],
+    ["http://a.example/", "https://b.example/ws#x", "wss://b.example/ws"], [undefined, "ws://c.example/ws", "ws://c.example/ws"],
+  ]) {
+    globalThis.location = page && { href: page };
+    const client = new Client({ url, token: "t", systemId: "s", storage: null, WebSocket: Peer });
+    client.connect();
+    assert.equal(Peer.last.url, want);
+    client.close();
+  }
+  delete globalThis.location;
+});
