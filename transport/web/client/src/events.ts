@@ -225,14 +225,13 @@ export interface ClientEvents {
   "forced-disconnect": { reason: string; commandId: string; reconnect: boolean };
 }
 
+type LogHandlers = { [Name in keyof EventData]: (data: EventData[Name], meta: Envelope<Name, EventData[Name]>) => void };
+type ClientHandlers = { [Name in keyof ClientEvents]: (data: ClientEvents[Name]) => void };
+
 /** The handlers of {@link Client.on}, by name. `*` hears every event of the log. */
-export type Handlers = {
-  [Name in keyof EventData]: (data: EventData[Name], meta: Envelope<Name, EventData[Name]>) => void;
-} & {
-  [Name in keyof ClientEvents]: (data: ClientEvents[Name]) => void;
-} & {
+export interface Handlers extends LogHandlers, ClientHandlers {
   "*": (data: unknown, meta: LogEvent) => void;
-};
+}
 
 /** A string, or a function that gives one: it is asked before the token expires, and after one was refused. */
 export type TokenSource = string | ((why: { refused: boolean }) => string | null | Promise<string | null>);

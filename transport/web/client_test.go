@@ -1,0 +1,142 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plugcast/plugcast/transport/nodetest"
+)
+
+// How the client connects, resumes and gives up.
+func TestClient(t *testing.T) {
+	t.Parallel()
+	if out, err := nodetest.Command(t, nodetest.Folder(t, "client"), "--test", "test/client.test.mjs").Output(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// mostGzipped is what the client may weigh: the entry with all that it imports,
+// as published, without React.
+const mostGzipped = 8 << 10 // bytes
+
+// What npm would publish: the types hold in strict mode, nothing but the built
+// files is in it, the entry is small, and programs of others can install it,
+// import it under Node, render it on a server and check their types against it.
+func TestPublishedPackage(t *testing.T) {
+	t.Parallel()
+	client := nodetest.Folder(t, "client")
+	react18 := filepath.Join(client, "test", "react18")
+	nodetest.Install(t, client)
+	nodetest.Install(t, react18)
+	tarball := pack(t, client)
+	for react, modules := range map[string]string{"19.": filepath.Join(client, "node_modules"), "18.": filepath.Join(react18, "node_modules")} {
+		t.Run("React "+react, func(t *testing.T) {
+			t.Parallel()
+			app := consumer(t, client, tarball, modules)
+			runIn(t, app, "node", "vanilla.mjs")
+			if version := runIn(t, app, "node", "ssr.mjs"); !strings.HasPrefix(version, react) {
+				t.Errorf("rendered with React %s", version)
+			}
+			tsc := filepath.Join(client, "node_modules", ".bin", "tsc")
+			for module, resolution := range map[string]string{"esnext": "bundler", "node16": "node16"} {
+				runIn(t, app, tsc, "--noEmit", "--strict", "--jsx", "react-jsx", "--target", "es2022", "--types", "react",
+					"--module", module, "--moduleResolution", resolution, "consumer.tsx")
+			}
+		})
+	}
+}
+
+// pack builds and packs the client, looks at what came out, and returns where it
+// is.
+func pack(t *testing.T, client string) string {
+	t.Helper()
+	to := t.TempDir()
+	runIn(t, client, "npm", "run", "build") // no script runs by itself here, see .npmrc
+	out := runIn(t, client, "npm", "pack", "--json", "--pack-destination", to, "--loglevel", "error", "--foreground-scripts=false")
+	var packed []struct {
+		Filename string
+		Files    []struct{ Path string }
+	}
+	if err := json.Unmarshal([]byte(out), &packed); err != nil || len(packed) != 1 {
+		t.Fatalf("npm pack: %v in %s", err, out)
+	}
+	var sources []string
+	for _, f := range packed[0].Files {
+		ext := regexp.MustCompile(`^dist/(react/)?[a-z]+(\.js|\.d\.ts)$`).FindStringSubmatch(f.Path)
+		switch {
+		case f.Path == "package.json" || f.Path == "README.md":
+		case ext == nil:
+			t.Errorf("%s would be published", f.Path)
+		case ext[1] == "" && ext[2] == ".js":
+			sources = append(sources, f.Path)
+		}
+	}
+	if len(sources) < 5 {
+		t.Fatalf("only %v would be published", sources)
+	}
+	slices.Sort(sources)
+	var size bytes.Buffer
+	zip, _ := gzip.NewWriterLevel(&size, gzip.BestCompression)
+	for _, name := range sources { // all of them, though the entry needs no more than it imports
+		body, err := os.ReadFile(filepath.Join(client, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = zip.Write(body)
+	}
+	_ = zip.Close()
+	t.Logf("the client is %d bytes gzipped", size.Len())
+	if size.Len() >= mostGzipped {
+		t.Errorf("the client is %d bytes gzipped, may be %d", size.Len(), mostGzipped)
+	}
+	react, err := os.ReadFile(filepath.Join(client, "dist", "react", "index.js"))
+	if err != nil || !bytes.HasPrefix(react, []byte(`"use client";`)) {
+		t.Errorf("the React part does not begin as Next.js wants it: %.40s, %v", react, err)
+	}
+	return filepath.Join(to, packed[0].Filename)
+}
+
+// consumer makes a project that has the packed client installed, and the React of
+// modules.
+func consumer(t *testing.T, client, tarball, modules string) string {
+	t.Helper()
+	app := t.TempDir()
+	if err := os.CopyFS(app, os.DirFS(filepath.Join(client, "test", "consumer"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(app, "package.json"), []byte(`{"type":"module"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runIn(t, app, "npm", "install", "--offline", "--no-audit", "--no-fund", "--ignore-scripts", tarball)
+	if err := os.Symlink(filepath.Join(client, "node_modules", "@types"), filepath.Join(app, "node_modules", "@types")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"react", "react-dom"} {
+		if err := os.Symlink(filepath.Join(modules, name), filepath.Join(app, "node_modules", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return app
+}
+
+// runIn runs a program in a folder and returns what it wrote.
+func runIn(t *testing.T, dir, program string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", program, strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out)
+}
