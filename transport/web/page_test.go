@@ -1,15 +1,10 @@
 package web
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,105 +13,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/nodetest"
 )
-
-// browser is a real one, with the page open, driven through its debugger.
-type browser struct {
-	t     *testing.T
-	debug *websocket.Conn
-	calls int
-}
-
-func openBrowser(t *testing.T, url string) *browser {
-	t.Helper()
-	path := nodetest.Chromium(t)
-	profile := t.TempDir()
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, path, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
-		"--lang=es-ES", "--accept-lang=es-ES", "--remote-debugging-port=0", "--user-data-dir="+profile, url)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
-	if err := cmd.Start(); err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cancel()
-		_ = cmd.Wait() // it was interrupted
-	})
-	var port string
-	eventually(t, "the debugger's port", func() bool {
-		text, _ := os.ReadFile(filepath.Join(profile, "DevToolsActivePort"))
-		port, _, _ = strings.Cut(string(text), "\n")
-		return port != ""
-	})
-	b := &browser{t: t}
-	eventually(t, "the page's debugger", func() bool { return b.attach("http://127.0.0.1:" + port + "/json") })
-	t.Cleanup(func() { _ = b.debug.Close() })
-	return b
-}
-
-func (b *browser) attach(list string) bool {
-	resp, err := http.Get(list)
-	if err != nil {
-		return false
-	}
-	defer resp.Body.Close()
-	var targets []struct{ Type, WebSocketDebuggerURL string }
-	if json.NewDecoder(resp.Body).Decode(&targets) != nil {
-		return false
-	}
-	for _, target := range targets {
-		if target.Type == "page" {
-			b.debug, _, err = websocket.DefaultDialer.Dial(target.WebSocketDebuggerURL, nil)
-			return err == nil
-		}
-	}
-	return false
-}
-
-// eval is the value of an expression in the page, as text.
-func (b *browser) eval(expression string) string {
-	b.t.Helper()
-	b.calls++
-	err := b.debug.WriteJSON(map[string]any{
-		"id": b.calls, "method": "Runtime.evaluate", "params": map[string]any{"expression": "String(" + expression + ")"},
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	var answer struct {
-		ID     int
-		Result struct{ Result struct{ Value string } }
-	}
-	for answer.ID != b.calls {
-		if err := b.debug.ReadJSON(&answer); err != nil {
-			b.t.Fatal(err)
-		}
-	}
-	return answer.Result.Result.Value
-}
-
-// shows waits until an expression has the value.
-func (b *browser) shows(expression, want string) {
-	b.t.Helper()
-	got := ""
-	deadline := time.Now().Add(30 * time.Second)
-	for got = b.eval(expression); got != want && time.Now().Before(deadline); got = b.eval(expression) {
-	}
-	if got != want {
-		b.t.Fatalf("%s is %q, want %q", expression, got, want)
-	}
-}
-
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); {
-		if time.Now().After(deadline) {
-			t.Fatal(what + ": not within 30 s")
-		}
-		<-time.After(10 * time.Millisecond) // the browser needs the processor too
-	}
-}
 
 // gateway is a server of the page's protocol that says what a test tells it to.
 func gateway(t *testing.T, sockets chan<- *websocket.Conn) string {
@@ -159,7 +55,7 @@ func update(seq int, data string) string {
 func TestPageInBrowser(t *testing.T) {
 	t.Parallel()
 	sockets := make(chan *websocket.Conn, 4)
-	b := openBrowser(t, gateway(t, sockets)+"/#token=a.b.c&system=clinica-sol")
+	b := nodetest.OpenBrowser(t, gateway(t, sockets)+"/#token=a.b.c&system=clinica-sol")
 	accept := func(join, place string) *websocket.Conn {
 		var conn *websocket.Conn
 		select {
@@ -181,31 +77,31 @@ func TestPageInBrowser(t *testing.T) {
 	card := func(selector string) string {
 		return fmt.Sprintf("document.querySelector('#plugs %s')?.textContent", selector)
 	}
-	b.shows("document.querySelector('#status').textContent", "En vivo")
-	b.shows(card(".relay"), "Encendido")
-	b.shows(card(".equipment"), "Láser")
-	b.shows(card(".power"), "12,5 W")
-	b.shows("location.hash", "#system=clinica-sol") // the token is not left in the address
+	b.Shows("document.querySelector('#status').textContent", "En vivo")
+	b.Shows(card(".relay"), "Encendido")
+	b.Shows(card(".equipment"), "Láser")
+	b.Shows(card(".power"), "12,5 W")
+	b.Shows("location.hash", "#system=clinica-sol") // the token is not left in the address
 
 	say(t, first, "["+update(2, `{"deviceId":"d1","powerW":3}`)+","+update(3, `{"deviceId":"d1","relayOn":null}`)+"]")
-	b.shows(card(".relay"), "Desconocido")
-	b.shows(card(".power"), "3 W")
-	b.shows("document.querySelector('#plugs li').classList.contains('changed')", "true")
-	b.shows("document.querySelector('#spoken').textContent", "d1: sin datos")
+	b.Shows(card(".relay"), "Desconocido")
+	b.Shows(card(".power"), "3 W")
+	b.Shows("document.querySelector('#plugs li').classList.contains('changed')", "true")
+	b.Shows("document.querySelector('#spoken').textContent", "d1: sin datos")
 	say(t, first, update(4, `{"deviceId":"d0","name":"<img src=x onerror=document.title=1>","relayOn":false}`))
-	b.shows(card("li:first-child h2"), "<img src=x onerror=document.title=1>")
-	b.shows("document.title", "clinica-sol · plugcast")
+	b.Shows(card("li:first-child h2"), "<img src=x onerror=document.title=1>")
+	b.Shows("document.title", "clinica-sol · plugcast")
 
 	_ = first.Close()
 	second := accept(`{"event":"join-system","id":1,"data":{"systemId":"clinica-sol","after":"4-0"}}`, `"position":"4-0","seq":4`)
 	say(t, second, update(5, `{"deviceId":"d1","relayOn":true}`))
-	b.shows("document.querySelector('#total-on').textContent", "1")
-	b.shows("document.querySelectorAll('#plugs li').length", "2")
+	b.Shows("document.querySelector('#total-on').textContent", "1")
+	b.Shows("document.querySelectorAll('#plugs li').length", "2")
 
 	ended := websocket.FormatCloseMessage(4401, "token-expired")
 	if err := second.WriteControl(websocket.CloseMessage, ended, time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	b.shows("document.querySelector('#notice').textContent", "El token no es válido o ha caducado. Abra un enlace nuevo.")
-	b.shows("document.querySelector('#login').hidden", "false")
+	b.Shows("document.querySelector('#notice').textContent", "El token no es válido o ha caducado. Abra un enlace nuevo.")
+	b.Shows("document.querySelector('#login').hidden", "false")
 }

@@ -1,0 +1,337 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/nodetest"
+)
+
+// The tests of this file are about the JavaScript client in real browsers: real
+// React applications against a real server, behind a network that fails.
+
+// badNetwork passes TCP connections on to an address, until it cuts them.
+type badNetwork struct {
+	to       string
+	listener net.Listener
+
+	mu    sync.Mutex
+	down  bool
+	conns map[net.Conn]bool
+	group sync.WaitGroup
+}
+
+func newBadNetwork(t *testing.T, to string) *badNetwork {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &badNetwork{to: to, listener: listener, conns: map[net.Conn]bool{}}
+	n.group.Go(n.accept)
+	t.Cleanup(func() {
+		_ = listener.Close()
+		n.set(true)
+		n.group.Wait()
+	})
+	return n
+}
+
+func (n *badNetwork) accept() {
+	for {
+		conn, err := n.listener.Accept()
+		if err != nil {
+			return
+		}
+		n.group.Go(func() { n.pass(conn) })
+	}
+}
+
+// pass copies both ways until either side ends.
+func (n *badNetwork) pass(conn net.Conn) {
+	defer conn.Close()
+	far, err := net.Dial("tcp", n.to)
+	if err != nil {
+		return // the server is not there
+	}
+	defer far.Close()
+	if !n.add(conn, far) {
+		return
+	}
+	defer n.remove(conn, far)
+	var both sync.WaitGroup
+	both.Go(func() { _, _ = io.Copy(far, conn); _ = far.Close() })
+	_, _ = io.Copy(conn, far)
+	_ = conn.Close()
+	both.Wait()
+}
+
+func (n *badNetwork) add(conns ...net.Conn) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, conn := range conns {
+		n.conns[conn] = true
+	}
+	return !n.down
+}
+
+func (n *badNetwork) remove(conns ...net.Conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, conn := range conns {
+		delete(n.conns, conn)
+	}
+}
+
+// set cuts all connections, and lets none through while it is down.
+func (n *badNetwork) set(down bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.down = down
+	for conn := range n.conns {
+		_ = conn.Close()
+	}
+}
+
+// page is a React application in a browser.
+type page struct {
+	*nodetest.Browser
+	react string
+	cut   *badNetwork
+}
+
+// openPages opens the client's test application with each React.
+func openPages(t *testing.T, address string, origin *httptest.Server, token string, system domain.SystemID) []*page {
+	t.Helper()
+	var pages []*page
+	for _, react := range []string{"18", "19"} {
+		p := &page{react: react, cut: newBadNetwork(t, address)}
+		fragment := url.Values{"url": {"http://" + p.cut.listener.Addr().String() + "/ws"}, "token": {token}, "system": {string(system)}}
+		p.Browser = nodetest.OpenBrowser(t, origin.URL+"/react"+react+".html#"+fragment.Encode())
+		p.Shows("document.querySelector('#status')?.textContent", "live")
+		pages = append(pages, p)
+	}
+	return pages
+}
+
+// application serves the client's test application, bundled with each React.
+func application(t *testing.T) *httptest.Server {
+	t.Helper()
+	client, err := filepath.Abs("../../transport/web/client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodetest.Install(t, client)
+	nodetest.Install(t, filepath.Join(client, "test/react18"))
+	site := t.TempDir()
+	for react, modules := range map[string]string{"18": "test/react18/node_modules", "19": "node_modules"} {
+		bundle := nodetest.Command(t, client, "test/app/bundle.mjs", "test/app/app.jsx", filepath.Join(site, react+".js"), filepath.Join(client, modules))
+		if out, err := bundle.CombinedOutput(); err != nil {
+			t.Fatalf("bundle: %v\n%s", err, out)
+		}
+		html := `<!doctype html><title>React ` + react + `</title><div id="root"></div><script type="module" src="` + react + `.js"></script>`
+		if err := os.WriteFile(filepath.Join(site, "react"+react+".html"), []byte(html), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(site)))
+	t.Cleanup(server.Close)
+	return server
+}
+
+// changes are made to a system for as long as it takes.
+type changes struct {
+	stop  context.CancelFunc
+	group sync.WaitGroup
+}
+
+// keepChanging publishes updates, and moves a piece of equipment from plug to
+// plug, whether the server is there or not.
+func keepChanging(t *testing.T, tr *traffic) *changes {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	c := &changes{stop: stop}
+	admin := testToken(t, domain.RoleAdmin)
+	c.group.Go(func() {
+		for n := 0; ctx.Err() == nil; n++ {
+			if err := tr.publish(ctx, 0, 1+rand.IntN(3)); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+			if n%5 == 0 { // what does not come about is not in history either
+				at := fmt.Sprintf("%s/api/v1/systems/%s/devices/plug-%d/assignment?move=true", tr.base(), tr.systems[0], rand.IntN(8))
+				_, _, _, _ = call(ctx, "PUT", at, admin, map[string]any{"equipmentId": "laser"})
+			}
+			pause(ctx, 15*time.Millisecond)
+		}
+	})
+	return c
+}
+
+func (c *changes) end() {
+	c.stop()
+	c.group.Wait()
+}
+
+// snapshotAt is a system's state as the server has it.
+func snapshotAt(t *testing.T, base string, system domain.SystemID) *domain.Snapshot {
+	t.Helper()
+	var s domain.Snapshot
+	mustCall(t, http.StatusOK, "GET", base+"/api/v1/systems/"+string(system)+"/snapshot", testToken(t, domain.RoleViewer, system), nil, &s)
+	return &s
+}
+
+// state is a system's state as the page has it.
+func (p *page) state(t *testing.T) *domain.Snapshot {
+	t.Helper()
+	var s domain.Snapshot
+	text := p.Eval("test.state()")
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		t.Fatalf("the page's state: %v in %s", err, text)
+	}
+	return &s
+}
+
+// The state of both pages is the server's, and each of its events reached them
+// once and in order, after cut networks, frozen tabs, killed servers and reloads
+// in any order.
+func TestReactPageMissesNothing(t *testing.T) {
+	t.Parallel()
+	d := newDeployment(t)
+	site := application(t)
+	d.env = append(d.env, "PLUGCAST_ALLOWED_ORIGINS="+site.URL)
+	address := freeAddress(t)
+	server := d.start(t, address)
+	tr := newTraffic(t, 1, func() string { return "http://" + address })
+	system := tr.systems[0]
+	if err := tr.publish(t.Context(), 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	mustCall(t, http.StatusAccepted, "POST", server.base+"/api/v1/systems/"+string(system)+"/equipment",
+		testToken(t, domain.RoleAdmin, system), map[string]any{"equipmentId": "laser", "name": "Laser"}, nil)
+	pages := openPages(t, address, site, testToken(t, domain.RoleViewer, system), system)
+	began := map[*page]uint64{}
+	for _, p := range pages {
+		began[p] = p.state(t).Seq
+	}
+
+	c := keepChanging(t, tr)
+	flow := func(events uint64) {
+		t.Helper()
+		from := tr.total()
+		waitFor(t, "updates to flow", func() bool { return tr.total() >= from+events })
+	}
+	faults := map[string]func(*page){
+		"cut": func(p *page) { p.cut.set(false) },
+		"outage": func(p *page) {
+			p.cut.set(true)
+			flow(10)
+			p.cut.set(false)
+		},
+		"freeze": func(p *page) {
+			p.Call("Page.setWebLifecycleState", map[string]any{"state": "frozen"}, nil)
+			flow(20)
+			p.cut.set(false)
+			flow(5)
+			p.Call("Page.setWebLifecycleState", map[string]any{"state": "active"}, nil)
+		},
+		"reload": func(p *page) {
+			p.Call("Page.reload", nil, nil)
+			p.Shows("document.querySelector('#status')?.textContent", "live")
+		},
+	}
+	round := []string{"cut", "outage", "freeze", "reload", "cut", "kill"} // 5 rounds: 20 cuts at least for each page, 5 of the rest
+	for range 5 {
+		rand.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
+		for _, fault := range round {
+			flow(5)
+			if fault == "kill" {
+				server.kill()
+				server = d.start(t, address)
+				continue
+			}
+			for _, p := range pages {
+				faults[fault](p)
+			}
+			if rand.IntN(2) == 0 { // else the next fault comes on top
+				for _, p := range pages {
+					p.Shows("document.querySelector('#status')?.textContent", "live")
+				}
+			}
+		}
+	}
+	flow(20)
+	c.end()
+	for _, p := range pages {
+		p.Shows("document.querySelector('#status')?.textContent", "live")
+		p.agrees(t, server.base, system)
+		p.heardEach(t, began[p])
+	}
+}
+
+// agrees waits until the page is where the server is, and compares their states,
+// and what the page shows with it.
+func (p *page) agrees(t *testing.T, base string, system domain.SystemID) {
+	t.Helper()
+	var server, client *domain.Snapshot
+	waitFor(t, "the page to be where the server is", func() bool {
+		server, client = snapshotAt(t, base, system), p.state(t)
+		return server.Seq == client.Seq
+	})
+	client.SystemID = system
+	if diff := cmp.Diff(asText(t, server), asText(t, client)); diff != "" {
+		t.Errorf("React %s: the server's state (-) and the page's (+) differ: %s", p.react, diff)
+	}
+	for _, device := range client.Devices {
+		want := "-"
+		for _, a := range client.Assignments {
+			if a.DeviceID == device.DeviceID {
+				want = string(a.EquipmentID)
+			}
+		}
+		want = fmt.Sprintf("%v %v %s", *device.RelayOn, *device.PowerW, want)
+		p.Shows("document.querySelector('#"+string(device.DeviceID)+"').textContent", want)
+	}
+	p.Shows("document.querySelector('#second').textContent", strconv.Itoa(len(client.Devices)))
+}
+
+func asText(t *testing.T, s *domain.Snapshot) string {
+	t.Helper()
+	text, err := json.MarshalIndent(s, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// heardEach checks that the page's handler got each event since it began, once
+// and in order, over all its reloads.
+func (p *page) heardEach(t *testing.T, began uint64) {
+	t.Helper()
+	heard := strings.Split(strings.TrimSuffix(p.Eval("sessionStorage.getItem('heard')"), ","), ",")
+	for i, text := range heard {
+		if seq, err := strconv.ParseUint(text, 10, 64); err != nil || seq != began+uint64(i)+1 {
+			t.Fatalf("React %s: heard %q as event %d after %d; around it %v", p.react, text, i+1, began, heard[max(0, i-3):min(len(heard), i+4)])
+		}
+	}
+	if last := p.state(t).Seq; began+uint64(len(heard)) != last {
+		t.Errorf("React %s: heard %d events after %d, the state is at %d", p.react, len(heard), began, last)
+	}
+}
