@@ -335,3 +335,95 @@ func (p *page) heardEach(t *testing.T, began uint64) {
 		t.Errorf("React %s: heard %d events after %d, the state is at %d", p.react, len(heard), began, last)
 	}
 }
+
+// remains is what a page holds of things that can be left behind.
+type remains struct {
+	HeapBytes float64
+	Listeners float64 // of the whole page
+	Nodes     float64
+	Timers    string // that are set
+	Page      string // listeners of window and document
+}
+
+func (p *page) remains() (r remains) {
+	p.Call("HeapProfiler.collectGarbage", nil, nil)
+	var heap struct{ UsedSize float64 }
+	p.Call("Runtime.getHeapUsage", nil, &heap)
+	var all struct {
+		Metrics []struct {
+			Name  string
+			Value float64
+		}
+	}
+	p.Call("Performance.getMetrics", nil, &all)
+	for _, m := range all.Metrics {
+		switch m.Name {
+		case "JSEventListeners":
+			r.Listeners = m.Value
+		case "Nodes":
+			r.Nodes = m.Value
+		}
+	}
+	r.HeapBytes = heap.UsedSize
+	r.Timers = p.Eval("test.count.timers.size")
+	r.Page = p.Eval("JSON.stringify([window, document].map((target) => Object.entries(getEventListeners(target)).map(([name, all]) => [name, all.length])))")
+	return r
+}
+
+// Components that come and go a thousand times, each with a socket of its own and
+// twice as StrictMode wants it, leave no socket, timer, listener or memory behind;
+// nor do a thousand that are too fast for that.
+func TestReactLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	d := newDeployment(t)
+	site := application(t)
+	d.env = append(d.env, "PLUGCAST_ALLOWED_ORIGINS="+site.URL)
+	server := d.start(t, "")
+	tr := newTraffic(t, 1, func() string { return server.base })
+	system := tr.systems[0]
+	if err := tr.publish(t.Context(), 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	address := strings.TrimPrefix(server.base, "http://")
+	pages := openPages(t, address, site, testToken(t, domain.RoleViewer, system), system)
+	admin := testToken(t, domain.RoleAdmin, system)
+	open := func() int { return len(liveSockets(t, server.base, admin)) }
+	waitFor(t, "both pages to be listed, with one socket each", func() bool { return open() == len(pages) })
+	for _, p := range pages {
+		p.Call("Performance.enable", nil, nil)
+		p.Eval("test.guests(100, 'warm-')")
+		p.Eval("test.hasty(100)")
+	}
+	alone := func() { // also after the moment that a shared socket is kept for
+		t.Helper()
+		waitFor(t, "the guests' sockets to be gone", func() bool {
+			for _, p := range pages {
+				if p.Eval("test.count.timers.size <= 2") != "true" { // the page's own: is the server there, was it for long
+					return false
+				}
+			}
+			return open() == len(pages)
+		})
+	}
+	alone()
+	for _, p := range pages {
+		before, sockets := p.remains(), p.Eval("test.count.sockets")
+		if fault := p.Eval("test.guests(1000, 'guest-')"); fault != "undefined" {
+			t.Fatal(fault)
+		}
+		p.Shows("test.count.sockets - "+sockets, "1000")
+		if fault := p.Eval("test.hasty(1000)"); fault != "undefined" {
+			t.Fatal(fault)
+		}
+		p.Shows("test.count.sockets - "+sockets, "1001")
+		alone()
+		after := p.remains()
+		t.Logf("React %s: before %+v, after %+v", p.react, before, after)
+		if after.HeapBytes > before.HeapBytes+1<<20 {
+			t.Errorf("React %s: the heap grew from %.0f to %.0f bytes", p.react, before.HeapBytes, after.HeapBytes)
+		}
+		if after.Listeners > before.Listeners+20 || after.Nodes > before.Nodes+200 || after.Page != before.Page {
+			t.Errorf("React %s: before %+v, after %+v", p.react, before, after)
+		}
+	}
+}
