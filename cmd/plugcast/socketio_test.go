@@ -19,8 +19,8 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
 )
 
-// application is an unmodified socket.io-client application and what it reported.
-type application struct {
+// oldApplication is an unmodified socket.io-client application and what it reported.
+type oldApplication struct {
 	name string
 
 	mu       sync.Mutex
@@ -31,8 +31,8 @@ type application struct {
 	refused  []string
 }
 
-func observe(name string, reports <-chan prototest.AppReport, until <-chan struct{}) *application {
-	a := &application{name: name}
+func observe(name string, reports <-chan prototest.AppReport, until <-chan struct{}) *oldApplication {
+	a := &oldApplication{name: name}
 	go func() {
 		for {
 			select {
@@ -49,7 +49,7 @@ func observe(name string, reports <-chan prototest.AppReport, until <-chan struc
 	return a
 }
 
-func (a *application) take(r prototest.AppReport) {
+func (a *oldApplication) take(r prototest.AppReport) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch r.Kind {
@@ -68,13 +68,13 @@ func (a *application) take(r prototest.AppReport) {
 	}
 }
 
-func (a *application) connected() int {
+func (a *oldApplication) connected() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.connects
 }
 
-func (a *application) last() int64 {
+func (a *oldApplication) last() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.seqs) == 0 {
@@ -84,7 +84,7 @@ func (a *application) last() int64 {
 }
 
 // check fails unless the application got each event once and in order, up to last.
-func (a *application) check(t *testing.T, last int64) {
+func (a *oldApplication) check(t *testing.T, last int64) {
 	t.Helper()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -154,7 +154,7 @@ func TestUnmodifiedApplications(t *testing.T) {
 	n := d.start(t, address, arguments...)
 	network := newCutter(t, address)
 	app := prototest.AppConfig{URL: "http://" + network.address, Token: testToken(t, domain.RoleViewer, system), System: system}
-	apps := []*application{
+	apps := []*oldApplication{
 		observe("node", prototest.NodeApp(t, app), t.Context().Done()), observe("browser", page.Reports, t.Context().Done()),
 	}
 	page.Browse(t, app)
