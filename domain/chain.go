@@ -33,7 +33,9 @@ func (h Hash) Next(e *Event) Hash {
 
 // appendCanonical appends the one byte form of e that hashes are taken over:
 // each field behind its length, in a fixed order. The data is the stored bytes,
-// never a second encoding of them, so that no number can change its look.
+// never a second encoding of them, so that no number can change its look. An
+// origin is a further field at the end, and only where there is one: events of
+// our own hash as they did before there were origins.
 func (e *Event) appendCanonical(b []byte) []byte {
 	b = appendField(b, e.Position.String())
 	b = appendField(b, strconv.FormatUint(e.Seq, 10))
@@ -45,7 +47,11 @@ func (e *Event) appendCanonical(b []byte) []byte {
 	b = appendField(b, e.Actor)
 	b = appendField(b, e.CorrelationID)
 	b = appendField(b, e.CausationID)
-	return appendField(b, string(e.Data))
+	b = appendField(b, string(e.Data))
+	if e.Origin != "" {
+		b = appendField(b, e.Origin)
+	}
+	return b
 }
 
 func appendField(b []byte, s string) []byte {

@@ -45,7 +45,7 @@ func (l *Link) AppendCloudEvent(b []byte) []byte {
 	b = append(b, `,"dataversion":`...)
 	b = strconv.AppendInt(b, int64(e.Version), 10)
 	for _, extension := range []struct{ name, value string }{
-		{"actor", e.Actor}, {"correlationid", e.CorrelationID}, {"causationid", e.CausationID},
+		{"actor", e.Actor}, {"correlationid", e.CorrelationID}, {"causationid", e.CausationID}, {"origin", e.Origin},
 	} {
 		if extension.value != "" {
 			b = append(b, `,"`+extension.name+`":`...)
@@ -76,6 +76,7 @@ func ParseCloudEvent(line []byte) (Link, error) {
 		Actor         string          `json:"actor"`
 		CorrelationID string          `json:"correlationid"`
 		CausationID   string          `json:"causationid"`
+		Origin        string          `json:"origin"`
 		PreviousHash  *string         `json:"previoushash"`
 		Hash          string          `json:"hash"`
 		Data          json.RawMessage `json:"data"`
@@ -88,7 +89,7 @@ func ParseCloudEvent(line []byte) (Link, error) {
 	}
 	l := Link{Event: Event{
 		ID: w.ID, Type: w.Type, Version: w.DataVersion, SystemID: w.SystemID, Time: w.Time.UTC(), Actor: w.Actor,
-		CorrelationID: w.CorrelationID, CausationID: w.CausationID, Data: w.Data, Position: w.Position, Seq: w.Seq,
+		CorrelationID: w.CorrelationID, CausationID: w.CausationID, Origin: w.Origin, Data: w.Data, Position: w.Position, Seq: w.Seq,
 	}}
 	var ok bool
 	if l.Hash, ok = ParseHash(w.Hash); !ok {

@@ -22,6 +22,7 @@ type Event struct {
 	Actor         string          // who: a token's subject, or shelly:<connectionId>
 	CorrelationID string          // groups what one request caused
 	CausationID   string          // id of the command or event that caused this one, or ""
+	Origin        string          // id of the deployment where it was first appended; "" for this one
 	Data          json.RawMessage // a JSON object, kept byte for byte
 
 	Position Position
@@ -102,7 +103,7 @@ func NewEvent(system SystemID, data Data, cause Cause) (Event, error) {
 func (e *Event) Cursor() Cursor { return Cursor{Position: e.Position, Seq: e.Seq} }
 
 // AppendEnvelope appends the event's JSON form, the same on every face, to b.
-// Empty correlation and causation ids are left out. It allocates nothing beyond
+// Empty correlation and causation ids and an empty origin are left out. It allocates nothing beyond
 // what b needs to grow.
 func (e *Event) AppendEnvelope(b []byte) []byte {
 	b = append(b, `{"event":`...)
@@ -127,6 +128,10 @@ func (e *Event) AppendEnvelope(b []byte) []byte {
 		b = append(b, `,"causationId":`...)
 		b = appendJSONString(b, e.CausationID)
 	}
+	if e.Origin != "" {
+		b = append(b, `,"origin":`...)
+		b = appendJSONString(b, e.Origin)
+	}
 	b = append(b, `,"version":`...)
 	b = strconv.AppendInt(b, int64(e.Version), 10)
 	b = append(b, `,"data":`...)
@@ -149,6 +154,7 @@ func (e *Event) UnmarshalJSON(b []byte) error {
 		Actor         string          `json:"actor"`
 		CorrelationID string          `json:"correlationId"`
 		CausationID   string          `json:"causationId"`
+		Origin        string          `json:"origin"`
 		Version       int             `json:"version"`
 		Data          json.RawMessage `json:"data"`
 	}
@@ -157,7 +163,7 @@ func (e *Event) UnmarshalJSON(b []byte) error {
 	}
 	*e = Event{
 		ID: w.ID, Type: w.Event, Version: w.Version, SystemID: w.SystemID, Time: w.Time.UTC(), Actor: w.Actor,
-		CorrelationID: w.CorrelationID, CausationID: w.CausationID, Data: w.Data, Position: w.Position, Seq: w.Seq,
+		CorrelationID: w.CorrelationID, CausationID: w.CausationID, Origin: w.Origin, Data: w.Data, Position: w.Position, Seq: w.Seq,
 	}
 	return nil
 }

@@ -1,0 +1,76 @@
+package domain
+
+import "fmt"
+
+// Batch is a piece of the log of one system as another deployment has it, on its
+// way into ours.
+//
+// The events keep what makes them what they are: id, type, version, time, actor,
+// correlation, causation, data and origin. Their Position is where they stand in
+// the source's log, and says how far a reader of that log has come; ours gives
+// them another, and another Seq.
+type Batch struct {
+	System SystemID
+	Source string // the id of the deployment whose log was read
+	// The batch has everything that is wanted of the source's events after After,
+	// exclusive, up to Through, inclusive: what is between and not in Events was
+	// left out on purpose.
+	After, Through Position
+	Events         []Event // in the order of the source's log
+}
+
+// Taken says what became of a [Batch].
+type Taken struct {
+	Accepted   int      // appended now
+	Duplicates int      // here already: taken from this source before, or come by another way
+	Own        int      // first appended here: they came home
+	Cursor     Position // up to where the source's log is taken now
+}
+
+// BehindError says that a [Batch] begins after the place up to which its source
+// was taken. Nothing of it was appended: what lies between would be lost. Read
+// the source's log on from Cursor.
+type BehindError struct {
+	Source string
+	After  Position
+	Cursor Position
+}
+
+// Error implements error.
+func (e *BehindError) Error() string {
+	return fmt.Sprintf("domain: the log of %s is taken up to %s, and this batch begins after %s", e.Source, e.Cursor, e.After)
+}
+
+// MaxBatch bounds the events of one [Batch] that is pushed.
+const MaxBatch = MaxUpdates
+
+// ParseDeployment checks the id of a deployment, or of whatever else a log may
+// come from: 1 to 64 characters of A-Z a-z 0-9 . _ and -.
+func ParseDeployment(s string) (string, error) {
+	if !isID(s, maxID, false) {
+		return "", Invalid(CodeInvalidDeployment, "a deployment's id is 1 to 64 characters of A-Z a-z 0-9 . _ -, not "+quote(s))
+	}
+	return s, nil
+}
+
+// Foreign makes the event one that came from the source: it gets its origin, if
+// it has none, and is replaced by an [Undecodable] that has the whole of it when
+// its data is not what its type says. So nothing that happened elsewhere is lost,
+// and nothing that cannot be read gets in under a known name. The position stays.
+func (e *Event) Foreign(source string) Event {
+	foreign := *e
+	foreign.Seq = 0
+	if foreign.Origin == "" {
+		foreign.Origin = source
+	}
+	if _, err := e.Decode(); err != nil {
+		replaced, newErr := NewEvent(e.SystemID, Undecodable{
+			Reason: "came over a bridge, and " + err.Error(),
+			Fields: map[string]string{"type": string(e.Type), "version": fmt.Sprint(e.Version), "data": string(e.Data)},
+		}, Cause{Actor: e.Actor, CorrelationID: e.CorrelationID, CausationID: e.CausationID})
+		if newErr == nil { // strings always marshal
+			foreign.Type, foreign.Version, foreign.Data = replaced.Type, replaced.Version, replaced.Data
+		}
+	}
+	return foreign
+}

@@ -1,0 +1,167 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// Pauses between the connections of a link.
+const (
+	firstPause   = 500 * time.Millisecond
+	longestPause = 20 * time.Second
+	refusedPause = time.Minute
+	// stableAfter is how long a connection lasts that is worth being quick after.
+	stableAfter = 10 * time.Second
+	// publishEvery is the pace of status reports.
+	publishEvery = time.Second
+	// publishTimeout bounds one report.
+	publishTimeout = 2 * time.Second
+)
+
+// Board is where the processes of the deployment see each other's status.
+type Board interface {
+	// Put replaces the status of a link's system.
+	Put(ctx context.Context, statuses []Status) error
+}
+
+// RunnerConfig says what a [Runner] runs. All but Logger are required.
+type RunnerConfig struct {
+	Links     []Link
+	Node      string // name of this process
+	Partition func(domain.SystemID) int
+	Board     Board
+	Logger    *slog.Logger
+}
+
+// Runner runs the links' systems in the partitions that this process owns.
+type Runner struct {
+	config RunnerConfig
+	logger *slog.Logger
+
+	mu     sync.Mutex
+	states map[*State]struct{}
+}
+
+// NewRunner makes a Runner.
+func NewRunner(c RunnerConfig) *Runner {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Runner{config: c, logger: c.Logger, states: map[*State]struct{}{}}
+}
+
+// Run is a duty of the partition's owner: it runs every link's systems that live
+// there until ctx ends.
+func (r *Runner) Run(ctx context.Context, partition int) {
+	var running sync.WaitGroup
+	for _, link := range r.config.Links {
+		for _, system := range link.Systems() {
+			if r.config.Partition(system.System) == partition {
+				running.Go(func() { r.keep(ctx, link, system) })
+			}
+		}
+	}
+	running.Wait()
+}
+
+// keep runs one system of a link, over one connection after the other.
+func (r *Runner) keep(ctx context.Context, link Link, system System) {
+	state := newState(link, system, r.config.Node)
+	r.mu.Lock()
+	r.states[state] = struct{}{}
+	r.mu.Unlock()
+	reporting, stop := context.WithCancel(ctx)
+	var reports sync.WaitGroup
+	reports.Go(func() { r.publish(reporting, state) })
+	defer func() {
+		stop()
+		reports.Wait()
+		r.mu.Lock()
+		delete(r.states, state)
+		r.mu.Unlock()
+	}()
+	log := r.logger.With("bridge", link.Name(), "system", system.System)
+	pause := firstPause
+	var told string
+	for {
+		began := time.Now()
+		err := runOnce(ctx, link, system, state)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("the connection ended")
+		}
+		state.Failed(err)
+		if time.Since(began) >= stableAfter {
+			pause, told = firstPause, ""
+		}
+		wait := pause
+		switch refused := errors.Is(err, ErrRefused); {
+		case refused:
+			log.Error("a bridge is refused; asking again slowly", "error", err)
+			wait = refusedPause
+		case err.Error() != told:
+			log.Warn("a bridge is down; trying again", "error", err)
+		}
+		told = err.Error()
+		select {
+		case <-time.After(jitter(wait)):
+			pause = min(2*pause, longestPause)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// runOnce makes a panic of one link an error of that link.
+func runOnce(ctx context.Context, link Link, system System, state *State) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("bridge: a fault of ours: %v", p)
+		}
+	}()
+	return link.Run(ctx, system, state)
+}
+
+// jitter is between half of d and d.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+
+// publish shows the status to the other processes, now and then, until ctx ends.
+func (r *Runner) publish(ctx context.Context, state *State) {
+	ticker := time.NewTicker(publishEvery)
+	defer ticker.Stop()
+	away := false
+	for {
+		putting, cancel := context.WithTimeout(ctx, publishTimeout)
+		err := r.config.Board.Put(putting, []Status{state.Status()})
+		cancel()
+		if err != nil && !away && ctx.Err() == nil {
+			r.logger.Warn("the status of a bridge cannot be shown", "error", err)
+		}
+		away = err != nil
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Statuses lists what this process runs.
+func (r *Runner) Statuses() []Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]Status, 0, len(r.states))
+	for state := range r.states {
+		list = append(list, state.Status())
+	}
+	return list
+}
