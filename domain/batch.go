@@ -74,3 +74,30 @@ func (e *Event) Foreign(source string) Event {
 	}
 	return foreign
 }
+
+// Aggregate is what the event changes that commands decide on, or "": who takes
+// an event from elsewhere moves its head, so that a command that has not seen it
+// is decided anew.
+func (e *Event) Aggregate() Aggregate {
+	data, err := e.Decode()
+	if err != nil {
+		return ""
+	}
+	switch d := data.(type) {
+	case AssignmentUpdated, EquipmentRegistered, EquipmentUpdated, EquipmentRetired:
+		return AggregateInventory
+	case ConnectionCreated:
+		return AggregateConnection(d.ConnectionID)
+	case ConnectionUpdated:
+		return AggregateConnection(d.ConnectionID)
+	case ConnectionStarted:
+		return AggregateConnection(d.ConnectionID)
+	case ConnectionStopped:
+		return AggregateConnection(d.ConnectionID)
+	case ConnectionRestarted:
+		return AggregateConnection(d.ConnectionID)
+	case ConnectionDeleted:
+		return AggregateConnection(d.ConnectionID)
+	}
+	return ""
+}

@@ -9,12 +9,12 @@ import (
 
 // historyColumns are what one row of the copy below holds, in order.
 const historyColumns = "system_id, position_ms, position_seq, seq, id, type, version, time, actor, " +
-	"correlation_id, causation_id, device_id, data, hash, fault"
+	"correlation_id, causation_id, origin, device_id, data, hash, fault"
 
 const copyHistory = "COPY history (" + historyColumns + ") FROM STDIN (FORMAT binary)"
 
 // copyRows is the binary form of COPY, written by hand: pgx' own takes a row as
-// a slice of interfaces, which is fifteen allocations for an event where this is
+// a slice of interfaces, which is sixteen allocations for an event where this is
 // none.
 type copyRows struct{ buf []byte }
 
@@ -37,7 +37,7 @@ func (c *copyRows) end() []byte { return binary.BigEndian.AppendUint16(c.buf, 0x
 
 func (c *copyRows) add(e *domain.Event, about *counted) {
 	at := placeOf(e.Position)
-	c.buf = binary.BigEndian.AppendUint16(c.buf, 15)
+	c.buf = binary.BigEndian.AppendUint16(c.buf, 16)
 	c.text(string(e.SystemID))
 	c.int64(at.ms)
 	c.int64(at.n)
@@ -49,6 +49,7 @@ func (c *copyRows) add(e *domain.Event, about *counted) {
 	c.text(e.Actor)
 	c.text(e.CorrelationID)
 	c.text(e.CausationID)
+	c.text(e.Origin)
 	c.text(string(about.device))
 	c.length(len(e.Data))
 	c.buf = append(c.buf, e.Data...)

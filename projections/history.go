@@ -73,16 +73,16 @@ func (s *Store) Locate(ctx context.Context, system domain.SystemID, at domain.Po
 }
 
 // eventColumns are what scanEvent reads.
-const eventColumns = "seq, position_ms, position_seq, id, type, version, time, actor, correlation_id, causation_id, data"
+const eventColumns = "seq, position_ms, position_seq, id, type, version, time, actor, correlation_id, causation_id, origin, data"
 
 func scanEvent(rows pgx.Rows, e *domain.Event, also ...any) error {
 	var at place
 	var seq int64
 	var data []byte
 	into := [16]any{
-		&seq, &at.ms, &at.n, &e.ID, &e.Type, &e.Version, &e.Time, &e.Actor, &e.CorrelationID, &e.CausationID, &data,
+		&seq, &at.ms, &at.n, &e.ID, &e.Type, &e.Version, &e.Time, &e.Actor, &e.CorrelationID, &e.CausationID, &e.Origin, &data,
 	}
-	if err := rows.Scan(append(into[:11], also...)...); err != nil {
+	if err := rows.Scan(append(into[:12], also...)...); err != nil {
 		return err
 	}
 	e.Seq, e.Position, e.Time, e.Data = uint64(seq), at.position(), e.Time.UTC(), data

@@ -151,7 +151,7 @@ func keepable(e *domain.Event) error {
 	if e.Version > math.MaxInt32 {
 		return fmt.Errorf("streams: append: version %d is not one", e.Version)
 	}
-	for _, s := range []string{e.ID, string(e.Type), e.Actor, e.CorrelationID, e.CausationID} {
+	for _, s := range []string{e.ID, string(e.Type), e.Actor, e.CorrelationID, e.CausationID, e.Origin} {
 		if !isText(s) {
 			return domain.Invalid(domain.CodeInvalidUpdate, "text must be UTF-8 without the character NUL, and at most 512 bytes")
 		}

@@ -23,12 +23,12 @@ const keyLifetime = 24 * time.Hour
 //
 // KEYS: events, heads, then idempotency keys, one per system of the append.
 // ARGV: fingerprint, lifetime of keys in seconds, head field or "", expected
-// head, then nine values per entry in the order of fieldNames.
+// head, then ten values per entry in the order of fieldNames.
 //
 // The first entry gets its id from Redis and the rest follow it closely, so
 // that an idempotency key has to remember the first and the count only. Ids are
 // compared as text: Lua's numbers would round them.
-var appendScript = newScript(luaAfter + `
+var appendScript = newScript(luaAfter + luaAdd + `
 local known = 0
 for i = 3, #KEYS do
 	local kept = redis.call('GET', KEYS[i])
@@ -49,14 +49,12 @@ if ARGV[3] ~= '' then
 	if head and after(head, ARGV[4]) then return {'conflict', head} end
 end
 local first, ms, n
-local count = (#ARGV - 4) / 9
+local count = (#ARGV - 4) / 10
 for i = 0, count - 1 do
 	local id = '*'
 	if i > 0 then id = ms .. '-' .. string.format('%.0f', n + i) end
-	local v = 4 + i * 9
-	local added = redis.call('XADD', KEYS[1], 'NOMKSTREAM', id,
-		'id', ARGV[v + 1], 'type', ARGV[v + 2], 'version', ARGV[v + 3], 'systemId', ARGV[v + 4], 'time', ARGV[v + 5],
-		'actor', ARGV[v + 6], 'correlationId', ARGV[v + 7], 'causationId', ARGV[v + 8], 'data', ARGV[v + 9])
+	local v = 4 + i * 10
+	local added = add(KEYS[1], id, v)
 	if i == 0 then
 		first = added
 		ms, n = cut(added)
@@ -71,6 +69,16 @@ for i = 3, #KEYS do
 end
 return {'added', first}
 `)
+
+// luaAdd adds the entry whose values begin behind an argument, and returns its id.
+const luaAdd = `
+local function add(stream, id, v)
+	return redis.call('XADD', stream, 'NOMKSTREAM', id,
+		'id', ARGV[v + 1], 'type', ARGV[v + 2], 'version', ARGV[v + 3], 'systemId', ARGV[v + 4], 'time', ARGV[v + 5],
+		'actor', ARGV[v + 6], 'correlationId', ARGV[v + 7], 'causationId', ARGV[v + 8], 'origin', ARGV[v + 9],
+		'data', ARGV[v + 10])
+end
+`
 
 // script is a Lua script that is run once, by its digest where Redis knows it.
 type script struct {

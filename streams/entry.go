@@ -144,7 +144,7 @@ func (e *entry) decode(text [len(fieldNames) - 1]string, data []byte) domain.Eve
 	}
 	event := domain.Event{
 		ID: id, Type: domain.EventType(kind), SystemID: domain.SystemID(system),
-		Actor: text[5], CorrelationID: text[6], CausationID: text[7], Position: e.position,
+		Actor: text[5], CorrelationID: text[6], CausationID: text[7], Origin: text[8], Position: e.position,
 	}
 	for _, s := range text {
 		if !isText(s) {

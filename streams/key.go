@@ -32,6 +32,12 @@ type keys struct {
 	origin string
 	heads  string // hash: <system>/<aggregate> -> position of its last conditional append
 	idem   string // prefix of idempotency keys
+	// cursors is a hash: <system>/<source> -> position in the source's log up to
+	// which it was taken; and "" -> milliseconds up to which foreign was cleared.
+	cursors string
+	// foreign is a sorted set: <system>/<origin>/<id> of what came from elsewhere
+	// and may not be archived yet, by the milliseconds of its position here.
+	foreign string
 }
 
 func slotOf(prefix string, partition int) string {
@@ -40,7 +46,10 @@ func slotOf(prefix string, partition int) string {
 
 func makeKeys(prefix string, partition int) keys {
 	slot := slotOf(prefix, partition)
-	return keys{events: slot + "events", origin: slot + "origin", heads: slot + "heads", idem: slot + "idem:"}
+	return keys{
+		events: slot + "events", origin: slot + "origin", heads: slot + "heads", idem: slot + "idem:",
+		cursors: slot + "cursors", foreign: slot + "foreign",
+	}
 }
 
 // idempotency names a key of a caller in a system. All parts are hashed, since

@@ -23,15 +23,16 @@ const (
 	fieldActor         = "actor"
 	fieldCorrelationID = "correlationId"
 	fieldCausationID   = "causationId"
+	fieldOrigin        = "origin"
 	fieldData          = "data"
 )
 
 var fieldNames = [...]string{
-	fieldID, fieldType, fieldVersion, fieldSystemID, fieldTime, fieldActor, fieldCorrelationID, fieldCausationID, fieldData,
+	fieldID, fieldType, fieldVersion, fieldSystemID, fieldTime, fieldActor, fieldCorrelationID, fieldCausationID, fieldOrigin, fieldData,
 }
 
 // fieldArgs are the names as arguments of a command, made once: a string that
-// becomes an interface is an allocation, nine for every append.
+// becomes an interface is an allocation, ten for every append.
 var fieldArgs = func() (args [len(fieldNames)]any) {
 	for i, name := range fieldNames {
 		args[i] = name
@@ -58,6 +59,7 @@ func newMessage(ctx context.Context, e *domain.Event) *message.Message {
 	md[fieldActor] = e.Actor
 	md[fieldCorrelationID] = e.CorrelationID
 	md[fieldCausationID] = e.CausationID
+	md[fieldOrigin] = e.Origin
 	return msg
 }
 

@@ -12,16 +12,19 @@ import (
 )
 
 // ensureScript makes a stream exist with its last id at or past the floor, and
-// knows where it begins. KEYS: events, origin. ARGV: floor, a new incarnation.
+// knows where it begins. KEYS: events, origin, cursors, foreign. ARGV: floor, a new
+// incarnation.
 //
 // A stream that had to be made or moved begins at the floor, in a new
-// incarnation: what a reader of the one before has seen is not certain.
+// incarnation: what a reader of the one before has seen is not certain. How far the
+// logs of others were taken is not certain then either, and is forgotten.
 var ensureScript = newScript(luaAfter + `
 if redis.call('EXISTS', KEYS[1]) == 0 then
 	redis.call('XGROUP', 'CREATE', KEYS[1], 'none', '$', 'MKSTREAM')
 	redis.call('XGROUP', 'DESTROY', KEYS[1], 'none')
 	redis.call('XSETID', KEYS[1], ARGV[1])
 	redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
+	redis.call('DEL', KEYS[3], KEYS[4])
 	return {'created', '0-0'}
 end
 local last = lastID(KEYS[1])
@@ -29,6 +32,7 @@ if after(ARGV[1], last) then
 	redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)
 	redis.call('XSETID', KEYS[1], ARGV[1])
 	redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
+	redis.call('DEL', KEYS[3], KEYS[4])
 	return {'repaired', last}
 end
 if redis.call('EXISTS', KEYS[2]) == 0 then
@@ -88,7 +92,7 @@ end
 // moved although something is archived is logged as the loss that it is.
 func (l *Log) Ensure(ctx context.Context, partition int, floor domain.Position) error {
 	k := &l.keys[partition]
-	reply, err := ensureScript.run(ctx, l.general, []string{k.events, k.origin}, floor.String(), rand.Text())
+	reply, err := ensureScript.run(ctx, l.general, []string{k.events, k.origin, k.cursors, k.foreign}, floor.String(), rand.Text())
 	if err != nil {
 		return fmt.Errorf("streams: ensure partition %d: %w", partition, err)
 	}

@@ -234,7 +234,7 @@ func MessageEvent(msg *message.Message) (domain.Event, error) {
 	md := msg.Metadata
 	e := domain.Event{
 		ID: msg.UUID, Type: domain.EventType(md[fieldType]), SystemID: domain.SystemID(md[fieldSystemID]), Actor: md[fieldActor],
-		CorrelationID: md[fieldCorrelationID], CausationID: md[fieldCausationID], Data: []byte(msg.Payload),
+		CorrelationID: md[fieldCorrelationID], CausationID: md[fieldCausationID], Origin: md[fieldOrigin], Data: []byte(msg.Payload),
 	}
 	var err, versionErr error
 	if e.Position, err = domain.ParsePosition(md[MetadataPosition]); err == nil {

@@ -14,7 +14,7 @@ import (
 
 // Pauses between the connections of a link.
 const (
-	firstPause   = 500 * time.Millisecond
+	firstPause   = time.Second
 	longestPause = 20 * time.Second
 	refusedPause = time.Minute
 	// stableAfter is how long a connection lasts that is worth being quick after.

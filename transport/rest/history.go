@@ -49,6 +49,7 @@ type envelope struct {
 	Actor         string           `json:"actor" doc:"Who caused it"`
 	CorrelationID string           `json:"correlationId,omitempty"`
 	CausationID   string           `json:"causationId,omitempty"`
+	Origin        string           `json:"origin,omitempty" doc:"Id of the deployment where it was first appended, when that is not this one"`
 	Version       int              `json:"version" doc:"Of the shape of data"`
 	Data          map[string]any   `json:"data"`
 }

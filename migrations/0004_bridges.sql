@@ -1,0 +1,27 @@
+-- Bridges between deployments: which deployment this is, where an event was first
+-- appended, and how far the logs of others were taken.
+
+-- +goose Up
+
+-- Of the deployment where the event was first appended; empty for this one.
+ALTER TABLE history ADD COLUMN origin identifier NOT NULL DEFAULT '';
+
+-- An event that comes by two ways is known by where it is from and its id.
+CREATE INDEX history_foreign ON history (system_id, id) WHERE origin <> '';
+
+-- Made with the first start, and never changed: others know our events by it.
+CREATE TABLE deployment_identity (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), -- there is one row
+    id  uuid NOT NULL DEFAULT gen_random_uuid()
+);
+
+-- Everything up to the position in the log of the source is in history. Redis has
+-- a later one; this is where reading begins anew when Redis lost its own.
+CREATE TABLE bridge_cursors (
+    system_id    identifier  NOT NULL,
+    source       identifier  NOT NULL, -- the id of the deployment whose log it is
+    position_ms  bigint      NOT NULL,
+    position_seq bigint      NOT NULL,
+    saved_at     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (system_id, source)
+);

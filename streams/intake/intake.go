@@ -1,0 +1,263 @@
+// Package intake appends events of other deployments, each once, however often and
+// by however many ways they come.
+//
+// Two things see to it. A cursor per source and system, in Redis beside the stream,
+// moves in the step that appends: what a source sends again is left out. And an
+// event is known by its origin and id: until it is archived in a set beside the
+// stream, from then on in history. Neither forgets with time.
+//
+// A Redis that is wiped, or set back behind the archive, forgets the cursors. The
+// source is then read again from the cursor that was last saved in the database, or
+// from its beginning, and history knows what is there. So nothing is lost, and
+// nothing is there twice.
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams"
+)
+
+// Archive is the database.
+type Archive interface {
+	// Foreign returns how far the system's partition is archived, and which of the
+	// events are in its history: both from one moment.
+	Foreign(ctx context.Context, system domain.SystemID, events []Key) (domain.Position, map[Key]bool, error)
+	// BridgeCursor returns a cursor that was saved, or false.
+	BridgeCursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error)
+	// SaveBridgeCursor saves one; it never goes back.
+	SaveBridgeCursor(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
+	// WaitFor returns once a partition is archived up to a position.
+	WaitFor(ctx context.Context, partition int, at domain.Position) error
+}
+
+// Key names an event across deployments.
+type Key struct{ Origin, ID string }
+
+// Intake is safe for concurrent use, in any number of processes.
+type Intake struct {
+	log        *streams.Log
+	archive    Archive
+	deployment string
+	logger     *slog.Logger
+}
+
+// New makes the intake of the deployment of that id. Nil drops the logger's lines.
+func New(log *streams.Log, archive Archive, deployment string, logger *slog.Logger) *Intake {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Intake{log: log, archive: archive, deployment: deployment, logger: logger}
+}
+
+// tries bounds how often a batch is looked up anew because the archive moved on.
+const tries = 8
+
+// Cursor returns up to where the log of a source was taken, and false when nothing
+// is known of the source.
+func (in *Intake) Cursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error) {
+	at, known, err := in.log.SourceCursor(ctx, system, source)
+	if err != nil || known {
+		return at, known, err
+	}
+	if at, known, err = in.archive.BridgeCursor(ctx, system, source); err != nil || !known {
+		return at, false, err
+	}
+	in.logger.Warn("redis has no cursor of a bridge; going on from the one that was saved",
+		"system", system, "source", source, "position", at.String())
+	if err := in.log.StartSource(ctx, system, source, at); err != nil {
+		return at, false, err
+	}
+	return in.log.SourceCursor(ctx, system, source)
+}
+
+// Start leaves out what a source has up to a position, unless something was taken
+// from it before. That is kept first where it outlasts Redis.
+func (in *Intake) Start(ctx context.Context, system domain.SystemID, source string, at domain.Position) error {
+	if _, known, err := in.Cursor(ctx, system, source); err != nil || known {
+		return err
+	}
+	if err := in.archive.SaveBridgeCursor(ctx, system, source, at); err != nil {
+		return err
+	}
+	return in.log.StartSource(ctx, system, source, at)
+}
+
+// Take appends what is new in the batch and moves the cursor of its source. It may
+// be repeated after any error. Events that were first appended here are left out,
+// and those without an origin get the source for it; what is not of its type's
+// shape is taken as undecodable. Errors: [*domain.BehindError] when something
+// before the batch was not taken; an [domain.Error] otherwise.
+func (in *Intake) Take(ctx context.Context, b domain.Batch) (domain.Taken, error) {
+	if err := in.check(&b); err != nil {
+		return domain.Taken{}, err
+	}
+	own := 0
+	events := make([]domain.Event, 0, len(b.Events))
+	for i := range b.Events {
+		if b.Events[i].Origin == in.deployment {
+			own++
+			continue
+		}
+		events = append(events, b.Events[i].Foreign(b.Source))
+	}
+	for range tries {
+		taken, err := in.take(ctx, b, events)
+		if errors.Is(err, streams.ErrStale) {
+			continue
+		}
+		taken.Own = own
+		return taken, err
+	}
+	return domain.Taken{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
+		"the archive moves on faster than it can be asked; nothing was appended; repeat in a moment")
+}
+
+func (in *Intake) check(b *domain.Batch) error {
+	if b.System == domain.PlatformSystem {
+		return domain.Fail(domain.KindForbidden, domain.CodeForbidden, "the platform's own system is not bridged")
+	}
+	if _, err := domain.ParseSystemID(string(b.System)); err != nil {
+		return err
+	}
+	if _, err := domain.ParseDeployment(b.Source); err != nil {
+		return err
+	}
+	if b.Source == in.deployment {
+		return domain.Invalid(domain.CodeInvalidDeployment, "the source is this deployment itself")
+	}
+	if b.Through.Before(b.After) {
+		return domain.Invalid(domain.CodeInvalidPosition, "a batch ends before it begins")
+	}
+	at := b.After
+	for i := range b.Events {
+		e := &b.Events[i]
+		var err error
+		switch {
+		case e.SystemID != b.System:
+			err = domain.Invalid(domain.CodeInvalidSystemID, "it is of another system than its batch")
+		case !e.Position.After(at) || e.Position.After(b.Through):
+			err = domain.Invalid(domain.CodeInvalidPosition, "its position is not between the one before it and the batch's end")
+		case e.Origin != "":
+			_, err = domain.ParseDeployment(e.Origin)
+		}
+		if err != nil {
+			return domain.AtIndex(err, i)
+		}
+		at = e.Position
+	}
+	return nil
+}
+
+// take makes one attempt. What is looked up first may be out of date by the time
+// of the append, which then says so.
+func (in *Intake) take(ctx context.Context, b domain.Batch, events []domain.Event) (domain.Taken, error) {
+	incarnation, err := in.log.Incarnation(ctx, in.log.Partition(b.System))
+	if err != nil {
+		return domain.Taken{}, unavailable(err)
+	}
+	// Also saved cursors are looked for: without, a batch would seem to be behind.
+	if _, _, err := in.Cursor(ctx, b.System, b.Source); err != nil {
+		return domain.Taken{}, unavailable(err)
+	}
+	keys := make([]Key, len(events))
+	for i := range events {
+		keys[i] = Key{events[i].Origin, events[i].ID}
+	}
+	archived, known, err := in.archive.Foreign(ctx, b.System, keys)
+	if err != nil {
+		return domain.Taken{}, unavailable(err)
+	}
+	b.Events = make([]domain.Event, 0, len(events))
+	for i := range events {
+		if !known[keys[i]] {
+			b.Events = append(b.Events, events[i])
+		}
+	}
+	taken, err := in.log.Take(ctx, b, streams.Looked{Incarnation: incarnation, Archived: archived})
+	taken.Duplicates += len(events) - len(b.Events)
+	return taken, err
+}
+
+func unavailable(err error) error {
+	if domain.AsError(err).Kind != domain.KindInternal {
+		return err
+	}
+	return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
+		"the log or the archive cannot be reached; nothing was appended; repeat in a moment").Because(err)
+}
+
+// saveEvery is the pace at which cursors are saved: as much as is read again after
+// Redis was lost.
+const saveEvery = 15 * time.Second
+
+// Keep is a duty of the partition's owner: it saves the cursors of the partition,
+// now and then, until ctx ends.
+func (in *Intake) Keep(ctx context.Context, partition int) {
+	ticker := time.NewTicker(saveEvery)
+	defer ticker.Stop()
+	saved := map[streams.Source]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := in.save(ctx, partition, saved); err != nil && ctx.Err() == nil {
+			in.logger.Warn("the cursors of bridges cannot be saved; trying again", "partition", partition, "error", err)
+		}
+	}
+}
+
+// Save saves the cursors of the partition, once all that they stand for is
+// archived.
+func (in *Intake) Save(ctx context.Context, partition int) error {
+	return in.save(ctx, partition, map[streams.Source]bool{})
+}
+
+func (in *Intake) save(ctx context.Context, partition int, saved map[streams.Source]bool) error {
+	before, err := in.log.Incarnation(ctx, partition)
+	if err != nil {
+		return err
+	}
+	sources, err := in.log.Sources(ctx, partition)
+	if err != nil {
+		return err
+	}
+	var moved []streams.Source
+	for _, s := range sources {
+		if !saved[s] {
+			moved = append(moved, s)
+		}
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	newest, err := in.log.Newest(ctx, moved[0].System)
+	if err != nil {
+		return err
+	}
+	// In a Redis that was lost meanwhile the newest event says nothing about what
+	// the cursors stood for.
+	if now, err := in.log.Incarnation(ctx, partition); err != nil || now != before {
+		return err
+	}
+	if err := in.archive.WaitFor(ctx, partition, newest); err != nil {
+		return err
+	}
+	for _, s := range moved {
+		if err := in.archive.SaveBridgeCursor(ctx, s.System, s.Name, s.Position); err != nil {
+			return fmt.Errorf("save the cursor of %s in %s: %w", s.Name, s.System, err)
+		}
+	}
+	clear(saved)
+	for _, s := range sources {
+		saved[s] = true
+	}
+	return nil
+}
