@@ -29,6 +29,7 @@ const (
 	ActionPublish    Action = "publish"    // device updates
 	ActionAdminister Action = "administer" // sockets, connections, device keys
 	ActionMonitor    Action = "monitor"    // the admin dashboard
+	ActionBridge     Action = "bridge"     // bring in events of another deployment
 )
 
 var permissions = map[Role][]Action{
@@ -36,8 +37,8 @@ var permissions = map[Role][]Action{
 	RoleOperator: {ActionRead, ActionCommand},
 	RoleAuditor:  {ActionRead, ActionHistory},
 	RoleAdmin:    {ActionRead, ActionCommand, ActionHistory, ActionAdminister},
-	RoleService:  {ActionRead, ActionCommand, ActionPublish},
-	RoleStaff:    {ActionRead, ActionCommand, ActionHistory, ActionPublish, ActionAdminister, ActionMonitor},
+	RoleService:  {ActionRead, ActionCommand, ActionPublish, ActionBridge},
+	RoleStaff:    {ActionRead, ActionCommand, ActionHistory, ActionPublish, ActionAdminister, ActionMonitor, ActionBridge},
 }
 
 // Valid reports whether r is one of the roles above.

@@ -73,3 +73,12 @@ func (s *Store) SaveBridgeCursor(ctx context.Context, system domain.SystemID, so
 		system, source, p.ms, p.n)
 	return readError("save the cursor of a bridge", err)
 }
+
+// RewindBridgeCursor moves a saved cursor back, if it is after the position.
+func (s *Store) RewindBridgeCursor(ctx context.Context, system domain.SystemID, source string, to domain.Position) error {
+	p := placeOf(to)
+	_, err := s.pool.Exec(ctx, `
+		UPDATE bridge_cursors SET position_ms = $3, position_seq = $4, saved_at = now()
+		 WHERE system_id = $1 AND source = $2 AND (position_ms, position_seq) > ($3, $4)`, system, source, p.ms, p.n)
+	return readError("rewind the cursor of a bridge", err)
+}

@@ -59,6 +59,14 @@ end
 return {'taken', accepted, duplicates, cursor}
 `)
 
+// rewindScript moves a cursor back. KEYS: cursors. ARGV: its field, the position.
+var rewindScript = newScript(luaAfter + `
+local cursor = redis.call('HGET', KEYS[1], ARGV[1])
+if not cursor or not after(cursor, ARGV[2]) then return {0} end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return {1}
+`)
+
 // Looked is what a caller of [Log.Take] has looked up before.
 type Looked struct {
 	Incarnation string          // of the partition's stream, before it looked in the archive: see [Log.Incarnation]
@@ -196,6 +204,15 @@ func (l *Log) StartSource(ctx context.Context, system domain.SystemID, source st
 	err := l.general.HSetNX(ctx, l.keys[l.Partition(system)].cursors, cursorField(system, source), at.String()).Err()
 	if err != nil {
 		return fmt.Errorf("streams: start a source: %w", err)
+	}
+	return nil
+}
+
+// RewindSource moves the cursor of a source back.
+func (l *Log) RewindSource(ctx context.Context, system domain.SystemID, source string, to domain.Position) error {
+	cursors := l.keys[l.Partition(system)].cursors
+	if _, err := rewindScript.run(ctx, l.general, []string{cursors}, cursorField(system, source), to.String()); err != nil {
+		return fmt.Errorf("streams: rewind a source: %w", err)
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ type Archive interface {
 	BridgeCursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error)
 	// SaveBridgeCursor saves one; it never goes back.
 	SaveBridgeCursor(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
+	// RewindBridgeCursor moves a saved one back.
+	RewindBridgeCursor(ctx context.Context, system domain.SystemID, source string, to domain.Position) error
 	// WaitFor returns once a partition is archived up to a position.
 	WaitFor(ctx context.Context, partition int, at domain.Position) error
 }
@@ -86,6 +88,22 @@ func (in *Intake) Start(ctx context.Context, system domain.SystemID, source stri
 		return err
 	}
 	return in.log.StartSource(ctx, system, source, at)
+}
+
+// Rewind moves the cursor of a source back to a position that it is after: the
+// source lost what was there, and may give those positions to other events. What is
+// read again because of it is known by its id.
+func (in *Intake) Rewind(ctx context.Context, system domain.SystemID, source string, to domain.Position) error {
+	at, known, err := in.Cursor(ctx, system, source)
+	if err != nil || !known || !at.After(to) {
+		return err
+	}
+	in.logger.Error("a source lost events that were taken from it; its cursor goes back",
+		"system", system, "source", source, "from", at.String(), "to", to.String())
+	if err := in.archive.RewindBridgeCursor(ctx, system, source, to); err != nil {
+		return err
+	}
+	return in.log.RewindSource(ctx, system, source, to)
 }
 
 // Take appends what is new in the batch and moves the cursor of its source. It may

@@ -36,6 +36,8 @@ type Intake interface {
 	// Start leaves out what a source has up to a position, unless something was taken
 	// from it before.
 	Start(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
+	// Rewind moves a cursor back to a position that it is after.
+	Rewind(ctx context.Context, system domain.SystemID, source string, to domain.Position) error
 	// Take appends what is new in the batch and moves the cursor, together. A batch
 	// may be given again after any error. It fails with a [*domain.BehindError] when
 	// something before the batch was not taken.
@@ -52,3 +54,7 @@ type Reader interface {
 	// called; fn must not block. An error is the last that fn gets.
 	Subscribe(ctx context.Context, system domain.SystemID, fn func([]domain.Event, error)) (start domain.Cursor, cancel func(), err error)
 }
+
+// ErrAhead is what a [Reader] says of a position beyond all that our log gave: it
+// was lost here.
+var ErrAhead = errors.New("bridge: the position is ahead of our log")

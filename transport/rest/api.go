@@ -37,6 +37,7 @@ type Config struct {
 	Limiter       Limiter
 	Checks        []Check // what /readyz asks
 	Origins       auth.Origins
+	Bridges       Bridges      // nil: none can be made
 	Stream        http.Handler // the events of a system, as text/event-stream
 	Version       string       // of the program, for the OpenAPI document
 	Log           *slog.Logger
@@ -72,6 +73,7 @@ type API struct {
 	outcomes      Outcomes
 	nodes         Nodes
 	limiter       Limiter
+	bridges       Bridges
 	checks        []Check
 	origins       auth.Origins
 	log           *slog.Logger
@@ -92,7 +94,7 @@ func New(c Config) (*API, error) {
 	a := &API{
 		service: c.Service, reads: c.Reads, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
 		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
-		limiter: c.Limiter, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
+		limiter: c.Limiter, bridges: c.Bridges, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
 	}
 	a.huma = humago.New(a.mux, newDocument(c.Version))
 	a.registerUpdates()
@@ -105,6 +107,9 @@ func New(c Config) (*API, error) {
 	a.registerDisconnects()
 	a.registerTickets()
 	a.registerHealth()
+	if c.Bridges != nil {
+		a.registerBridges()
+	}
 	if c.Stream != nil {
 		a.registerStream(c.Stream)
 	}

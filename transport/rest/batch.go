@@ -18,7 +18,7 @@ const maxItem = 64 << 10
 // more of the body than one item, and stops at the first item too many. Errors
 // of body itself come back as they are.
 func readBatch(body io.Reader) ([]domain.SystemUpdate, error) {
-	in := &itemReader{in: newItemBuffer(body)}
+	in := &itemReader{in: newItemBuffer(body), most: maxItem}
 	updates := make([]domain.SystemUpdate, 0, 64)
 	for {
 		item, err := in.next()
@@ -49,6 +49,7 @@ func newItemBuffer(body io.Reader) *bufio.Reader { return bufio.NewReaderSize(bo
 // read every byte twice more.
 type itemReader struct {
 	in    *bufio.Reader
+	most  int // bytes of one item
 	item  []byte
 	count int
 	array bool
@@ -106,7 +107,7 @@ func (r *itemReader) object(c byte, err error) ([]byte, error) {
 		return nil, err
 	}
 	if c != '{' {
-		return nil, domain.AtIndex(domain.Invalid(domain.CodeInvalidUpdate, "an update is a JSON object"), r.count)
+		return nil, domain.AtIndex(domain.Invalid(domain.CodeInvalidUpdate, "an item is a JSON object"), r.count)
 	}
 	r.item = append(r.item[:0], c)
 	scan := objectScan{depth: 1}
@@ -120,9 +121,9 @@ func (r *itemReader) object(c byte, err error) ([]byte, error) {
 		n := scan.feed(chunk)
 		r.item = append(r.item, chunk[:n]...)
 		_, _ = r.in.Discard(n)
-		if len(r.item) > maxItem {
+		if len(r.item) > r.most {
 			return nil, domain.AtIndex(domain.Invalid(domain.CodeInvalidUpdate,
-				fmt.Sprintf("an update is limited to %d bytes", maxItem)), r.count)
+				fmt.Sprintf("an item is limited to %d bytes", r.most)), r.count)
 		}
 	}
 	r.count++

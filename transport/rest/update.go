@@ -17,15 +17,17 @@ import (
 
 const publishPath = "/api/v1/device-updates"
 
-// publishInput leaves the body unread: the handler reads it item by item.
 type publishInput struct {
 	Keyed
 	WithTicket
-	body io.Reader
+	Unread
 }
 
+// Unread leaves the body unread: the handler reads it item by item.
+type Unread struct{ body io.Reader }
+
 // Resolve implements [huma.Resolver].
-func (in *publishInput) Resolve(ctx huma.Context) []error {
+func (in *Unread) Resolve(ctx huma.Context) []error {
 	if err := ctx.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return []error{err}
 	}

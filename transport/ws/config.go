@@ -60,6 +60,7 @@ type Parts struct {
 // Config holds names and bounds. Zero fields take their defaults.
 type Config struct {
 	Node        string                   // this process, as clients are told
+	Deployment  string                   // id of the deployment, as clients are told; may be empty
 	CheckOrigin func(*http.Request) bool // whether a page may connect; default: pages of the same host
 
 	MaxFrame      int64 // bytes of a frame from a client; default 64 KiB

@@ -97,6 +97,8 @@ type connectionStatus struct {
 	Connected bool   `json:"connected"` // false: the credential was refused, and the socket will be closed
 	SocketID  string `json:"socketId"`
 	Node      string `json:"node"`
+	// Deployment tells whose positions the ones of this socket are.
+	Deployment string `json:"deployment,omitempty"`
 }
 
 type joinRequest struct {

@@ -59,7 +59,7 @@ func (s *socket) connected(session *melody.Session) {
 	if s.refused == nil {
 		_, s.fenced = s.server.fence(s.actor, "")
 	}
-	status := connectionStatus{Connected: s.refused == nil && !s.fenced, SocketID: s.id, Node: s.server.config.Node}
+	status := connectionStatus{Connected: s.refused == nil && !s.fenced, SocketID: s.id, Node: s.server.config.Node, Deployment: s.server.config.Deployment}
 	s.enqueue(outgoing{bytes: encodeFrame(eventConnectionStatus, nil, status)})
 	closing := s.server.add(s) // from here on others may end it
 	switch {

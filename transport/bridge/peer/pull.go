@@ -1,0 +1,382 @@
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge"
+)
+
+const (
+	subprotocol = "plugcast.v1"
+	dialTimeout = 10 * time.Second
+	// silence is how long the far end may say nothing: it sends a heartbeat every
+	// 15 s.
+	silence = 45 * time.Second
+	// answerTimeout bounds the far end's first words.
+	answerTimeout = 30 * time.Second
+	writeTimeout  = 10 * time.Second
+	// maxFrame bounds one message of the far end, which sends at most 64 KiB unless
+	// one event is larger.
+	maxFrame = 8 << 20
+	// waiting is how many messages are read ahead of the intake.
+	waiting = 8
+)
+
+// frame is a frame from the far end. Events have a position.
+type frame struct {
+	Event    string           `json:"event"`
+	Position *domain.Position `json:"position"`
+	Data     json.RawMessage  `json:"data"`
+}
+
+type welcome struct {
+	Connected  bool   `json:"connected"`
+	Deployment string `json:"deployment"`
+}
+
+type joined struct {
+	Position  domain.Position `json:"position"`
+	Seq       uint64          `json:"seq"`
+	Recovered bool            `json:"recovered"`
+}
+
+// puller reads the far end's log over one socket.
+type puller struct {
+	*session
+	conn   *websocket.Conn
+	remote string
+	at     domain.Cursor // read up to here
+
+	// taken is the position of the last that the intake has; of the taking goroutine.
+	taken domain.Position
+}
+
+// pull takes the far end's events in until it fails.
+func (s *session) pull(ctx context.Context, up *countdown) error {
+	conn, err := s.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	p := &puller{session: s, conn: conn}
+	if err := p.greet(ctx); err != nil {
+		return err
+	}
+	up.ready(p.remote)
+	batches := make(chan []domain.Event, waiting)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(batches)
+		return p.read(ctx, batches)
+	})
+	group.Go(func() error {
+		defer conn.Close() // ends the reading
+		return p.take(ctx, batches)
+	})
+	return group.Wait()
+}
+
+func (s *session) dial(ctx context.Context) (*websocket.Conn, error) {
+	target := *s.link.base
+	target.Scheme = map[string]string{"http": "ws", "https": "wss"}[target.Scheme]
+	target = *target.JoinPath("ws")
+	conn, response, err := s.link.dialer.DialContext(ctx, target.String(), http.Header{"Authorization": {"Bearer " + s.token}})
+	if err == nil {
+		conn.SetReadLimit(maxFrame)
+		return conn, nil
+	}
+	if response == nil {
+		return nil, err
+	}
+	if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
+		return nil, fmt.Errorf("%w: %s", bridge.ErrRefused, response.Status)
+	}
+	return nil, fmt.Errorf("the far end answered %s", response.Status)
+}
+
+// greet finds out who the far end is, and joins where its log was taken up to.
+func (p *puller) greet(ctx context.Context) error {
+	var hello welcome
+	if err := p.expect("connection-status", &hello); err != nil {
+		return err
+	}
+	if !hello.Connected {
+		return fmt.Errorf("%w: %s", bridge.ErrRefused, p.lastWord())
+	}
+	p.remote = hello.Deployment
+	if err := p.notOurselves(p.remote); err != nil {
+		return err
+	}
+	intake, system := p.link.parts.Intake, p.system.System
+	at, known, err := intake.Cursor(ctx, system, p.remote)
+	if err != nil {
+		return err
+	}
+	var after *domain.Position
+	if known || p.link.from[system] != fromNow {
+		after = &at // the beginning, when nothing is known
+	}
+	answer, err := p.join(after)
+	if err != nil {
+		return err
+	}
+	if after == nil {
+		if err := intake.Start(ctx, system, p.remote, answer.Position); err != nil {
+			return err
+		}
+		at = answer.Position
+	} else if !answer.Recovered {
+		p.state.OnPull(func(f *bridge.Flow) { f.Gaps++ })
+		p.log.Error("the far end does not have the place up to which its log was taken: it has lost events, which are kept here",
+			"taken", at.String(), "head", answer.Position.String())
+		if err := intake.Rewind(ctx, system, p.remote, answer.Position); err != nil {
+			return err
+		}
+		return errors.New("the far end was set back; joining anew at its head")
+	}
+	p.taken = at
+	p.at = domain.Cursor{Position: at, Seq: answer.Seq}
+	p.state.OnPull(func(f *bridge.Flow) { f.Moved(at, domain.Taken{}) })
+	return nil
+}
+
+func (p *puller) join(after *domain.Position) (joined, error) {
+	data := map[string]any{"systemId": p.system.System}
+	if after != nil {
+		data["after"] = after
+	}
+	_ = p.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	var answer joined
+	if err := p.conn.WriteJSON(map[string]any{"event": "join-system", "id": 1, "data": data}); err != nil {
+		return answer, err
+	}
+	return answer, p.expect("joined", &answer)
+}
+
+// expect reads one frame of that name.
+func (p *puller) expect(event string, into any) error {
+	_ = p.conn.SetReadDeadline(time.Now().Add(answerTimeout))
+	for {
+		_, message, err := p.conn.ReadMessage()
+		if err != nil {
+			return closing(err)
+		}
+		var f frame
+		if err := json.Unmarshal(message, &f); err != nil {
+			return fmt.Errorf("the far end sent no frame where %s was expected", event)
+		}
+		switch f.Event {
+		case event:
+			return json.Unmarshal(f.Data, into)
+		case "heartbeat":
+		default:
+			return other(&f)
+		}
+	}
+}
+
+// lastWord is why a socket that is not wanted is closed.
+func (p *puller) lastWord() string {
+	_ = p.conn.SetReadDeadline(time.Now().Add(answerTimeout))
+	for {
+		if _, _, err := p.conn.ReadMessage(); err != nil {
+			return closing(err).Error()
+		}
+	}
+}
+
+// other is what a frame that is not an event means.
+func other(f *frame) error {
+	var data struct {
+		Code      string `json:"code"`
+		Detail    string `json:"detail"`
+		Reason    string `json:"reason"`
+		Reconnect bool   `json:"reconnect"`
+	}
+	_ = json.Unmarshal(f.Data, &data) // absent members say nothing
+	switch {
+	case f.Event == "error" && data.Code == string(domain.CodeForbidden):
+		return fmt.Errorf("%w: %.200s", bridge.ErrRefused, data.Detail)
+	case f.Event == "error":
+		return fmt.Errorf("the far end says %.80s: %.200s", data.Code, data.Detail)
+	case f.Event == "forced-disconnect" && !data.Reconnect:
+		return fmt.Errorf("%w: thrown out: %.200s", bridge.ErrRefused, data.Reason)
+	case f.Event == "forced-disconnect":
+		return fmt.Errorf("thrown out: %.200s", data.Reason)
+	case f.Event == "left":
+		return errors.New("the far end ended the subscription")
+	}
+	return nil
+}
+
+// Close codes of the far end: see docs/protocol.md.
+const (
+	closeForbidden = 4403
+	closeThrownOut = 4409
+)
+
+func closing(err error) error {
+	end := new(websocket.CloseError)
+	if !errors.As(err, &end) {
+		return err
+	}
+	if end.Code == closeForbidden || end.Code == closeThrownOut {
+		return fmt.Errorf("%w: closed with %d %.100s", bridge.ErrRefused, end.Code, end.Text)
+	}
+	return fmt.Errorf("the far end closed with %d %.100s", end.Code, end.Text)
+}
+
+// read reads messages and hands their events on, no faster than they are taken.
+func (p *puller) read(ctx context.Context, batches chan<- []domain.Event) error {
+	p.conn.SetPingHandler(func(data string) error {
+		_ = p.conn.SetReadDeadline(time.Now().Add(silence))
+		return p.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeTimeout))
+	})
+	for {
+		_ = p.conn.SetReadDeadline(time.Now().Add(silence))
+		_, message, err := p.conn.ReadMessage()
+		if err != nil {
+			return closing(err)
+		}
+		events, err := p.frames(message)
+		if len(events) > 0 {
+			select {
+			case batches <- events:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// frames reads a message: one frame or an array of them.
+func (p *puller) frames(message []byte) (events []domain.Event, err error) {
+	frames := []json.RawMessage{message}
+	if len(message) > 0 && message[0] == '[' {
+		if err := json.Unmarshal(message, &frames); err != nil {
+			return nil, errors.New("the far end sent an array of frames that is not JSON")
+		}
+	}
+	for _, raw := range frames {
+		var f frame
+		if err := json.Unmarshal(raw, &f); err != nil {
+			return events, errors.New("the far end sent a frame that is not JSON")
+		}
+		switch {
+		case f.Position != nil:
+			var e domain.Event
+			if err := json.Unmarshal(raw, &e); err != nil {
+				return events, fmt.Errorf("the far end sent an event that is no envelope, after %s", p.at)
+			}
+			if e.Seq != p.at.Seq+1 {
+				p.state.OnPull(func(f *bridge.Flow) { f.Gaps++ })
+				p.log.Error("events of the far end are missing; reading them again", "after", p.at.String(), "got", e.Cursor().String())
+				return events, fmt.Errorf("%w after %s, before %s", domain.ErrGap, p.at, e.Cursor())
+			}
+			p.at = e.Cursor()
+			events = append(events, e)
+		case f.Event == "heartbeat":
+			p.heard(f.Data)
+		default:
+			if err := other(&f); err != nil {
+				return events, err
+			}
+		}
+	}
+	return events, nil
+}
+
+// heard notes how far the far end's log goes.
+func (p *puller) heard(data json.RawMessage) {
+	var beat struct {
+		Rooms map[domain.SystemID]domain.Cursor `json:"rooms"`
+	}
+	if json.Unmarshal(data, &beat) != nil {
+		return
+	}
+	head, at := beat.Rooms[p.system.System].Seq, p.at.Seq
+	p.state.OnPull(func(f *bridge.Flow) { f.Behind = max(head, at) - at })
+}
+
+// take gives what was read to the intake, in batches as they come.
+func (p *puller) take(ctx context.Context, batches <-chan []domain.Event) error {
+	for {
+		var events []domain.Event
+		select {
+		case more, open := <-batches:
+			if !open {
+				return nil // the reading says why
+			}
+			events = more
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		events = withWaiting(events, batches)
+		for len(events) > 0 {
+			n := min(len(events), domain.MaxBatch)
+			if err := p.takeBatch(ctx, events[:n]); err != nil {
+				return err
+			}
+			events = events[n:]
+		}
+	}
+}
+
+// withWaiting adds what waits already, up to a batch.
+func withWaiting(events []domain.Event, batches <-chan []domain.Event) []domain.Event {
+	for len(events) < domain.MaxBatch {
+		select {
+		case more, open := <-batches:
+			if !open {
+				return events
+			}
+			events = append(events, more...)
+		default:
+			return events
+		}
+	}
+	return events
+}
+
+func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {
+	b := domain.Batch{
+		System: p.system.System, Source: p.remote, After: p.taken, Through: events[len(events)-1].Position,
+		Events: make([]domain.Event, 0, len(events)),
+	}
+	refused := 0
+	for i := range events {
+		if !p.system.Wants(events[i].Type) {
+			continue
+		}
+		if _, err := events[i].Decode(); err != nil {
+			refused++
+			p.log.Warn("an event of the far end is not of its type's shape; kept as undecodable", "id", events[i].ID, "error", err)
+		}
+		b.Events = append(b.Events, events[i])
+	}
+	taken, err := p.link.parts.Intake.Take(ctx, b)
+	if err != nil {
+		return err
+	}
+	p.taken = b.Through
+	p.state.OnPull(func(f *bridge.Flow) {
+		f.Moved(b.Through, taken)
+		f.Filtered += uint64(len(events) - len(b.Events))
+		f.Refused += uint64(refused)
+	})
+	return nil
+}

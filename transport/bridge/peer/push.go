@@ -1,0 +1,311 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge"
+)
+
+const (
+	// pageSize is how many events of ours are read at a time.
+	pageSize = 500
+	// maxBody is how large a batch grows, in bytes, before the next one begins. The
+	// far end takes 8 MiB, and 1 MiB for one event.
+	maxBody  = 4 << 20
+	maxEvent = 1 << 20
+	// maxAnswer bounds what is read of an answer.
+	maxAnswer = 64 << 10
+	// longestWait bounds how long the far end may make us wait at a time.
+	longestWait = 30 * time.Second
+)
+
+// pusher sends our log to the far end.
+type pusher struct {
+	*session
+	remote string
+	at     domain.Position // the far end has all up to here
+	seq    uint64          // of it
+	head   uint64          // seq of our newest event, as far as it was heard of
+}
+
+// push sends our events to the far end until it fails.
+func (s *session) push(ctx context.Context, up *countdown) error {
+	p := &pusher{session: s}
+	if err := p.begin(ctx); err != nil {
+		return err
+	}
+	// What is appended wakes the pusher. It is not what is sent: that is read from
+	// where the far end is.
+	heard := make(chan uint64, 1)
+	broken := make(chan error, 1)
+	start, cancel, err := s.link.parts.Reader.Subscribe(ctx, s.system.System, func(events []domain.Event, err error) {
+		if err != nil {
+			broken <- err // there is one, and it is the last
+			return
+		}
+		select {
+		case <-heard:
+		default:
+		}
+		heard <- events[len(events)-1].Seq
+	})
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	p.head = start.Seq
+	up.ready(p.remote)
+	for {
+		more, err := p.page(ctx)
+		if err != nil {
+			return err
+		}
+		if more {
+			continue
+		}
+		select {
+		case p.head = <-heard:
+		case err := <-broken:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// cursorAnswer is what the far end says of how far it has our log.
+type cursorAnswer struct {
+	Deployment string          `json:"deployment"`
+	Known      bool            `json:"known"`
+	Position   domain.Position `json:"position"`
+}
+
+// begin asks the far end up to where it has our log.
+func (p *pusher) begin(ctx context.Context) error {
+	var answer cursorAnswer
+	if err := p.call(ctx, http.MethodGet, "cursor", nil, nil, &answer); err != nil {
+		return err
+	}
+	p.remote = answer.Deployment
+	if err := p.notOurselves(p.remote); err != nil {
+		return err
+	}
+	if !answer.Known && p.link.from[p.system.System] == fromNow {
+		// The newest event, wherever it is: a subscription begins there.
+		start, cancel, err := p.link.parts.Reader.Subscribe(ctx, p.system.System, func([]domain.Event, error) {})
+		if err != nil {
+			return err
+		}
+		cancel()
+		if err := p.setCursor(ctx, start.Position, false, &answer); err != nil {
+			return err
+		}
+	}
+	at, err := p.link.parts.Reader.Locate(ctx, p.system.System, answer.Position)
+	if errors.Is(err, bridge.ErrAhead) {
+		return p.setBack(ctx, &answer)
+	}
+	if err != nil {
+		return err
+	}
+	p.at, p.seq = answer.Position, at.Seq
+	p.state.OnPush(func(f *bridge.Flow) { f.Moved(p.at, domain.Taken{}) })
+	return nil
+}
+
+// setBack makes the far end begin at our head, because we have lost what it has.
+func (p *pusher) setBack(ctx context.Context, answer *cursorAnswer) error {
+	start, cancel, err := p.link.parts.Reader.Subscribe(ctx, p.system.System, func([]domain.Event, error) {})
+	if err != nil {
+		return err
+	}
+	cancel()
+	p.state.OnPush(func(f *bridge.Flow) { f.Gaps++ })
+	p.log.Error("the far end has events of ours that are lost here; it goes back to our head",
+		"taken", answer.Position.String(), "head", start.Position.String())
+	if err := p.setCursor(ctx, start.Position, true, answer); err != nil {
+		return err
+	}
+	p.at, p.seq = answer.Position, start.Seq
+	return nil
+}
+
+func (p *pusher) setCursor(ctx context.Context, at domain.Position, rewind bool, answer *cursorAnswer) error {
+	body, err := json.Marshal(map[string]any{"position": at, "rewind": rewind})
+	if err != nil {
+		return err
+	}
+	return p.call(ctx, http.MethodPut, "cursor", nil, body, answer)
+}
+
+// page sends one page of our log, and reports whether there was any.
+func (p *pusher) page(ctx context.Context) (bool, error) {
+	events, err := p.link.parts.Reader.Page(ctx, p.system.System, p.at, pageSize)
+	if err != nil || len(events) == 0 {
+		return false, err
+	}
+	if events[0].Seq != p.seq+1 {
+		p.state.OnPush(func(f *bridge.Flow) { f.Gaps++ })
+		p.log.Error("our own log has a gap where it is read for the far end", "after", p.at.String(), "seq", p.seq, "got", events[0].Cursor().String())
+		return false, fmt.Errorf("%w after seq %d, before %s", domain.ErrGap, p.seq, events[0].Cursor())
+	}
+	for len(events) > 0 {
+		n, body, count := p.draft(events)
+		if err := p.send(ctx, events[n-1].Cursor(), body, count); err != nil {
+			return false, err
+		}
+		events = events[n:]
+	}
+	return true, nil
+}
+
+// drafted counts what is in a batch, and what is not.
+type drafted struct{ own, filtered, refused int }
+
+// draft writes as many of the events as fit into one body, in NDJSON.
+func (p *pusher) draft(events []domain.Event) (n int, body []byte, count drafted) {
+	for n = range events {
+		e := &events[n]
+		switch {
+		case e.Origin == p.remote:
+			count.own++
+			continue
+		case !p.system.Wants(e.Type):
+			count.filtered++
+			continue
+		}
+		foreign := e.Foreign(p.link.parts.Deployment)
+		line := foreign.AppendEnvelope(nil)
+		if len(line) > maxEvent {
+			foreign = tooLarge(&foreign)
+			line = foreign.AppendEnvelope(nil)
+		}
+		if foreign.Type != e.Type {
+			count.refused++
+			p.log.Warn("an event is sent as undecodable", "id", e.ID, "type", e.Type, "position", e.Position.String())
+		}
+		if len(body) > 0 && len(body)+len(line) > maxBody {
+			return n, body, count
+		}
+		body = append(append(body, line...), '\n')
+	}
+	return len(events), body, count
+}
+
+// tooLarge stands for an event that no far end takes.
+func tooLarge(e *domain.Event) domain.Event {
+	small := *e
+	data, _ := json.Marshal(domain.Undecodable{ // strings always marshal
+		Reason: fmt.Sprintf("over %d bytes, which is too large for a bridge", maxEvent),
+		Fields: map[string]string{"type": string(e.Type), "version": strconv.Itoa(e.Version)},
+	})
+	small.Type, small.Version, small.Data = domain.TypeUndecodable, 1, data
+	return small
+}
+
+// sent is what the far end says of a batch.
+type sent struct {
+	Accepted   int             `json:"accepted"`
+	Duplicates int             `json:"duplicates"`
+	Own        int             `json:"own"`
+	Position   domain.Position `json:"position"`
+}
+
+// send brings the far end up to a place of our log. An empty body moves it over
+// what it does not get.
+func (p *pusher) send(ctx context.Context, through domain.Cursor, body []byte, count drafted) error {
+	query := url.Values{"after": {p.at.String()}, "through": {through.Position.String()}}
+	var answer sent
+	if err := p.call(ctx, http.MethodPost, "events", query, body, &answer); err != nil {
+		return err
+	}
+	p.at, p.seq = through.Position, through.Seq
+	taken := domain.Taken{Accepted: answer.Accepted, Duplicates: answer.Duplicates, Own: answer.Own + count.own}
+	p.state.OnPush(func(f *bridge.Flow) {
+		f.Moved(through.Position, taken)
+		f.Filtered += uint64(count.filtered)
+		f.Refused += uint64(count.refused)
+		f.Behind = max(p.head, p.seq) - p.seq
+	})
+	return nil
+}
+
+// problem is an error of the far end.
+type problem struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+// call asks the far end something, and again when it says that we ask too much.
+func (p *pusher) call(ctx context.Context, method, what string, query url.Values, body []byte, into any) error {
+	for {
+		wait, err := p.try(ctx, method, what, query, body, into)
+		if wait == 0 {
+			return err
+		}
+		select {
+		case <-time.After(min(wait, longestWait)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// try makes one request. A wait says to try again after it.
+func (p *pusher) try(ctx context.Context, method, what string, query url.Values, body []byte, into any) (wait time.Duration, err error) {
+	target := p.link.base.JoinPath("api", "v1", "systems", string(p.system.System), "bridge", what)
+	if query == nil {
+		query = url.Values{}
+	}
+	query.Set("source", p.link.parts.Deployment)
+	target.RawQuery = query.Encode()
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	request.Header.Set("Authorization", "Bearer "+p.token)
+	request.Header.Set("Content-Type", "application/json")
+	if what == "events" {
+		request.Header.Set("Content-Type", "application/x-ndjson")
+	}
+	response, err := p.link.client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return 0, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return 0, json.Unmarshal(text, into)
+	}
+	var why problem
+	_ = json.Unmarshal(text, &why) // not everything on the way writes problems
+	switch response.StatusCode {
+	case http.StatusTooManyRequests:
+		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
+		return max(time.Duration(seconds)*time.Second, 200*time.Millisecond), nil
+	case http.StatusUnauthorized:
+		if why.Code == codeExpired {
+			return 0, errors.New("the token has expired; reading it again")
+		}
+		return 0, fmt.Errorf("%w: %s", bridge.ErrRefused, response.Status)
+	case http.StatusForbidden:
+		return 0, fmt.Errorf("%w: %.200s", bridge.ErrRefused, why.Detail)
+	}
+	return 0, fmt.Errorf("the far end answered %s: %.80s: %.300s", response.Status, why.Code, why.Detail)
+}
+
+// codeExpired is the far end's code for a token that was good once.
+const codeExpired = "token-expired"
