@@ -110,6 +110,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range connections {
 		send(cloudDesc, prometheus.GaugeValue, float64(n), state)
 	}
+	p.bridges.collect(send)
 	if p.worker != nil {
 		lags, unread := p.figures.projection()
 		for _, lag := range lags {

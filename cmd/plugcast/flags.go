@@ -73,6 +73,7 @@ type serverFlags struct {
 	AllowedOrigins []string        `group:"Server" help:"Web origins besides our own that browsers may come from." placeholder:"https://app.example.com"`
 	NodeName       string          `group:"Server" help:"Name of this process, unique in the deployment. Default: host name and a random part." placeholder:"NAME"`
 	Advertise      string          `group:"Server" help:"Address at which the other processes of the deployment reach this one. Default: that of --listen, or this machine's." placeholder:"HOST:PORT"`
+	Bridges        string          `group:"Server" help:"JSON file with the bridges to other deployments and servers." placeholder:"FILE"`
 	DrainTimeout   time.Duration   `group:"Server" help:"How long a stop waits for requests under way." default:"10s"`
 	Connections    connectionFlags `embed:""`
 	Limits         limitFlags      `embed:""`

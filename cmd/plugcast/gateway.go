@@ -44,7 +44,8 @@ func (p *Program) newGateway() (*gateway, error) {
 	}
 	registry, fence := roomRegistry{p.registry}, roomFence{p.fences}
 	g.sockets, err = ws.New(ws.Config{
-		Node: p.Server.NodeName, CheckOrigin: origins.Allow, MaxRooms: roomsPerSocket, MaxRoomsStaff: roomsPerSocket,
+		Node: p.Server.NodeName, Deployment: p.bridges.deployment, CheckOrigin: origins.Allow,
+		MaxRooms: roomsPerSocket, MaxRoomsStaff: roomsPerSocket,
 	}, ws.Parts{
 		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Fence: fence, Logger: p.Logger,
 	})
@@ -73,6 +74,7 @@ func (p *Program) newGateway() (*gateway, error) {
 		Service: p.newService(), Reads: restReads{p.backend.store}, Authenticator: authenticator, Tickets: office,
 		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL,
 		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
+		Bridges: p.bridges,
 		Version: version(), Log: p.Logger,
 	})
 	if err != nil {

@@ -29,6 +29,7 @@ type cli struct {
 	Replay   replayCommand   `cmd:"" help:"Write a system's history as NDJSON of CloudEvents."`
 	Verify   verifyCommand   `cmd:"" help:"Check the hash chain of an export or of a system's history."`
 	Simulate simulateCommand `cmd:"" help:"Run simulated plugs that dial into a server."`
+	Bridge   bridgeCommand   `cmd:"" help:"Look after bridges to other deployments and servers."`
 	Rebuild  rebuildCommand  `cmd:"" help:"Rebuild the read models from history while the platform serves."`
 
 	LogLevel string           `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`

@@ -48,6 +48,7 @@ type Program struct {
 	fences      *fences.Fences
 	disconnects *disconnects
 	shelly      *shellySide
+	bridges     *bridgeSide
 	worker      *projections.Worker // nil without the role
 	gateway     *gateway            // nil without the role
 	figures     *figures
@@ -81,10 +82,14 @@ func (p *Program) Open(ctx context.Context) (err error) {
 	if p.shelly, err = p.newShelly(); err != nil {
 		return err
 	}
+	if p.bridges, err = p.newBridges(ctx); err != nil {
+		return err
+	}
+	p.bridges.warnOfLinks(p, p.Logger)
 	p.fences.Learned = p.disconnects.enforce
 	if p.has(roleWorker) {
 		p.worker = projections.NewWorker(projections.WorkerConfig{
-			Store: p.backend.store, Log: p.backend.log, Duties: p.shelly.duties(), Logger: p.Logger,
+			Store: p.backend.store, Log: p.backend.log, Duties: append(p.shelly.duties(), p.bridges.duties()...), Logger: p.Logger,
 		})
 	}
 	p.figures = newFigures(p)

@@ -45,9 +45,9 @@ type Intake interface {
 }
 
 // Reader reads our own log of one system, in order, with seq. Page returns up to
-// limit events after a position, and none when there are none yet.
+// limit events after a cursor, and none when there are none yet.
 type Reader interface {
-	Page(ctx context.Context, system domain.SystemID, after domain.Position, limit int) ([]domain.Event, error)
+	Page(ctx context.Context, system domain.SystemID, after domain.Cursor, limit int) ([]domain.Event, error)
 	// Locate returns the cursor of the newest event at or before a position.
 	Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error)
 	// Subscribe calls fn with every event after start, in batches, until cancel is

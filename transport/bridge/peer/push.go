@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -33,9 +34,8 @@ const (
 type pusher struct {
 	*session
 	remote string
-	at     domain.Position // the far end has all up to here
-	seq    uint64          // of it
-	head   uint64          // seq of our newest event, as far as it was heard of
+	at     domain.Cursor // the far end has all up to here
+	head   atomic.Uint64 // seq of our newest event, as far as it was heard of
 }
 
 // push sends our events to the far end until it fails.
@@ -46,24 +46,24 @@ func (s *session) push(ctx context.Context, up *countdown) error {
 	}
 	// What is appended wakes the pusher. It is not what is sent: that is read from
 	// where the far end is.
-	heard := make(chan uint64, 1)
+	heard := make(chan struct{}, 1)
 	broken := make(chan error, 1)
 	start, cancel, err := s.link.parts.Reader.Subscribe(ctx, s.system.System, func(events []domain.Event, err error) {
 		if err != nil {
 			broken <- err // there is one, and it is the last
 			return
 		}
+		p.head.Store(events[len(events)-1].Seq)
 		select {
-		case <-heard:
+		case heard <- struct{}{}:
 		default:
 		}
-		heard <- events[len(events)-1].Seq
 	})
 	if err != nil {
 		return err
 	}
 	defer cancel()
-	p.head = start.Seq
+	p.head.Store(max(start.Seq, p.head.Load()))
 	up.ready(p.remote)
 	for {
 		more, err := p.page(ctx)
@@ -74,7 +74,7 @@ func (s *session) push(ctx context.Context, up *countdown) error {
 			continue
 		}
 		select {
-		case p.head = <-heard:
+		case <-heard:
 		case err := <-broken:
 			return err
 		case <-ctx.Done():
@@ -118,8 +118,8 @@ func (p *pusher) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.at, p.seq = answer.Position, at.Seq
-	p.state.OnPush(func(f *bridge.Flow) { f.Moved(p.at, domain.Taken{}) })
+	p.at = domain.Cursor{Position: answer.Position, Seq: at.Seq}
+	p.state.OnPush(func(f *bridge.Flow) { f.Moved(p.at.Position, domain.Taken{}) })
 	return nil
 }
 
@@ -136,7 +136,7 @@ func (p *pusher) setBack(ctx context.Context, answer *cursorAnswer) error {
 	if err := p.setCursor(ctx, start.Position, true, answer); err != nil {
 		return err
 	}
-	p.at, p.seq = answer.Position, start.Seq
+	p.at = domain.Cursor{Position: answer.Position, Seq: start.Seq}
 	return nil
 }
 
@@ -154,10 +154,10 @@ func (p *pusher) page(ctx context.Context) (bool, error) {
 	if err != nil || len(events) == 0 {
 		return false, err
 	}
-	if events[0].Seq != p.seq+1 {
+	if events[0].Seq != p.at.Seq+1 {
 		p.state.OnPush(func(f *bridge.Flow) { f.Gaps++ })
-		p.log.Error("our own log has a gap where it is read for the far end", "after", p.at.String(), "seq", p.seq, "got", events[0].Cursor().String())
-		return false, fmt.Errorf("%w after seq %d, before %s", domain.ErrGap, p.seq, events[0].Cursor())
+		p.log.Error("our own log has a gap where it is read for the far end", "after", p.at.String(), "got", events[0].Cursor().String())
+		return false, fmt.Errorf("%w after %s, before %s", domain.ErrGap, p.at, events[0].Cursor())
 	}
 	for len(events) > 0 {
 		n, body, count := p.draft(events)
@@ -224,18 +224,18 @@ type sent struct {
 // send brings the far end up to a place of our log. An empty body moves it over
 // what it does not get.
 func (p *pusher) send(ctx context.Context, through domain.Cursor, body []byte, count drafted) error {
-	query := url.Values{"after": {p.at.String()}, "through": {through.Position.String()}}
+	query := url.Values{"after": {p.at.Position.String()}, "through": {through.Position.String()}}
 	var answer sent
 	if err := p.call(ctx, http.MethodPost, "events", query, body, &answer); err != nil {
 		return err
 	}
-	p.at, p.seq = through.Position, through.Seq
+	p.at = through
 	taken := domain.Taken{Accepted: answer.Accepted, Duplicates: answer.Duplicates, Own: answer.Own + count.own}
 	p.state.OnPush(func(f *bridge.Flow) {
 		f.Moved(through.Position, taken)
 		f.Filtered += uint64(count.filtered)
 		f.Refused += uint64(count.refused)
-		f.Behind = max(p.head, p.seq) - p.seq
+		f.Behind = max(p.head.Load(), through.Seq) - through.Seq
 	})
 	return nil
 }

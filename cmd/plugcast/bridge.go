@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+	bridgeboard "github.com/plugcast/plugcast/streams/bridges"
+	"github.com/plugcast/plugcast/streams/intake"
+	"github.com/plugcast/plugcast/streams/timeline"
+	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/peer"
+)
+
+// bridgeSide is what a process does for bridges: it takes in what others send,
+// whether or not it has links of its own.
+type bridgeSide struct {
+	*intake.Intake
+	deployment string
+	board      *bridgeboard.Board
+	runner     *bridge.Runner
+}
+
+// newBridges reads the configuration, if there is one.
+func (p *Program) newBridges(ctx context.Context) (*bridgeSide, error) {
+	deployment, err := p.backend.store.Deployment(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &bridgeSide{
+		Intake:     intake.New(p.backend.log, p.backend.store, deployment, p.Logger),
+		deployment: deployment,
+		board:      bridgeboard.New(p.backend.log.Client(), p.backend.log.Prefix()),
+	}
+	var links []bridge.Link
+	if p.Server.Bridges != "" {
+		file, err := os.Open(p.Server.Bridges)
+		if err != nil {
+			return nil, fmt.Errorf("--bridges: %w", err)
+		}
+		defer file.Close()
+		if links, err = bridge.Load(file, p.bridgeKinds(s), os.Getenv); err != nil {
+			return nil, usage("--bridges %s: %v", p.Server.Bridges, err)
+		}
+	}
+	s.runner = bridge.NewRunner(bridge.RunnerConfig{
+		Links: links, Node: p.Server.NodeName, Partition: p.backend.log.Partition, Board: statusBoard{s.board}, Logger: p.Logger,
+	})
+	return s, nil
+}
+
+// bridgeKinds are the kinds of link that can be configured.
+func (p *Program) bridgeKinds(s *bridgeSide) map[string]bridge.Kind {
+	return map[string]bridge.Kind{
+		peer.Kind: peer.New(peer.Parts{
+			Deployment: s.deployment, Intake: s.Intake, Reader: bridgeReader{p.backend.timeline}, Logger: p.Logger,
+		}),
+	}
+}
+
+// duties are what the owner of a partition does for bridges.
+func (s *bridgeSide) duties() []projections.Duty {
+	return []projections.Duty{s.runner.Run, s.Keep}
+}
+
+// Deployment implements rest.Bridges.
+func (s *bridgeSide) Deployment() string { return s.deployment }
+
+// List implements rest.Bridges.
+func (s *bridgeSide) List(ctx context.Context) ([]json.RawMessage, error) { return s.board.All(ctx) }
+
+// statusBoard is [bridge.Board].
+type statusBoard struct{ board *bridgeboard.Board }
+
+// Put implements bridge.Board.
+func (b statusBoard) Put(ctx context.Context, statuses []bridge.Status) error {
+	for i := range statuses {
+		if err := b.board.Put(ctx, statuses[i].Bridge+"/"+string(statuses[i].System), rawJSON(statuses[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bridgeReader is [bridge.Reader].
+type bridgeReader struct{ *timeline.Timeline }
+
+// Locate implements bridge.Reader.
+func (r bridgeReader) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error) {
+	at, err := r.Timeline.Locate(ctx, system, after)
+	if errors.Is(err, timeline.ErrAhead) {
+		err = errors.Join(bridge.ErrAhead, err)
+	}
+	return at, err
+}
+
+var (
+	bridgeUpDesc     = describe("bridge_up", "Systems of a bridge that this process runs and that are connected.", "bridge")
+	bridgeSysDesc    = describe("bridge_systems", "Systems of a bridge that this process runs.", "bridge")
+	bridgeEventsDesc = describe("bridge_events_total", "Events that went over a bridge, by what became of them.", "bridge", "way", "result")
+	bridgeBehindDesc = describe("bridge_behind_events", "Events that are known to be still to go over a bridge.", "bridge", "way")
+	bridgeGapsDesc   = describe("bridge_gaps_total", "Times that events were found missing.", "bridge", "way")
+)
+
+// collect gives Prometheus the figures of the bridges that this process runs. They
+// name no system.
+func (s *bridgeSide) collect(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
+	type sum struct {
+		up, systems int
+		flows       map[string]bridge.Flow
+	}
+	sums := map[string]*sum{}
+	for _, status := range s.runner.Statuses() {
+		of := sums[status.Bridge]
+		if of == nil {
+			of = &sum{flows: map[string]bridge.Flow{}}
+			sums[status.Bridge] = of
+		}
+		of.systems++
+		if status.Connected {
+			of.up++
+		}
+		for way, flow := range map[string]*bridge.Flow{"pull": status.Pull, "push": status.Push} {
+			if flow == nil {
+				continue
+			}
+			all := of.flows[way]
+			all.Accepted += flow.Accepted
+			all.Duplicates += flow.Duplicates
+			all.Own += flow.Own
+			all.Filtered += flow.Filtered
+			all.Refused += flow.Refused
+			all.Behind += flow.Behind
+			all.Gaps += flow.Gaps
+			of.flows[way] = all
+		}
+	}
+	for name, of := range sums {
+		send(bridgeUpDesc, prometheus.GaugeValue, float64(of.up), name)
+		send(bridgeSysDesc, prometheus.GaugeValue, float64(of.systems), name)
+		for way, flow := range of.flows {
+			for result, n := range map[string]uint64{
+				"accepted": flow.Accepted, "duplicate": flow.Duplicates, "own": flow.Own, "filtered": flow.Filtered, "undecodable": flow.Refused,
+			} {
+				send(bridgeEventsDesc, prometheus.CounterValue, float64(n), name, way, result)
+			}
+			send(bridgeBehindDesc, prometheus.GaugeValue, float64(flow.Behind), name, way)
+			send(bridgeGapsDesc, prometheus.CounterValue, float64(flow.Gaps), name, way)
+		}
+	}
+}
+
+// warnOfLinks says what runs nowhere in this process.
+func (s *bridgeSide) warnOfLinks(p *Program, logger *slog.Logger) {
+	if p.Server.Bridges != "" && !p.has(roleWorker) {
+		logger.Info("bridges are run by workers; this process has only checked their configuration", "bridges", p.Server.Bridges)
+	}
+}
