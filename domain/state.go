@@ -48,6 +48,9 @@ type Device struct {
 	OfflineReason OfflineReason   `json:"offlineReason,omitempty"` // why, while Online is false
 	UpdatedAt     time.Time       `json:"updatedAt"`
 	Position      Position        `json:"position"` // of the last event that changed it
+	// Origin is the deployment that the last update came from, and so where the
+	// device is held; "" for this one.
+	Origin string `json:"origin,omitempty"`
 }
 
 // Equipment is what a plug feeds.
@@ -82,6 +85,7 @@ type Connection struct {
 	StateReason  string          `json:"stateReason,omitempty"`
 	UpdatedAt    time.Time       `json:"updatedAt"`
 	Position     Position        `json:"position"`
+	Origin       string          `json:"origin,omitempty"` // the deployment that it was created in, which has its secret; "" for this one
 }
 
 // IsStale reports whether nothing new can be known of the device, because the
@@ -163,7 +167,7 @@ func (s *State) fold(e *Event, data Data) Touched {
 			return s.touchEquipment(e, &retired)
 		}
 	case ConnectionCreated:
-		s.Connections[d.ConnectionID] = &Connection{ConnectionID: d.ConnectionID, Kind: d.Kind, Name: d.Name}
+		s.Connections[d.ConnectionID] = &Connection{ConnectionID: d.ConnectionID, Kind: d.Kind, Name: d.Name, Origin: e.Origin}
 		return s.touchConnection(e, d.ConnectionID)
 	case ConnectionUpdated:
 		return s.foldConnectionCommand(e, d.ConnectionID, func(c *Connection) {
@@ -223,6 +227,7 @@ func (s *State) foldDeviceUpdate(e *Event, d DeviceUpdate) Touched {
 	if dev.Online == nil || *dev.Online {
 		dev.OfflineReason = ""
 	}
+	dev.Origin = e.Origin
 	return s.touchDevice(e, dev)
 }
 

@@ -86,6 +86,9 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	if !ok {
 		return nil // of a later version
 	}
+	if e.Origin != "" {
+		return d.reactForeign(&e, &request)
+	}
 	by := openedBy(&e)
 	if d.raise(ctx, &request) {
 		by = *request.FenceUntil // who has come back since must not have
@@ -93,8 +96,32 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	done := d.drop(&request, by)
 	done.CommandID, done.Node = request.CommandID, d.node
 	done.BrowserSockets += d.takeEarly(request.CommandID)
+	return d.report(&e, done)
+}
+
+// reactForeign does what a command that was given in another deployment asks of
+// this one: it drops the device sockets of its connection. The clients that it
+// names are those of the other deployment, and so are its fences; who comes to this
+// one is for the tokens of this one to say. Nobody waits for a report of nothing.
+func (d *disconnects) reactForeign(e *domain.Event, request *domain.DisconnectRequested) error {
+	by := openedBy(e)
+	if given := e.Time.Add(clockSkew); given.Before(by) {
+		by = given // a link that was cut brings old commands
+	}
+	devices := *request
+	devices.CloseSockets = false
+	done := d.drop(&devices, by)
+	if done.ShellySockets == 0 {
+		return nil
+	}
+	done.CommandID, done.Node = request.CommandID, d.node
+	return d.report(e, done)
+}
+
+// report hands over what was done, without waiting until it is written.
+func (d *disconnects) report(e *domain.Event, done domain.DisconnectCompleted) error {
 	report, err := domain.NewEvent(e.SystemID, done, domain.Cause{
-		Actor: "node:" + d.node, CorrelationID: e.CorrelationID, CausationID: request.CommandID,
+		Actor: "node:" + d.node, CorrelationID: e.CorrelationID, CausationID: done.CommandID,
 	})
 	if err != nil {
 		return err
@@ -102,7 +129,7 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	select {
 	case d.reports <- report:
 	default:
-		d.logger.Error("a report on dropped sockets is lost: too many wait", "command", request.CommandID)
+		d.logger.Error("a report on dropped sockets is lost: too many wait", "command", done.CommandID)
 	}
 	return nil
 }

@@ -61,13 +61,26 @@ func (p *Program) newShelly() (*shellySide, error) {
 	s.desk = switching.New(switching.Parts{
 		Log: p.backend.log, Holders: holders, Partition: p.backend.log.Partition, Logger: p.Logger,
 		Held: func(ctx context.Context, d shelly.DeviceRef) (bool, error) {
-			return s.board.Held(ctx, heartbeats.Device(d))
+			if held, err := s.board.Held(ctx, heartbeats.Device(d)); held || err != nil {
+				return held, err
+			}
+			return s.heldElsewhere(ctx, d)
 		},
 		Recent: func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error) {
 			return recentSwitches(ctx, p.backend.log, partition, since)
 		},
 	})
 	return s, nil
+}
+
+// heldElsewhere reports whether another deployment, to which there is a bridge,
+// was the last to say something of the device: then it carries its commands out.
+func (s *shellySide) heldElsewhere(ctx context.Context, d shelly.DeviceRef) (bool, error) {
+	known, err := s.program.backend.store.DevicesAt(ctx, d.System, []domain.DeviceID{d.Device}, domain.Position{})
+	if err != nil || known[d.Device] == nil {
+		return false, err
+	}
+	return known[d.Device].Origin != "", nil
 }
 
 // duties are what the owner of a partition does for its devices.
@@ -147,7 +160,7 @@ func (s *shellySide) started(ctx context.Context, c shelly.Connection) error {
 		return nil // deleted since
 	case err != nil:
 		return err
-	case connection.Kind != domain.ConnectionShellyOutbound:
+	case connection.Kind != domain.ConnectionShellyOutbound, connection.Origin != "":
 		return nil
 	}
 	return s.awaitDevices(ctx, c)
@@ -196,8 +209,8 @@ func (s *shellySide) awaitDevices(ctx context.Context, c shelly.Connection) erro
 		return err
 	}
 	for _, d := range devices {
-		if d.Online == nil || !*d.Online {
-			continue
+		if d.Online == nil || !*d.Online || d.Origin != "" {
+			continue // another deployment holds it, and looks for it
 		}
 		s.board.Await(heartbeats.Device{System: c.System, Device: d.DeviceID}, s.program.Server.Connections.SilentAfter)
 	}
@@ -319,9 +332,11 @@ func (s cloudStore) Connections(ctx context.Context, partition int) ([]cloud.Con
 	if err != nil {
 		return nil, err
 	}
-	connections := make([]cloud.Connection, len(rows))
-	for i, row := range rows {
-		connections[i] = cloudConnection(row.System, row.Connection)
+	connections := make([]cloud.Connection, 0, len(rows))
+	for _, row := range rows {
+		if row.Origin == "" {
+			connections = append(connections, cloudConnection(row.System, row.Connection))
+		}
 	}
 	return connections, nil
 }
@@ -334,6 +349,9 @@ func (s cloudStore) Connection(ctx context.Context, system domain.SystemID, id d
 	row, err := s.backend.store.ConnectionOf(ctx, system, id)
 	if err != nil {
 		return cloud.Connection{}, err
+	}
+	if row.Origin != "" {
+		return cloud.Connection{}, domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "the connection is another deployment's")
 	}
 	return cloudConnection(system, row), nil
 }

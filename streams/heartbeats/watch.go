@@ -168,14 +168,15 @@ func (b *Board) tell(ctx context.Context, partition int, system domain.SystemID,
 
 // event decides what is to be written about the silence, and how it is dealt with
 // then. Nothing is written that the state says already: a device that nobody ever
-// published has no state to be silent in.
+// published has no state to be silent in, and one that another deployment published
+// last is held there, whatever became of its socket here.
 func (s *silence) event(known *domain.Device) (*domain.DeviceOfflineStatus, string) {
 	online := s.Told != ""
 	how := toldBack
 	if !online {
 		how = toldEvent
 	}
-	if known == nil {
+	if known == nil || known.Origin != "" {
 		return nil, quietly(how)
 	}
 	saidSo := known.Online != nil && *known.Online == online

@@ -370,7 +370,8 @@ func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	c := Config{
 		Service: domain.NewService(p, commandStates{p}, func() string { commands++; return fmt.Sprint("cmd-", commands) }),
 		Reads:   p, Authenticator: authenticator, Tickets: p, Sockets: p, Credentials: p, Outcomes: p, Nodes: p, Limiter: p, Version: "test",
-		Log: slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Bridges: &intakeStub{cursors: map[string]domain.Position{}},
+		Log:     slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
 		f(&c)

@@ -32,13 +32,17 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	domain.CodeInvalidEquipmentID:  func(b *bundle) reply { return b.send(operator, "PUT", assignD1, `{"equipmentId":"a b"}`) },
 	domain.CodeInvalidConnectionID: func(b *bundle) reply { return b.send(operator, "POST", "/api/websocket/a%20b/stop") },
 	domain.CodeInvalidPosition:     func(b *bundle) reply { return b.send(operator, "GET", sol+"/devices?after-position=x") },
-	CodeInvalidFilter:              nil, // the event stream's: TestParseFilter of package rooms
-	CodeFenced:                     nil, // the event stream's: TestRefuseFenced
-	domain.CodeInvalidUpdate:       func(b *bundle) reply { return b.send(service, "POST", publishPath, `[{"relay_on":true}]`) },
-	domain.CodeInvalidCommand:      func(b *bundle) reply { return b.send(operator, "POST", sol+"/equipment", `{"name":""}`) },
-	auth.CodeTokenMissing:          func(b *bundle) reply { return b.send("", "GET", sol+"/devices") },
-	auth.CodeTokenInvalid:          func(b *bundle) reply { return b.send("", "GET", sol+"/devices", "Authorization: Bearer x") },
-	auth.CodeTicketInvalid:         func(b *bundle) reply { return b.send("", "GET", sol+"/devices?ticket=x") },
+	domain.CodeInvalidDeployment:   func(b *bundle) reply { return b.send(service, "GET", sol+"/bridge/cursor?source=a%20b") },
+	domain.CodeBridgeBehind: func(b *bundle) reply {
+		return b.send(service, "POST", sol+"/bridge/events?source=far&after=5-0&through=6-0", "[]")
+	},
+	CodeInvalidFilter:         nil, // the event stream's: TestParseFilter of package rooms
+	CodeFenced:                nil, // the event stream's: TestRefuseFenced
+	domain.CodeInvalidUpdate:  func(b *bundle) reply { return b.send(service, "POST", publishPath, `[{"relay_on":true}]`) },
+	domain.CodeInvalidCommand: func(b *bundle) reply { return b.send(operator, "POST", sol+"/equipment", `{"name":""}`) },
+	auth.CodeTokenMissing:     func(b *bundle) reply { return b.send("", "GET", sol+"/devices") },
+	auth.CodeTokenInvalid:     func(b *bundle) reply { return b.send("", "GET", sol+"/devices", "Authorization: Bearer x") },
+	auth.CodeTicketInvalid:    func(b *bundle) reply { return b.send("", "GET", sol+"/devices?ticket=x") },
 	auth.CodeTokenExpired: func(b *bundle) reply {
 		b.tickets["old"] = domain.Actor{Subject: "x", ExpiresAt: time.Now().Add(-time.Second)}
 		return b.send("", "GET", sol+"/devices?ticket=old")

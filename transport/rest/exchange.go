@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -136,7 +137,7 @@ func isRequestID(id string) bool {
 }
 
 func bodyLimit(r *http.Request) int64 {
-	if r.URL.Path == publishPath {
+	if r.URL.Path == publishPath || strings.HasSuffix(r.URL.Path, "/bridge/events") {
 		return maxBatchBody
 	}
 	return maxCommandBody

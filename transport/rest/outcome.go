@@ -134,7 +134,8 @@ type dropped struct {
 
 // take looks at an event after the command, and says when all have answered.
 func (d *dropped) take(e *domain.Event) (done bool) {
-	if e.Type != domain.TypeDisconnectCompleted || e.CausationID != d.commandID {
+	// Another deployment's processes may have the names of ours.
+	if e.Type != domain.TypeDisconnectCompleted || e.CausationID != d.commandID || e.Origin != "" {
 		return false
 	}
 	data, err := e.Decode()

@@ -5,6 +5,11 @@
 // owner of the system's partition is the referee: it ends commands for devices
 // that nobody holds, and those that nobody answered in time. Both write under one
 // idempotency key, so that the first word is the only one.
+//
+// A command that was given in another deployment and came over a bridge is passed
+// on by whoever holds the device here, and refereed where it was given: the outcome
+// goes back over the bridge. Where the link is cut in between, that referee says
+// unknown, and the true outcome follows when the link is back.
 package switching
 
 import (
@@ -25,6 +30,10 @@ const (
 	// gives up on a device that nobody holds: sooner, a holder that is not known yet
 	// could still switch it.
 	expiry = 3 * time.Second
+	// foreignExpiry is the same for a command that was given in another deployment,
+	// by that one's clock: it came over a bridge, and clocks differ. It must be less
+	// than DefaultLimit, when that one says that nobody knows.
+	foreignExpiry = 10 * time.Second
 	// DefaultLimit is when the referee ends a command that nobody answered: later
 	// than any holder does.
 	DefaultLimit = 20 * time.Second
@@ -70,6 +79,7 @@ type command struct {
 	shelly.SwitchCommand
 	requested time.Time
 	taken     bool // by a holder of this process
+	foreign   bool // given in another deployment, whose referee it has
 }
 
 // New makes a Desk. [Desk.Close] ends it.
@@ -104,6 +114,9 @@ func (d *Desk) Requested(_ context.Context, e domain.Event) error {
 			}
 		}
 	}
+	if c.foreign {
+		return nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if open := d.open[d.parts.Partition(c.System)]; open != nil {
@@ -126,13 +139,22 @@ func commandOf(e *domain.Event) (*command, error) {
 	}
 	// The position has Redis' clock, the same for every process.
 	requested := time.UnixMilli(int64(e.Position.Ms))
+	lasts := expiry
+	if e.Origin != "" {
+		// The position says when it came here, which may be long after: a link that
+		// was cut brings old commands.
+		lasts = foreignExpiry
+		if e.Time.Before(requested) {
+			requested = e.Time
+		}
+	}
 	return &command{
 		SwitchCommand: shelly.SwitchCommand{
 			DeviceRef: shelly.DeviceRef{System: e.SystemID, Device: r.DeviceID},
 			CommandID: r.CommandID, CorrelationID: e.CorrelationID, On: r.On,
-			ToggleAfter: time.Duration(r.ToggleAfterS * float64(time.Second)), Expires: requested.Add(expiry),
+			ToggleAfter: time.Duration(r.ToggleAfterS * float64(time.Second)), Expires: requested.Add(lasts),
 		},
-		requested: requested,
+		requested: requested, foreign: e.Origin != "",
 	}, nil
 }
 
@@ -189,7 +211,7 @@ func (d *Desk) inherit(ctx context.Context, partition int) error {
 	for i := range events {
 		switch e := &events[i]; e.Type {
 		case domain.TypeRelaySwitchRequested:
-			if c, _ := commandOf(e); c != nil {
+			if c, _ := commandOf(e); c != nil && !c.foreign {
 				found[c.CommandID] = c
 			}
 		case domain.TypeRelaySwitchCompleted:

@@ -34,6 +34,8 @@ export interface Device {
   lastSeenAt?: Time | null;
   /** Why, while `online` is false. */
   offlineReason?: string;
+  /** The deployment that its last update came from, over a bridge. Absent: this one. */
+  origin?: string;
   updatedAt: Time;
   position: Position;
 }
@@ -73,6 +75,8 @@ export interface Connection {
   stopped: boolean;
   state?: "connected" | "disconnected" | "refused";
   stateReason?: string;
+  /** The deployment that it was created in. Absent: this one. */
+  origin?: string;
   updatedAt: Time;
   position: Position;
 }
@@ -88,7 +92,7 @@ export interface Snapshot {
   connections: Connection[] | null;
 }
 
-type Measured = Omit<Device, "deviceId" | "online" | "relayOn" | "lastSeenAt" | "offlineReason" | "updatedAt" | "position">;
+type Measured = Omit<Device, "deviceId" | "online" | "relayOn" | "lastSeenAt" | "offlineReason" | "origin" | "updatedAt" | "position">;
 
 interface ConnectionCommand {
   connectionId: string;
@@ -180,6 +184,8 @@ export interface Envelope<Name extends string = string, Data = unknown> {
   actor: string;
   correlationId?: string;
   causationId?: string;
+  /** The deployment where it was first appended, for an event that came over a bridge. */
+  origin?: string;
   /** Of the data's shape; 1 is the first. */
   version: number;
   data: Data;

@@ -170,6 +170,8 @@ const kinds = {
       }
       if (data.online !== false) device.lastSeenAt = event.time;
       if (device.online !== false) delete device.offlineReason;
+      if (event.origin) device.origin = event.origin;
+      else delete device.origin;
       return touch(state, event, device);
     },
   },
@@ -236,7 +238,8 @@ const kinds = {
 
   "connection-created": {
     id: ["connectionId", plainId], fields: { kind: isText, name: isText },
-    fold: (state, event, { connectionId, kind, name }) => connect(state, event, { connectionId, kind, name, stopped: false }),
+    fold: (state, event, { connectionId, kind, name }) =>
+      connect(state, event, { connectionId, kind, name, stopped: false, ...(event.origin && { origin: event.origin }) }),
   },
   "connection-updated": change({ name: isText, reason: isAnything, credential: isFlag }, (data) => ("name" in data ? { name: data.name ?? "" } : {})),
   "connection-started": change({}, () => ({ stopped: false })),

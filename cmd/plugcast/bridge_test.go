@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge"
+)
+
+// cable is a TCP proxy that a test can cut.
+type cable struct {
+	target   string
+	listener net.Listener
+
+	mu    sync.Mutex
+	cut   bool
+	conns map[net.Conn]struct{}
+	ends  sync.WaitGroup
+}
+
+// newCable makes a cable to an address that may not listen yet.
+func newCable(t *testing.T, target string) *cable {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cable{target: target, listener: listener, conns: map[net.Conn]struct{}{}}
+	c.ends.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			c.ends.Go(func() { c.carry(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		c.sever(true)
+		c.ends.Wait()
+	})
+	return c
+}
+
+func (c *cable) url() string { return "http://" + c.listener.Addr().String() }
+
+func (c *cable) carry(from net.Conn) {
+	defer from.Close()
+	to, err := net.Dial("tcp", c.target)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	c.mu.Lock()
+	if c.cut {
+		c.mu.Unlock()
+		return
+	}
+	c.conns[from], c.conns[to] = struct{}{}, struct{}{}
+	c.mu.Unlock()
+	var ways sync.WaitGroup
+	for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
+		ways.Go(func() {
+			_, _ = io.Copy(way[1], way[0])
+			_ = from.Close()
+			_ = to.Close()
+		})
+	}
+	ways.Wait()
+	c.mu.Lock()
+	delete(c.conns, from)
+	delete(c.conns, to)
+	c.mu.Unlock()
+}
+
+// sever cuts the cable, or mends it.
+func (c *cable) sever(cut bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = cut
+	if cut {
+		for conn := range c.conns {
+			_ = conn.Close()
+		}
+	}
+}
+
+// bridgesFile configures a link to a far end.
+func bridgesFile(t *testing.T, name, url string, system domain.SystemID, direction bridge.Direction) string {
+	t.Helper()
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	config := filepath.Join(dir, "bridges.json")
+	text := fmt.Sprintf(`{"bridges":[{"name":%q,"kind":"plugcast","url":%q,"token":{"file":%q},"systems":[{"system":%q,"direction":%q}]}]}`,
+		name, url, token, system, direction)
+	for path, content := range map[string]string{token: testToken(t, domain.RoleService, system), config: text} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return config
+}
+
+// site is a deployment with one process, which can be killed and started again at
+// the same address.
+type site struct {
+	*deployment
+	name    string
+	address string
+	args    []string
+
+	mu   sync.Mutex
+	node *node
+}
+
+func newSite(t *testing.T, name string) *site {
+	t.Helper()
+	return &site{deployment: newDeployment(t), name: name, address: freeAddress(t)}
+}
+
+func (s *site) run(t *testing.T) {
+	t.Helper()
+	n := s.start(t, s.address, s.args...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.node = n
+}
+
+func (s *site) crash() {
+	s.mu.Lock()
+	n := s.node
+	s.mu.Unlock()
+	n.kill()
+}
+
+func (s *site) base() string { return "http://" + s.address }
+
+// publisher publishes updates, one by one, until it has had so many accepted.
+func (s *site) publish(ctx context.Context, token string, system domain.SystemID, count int) error {
+	for i := range count {
+		body := fmt.Sprintf(`[{"systemId":%q,"deviceId":"%s-%d","online":true,"powerW":%d}]`, system, s.name, i%7, i)
+		for {
+			status, _, _, err := call(ctx, "POST", s.base()+"/api/v1/device-updates", token, body, "Idempotency-Key", fmt.Sprintf("%s-%d", s.name, i))
+			if err == nil && status == 200 {
+				break
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			pause(ctx, 50*time.Millisecond)
+		}
+		pause(ctx, 5*time.Millisecond)
+	}
+	return nil
+}
+
+// history is what the site's history has of a system, by id.
+func (s *site) history(t *testing.T, system domain.SystemID) map[string]domain.Event {
+	t.Helper()
+	token := testToken(t, domain.RoleAuditor, system)
+	all := map[string]domain.Event{}
+	after := "0-0"
+	for {
+		var page struct {
+			Events []domain.Event `json:"events"`
+		}
+		mustCall(t, 200, "GET", s.base()+"/api/v1/systems/"+string(system)+"/events?limit=1000&after="+after, token, nil, &page)
+		for _, e := range page.Events {
+			if _, twice := all[e.ID]; twice {
+				t.Errorf("%s has event %s twice", s.name, e.ID)
+			}
+			all[e.ID] = e
+			after = e.Position.String()
+		}
+		if len(page.Events) < 1000 {
+			return all
+		}
+	}
+}
+
+func (s *site) events(t *testing.T, system domain.SystemID) int {
+	t.Helper()
+	return s.database(t).count("history WHERE system_id = $1", system)
+}
+
+// deploymentOf is the id that a site tells to staff.
+func (s *site) identity(t *testing.T) string {
+	t.Helper()
+	var answer struct {
+		Deployment string `json:"deployment"`
+	}
+	mustCall(t, 200, "GET", s.base()+"/api/v1/bridges", testToken(t, domain.RoleStaff), nil, &answer)
+	return answer.Deployment
+}
+
+// statuses are the site's bridges as its command shows them.
+func (s *site) statuses(t *testing.T) []bridge.Status {
+	t.Helper()
+	var answer struct {
+		Bridges []bridge.Status `json:"bridges"`
+	}
+	if err := json.Unmarshal([]byte(s.command(t, "bridge", "status", "--json", "--url", s.base())), &answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer.Bridges
+}
+
+// Two deployments bridged both ways from both ends, so that every event is sent
+// twice over. The link is cut and mended, each end is killed, and load never stops:
+// both histories have each event of both once, and know where it is from.
+func TestTwoDeploymentsBridgedBothWays(t *testing.T) {
+	t.Parallel()
+	const system, perSite = "clinica-sol", 600
+	edge, cloud := newSite(t, "edge"), newSite(t, "cloud")
+	toCloud, toEdge := newCable(t, cloud.address), newCable(t, edge.address)
+	edge.args = []string{"--bridges", bridgesFile(t, "cloud", toCloud.url(), system, bridge.Both)}
+	cloud.args = []string{"--bridges", bridgesFile(t, "edge", toEdge.url(), system, bridge.Both)}
+	edge.run(t)
+	cloud.run(t)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	token := testToken(t, domain.RoleService, system)
+	var load sync.WaitGroup
+	for _, s := range []*site{edge, cloud} {
+		load.Go(func() {
+			if err := s.publish(ctx, token, system, perSite); err != nil {
+				t.Errorf("publish at %s: %v", s.name, err)
+			}
+		})
+	}
+	connected := func(s *site) func() bool {
+		return func() bool {
+			list := s.statuses(t)
+			return len(list) == 1 && list[0].Connected && time.Since(list[0].At) < 5*time.Second
+		}
+	}
+	waitFor(t, "the edge's link to be up", connected(edge))
+	waitFor(t, "the cloud's link to be up", connected(cloud))
+	toCloud.sever(true)
+	toEdge.sever(true)
+	edge.crash()
+	edge.run(t)
+	toCloud.sever(false)
+	toEdge.sever(false)
+	waitFor(t, "the edge's link to be up again", connected(edge))
+	cloud.crash()
+	cloud.run(t)
+	load.Wait()
+
+	for _, s := range []*site{edge, cloud} {
+		waitFor(t, s.name+" to have everything", func() bool { return s.events(t, system) >= 2*perSite })
+	}
+	waitFor(t, "the links to have nothing left", func() bool {
+		for _, s := range []*site{edge, cloud} {
+			for _, status := range s.statuses(t) {
+				if !status.Connected || status.Push.Behind+status.Pull.Behind > 0 {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	checkSame(t, edge, cloud, system, 2*perSite)
+}
+
+// checkSame demands that two sites have the same events, each once, and know whose
+// they are.
+func checkSame(t *testing.T, a, b *site, system domain.SystemID, count int) {
+	t.Helper()
+	for _, s := range []*site{a, b} {
+		s.verify(t, system)
+		if n := s.events(t, system); n != count {
+			t.Errorf("%s has %d events, want %d", s.name, n, count)
+		}
+	}
+	ofA, ofB := a.history(t, system), b.history(t, system)
+	idOfA, idOfB := a.identity(t), b.identity(t)
+	if len(ofA) != len(ofB) {
+		t.Fatalf("%s has %d events, %s has %d", a.name, len(ofA), b.name, len(ofB))
+	}
+	for id, here := range ofA {
+		there, known := ofB[id]
+		if !known {
+			t.Fatalf("%s lacks %s", b.name, id)
+		}
+		if !(here.Origin == "" && there.Origin == idOfA || here.Origin == idOfB && there.Origin == "") {
+			t.Errorf("event %s has origin %q and %q", id, here.Origin, there.Origin)
+		}
+		if string(here.Data) != string(there.Data) || !here.Time.Equal(there.Time) || here.Actor != there.Actor ||
+			here.Type != there.Type || here.CorrelationID != there.CorrelationID {
+			t.Errorf("event %s differs: %+v and %+v", id, here, there)
+		}
+	}
+}
+
+// A relay command that is given at the cloud is carried out where the plug is, and
+// its outcome shows at the cloud.
+func TestRelayCommandOverABridge(t *testing.T) {
+	t.Parallel()
+	const system = "clinica-sol"
+	edge, cloud := newSite(t, "edge"), newSite(t, "cloud")
+	edge.args = []string{"--bridges", bridgesFile(t, "cloud", cloud.base(), system, bridge.Both)}
+	cloud.run(t)
+	edge.run(t)
+	plugs := simulate(t, createConnection(t, edge.node, system, "plugs"), "--devices", "1")
+	var id domain.DeviceID
+	waitFor(t, "the plug to show at the cloud", func() bool {
+		for device := range devices(t, cloud.base(), system) {
+			id = device
+		}
+		return id != ""
+	})
+	commandID, outcome := switched(t, cloud.base(), system, id, true)
+	if outcome != domain.OutcomeCompleted {
+		t.Errorf("the command at the cloud ended with %s", outcome)
+	}
+	waitFor(t, "the relay to be on at the cloud", func() bool { return relayIs(devices(t, cloud.base(), system), id, true) })
+	for _, s := range []*site{edge, cloud} {
+		outcomes := func() (n int) {
+			for _, e := range s.history(t, system) {
+				if e.Type == domain.TypeRelaySwitchCompleted && strings.Contains(string(e.Data), commandID) {
+					n++
+				}
+			}
+			return n
+		}
+		waitFor(t, "the outcome at "+s.name, func() bool { return outcomes() > 0 })
+		if n := outcomes(); n != 1 {
+			t.Errorf("%s has %d outcomes", s.name, n)
+		}
+	}
+
+	// A plug that is gone is the edge's to declare silent, and nobody else's.
+	plugs.powerCut()
+	if commandID, outcome := switched(t, cloud.base(), system, id, false); outcome == domain.OutcomeCompleted {
+		t.Errorf("a plug without power was switched by %s", commandID)
+	}
+}
