@@ -12,8 +12,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// ErrStale says that what a caller of [Log.Take] had looked up in the archive is
-// too old by now. Look again.
+// ErrStale says that what a caller of [Log.Take] had looked up is too old by now:
+// the archive moved on, or Redis was lost. Look again.
 var ErrStale = errors.New("streams: what the archive said is out of date")
 
 // takeScript appends what is new in a batch from another log and moves the cursor
@@ -30,7 +30,7 @@ var ErrStale = errors.New("streams: what the archive said is out of date")
 // cleared: together they have every event that ever came.
 var takeScript = newScript(luaAfter + luaAdd + `
 local origin = redis.call('GET', KEYS[3])
-if not origin or redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
+if not origin or redis.call('EXISTS', KEYS[1]) == 0 then return {'stale'} end
 if string.match(origin, ' (.*)$') ~= ARGV[1] then return {'stale'} end
 local cleared = redis.call('HGET', KEYS[4], '') or '0'
 if less(ARGV[5], cleared) then return {'stale'} end
@@ -145,9 +145,7 @@ func (l *Log) take(ctx context.Context, b domain.Batch, looked Looked) (domain.T
 func takeAnswer(reply []any, b *domain.Batch) (domain.Taken, error) {
 	verdict, _ := reply[0].(string)
 	switch {
-	case verdict == "missing":
-		return domain.Taken{}, errMissing
-	case verdict == "stale":
+	case verdict == "stale": // who looks again repairs what is missing
 		return domain.Taken{}, ErrStale
 	case verdict == "behind" && len(reply) == 2:
 		at, err := parseReplied(reply[1])

@@ -60,12 +60,7 @@ func (p *Program) newShelly() (*shellySide, error) {
 	}
 	s.desk = switching.New(switching.Parts{
 		Log: p.backend.log, Holders: holders, Partition: p.backend.log.Partition, Logger: p.Logger,
-		Held: func(ctx context.Context, d shelly.DeviceRef) (bool, error) {
-			if held, err := s.board.Held(ctx, heartbeats.Device(d)); held || err != nil {
-				return held, err
-			}
-			return s.heldElsewhere(ctx, d)
-		},
+		Held: s.holder,
 		Recent: func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error) {
 			return recentSwitches(ctx, p.backend.log, partition, since)
 		},
@@ -73,14 +68,17 @@ func (p *Program) newShelly() (*shellySide, error) {
 	return s, nil
 }
 
-// heldElsewhere reports whether another deployment, to which there is a bridge,
-// was the last to say something of the device: then it carries its commands out.
-func (s *shellySide) heldElsewhere(ctx context.Context, d shelly.DeviceRef) (bool, error) {
-	known, err := s.program.backend.store.DevicesAt(ctx, d.System, []domain.DeviceID{d.Device}, domain.Position{})
-	if err != nil || known[d.Device] == nil {
-		return false, err
+// holder tells who holds a device. When another deployment, to which there is a
+// bridge, was the last to say something of it, that one carries its commands out.
+func (s *shellySide) holder(ctx context.Context, d shelly.DeviceRef) (switching.Held, error) {
+	if held, err := s.board.Held(ctx, heartbeats.Device(d)); held || err != nil {
+		return switching.HeldHere, err
 	}
-	return known[d.Device].Origin != "", nil
+	known, err := s.program.backend.store.DevicesAt(ctx, d.System, []domain.DeviceID{d.Device}, domain.Position{})
+	if device := known[d.Device]; err == nil && (device == nil || device.Origin != "") {
+		return switching.HeldElsewhere, nil // also of whom nobody has told us: a bridge may leave out updates
+	}
+	return switching.HeldByNobody, err
 }
 
 // duties are what the owner of a partition does for its devices.

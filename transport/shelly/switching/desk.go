@@ -7,9 +7,10 @@
 // idempotency key, so that the first word is the only one.
 //
 // A command that was given in another deployment and came over a bridge is passed
-// on by whoever holds the device here, and refereed where it was given: the outcome
-// goes back over the bridge. Where the link is cut in between, that referee says
-// unknown, and the true outcome follows when the link is back.
+// on by whoever holds the device here, and the outcome goes back over the bridge. The
+// referee here only says of a device of ours that it is not connected; that nobody
+// answered is for the referee where the command was given. Where the link is cut in
+// between, that one says unknown, and the true outcome follows when it is back.
 package switching
 
 import (
@@ -51,8 +52,8 @@ const eventActor = "plugcast"
 type Parts struct {
 	Log     shelly.Events
 	Holders []shelly.Holder
-	// Held tells whether any process of the deployment holds the device's socket.
-	Held func(ctx context.Context, d shelly.DeviceRef) (bool, error)
+	// Held tells who holds the device.
+	Held func(ctx context.Context, d shelly.DeviceRef) (Held, error)
 	// Recent returns the relay commands of a partition and their outcomes that
 	// were appended since a time, in order, or more events than those.
 	Recent func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error)
@@ -62,6 +63,16 @@ type Parts struct {
 	// Limit is [DefaultLimit] when 0.
 	Limit time.Duration
 }
+
+// Held is who holds a device's socket.
+type Held int
+
+// Who may.
+const (
+	HeldByNobody  Held = iota // and this deployment was the last to hear of it
+	HeldHere                  // a process of this deployment
+	HeldElsewhere             // another deployment, as far as is known
+)
 
 // Desk is the switching of one process. It is safe for concurrent use.
 type Desk struct {
@@ -113,9 +124,6 @@ func (d *Desk) Requested(_ context.Context, e domain.Event) error {
 				break
 			}
 		}
-	}
-	if c.foreign {
-		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -211,7 +219,7 @@ func (d *Desk) inherit(ctx context.Context, partition int) error {
 	for i := range events {
 		switch e := &events[i]; e.Type {
 		case domain.TypeRelaySwitchRequested:
-			if c, _ := commandOf(e); c != nil && !c.foreign {
+			if c, _ := commandOf(e); c != nil {
 				found[c.CommandID] = c
 			}
 		case domain.TypeRelaySwitchCompleted:
@@ -237,30 +245,48 @@ func (d *Desk) judge(ctx context.Context, partition int, now time.Time) {
 	d.mu.Lock()
 	var due []*command
 	for _, c := range d.open[partition] {
-		if now.Sub(c.requested) >= expiry && !c.taken || now.Sub(c.requested) >= d.parts.Limit {
+		if !now.Before(c.Expires) && !c.taken || now.Sub(c.requested) >= d.parts.Limit {
 			due = append(due, c)
 		}
 	}
 	d.mu.Unlock()
 	for _, c := range due {
-		result := shelly.SwitchResult{Outcome: domain.OutcomeUnknown, Error: "nobody answered in time: it may have been done"}
-		if now.Sub(c.requested) < d.parts.Limit {
-			held, err := d.parts.Held(ctx, c.DeviceRef)
-			if held || err != nil {
-				continue // its holder answers, or the limit ends it
-			}
-			result = shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "the device is not connected"}
-		}
-		if err := d.write(ctx, c.SwitchCommand, result); err != nil {
+		ended, err := d.end(ctx, c, now)
+		if err != nil {
 			if ctx.Err() == nil {
 				d.parts.Logger.Warn("switching: cannot end a command; trying again", "command", c.CommandID, "error", err)
 			}
 			return
 		}
+		if !ended {
+			continue // its holder answers, or the limit ends it
+		}
 		d.mu.Lock()
 		delete(d.open[partition], c.CommandID)
 		d.mu.Unlock()
 	}
+}
+
+// end says how a command ended that is due, if that is for this deployment to say.
+func (d *Desk) end(ctx context.Context, c *command, now time.Time) (ended bool, err error) {
+	result := shelly.SwitchResult{Outcome: domain.OutcomeUnknown, Error: "nobody answered in time: it may have been done"}
+	switch late := now.Sub(c.requested) >= d.parts.Limit; {
+	case late && c.foreign:
+		return true, nil // the referee where it was given says so
+	case !late:
+		held, err := d.parts.Held(ctx, c.DeviceRef)
+		if err != nil {
+			return false, nil
+		}
+		if held == HeldElsewhere && c.foreign {
+			return true, nil
+		}
+		if held != HeldByNobody {
+			return false, nil
+		}
+		result = shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "the device is not connected"}
+	}
+	return true, d.write(ctx, c.SwitchCommand, result)
 }
 
 // report writes what a holder says, apart, because holders must not wait.

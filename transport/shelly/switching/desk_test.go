@@ -29,6 +29,7 @@ type bundle struct {
 	outcomes []domain.RelaySwitchCompleted
 	recent   []domain.Event
 	held     bool
+	far      bool // another deployment was the last to hear of the device
 	away     bool // the log is
 	holding  func(shelly.SwitchCommand, func(shelly.SwitchResult)) bool
 	asked    int
@@ -38,10 +39,16 @@ func newBundle(t *testing.T) *bundle {
 	b := &bundle{t: t, keys: map[string]bool{}, holding: func(shelly.SwitchCommand, func(shelly.SwitchResult)) bool { return false }}
 	b.desk = New(Parts{
 		Log: b, Holders: []shelly.Holder{b}, Logger: slog.New(slog.DiscardHandler),
-		Held: func(context.Context, shelly.DeviceRef) (bool, error) {
+		Held: func(context.Context, shelly.DeviceRef) (Held, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			return b.held, nil
+			switch {
+			case b.held:
+				return HeldHere, nil
+			case b.far:
+				return HeldElsewhere, nil
+			}
+			return HeldByNobody, nil
 		},
 		Recent:    func(context.Context, int, time.Time) ([]domain.Event, error) { return b.recent, nil },
 		Partition: func(domain.SystemID) int { return 3 },
@@ -224,5 +231,60 @@ func TestOutcomeWaitsForTheLog(t *testing.T) {
 		b.mu.Unlock()
 		time.Sleep(time.Second)
 		expect(t, b.results(), domain.OutcomeFailed)
+	})
+}
+
+// A command that came over a bridge: who holds the device switches it, and whose
+// device it is says that it is not connected. Nobody else says anything.
+func TestForeignCommand(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		given     time.Duration // before it came here, by the other clock
+		held, far bool
+		want      []domain.Outcome
+	}{
+		"held here":              {given: time.Second, held: true, want: []domain.Outcome{domain.OutcomeCompleted}},
+		"held here and too late": {given: time.Minute, held: true},
+		"ours and not connected": {given: time.Second, want: []domain.Outcome{domain.OutcomeFailed}},
+		"another's":              {given: time.Second, far: true},
+		"from a clock ahead":     {given: -time.Minute, held: true, want: []domain.Outcome{domain.OutcomeCompleted}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBundle(t)
+				b.held, b.far = c.held, c.far
+				b.holding = func(_ shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
+					if c.held {
+						go report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
+					}
+					return c.held
+				}
+				defer b.referee()()
+				e := request(t)
+				e.Origin, e.Time = "far", time.Now().Add(-c.given)
+				if err := b.desk.Requested(t.Context(), e); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * DefaultLimit) // the bubble's clock
+				synctest.Wait()
+				expect(t, b.results(), c.want...)
+			})
+		})
+	}
+}
+
+// A command for a device that another deployment holds waits for that one, and ends
+// unknown when nothing comes.
+func TestOwnCommandForADeviceElsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		b.far = true
+		defer b.referee()()
+		expect(t, b.run(DefaultLimit-time.Second))
+		time.Sleep(2 * time.Second) // the bubble's clock
+		synctest.Wait()
+		expect(t, b.results(), domain.OutcomeUnknown)
 	})
 }
