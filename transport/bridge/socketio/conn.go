@@ -1,0 +1,371 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Event is what a server emitted.
+type Event struct {
+	Name   string
+	Args   []json.RawMessage // without Offset; in a binary event placeholders stand for what is binary
+	Binary bool              // it had attachments, which were passed over
+	Offset string            // where it is in the server's memory of the session, or ""
+	Ack    *uint64           // to be given to [Conn.Acknowledge] if not nil
+}
+
+// Conn is an open connection to a namespace. It is safe for concurrent use.
+type Conn struct {
+	ws        *websocket.Conn
+	config    Config
+	namespace string
+	opened    handshake
+	session   connected
+	recovered bool
+
+	inbox  chan Event
+	writes chan write
+	pongs  chan struct{}
+
+	closing context.Context // ends with the connection; its cause says why
+	end     context.CancelCauseFunc
+	working sync.WaitGroup
+
+	heard     atomic.Int64  // when the last frame came, in nanoseconds
+	written   atomic.Uint64 // events
+	ponged    atomic.Uint64 // written, when the last pong was
+	confirmed atomic.Uint64 // ponged, when the last ping came
+
+	mu     sync.Mutex
+	nextID uint64
+	acks   map[uint64]chan []json.RawMessage
+}
+
+// handshake is the server's first packet.
+type handshake struct {
+	SID          string `json:"sid"`
+	PingInterval int64  `json:"pingInterval"` // milliseconds
+	PingTimeout  int64  `json:"pingTimeout"`  // milliseconds
+	MaxPayload   int    `json:"maxPayload"`   // bytes; none when 0
+}
+
+// connected is the server's answer to CONNECT.
+type connected struct {
+	SID string `json:"sid"`
+	PID string `json:"pid"`
+}
+
+// write is a frame on its way out.
+type write struct {
+	frame   []byte
+	event   bool
+	written chan struct{}
+}
+
+// Dial connects, and waits until the server has let us into the namespace, or
+// refused with a [*RefusedError]. The connection lives until [Conn.Close], or until
+// it breaks; ctx bounds the dialling only.
+func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
+	cfg = cfg.withDefaults()
+	address, namespace, err := cfg.target()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	defer cancel()
+	auth := map[string]json.RawMessage{}
+	if cfg.Auth != nil {
+		if auth, err = cfg.Auth(ctx); err != nil {
+			return nil, fmt.Errorf("socketio: auth: %w", err)
+		}
+	}
+	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.TLS, HandshakeTimeout: cfg.Timeout}
+	ws, response, err := dialer.DialContext(ctx, address, cfg.Header)
+	if response != nil && response.Body != nil {
+		defer func() { _ = response.Body.Close() }()
+	}
+	if err != nil {
+		if response != nil {
+			return nil, fmt.Errorf("socketio: dial: %w (HTTP %d)", err, response.StatusCode)
+		}
+		return nil, fmt.Errorf("socketio: dial: %w", err)
+	}
+	c := &Conn{
+		ws: ws, config: cfg, namespace: namespace, inbox: make(chan Event, cfg.Queue), writes: make(chan write),
+		pongs: make(chan struct{}, 1), acks: map[uint64]chan []json.RawMessage{},
+	}
+	c.closing, c.end = context.WithCancelCause(context.Background())
+	ws.SetReadLimit(cfg.MaxFrame)
+	stop := context.AfterFunc(ctx, func() { _ = ws.SetReadDeadline(time.Now()) })
+	early, err := c.connect(auth, resume)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = ws.Close()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("socketio: connect: %w", ctx.Err())
+		}
+		return nil, err
+	}
+	c.recovered = resume.PID != "" && resume.PID == c.session.PID
+	c.working.Go(func() { c.read(early) })
+	c.working.Go(c.write)
+	return c, nil
+}
+
+// connect speaks until the server has let us in. It returns the packets that came
+// before that: a server may send events while it still works on the answer.
+func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early []packet, err error) {
+	raw, err := c.frame()
+	if err != nil {
+		return nil, fmt.Errorf("socketio: open: %w", err)
+	}
+	if len(raw) == 0 || raw[0] != engineOpen || json.Unmarshal(raw[1:], &c.opened) != nil || c.opened.SID == "" || c.opened.PingInterval <= 0 {
+		return nil, errors.New("socketio: open: the server does not speak Engine.IO 4")
+	}
+	if err := c.say(c.connectPacket(auth, resume)); err != nil {
+		return nil, fmt.Errorf("socketio: connect: %w", err)
+	}
+	for {
+		raw, err := c.frame()
+		if err != nil {
+			return nil, fmt.Errorf("socketio: connect: %w", err)
+		}
+		switch {
+		case len(raw) == 1 && raw[0] == enginePing:
+			err = c.say([]byte{enginePong})
+		case len(raw) > 0 && raw[0] == engineMessage:
+			var p packet
+			if p, err = parsePacket(raw[1:]); err != nil || p.namespace != c.namespace {
+				break
+			}
+			switch p.kind {
+			case typeConnect:
+				if json.Unmarshal(p.data, &c.session) != nil || c.session.SID == "" {
+					return nil, errors.New("socketio: connect: the server does not speak Socket.IO 5")
+				}
+				return early, nil
+			case typeConnectError:
+				return nil, refusal(p.data)
+			default:
+				early = append(early, p)
+				if len(early) > c.config.Queue {
+					err = errPacket
+				}
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("socketio: connect: %w", err)
+		}
+	}
+}
+
+func (c *Conn) connectPacket(auth map[string]json.RawMessage, resume Session) []byte {
+	all := make(map[string]any, len(auth)+2)
+	for name, value := range auth {
+		all[name] = value
+	}
+	if resume.PID != "" {
+		all["pid"] = resume.PID
+		if resume.Offset != "" {
+			all["offset"] = resume.Offset
+		}
+	}
+	p := packet{kind: typeConnect, namespace: c.namespace}
+	if len(all) > 0 {
+		p.data, _ = json.Marshal(all) // raw JSON and strings always marshal
+	}
+	return p.append(nil)
+}
+
+// refusal is what a CONNECT_ERROR says, kept short: it is the other side's text.
+func refusal(data []byte) error {
+	var said struct {
+		Message string `json:"message"`
+	}
+	_ = json.Unmarshal(data, &said)
+	const most = 200
+	if len(said.Message) > most {
+		said.Message = said.Message[:most] + "…"
+	}
+	if said.Message == "" {
+		said.Message = "no reason given"
+	}
+	return &RefusedError{Message: said.Message}
+}
+
+// frame reads the next text frame; binary ones that belong to nothing are an error.
+func (c *Conn) frame() ([]byte, error) {
+	kind, raw, err := c.ws.ReadMessage()
+	if err != nil {
+		return nil, err
+	}
+	c.heard.Store(time.Now().UnixNano())
+	if kind != websocket.TextMessage {
+		return nil, errPacket
+	}
+	return raw, nil
+}
+
+func (c *Conn) say(frame []byte) error {
+	if err := c.ws.SetWriteDeadline(time.Now().Add(c.config.Timeout)); err != nil {
+		return err
+	}
+	return c.ws.WriteMessage(websocket.TextMessage, frame)
+}
+
+// read takes what comes until the connection ends.
+func (c *Conn) read(early []packet) {
+	defer close(c.inbox)
+	for i := range early {
+		if err := c.take(early[i]); err != nil {
+			c.end(err)
+			return
+		}
+	}
+	for {
+		if err := c.readOne(); err != nil {
+			c.end(err)
+			_ = c.ws.Close() // the writer may be in the middle of something
+			return
+		}
+	}
+}
+
+// patience is how long a server may be silent: it pings.
+func (c *Conn) patience() time.Duration {
+	return time.Duration(c.opened.PingInterval+c.opened.PingTimeout) * time.Millisecond
+}
+
+func (c *Conn) readOne() error {
+	if err := c.ws.SetReadDeadline(time.Now().Add(c.patience())); err != nil {
+		return err
+	}
+	raw, err := c.frame()
+	if err != nil {
+		return fmt.Errorf("socketio: read: %w", err)
+	}
+	if len(raw) == 0 {
+		return errPacket
+	}
+	switch raw[0] {
+	case enginePing:
+		// The Node server sends its next ping only after it got the last pong, so it
+		// has read what was written before that.
+		c.confirmed.Store(c.ponged.Load())
+		select {
+		case c.pongs <- struct{}{}:
+		default:
+		}
+		return nil
+	case engineClose:
+		return ErrDisconnected
+	case engineMessage:
+		p, err := parsePacket(raw[1:])
+		if err != nil {
+			return err
+		}
+		for range p.attachments {
+			if err := c.passOver(); err != nil {
+				return err
+			}
+		}
+		return c.take(p)
+	default:
+		return nil // a noop, or of a later version
+	}
+}
+
+// passOver reads a binary frame that was announced.
+func (c *Conn) passOver() error {
+	kind, _, err := c.ws.NextReader() // what is in it is thrown away with the next one
+	switch {
+	case err != nil:
+		return fmt.Errorf("socketio: read: %w", err)
+	case kind != websocket.BinaryMessage:
+		return errPacket
+	}
+	return nil
+}
+
+// take works on a packet. Those of other namespaces are nothing to us.
+func (c *Conn) take(p packet) error {
+	if p.namespace != c.namespace {
+		return nil
+	}
+	switch p.kind {
+	case typeDisconnect:
+		return ErrDisconnected
+	case typeEvent, typeBinaryEvent:
+		name, args, err := p.arguments()
+		if err != nil {
+			return err
+		}
+		e := Event{Name: name, Args: args, Binary: p.kind == typeBinaryEvent, Ack: p.id}
+		e.takeOffset(c.session.PID)
+		select {
+		case c.inbox <- e:
+			return nil
+		case <-c.closing.Done():
+			return context.Cause(c.closing)
+		}
+	case typeAck, typeBinaryAck:
+		_, args, err := p.arguments()
+		if err != nil {
+			return err
+		}
+		if p.id != nil {
+			c.acknowledged(*p.id, args)
+		}
+	}
+	return nil
+}
+
+// takeOffset cuts the offset off the arguments. A server that keeps state adds it
+// to each event as a last argument, a string; but not to those that ask for an ack.
+func (e *Event) takeOffset(pid string) {
+	if pid == "" || len(e.Args) == 0 || e.Ack != nil {
+		return
+	}
+	if last := len(e.Args) - 1; json.Unmarshal(e.Args[last], &e.Offset) == nil && e.Offset != "" {
+		e.Args = e.Args[:last]
+	}
+}
+
+// write sends what is to be sent until the connection ends.
+func (c *Conn) write() {
+	for {
+		var err error
+		select {
+		case <-c.closing.Done():
+			return
+		case <-c.pongs:
+			// Marked before it is sent: what is written behind it is not confirmed by it.
+			mark := c.written.Load()
+			if err = c.say([]byte{enginePong}); err == nil {
+				c.ponged.Store(mark)
+			}
+		case w := <-c.writes:
+			if err = c.say(w.frame); err == nil {
+				if w.event {
+					c.written.Add(1)
+				}
+				close(w.written)
+			}
+		}
+		if err != nil {
+			c.end(fmt.Errorf("socketio: write: %w", err))
+			_ = c.ws.Close() // ends the reader
+			return
+		}
+	}
+}

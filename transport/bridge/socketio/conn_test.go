@@ -1,0 +1,179 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+)
+
+const room = "clinica-sol"
+
+func dial(t *testing.T, cfg Config, resume Session) *Conn {
+	t.Helper()
+	c, err := Dial(t.Context(), cfg, resume)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func join(t *testing.T, c *Conn) {
+	t.Helper()
+	answer, err := c.EmitAck(t.Context(), "join-system", room)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case args := <-answer:
+		if len(args) != 1 || string(args[0]) != `{"ok":true}` {
+			t.Fatalf("join-system was answered with %s", args)
+		}
+	case <-c.Done():
+		t.Fatal(c.Err())
+	}
+}
+
+func next(t *testing.T, c *Conn) Event {
+	t.Helper()
+	select {
+	case e, ok := <-c.Events():
+		if !ok {
+			t.Fatalf("the connection ended: %v", c.Err())
+		}
+		return e
+	case <-time.After(20 * time.Second):
+		t.Fatal("no event came")
+		panic("unreachable")
+	}
+}
+
+func update(id string, n int) oldserver.Emission {
+	return oldserver.Emission{Room: room, Event: "device-update", Args: []any{map[string]any{"deviceId": id, "n": n}}}
+}
+
+func TestEventsBothWays(t *testing.T) {
+	t.Parallel()
+	server := oldserver.Start(t, oldserver.Options{Token: "let-me-in", Ack: true})
+	auth := func(context.Context) (map[string]json.RawMessage, error) {
+		return map[string]json.RawMessage{"token": json.RawMessage(`"let-me-in"`)}, nil
+	}
+	c := dial(t, Config{URL: server.URL(), Auth: auth}, Session{})
+	if e := next(t, c); e.Name != "connection-status" || !strings.Contains(string(e.Args[0]), c.SocketID()) {
+		t.Fatalf("first came %+v", e)
+	}
+	join(t, c)
+	server.Emit(update("d1", 1), update("d1", 2))
+	for _, want := range []string{`{"deviceId":"d1","n":1}`, `{"deviceId":"d1","n":2}`} {
+		if e := next(t, c); e.Name != "device-update" || len(e.Args) != 1 || string(e.Args[0]) != want || e.Offset != "" {
+			t.Fatalf("got %+v, want %s", e, want)
+		}
+	}
+	server.EmitBinary(room)
+	if e := next(t, c); !e.Binary {
+		t.Fatalf("got %+v, want a binary event", e)
+	}
+	replied := make(chan int, 1)
+	go func() { replied <- server.Ask(update("d1", 3)) }()
+	e := next(t, c)
+	if e.Ack == nil {
+		t.Fatal("the event asks for no acknowledgement")
+	}
+	if err := c.Acknowledge(t.Context(), *e.Ack); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-replied; n != 1 {
+		t.Fatalf("%d replies", n)
+	}
+	answer, err := c.EmitAck(t.Context(), "device-update", map[string]any{"deviceId": "d2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if args := <-answer; string(args[0]) != `{"ok":true}` {
+		t.Fatalf("acknowledged with %s", args)
+	}
+	if got := server.Received(); len(got) != 1 || string(got[0].Payload) != `{"deviceId":"d2"}` {
+		t.Fatalf("the server got %s", got)
+	}
+	if err := c.Emit(t.Context(), "device-update", strings.Repeat("x", 2<<20)); !errors.Is(err, ErrTooLarge) {
+		t.Fatalf("a giant was answered with %v", err)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for c.Confirmed() < c.Written() { // the server pings twice a second
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d are confirmed", c.Confirmed(), c.Written())
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	server := oldserver.Start(t, oldserver.Options{Token: "let-me-in"})
+	refused := new(RefusedError)
+	if _, err := Dial(t.Context(), Config{URL: server.URL()}, Session{}); !errors.As(err, &refused) || refused.Message != "invalid token" {
+		t.Fatalf("without a token: %v", err)
+	}
+	if _, err := Dial(t.Context(), Config{URL: server.URL() + "/nowhere"}, Session{}); !errors.As(err, &refused) || refused.Message != "Invalid namespace" {
+		t.Fatalf("in a namespace that is not there: %v", err)
+	}
+	if _, err := Dial(t.Context(), Config{URL: server.URL(), Path: "/elsewhere/"}, Session{}); err == nil {
+		t.Fatal("no error where there is no Socket.IO server")
+	}
+	for _, url := range []string{"ftp://host", "http://", "http://user:secret@host", "http://host/a,b", ":%zz"} {
+		if err := (Config{URL: url}).Validate(); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+func TestRecovery(t *testing.T) {
+	t.Parallel()
+	server := oldserver.Start(t, oldserver.Options{Recovery: true})
+	c := dial(t, Config{URL: server.URL()}, Session{})
+	next(t, c) // connection-status
+	join(t, c)
+	server.Emit(update("d1", 1))
+	offset := next(t, c).Offset
+	if offset == "" {
+		t.Fatal("no offset")
+	}
+	server.Drop(room)
+	<-c.Done()
+	server.Emit(update("d1", 2), update("d1", 3))
+	again := dial(t, Config{URL: server.URL()}, c.Session(offset))
+	if !again.Recovered() {
+		t.Fatal("not recovered")
+	}
+	for _, want := range []string{`{"deviceId":"d1","n":2}`, `{"deviceId":"d1","n":3}`} {
+		if e := next(t, again); string(e.Args[0]) != want || e.Offset == "" {
+			t.Fatalf("got %+v, want %s", e, want)
+		}
+	}
+	server.Kill()
+	<-again.Done()
+	server.Restart()
+	if third := dial(t, Config{URL: server.URL()}, again.Session(offset)); third.Recovered() {
+		t.Fatal("a server that was killed remembers nothing")
+	}
+}
+
+func TestKicked(t *testing.T) {
+	t.Parallel()
+	server := oldserver.Start(t, oldserver.Options{})
+	c := dial(t, Config{URL: server.URL()}, Session{})
+	join(t, c)
+	server.Kick(room)
+	<-c.Done()
+	if !errors.Is(c.Err(), ErrDisconnected) {
+		t.Fatalf("ended with %v", c.Err())
+	}
+	if err := c.Emit(t.Context(), "x"); err == nil {
+		t.Fatal("it can still be written to")
+	}
+}

@@ -1,0 +1,147 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Session is what a next connection may resume from, when offset is that of the
+// last event which was taken. It is zero when the server keeps no state.
+func (c *Conn) Session(offset string) Session {
+	if c.session.PID == "" {
+		return Session{}
+	}
+	return Session{PID: c.session.PID, Offset: offset}
+}
+
+// Recovered tells that the server took up the session that was to be resumed, and
+// sends what was missed since its offset.
+func (c *Conn) Recovered() bool { return c.recovered }
+
+// SocketID is how the server calls this connection.
+func (c *Conn) SocketID() string { return c.session.SID }
+
+// Events gives what the server emits, in order. It is closed when the connection
+// has ended; [Conn.Err] says why.
+func (c *Conn) Events() <-chan Event { return c.inbox }
+
+// Done is closed when the connection has ended. Events may still wait.
+func (c *Conn) Done() <-chan struct{} { return c.closing.Done() }
+
+// Err is why the connection ended, or nil.
+func (c *Conn) Err() error { return context.Cause(c.closing) }
+
+// LastHeard is when the last frame came.
+func (c *Conn) LastHeard() time.Time { return time.Unix(0, c.heard.Load()) }
+
+// Written is how many events were written, and Confirmed how many of them the
+// server has read for sure, as its heartbeat tells. The rest may be lost when the
+// connection breaks.
+func (c *Conn) Written() uint64 { return c.written.Load() }
+
+// Confirmed is described at [Conn.Written].
+func (c *Conn) Confirmed() uint64 { return c.confirmed.Load() }
+
+// Emit writes an event and returns when the operating system has it.
+func (c *Conn) Emit(ctx context.Context, name string, args ...any) error {
+	return c.emit(ctx, nil, name, args)
+}
+
+// EmitAck writes an event that asks for an acknowledgement, and returns when the
+// operating system has it. The answer's arguments come over the channel, once; or
+// never, when the connection ends first: watch Done as well.
+func (c *Conn) EmitAck(ctx context.Context, name string, args ...any) (<-chan []json.RawMessage, error) {
+	answer := make(chan []json.RawMessage, 1)
+	c.mu.Lock()
+	if c.acks == nil { // the connection is closed
+		c.mu.Unlock()
+		return nil, c.Err()
+	}
+	id := c.nextID
+	c.nextID++
+	c.acks[id] = answer
+	c.mu.Unlock()
+	if err := c.emit(ctx, &id, name, args); err != nil {
+		c.forget(id)
+		return nil, err
+	}
+	return answer, nil
+}
+
+// Acknowledge answers an event that asked for it.
+func (c *Conn) Acknowledge(ctx context.Context, id uint64, args ...any) error {
+	if args == nil {
+		args = []any{}
+	}
+	return c.send(ctx, packet{kind: typeAck, namespace: c.namespace, id: &id}, args)
+}
+
+func (c *Conn) emit(ctx context.Context, id *uint64, name string, args []any) error {
+	return c.send(ctx, packet{kind: typeEvent, namespace: c.namespace, id: id}, append([]any{name}, args...))
+}
+
+func (c *Conn) send(ctx context.Context, p packet, args []any) error {
+	var err error
+	if p.data, err = json.Marshal(args); err != nil {
+		return fmt.Errorf("socketio: emit: %w", err)
+	}
+	w := write{frame: p.append(nil), event: p.kind == typeEvent, written: make(chan struct{})}
+	if c.opened.MaxPayload > 0 && len(w.frame) > c.opened.MaxPayload {
+		return ErrTooLarge
+	}
+	select {
+	case c.writes <- w:
+	case <-c.closing.Done():
+		return c.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-w.written:
+		return nil
+	case <-c.closing.Done():
+		select {
+		case <-w.written:
+			return nil
+		default:
+			return c.Err()
+		}
+	}
+}
+
+func (c *Conn) forget(id uint64) {
+	c.mu.Lock()
+	delete(c.acks, id)
+	c.mu.Unlock()
+}
+
+func (c *Conn) acknowledged(id uint64, args []json.RawMessage) {
+	c.mu.Lock()
+	answer := c.acks[id]
+	delete(c.acks, id)
+	c.mu.Unlock()
+	if answer != nil {
+		answer <- args
+	}
+}
+
+// Close ends the connection and waits for what runs. It does not take leave of the
+// namespace: a server that keeps state would forget the session at once. Closing
+// twice is no error.
+func (c *Conn) Close() {
+	deadline := time.Now().Add(time.Second)
+	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	_ = c.ws.WriteControl(websocket.CloseMessage, bye, deadline) // fails when it is broken already
+	c.end(ErrClosed)
+	_ = c.ws.Close()
+	for range c.inbox { // the reader may be about to put one in
+	}
+	c.working.Wait()
+	c.mu.Lock()
+	c.acks = nil
+	c.mu.Unlock()
+}
