@@ -78,11 +78,13 @@ func TestImportRules(t *testing.T) {
 	}
 }
 
-// The faces do not know each other: what they share is in auth, rooms and handoff, and
-// for tests in nodetest.
+// The faces do not know each other: what they share is in auth, rooms and handoff,
+// the packets of Socket.IO, and for tests in nodetest.
 func TestFacesAreApart(t *testing.T) {
 	t.Parallel()
-	shared := []string{"transport/auth", "transport/rooms", "transport/handoff", "transport/nodetest"}
+	shared := []string{
+		"transport/auth", "transport/rooms", "transport/handoff", "transport/socketio/packet", "transport/nodetest",
+	}
 	for _, p := range listPackages(t) {
 		if !below(p.path, "transport") {
 			continue

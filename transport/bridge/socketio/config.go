@@ -17,6 +17,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
 
 // Defaults of [Config].
@@ -78,7 +80,7 @@ func (c Config) target() (address, namespace string, err error) {
 		return "", "", errors.New("socketio: a user and a password in the URL are not supported: use auth")
 	}
 	if namespace = u.Path; namespace == "" {
-		namespace = mainNamespace
+		namespace = packet.Main
 	}
 	if strings.ContainsRune(namespace, ',') {
 		return "", "", errors.New("socketio: a namespace cannot have a comma in it")

@@ -11,15 +11,29 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
+
+// Engine.IO packet types, the first character of a text frame.
+const (
+	engineOpen    = '0'
+	engineClose   = '1'
+	enginePing    = '2'
+	enginePong    = '3'
+	engineMessage = '4'
+)
+
+// maxAttachments bounds the binary frames that one packet may announce.
+const maxAttachments = 64
 
 // Event is what a server emitted.
 type Event struct {
 	Name   string
 	Args   []json.RawMessage // without Offset; in a binary event placeholders stand for what is binary
-	Binary bool              // it had attachments, which were passed over
+	Binary bool              // it had attachments, which are not kept
 	Offset string            // where it is in the server's memory of the session, or ""
-	Ack    *uint64           // to be given to [Conn.Acknowledge] if not nil
+	Ack    string            // to be given to [Conn.Acknowledge], if not ""
 }
 
 // Conn is an open connection to a namespace. It is safe for concurrent use.
@@ -46,7 +60,9 @@ type Conn struct {
 
 	mu     sync.Mutex
 	nextID uint64
-	acks   map[uint64]chan []json.RawMessage
+	acks   map[string]chan []json.RawMessage
+
+	assembly packet.Assembly // of the reader
 }
 
 // handshake is the server's first packet.
@@ -100,7 +116,7 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 	}
 	c := &Conn{
 		ws: ws, config: cfg, namespace: namespace, inbox: make(chan Event, cfg.Queue), writes: make(chan write),
-		pongs: make(chan struct{}, 1), acks: map[uint64]chan []json.RawMessage{},
+		pongs: make(chan struct{}, 1), assembly: packet.Assembly{MaxAttachments: maxAttachments}, acks: map[string]chan []json.RawMessage{},
 	}
 	c.closing, c.end = context.WithCancelCause(context.Background())
 	ws.SetReadLimit(cfg.MaxFrame)
@@ -124,7 +140,7 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 
 // connect speaks until the server has let us in. It returns the packets that came
 // before that: a server may send events while it still works on the answer.
-func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early []packet, err error) {
+func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early []packet.Packet, err error) {
 	raw, err := c.frame()
 	if err != nil {
 		return nil, fmt.Errorf("socketio: open: %w", err)
@@ -144,22 +160,22 @@ func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early [
 		case len(raw) == 1 && raw[0] == enginePing:
 			err = c.say([]byte{enginePong})
 		case len(raw) > 0 && raw[0] == engineMessage:
-			var p packet
-			if p, err = parsePacket(raw[1:]); err != nil || p.namespace != c.namespace {
+			p, done, bad := c.assembly.Text(raw[1:])
+			if err = bad; err != nil || !done || p.Namespace != c.namespace {
 				break
 			}
-			switch p.kind {
-			case typeConnect:
-				if json.Unmarshal(p.data, &c.session) != nil || c.session.SID == "" {
+			switch p.Type {
+			case packet.Connect:
+				if json.Unmarshal(p.Data, &c.session) != nil || c.session.SID == "" {
 					return nil, errors.New("socketio: connect: the server does not speak Socket.IO 5")
 				}
 				return early, nil
-			case typeConnectError:
-				return nil, refusal(p.data)
+			case packet.ConnectError:
+				return nil, refusal(p.Data)
 			default:
 				early = append(early, p)
 				if len(early) > c.config.Queue {
-					err = errPacket
+					err = errors.New("too much comes before the answer")
 				}
 			}
 		}
@@ -180,11 +196,11 @@ func (c *Conn) connectPacket(auth map[string]json.RawMessage, resume Session) []
 			all["offset"] = resume.Offset
 		}
 	}
-	p := packet{kind: typeConnect, namespace: c.namespace}
+	p := packet.Packet{Type: packet.Connect, Namespace: c.namespace}
 	if len(all) > 0 {
-		p.data, _ = json.Marshal(all) // raw JSON and strings always marshal
+		p.Data, _ = json.Marshal(all) // raw JSON and strings always marshal
 	}
-	return p.append(nil)
+	return packet.Append([]byte{engineMessage}, &p)
 }
 
 // refusal is what a CONNECT_ERROR says, kept short: it is the other side's text.
@@ -203,17 +219,23 @@ func refusal(data []byte) error {
 	return &RefusedError{Message: said.Message}
 }
 
-// frame reads the next text frame; binary ones that belong to nothing are an error.
+var errBinary = errors.New("socketio: a binary frame where none belongs")
+
+// frame reads the next frame, a text.
 func (c *Conn) frame() ([]byte, error) {
-	kind, raw, err := c.ws.ReadMessage()
-	if err != nil {
-		return nil, err
+	kind, raw, err := c.anyFrame()
+	if err == nil && kind != websocket.TextMessage {
+		err = errBinary
 	}
-	c.heard.Store(time.Now().UnixNano())
-	if kind != websocket.TextMessage {
-		return nil, errPacket
+	return raw, err
+}
+
+func (c *Conn) anyFrame() (kind int, raw []byte, err error) {
+	kind, raw, err = c.ws.ReadMessage()
+	if err == nil {
+		c.heard.Store(time.Now().UnixNano())
 	}
-	return raw, nil
+	return kind, raw, err
 }
 
 func (c *Conn) say(frame []byte) error {
@@ -224,7 +246,7 @@ func (c *Conn) say(frame []byte) error {
 }
 
 // read takes what comes until the connection ends.
-func (c *Conn) read(early []packet) {
+func (c *Conn) read(early []packet.Packet) {
 	defer close(c.inbox)
 	for i := range early {
 		if err := c.take(early[i]); err != nil {
@@ -250,12 +272,18 @@ func (c *Conn) readOne() error {
 	if err := c.ws.SetReadDeadline(time.Now().Add(c.patience())); err != nil {
 		return err
 	}
-	raw, err := c.frame()
-	if err != nil {
+	kind, raw, err := c.anyFrame()
+	switch {
+	case err != nil:
 		return fmt.Errorf("socketio: read: %w", err)
-	}
-	if len(raw) == 0 {
-		return errPacket
+	case kind == websocket.BinaryMessage:
+		p, done, err := c.assembly.Binary(raw)
+		if err != nil || !done {
+			return err
+		}
+		return c.take(p)
+	case len(raw) == 0:
+		return nil
 	}
 	switch raw[0] {
 	case enginePing:
@@ -270,14 +298,9 @@ func (c *Conn) readOne() error {
 	case engineClose:
 		return ErrDisconnected
 	case engineMessage:
-		p, err := parsePacket(raw[1:])
-		if err != nil {
+		p, done, err := c.assembly.Text(raw[1:])
+		if err != nil || !done {
 			return err
-		}
-		for range p.attachments {
-			if err := c.passOver(); err != nil {
-				return err
-			}
 		}
 		return c.take(p)
 	default:
@@ -285,32 +308,20 @@ func (c *Conn) readOne() error {
 	}
 }
 
-// passOver reads a binary frame that was announced.
-func (c *Conn) passOver() error {
-	kind, _, err := c.ws.NextReader() // what is in it is thrown away with the next one
-	switch {
-	case err != nil:
-		return fmt.Errorf("socketio: read: %w", err)
-	case kind != websocket.BinaryMessage:
-		return errPacket
-	}
-	return nil
-}
-
 // take works on a packet. Those of other namespaces are nothing to us.
-func (c *Conn) take(p packet) error {
-	if p.namespace != c.namespace {
+func (c *Conn) take(p packet.Packet) error {
+	if p.Namespace != c.namespace {
 		return nil
 	}
-	switch p.kind {
-	case typeDisconnect:
+	switch p.Type {
+	case packet.Disconnect:
 		return ErrDisconnected
-	case typeEvent, typeBinaryEvent:
-		name, args, err := p.arguments()
+	case packet.Event, packet.BinaryEvent:
+		name, args, err := p.Arguments()
 		if err != nil {
 			return err
 		}
-		e := Event{Name: name, Args: args, Binary: p.kind == typeBinaryEvent, Ack: p.id}
+		e := Event{Name: name, Args: args, Binary: p.Type == packet.BinaryEvent, Ack: p.ID}
 		e.takeOffset(c.session.PID)
 		select {
 		case c.inbox <- e:
@@ -318,14 +329,12 @@ func (c *Conn) take(p packet) error {
 		case <-c.closing.Done():
 			return context.Cause(c.closing)
 		}
-	case typeAck, typeBinaryAck:
-		_, args, err := p.arguments()
+	case packet.Ack, packet.BinaryAck:
+		_, args, err := p.Arguments()
 		if err != nil {
 			return err
 		}
-		if p.id != nil {
-			c.acknowledged(*p.id, args)
-		}
+		c.acknowledged(p.ID, args)
 	}
 	return nil
 }
@@ -333,7 +342,7 @@ func (c *Conn) take(p packet) error {
 // takeOffset cuts the offset off the arguments. A server that keeps state adds it
 // to each event as a last argument, a string; but not to those that ask for an ack.
 func (e *Event) takeOffset(pid string) {
-	if pid == "" || len(e.Args) == 0 || e.Ack != nil {
+	if pid == "" || len(e.Args) == 0 || e.Ack != "" {
 		return
 	}
 	if last := len(e.Args) - 1; json.Unmarshal(e.Args[last], &e.Offset) == nil && e.Offset != "" {

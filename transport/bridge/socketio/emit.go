@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
 
 // Session is what a next connection may resume from, when offset is that of the
@@ -48,7 +51,7 @@ func (c *Conn) Confirmed() uint64 { return c.confirmed.Load() }
 
 // Emit writes an event and returns when the operating system has it.
 func (c *Conn) Emit(ctx context.Context, name string, args ...any) error {
-	return c.emit(ctx, nil, name, args)
+	return c.emit(ctx, "", name, args)
 }
 
 // EmitAck writes an event that asks for an acknowledgement, and returns when the
@@ -61,11 +64,11 @@ func (c *Conn) EmitAck(ctx context.Context, name string, args ...any) (<-chan []
 		c.mu.Unlock()
 		return nil, c.Err()
 	}
-	id := c.nextID
+	id := strconv.FormatUint(c.nextID, 10)
 	c.nextID++
 	c.acks[id] = answer
 	c.mu.Unlock()
-	if err := c.emit(ctx, &id, name, args); err != nil {
+	if err := c.emit(ctx, id, name, args); err != nil {
 		c.forget(id)
 		return nil, err
 	}
@@ -73,23 +76,23 @@ func (c *Conn) EmitAck(ctx context.Context, name string, args ...any) (<-chan []
 }
 
 // Acknowledge answers an event that asked for it.
-func (c *Conn) Acknowledge(ctx context.Context, id uint64, args ...any) error {
+func (c *Conn) Acknowledge(ctx context.Context, id string, args ...any) error {
 	if args == nil {
 		args = []any{}
 	}
-	return c.send(ctx, packet{kind: typeAck, namespace: c.namespace, id: &id}, args)
+	return c.send(ctx, packet.Packet{Type: packet.Ack, Namespace: c.namespace, ID: id}, args)
 }
 
-func (c *Conn) emit(ctx context.Context, id *uint64, name string, args []any) error {
-	return c.send(ctx, packet{kind: typeEvent, namespace: c.namespace, id: id}, append([]any{name}, args...))
+func (c *Conn) emit(ctx context.Context, id string, name string, args []any) error {
+	return c.send(ctx, packet.Packet{Type: packet.Event, Namespace: c.namespace, ID: id}, append([]any{name}, args...))
 }
 
-func (c *Conn) send(ctx context.Context, p packet, args []any) error {
+func (c *Conn) send(ctx context.Context, p packet.Packet, args []any) error {
 	var err error
-	if p.data, err = json.Marshal(args); err != nil {
+	if p.Data, err = json.Marshal(args); err != nil {
 		return fmt.Errorf("socketio: emit: %w", err)
 	}
-	w := write{frame: p.append(nil), event: p.kind == typeEvent, written: make(chan struct{})}
+	w := write{frame: packet.Append([]byte{engineMessage}, &p), event: p.Type == packet.Event, written: make(chan struct{})}
 	if c.opened.MaxPayload > 0 && len(w.frame) > c.opened.MaxPayload {
 		return ErrTooLarge
 	}
@@ -113,13 +116,13 @@ func (c *Conn) send(ctx context.Context, p packet, args []any) error {
 	}
 }
 
-func (c *Conn) forget(id uint64) {
+func (c *Conn) forget(id string) {
 	c.mu.Lock()
 	delete(c.acks, id)
 	c.mu.Unlock()
 }
 
-func (c *Conn) acknowledged(id uint64, args []json.RawMessage) {
+func (c *Conn) acknowledged(id string, args []json.RawMessage) {
 	c.mu.Lock()
 	answer := c.acks[id]
 	delete(c.acks, id)
