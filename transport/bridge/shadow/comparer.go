@@ -94,6 +94,7 @@ type Comparer struct {
 	pending int
 	down    [2]*time.Time // since when a side cannot be seen
 	upAt    [2]time.Time  // when a side was seen again without what it said meanwhile
+	resumed [2]time.Time  // when a side was seen again that says it now
 	counts  Counts
 	found   []Finding
 }
@@ -136,8 +137,12 @@ func (c *Comparer) Observe(side Side, o Observation) {
 	other := side.other()
 	// Around the moment at which a side is seen again, its first events may have been
 	// missed by a hair.
-	excused := !c.upAt[other].IsZero() && o.At.Sub(c.upAt[other]) < c.config.Late
-	l.queue[side] = append(l.queue[side], waiting{Observation: o, until: o.At.Add(c.config.Window), excused: excused})
+	w := waiting{Observation: o, until: o.At.Add(c.config.Window)}
+	w.excused = !c.upAt[other].IsZero() && o.At.Sub(c.upAt[other]) < c.config.Late
+	if o.At.Before(c.resumed[other]) { // read only now, as what it is compared with
+		w.until, w.delayed = c.resumed[other].Add(c.config.Window), true
+	}
+	l.queue[side] = append(l.queue[side], w)
 	c.pending++
 	c.match(l)
 	for len(l.queue[side]) > c.config.MaxPerDevice || c.pending > c.config.MaxPending && len(l.queue[side]) > 0 {
@@ -187,7 +192,9 @@ func (c *Comparer) Up(side Side, at time.Time, recovered bool) {
 			}
 		}
 	}
-	if !recovered {
+	if recovered {
+		c.resumed[side] = at
+	} else {
 		c.upAt[side] = at
 		c.counts.Gaps++
 		c.found = append(c.found, Finding{Kind: Gap, Side: side, From: *since, To: at})

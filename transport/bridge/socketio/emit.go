@@ -3,6 +3,7 @@ package socketio
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -132,17 +133,29 @@ func (c *Conn) acknowledged(id string, args []json.RawMessage) {
 	}
 }
 
+// closeWait is how long the server has to answer a close frame.
+const closeWait = time.Second
+
 // Close ends the connection and waits for what runs. It does not take leave of the
-// namespace: a server that keeps state would forget the session at once. Closing
-// twice is no error.
+// namespace: a server that keeps state would forget the session at once. A server
+// that answers has read everything, which [Conn.Confirmed] then says. What came
+// before the end stays in Events. Closing twice is no error.
 func (c *Conn) Close() {
-	deadline := time.Now().Add(time.Second)
+	written := c.written.Load()
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
-	_ = c.ws.WriteControl(websocket.CloseMessage, bye, deadline) // fails when it is broken already
+	if c.Err() == nil && c.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(closeWait)) == nil {
+		timer := time.NewTimer(closeWait)
+		select {
+		case <-c.closing.Done():
+			if answered := new(websocket.CloseError); errors.As(c.Err(), &answered) && answered.Code != websocket.CloseAbnormalClosure {
+				c.confirmed.Store(max(written, c.confirmed.Load()))
+			}
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
 	c.end(ErrClosed)
 	_ = c.ws.Close()
-	for range c.inbox { // the reader may be about to put one in
-	}
 	c.working.Wait()
 	c.mu.Lock()
 	c.acks = nil

@@ -1,0 +1,294 @@
+package legacy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// memberOurs is the member that names an event of ours in a payload.
+const memberOurs = "plugcast"
+
+// mark is what a payload says of the event of ours that it was made from.
+type mark struct {
+	ID     string `json:"id"`
+	Origin string `json:"origin"` // the deployment or the link where it first came into a log
+	Via    string `json:"via"`    // the deployment that emitted it
+}
+
+// object is a payload: its members, not yet read.
+type object map[string]json.RawMessage
+
+// parsePayload reads the first argument of an event, and takes our mark off it.
+func parsePayload(args []json.RawMessage) (object, *mark, error) {
+	if len(args) == 0 {
+		return nil, nil, errors.New("it has no payload")
+	}
+	var o object
+	if json.Unmarshal(args[0], &o) != nil || o == nil {
+		return nil, nil, errors.New("its payload is no object")
+	}
+	var m *mark
+	if raw, has := o[memberOurs]; has {
+		delete(o, memberOurs)
+		m = &mark{}
+		if json.Unmarshal(raw, m) != nil || m.ID == "" {
+			m = nil // somebody else's word for something else
+		}
+	}
+	return o, m, nil
+}
+
+// ofThisSystem takes off which system a payload is about, if it says so. One about
+// another must not get in, whatever room it came from.
+func (s *site) ofThisSystem(o object) error {
+	raw, has := o["systemId"]
+	if !has {
+		return nil
+	}
+	delete(o, "systemId")
+	named, err := identifier(raw)
+	if err != nil || (named != s.system.Room && named != string(s.system.System.System)) {
+		return errors.New("it is about another system")
+	}
+	return nil
+}
+
+// dataOf makes data of ours from the payload of an event of the old system. What
+// the domain has no place for goes under attributes.
+func dataOf(t domain.EventType, system domain.SystemID, o object) (domain.Event, error) {
+	id, err := identifier(o["deviceId"])
+	if err != nil {
+		return domain.Event{}, fmt.Errorf("deviceId: %w", err)
+	}
+	device, err := domain.ParseDeviceID(id)
+	if err != nil {
+		return domain.Event{}, errors.New(domain.AsError(err).Detail)
+	}
+	delete(o, "deviceId")
+	switch t {
+	case domain.TypeDeviceUpdate:
+		return updateOf(system, device, o)
+	case domain.TypeDeviceOfflineStatus:
+		return offlineOf(system, device, o)
+	default:
+		return assignmentOf(system, device, o)
+	}
+}
+
+// identifier reads an id: a string, or a number, which some databases have.
+func identifier(raw json.RawMessage) (string, error) {
+	var text string
+	if json.Unmarshal(raw, &text) == nil && text != "" {
+		return text, nil
+	}
+	var number json.Number
+	if len(raw) > 0 && raw[0] != '"' && json.Unmarshal(raw, &number) == nil && number != "" {
+		return number.String(), nil
+	}
+	return "", errors.New("is missing, or no id")
+}
+
+// updateOf is lenient with all but online and relayOn: what has a name of ours and
+// another meaning is the publisher's own, and goes under attributes.
+func updateOf(system domain.SystemID, device domain.DeviceID, o object) (domain.Event, error) {
+	known := object{"systemId": quoted(string(system)), "deviceId": quoted(string(device))}
+	rest := object{}
+	for name, value := range o {
+		alone, err := json.Marshal(object{"systemId": known["systemId"], "deviceId": known["deviceId"], name: value})
+		if err == nil {
+			_, err = domain.ParseSystemUpdate(alone)
+		}
+		switch {
+		case name == "attributes":
+			if err := unpack(value, rest); err != nil {
+				return domain.Event{}, err
+			}
+		case err == nil:
+			known[name] = value
+		case name == "online" || name == "relayOn":
+			return domain.Event{}, fmt.Errorf("%s: is neither true nor false", name)
+		default:
+			rest[name] = value
+		}
+	}
+	if len(rest) > 0 {
+		known["attributes"] = mustJSON(rest)
+	}
+	update, err := domain.ParseSystemUpdate(mustJSON(known))
+	if err != nil {
+		return domain.Event{}, errors.New(domain.AsError(err).Detail)
+	}
+	return domain.NewEvent(system, update.DeviceUpdate, domain.Cause{})
+}
+
+func offlineOf(system domain.SystemID, device domain.DeviceID, o object) (domain.Event, error) {
+	status := domain.DeviceOfflineStatus{DeviceID: device, Reason: domain.ReasonReported}
+	if json.Unmarshal(o["online"], &status.Online) != nil || isNull(o["online"]) {
+		return domain.Event{}, errors.New("online: is neither true nor false")
+	}
+	if raw, has := o["relayOn"]; has {
+		if json.Unmarshal(raw, &status.RelayOn) != nil {
+			return domain.Event{}, errors.New("relayOn: is neither true nor false")
+		}
+	}
+	if status.Online {
+		status.Reason = domain.ReasonBack
+	}
+	delete(o, "online")
+	delete(o, "relayOn")
+	var reason domain.OfflineReason
+	if json.Unmarshal(o["reason"], &reason) == nil {
+		switch reason {
+		case domain.ReasonHeartbeatMissed, domain.ReasonSocketClosed, domain.ReasonReported, domain.ReasonBack:
+			status.Reason = reason
+			delete(o, "reason")
+		}
+	}
+	if seen, ok := moment(o["lastSeenAt"]); ok {
+		status.LastSeenAt = domain.Some(seen)
+		delete(o, "lastSeenAt")
+	}
+	return withAttributes(system, status, o)
+}
+
+func assignmentOf(system domain.SystemID, device domain.DeviceID, o object) (domain.Event, error) {
+	assignment := domain.AssignmentUpdated{DeviceID: device}
+	equipment := func(name string, needed bool) (*domain.EquipmentID, error) {
+		raw, has := o[name]
+		delete(o, name)
+		switch {
+		case !has && needed:
+			return nil, fmt.Errorf("%s: is missing; null is for a plug that was released", name)
+		case !has || isNull(raw):
+			return nil, nil
+		}
+		text, err := identifier(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		id, err := domain.ParseEquipmentID(text)
+		if err != nil {
+			return nil, errors.New(domain.AsError(err).Detail)
+		}
+		return &id, nil
+	}
+	var err error
+	if assignment.EquipmentID, err = equipment("equipmentId", true); err != nil {
+		return domain.Event{}, err
+	}
+	if assignment.PreviousEquipmentID, err = equipment("previousEquipmentId", false); err != nil {
+		return domain.Event{}, err
+	}
+	if text, err := identifier(o["previousDeviceId"]); err == nil {
+		if id, err := domain.ParseDeviceID(text); err == nil {
+			assignment.PreviousDeviceID = &id
+		}
+	}
+	delete(o, "previousDeviceId")
+	return withAttributes(system, assignment, o)
+}
+
+// maxAttributes bounds what is kept of a payload besides what the domain knows, as
+// with updates.
+const maxAttributes = 4 << 10
+
+// withAttributes makes an event whose data have what is left of the payload. The
+// domain passes it over, and readers get it.
+func withAttributes(system domain.SystemID, data domain.Data, rest object) (domain.Event, error) {
+	e, err := domain.NewEvent(system, data, domain.Cause{})
+	if err != nil {
+		return e, err
+	}
+	if raw, has := rest["attributes"]; has {
+		delete(rest, "attributes")
+		if err := unpack(raw, rest); err != nil {
+			return e, err
+		}
+	}
+	if len(rest) > 0 {
+		attributes := mustJSON(rest)
+		if len(attributes) > maxAttributes {
+			return e, fmt.Errorf("attributes: what is besides is over %d bytes", maxAttributes)
+		}
+		e.Data = append(append(append(bytes.TrimSuffix(e.Data, []byte("}")), `,"attributes":`...), attributes...), '}')
+	}
+	_, err = e.Decode()
+	return e, err
+}
+
+// unpack adds the members of an object to those of another, which win.
+func unpack(raw json.RawMessage, into object) error {
+	var more object
+	if json.Unmarshal(raw, &more) != nil {
+		return errors.New("attributes: is no object")
+	}
+	for name, value := range more {
+		if _, has := into[name]; !has {
+			into[name] = value
+		}
+	}
+	return nil
+}
+
+// moment reads a time as JavaScript writes it: as text, or in milliseconds.
+func moment(raw json.RawMessage) (time.Time, bool) {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		t, err := domain.ParseTime(text)
+		return t, err == nil
+	}
+	var ms float64
+	if json.Unmarshal(raw, &ms) == nil && !isNull(raw) && ms > 0 && ms < 1e14 {
+		return time.UnixMilli(int64(ms)).UTC(), true
+	}
+	return time.Time{}, false
+}
+
+// payloadOf is an event of ours as the old system has it: the attributes stand
+// beside what the domain knows.
+func payloadOf(e *domain.Event) (object, error) {
+	var o object
+	if err := json.Unmarshal(e.Data, &o); err != nil {
+		return nil, fmt.Errorf("legacy: payload: %w", err)
+	}
+	if raw, has := o["attributes"]; has {
+		delete(o, "attributes")
+		if err := unpack(raw, o); err != nil {
+			return nil, fmt.Errorf("legacy: payload: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// values decodes a payload for a comparison.
+func (o object) values() map[string]any {
+	members := make(map[string]any, len(o))
+	for name, raw := range o {
+		var value any
+		if json.Unmarshal(raw, &value) == nil {
+			members[name] = value
+		}
+	}
+	return members
+}
+
+// canonical is the same for payloads that say the same, whatever wrote them.
+func (o object) canonical() string { return string(mustJSON(o.values())) }
+
+func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "null" }
+
+func quoted(s string) json.RawMessage { return mustJSON(s) }
+
+// mustJSON writes what is made of strings and of JSON that was read.
+func mustJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("legacy: JSON that was read cannot be written: " + err.Error())
+	}
+	return b
+}

@@ -1,0 +1,190 @@
+package legacy
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/socketio"
+)
+
+// forward passes events on, both ways.
+func (s *site) forward(ctx context.Context, conn *socketio.Conn, before Kept, state *bridge.State) error {
+	if s.system.Direction.Pulls() {
+		s.gap(conn, before, "the other side does not remember what it said meanwhile")
+	}
+	s.begin(conn, before)
+	// What comes is taken off the connection in any case, or it would stall.
+	parts := []func(context.Context) error{func(ctx context.Context) error { return s.pull(ctx, conn, state) }}
+	out := &outbox{site: s, conn: conn, state: state}
+	if s.system.Direction.Pushes() {
+		parts = append(parts, out.push)
+	}
+	err := s.alongside(ctx, conn, state, parts...)
+	out.uncertain()
+	return err
+}
+
+// pull appends what the other side says until the connection ends, and then what
+// came before its end.
+func (s *site) pull(ctx context.Context, conn *socketio.Conn, state *bridge.State) error {
+	ctx, cancel := afterwards(ctx, lastWords)
+	defer cancel()
+	for e := range conn.Events() {
+		if s.system.Direction.Pulls() {
+			if err := s.take(ctx, conn, &e, state); err != nil {
+				return err
+			}
+		}
+		if e.Offset != "" {
+			s.kept.change(func(k *Kept) { k.Offset = e.Offset })
+		}
+		if e.Ack != "" {
+			_ = conn.Acknowledge(ctx, e.Ack) // a broken connection ends the loop by itself
+		}
+	}
+	return conn.Err()
+}
+
+// afterwards is a context that ends some time after another.
+func afterwards(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, cancel)
+		context.AfterFunc(lasting, func() { timer.Stop() })
+	})
+	return lasting, func() {
+		stop()
+		cancel()
+	}
+}
+
+// take appends one event, unless it is none or one of ours. It fails only when ctx
+// ends.
+func (s *site) take(ctx context.Context, conn *socketio.Conn, e *socketio.Event, state *bridge.State) error {
+	t := domain.EventType(e.Name)
+	if !bridges(t) {
+		return nil // connection-status, or what the old system says to its browsers only
+	}
+	if !s.system.Wants(t) {
+		state.OnPull(func(f *bridge.Flow) { f.Filtered++ })
+		return nil
+	}
+	event, own, err := s.translate(t, conn, e)
+	switch {
+	case err != nil:
+		finding := domain.Finding{Kind: domain.FindingRejected, Event: t, Detail: err.Error()}
+		if len(e.Args) > 0 {
+			finding.There = e.Args[0]
+		}
+		s.journal.add(finding)
+		state.OnPull(func(f *bridge.Flow) { f.Refused++ })
+		return nil
+	case own:
+		s.journal.count("echoes", 1)
+		state.OnPull(func(f *bridge.Flow) { f.Own++ })
+		return nil
+	}
+	appended, err := s.append(ctx, event)
+	if err != nil {
+		return err
+	}
+	s.journal.count("pulled", 1)
+	state.OnPull(func(f *bridge.Flow) {
+		taken := domain.Taken{Accepted: 1}
+		if appended.Replayed {
+			taken = domain.Taken{Duplicates: 1}
+		}
+		f.Moved(appended.Last(), taken)
+	})
+	return nil
+}
+
+// bridges tells whether the old system knows events of a type.
+func bridges(t domain.EventType) bool {
+	return t == domain.TypeDeviceUpdate || t == domain.TypeDeviceOfflineStatus || t == domain.TypeAssignmentUpdated
+}
+
+// translate makes an event of ours. own says that it came from here.
+func (s *site) translate(t domain.EventType, conn *socketio.Conn, e *socketio.Event) (event domain.Event, own bool, err error) {
+	if e.Binary {
+		return event, false, errBinary
+	}
+	payload, m, err := parsePayload(e.Args)
+	if err != nil {
+		return event, false, err
+	}
+	switch {
+	case m != nil && (m.Via == s.Deployment || m.Origin == s.Deployment):
+		s.echoes.marked()
+		return event, true, nil
+	case m == nil && s.echoes.isEcho(e.Name, payload.canonical(), time.Now()):
+		return event, true, nil
+	}
+	if err := s.ofThisSystem(payload); err != nil {
+		return event, false, err
+	}
+	if event, err = dataOf(t, s.system.System.System, payload); err != nil {
+		return event, false, err
+	}
+	event.Actor, event.Origin = s.origin(), s.origin()
+	event.ID = s.eventID(conn, e)
+	if m != nil && uuid.Validate(m.ID) == nil && m.Origin != "" && len(m.Origin) <= 128 {
+		event.ID, event.Origin = m.ID, m.Origin // of another deployment on the same server
+	}
+	return event, false, nil
+}
+
+// eventID is the same for an event that the other side sends again after a
+// recovery, and new where it cannot do that.
+func (s *site) eventID(conn *socketio.Conn, e *socketio.Event) string {
+	if e.Offset == "" {
+		return uuid.Must(uuid.NewV7()).String()
+	}
+	sum := sha256.Sum256([]byte(s.origin() + "\x00" + conn.Session("").PID + "\x00" + e.Offset))
+	id := uuid.UUID(sum[:16])
+	id[6] = id[6]&0x0f | 0x80 // version 8: made by a rule of our own
+	id[8] = id[8]&0x3f | 0x80
+	return id.String()
+}
+
+// Pauses between tries to append.
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
+// append appends an event once, and tries until ctx ends. The event's id is its
+// key: what was appended already, by whichever connection, is not appended again.
+func (s *site) append(ctx context.Context, e domain.Event) (domain.Appended, error) {
+	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "bridge:" + s.origin(), Key: e.ID, Fingerprint: e.ID}}
+	pause := firstRetry
+	for {
+		appended, err := s.Log.Append(ctx, []domain.Event{e}, opts)
+		if err == nil {
+			return appended, nil
+		}
+		if ctx.Err() != nil {
+			return appended, ctx.Err()
+		}
+		if domain.AsError(err).Kind == domain.KindInvalid {
+			s.journal.add(domain.Finding{Kind: domain.FindingRejected, Event: e.Type, Device: e.Device(), There: e.Data, Detail: err.Error()})
+			return appended, nil
+		}
+		if pause == firstRetry {
+			s.journal.logger.Warn("an event from a bridge cannot be appended now; trying again", "error", err)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+			pause = min(2*pause, lastRetry)
+		case <-ctx.Done():
+			timer.Stop()
+			return appended, ctx.Err()
+		}
+	}
+}

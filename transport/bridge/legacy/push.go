@@ -1,0 +1,226 @@
+package legacy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/socketio"
+)
+
+var errBinary = errors.New("it has binary attachments")
+
+// pageSize is how many events are read from our log at a time, and how many wait
+// for their acknowledgement at most.
+const pageSize = 64
+
+// push emits what our log has after the position that was kept, until the
+// connection ends.
+func (o *outbox) push(ctx context.Context) error {
+	after := o.kept.get().Pushed
+	if after == nil { // from now on
+		newest, err := o.Log.Newest(ctx, o.system.System.System)
+		if err != nil {
+			return fmt.Errorf("legacy: where our log is: %w", err)
+		}
+		after = &newest
+		o.kept.change(func(k *Kept) { k.Pushed = after })
+		o.save(ctx, o.state)
+	}
+	return o.follow(ctx, o.conn, *after, func(ctx context.Context, events []domain.Event) error {
+		if err := o.emit(ctx, events); err != nil {
+			return err
+		}
+		o.moved(events[len(events)-1].Position)
+		o.save(ctx, o.state)
+		return nil
+	})
+}
+
+// moved says that everything up to a position went over.
+func (o *outbox) moved(to domain.Position) { o.kept.change(func(k *Kept) { k.Pushed = &to }) }
+
+// follow gives fn the events of the system after a position, page by page, until
+// the connection ends.
+func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Position, fn func(context.Context, []domain.Event) error) error {
+	system := s.system.System.System
+	rung, failed := make(chan struct{}, 1), make(chan error, 1)
+	_, cancel, err := s.Reader.Subscribe(ctx, system, func(_ []domain.Event, err error) {
+		if err != nil {
+			failed <- err // the last that is said
+			return
+		}
+		select {
+		case rung <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("legacy: follow our log: %w", err)
+	}
+	defer cancel()
+	for {
+		events, err := s.Reader.Page(ctx, system, after, pageSize)
+		if err != nil {
+			return fmt.Errorf("legacy: read our log: %w", err)
+		}
+		if len(events) > 0 {
+			if err := fn(ctx, events); err != nil {
+				return err
+			}
+			after = events[len(events)-1].Position
+			continue
+		}
+		select {
+		case <-rung:
+		case err := <-failed:
+			return fmt.Errorf("legacy: follow our log: %w", err)
+		case <-conn.Done():
+			return conn.Err()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// outbox is what was emitted over one connection and is not certain to have got
+// there.
+type outbox struct {
+	*site
+	conn      *socketio.Conn
+	state     *bridge.State
+	unsettled []unsettled // oldest first
+}
+
+// unsettled is one emission.
+type unsettled struct {
+	number   uint64 // among the events that were written over this connection
+	position domain.Position
+	answer   <-chan []json.RawMessage // of an acknowledgement, or nil
+	event    *domain.Event
+}
+
+// emit emits a page, and with acknowledgements waits for them.
+func (o *outbox) emit(ctx context.Context, events []domain.Event) error {
+	for i := range events {
+		e := &events[i]
+		if err := o.emitOne(ctx, e); err != nil {
+			return err
+		}
+		if o.config.Delivery == Written {
+			o.moved(e.Position)
+		}
+	}
+	if o.config.Delivery == Written {
+		o.settle()
+		return nil
+	}
+	for len(o.unsettled) > 0 {
+		u := o.unsettled[0]
+		args, err := o.await(ctx, o.conn, u.answer)
+		if err != nil {
+			return err
+		}
+		if why, refused := refusal(args); refused {
+			o.journal.add(domain.Finding{
+				Kind: domain.FindingRefused, Event: u.event.Type, Device: u.event.Device(), Through: &u.position, Here: u.event.Data, Detail: why,
+			})
+		}
+		o.unsettled = o.unsettled[1:]
+		o.moved(u.position)
+	}
+	return nil
+}
+
+// emitOne emits an event, unless it came over this link or is none of those that
+// go over.
+func (o *outbox) emitOne(ctx context.Context, e *domain.Event) error {
+	switch {
+	case e.Origin == o.origin():
+		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{Own: 1}) })
+		return nil
+	case !bridges(e.Type) || !o.system.Wants(e.Type):
+		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{}); f.Filtered++ })
+		return nil
+	}
+	payload, err := payloadOf(e)
+	if err == nil {
+		err = o.write(ctx, e, payload)
+	}
+	switch {
+	case err == nil:
+		o.journal.count("pushed", 1)
+		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{Accepted: 1}) })
+		return nil
+	case payload == nil || errors.Is(err, socketio.ErrTooLarge):
+		o.journal.add(domain.Finding{Kind: domain.FindingRefused, Event: e.Type, Device: e.Device(), Through: &e.Position, Detail: err.Error()})
+		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{}); f.Refused++ })
+		return nil
+	default:
+		return err
+	}
+}
+
+func (o *outbox) write(ctx context.Context, e *domain.Event, payload object) error {
+	o.echoes.emitted(string(e.Type), payload.canonical(), time.Now())
+	origin := e.Origin
+	if origin == "" {
+		origin = o.Deployment
+	}
+	payload[memberOurs] = mustJSON(mark{ID: e.ID, Origin: origin, Via: o.Deployment})
+	u := unsettled{position: e.Position, event: e}
+	var err error
+	if o.config.Delivery == Acknowledged {
+		u.answer, err = o.conn.EmitAck(ctx, string(e.Type), payload)
+	} else {
+		err = o.conn.Emit(ctx, string(e.Type), payload)
+	}
+	if errors.Is(err, socketio.ErrTooLarge) {
+		return err
+	}
+	if err == nil { // or it is not there as a whole, and is sent again
+		u.number = o.conn.Written()
+		o.unsettled = append(o.unsettled, u)
+	}
+	return err
+}
+
+// maxUnsettled bounds what is remembered of what may be lost.
+const maxUnsettled = 10_000
+
+// settle forgets what the server has read for sure.
+func (o *outbox) settle() {
+	confirmed, n := o.conn.Confirmed(), 0
+	for n < len(o.unsettled) && (o.unsettled[n].number <= confirmed || len(o.unsettled)-n > maxUnsettled) {
+		n++
+	}
+	o.unsettled = o.unsettled[n:]
+}
+
+// uncertain reports, at the end of a connection, what may not have got there, or
+// may get there twice.
+func (o *outbox) uncertain() {
+	kind, detail := domain.FindingMaybeLost, "written to a connection that broke, and not sent again"
+	if o.config.Delivery == Acknowledged {
+		kind, detail = domain.FindingMaybeTwice, "not acknowledged before the connection broke, and sent again"
+	} else {
+		o.settle()
+	}
+	if len(o.unsettled) == 0 {
+		return
+	}
+	first, last := o.unsettled[0].position, o.unsettled[len(o.unsettled)-1].position
+	o.journal.add(domain.Finding{Kind: kind, After: before(first), Through: &last, Count: uint64(len(o.unsettled)), Detail: detail})
+}
+
+// before is the position right before another.
+func before(p domain.Position) *domain.Position {
+	if p.N > 0 {
+		return &domain.Position{Ms: p.Ms, N: p.N - 1}
+	}
+	return &domain.Position{Ms: p.Ms - 1, N: 1<<64 - 1}
+}

@@ -1,0 +1,202 @@
+package legacy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/shadow"
+	"github.com/plugcast/plugcast/transport/bridge/socketio"
+)
+
+// comparison is a comparer that two goroutines feed. It outlives connections: what
+// was said here meanwhile is read when the next one is there.
+type comparison struct {
+	after domain.Position // in our log: everything up to it was compared
+
+	mu      sync.Mutex
+	core    *shadow.Comparer
+	counted shadow.Counts
+	last    time.Time // of our own events: the order of the log counts, whatever clocks say
+}
+
+// compareEvery is the pace at which what has waited long enough is settled.
+const compareEvery = 500 * time.Millisecond
+
+// compare compares what both sides say, until the connection ends.
+func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, state *bridge.State) error {
+	s.begin(conn, before)
+	now := time.Now()
+	if c := s.shadow; c == nil {
+		s.gap(conn, before, "nobody compared")
+		newest, err := s.Log.Newest(ctx, s.system.System.System)
+		if err != nil {
+			return fmt.Errorf("legacy: where our log is: %w", err)
+		}
+		s.shadow = &comparison{core: shadow.New(s.config.comparing()), after: newest}
+		s.shadow.core.Down(shadow.There, now)
+		s.shadow.core.Up(shadow.There, now, false) // the first moments are excused
+		s.shadow.core.Take()
+		s.shadow.counted = s.shadow.core.Counts()
+	} else {
+		c.mu.Lock()
+		c.core.Up(shadow.There, now, conn.Recovered())
+		c.mu.Unlock()
+	}
+	c := s.shadow
+	err := s.alongside(ctx, conn, state,
+		func(ctx context.Context) error {
+			return s.follow(ctx, conn, c.after, func(_ context.Context, events []domain.Event) error {
+				s.observeHere(c, events, state)
+				return nil
+			})
+		},
+		func(ctx context.Context) error { return s.observeThere(c, conn, state) },
+		func(ctx context.Context) error { return s.settle(ctx, c) },
+	)
+	c.mu.Lock()
+	c.core.Down(shadow.There, conn.LastHeard())
+	c.mu.Unlock()
+	s.report(c)
+	return err
+}
+
+// observeHere takes events of our log.
+func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range events {
+		e := &events[i]
+		c.after = e.Position
+		state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{}) })
+		if e.Time.After(c.last) {
+			c.last = e.Time
+		}
+		device := e.Device()
+		if !bridges(e.Type) || !s.system.Wants(e.Type) || device == "" {
+			continue
+		}
+		payload, err := payloadOf(e)
+		if err != nil {
+			continue // undecodable: there is nothing to compare
+		}
+		c.core.Observe(shadow.Here, shadow.Observation{
+			Event: string(e.Type), Device: string(device), At: c.last, Members: payload.values(), Ref: e.Position.String(),
+		})
+	}
+}
+
+// observeThere takes what the other side says until the connection ends.
+func (s *site) observeThere(c *comparison, conn *socketio.Conn, state *bridge.State) error {
+	for e := range conn.Events() {
+		t := domain.EventType(e.Name)
+		if bridges(t) && s.system.Wants(t) {
+			o, own, err := s.observation(&e)
+			switch {
+			case err != nil:
+				finding := domain.Finding{Kind: domain.FindingRejected, Event: t, Detail: err.Error()}
+				if len(e.Args) > 0 {
+					finding.There = e.Args[0]
+				}
+				s.journal.add(finding)
+			case own:
+				s.journal.count("echoes", 1)
+			default:
+				c.mu.Lock()
+				c.core.Observe(shadow.There, o)
+				c.mu.Unlock()
+				state.OnPull(func(f *bridge.Flow) { f.Accepted++ })
+			}
+		}
+		if e.Offset != "" {
+			s.kept.change(func(k *Kept) { k.Offset = e.Offset })
+		}
+	}
+	return conn.Err()
+}
+
+// observation reads an event of the other side. own says that it came from here.
+func (s *site) observation(e *socketio.Event) (o shadow.Observation, own bool, err error) {
+	if e.Binary {
+		return o, false, errBinary
+	}
+	payload, m, err := parsePayload(e.Args)
+	if err != nil {
+		return o, false, err
+	}
+	if m != nil && m.Via == s.Deployment {
+		return o, true, nil
+	}
+	if err := s.ofThisSystem(payload); err != nil {
+		return o, false, err
+	}
+	device, err := identifier(payload["deviceId"])
+	if err != nil {
+		return o, false, fmt.Errorf("deviceId: %w", err)
+	}
+	if _, err := domain.ParseDeviceID(device); err != nil {
+		return o, false, errors.New(domain.AsError(err).Detail)
+	}
+	return shadow.Observation{Event: e.Name, Device: device, At: time.Now(), Members: payload.values()}, false, nil
+}
+
+// settle decides about what has waited, now and then, until ctx ends.
+func (s *site) settle(ctx context.Context, c *comparison) error {
+	ticker := time.NewTicker(compareEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			c.mu.Lock()
+			c.core.Advance(now)
+			c.mu.Unlock()
+			s.report(c)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// report puts what was found into the journal.
+func (s *site) report(c *comparison) {
+	c.mu.Lock()
+	found, counts, before := c.core.Take(), c.core.Counts(), c.counted
+	c.counted = counts
+	c.mu.Unlock()
+	s.journal.count("same", counts.Same-before.Same)
+	s.journal.count("uncompared", counts.Uncompared-before.Uncompared)
+	for i := range found {
+		s.journal.add(findingOf(&found[i]))
+	}
+}
+
+// findingOf puts a difference into the words of the report.
+func findingOf(f *shadow.Finding) domain.Finding {
+	finding := domain.Finding{Kind: domain.FindingKind(f.Kind), Members: f.Members, DelayMS: f.Delay.Milliseconds()}
+	if f.Kind == shadow.Gap {
+		from, to := f.From.UTC(), f.To.UTC()
+		finding.From, finding.To = &from, &to
+		finding.Detail = "the other side does not remember what it said meanwhile: not compared"
+		return finding
+	}
+	for _, seen := range []struct {
+		*shadow.Observation
+		payload *[]byte
+	}{{f.Here, (*[]byte)(&finding.Here)}, {f.There, (*[]byte)(&finding.There)}} {
+		if seen.Observation == nil {
+			continue
+		}
+		finding.Event, finding.Device = domain.EventType(seen.Event), domain.DeviceID(seen.Device)
+		*seen.payload = mustJSON(seen.Members)
+		if at, err := domain.ParsePosition(seen.Ref); err == nil && seen.Ref != "" {
+			finding.Through = &at
+		}
+		when := seen.At.UTC()
+		finding.From = &when
+	}
+	return finding
+}
