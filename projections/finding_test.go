@@ -1,0 +1,65 @@
+package projections_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
+)
+
+func TestFindings(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	if kept, err := b.store.LinkMemory(ctx, "old", "clinica1"); err != nil || kept != nil {
+		t.Fatalf("before anything: %s, %v", kept, err)
+	}
+	for _, memory := range []string{`{"pid": "a"}`, `{"pid": "b"}`} {
+		if err := b.store.KeepLinkMemory(ctx, "old", "clinica1", json.RawMessage(memory)); err != nil {
+			t.Fatal(err)
+		}
+		if kept, err := b.store.LinkMemory(ctx, "old", "clinica1"); err != nil || string(kept) != memory {
+			t.Fatalf("kept %s, %v", kept, err)
+		}
+	}
+	start := time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
+	finding := func(n int) domain.Finding {
+		return domain.Finding{
+			System: "clinica1", Link: "old", Kind: domain.FindingOnlyHere, At: start.Add(time.Duration(n) * time.Second),
+			Device: domain.DeviceID(fmt.Sprint("d", n)), Here: json.RawMessage(`{"a":1}`),
+		}
+	}
+	var many []domain.Finding
+	for n := range projections.MaxFindings + 2 {
+		many = append(many, finding(n))
+	}
+	if err := b.store.AddFindings(ctx, "old", "clinica1", many, map[string]uint64{"same": 5, "only-here": 2}, 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.AddFindings(ctx, "old", "clinica1", nil, map[string]uint64{"same": 7}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.AddFindings(ctx, "other", "clinica2", []domain.Finding{finding(1)}, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	report, err := b.store.Findings(ctx, domain.FindingsFilter{System: "clinica1", Limit: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Links) != 1 || report.Links[0].Dropped != 5 || report.Links[0].Counts["same"] != 12 || report.Links[0].Counts["only-here"] != 2 {
+		t.Errorf("links %+v", report.Links)
+	}
+	if len(report.Findings) != 2 || !report.More || report.Findings[0].Device != "d2" || string(report.Findings[0].Here) != `{"a":1}` {
+		t.Errorf("findings %+v, more %v: the oldest two are gone", report.Findings, report.More)
+	}
+	next, err := b.store.Findings(ctx, domain.FindingsFilter{Link: "old", After: report.Findings[1].ID, Since: start.Add(10_000 * time.Second)})
+	if err != nil || len(next.Findings) != 2 || next.More {
+		t.Errorf("since: %+v, %v", next.Findings, err)
+	}
+	if all, err := b.store.Findings(ctx, domain.FindingsFilter{}); err != nil || len(all.Links) != 2 {
+		t.Errorf("all: %+v, %v", all.Links, err)
+	}
+}
