@@ -293,8 +293,8 @@ func (s *site) begin(conn *socketio.Conn, before Kept) {
 }
 
 // alongside runs the parts of a connection's work until one of them ends. All of
-// them get a context that ends then.
-func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge.State, parts ...func(context.Context) error) error {
+// them get a context that ends then. The connection is closed when last is.
+func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge.State, last <-chan struct{}, parts ...func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range parts {
 		group.Go(func() error {
@@ -317,6 +317,7 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 				s.kept.change(func(k *Kept) { k.Heard = heard })
 				s.save(ctx, state)
 			case <-ctx.Done():
+				<-last
 				conn.Close() // ends the parts that wait for it
 				return ctx.Err()
 			}

@@ -21,10 +21,16 @@ func (s *site) forward(ctx context.Context, conn *socketio.Conn, before Kept, st
 	// What comes is taken off the connection in any case, or it would stall.
 	parts := []func(context.Context) error{func(ctx context.Context) error { return s.pull(ctx, conn, state) }}
 	out := &outbox{site: s, conn: conn, state: state}
+	quiet := make(chan struct{}) // closed when nothing is emitted any more
 	if s.system.Direction.Pushes() {
-		parts = append(parts, out.push)
+		parts = append(parts, func(ctx context.Context) error {
+			defer close(quiet)
+			return out.push(ctx)
+		})
+	} else {
+		close(quiet)
 	}
-	err := s.alongside(ctx, conn, state, parts...)
+	err := s.alongside(ctx, conn, state, quiet, parts...)
 	out.uncertain()
 	return err
 }

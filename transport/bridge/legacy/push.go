@@ -21,6 +21,7 @@ const pageSize = 64
 // push emits what our log has after the position that was kept, until the
 // connection ends.
 func (o *outbox) push(ctx context.Context) error {
+	defer o.sync(ctx)
 	after := o.kept.get().Pushed
 	if after == nil { // from now on
 		newest, err := o.Log.Newest(ctx, o.system.System.System)
@@ -39,6 +40,16 @@ func (o *outbox) push(ctx context.Context) error {
 		o.save(ctx, o.state)
 		return nil
 	})
+}
+
+// syncFor bounds how long the end of a connection waits for the server.
+const syncFor = time.Second
+
+// sync sees to it that what was written arrives before we close the connection.
+func (o *outbox) sync(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), syncFor)
+	defer cancel()
+	_ = o.conn.Sync(ctx) // what it does not confirm is reported
 }
 
 // moved says that everything up to a position went over.

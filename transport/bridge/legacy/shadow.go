@@ -48,7 +48,9 @@ func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, st
 		c.mu.Unlock()
 	}
 	c := s.shadow
-	err := s.alongside(ctx, conn, state,
+	quiet := make(chan struct{})
+	close(quiet)
+	err := s.alongside(ctx, conn, state, quiet,
 		func(ctx context.Context) error {
 			return s.follow(ctx, conn, c.after, func(_ context.Context, events []domain.Event) error {
 				s.observeHere(c, events, state)

@@ -48,6 +48,7 @@ type Conn struct {
 	inbox  chan Event
 	writes chan write
 	pongs  chan struct{}
+	synced chan struct{}
 
 	closing context.Context // ends with the connection; its cause says why
 	end     context.CancelCauseFunc
@@ -116,7 +117,7 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 	}
 	c := &Conn{
 		ws: ws, config: cfg, namespace: namespace, inbox: make(chan Event, cfg.Queue), writes: make(chan write),
-		pongs: make(chan struct{}, 1), assembly: packet.Assembly{MaxAttachments: maxAttachments}, acks: map[string]chan []json.RawMessage{},
+		pongs: make(chan struct{}, 1), synced: make(chan struct{}, 1), assembly: packet.Assembly{MaxAttachments: maxAttachments}, acks: map[string]chan []json.RawMessage{},
 	}
 	c.closing, c.end = context.WithCancelCause(context.Background())
 	ws.SetReadLimit(cfg.MaxFrame)
@@ -311,6 +312,12 @@ func (c *Conn) readOne() error {
 // take works on a packet. Those of other namespaces are nothing to us.
 func (c *Conn) take(p packet.Packet) error {
 	if p.Namespace != c.namespace {
+		if p.Namespace == syncNamespace {
+			select {
+			case c.synced <- struct{}{}:
+			default:
+			}
+		}
 		return nil
 	}
 	switch p.Type {

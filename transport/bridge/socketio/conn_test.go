@@ -100,6 +100,12 @@ func TestEventsBothWays(t *testing.T) {
 	if got := server.Received(); len(got) != 1 || string(got[0].Payload) != `{"deviceId":"d2"}` {
 		t.Fatalf("the server got %s", got)
 	}
+	if err := c.Sync(t.Context()); err != nil || c.Confirmed() != c.Written() {
+		t.Fatalf("in step: %v, %d of %d are confirmed", err, c.Confirmed(), c.Written())
+	}
+	if err := c.Emit(t.Context(), "device-update", map[string]any{"deviceId": "d3"}); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.Emit(t.Context(), "device-update", strings.Repeat("x", 2<<20)); !errors.Is(err, ErrTooLarge) {
 		t.Fatalf("a giant was answered with %v", err)
 	}

@@ -3,7 +3,6 @@ package socketio
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -89,9 +88,11 @@ func (c *Conn) emit(ctx context.Context, id string, name string, args []any) err
 }
 
 func (c *Conn) send(ctx context.Context, p packet.Packet, args []any) error {
-	var err error
-	if p.Data, err = json.Marshal(args); err != nil {
-		return fmt.Errorf("socketio: emit: %w", err)
+	if args != nil {
+		var err error
+		if p.Data, err = json.Marshal(args); err != nil {
+			return fmt.Errorf("socketio: emit: %w", err)
+		}
 	}
 	w := write{frame: packet.Append([]byte{engineMessage}, &p), event: p.Type == packet.Event, written: make(chan struct{})}
 	if c.opened.MaxPayload > 0 && len(w.frame) > c.opened.MaxPayload {
@@ -133,27 +134,38 @@ func (c *Conn) acknowledged(id string, args []json.RawMessage) {
 	}
 }
 
-// closeWait is how long the server has to answer a close frame.
-const closeWait = time.Second
+// syncNamespace is one that no server has.
+const syncNamespace = "/plugcast-sync"
+
+// Sync returns when the server has taken everything that was written before. It
+// asks for a namespace that is not there: a server says so at once and in order,
+// and that costs it nothing. One Sync at a time is possible.
+//
+// It is for the moment before Close. The Node server passes events on after the
+// turn in which it read them, and drops those that were read together with the
+// end of the connection.
+func (c *Conn) Sync(ctx context.Context) error {
+	mark := c.written.Load()
+	if err := c.send(ctx, packet.Packet{Type: packet.Connect, Namespace: syncNamespace}, nil); err != nil {
+		return err
+	}
+	select {
+	case <-c.synced:
+		c.confirmed.Store(max(mark, c.confirmed.Load()))
+		return nil
+	case <-c.closing.Done():
+		return c.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Close ends the connection and waits for what runs. It does not take leave of the
-// namespace: a server that keeps state would forget the session at once. A server
-// that answers has read everything, which [Conn.Confirmed] then says. What came
+// namespace: a server that keeps state would forget the session at once. What came
 // before the end stays in Events. Closing twice is no error.
 func (c *Conn) Close() {
-	written := c.written.Load()
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
-	if c.Err() == nil && c.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(closeWait)) == nil {
-		timer := time.NewTimer(closeWait)
-		select {
-		case <-c.closing.Done():
-			if answered := new(websocket.CloseError); errors.As(c.Err(), &answered) && answered.Code != websocket.CloseAbnormalClosure {
-				c.confirmed.Store(max(written, c.confirmed.Load()))
-			}
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
+	_ = c.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second)) // fails when it is broken already
 	c.end(ErrClosed)
 	_ = c.ws.Close()
 	c.working.Wait()

@@ -1,0 +1,273 @@
+package legacy
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+)
+
+// Events go both ways, each once, also when the server sends what it gets to the
+// whole room, with or without our mark.
+func TestNoLoop(t *testing.T) {
+	t.Parallel()
+	for _, echo := range []string{"", "room", "strip"} {
+		t.Run("echo "+echo, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, oldserver.Options{Echo: echo, Ack: true}, `,"delivery":"acknowledged"`, "")
+			for n := range 20 {
+				b.ours(n)
+				b.server.Emit(theirs(n))
+			}
+			b.until("all came in", func() bool { return len(b.pulled()) >= 20 })
+			b.until("all went out", func() bool { return len(b.received()) >= 20 })
+			if echo != "" {
+				b.until("all echoes were heard", func() bool { return b.store.counted("echoes") == 20 })
+			}
+			if got := b.pulled(); !slices.Equal(got, upTo(20)) {
+				t.Errorf("came in: %v", got)
+			}
+			if got := b.received(); !slices.Equal(got, upTo(20)) {
+				t.Errorf("went out: %v", got)
+			}
+			if n := len(b.log.all()); n != 40 {
+				t.Errorf("our log has %d events, want 40", n)
+			}
+			if found := b.store.found(); len(found) != 0 {
+				t.Errorf("reported: %+v", found)
+			}
+			var payload map[string]any
+			if err := json.Unmarshal(b.server.Received()[0].Payload, &payload); err != nil {
+				t.Fatal(err)
+			}
+			first := slices.IndexFunc(b.log.all(), func(e domain.Event) bool { return e.Origin == "" })
+			want := map[string]any{"id": b.log.all()[first].ID, "origin": deployment, "via": deployment}
+			if fmt.Sprint(payload["plugcast"]) != fmt.Sprint(want) || payload["deviceId"] != "ours" || payload["attributes"] != nil {
+				t.Errorf("the payload is %v", payload)
+			}
+		})
+	}
+}
+
+// A server that remembers gives everything, over cuts of the link and restarts of
+// ours; with acknowledgements it gets everything, too.
+func TestRecovered(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{Recovery: true, Ack: true, Echo: "room"}, `,"delivery":"acknowledged"`, "")
+	const rounds, each = 4, 5
+	n := 0
+	emit := func() {
+		for range each {
+			b.server.Emit(theirs(n))
+			b.ours(n)
+			n++
+		}
+	}
+	for round := range rounds {
+		emit()
+		b.until("something came in", func() bool { return len(b.pulled()) > n-each }) // so that there is an offset
+		if round%2 == 0 {
+			b.proxy.Cut()
+			emit()
+			b.proxy.Mend()
+		} else {
+			b.stop()
+			emit()
+			b.start()
+		}
+		b.joined()
+	}
+	b.until("all came in", func() bool { return len(b.pulled()) >= n })
+	b.until("all went out", func() bool { return b.store.kept.Pushed != nil && b.pushedAll() })
+	if got := b.pulled(); !slices.Equal(got, upTo(n)) {
+		t.Errorf("came in: %v", got)
+	}
+	got := b.received()
+	twice := len(got) - n
+	slices.Sort(got)
+	if got = slices.Compact(got); !slices.Equal(got, upTo(n)) {
+		t.Errorf("went out: %v", got)
+	}
+	reported := uint64(0)
+	for _, f := range b.store.found() {
+		if f.Kind != domain.FindingMaybeTwice {
+			t.Errorf("reported: %+v", f)
+		}
+		reported += f.Count
+	}
+	if reported < uint64(twice) {
+		t.Errorf("%d came twice, and %d were reported", twice, reported)
+	}
+}
+
+// pushedAll tells whether everything in our log went over.
+func (b *bundle) pushedAll() bool {
+	newest, _ := b.log.Newest(b.t.Context(), clinic)
+	b.store.mu.Lock()
+	defer b.store.mu.Unlock()
+	return b.store.kept.Pushed != nil && *b.store.kept.Pushed == newest
+}
+
+// A server that remembers nothing: what it said while the link was down, or while
+// it was dead itself, lies in a gap that is reported. What we said goes over.
+func TestForgetfulServer(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
+	b.server.Emit(theirs(0))
+	b.until("it came in", func() bool { return len(b.pulled()) == 1 })
+	lost := time.Now()
+	b.proxy.Cut()
+	b.until("the server noticed", func() bool { return b.server.Members(string(clinic)) == 0 })
+	b.server.Emit(theirs(1))
+	b.ours(0)
+	b.proxy.Mend()
+	b.joined()
+	b.until("the gap was reported", func() bool { return len(b.store.found(domain.FindingGap)) == 1 })
+	gap := b.store.found(domain.FindingGap)[0]
+	if gap.From.After(lost) || gap.To.Before(lost) {
+		t.Errorf("lost at %s, and the gap is from %s to %s", lost, gap.From, gap.To)
+	}
+	b.server.Kill()
+	b.ours(1)
+	b.server.Restart()
+	b.joined()
+	b.until("the gap was reported", func() bool { return len(b.store.found(domain.FindingGap)) == 2 })
+	b.server.Emit(theirs(2))
+	b.until("it came in", func() bool { return len(b.pulled()) == 2 })
+	if got := b.pulled(); !slices.Equal(got, []int{0, 2}) {
+		t.Errorf("came in: %v", got)
+	}
+	b.until("all went out", func() bool { return len(b.received()) >= 2 })
+	if got := b.received(); !slices.Equal(got, upTo(2)) {
+		t.Errorf("went out: %v", got)
+	}
+}
+
+// A server that never acknowledges gets each event at most once, and those that it
+// may not have got are reported.
+func TestNeverAcknowledges(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	const total = 300
+	for n := range total {
+		if n == 100 || n == 200 {
+			b.proxy.Cut()
+			b.until("the server noticed", func() bool { return b.server.Members(string(clinic)) == 0 })
+			b.proxy.Mend()
+		}
+		b.ours(n)
+	}
+	b.until("all went out", b.pushedAll)
+	b.stop() // ends the connection in order: all that was written is taken
+	b.stop = func() {}
+	maybe := map[int]bool{}
+	for _, f := range b.store.found(domain.FindingMaybeLost) {
+		for n, e := range b.log.all() {
+			if e.Position.After(*f.After) && !e.Position.After(*f.Through) {
+				maybe[n] = true
+			}
+		}
+	}
+	b.until("all is there, or was reported", func() bool {
+		got := b.received()
+		for n := range total {
+			if !slices.Contains(got, n) && !maybe[n] {
+				return false
+			}
+		}
+		return true
+	})
+	got := b.received()
+	sorted := slices.Sorted(slices.Values(got))
+	if !slices.Equal(got, sorted) || len(slices.Compact(sorted)) != len(got) {
+		t.Errorf("out of order, or twice: %v", got)
+	}
+	if maybe[total-1] {
+		t.Error("what was written before an orderly end is said to be lost, perhaps")
+	}
+}
+
+// What is no event of ours is reported and passed over.
+func TestBadPayloads(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	emit := func(event string, args ...any) {
+		args = append([]any{}, args...)
+		b.server.Emit(oldserver.Emission{Room: string(clinic), Event: event, Args: args})
+	}
+	emit("device-update")
+	emit("device-update", "d1")
+	emit("device-update", map[string]any{"online": true})
+	emit("device-update", map[string]any{"deviceId": "d1", "relayOn": "on"})
+	emit("device-update", map[string]any{"deviceId": "d1", "systemId": "centro-luna"})
+	emit("device-offline-status", map[string]any{"deviceId": "d1"})
+	emit("smart-plug-assignment-updated", map[string]any{"deviceId": "d1"})
+	b.server.EmitBinary(string(clinic))
+	emit("metrics", map[string]any{"not": "for us"})
+	b.server.Emit(theirs(7))
+	b.until("the good one came in", func() bool { return len(b.pulled()) == 1 })
+	b.until("the bad ones were reported", func() bool { return len(b.store.found()) == 8 })
+	for _, f := range b.store.found() {
+		if f.Kind != domain.FindingRejected || f.Detail == "" {
+			t.Errorf("reported: %+v", f)
+		}
+	}
+}
+
+// While our log is away, nothing that came is lost, and an emitter that asks is
+// answered only when it is safe.
+func TestLogAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	b.log.fail(true)
+	answered := make(chan int, 1)
+	go func() { answered <- b.server.Ask(theirs(0)) }()
+	b.server.Emit(theirs(1))
+	select {
+	case <-answered:
+		t.Error("acknowledged what is nowhere")
+	case <-time.After(50 * time.Millisecond):
+	}
+	b.log.fail(false)
+	if n := <-answered; n != 1 {
+		t.Errorf("%d answers", n)
+	}
+	b.until("both came in", func() bool { return len(b.pulled()) == 2 })
+}
+
+// The three events of the old system become ours, with what the domain has no
+// place for under attributes.
+func TestTranslation(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	emit := func(event string, payload map[string]any) {
+		b.server.Emit(oldserver.Emission{Room: string(clinic), Event: event, Args: []any{payload}})
+	}
+	emit("device-update", map[string]any{"deviceId": "d1", "online": true, "relayOn": nil, "powerW": 12.5, "errors": "none", "room": "2"})
+	emit("device-offline-status", map[string]any{"deviceId": "d1", "online": false, "relayOn": true, "lastSeenAt": 1795461046705, "by": "cron"})
+	emit("smart-plug-assignment-updated", map[string]any{"deviceId": "d1", "equipmentId": 17, "systemId": string(clinic), "user": "ana"})
+	emit("smart-plug-assignment-updated", map[string]any{"deviceId": "d1", "equipmentId": nil})
+	b.until("all came in", func() bool { return len(b.log.all()) == 4 })
+	want := []string{
+		`{"deviceId":"d1","online":true,"relayOn":null,"powerW":12.5,"attributes":{"errors":"none","room":"2"}}`,
+		`{"deviceId":"d1","online":false,"relayOn":true,"lastSeenAt":"2026-11-23T19:10:46.705Z","reason":"reported","attributes":{"by":"cron"}}`,
+		`{"deviceId":"d1","equipmentId":"17","previousEquipmentId":null,"previousDeviceId":null,"attributes":{"user":"ana"}}`,
+		`{"deviceId":"d1","equipmentId":null,"previousEquipmentId":null,"previousDeviceId":null}`,
+	}
+	state := domain.NewState(clinic)
+	for i, e := range b.log.all() {
+		if string(e.Data) != want[i] {
+			t.Errorf("got  %s\nwant %s", e.Data, want[i])
+		}
+		if e.Origin != "socketio:old" || e.Actor != "socketio:old" {
+			t.Errorf("it is from %q by %q", e.Origin, e.Actor)
+		}
+		if _, err := state.Apply(&e); err != nil {
+			t.Errorf("the fold: %v", err)
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package legacy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+)
+
+const (
+	clinic     = domain.SystemID("clinica-sol")
+	deployment = "0192f0a0-0000-7000-8000-000000000001"
+	patience   = 30 * time.Second
+)
+
+// log is our log of one system, in memory.
+type memoryLog struct {
+	mu      sync.Mutex
+	events  []domain.Event
+	keys    map[string]domain.Position
+	readers map[int]func([]domain.Event, error)
+	next    int
+	failing bool
+}
+
+func newMemoryLog() *memoryLog {
+	return &memoryLog{keys: map[string]domain.Position{}, readers: map[int]func([]domain.Event, error){}}
+}
+
+func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failing {
+		return domain.Appended{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away")
+	}
+	if k := opts.Idempotency; k != nil {
+		if at, known := l.keys[k.Key]; known {
+			return domain.Appended{Positions: []domain.Position{at}, Replayed: true}, nil
+		}
+	}
+	var appended domain.Appended
+	for _, e := range events {
+		e.Seq = uint64(len(l.events) + 1)
+		e.Position = domain.Position{Ms: 1_000_000 + e.Seq}
+		if e.ID == "" {
+			e.ID = uuid.NewString()
+		}
+		e.Time = time.Now().UTC()
+		l.events = append(l.events, e)
+		appended.Positions = append(appended.Positions, e.Position)
+		if opts.Idempotency != nil {
+			l.keys[opts.Idempotency.Key] = e.Position
+		}
+	}
+	for _, fn := range l.readers {
+		fn(events, nil)
+	}
+	return appended, nil
+}
+
+func (l *memoryLog) Newest(context.Context, domain.SystemID) (domain.Position, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.events) == 0 {
+		return domain.Position{}, nil
+	}
+	return l.events[len(l.events)-1].Position, nil
+}
+
+func (l *memoryLog) Page(_ context.Context, _ domain.SystemID, after domain.Position, limit int) ([]domain.Event, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from := 0
+	for from < len(l.events) && !l.events[from].Position.After(after) {
+		from++
+	}
+	return slices.Clone(l.events[from:min(len(l.events), from+limit)]), nil
+}
+
+func (l *memoryLog) Locate(context.Context, domain.SystemID, domain.Position) (domain.Cursor, error) {
+	return domain.Cursor{}, nil
+}
+
+func (l *memoryLog) Subscribe(_ context.Context, _ domain.SystemID, fn func([]domain.Event, error)) (domain.Cursor, func(), error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next++
+	id := l.next
+	l.readers[id] = fn
+	return domain.Cursor{}, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.readers, id)
+	}, nil
+}
+
+func (l *memoryLog) all() []domain.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.events)
+}
+
+func (l *memoryLog) fail(failing bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failing = failing
+}
+
+// memoryStore is a Store in memory.
+type memoryStore struct {
+	mu       sync.Mutex
+	kept     Kept
+	findings []domain.Finding
+	counts   map[string]uint64
+}
+
+func (s *memoryStore) Kept(context.Context, string, domain.SystemID) (Kept, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept, nil
+}
+
+func (s *memoryStore) Keep(_ context.Context, _ string, _ domain.SystemID, kept Kept) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = kept
+	return nil
+}
+
+func (s *memoryStore) Report(_ context.Context, _ string, _ domain.SystemID, findings []domain.Finding, counts map[string]uint64, _ uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.findings = append(s.findings, findings...)
+	s.counts = sum(counts, s.counts)
+	return nil
+}
+
+// found lists the kinds of what was reported, and returns the findings.
+func (s *memoryStore) found(kinds ...domain.FindingKind) []domain.Finding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var some []domain.Finding
+	for _, f := range s.findings {
+		if len(kinds) == 0 || slices.Contains(kinds, f.Kind) {
+			some = append(some, f)
+		}
+	}
+	return some
+}
+
+func (s *memoryStore) counted(what string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counts[what]
+}
+
+// bundle is a server, the way to it, and the link of a platform that can be
+// started and stopped.
+type bundle struct {
+	t      *testing.T
+	server *oldserver.Server
+	proxy  *oldserver.Proxy
+	log    *memoryLog
+	store  *memoryStore
+	config string
+	stop   func()
+}
+
+// setup starts a server and a link to it. more is put into the link's
+// configuration, and into its system's.
+func setup(t *testing.T, options oldserver.Options, more, system string) *bundle {
+	t.Helper()
+	b := &bundle{t: t, server: oldserver.Start(t, options), log: newMemoryLog(), store: &memoryStore{counts: map[string]uint64{}}}
+	b.proxy = oldserver.NewProxy(t, b.server.Addr())
+	b.config = fmt.Sprintf(`{"bridges":[{"name":"old","kind":"socketio","url":%q%s,"systems":[{"system":%q,"direction":"both"%s}]}]}`,
+		b.proxy.URL(), more, clinic, system)
+	b.start()
+	t.Cleanup(func() { b.stop() })
+	return b
+}
+
+// board drops what it is told.
+type board struct{}
+
+func (board) Put(context.Context, []bridge.Status) error { return nil }
+
+// start runs the link as a process does that has just begun, until stop.
+func (b *bundle) start() {
+	b.t.Helper()
+	logger := slog.New(slog.NewTextHandler(logWriter(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	parts := Parts{Deployment: deployment, Log: b.log, Reader: b.log, Store: b.store, Logger: logger}
+	links, err := bridge.Load(strings.NewReader(b.config), map[string]bridge.Kind{Kind: New(func() Parts { return parts })}, os.Getenv)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	runner := bridge.NewRunner(bridge.RunnerConfig{
+		Links: links, Node: "test", Partition: func(domain.SystemID) int { return 0 }, Board: board{}, Logger: logger,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { runner.Run(ctx, 0) })
+	b.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	b.joined()
+}
+
+func logWriter() io.Writer {
+	if testing.Verbose() {
+		return os.Stderr
+	}
+	return io.Discard
+}
+
+// joined waits until the link is in its room and stands.
+func (b *bundle) joined() {
+	b.t.Helper()
+	b.until("the link has joined", func() bool { return b.server.Members(string(clinic)) == 1 })
+}
+
+// until waits for a condition.
+func (b *bundle) until(what string, holds func() bool) {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for !holds() {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("after %s it is not so that %s", patience, what)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// theirs is an update that the old system emits.
+func theirs(n int) oldserver.Emission {
+	return oldserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{
+		"deviceId": "theirs", "online": true, "relayOn": n%2 == 0, "n": n,
+	}}}
+}
+
+// ours appends an update to our log.
+func (b *bundle) ours(n int) { b.t.Helper(); b.oursOf("ours", n) }
+
+func (b *bundle) oursOf(device domain.DeviceID, n int) {
+	b.t.Helper()
+	e, err := domain.NewEvent(clinic, domain.DeviceUpdate{
+		DeviceID: device, Online: domain.Some(true), RelayOn: domain.Some(n%2 == 0),
+		Attributes: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n)),
+	}, domain.Cause{Actor: "test"})
+	if err == nil {
+		_, err = b.log.Append(b.t.Context(), []domain.Event{e}, domain.AppendOptions{})
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// pulled lists the numbers of what came into our log over the link.
+func (b *bundle) pulled() []int {
+	var numbers []int
+	for _, e := range b.log.all() {
+		if e.Origin != "socketio:old" {
+			continue
+		}
+		var data struct{ Attributes struct{ N int } }
+		if err := json.Unmarshal(e.Data, &data); err != nil {
+			b.t.Fatal(err)
+		}
+		numbers = append(numbers, data.Attributes.N)
+	}
+	return numbers
+}
+
+// received lists the numbers of what the server got from us.
+func (b *bundle) received() []int {
+	var numbers []int
+	for _, got := range b.server.Received() {
+		var payload struct{ N int }
+		if err := json.Unmarshal(got.Payload, &payload); err != nil {
+			b.t.Fatal(err)
+		}
+		numbers = append(numbers, payload.N)
+	}
+	return numbers
+}
+
+func upTo(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
