@@ -38,6 +38,7 @@ type Config struct {
 	Checks        []Check // what /readyz asks
 	Origins       auth.Origins
 	Bridges       Bridges      // nil: none can be made
+	Findings      Findings     // nil: there is no report of bridges
 	Stream        http.Handler // the events of a system, as text/event-stream
 	Version       string       // of the program, for the OpenAPI document
 	Log           *slog.Logger
@@ -74,6 +75,7 @@ type API struct {
 	nodes         Nodes
 	limiter       Limiter
 	bridges       Bridges
+	findings      Findings
 	checks        []Check
 	origins       auth.Origins
 	log           *slog.Logger
@@ -94,7 +96,7 @@ func New(c Config) (*API, error) {
 	a := &API{
 		service: c.Service, reads: c.Reads, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
 		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
-		limiter: c.Limiter, bridges: c.Bridges, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
+		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
 	}
 	a.huma = humago.New(a.mux, newDocument(c.Version))
 	a.registerUpdates()
@@ -109,6 +111,9 @@ func New(c Config) (*API, error) {
 	a.registerHealth()
 	if c.Bridges != nil {
 		a.registerBridges()
+	}
+	if c.Findings != nil {
+		a.registerFindings()
 	}
 	if c.Stream != nil {
 		a.registerStream(c.Stream)
