@@ -22,6 +22,9 @@ type Kept struct {
 	Pushed *domain.Position `json:"pushed,omitempty"`
 	// Heard is when the other side was heard last; zero when never.
 	Heard time.Time `json:"heard,omitzero"`
+	// Open says that a connection was not ended in order: what follows Pushed may
+	// have gone over already.
+	Open bool `json:"open,omitempty"`
 }
 
 // Store keeps what links remember and report. It is durable.

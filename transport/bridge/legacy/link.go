@@ -161,14 +161,26 @@ func (l *link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 	}
 	if !s.loaded || kept.Heard.After(s.kept.get().Heard) {
 		s.kept.change(func(k *Kept) { *k = kept })
+		s.afterCrash(kept)
 	}
 	s.loaded = true
 	defer func() {
 		keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 		defer cancel()
+		s.kept.change(func(k *Kept) { k.Open = false })
 		s.save(keeping, state)
 	}()
 	return s.connect(ctx, state)
+}
+
+// afterCrash reports what a process that died may have sent without noting it.
+func (s *site) afterCrash(kept Kept) {
+	if kept.Open && kept.Pushed != nil && s.system.Mode == Forward && s.system.Direction.Pushes() {
+		s.journal.add(domain.Finding{
+			Kind: domain.FindingMaybeTwice, After: kept.Pushed,
+			Detail: "the process that ran the bridge died: what followed, one page at most, may have been sent by it, and is sent again with the same id",
+		})
+	}
 }
 
 // connect works over one connection.
@@ -288,7 +300,7 @@ func (s *site) begin(conn *socketio.Conn, before Kept) {
 		if session.PID != before.PID {
 			k.PID, k.Offset = session.PID, ""
 		}
-		k.Heard = conn.LastHeard().UTC()
+		k.Heard, k.Open = conn.LastHeard().UTC(), true
 	})
 }
 
