@@ -16,6 +16,7 @@ import (
 	"github.com/plugcast/plugcast/streams/intake"
 	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/legacy"
 	"github.com/plugcast/plugcast/transport/bridge/peer"
 )
 
@@ -61,6 +62,10 @@ func (p *Program) bridgeKinds(s *bridgeSide) map[string]bridge.Kind {
 	return map[string]bridge.Kind{
 		peer.Kind: peer.New(peer.Parts{
 			Deployment: s.deployment, Intake: s.Intake, Reader: bridgeReader{p.backend.timeline}, Logger: p.Logger,
+		}),
+		legacy.Kind: legacy.New(legacy.Parts{
+			Deployment: s.deployment, Log: p.backend.log, Reader: bridgeReader{p.backend.timeline},
+			Store: legacyStore{p.backend.store}, Logger: p.Logger,
 		}),
 	}
 }

@@ -31,7 +31,7 @@ func (*bridgeReportCommand) Help() string {
 		"Exit code 0: there is nothing in the list. Exit code 1: there is, or the report cannot be read (which is said on stderr)."
 }
 
-// errDifferences is the result of a report with something in it.
+// differencesError is the result of a report with something in it.
 type differencesError struct{ count int }
 
 func (e *differencesError) Error() string {

@@ -18,6 +18,7 @@ import (
 // bridgeCommand is about links to other deployments and servers.
 type bridgeCommand struct {
 	Status bridgeStatusCommand `cmd:"" help:"Show how the bridges of a running deployment go."`
+	Report bridgeReportCommand `cmd:"" help:"Show what bridges to Socket.IO servers report."`
 }
 
 // bridgeStatusCommand asks a running server.

@@ -4,6 +4,7 @@
 package legacy
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -146,15 +147,9 @@ func (c *Config) check() error {
 }
 
 func (c *Config) setDefaults() {
-	if c.Join.Event == "" {
-		c.Join.Event = "join-system"
-	}
-	if c.Delivery == "" {
-		c.Delivery = Written
-	}
-	if c.AckSeconds == 0 {
-		c.AckSeconds = 10
-	}
+	c.Join.Event = cmp.Or(c.Join.Event, "join-system")
+	c.Delivery = cmp.Or(c.Delivery, Written)
+	c.AckSeconds = cmp.Or(c.AckSeconds, 10)
 	if c.EchoSeconds == nil {
 		c.EchoSeconds = new(Seconds)
 		*c.EchoSeconds = 10
@@ -164,12 +159,8 @@ func (c *Config) setDefaults() {
 	}
 	for i := range c.Systems {
 		s := &c.Systems[i]
-		if s.Mode == "" {
-			s.Mode = Forward
-		}
-		if s.Room == "" {
-			s.Room = string(s.System.System)
-		}
+		s.Mode = cmp.Or(s.Mode, Forward)
+		s.Room = cmp.Or(s.Room, string(s.System.System))
 		if len(s.Types) == 0 {
 			s.Types = forwardable
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge/socketio"
 )
 
 // Kept is what a link's system remembers over restarts.
@@ -84,6 +85,15 @@ func (j *journal) add(f domain.Finding) {
 	}
 	j.logger.Log(context.Background(), level, "a bridge has something to report", "kind", f.Kind, "event", f.Event, "device", f.Device,
 		"from", f.From, "to", f.To, "detail", f.Detail)
+}
+
+// rejected notes something that the other side said and that is no event of ours.
+func (j *journal) rejected(e *socketio.Event, why error) {
+	f := domain.Finding{Kind: domain.FindingRejected, Event: domain.EventType(e.Name), Detail: why.Error()}
+	if len(e.Args) > 0 {
+		f.There = e.Args[0]
+	}
+	j.add(f)
 }
 
 func (j *journal) count(what string, n uint64) {

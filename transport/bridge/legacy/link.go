@@ -31,8 +31,11 @@ type Parts struct {
 	Logger     *slog.Logger
 }
 
-// New makes the kind. The parts are asked for when a link first runs.
-func New(parts func() Parts) bridge.Kind {
+// New makes the kind.
+func New(parts Parts) bridge.Kind {
+	if parts.Logger == nil {
+		parts.Logger = slog.New(slog.DiscardHandler)
+	}
 	return func(raw bridge.Raw) (bridge.Link, error) {
 		l := &link{parts: parts, sites: map[domain.SystemID]*site{}}
 		if err := raw.Decode(&l.config); err != nil {
@@ -50,7 +53,7 @@ func New(parts func() Parts) bridge.Kind {
 // link is one server of the old system.
 type link struct {
 	config Config
-	parts  func() Parts
+	parts  Parts
 
 	mu    sync.Mutex
 	sites map[domain.SystemID]*site
@@ -99,19 +102,15 @@ func (l *link) site(system domain.SystemID) *site {
 	if s != nil {
 		return s
 	}
-	parts := l.parts()
-	if parts.Logger == nil {
-		parts.Logger = slog.New(slog.DiscardHandler)
-	}
-	s = &site{link: l, Parts: parts, echoes: newEchoes(l.config.EchoSeconds.duration()), running: make(chan struct{}, 1)}
+	s = &site{link: l, Parts: l.parts, echoes: newEchoes(l.config.EchoSeconds.duration()), running: make(chan struct{}, 1)}
 	for i := range l.config.Systems {
 		if l.config.Systems[i].System.System == system {
 			s.system = &l.config.Systems[i]
 		}
 	}
 	s.journal = &journal{
-		link: l.config.Name, system: system, store: parts.Store, counts: map[string]uint64{}, totals: map[string]uint64{},
-		logger: parts.Logger.With("bridge", l.config.Name, "system", system),
+		link: l.config.Name, system: system, store: l.parts.Store, counts: map[string]uint64{}, totals: map[string]uint64{},
+		logger: l.parts.Logger.With("bridge", l.config.Name, "system", system),
 	}
 	s.running <- struct{}{}
 	l.sites[system] = s

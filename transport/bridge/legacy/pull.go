@@ -83,11 +83,7 @@ func (s *site) take(ctx context.Context, conn *socketio.Conn, e *socketio.Event,
 	event, own, err := s.translate(t, conn, e)
 	switch {
 	case err != nil:
-		finding := domain.Finding{Kind: domain.FindingRejected, Event: t, Detail: err.Error()}
-		if len(e.Args) > 0 {
-			finding.There = e.Args[0]
-		}
-		s.journal.add(finding)
+		s.journal.rejected(e, err)
 		state.OnPull(func(f *bridge.Flow) { f.Refused++ })
 		return nil
 	case own:

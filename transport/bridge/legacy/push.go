@@ -74,8 +74,12 @@ func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Pos
 		return fmt.Errorf("legacy: follow our log: %w", err)
 	}
 	defer cancel()
+	at, err := s.locate(ctx, after)
+	if err != nil {
+		return fmt.Errorf("legacy: find where we are in our log: %w", err)
+	}
 	for {
-		events, err := s.Reader.Page(ctx, system, after, pageSize)
+		events, err := s.Reader.Page(ctx, system, at, pageSize)
 		if err != nil {
 			return fmt.Errorf("legacy: read our log: %w", err)
 		}
@@ -83,7 +87,7 @@ func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Pos
 			if err := fn(ctx, events); err != nil {
 				return err
 			}
-			after = events[len(events)-1].Position
+			at = events[len(events)-1].Cursor()
 			continue
 		}
 		select {
@@ -96,6 +100,24 @@ func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Pos
 			return ctx.Err()
 		}
 	}
+}
+
+// locate finds a position in our log. One beyond its end was lost here, with a
+// Redis: we go on from what there is, and say so.
+func (s *site) locate(ctx context.Context, after domain.Position) (domain.Cursor, error) {
+	at, err := s.Reader.Locate(ctx, s.system.System.System, after)
+	if !errors.Is(err, bridge.ErrAhead) {
+		return at, err
+	}
+	newest, err := s.Log.Newest(ctx, s.system.System.System)
+	if err != nil {
+		return at, err
+	}
+	s.journal.add(domain.Finding{
+		Kind: domain.FindingMaybeLost, After: &newest, Through: &after,
+		Detail: "our own log lost what it had up to here: what was appended meanwhile may not have gone over",
+	})
+	return s.Reader.Locate(ctx, s.system.System.System, newest)
 }
 
 // outbox is what was emitted over one connection and is not certain to have got

@@ -80,18 +80,18 @@ func (l *memoryLog) Newest(context.Context, domain.SystemID) (domain.Position, e
 	return l.events[len(l.events)-1].Position, nil
 }
 
-func (l *memoryLog) Page(_ context.Context, _ domain.SystemID, after domain.Position, limit int) ([]domain.Event, error) {
+func (l *memoryLog) Page(_ context.Context, _ domain.SystemID, after domain.Cursor, limit int) ([]domain.Event, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	from := 0
-	for from < len(l.events) && !l.events[from].Position.After(after) {
+	for from < len(l.events) && !l.events[from].Position.After(after.Position) {
 		from++
 	}
 	return slices.Clone(l.events[from:min(len(l.events), from+limit)]), nil
 }
 
-func (l *memoryLog) Locate(context.Context, domain.SystemID, domain.Position) (domain.Cursor, error) {
-	return domain.Cursor{}, nil
+func (l *memoryLog) Locate(_ context.Context, _ domain.SystemID, after domain.Position) (domain.Cursor, error) {
+	return domain.Cursor{Position: after}, nil
 }
 
 func (l *memoryLog) Subscribe(_ context.Context, _ domain.SystemID, fn func([]domain.Event, error)) (domain.Cursor, func(), error) {
@@ -202,7 +202,7 @@ func (b *bundle) start() {
 	b.t.Helper()
 	logger := slog.New(slog.NewTextHandler(logWriter(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	parts := Parts{Deployment: deployment, Log: b.log, Reader: b.log, Store: b.store, Logger: logger}
-	links, err := bridge.Load(strings.NewReader(b.config), map[string]bridge.Kind{Kind: New(func() Parts { return parts })}, os.Getenv)
+	links, err := bridge.Load(strings.NewReader(b.config), map[string]bridge.Kind{Kind: New(parts)}, os.Getenv)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -100,11 +100,7 @@ func (s *site) observeThere(c *comparison, conn *socketio.Conn, state *bridge.St
 			o, own, err := s.observation(&e)
 			switch {
 			case err != nil:
-				finding := domain.Finding{Kind: domain.FindingRejected, Event: t, Detail: err.Error()}
-				if len(e.Args) > 0 {
-					finding.There = e.Args[0]
-				}
-				s.journal.add(finding)
+				s.journal.rejected(&e, err)
 			case own:
 				s.journal.count("echoes", 1)
 			default:

@@ -4,6 +4,7 @@
 package shadow
 
 import (
+	"cmp"
 	"time"
 )
 
@@ -112,18 +113,10 @@ type waiting struct {
 
 // New makes a Comparer.
 func New(cfg Config) *Comparer {
-	if cfg.Window <= 0 {
-		cfg.Window = DefaultWindow
-	}
-	if cfg.Late <= 0 {
-		cfg.Late = DefaultLate
-	}
-	if cfg.MaxPending <= 0 {
-		cfg.MaxPending = DefaultMaxPending
-	}
-	if cfg.MaxPerDevice <= 0 {
-		cfg.MaxPerDevice = DefaultMaxPerDevice
-	}
+	cfg.Window = cmp.Or(max(cfg.Window, 0), DefaultWindow)
+	cfg.Late = cmp.Or(max(cfg.Late, 0), DefaultLate)
+	cfg.MaxPending = cmp.Or(max(cfg.MaxPending, 0), DefaultMaxPending)
+	cfg.MaxPerDevice = cmp.Or(max(cfg.MaxPerDevice, 0), DefaultMaxPerDevice)
 	return &Comparer{config: cfg, lanes: map[string]*lane{}}
 }
 

@@ -8,6 +8,7 @@
 package socketio
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -99,15 +100,9 @@ func (c Config) target() (address, namespace string, err error) {
 }
 
 func (c Config) withDefaults() Config {
-	if c.Timeout <= 0 {
-		c.Timeout = DefaultTimeout
-	}
-	if c.MaxFrame <= 0 {
-		c.MaxFrame = DefaultMaxFrame
-	}
-	if c.Queue <= 0 {
-		c.Queue = DefaultQueue
-	}
+	c.Timeout = cmp.Or(max(c.Timeout, 0), DefaultTimeout)
+	c.MaxFrame = cmp.Or(max(c.MaxFrame, 0), DefaultMaxFrame)
+	c.Queue = cmp.Or(max(c.Queue, 0), DefaultQueue)
 	return c
 }
 
