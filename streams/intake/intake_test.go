@@ -406,3 +406,37 @@ func farEnds(count int) ([]*far, map[intake.Key]bool) {
 	}
 	return sources, want
 }
+
+// Between the look into the archive and the append, Redis may be lost, or others may
+// forget what is archived by then: the append says so.
+func TestTakeAfterALookThatIsOutOfDate(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	incarnation, err := b.log.Incarnation(ctx, b.log.Partition(system))
+	if err != nil {
+		t.Fatal(err)
+	}
+	take := func(incarnation string, archived uint64, source string) error {
+		_, err := b.log.Take(ctx, batch(source, 0, update("1", "z", 10)), streams.Looked{
+			Incarnation: incarnation, Archived: domain.Position{Ms: archived},
+		})
+		return err
+	}
+	if err := take(incarnation, 500, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := take(incarnation, 499, "b"); !errors.Is(err, streams.ErrStale) {
+		t.Errorf("the archive was seen before something was forgotten: %v", err)
+	}
+	b.wipe()
+	if err := take(incarnation, 500, "a"); !errors.Is(err, streams.ErrStale) {
+		t.Errorf("the stream is gone: %v", err)
+	}
+	if _, err := b.log.Incarnation(ctx, b.log.Partition(system)); err != nil { // which repairs it
+		t.Fatal(err)
+	}
+	if err := take(incarnation, 500, "a"); !errors.Is(err, streams.ErrStale) {
+		t.Errorf("the stream is another one: %v", err)
+	}
+}

@@ -73,7 +73,7 @@ func (r *Runner) Run(ctx context.Context, partition int) {
 
 // keep runs one system of a link, over one connection after the other.
 func (r *Runner) keep(ctx context.Context, link Link, system System) {
-	state := newState(link, system, r.config.Node)
+	state := NewState(link, system, r.config.Node)
 	r.mu.Lock()
 	r.states[state] = struct{}{}
 	r.mu.Unlock()

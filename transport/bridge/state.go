@@ -59,7 +59,8 @@ type State struct {
 	status Status
 }
 
-func newState(link Link, system System, node string) *State {
+// NewState makes the state of one system of a link that a process of that name runs.
+func NewState(link Link, system System, node string) *State {
 	s := &State{status: Status{
 		Bridge: link.Name(), Kind: link.Kind(), System: system.System, Direction: system.Direction, Node: node,
 		Since: time.Now().UTC(),

@@ -136,7 +136,7 @@ func (p *pusher) setBack(ctx context.Context, answer *cursorAnswer) error {
 	if err := p.setCursor(ctx, start.Position, true, answer); err != nil {
 		return err
 	}
-	p.at = domain.Cursor{Position: answer.Position, Seq: start.Seq}
+	p.at = start
 	return nil
 }
 

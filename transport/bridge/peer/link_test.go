@@ -1,0 +1,366 @@
+package peer_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/peer"
+)
+
+const system domain.SystemID = "clinica-sol"
+
+// farEnd is a plugcast as a link sees it, which says what a test wants. That the
+// real one says so is tested with processes, in cmd/plugcast.
+type farEnd struct {
+	*httptest.Server
+	hello  string   // connection-status' data
+	joined string   // joined's data
+	frames []string // messages after that
+	status int      // of the HTTP interface, when not 200
+	answer string   // of it, when not 200
+	cursor string
+
+	mu    sync.Mutex
+	join  map[string]any
+	calls []string
+	lines []domain.Event
+}
+
+func newFarEnd(t *testing.T) *farEnd {
+	f := &farEnd{
+		hello: `{"connected":true,"deployment":"far"}`, joined: `{"systemId":"clinica-sol","position":"0-0","seq":0,"recovered":true}`,
+		cursor: `{"deployment":"far","known":true,"position":"0-0"}`,
+	}
+	f.Server = httptest.NewServer(f)
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *farEnd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != "Bearer secret" {
+		http.Error(w, "who?", http.StatusUnauthorized)
+		return
+	}
+	if r.URL.Path == "/ws" {
+		f.serveSocket(w, r)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q := r.URL.Query()
+	call := r.Method + " " + strings.TrimPrefix(r.URL.Path, "/api/v1/systems/clinica-sol/bridge/") + " " + q.Get("source")
+	if strings.HasSuffix(r.URL.Path, "events") {
+		call += " " + q.Get("after") + " " + q.Get("through")
+	}
+	f.calls = append(f.calls, call)
+	if f.status != 0 {
+		w.WriteHeader(f.status)
+		fmt.Fprint(w, f.answer)
+		return
+	}
+	if !strings.HasSuffix(r.URL.Path, "events") {
+		fmt.Fprint(w, f.cursor)
+		return
+	}
+	n := 0
+	for lines := bufio.NewScanner(r.Body); lines.Scan(); n++ {
+		var e domain.Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		f.lines = append(f.lines, e)
+	}
+	fmt.Fprintf(w, `{"accepted":%d,"duplicates":0,"own":0,"position":%q}`, n, q.Get("through"))
+}
+
+func (f *farEnd) serveSocket(w http.ResponseWriter, r *http.Request) {
+	upgrader := websocket.Upgrader{Subprotocols: []string{"plugcast.v1"}}
+	conn, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	say := func(message string) { _ = conn.WriteMessage(websocket.TextMessage, []byte(message)) }
+	say(`{"event":"connection-status","data":` + f.hello + `}`)
+	var request struct {
+		Data map[string]any `json:"data"`
+	}
+	if conn.ReadJSON(&request) != nil {
+		return
+	}
+	f.mu.Lock()
+	f.join = request.Data
+	f.mu.Unlock()
+	say(`{"event":"joined","id":1,"data":` + f.joined + `}`)
+	for _, message := range f.frames {
+		say(message)
+	}
+	_, _, _ = conn.ReadMessage() // until the link goes
+}
+
+// ourEnd is the intake and the log on this side.
+type ourEnd struct {
+	mu      sync.Mutex
+	known   bool
+	cursor  domain.Position
+	started []domain.Position
+	rewound []domain.Position
+	batches []domain.Batch
+	changed chan struct{} // gets a word after each batch
+	events  []domain.Event
+	ahead   bool
+}
+
+func (o *ourEnd) Cursor(context.Context, domain.SystemID, string) (domain.Position, bool, error) {
+	return o.cursor, o.known, nil
+}
+
+func (o *ourEnd) Start(_ context.Context, _ domain.SystemID, _ string, at domain.Position) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.started = append(o.started, at)
+	return nil
+}
+
+func (o *ourEnd) Rewind(_ context.Context, _ domain.SystemID, _ string, to domain.Position) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rewound = append(o.rewound, to)
+	return nil
+}
+
+func (o *ourEnd) Take(_ context.Context, b domain.Batch) (domain.Taken, error) {
+	o.mu.Lock()
+	o.batches = append(o.batches, b)
+	o.mu.Unlock()
+	o.changed <- struct{}{}
+	return domain.Taken{Accepted: len(b.Events), Cursor: b.Through}, nil
+}
+
+func (o *ourEnd) Page(_ context.Context, _ domain.SystemID, after domain.Cursor, limit int) ([]domain.Event, error) {
+	var page []domain.Event
+	for _, e := range o.events {
+		if e.Position.After(after.Position) && len(page) < limit {
+			page = append(page, e)
+		}
+	}
+	return page, nil
+}
+
+func (o *ourEnd) Locate(_ context.Context, _ domain.SystemID, after domain.Position) (at domain.Cursor, err error) {
+	if o.ahead {
+		return at, fmt.Errorf("no such place: %w", bridge.ErrAhead)
+	}
+	for i := range o.events {
+		if !o.events[i].Position.After(after) {
+			at = o.events[i].Cursor()
+		}
+	}
+	return at, nil
+}
+
+func (o *ourEnd) Subscribe(context.Context, domain.SystemID, func([]domain.Event, error)) (start domain.Cursor, cancel func(), err error) {
+	if len(o.events) > 0 {
+		start = o.events[len(o.events)-1].Cursor()
+	}
+	return start, func() {}, nil
+}
+
+// run runs one connection of a link until it fails, or the condition holds.
+func run(t *testing.T, f *farEnd, o *ourEnd, direction, more string, enough func(bridge.Status) bool) (bridge.Status, error) {
+	t.Helper()
+	if o.changed == nil {
+		o.changed = make(chan struct{}, 100)
+	}
+	config := fmt.Sprintf(`{"bridges":[{"name":"cloud","kind":"plugcast","url":%q,"token":{"env":"TOKEN"},
+		"systems":[{"system":%q,"direction":%q%s}]}]}`, f.URL, system, direction, more)
+	kind := peer.New(peer.Parts{Deployment: "us", Intake: o, Reader: o, Logger: slog.New(slog.DiscardHandler)})
+	links, err := bridge.Load(strings.NewReader(config), map[string]bridge.Kind{peer.Kind: kind}, func(string) string { return "secret" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	s := links[0].Systems()[0]
+	state := bridge.NewState(links[0], s, "node")
+	ended := make(chan error, 1)
+	go func() { ended <- links[0].Run(ctx, s, state) }()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return state.Status(), err
+		case <-poll.C:
+			if enough(state.Status()) {
+				cancel()
+				<-ended
+				return state.Status(), nil
+			}
+		}
+	}
+}
+
+func never(bridge.Status) bool { return false }
+
+func event(at uint64, kind domain.EventType, origin string) domain.Event {
+	return domain.Event{
+		ID: fmt.Sprint("id-", at), Type: kind, Version: 1, SystemID: system, Time: time.Unix(1795461046, 0).UTC(), Actor: "x", Origin: origin,
+		Data: json.RawMessage(`{"deviceId":"d1"}`), Position: domain.Position{Ms: at}, Seq: at,
+	}
+}
+
+func envelope(e domain.Event) string { return string(e.AppendEnvelope(nil)) }
+
+func TestPull(t *testing.T) {
+	t.Parallel()
+	f, o := newFarEnd(t), &ourEnd{known: true, cursor: domain.Position{Ms: 1}}
+	f.joined = `{"systemId":"clinica-sol","position":"1-0","seq":1,"recovered":true}`
+	f.frames = []string{
+		envelope(event(2, "device-update", "")),
+		"[" + envelope(event(3, "robot-danced", "")) + "," + envelope(event(4, "device-update", "us")) + "]",
+		`{"event":"heartbeat","data":{"time":"x","rooms":{"clinica-sol":{"position":"9-0","seq":9}}}}`,
+	}
+	status, err := run(t, f, o, "pull", `,"types":["device-update"]`, func(s bridge.Status) bool {
+		return s.Pull.Position.Ms == 4 && s.Pull.Behind == 5
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.join["after"] != "1-0" || f.join["types"] != nil {
+		t.Errorf("joined with %v", f.join)
+	}
+	at, taken := uint64(1), 0
+	for _, b := range o.batches {
+		if b.After.Ms != at || b.Source != "far" || b.System != system {
+			t.Errorf("batch %+v after %d", b, at)
+		}
+		at = b.Through.Ms
+		taken += len(b.Events)
+	}
+	if at != 4 || taken != 2 || status.Pull.Filtered != 1 || status.Remote != "far" {
+		t.Errorf("taken %d events up to %d: %+v", taken, at, status.Pull)
+	}
+}
+
+// A hole in the far end's numbers is said, and read again.
+func TestPullGap(t *testing.T) {
+	t.Parallel()
+	f, o := newFarEnd(t), &ourEnd{}
+	f.frames = []string{envelope(event(1, "device-update", "")), envelope(event(3, "device-update", ""))}
+	status, err := run(t, f, o, "pull", "", never)
+	if !errors.Is(err, domain.ErrGap) || status.Pull.Gaps != 1 {
+		t.Errorf("%v, %+v", err, status.Pull)
+	}
+	for _, b := range o.batches {
+		if b.Through.Ms > 1 {
+			t.Errorf("what is behind the hole was taken: %+v", b)
+		}
+	}
+}
+
+// A far end that lost what was taken from it is read on from its head.
+func TestPullFromOneThatWasSetBack(t *testing.T) {
+	t.Parallel()
+	f, o := newFarEnd(t), &ourEnd{known: true, cursor: domain.Position{Ms: 90}}
+	f.joined = `{"systemId":"clinica-sol","position":"40-0","seq":7,"recovered":false}`
+	status, err := run(t, f, o, "pull", "", never)
+	if err == nil || status.Pull.Gaps != 1 || !cmp.Equal(o.rewound, []domain.Position{{Ms: 40}}) {
+		t.Errorf("%v, %+v, rewound to %v", err, status.Pull, o.rewound)
+	}
+}
+
+func TestPullFromNow(t *testing.T) {
+	t.Parallel()
+	f, o := newFarEnd(t), &ourEnd{}
+	f.joined = `{"systemId":"clinica-sol","position":"40-0","seq":7,"recovered":false}`
+	status, err := run(t, f, o, "pull", `,"from":"now"`, func(s bridge.Status) bool { return s.Connected })
+	if err != nil || status.Pull.Gaps != 0 || !cmp.Equal(o.started, []domain.Position{{Ms: 40}}) || f.join["after"] != nil {
+		t.Errorf("%v, %+v, started at %v, joined with %v", err, status.Pull, o.started, f.join)
+	}
+}
+
+func TestPush(t *testing.T) {
+	t.Parallel()
+	f, o := newFarEnd(t), &ourEnd{events: []domain.Event{
+		event(1, "device-update", ""), event(2, "device-update", "far"), event(3, "device-update", "third"), event(4, "robot-danced", ""),
+	}}
+	o.events[2].Data = json.RawMessage(`{"deviceId":7}`)
+	status, err := run(t, f, o, "push", `,"types":["device-update"]`, func(s bridge.Status) bool { return s.Push.Position.Ms == 4 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"GET cursor us", "POST events us 0-0 4-0"}, f.calls); diff != "" {
+		t.Error(diff)
+	}
+	var got []string
+	for _, e := range f.lines {
+		got = append(got, fmt.Sprint(e.ID, " ", e.Origin, " ", e.Type, " ", e.Position))
+	}
+	if diff := cmp.Diff([]string{"id-1 us device-update 1-0", "id-3 third undecodable 3-0"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if p := status.Push; p.Accepted != 2 || p.Own != 1 || p.Filtered != 1 || p.Refused != 1 || p.Behind != 0 {
+		t.Errorf("%+v", p)
+	}
+}
+
+// Whoever has events of ours that are lost here goes back to our head.
+func TestPushToOneThatIsAhead(t *testing.T) {
+	t.Parallel()
+	f, o := newFarEnd(t), &ourEnd{events: []domain.Event{event(1, "device-update", "")}, ahead: true}
+	status, err := run(t, f, o, "push", "", func(s bridge.Status) bool { return s.Connected })
+	if err != nil || status.Push.Gaps != 1 || len(f.calls) < 2 || f.calls[1] != "PUT cursor us" {
+		t.Errorf("%v, %+v, %v", err, status.Push, f.calls)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		direction string
+		change    func(*farEnd)
+		refused   bool
+	}{
+		"push: another system's token": {"push", func(f *farEnd) { f.status, f.answer = 403, `{"code":"forbidden","detail":"no"}` }, true},
+		"push: a token that expired":   {"push", func(f *farEnd) { f.status, f.answer = 401, `{"code":"token-expired"}` }, false},
+		"push: a bad token":            {"push", func(f *farEnd) { f.status, f.answer = 401, `{"code":"token-invalid"}` }, true},
+		"push: a fault":                {"push", func(f *farEnd) { f.status, f.answer = 500, `<html>` }, false},
+		"push: behind":                 {"push", func(f *farEnd) { f.status, f.answer = 409, `{"code":"bridge-behind"}` }, false},
+		"push: to ourselves":           {"push", func(f *farEnd) { f.cursor = `{"deployment":"us"}` }, true},
+		"pull: from ourselves":         {"pull", func(f *farEnd) { f.hello = `{"connected":true,"deployment":"us"}` }, true},
+		"pull: from one too old":       {"pull", func(f *farEnd) { f.hello = `{"connected":true}` }, true},
+		"pull: thrown out":             {"pull", func(f *farEnd) { f.frames = []string{`{"event":"forced-disconnect","data":{"reconnect":false}}`} }, true},
+		"pull: an error":               {"pull", func(f *farEnd) { f.frames = []string{`{"event":"error","data":{"code":"internal"}}`} }, false},
+		"pull: not JSON":               {"pull", func(f *farEnd) { f.frames = []string{`[{"event":`} }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFarEnd(t)
+			c.change(f)
+			_, err := run(t, f, &ourEnd{}, c.direction, "", never)
+			if err == nil || errors.Is(err, bridge.ErrRefused) != c.refused {
+				t.Errorf("ended with %v", err)
+			}
+			if err != nil && strings.Contains(err.Error(), "secret") {
+				t.Errorf("the token shows: %v", err)
+			}
+		})
+	}
+}
