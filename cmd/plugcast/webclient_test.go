@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -154,6 +155,52 @@ func application(t *testing.T) *httptest.Server {
 	server := httptest.NewServer(http.FileServer(http.Dir(site)))
 	t.Cleanup(server.Close)
 	return server
+}
+
+// The examples run, from where a page of another origin is.
+func TestClientExamples(t *testing.T) {
+	t.Parallel()
+	source, err := filepath.Abs("../../transport/web/client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodetest.Install(t, source)
+	client := nodetest.Copy(t, source)
+	for _, args := range [][]string{
+		{"node_modules/.bin/tsc"}, // what npm run build does, of which pages need no types
+		{"node_modules/.bin/esbuild", "examples/react/main.jsx", "--bundle", "--jsx=automatic", "--format=esm", "--outdir=examples/react/dist"},
+	} {
+		build := exec.CommandContext(t.Context(), filepath.Join(client, args[0]), args[1:]...)
+		build.Dir = client
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	site := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(client, "examples"))))
+	t.Cleanup(site.Close)
+	d := newDeployment(t)
+	d.env = append(d.env, "PLUGCAST_ALLOWED_ORIGINS="+site.URL)
+	server := d.start(t, "")
+	const system domain.SystemID = "clinica-sol"
+	publish := func(update map[string]any) {
+		t.Helper()
+		update["systemId"], update["deviceId"] = system, "lamp"
+		mustCall(t, http.StatusOK, "POST", server.base+"/api/v1/device-updates", testToken(t, domain.RoleService, system), []map[string]any{update}, nil)
+	}
+	publish(map[string]any{"relayOn": true, "powerW": 7})
+	fragment := url.Values{"server": {server.base}, "system": {string(system)}, "token": {testToken(t, domain.RoleOperator, system)}}
+	vanilla := nodetest.OpenBrowser(t, site.URL+"/vanilla/index.html#"+fragment.Encode())
+	react := nodetest.OpenBrowser(t, site.URL+"/react/#"+fragment.Encode())
+	const plug = "document.querySelector('#plugs li')?.textContent"
+	vanilla.Shows(plug, "lamp: on, 7 W")
+	react.Shows(plug, "lamp: on, 7 W Switch off")
+	publish(map[string]any{"relayOn": nil})
+	vanilla.Shows(plug, "lamp: not known, 7 W")
+	vanilla.Shows("document.querySelector('#events').textContent", "2 device-update lamp")
+	vanilla.Shows("document.querySelector('#status').textContent", "live")
+	react.Shows(plug, "lamp: not known, 7 W Switch on")
+	react.Eval("document.querySelector('#plugs button').click()")
+	react.Shows("Boolean(document.querySelector('[role=alert]')?.textContent.startsWith('lamp: '))", "true") // nobody holds it
 }
 
 // changes are made to a system for as long as it takes.

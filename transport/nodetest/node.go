@@ -108,6 +108,42 @@ func Folder(t testing.TB, parts ...string) string {
 	return filepath.Join(append([]string{filepath.Dir(file)}, parts...)...)
 }
 
+// Copy is a copy of a package's folder for this test alone, where it can build
+// what it wants. It shares the packages that are installed.
+func Copy(t testing.TB, dir string) string {
+	t.Helper()
+	to := t.TempDir()
+	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		switch {
+		case entry.Name() == "dist" || entry.Name() == "node_modules" && name != "node_modules":
+			return filepath.SkipDir
+		case name == "node_modules":
+			if err := os.Symlink(path, filepath.Join(to, name)); err != nil {
+				return err
+			}
+			return filepath.SkipDir
+		case entry.IsDir():
+			return os.MkdirAll(filepath.Join(to, name), 0o700)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, name), text, 0o600)
+	})
+	if err != nil {
+		t.Fatalf("nodetest: copy %s: %v", dir, err)
+	}
+	return to
+}
+
 func find(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)

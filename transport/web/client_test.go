@@ -36,7 +36,7 @@ func TestPublishedPackage(t *testing.T) {
 	react18 := filepath.Join(client, "test", "react18")
 	nodetest.Install(t, client)
 	nodetest.Install(t, react18)
-	tarball := pack(t, client)
+	tarball := pack(t, nodetest.Copy(t, client))
 	for react, modules := range map[string]string{"19.": filepath.Join(client, "node_modules"), "18.": filepath.Join(react18, "node_modules")} {
 		t.Run("React "+react, func(t *testing.T) {
 			t.Parallel()
