@@ -115,6 +115,7 @@ export class Link {
     this.requests = 0;
     socket.onopen = () => {
       this.listen();
+      if (typeof this.token === "string" && this.token !== token) this.authenticate(this.token); // replaced meanwhile
       this.uses.onOpen();
     };
     socket.onmessage = (message) => this.read(message.data);

@@ -365,6 +365,14 @@ test("another token goes over the open socket, or begins anew", () => {
   client.close();
 });
 
+test("a token that is replaced while a socket opens goes over it first", () => {
+  const { client } = setup();
+  client.setToken("u");
+  Peer.last.accept();
+  assert.deepEqual(Peer.last.sent.map(({ event, data }) => [event, data.token]), [["authenticate", "u"], ["join-system", undefined]]);
+  client.close();
+});
+
 test("a fault of a handler stays with it", async () => {
   const faults = [];
   globalThis.reportError = (error) => faults.push(error.message);
