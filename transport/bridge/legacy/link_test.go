@@ -82,7 +82,7 @@ func TestRecovered(t *testing.T) {
 		b.joined()
 	}
 	b.until("all came in", func() bool { return len(b.pulled()) >= n })
-	b.until("all went out", func() bool { return b.store.kept.Pushed != nil && b.pushedAll() })
+	b.until("all went out", b.pushedAll)
 	if got := b.pulled(); !slices.Equal(got, upTo(n)) {
 		t.Errorf("came in: %v", got)
 	}
