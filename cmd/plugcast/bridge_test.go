@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,86 +13,8 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/cuttest"
 )
-
-// cable is a TCP proxy that a test can cut.
-type cable struct {
-	target   string
-	listener net.Listener
-
-	mu    sync.Mutex
-	cut   bool
-	conns map[net.Conn]struct{}
-	ends  sync.WaitGroup
-}
-
-// newCable makes a cable to an address that may not listen yet.
-func newCable(t *testing.T, target string) *cable {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cable{target: target, listener: listener, conns: map[net.Conn]struct{}{}}
-	c.ends.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			c.ends.Go(func() { c.carry(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		c.sever(true)
-		c.ends.Wait()
-	})
-	return c
-}
-
-func (c *cable) url() string { return "http://" + c.listener.Addr().String() }
-
-func (c *cable) carry(from net.Conn) {
-	defer from.Close()
-	to, err := net.Dial("tcp", c.target)
-	if err != nil {
-		return
-	}
-	defer to.Close()
-	c.mu.Lock()
-	if c.cut {
-		c.mu.Unlock()
-		return
-	}
-	c.conns[from], c.conns[to] = struct{}{}, struct{}{}
-	c.mu.Unlock()
-	var ways sync.WaitGroup
-	for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
-		ways.Go(func() {
-			_, _ = io.Copy(way[1], way[0])
-			_ = from.Close()
-			_ = to.Close()
-		})
-	}
-	ways.Wait()
-	c.mu.Lock()
-	delete(c.conns, from)
-	delete(c.conns, to)
-	c.mu.Unlock()
-}
-
-// sever cuts the cable, or mends it.
-func (c *cable) sever(cut bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut = cut
-	if cut {
-		for conn := range c.conns {
-			_ = conn.Close()
-		}
-	}
-}
 
 // bridgesFile configures a link to a far end.
 func bridgesFile(t *testing.T, name, url string, system domain.SystemID, direction bridge.Direction) string {
@@ -223,9 +143,9 @@ func TestTwoDeploymentsBridgedBothWays(t *testing.T) {
 	t.Parallel()
 	const system, perSite = "clinica-sol", 600
 	edge, cloud := newSite(t, "edge"), newSite(t, "cloud")
-	toCloud, toEdge := newCable(t, cloud.address), newCable(t, edge.address)
-	edge.args = []string{"--bridges", bridgesFile(t, "cloud", toCloud.url(), system, bridge.Both)}
-	cloud.args = []string{"--bridges", bridgesFile(t, "edge", toEdge.url(), system, bridge.Both)}
+	toCloud, toEdge := cuttest.New(t, cloud.address), cuttest.New(t, edge.address)
+	edge.args = []string{"--bridges", bridgesFile(t, "cloud", toCloud.URL(), system, bridge.Both)}
+	cloud.args = []string{"--bridges", bridgesFile(t, "edge", toEdge.URL(), system, bridge.Both)}
 	edge.run(t)
 	cloud.run(t)
 
@@ -248,12 +168,12 @@ func TestTwoDeploymentsBridgedBothWays(t *testing.T) {
 	}
 	waitFor(t, "the edge's link to be up", connected(edge))
 	waitFor(t, "the cloud's link to be up", connected(cloud))
-	toCloud.sever(true)
-	toEdge.sever(true)
+	toCloud.Cut()
+	toEdge.Cut()
 	edge.crash()
 	edge.run(t)
-	toCloud.sever(false)
-	toEdge.sever(false)
+	toCloud.Mend()
+	toEdge.Mend()
 	waitFor(t, "the edge's link to be up again", connected(edge))
 	cloud.crash()
 	cloud.run(t)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+	"github.com/plugcast/plugcast/transport/cuttest"
 )
 
 // oldWorld is a deployment beside a Socket.IO server of the old kind.
@@ -23,7 +24,7 @@ type oldWorld struct {
 	t      *testing.T
 	system domain.SystemID
 	server *oldserver.Server
-	proxy  *oldserver.Proxy
+	proxy  *cuttest.Network
 	node   *node
 }
 
@@ -31,7 +32,7 @@ func newOldWorld(t *testing.T, options oldserver.Options, more, system string) *
 	t.Helper()
 	options.Token = "let-me-in"
 	w := &oldWorld{deployment: newDeployment(t), t: t, system: "clinica-sol", server: oldserver.Start(t, options)}
-	w.proxy = oldserver.NewProxy(t, w.server.Addr())
+	w.proxy = cuttest.New(t, w.server.Addr())
 	config := filepath.Join(t.TempDir(), "bridges.json")
 	text := fmt.Sprintf(`{"bridges":[{"name":"old","kind":"socketio","url":%q,"token":{"env":"OLD_TOKEN"}%s,
 		"systems":[{"system":%q,"direction":"both"%s}]}]}`, w.proxy.URL(), more, w.system, system)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/cuttest"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
 )
 
@@ -152,8 +153,8 @@ func TestUnmodifiedApplications(t *testing.T) {
 	page := prototest.ServePage(t)
 	arguments := []string{"--allowed-origins", page.URL}
 	n := d.start(t, address, arguments...)
-	network := newCutter(t, address)
-	app := prototest.AppConfig{URL: "http://" + network.address, Token: testToken(t, domain.RoleViewer, system), System: system}
+	network := cuttest.New(t, address)
+	app := prototest.AppConfig{URL: network.URL(), Token: testToken(t, domain.RoleViewer, system), System: system}
 	apps := []*oldApplication{
 		observe("node", prototest.NodeApp(t, app), t.Context().Done()), observe("browser", page.Reports, t.Context().Done()),
 	}
@@ -169,7 +170,8 @@ func TestUnmodifiedApplications(t *testing.T) {
 		if slices.Contains(killAt, i) {
 			n.kill()
 		}
-		network.cut()
+		network.Cut()
+		network.Mend()
 		if slices.Contains(killAt, i) {
 			n = d.start(t, address, arguments...)
 		}

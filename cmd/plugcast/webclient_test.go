@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -22,100 +20,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/cuttest"
 	"github.com/plugcast/plugcast/transport/nodetest"
 )
 
 // The tests of this file are about the JavaScript client in real browsers: real
 // React applications against a real server, behind a network that fails.
 
-// badNetwork passes TCP connections on to an address, until it cuts them.
-type badNetwork struct {
-	to       string
-	listener net.Listener
-
-	mu    sync.Mutex
-	down  bool
-	conns map[net.Conn]bool
-	group sync.WaitGroup
-}
-
-func newBadNetwork(t *testing.T, to string) *badNetwork {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &badNetwork{to: to, listener: listener, conns: map[net.Conn]bool{}}
-	n.group.Go(n.accept)
-	t.Cleanup(func() {
-		_ = listener.Close()
-		n.set(true)
-		n.group.Wait()
-	})
-	return n
-}
-
-func (n *badNetwork) accept() {
-	for {
-		conn, err := n.listener.Accept()
-		if err != nil {
-			return
-		}
-		n.group.Go(func() { n.pass(conn) })
-	}
-}
-
-// pass copies both ways until either side ends.
-func (n *badNetwork) pass(conn net.Conn) {
-	defer conn.Close()
-	far, err := net.Dial("tcp", n.to)
-	if err != nil {
-		return // the server is not there
-	}
-	defer far.Close()
-	if !n.add(conn, far) {
-		return
-	}
-	defer n.remove(conn, far)
-	var both sync.WaitGroup
-	both.Go(func() { _, _ = io.Copy(far, conn); _ = far.Close() })
-	_, _ = io.Copy(conn, far)
-	_ = conn.Close()
-	both.Wait()
-}
-
-func (n *badNetwork) add(conns ...net.Conn) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, conn := range conns {
-		n.conns[conn] = true
-	}
-	return !n.down
-}
-
-func (n *badNetwork) remove(conns ...net.Conn) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, conn := range conns {
-		delete(n.conns, conn)
-	}
-}
-
-// set cuts all connections, and lets none through while it is down.
-func (n *badNetwork) set(down bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.down = down
-	for conn := range n.conns {
-		_ = conn.Close()
-	}
-}
-
 // page is a React application in a browser.
 type page struct {
 	*nodetest.Browser
 	react string
-	cut   *badNetwork
+	cut   *cuttest.Network
 }
 
 // openPages opens the client's test application with each React.
@@ -123,8 +39,8 @@ func openPages(t *testing.T, address string, origin *httptest.Server, token stri
 	t.Helper()
 	var pages []*page
 	for _, react := range []string{"18", "19"} {
-		p := &page{react: react, cut: newBadNetwork(t, address)}
-		fragment := url.Values{"url": {"http://" + p.cut.listener.Addr().String() + "/ws"}, "token": {token}, "system": {string(system)}}
+		p := &page{react: react, cut: cuttest.New(t, address)}
+		fragment := url.Values{"url": {p.cut.URL() + "/ws"}, "token": {token}, "system": {string(system)}}
 		p.Browser = nodetest.OpenBrowser(t, origin.URL+"/react"+react+".html#"+fragment.Encode())
 		p.Shows("document.querySelector('#status')?.textContent", "live")
 		pages = append(pages, p)
@@ -286,16 +202,16 @@ func TestReactPageMissesNothing(t *testing.T) {
 		waitFor(t, "updates to flow", func() bool { return tr.total() >= from+events })
 	}
 	faults := map[string]func(*page){
-		"cut": func(p *page) { p.cut.set(false) },
+		"cut": func(p *page) { p.cut.Mend() },
 		"outage": func(p *page) {
-			p.cut.set(true)
+			p.cut.Cut()
 			flow(10)
-			p.cut.set(false)
+			p.cut.Mend()
 		},
 		"freeze": func(p *page) {
 			p.Call("Page.setWebLifecycleState", map[string]any{"state": "frozen"}, nil)
 			flow(20)
-			p.cut.set(false)
+			p.cut.Mend()
 			flow(5)
 			p.Call("Page.setWebLifecycleState", map[string]any{"state": "active"}, nil)
 		},

@@ -18,6 +18,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+	"github.com/plugcast/plugcast/transport/cuttest"
 )
 
 const (
@@ -172,7 +173,7 @@ func (s *memoryStore) counted(what string) uint64 {
 type bundle struct {
 	t      *testing.T
 	server *oldserver.Server
-	proxy  *oldserver.Proxy
+	proxy  *cuttest.Network
 	log    *memoryLog
 	store  *memoryStore
 	config string
@@ -184,7 +185,7 @@ type bundle struct {
 func setup(t *testing.T, options oldserver.Options, more, system string) *bundle {
 	t.Helper()
 	b := &bundle{t: t, server: oldserver.Start(t, options), log: newMemoryLog(), store: &memoryStore{counts: map[string]uint64{}}}
-	b.proxy = oldserver.NewProxy(t, b.server.Addr())
+	b.proxy = cuttest.New(t, b.server.Addr())
 	b.config = fmt.Sprintf(`{"bridges":[{"name":"old","kind":"socketio","url":%q%s,"systems":[{"system":%q,"direction":"both"%s}]}]}`,
 		b.proxy.URL(), more, clinic, system)
 	b.start()
