@@ -158,15 +158,20 @@ func (o *outbox) emit(ctx context.Context, events []domain.Event) error {
 		if err != nil {
 			return err
 		}
-		if why, refused := refusal(args); refused {
-			o.journal.add(domain.Finding{
-				Kind: domain.FindingRefused, Event: u.event.Type, Device: u.event.Device(), Through: &u.position, Here: u.event.Data, Detail: why,
-			})
-		}
-		o.unsettled = o.unsettled[1:]
-		o.moved(u.position)
+		o.acknowledged(u, args)
 	}
 	return nil
+}
+
+// acknowledged takes the answer to the oldest emission.
+func (o *outbox) acknowledged(u unsettled, args []json.RawMessage) {
+	if why, refused := refusal(args); refused {
+		o.journal.add(domain.Finding{
+			Kind: domain.FindingRefused, Event: u.event.Type, Device: u.event.Device(), Through: &u.position, Here: u.event.Data, Detail: why,
+		})
+	}
+	o.unsettled = o.unsettled[1:]
+	o.moved(u.position)
 }
 
 // emitOne emits an event, unless it came over this link or is none of those that
@@ -234,12 +239,25 @@ func (o *outbox) settle() {
 	o.unsettled = o.unsettled[n:]
 }
 
+// settleAnswered takes the answers that have come.
+func (o *outbox) settleAnswered() {
+	for len(o.unsettled) > 0 {
+		select {
+		case args := <-o.unsettled[0].answer:
+			o.acknowledged(o.unsettled[0], args)
+		default:
+			return
+		}
+	}
+}
+
 // uncertain reports, at the end of a connection, what may not have got there, or
 // may get there twice.
 func (o *outbox) uncertain() {
 	kind, detail := domain.FindingMaybeLost, "written to a connection that broke, and not sent again"
 	if o.config.Delivery == Acknowledged {
 		kind, detail = domain.FindingMaybeTwice, "not acknowledged before the connection broke, and sent again"
+		o.settleAnswered()
 	} else {
 		o.settle()
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -104,8 +105,20 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 			return nil, fmt.Errorf("socketio: auth: %w", err)
 		}
 	}
-	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.TLS, HandshakeTimeout: cfg.Timeout}
+	unwatch := func() bool { return true }
+	dialer := websocket.Dialer{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.TLS, HandshakeTimeout: cfg.Timeout,
+		// During the handshake the library looks at the context's deadline alone.
+		NetDialContext: func(dialing context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(dialing, network, address)
+			if err == nil {
+				unwatch = context.AfterFunc(ctx, func() { _ = conn.Close() })
+			}
+			return conn, err
+		},
+	}
 	ws, response, err := dialer.DialContext(ctx, address, cfg.Header)
+	unwatch()
 	if response != nil && response.Body != nil {
 		defer func() { _ = response.Body.Close() }()
 	}

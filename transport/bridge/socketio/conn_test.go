@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -181,5 +183,30 @@ func TestKicked(t *testing.T) {
 	}
 	if err := c.Emit(t.Context(), "x"); err == nil {
 		t.Fatal("it can still be written to")
+	}
+}
+
+// A server that takes the connection and says nothing must not hold us up when we
+// are to stop.
+func TestDialGivesUp(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		if conn, err := listener.Accept(); err == nil {
+			defer conn.Close()
+			_, _ = conn.Read(make([]byte, 1)) // the handshake has begun
+			cancel()
+			_, _ = conn.Read(make([]byte, 1<<16))
+			<-ctx.Done()
+			_, _ = io.Copy(io.Discard, conn) // until the client goes
+		}
+	}()
+	if _, err := Dial(ctx, Config{URL: "http://" + listener.Addr().String(), Timeout: time.Hour}, Session{}); err == nil {
+		t.Fatal("connected to nothing")
 	}
 }
