@@ -59,6 +59,9 @@ type disconnects struct {
 	browsers browserDropper // nil in a process that serves no clients
 	shelly   []shellyDropper
 	logger   *slog.Logger
+	// speaksFor reports whether the system of the event may say something of the
+	// connection; nil asks nothing.
+	speaksFor func(ctx context.Context, e *domain.Event, id domain.ConnectionID) (bool, error)
 
 	reports chan domain.Event
 
@@ -85,6 +88,13 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	request, ok := data.(domain.DisconnectRequested)
 	if !ok {
 		return nil // of a later version
+	}
+	if request.ConnectionID != "" && d.speaksFor != nil {
+		if may, err := d.speaksFor(ctx, &e, request.ConnectionID); err != nil {
+			return err
+		} else if !may {
+			request.ConnectionID, request.CloseSockets, request.FenceUntil = "", false, nil // nothing is done, and that is reported
+		}
 	}
 	if e.Origin != "" {
 		return d.reactForeign(&e, &request)

@@ -136,6 +136,9 @@ func (s *shellySide) connectionChanged(ctx context.Context, e domain.Event) erro
 		return err // nil: of a later version
 	}
 	c := shelly.Connection{System: e.SystemID, ID: connectionOf(data)}
+	if may, err := s.speaksFor(ctx, &e, c.ID); err != nil || !may {
+		return err
+	}
 	if s.outbound != nil {
 		letIn(s.outbound, c.ID, data, e.Position)
 	}
@@ -146,6 +149,26 @@ func (s *shellySide) connectionChanged(ctx context.Context, e domain.Event) erro
 		return s.started(ctx, c)
 	}
 	return nil
+}
+
+// speaksFor reports whether the system of an event may say something of a
+// connection: not when the connection's secret is another system's. Ids are unique
+// among those that were created here, and what comes over a bridge may name any.
+func (s *shellySide) speaksFor(ctx context.Context, e *domain.Event, id domain.ConnectionID) (bool, error) {
+	secret, err := s.program.backend.store.Secret(ctx, id)
+	switch {
+	case domain.HasCode(err, domain.CodeUnknownConnection):
+		return true, nil // nobody comes in through it here
+	case err != nil && e.Origin == "":
+		return true, nil // our own commands are carried out also while the database is away
+	case err != nil:
+		return false, err
+	case secret.System != e.SystemID:
+		s.program.Logger.Warn("an event speaks of another system's connection; passed over",
+			"system", e.SystemID, "connection", id, "event", e.ID, "origin", e.Origin)
+		return false, nil
+	}
+	return true, nil
 }
 
 // started looks for the devices of a connection that was started: nobody did while
