@@ -348,6 +348,7 @@ func TestRefusals(t *testing.T) {
 		"pull: from one too old":       {"pull", func(f *farEnd) { f.hello = `{"connected":true}` }, true},
 		"pull: thrown out":             {"pull", func(f *farEnd) { f.frames = []string{`{"event":"forced-disconnect","data":{"reconnect":false}}`} }, true},
 		"pull: an error":               {"pull", func(f *farEnd) { f.frames = []string{`{"event":"error","data":{"code":"internal"}}`} }, false},
+		"pull: set back meanwhile":     {"pull", func(f *farEnd) { f.frames = []string{`{"event":"joined","data":{"recovered":false}}`} }, false},
 		"pull: not JSON":               {"pull", func(f *farEnd) { f.frames = []string{`[{"event":`} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {

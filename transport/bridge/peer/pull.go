@@ -214,6 +214,8 @@ func other(f *frame) error {
 		return fmt.Errorf("%w: thrown out: %.200s", bridge.ErrRefused, data.Reason)
 	case f.Event == "forced-disconnect":
 		return fmt.Errorf("thrown out: %.200s", data.Reason)
+	case f.Event == "joined": // without having asked
+		return errors.New("the far end lost its newest events")
 	case f.Event == "left":
 		return errors.New("the far end ended the subscription")
 	}
