@@ -61,7 +61,9 @@ func newPeers(registry *presence.Registry, node string, logger *slog.Logger) *pe
 		},
 		// A client that is told so begins a new session, and goes on where it was.
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			logger.Debug("a peer cannot be reached", "peer", peerOf(r.Context()).Host, "error", err)
+			peer := peerOf(r.Context())
+			logger.Debug("a peer cannot be reached", "peer", peer.Host, "error", err)
+			p.forget(peer)
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(`{"code":1,"message":"Session ID unknown"}`))
@@ -117,6 +119,18 @@ func (p *peers) find(key string) *url.URL {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.nodes[key]
+}
+
+// forget makes the next request for a peer look at the board: it may have come
+// back elsewhere.
+func (p *peers) forget(peer *url.URL) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, known := range p.nodes {
+		if known == peer {
+			delete(p.nodes, key)
+		}
+	}
 }
 
 // ask reads the board.
