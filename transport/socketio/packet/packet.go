@@ -68,7 +68,9 @@ func Parse(b []byte) (p Packet, attachments int, err error) {
 		if len(digits) == 0 || len(digits) > 6 || len(rest) == 0 || rest[0] != '-' {
 			return p, 0, bad("no count of attachments")
 		}
-		attachments, _ = strconv.Atoi(string(digits))
+		if attachments, _ = strconv.Atoi(string(digits)); attachments == 0 {
+			return p, 0, bad("a packet with attachments that has none")
+		}
 		b = rest[1:]
 	}
 	if len(b) > 0 && b[0] == '/' {
