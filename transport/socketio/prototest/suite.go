@@ -70,7 +70,7 @@ const within = 30 * time.Second
 
 // endpoint is where a check talks to the server, and until when.
 type endpoint struct {
-	ctx context.Context //nolint:containedctx // a check's one context, for its helpers
+	ctx context.Context // of the one check
 	url string
 }
 
