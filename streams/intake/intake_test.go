@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 const (
 	system domain.SystemID = "clinica-sol"
-	us                     = "us"
+	us     string          = "us"
 )
 
 // bundle is an intake on a Redis and a Postgres of its own, and the worker that
