@@ -49,6 +49,13 @@ func (s *Store) Foreign(ctx context.Context, system domain.SystemID, events []in
 	return at.position(), known, readError("look for events from elsewhere", err)
 }
 
+// Fence implements intake.Archive: a batch that a projector read before is refused
+// by the generation, as after a rebuild.
+func (s *Store) Fence(ctx context.Context, partition int) error {
+	_, err := s.pool.Exec(ctx, "UPDATE checkpoints SET generation = generation + 1 WHERE partition = $1", partition)
+	return readError("fence a partition", err)
+}
+
 // BridgeCursor returns the position up to which the log of a source is in history,
 // and false when none was saved.
 func (s *Store) BridgeCursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error) {

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -34,6 +35,9 @@ type Archive interface {
 	SaveBridgeCursor(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
 	// RewindBridgeCursor moves a saved one back.
 	RewindBridgeCursor(ctx context.Context, system domain.SystemID, source string, to domain.Position) error
+	// Fence makes void what an archiver has read of a partition and not written yet:
+	// it reads again.
+	Fence(ctx context.Context, partition int) error
 	// WaitFor returns once a partition is archived up to a position.
 	WaitFor(ctx context.Context, partition int, at domain.Position) error
 }
@@ -47,6 +51,9 @@ type Intake struct {
 	archive    Archive
 	deployment string
 	logger     *slog.Logger
+
+	mu     sync.Mutex
+	fenced map[int]string // partitions, and the incarnation of the stream that their archivers read
 }
 
 // New makes the intake of the deployment of that id. Nil drops the logger's lines.
@@ -54,7 +61,7 @@ func New(log *streams.Log, archive Archive, deployment string, logger *slog.Logg
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Intake{log: log, archive: archive, deployment: deployment, logger: logger}
+	return &Intake{log: log, archive: archive, deployment: deployment, logger: logger, fenced: map[int]string{}}
 }
 
 // tries bounds how often a batch is looked up anew because the archive moved on.
@@ -179,6 +186,9 @@ func (in *Intake) take(ctx context.Context, b domain.Batch, events []domain.Even
 	if err != nil {
 		return domain.Taken{}, unavailable(err)
 	}
+	if err := in.fence(ctx, in.log.Partition(b.System), incarnation); err != nil {
+		return domain.Taken{}, unavailable(err)
+	}
 	// Also saved cursors are looked for: without, a batch would seem to be behind.
 	if _, _, err := in.Cursor(ctx, b.System, b.Source); err != nil {
 		return domain.Taken{}, unavailable(err)
@@ -200,6 +210,24 @@ func (in *Intake) take(ctx context.Context, b domain.Batch, events []domain.Even
 	taken, err := in.log.Take(ctx, b, streams.Looked{Incarnation: incarnation, Archived: archived})
 	taken.Duplicates += len(events) - len(b.Events)
 	return taken, err
+}
+
+// fence sees to it that nothing gets into history any more from a stream before
+// this one: an archiver may have read it, and write after we have looked.
+func (in *Intake) fence(ctx context.Context, partition int, incarnation string) error {
+	in.mu.Lock()
+	done := in.fenced[partition] == incarnation
+	in.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := in.archive.Fence(ctx, partition); err != nil {
+		return err
+	}
+	in.mu.Lock()
+	in.fenced[partition] = incarnation
+	in.mu.Unlock()
+	return nil
 }
 
 func unavailable(err error) error {

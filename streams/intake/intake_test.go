@@ -61,9 +61,11 @@ func setup(t *testing.T) *bundle {
 }
 
 // archive runs a worker until stop.
-func (b *bundle) archive() {
+func (b *bundle) archive() { b.archiveFrom(b.log) }
+
+func (b *bundle) archiveFrom(log projections.Log) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
-	worker := projections.NewWorker(projections.WorkerConfig{Store: b.store, Log: b.log})
+	worker := projections.NewWorker(projections.WorkerConfig{Store: b.store, Log: log})
 	var running sync.WaitGroup
 	running.Go(func() { _ = worker.Run(ctx) })
 	b.stop = func() {
@@ -438,5 +440,55 @@ func TestTakeAfterALookThatIsOutOfDate(t *testing.T) {
 	}
 	if err := take(incarnation, 500, "a"); !errors.Is(err, streams.ErrStale) {
 		t.Errorf("the stream is another one: %v", err)
+	}
+}
+
+// slowLog is the log as a projector reads it that stands still between reading the
+// first events and writing them.
+type slowLog struct {
+	*streams.Log
+	read, write chan struct{}
+	once        sync.Once
+}
+
+func (l *slowLog) Follow(ctx context.Context, partition int, after domain.Position, fn func([]domain.Event) error) error {
+	return l.Log.Follow(ctx, partition, after, func(events []domain.Event) error {
+		l.once.Do(func() {
+			close(l.read)
+			<-l.write
+		})
+		return fn(events)
+	})
+}
+
+// An archiver that has read what Redis lost since must not write it behind the back
+// of who has looked.
+func TestArchiverThatIsLate(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	slow := &slowLog{Log: b.log, read: make(chan struct{}), write: make(chan struct{})}
+	b.archiveFrom(slow)
+	defer func() { b.stop() }()
+	b.expect(b.take(batch("a", 0, update("1", "", 10))), 1, 0, 0, 10)
+	<-slow.read
+	b.wipe()
+	b.expect(b.take(batch("a", 0, update("1", "", 10))), 1, 0, 0, 10)
+	close(slow.write)
+	waitUntil(t, func() bool { return len(b.archived()) > 0 })
+	if all := b.archived(); len(all) != 1 {
+		t.Errorf("history has %+v", all)
+	}
+}
+
+func waitUntil(t *testing.T, holds func() bool) {
+	t.Helper()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.After(30 * time.Second); !holds(); {
+		select {
+		case <-poll.C:
+		case <-deadline:
+			t.Fatal("waited in vain")
+		}
 	}
 }
