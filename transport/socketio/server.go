@@ -106,10 +106,16 @@ func (s *Server) all() []*socket {
 	return list
 }
 
-func (s *Server) add(so *socket) {
+// add lists a socket, unless it is over already: its connection may break before
+// it is told that it is connected.
+func (s *Server) add(so *socket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if so.isOver() {
+		return false
+	}
 	s.sockets[so.io.ID()] = so
+	return true
 }
 
 func (s *Server) remove(so *socket) {

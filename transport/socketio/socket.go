@@ -72,7 +72,9 @@ type connectionStatus struct {
 
 // Connected implements [sio.Handler].
 func (s *socket) Connected() {
-	s.server.add(s)
+	if !s.server.add(s) {
+		return // gone before it was here
+	}
 	if f, fenced := s.server.fence(s.identity(), ""); fenced { // raised meanwhile
 		s.throwOut(ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID})
 		return
@@ -98,8 +100,8 @@ func (s *socket) Connected() {
 
 // Disconnected implements [sio.Handler].
 func (s *socket) Disconnected(string) {
+	s.leaveAll() // first: who is over is not listed any more
 	s.server.remove(s)
-	s.leaveAll()
 	if registry := s.server.parts.Registry; registry != nil {
 		registry.Remove(s.io.ID())
 	}

@@ -1,0 +1,63 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/plugcast/plugcast/transport/socketio/packet"
+	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/socketio/sio"
+)
+
+// brief is a socket whose connection breaks before it is told that it is connected.
+type brief struct {
+	sio.Handler
+	io   *sio.Socket
+	told chan struct{}
+}
+
+func (b brief) Connected() {
+	b.io.Close("broke")
+	b.Handler.Connected()
+	close(b.told)
+}
+
+// A socket whose connection breaks while it connects is not listed for ever.
+func TestSocketThatBreaksWhileItConnects(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	told := make(chan struct{})
+	server, err := sio.New(sio.Config{Namespaces: map[string]sio.Namespace{
+		packet.Main: func(io *sio.Socket, sent json.RawMessage) (sio.Accepted, error) {
+			accepted, err := b.server.connect(io, sent)
+			accepted.Handler = brief{accepted.Handler, io, told}
+			return accepted, err
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listening := httptest.NewServer(server)
+	defer listening.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	defer func() { _ = server.Shutdown(ctx) }()
+	ws, err := prototest.OpenWebSocket(ctx, listening.URL+"/socket.io/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	if err := ws.Send(`40{"token":"eva:clinica-sol"}`); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-told:
+	case <-ctx.Done():
+		t.Fatal("never connected")
+	}
+	if n := len(b.server.all()); n != 0 {
+		t.Errorf("%d sockets are listed", n)
+	}
+}
