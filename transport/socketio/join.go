@@ -123,7 +123,7 @@ func (s *socket) enter(ctx context.Context, e *sio.Event, m *membership, way Way
 	if err != nil {
 		return fmt.Errorf("socketio: %w", err)
 	}
-	m.cursor, m.sent, m.snapshot = cursor, at.Cursor.Position, at.Snapshot
+	m.enter(cursor, at)
 	next := s.turned()
 	way.Turn, way.After = next.Turn, at.Cursor.Position
 	next.Rooms[m.system] = way

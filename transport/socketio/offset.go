@@ -15,7 +15,9 @@ import (
 type offset struct {
 	position domain.Position // of the event
 	turn     uint64
-	rooms    map[domain.SystemID]domain.Position // of all rooms but the event's, in a turn after the first
+	// rooms are all but the event's, in a turn after the first. One with the zero
+	// position has given its reader nothing yet.
+	rooms map[domain.SystemID]domain.Position
 }
 
 // parseOffset reads an offset. It is not ok for what is none, such as the last

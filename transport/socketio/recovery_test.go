@@ -2,6 +2,7 @@ package socketio
 
 import (
 	"encoding/json"
+	"sync/atomic"
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
@@ -201,5 +202,41 @@ func TestStoreThatIsAway(t *testing.T) {
 	b.sessions.fail(false)
 	if c.connect(); !c.recovered {
 		t.Error("not recovered afterwards")
+	}
+}
+
+// An event of one room must not say that the client has the snapshot of another
+// that is still to come.
+func TestEventBeforeTheSnapshotOfAnotherRoom(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	var asked atomic.Int32
+	there, goOn := make(chan struct{}), make(chan struct{})
+	b.fence.Asked = func(_ domain.Actor, system domain.SystemID) {
+		if system == luna && asked.Add(1) == 2 { // luna is joined, and nothing of it was sent
+			close(there)
+			<-goOn
+		}
+	}
+	b.append(luna, 2)
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("clinica-sol")
+	c.send(`42["join-system",{"systemId":"centro-luna","snapshot":true}]`)
+	<-there
+	b.append(sol, 1)
+	c.expect("clinica-sol 1")
+	c.cut()
+	close(goOn)
+	if c.connect(); !c.recovered {
+		t.Fatal("not recovered")
+	}
+	snapshots := 0
+	c.ask(func(e event) { // the answer comes behind what a connection begins with
+		if e.name == "snapshot" {
+			snapshots++
+		}
+	}, "ping", nil)
+	if snapshots != 1 {
+		t.Errorf("%d snapshots came", snapshots)
 	}
 }

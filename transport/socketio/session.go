@@ -55,6 +55,8 @@ func (w *Way) options(system domain.SystemID, shown *offset) rooms.Options {
 	at, named := shown.rooms[system]
 	if !named { // the event was of this room
 		at = shown.position
+	} else if at.IsZero() {
+		return o // what it begins with was not sent when the offset was made
 	}
 	o.After, o.Snapshot = &at, false
 	return o
@@ -117,7 +119,7 @@ func (s *socket) resume(ctx context.Context, session Session, shown *offset) err
 		if err != nil {
 			return fmt.Errorf("socketio: %w", err)
 		}
-		m.cursor, m.sent, m.snapshot = cursor, at.Cursor.Position, at.Snapshot
+		m.enter(cursor, at)
 		s.members = append(s.members, m)
 		if !at.Recovered && !options.Snapshot {
 			return errLost

@@ -55,7 +55,7 @@ type membership struct {
 	snapshot *domain.Snapshot // to be sent first
 
 	// Guarded by the socket's mu.
-	sent domain.Position // of the last event that was queued, or where it joined
+	sent domain.Position // of the last event that was queued, or where it joined; zero before its snapshot is
 	left bool
 }
 
@@ -213,6 +213,16 @@ func (s *socket) emit(name string, args ...any) {
 	}
 }
 
+// enter notes where the membership begins, before it is the socket's. A snapshot
+// is still to come then: offsets of other rooms' events must not say that the
+// client has it.
+func (m *membership) enter(cursor *rooms.Cursor, at rooms.Joined) {
+	m.cursor, m.snapshot = cursor, at.Snapshot
+	if m.snapshot == nil {
+		m.sent = at.Cursor.Position
+	}
+}
+
 // begin sends the snapshot, if there is one, and lets events flow.
 func (m *membership) begin() {
 	if m.snapshot != nil {
@@ -270,10 +280,12 @@ func (m *membership) rest() []byte {
 		return nil
 	}
 	o := offset{turn: s.session.Turn, rooms: make(map[domain.SystemID]domain.Position, len(s.members))}
-	for _, other := range s.members {
-		if other != m {
-			o.rooms[other.system] = other.sent
-		}
+	for system := range s.session.Rooms { // also one that it was taken out of since: without a place it begins anew
+		o.rooms[system] = domain.Position{}
 	}
+	for _, other := range s.members {
+		o.rooms[other.system] = other.sent
+	}
+	delete(o.rooms, m.system)
 	return o.appendRest(nil)
 }
