@@ -198,11 +198,14 @@ func (s *socket) takeOut(system domain.SystemID) *membership {
 	return nil
 }
 
-// leave takes the socket out of a room, and reports whether it was in it.
+// leave takes the socket out of a room, and reports whether it was in it. What is
+// sent afterwards comes behind the room's last event.
 func (s *socket) leave(system domain.SystemID) bool {
+	s.sending.Lock() // an event may be on its way into the queue
 	s.mu.Lock()
 	m := s.takeOut(system)
 	s.mu.Unlock()
+	s.sending.Unlock()
 	if m == nil {
 		return false
 	}

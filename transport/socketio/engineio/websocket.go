@@ -39,8 +39,8 @@ type writing struct {
 // The caller holds the session's lock.
 func (k *socket) next() writing {
 	s := k.session
-	if k.busy {
-		return writing{}
+	if k.busy || k.ended {
+		return writing{} // behind a close nothing goes out, nor may it hold that back
 	}
 	if len(k.rest) == 0 {
 		if len(s.queue) == 0 {
