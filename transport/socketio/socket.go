@@ -200,10 +200,18 @@ func (s *socket) expire() {
 	if s.actor.ExpiresAt.IsZero() || s.over {
 		return
 	}
-	s.expiry = time.AfterFunc(time.Until(s.actor.ExpiresAt), func() {
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Until(s.actor.ExpiresAt), func() {
+		s.mu.Lock()
+		meant := s.expiry == timer // else a new token came at the last moment
+		s.mu.Unlock()
+		if !meant {
+			return
+		}
 		s.emit("error", problem(domain.Fail(domain.KindUnauthenticated, CodeTokenExpired, "the token has expired")))
 		s.io.Close(engineio.ReasonForced)
 	})
+	s.expiry = timer
 }
 
 // emit sends an event of this face's own.
@@ -238,6 +246,10 @@ func (m *membership) emitPlace(name string, data any, at domain.Position) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	s.mu.Lock()
+	if m.left {
+		s.mu.Unlock()
+		return
+	}
 	m.sent = at
 	rest := m.rest()
 	s.mu.Unlock()
