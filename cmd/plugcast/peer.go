@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -61,9 +63,10 @@ func newPeers(registry *presence.Registry, node string, logger *slog.Logger) *pe
 		},
 		// A client that is told so begins a new session, and goes on where it was.
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			peer := peerOf(r.Context())
-			logger.Debug("a peer cannot be reached", "peer", peer.Host, "error", err)
-			p.forget(peer)
+			if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" && r.Context().Err() == nil { // else it is there
+				p.forget(peerOf(r.Context()))
+			}
+			logger.Debug("a peer cannot be reached", "peer", peerOf(r.Context()).Host, "error", err)
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(`{"code":1,"message":"Session ID unknown"}`))
@@ -121,16 +124,12 @@ func (p *peers) find(key string) *url.URL {
 	return p.nodes[key]
 }
 
-// forget makes the next request for a peer look at the board: it may have come
-// back elsewhere.
+// forget lets the board be read again for a peer that could not be reached: a
+// process may come back under its name at another address.
 func (p *peers) forget(peer *url.URL) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for key, known := range p.nodes {
-		if known == peer {
-			delete(p.nodes, key)
-		}
-	}
+	maps.DeleteFunc(p.nodes, func(_ string, known *url.URL) bool { return known == peer })
 }
 
 // ask reads the board.
@@ -139,7 +138,11 @@ func (p *peers) ask() {
 	defer cancel()
 	listed, err := p.registry.Nodes(ctx)
 	if err != nil {
-		p.logger.Warn("the addresses of the other processes are not known; clients of theirs begin anew", "error", err)
+		p.mu.Lock()
+		p.asked = time.Now() // what was known goes on being so
+		p.mu.Unlock()
+		p.logger.Warn("the addresses of the other processes are not known; clients of theirs may begin anew", "error", err)
+		return
 	}
 	nodes := make(map[string]*url.URL, len(listed))
 	for name, said := range listed {
