@@ -42,6 +42,7 @@ const (
 	forwarded   = "X-Plugcast-Forwarded" // marks a request that was passed on: it is not again
 	keyLength   = 11                     // characters, of 64 bits
 	askAgain    = time.Second            // at most so often the board is read for a key that is not known
+	stale       = 10 * time.Second       // after so long it is read for one that is: the address may be another's by now
 	peerTimeout = 2 * time.Second        // for reading the board, and for a connection to a peer
 )
 
@@ -50,7 +51,9 @@ func newPeers(registry *presence.Registry, node string, logger *slog.Logger) *pe
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.DialContext = (&net.Dialer{Timeout: peerTimeout}).DialContext
-	transport.MaxIdleConnsPerHost = 64
+	// A poll that is sent again on a fresh connection would take what comes after
+	// what the first took and lost.
+	transport.DisableKeepAlives = true
 	p.proxy = &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -110,9 +113,9 @@ func peerOf(ctx context.Context) *url.URL { return ctx.Value(peerInContext{}).(*
 
 func (p *peers) find(key string) *url.URL {
 	p.mu.Lock()
-	peer, fresh := p.nodes[key], time.Since(p.asked) < askAgain
+	peer, age := p.nodes[key], time.Since(p.asked)
 	p.mu.Unlock()
-	if peer != nil || fresh {
+	if age < askAgain || peer != nil && age < stale {
 		return peer
 	}
 	_, _, _ = p.asking.Do("", func() (any, error) {

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"testing"
+	"time"
 )
 
 // A process that comes back under its name at another address is found there: an
@@ -20,7 +21,7 @@ func TestPeerThatCannotBeReachedIsForgotten(t *testing.T) {
 	gone.Close()
 	p := newPeers(nil, "node-1", slog.New(slog.DiscardHandler))
 	key := peerKey("node-2")
-	p.nodes[key] = address
+	p.nodes[key], p.asked = address, time.Now()
 	request := httptest.NewRequest(http.MethodGet, "/socket.io/?EIO=4&transport=polling&sid="+key+".x", nil)
 	handler := p.elsewhere(request, key+".x")
 	if handler == nil {

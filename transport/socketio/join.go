@@ -81,6 +81,10 @@ func (s *socket) joinSystem(e *sio.Event) error {
 		s.acknowledge(e, joinAnswer{true, place(system, m.cursor.Passed(), true)})
 		return nil
 	}
+	if m := s.member(system); m != nil && options.After == nil && !options.Snapshot {
+		at := s.sentIn(m) // another filter, from where the client is
+		options.After = &at
+	}
 	if err := s.roomFor(system); err != nil {
 		return err
 	}
@@ -127,6 +131,10 @@ func (s *socket) enter(ctx context.Context, e *sio.Event, m *membership, way Way
 	next := s.turned()
 	way.Turn, way.After = next.Turn, at.Cursor.Position
 	next.Rooms[m.system] = way
+	if s.isOver() { // whoever came back with the pid meanwhile has a later session
+		cursor.Leave()
+		return nil
+	}
 	if err := s.server.save(ctx, s.pid, &next); err != nil {
 		cursor.Leave()
 		return err
@@ -252,6 +260,13 @@ func (s *socket) keepSession(next Session) error {
 	s.mu.Unlock()
 	s.sending.Unlock()
 	return nil
+}
+
+// sentIn is the place up to which the client was sent everything in a room.
+func (s *socket) sentIn(m *membership) domain.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return m.sent
 }
 
 func (s *socket) member(system domain.SystemID) *membership {

@@ -22,7 +22,9 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 		select {
 		case items = <-waiting.items:
 		case <-r.Context().Done(): // the client hung up
-			s.fail(ReasonClosed)
+			if s.hungUp(waiting) {
+				s.fail(ReasonClosed)
+			}
 			return
 		}
 	}
@@ -63,6 +65,18 @@ func (s *Session) beginPoll() (items []outgoing, waiting *poll, ok bool) {
 	}
 	s.mu.Unlock()
 	return items, waiting, true
+}
+
+// hungUp reports whether the session ends with a GET that was given up: not when
+// the GET was over without having taken anything, as at an upgrade.
+func (s *Session) hungUp(waiting *poll) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.poll == waiting {
+		return true
+	}
+	items := <-waiting.items // put there under the lock
+	return len(items) > 1 || len(items) == 1 && (items[0].binary || !bytes.Equal(items[0].bytes, noopPacket))
 }
 
 // answerPoll writes a payload, and tells whom it may concern.
