@@ -13,7 +13,7 @@ import (
 
 // servePoll answers a GET with what is queued, waiting for something to come.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
-	items, waiting, ok := s.beginPoll()
+	items, waiting, ok := s.beginPoll(markOf(r))
 	if !ok {
 		failRequest.write(w)
 		return
@@ -35,16 +35,25 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.answerPoll(w, items)
 }
 
+// markOf is what a client makes a request unlike all others with, for caches; "" if
+// it does not. Browsers and proxies send a request again by themselves when a
+// connection breaks before an answer comes, and the client never knows. The mark
+// is the same then.
+func markOf(r *http.Request) string { return r.URL.Query().Get("t") }
+
 // beginPoll takes what is there for a GET or, when nothing is, lets it wait. It is
-// not ok for one that comes while another waits, which ends the session, nor for
-// one of a session that a WebSocket carries.
-func (s *Session) beginPoll() (items []outgoing, waiting *poll, ok bool) {
+// not ok for one that comes while another waits, nor for one that is sent again,
+// whose first answer may be lost: both end the session, and a client that can
+// recover does. Nor is it for one of a session that a WebSocket carries.
+func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, ok bool) {
 	s.mu.Lock()
+	again := mark != "" && mark == s.got
+	s.got = mark
 	switch {
 	case s.state == closed || s.socket != nil:
 		s.mu.Unlock()
 		return nil, nil, false
-	case s.poll != nil:
+	case s.poll != nil || again:
 		s.mu.Unlock()
 		s.fail(ReasonError)
 		return nil, nil, false
@@ -142,6 +151,9 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		s.fail(ReasonClosed)
 		return
 	}
+	if s.isPosted(markOf(r)) {
+		body = noopPacket // it was handled when it came first
+	}
 	for rest := bytes.ToValidUTF8(body, []byte("\uFFFD")); ; { // as browsers and Node read it
 		var first []byte
 		first, rest = cutPacket(rest)
@@ -215,6 +227,15 @@ func (s *Session) beginPost() bool {
 		s.fail(ReasonError)
 	}
 	return ok
+}
+
+// isPosted reports whether a POST is the last one again, and notes its mark.
+func (s *Session) isPosted(mark string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	again := mark != "" && mark == s.posted
+	s.posted = mark
+	return again
 }
 
 func (s *Session) endPost() {

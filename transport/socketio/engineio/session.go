@@ -53,6 +53,8 @@ type Session struct {
 	queued  int           // bytes in queue
 	poll    *poll         // a GET that waits for something to take
 	posting bool          // a POST is being handled
+	got     string        // the mark of the last GET
+	posted  string        // the mark of the last POST
 	leaving chan struct{} // a POST that ends the session waits for the last GET; closed when that comes
 	socket  *socket       // carries the session; nil: polling does
 	probing *socket       // wants to
