@@ -59,7 +59,7 @@ func (c Config) withDefaults() Config {
 		c.CheckOrigin = func(*http.Request) bool { return true }
 	}
 	if c.NewID == nil {
-		c.NewID = newID
+		c.NewID = NewID
 	}
 	if c.Elsewhere == nil {
 		c.Elsewhere = func(*http.Request, string) http.Handler { return nil }
@@ -85,7 +85,8 @@ func (c Config) validate() error {
 	return nil
 }
 
-func newID() string {
+// NewID is 120 random bits, in the characters of base64url.
+func NewID() string {
 	var b [15]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return base64.RawURLEncoding.EncodeToString(b[:])

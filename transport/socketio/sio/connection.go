@@ -95,7 +95,7 @@ func (c *connection) mayConnect() bool {
 }
 
 func (c *connection) connect(p *packet.Packet) error {
-	s := &Socket{connection: c, namespace: p.Namespace, id: newID()}
+	s := &Socket{connection: c, namespace: p.Namespace, id: engineio.NewID()}
 	accepted, err := c.accept(s, p.Data)
 	if err != nil {
 		c.refuse(p.Namespace, err)

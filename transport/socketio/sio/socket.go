@@ -2,8 +2,6 @@ package sio
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -213,10 +211,4 @@ func array[T any](name string, args []T) ([]byte, error) {
 	}
 	b.WriteByte(']')
 	return b.Bytes(), nil
-}
-
-func newID() string {
-	var b [15]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return base64.RawURLEncoding.EncodeToString(b[:])
 }
