@@ -1,6 +1,7 @@
 // Package sessions keeps what a client needs to go on where it was, on any
 // process and after the one that served it died. What that is, is the face's
-// matter.
+// matter. A session has one holder at a time, the connection that claimed it last:
+// an older one, whose network hangs, cannot overwrite it.
 package sessions
 
 import (
@@ -19,7 +20,7 @@ const Lifetime = 7 * 24 * time.Hour
 const batch = 500
 
 // Sessions is safe for concurrent use. A session that one process saved can be
-// loaded by all.
+// claimed by all.
 type Sessions struct {
 	client redis.UniversalClient
 	prefix string
@@ -30,26 +31,48 @@ func New(client redis.UniversalClient, prefix string) *Sessions {
 	return &Sessions{client: client, prefix: prefix}
 }
 
-// Load returns what was saved last. ok is false when there is nothing, or nothing
-// any more.
-func (s *Sessions) Load(ctx context.Context, id string) (saved []byte, ok bool, err error) {
-	saved, err = s.client.Get(ctx, s.key(id)).Bytes()
+// claim makes ARGV[1] the holder of a session that there is, and returns what was
+// saved.
+var claim = redis.NewScript(`
+local saved = redis.call('HGET', KEYS[1], 'saved')
+if saved then
+	redis.call('HSET', KEYS[1], 'holder', ARGV[1])
+end
+return saved`)
+
+// save writes ARGV[2] if the session is that of ARGV[1], or nobody's, and keeps it
+// for ARGV[3] seconds.
+var save = redis.NewScript(`
+local holder = redis.call('HGET', KEYS[1], 'holder')
+if holder and holder ~= ARGV[1] then
+	return 0
+end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'saved', ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1`)
+
+// Claim returns what was saved last, and makes holder the only one who can save
+// from now on. ok is false when there is nothing, or nothing any more.
+func (s *Sessions) Claim(ctx context.Context, id, holder string) (saved []byte, ok bool, err error) {
+	text, err := claim.Run(ctx, s.client, []string{s.key(id)}, holder).Text()
 	if errors.Is(err, redis.Nil) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("sessions: load: %w", err)
+		return nil, false, fmt.Errorf("sessions: claim: %w", err)
 	}
-	return saved, true, nil
+	return []byte(text), true, nil
 }
 
 // Save keeps something for [Lifetime]. Redis has it on disk when it returns, as far
-// as Redis is set up so.
-func (s *Sessions) Save(ctx context.Context, id string, saved []byte) error {
-	if err := s.client.Set(ctx, s.key(id), saved, Lifetime).Err(); err != nil {
-		return fmt.Errorf("sessions: save: %w", err)
+// as Redis is set up so. ok is false, and nothing is saved, when somebody else has
+// claimed the session since.
+func (s *Sessions) Save(ctx context.Context, id, holder string, saved []byte) (ok bool, err error) {
+	did, err := save.Run(ctx, s.client, []string{s.key(id)}, holder, saved, int(Lifetime.Seconds())).Int()
+	if err != nil {
+		return false, fmt.Errorf("sessions: save: %w", err)
 	}
-	return nil
+	return did == 1, nil
 }
 
 // Keep keeps sessions for [Lifetime] from now. Those that are gone stay gone.

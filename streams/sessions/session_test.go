@@ -24,15 +24,15 @@ func TestSessions(t *testing.T) {
 	ctx := context.Background()
 	here, elsewhere := New(client, "test"), New(client, "test")
 
-	if _, ok, err := here.Load(ctx, "nobody"); ok || err != nil {
-		t.Errorf("loaded what nobody saved: %v, %v", ok, err)
+	if _, ok, err := here.Claim(ctx, "nobody", "h1"); ok || err != nil {
+		t.Errorf("claimed what nobody saved: %v, %v", ok, err)
 	}
 	var ids []string
 	for i := range batch + 1 { // more than one write keeps
 		id := fmt.Sprint("client-", i)
 		ids = append(ids, id)
-		if err := here.Save(ctx, id, []byte(id)); err != nil {
-			t.Fatal(err)
+		if ok, err := here.Save(ctx, id, "h1", []byte(id)); !ok || err != nil {
+			t.Fatal(ok, err)
 		}
 		if err := client.Expire(ctx, here.key(id), time.Minute).Err(); err != nil {
 			t.Fatal(err)
@@ -45,11 +45,24 @@ func TestSessions(t *testing.T) {
 		if left := client.TTL(ctx, here.key(id)).Val(); left < Lifetime-time.Minute {
 			t.Errorf("%s is kept for %v", id, left)
 		}
-		if saved, ok, err := elsewhere.Load(ctx, id); string(saved) != id || !ok || err != nil {
-			t.Errorf("loaded %q, %v, %v", saved, ok, err)
+		if saved, ok, err := elsewhere.Claim(ctx, id, "h2"); string(saved) != id || !ok || err != nil {
+			t.Errorf("claimed %q, %v, %v", saved, ok, err)
 		}
 	}
-	if _, ok, _ := here.Load(ctx, "nobody"); ok {
+	if _, ok, _ := here.Claim(ctx, "nobody", "h1"); ok {
 		t.Error("keeping made a session")
+	}
+
+	if ok, err := here.Save(ctx, ids[0], "h1", []byte("late")); ok || err != nil {
+		t.Errorf("the holder before saved: %v, %v", ok, err)
+	}
+	if ok, err := elsewhere.Save(ctx, ids[0], "h2", []byte("new")); !ok || err != nil {
+		t.Errorf("the holder cannot save: %v, %v", ok, err)
+	}
+	if saved, _, err := here.Claim(ctx, ids[0], "h3"); string(saved) != "new" || err != nil {
+		t.Errorf("%q is saved, %v", saved, err)
+	}
+	if left := client.TTL(ctx, here.key(ids[0])).Val(); left <= 0 {
+		t.Errorf("kept for %v", left)
 	}
 }

@@ -3,6 +3,7 @@ package socketio
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -40,7 +41,11 @@ func (s *socket) Event(e sio.Event) {
 	if s.isOver() {
 		return
 	}
-	if err := s.handle(&e, time.Now()); err != nil {
+	err := s.handle(&e, time.Now())
+	switch {
+	case errors.Is(err, errTaken):
+		s.io.Close(engineio.ReasonForced)
+	case err != nil:
 		s.fail(&e, err)
 	}
 }
@@ -147,8 +152,8 @@ func (s *socket) ping(e *sio.Event) error {
 }
 
 // authenticate replaces the socket's token. It takes the socket out of the rooms
-// that the new token is not for, and puts the expiry off. A token that is refused
-// changes nothing.
+// that the new token is not for, and puts the expiry off. What fails changes
+// nothing.
 func (s *socket) authenticate(e *sio.Event) error {
 	var shown struct {
 		Token string `json:"token"`
@@ -165,18 +170,15 @@ func (s *socket) authenticate(e *sio.Event) error {
 	if actor.Subject != s.identity().Subject {
 		return domain.Fail(domain.KindForbidden, domain.CodeForbidden, "the token is somebody else's; connect anew with it")
 	}
-	s.mu.Lock()
-	s.actor = actor
-	s.mu.Unlock()
 	if f, fenced := s.server.fence(actor, ""); fenced {
 		s.throwOut(ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID})
 		return nil
 	}
-	s.expire()
-	lost, err := s.leaveLost(actor)
+	lost, err := s.become(actor)
 	if err != nil {
 		return err
 	}
+	s.expire()
 	s.acknowledge(e, struct {
 		OK        bool        `json:"ok"`
 		Subject   string      `json:"subject"`
@@ -192,11 +194,11 @@ func (s *socket) authenticate(e *sio.Event) error {
 
 const notForIt = "the new token is not for it"
 
-// leaveLost takes the socket out of the rooms that are not the actor's, and says
-// which.
-func (s *socket) leaveLost(actor domain.Actor) (lost []left, err error) {
+// become makes the socket the actor's, takes it out of the rooms that are not, and
+// says which.
+func (s *socket) become(actor domain.Actor) (lost []left, err error) {
 	s.mu.Lock()
-	members := slices.Clone(s.members)
+	members, watches := slices.Clone(s.members), s.unwatch != nil
 	s.mu.Unlock()
 	next := s.turned()
 	for _, m := range members {
@@ -206,19 +208,31 @@ func (s *socket) leaveLost(actor domain.Actor) (lost []left, err error) {
 		} else if f, fenced := s.server.fence(actor, m.system); fenced {
 			why = f.Refusal().Detail
 		}
-		if why != "" && s.leave(m.system) {
+		if why != "" {
 			delete(next.Rooms, m.system)
 			lost = append(lost, left{SystemID: m.system, Reason: why})
 		}
 	}
-	if actor.AuthorizeAnywhere(domain.ActionMonitor) != nil && s.unwatchNow() {
+	if watches && actor.AuthorizeAnywhere(domain.ActionMonitor) != nil {
 		next.Admin = false
 		lost = append(lost, left{Room: adminRoom, Reason: notForIt})
 	}
-	if len(lost) == 0 {
-		return nil, nil
+	if len(lost) > 0 {
+		if err := s.keepSession(next); err != nil {
+			return nil, err
+		}
 	}
-	return lost, s.keepSession(next)
+	s.mu.Lock()
+	s.actor = actor
+	s.mu.Unlock()
+	for _, one := range lost {
+		if one.Room == adminRoom {
+			s.unwatchNow()
+		} else {
+			s.leave(one.SystemID)
+		}
+	}
+	return lost, nil
 }
 
 // adminRoom is the name of the room of the admin dashboard.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
 )
 
@@ -82,7 +83,8 @@ func (s *socket) joinSystem(e *sio.Event) error {
 		return nil
 	}
 	if m := s.member(system); m != nil && options.After == nil && !options.Snapshot {
-		at := s.sentIn(m) // another filter, from where the client is
+		at := m.hold() // another filter, from where the client is
+		defer m.release()
 		options.After = &at
 	}
 	if err := s.roomFor(system); err != nil {
@@ -131,11 +133,7 @@ func (s *socket) enter(ctx context.Context, e *sio.Event, m *membership, way Way
 	next := s.turned()
 	way.Turn, way.After = next.Turn, at.Cursor.Position
 	next.Rooms[m.system] = way
-	if s.isOver() { // whoever came back with the pid meanwhile has a later session
-		cursor.Leave()
-		return nil
-	}
-	if err := s.server.save(ctx, s.pid, &next); err != nil {
+	if err := s.save(ctx, &next); err != nil {
 		cursor.Leave()
 		return err
 	}
@@ -144,7 +142,7 @@ func (s *socket) enter(ctx context.Context, e *sio.Event, m *membership, way Way
 		return nil // the socket is over
 	}
 	if f, fenced := s.server.fence(s.identity(), m.system); fenced { // since it was asked before
-		s.leave(m.system)
+		s.expel(m.system)
 		s.publish()
 		return f.Refusal()
 	}
@@ -236,22 +234,40 @@ func (s *socket) leaveSystem(e *sio.Event) error {
 	if s.member(system) == nil {
 		return domain.Fail(domain.KindNotFound, CodeNotJoined, fmt.Sprintf("system %q is not joined", system))
 	}
+	if err := s.quit(system); err != nil {
+		return err
+	}
+	s.acknowledge(e, ok{true})
+	s.publish()
+	return nil
+}
+
+// quit takes the socket out of a room, and the room out of the session. When that
+// cannot be saved, nothing changes.
+func (s *socket) quit(system domain.SystemID) error {
 	next := s.turned()
 	delete(next.Rooms, system)
 	if err := s.keepSession(next); err != nil {
 		return err
 	}
 	s.leave(system)
-	s.acknowledge(e, ok{true})
-	s.publish()
 	return nil
+}
+
+// expel is quit for who must not stay. When it cannot be saved, the connection is
+// closed: its client comes back and is checked anew.
+func (s *socket) expel(system domain.SystemID) {
+	if err := s.quit(system); err != nil {
+		s.leave(system)
+		s.io.Close(engineio.ReasonForced)
+	}
 }
 
 // keepSession saves a change of the session, and makes it.
 func (s *socket) keepSession(next Session) error {
 	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
 	defer cancel()
-	if err := s.server.save(ctx, s.pid, &next); err != nil {
+	if err := s.save(ctx, &next); err != nil {
 		return err
 	}
 	s.sending.Lock()
@@ -260,13 +276,6 @@ func (s *socket) keepSession(next Session) error {
 	s.mu.Unlock()
 	s.sending.Unlock()
 	return nil
-}
-
-// sentIn is the place up to which the client was sent everything in a room.
-func (s *socket) sentIn(m *membership) domain.Position {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return m.sent
 }
 
 func (s *socket) member(system domain.SystemID) *membership {

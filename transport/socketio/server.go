@@ -187,7 +187,8 @@ func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string)
 // restore makes the socket of a client, in its rooms if it has been here before
 // and nothing is missing.
 func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor, a auth) (*socket, error) {
-	session, known, err := s.load(ctx, a.PID, actor)
+	so := newSocket(s, io, actor, a.PID)
+	session, known, err := so.claim(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +197,6 @@ func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor
 		shown = &o
 	}
 	if known {
-		so := newSocket(s, io, actor, a.PID)
 		err := so.resume(ctx, session, shown)
 		if err == nil {
 			return so, nil
@@ -205,7 +205,7 @@ func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor
 			return nil, err
 		}
 	}
-	so := newSocket(s, io, actor, newPID())
+	so = newSocket(s, io, actor, newPID())
 	if shown != nil {
 		so.session.Turn = shown.turn // the client will show it again, and must not be taken at its word
 	}
@@ -237,13 +237,13 @@ func (s *Server) keep() {
 			return
 		case <-ticker.C:
 		}
-		var pids []string
+		var ids []string
 		for _, so := range s.all() {
 			if so.hasJoined() {
-				pids = append(pids, so.pid)
+				ids = append(ids, so.sessionID)
 			}
 		}
-		if err := s.parts.Sessions.Keep(s.ctx, pids); err != nil && s.ctx.Err() == nil {
+		if err := s.parts.Sessions.Keep(s.ctx, ids); err != nil && s.ctx.Err() == nil {
 			s.parts.Logger.Warn("socketio: sessions are not kept; trying again later", "error", err)
 		}
 	}

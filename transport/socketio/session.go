@@ -12,24 +12,25 @@ import (
 )
 
 // Sessions keeps what clients need to go on where they were, for all processes. It
-// is safe for concurrent use.
+// is safe for concurrent use. The holder of a session is the socket that claimed it
+// last: a connection that hangs must not save over what its client did on the next.
 type Sessions interface {
-	// Load returns what was saved last. ok is false when there is nothing, or
-	// nothing any more.
-	Load(ctx context.Context, pid string) (saved []byte, ok bool, err error)
-	// Save keeps something, durably when it returns.
-	Save(ctx context.Context, pid string, saved []byte) error
+	// Claim returns what was saved last, and takes the session from its holder. ok
+	// is false when there is nothing, or nothing any more.
+	Claim(ctx context.Context, id, holder string) (saved []byte, ok bool, err error)
+	// Save keeps something, durably when it returns. ok is false, and nothing is
+	// saved, when another holder has claimed the session.
+	Save(ctx context.Context, id, holder string, saved []byte) (ok bool, err error)
 	// Keep puts off the day when something is forgotten.
-	Keep(ctx context.Context, pids []string) error
+	Keep(ctx context.Context, ids []string) error
 }
 
 // Session is what a client came to be in. It changes when the client joins or
 // leaves a room, and not with the events.
 type Session struct {
-	Subject string                  `json:"subject"` // whose it is
-	Turn    uint64                  `json:"turn"`    // counts the changes; the first join is 1
-	Rooms   map[domain.SystemID]Way `json:"rooms,omitempty"`
-	Admin   bool                    `json:"admin,omitempty"` // in the room of the admin dashboard
+	Turn  uint64                  `json:"turn"` // counts the changes; the first join is 1
+	Rooms map[domain.SystemID]Way `json:"rooms,omitempty"`
+	Admin bool                    `json:"admin,omitempty"` // in the room of the admin dashboard
 }
 
 // Way is how a client is in a room.
@@ -69,32 +70,40 @@ const (
 
 func newPID() string { return rand.Text() }
 
-// load returns the session of a client that comes back. It is not ok for one that
-// is not known, or not the actor's.
-func (s *Server) load(ctx context.Context, pid string, actor domain.Actor) (Session, bool, error) {
-	if len(pid) != pidLength {
+// sessionID names a session in the store. It has its owner in it, so that a pid is
+// worth nothing to anybody else.
+func sessionID(pid, subject string) string { return pid + ":" + subject }
+
+// claim returns the session of a client that comes back with its pid. It is not ok
+// when there is none.
+func (s *socket) claim(ctx context.Context) (session Session, ok bool, err error) {
+	if len(s.pid) != pidLength {
 		return Session{}, false, nil
 	}
-	saved, ok, err := s.parts.Sessions.Load(ctx, pid)
+	saved, ok, err := s.server.parts.Sessions.Claim(ctx, s.sessionID, s.io.ID())
 	if err != nil || !ok {
 		return Session{}, false, err
 	}
-	var session Session
 	if err := json.Unmarshal(saved, &session); err != nil {
 		return Session{}, false, fmt.Errorf("socketio: read a session: %w", err)
-	}
-	if session.Subject != actor.Subject {
-		return Session{}, false, nil
 	}
 	return session, true, nil
 }
 
-func (s *Server) save(ctx context.Context, pid string, session *Session) error {
+// errTaken says that the client has come back on another connection.
+var errTaken = errors.New("socketio: the client is on another connection")
+
+// save stores the session, or fails with errTaken.
+func (s *socket) save(ctx context.Context, session *Session) error {
 	saved, err := json.Marshal(session)
 	if err != nil {
 		return fmt.Errorf("socketio: write a session: %w", err)
 	}
-	return s.parts.Sessions.Save(ctx, pid, saved)
+	ok, err := s.server.parts.Sessions.Save(ctx, s.sessionID, s.io.ID(), saved)
+	if err == nil && !ok {
+		err = errTaken
+	}
+	return err
 }
 
 // errLost says that a client cannot go on where it was: it begins anew, and is told.

@@ -120,14 +120,23 @@ type memory struct {
 	mu      sync.Mutex
 	failing bool
 	saved   map[string][]byte
+	holders map[string]string
+	saving  func(holder string) // see before
 }
 
-func newMemory() *memory { return &memory{saved: map[string][]byte{}} }
+func newMemory() *memory { return &memory{saved: map[string][]byte{}, holders: map[string]string{}} }
 
 func (m *memory) fail(failing bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.failing = failing
+}
+
+// before has f called before each save, by the holder who saves.
+func (m *memory) before(f func(holder string)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.saving = f
 }
 
 func (m *memory) do(f func()) error {
@@ -140,13 +149,29 @@ func (m *memory) do(f func()) error {
 	return nil
 }
 
-func (m *memory) Load(_ context.Context, pid string) (saved []byte, ok bool, err error) {
-	err = m.do(func() { saved, ok = m.saved[pid] })
+func (m *memory) Claim(_ context.Context, id, holder string) (saved []byte, ok bool, err error) {
+	err = m.do(func() {
+		if saved, ok = m.saved[id]; ok {
+			m.holders[id] = holder
+		}
+	})
 	return saved, ok, err
 }
 
-func (m *memory) Save(_ context.Context, pid string, saved []byte) error {
-	return m.do(func() { m.saved[pid] = saved })
+func (m *memory) Save(_ context.Context, id, holder string, saved []byte) (ok bool, err error) {
+	m.mu.Lock()
+	saving := m.saving
+	m.mu.Unlock()
+	if saving != nil {
+		saving(holder)
+	}
+	err = m.do(func() {
+		if has, held := m.holders[id]; held && has != holder {
+			return
+		}
+		ok, m.saved[id], m.holders[id] = true, saved, holder
+	})
+	return ok, err
 }
 
 func (m *memory) Keep(context.Context, []string) error { return m.do(func() {}) }

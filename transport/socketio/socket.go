@@ -17,10 +17,11 @@ import (
 //
 // Its locks are taken in the order sending, mu.
 type socket struct {
-	server *Server
-	io     *sio.Socket
-	pid    string
-	since  time.Time
+	server    *Server
+	io        *sio.Socket
+	pid       string
+	sessionID string
+	since     time.Time
 
 	inbound // used for one event at a time
 
@@ -57,10 +58,12 @@ type membership struct {
 	// Guarded by the socket's mu.
 	sent domain.Position // of the last event that was queued, or where it joined; zero before its snapshot is
 	left bool
+	held bool         // nothing is sent until release
+	next *rooms.Frame // which came while it was held
 }
 
 func newSocket(s *Server, io *sio.Socket, actor domain.Actor, pid string) *socket {
-	return &socket{server: s, io: io, pid: pid, since: time.Now(), actor: actor, session: Session{Subject: actor.Subject}}
+	return &socket{server: s, io: io, pid: pid, sessionID: sessionID(pid, actor.Subject), since: time.Now(), actor: actor}
 }
 
 // connectionStatus is the first that a client gets, as from the old system.
@@ -87,7 +90,7 @@ func (s *socket) Connected() {
 	s.mu.Unlock()
 	for _, m := range members {
 		if f, fenced := s.server.fence(s.identity(), m.system); fenced { // since it was asked before
-			s.leave(m.system)
+			s.expel(m.system)
 			s.emit("left", left{SystemID: m.system, Reason: f.Refusal().Detail})
 			continue
 		}
@@ -99,12 +102,21 @@ func (s *socket) Connected() {
 }
 
 // Disconnected implements [sio.Handler].
-func (s *socket) Disconnected(string) {
+func (s *socket) Disconnected(reason string) {
 	s.leaveAll() // first: who is over is not listed any more
+	if reason == sio.ReasonClient || reason == sio.ReasonServer {
+		s.flush() // the connection goes on, with the client's next socket
+	}
 	s.server.remove(s)
 	if registry := s.server.parts.Registry; registry != nil {
 		registry.Remove(s.io.ID())
 	}
+}
+
+// flush waits until an event that is on its way into the queue is there.
+func (s *socket) flush() {
+	s.sending.Lock()
+	defer s.sending.Unlock()
 }
 
 // leaveAll takes the socket out of all rooms, for good.
@@ -262,7 +274,11 @@ func (m *membership) Deliver(f rooms.Frame) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	s.mu.Lock()
-	if m.left {
+	if m.held {
+		later := f // or f would be allocated for each delivery
+		m.next = &later
+	}
+	if m.left || m.held {
 		s.mu.Unlock()
 		return
 	}
@@ -274,6 +290,31 @@ func (m *membership) Deliver(f rooms.Frame) {
 		packets = withRest(packets, rest)
 	}
 	s.io.Send(packets, m)
+}
+
+// hold keeps events back until release, and returns the place up to which all were
+// sent.
+func (m *membership) hold() domain.Position {
+	s := m.socket
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.held = true
+	return m.sent
+}
+
+// release lets events flow again, if the membership still is one. There is at most
+// one frame to go on with: the next comes when that is sent.
+func (m *membership) release() {
+	s := m.socket
+	s.mu.Lock()
+	f := m.next
+	m.held, m.next = false, nil
+	s.mu.Unlock()
+	if f != nil {
+		m.Deliver(*f)
+	}
 }
 
 // Sent implements [engineio.Receipt].
@@ -292,9 +333,6 @@ func (m *membership) rest() []byte {
 		return nil
 	}
 	o := offset{turn: s.session.Turn, rooms: make(map[domain.SystemID]domain.Position, len(s.members))}
-	for system := range s.session.Rooms { // also one that it was taken out of since: without a place it begins anew
-		o.rooms[system] = domain.Position{}
-	}
 	for _, other := range s.members {
 		o.rooms[other.system] = other.sent
 	}

@@ -11,10 +11,11 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
 
-// reasonAsked is why a client is disconnected that asked for it, in the words of
+// Why a client is out of a namespace while its connection goes on, in the words of
 // the Node server.
 const (
-	reasonAsked = "client namespace disconnect"
+	// ReasonClient is why a client is disconnected that asked for it.
+	ReasonClient = "client namespace disconnect"
 	// ReasonServer is why a client is disconnected by [Socket.Disconnect].
 	ReasonServer = "server namespace disconnect"
 )
@@ -77,7 +78,7 @@ func (c *connection) handle(p *packet.Packet) error {
 		}
 		s.handler.Event(Event{Name: name, Args: args, Attachments: p.Attachments, id: p.ID})
 	case packet.Disconnect:
-		c.drop(s, reasonAsked)
+		c.drop(s, ReasonClient)
 	case packet.Ack, packet.BinaryAck:
 		return s.answered(p)
 	default:

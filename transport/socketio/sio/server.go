@@ -45,7 +45,8 @@ type Handler interface {
 	Connected()
 	// Event takes an event, one after the other. While it works, the client waits.
 	Event(Event)
-	// Disconnected is called once, last of all but possibly while Event works.
+	// Disconnected is called once, last of all but possibly while Event works. The
+	// reason is [ReasonClient], [ReasonServer], or why the connection ended.
 	Disconnected(reason string)
 }
 

@@ -1,0 +1,175 @@
+package socketio
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
+)
+
+// A connection that hangs may wake up when its client is on another one. What it
+// was about to save must not replace what the client did since.
+func TestHangingConnectionDoesNotSave(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	old := b.client("eva:clinica-sol,centro-luna").connect()
+	old.join("clinica-sol")
+	holder := b.server.Sockets()[0].SocketID
+	there, goOn := make(chan struct{}), make(chan struct{})
+	b.sessions.before(func(by string) {
+		if by == holder {
+			close(there)
+			<-goOn
+		}
+	})
+	old.send(`42["join-system",{"systemId":"clinica-sol","types":["device-update"]}]`)
+	<-there
+
+	c := b.client(old.token)
+	c.pid, c.offset = old.pid, old.offset
+	if c.connect(); !c.recovered {
+		t.Fatal("not recovered")
+	}
+	c.join("centro-luna")
+	close(goOn)
+	if f, err := old.ws.Next(old.ctx); err == nil {
+		t.Errorf("the connection of before got %s", f.Data)
+	}
+	b.append(luna, 1)
+	c.expect("centro-luna 1")
+	c.cut()
+	b.append(luna, 1)
+	if c.connect(); !c.recovered {
+		t.Fatal("not recovered for the second time")
+	}
+	c.expect("centro-luna 2")
+}
+
+// A new token either takes effect whole or not at all.
+func TestTokenThatCannotBeSaved(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("clinica-sol")
+	b.sessions.fail(true)
+	less := map[string]any{"token": "eva:centro-luna"}
+	if answer := c.ask(nil, "authenticate", less); answer["ok"] != false {
+		t.Fatalf("accepted: %v", answer)
+	}
+	b.append(sol, 1)
+	c.expect("clinica-sol 1")
+	b.sessions.fail(false)
+	if answer := c.ask(nil, "authenticate", less); answer["ok"] != true {
+		t.Fatalf("refused: %v", answer)
+	}
+	if e := c.next(); e.name != "left" || !strings.Contains(string(e.args[0]), `"clinica-sol"`) {
+		t.Errorf("got %s %s", e.name, e.args)
+	}
+	b.append(sol, 1)
+	c.join("centro-luna")
+	b.append(luna, 1)
+	c.expect("centro-luna 1")
+}
+
+// Another filter begins where the client is: what is on its way to it is neither
+// lost nor sent twice.
+func TestAnotherFilterKeepsThePlace(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	const rounds, burst = 20, 50
+	seen := uint64(0)
+	take := func(e event) {
+		if seen++; e.seq != seen {
+			t.Fatalf("event %d came as number %d", e.seq, seen)
+		}
+	}
+	for range rounds {
+		b.append(sol, burst)
+		answer := c.ask(take, "join-system", map[string]any{"systemId": "clinica-sol", "types": []string{"device-update"}})
+		if answer["ok"] != true {
+			t.Fatal(answer)
+		}
+	}
+	for seen < rounds*burst {
+		take(c.next())
+	}
+}
+
+// Who was turned away from a room while it joined is not in it after a cut, nor
+// left half in it when that cannot be saved.
+func TestFenceThatIsRaisedWhileAClientJoins(t *testing.T) {
+	t.Parallel()
+	for name, away := range map[string]bool{"saved": false, "the store is away": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, Config{})
+			var once sync.Once
+			b.fence.Asked = func(_ domain.Actor, system domain.SystemID) {
+				if system == sol && len(b.sessions.all()) > 0 {
+					once.Do(func() {
+						b.fence.Raise("eva", sol, rooms.Fenced{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+						b.sessions.fail(away)
+					})
+				}
+			}
+			c := b.client("eva:clinica-sol").connect()
+			c.send(`420["join-system","clinica-sol"]`)
+			if f, err := c.ws.Next(c.ctx); away && err == nil {
+				t.Errorf("after a failure the connection goes on with %s", f.Data)
+			} else if !away && !strings.Contains(f.Data, `"ok":false`) {
+				t.Errorf("got %s, %v", f.Data, err)
+			}
+			if away {
+				return
+			}
+			b.fence.Lower("eva", sol)
+			c.connect()
+			b.append(sol, 1)
+			c.ask(func(e event) { t.Errorf("got %s %d", e.name, e.seq) }, "ping", nil)
+			if sockets := b.server.Sockets(); len(sockets[len(sockets)-1].Systems) > 0 {
+				t.Errorf("open are %+v", sockets)
+			}
+		})
+	}
+}
+
+// The old place is over when the client hears that it is connected anew: no event
+// of before comes behind that.
+func TestNothingOfBeforeAfterConnectingAnew(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var appending sync.WaitGroup
+	defer appending.Wait()
+	defer cancel()
+	appending.Go(func() {
+		for ctx.Err() == nil {
+			b.append(sol, 1)
+		}
+	})
+	for range 20 {
+		c := b.client("eva:clinica-sol").connect()
+		c.join("clinica-sol")
+		for range 20 {
+			c.send("41")
+			c.send(`40{"token":"eva:clinica-sol"}`)
+			for !strings.HasPrefix(c.read(), "40{") {
+			}
+			if e := c.next(); e.name != "connection-status" {
+				t.Fatalf("behind the new connection came %s %d", e.name, e.seq)
+			}
+			c.ask(func(e event) { t.Fatalf("before the new join came %s %d", e.name, e.seq) }, "ping", nil)
+			c.acks++
+			c.send(`42["join-system","clinica-sol"]`)
+			for e := c.next(); e.name != "device-update"; e = c.next() {
+			}
+		}
+		c.cut()
+	}
+}
