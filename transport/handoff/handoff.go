@@ -15,16 +15,15 @@ import (
 // Serve upgrades a request in a goroutine of its own, by calling upgrade, and
 // returns when the connection was taken over or upgrade is done. open counts what
 // lives on: the goroutine until upgrade returns, and the connection until it is
-// closed for good. The caller has counted the goroutine in already, so that
-// nobody waits for open too early.
-func Serve(w http.ResponseWriter, open *sync.WaitGroup, upgrade func(w http.ResponseWriter)) {
+// closed for good. The caller has entered already, for the goroutine.
+func Serve(w http.ResponseWriter, open *Open, upgrade func(w http.ResponseWriter)) {
 	h := &handoff{ResponseWriter: w, taken: make(chan struct{}), wrap: func(c net.Conn) net.Conn {
-		open.Add(1)
-		return &courteous{Conn: c, closed: open.Done}
+		open.Also()
+		return &courteous{Conn: c, closed: open.Leave}
 	}}
 	over := make(chan struct{})
 	go func() {
-		defer open.Done()
+		defer open.Leave()
 		defer close(over)
 		upgrade(h)
 	}()

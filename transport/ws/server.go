@@ -27,12 +27,13 @@ type Server struct {
 
 	ctx     context.Context // ends when the server shuts down
 	cancel  context.CancelFunc
+	gone    context.Context // ends when all sockets are gone after that
+	drained context.CancelFunc
 	ticking sync.WaitGroup
 
+	open    handoff.Open
 	mu      sync.Mutex
-	closing bool
 	sockets map[string]*socket
-	open    sync.WaitGroup // sockets, from before their upgrade until they are gone, and their connections
 }
 
 // New makes a Server. [Server.Shutdown] ends it.
@@ -42,6 +43,7 @@ func New(config Config, parts Parts) (*Server, error) {
 	}
 	s := &Server{config: config.withDefaults(), parts: parts, sockets: map[string]*socket{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.gone, s.drained = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
 	s.ticking.Go(s.tick)
 	return s, nil
@@ -86,7 +88,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "pages of this origin are not allowed", http.StatusForbidden)
 		return
 	}
-	if !s.enter() {
+	if !s.open.Enter() {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
 		return
@@ -103,23 +105,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// enter counts a socket in, unless the server is shutting down.
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.open.Add(1)
-	return true
-}
-
 // add lists a socket, and reports whether the server is shutting down.
 func (s *Server) add(so *socket) (closing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sockets[so.id] = so
-	return s.closing
+	return s.open.Closing()
 }
 
 func (s *Server) remove(so *socket) {
@@ -166,29 +157,19 @@ func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect)
 // are gone. When ctx ends before that, the rest is cut off, and Shutdown returns
 // ctx's error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.closing = true
-	s.mu.Unlock()
+	s.open.Close()
 	s.cancel()
 	for _, so := range s.all() {
 		so.end(closeRestart)
 	}
-	gone := make(chan struct{})
-	go func() {
-		s.ticking.Wait()
-		s.open.Wait()
-		close(gone)
-	}()
-	select {
-	case <-gone:
-		return nil
-	case <-ctx.Done():
+	err := s.open.Drain(ctx, func() {
 		for _, so := range s.all() {
 			so.cut()
 		}
-		<-gone
-		return ctx.Err()
-	}
+	})
+	s.drained()
+	s.ticking.Wait()
+	return err
 }
 
 // tick looks after the times that sockets have to keep, until the last is gone.
@@ -196,17 +177,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) tick() {
 	ticker := time.NewTicker(s.config.Tick)
 	defer ticker.Stop()
-	stopping := s.ctx.Done()
-	for now := range ticker.C {
-		for _, so := range s.due(now) {
-			so.tick(now)
-		}
+	for {
 		select {
-		case <-stopping:
-			if s.empty() {
-				return
+		case <-s.gone.Done():
+			return
+		case now := <-ticker.C:
+			for _, so := range s.due(now) {
+				so.tick(now)
 			}
-		default:
 		}
 	}
 }
@@ -223,12 +201,6 @@ func (s *Server) due(now time.Time) []*socket {
 		}
 	}
 	return list
-}
-
-func (s *Server) empty() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.sockets) == 0
 }
 
 // shown is what a client is shown of an error. What is not meant for clients is

@@ -37,10 +37,9 @@ type Server struct {
 
 	ctx    context.Context // ends when the server shuts down for good
 	cancel context.CancelFunc
-	open   sync.WaitGroup // sockets, from before their upgrade until all of them is gone
+	open   handoff.Open
 
 	mu       sync.Mutex
-	closing  bool
 	sessions map[domain.ConnectionID]map[*session]struct{}
 	devices  map[shelly.DeviceRef]*session // by the name that the device gives itself
 
@@ -129,7 +128,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, "stopped", http.StatusForbidden, 0)
 		return
 	}
-	if !s.enter() {
+	if !s.open.Enter() {
 		s.refuse(w, "shutting-down", http.StatusServiceUnavailable, time.Second)
 		return
 	}
@@ -171,17 +170,6 @@ func (s *Server) count(reason string) {
 	n.(*atomic.Int64).Add(1)
 }
 
-// enter counts a socket in, unless the server is shutting down.
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.open.Add(1)
-	return true
-}
-
 // add lists a session, and says why it has to end at once, if it has to: what was
 // true at the handshake may not be true any more.
 func (s *Server) add(one *session) (rule *closeRule, f fate) {
@@ -193,7 +181,7 @@ func (s *Server) add(one *session) (rule *closeRule, f fate) {
 	}
 	s.sessions[id][one] = struct{}{}
 	switch {
-	case s.closing:
+	case s.open.Closing():
 		return &closeRestart, fateRestart
 	case s.door.refuses(&one.credential):
 		return &closeStopped, fateForget
@@ -290,8 +278,8 @@ func (s *Server) Lost(d shelly.DeviceRef, session string) {
 // are gone. When ctx ends before that, the rest is cut off, and Shutdown returns
 // ctx's error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.open.Close()
 	s.mu.Lock()
-	s.closing = true
 	var all []*session
 	for _, of := range s.sessions {
 		for one := range of {
@@ -302,23 +290,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, one := range all {
 		one.end(closeRestart, fateRestart)
 	}
-	gone := make(chan struct{})
-	go func() {
-		s.open.Wait()
-		close(gone)
-	}()
-	select {
-	case <-gone:
-		s.cancel()
-		return nil
-	case <-ctx.Done():
+	err := s.open.Drain(ctx, func() {
 		s.cancel()
 		for _, one := range all {
 			one.cut()
 		}
-		<-gone
-		return ctx.Err()
-	}
+	})
+	s.cancel()
+	return err
 }
 
 // Stats counts what a [Server] does.

@@ -71,11 +71,7 @@ func (s *session) connected(ws *melody.Session) {
 	s.ws = ws
 	s.server.sockets.Add(1)
 	rule, f := s.server.add(s)
-	s.server.open.Add(1)
-	go func() {
-		defer s.server.open.Done()
-		s.run()
-	}()
+	s.server.open.Go(s.run)
 	if rule != nil {
 		s.end(*rule, f)
 	}

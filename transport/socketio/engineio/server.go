@@ -12,6 +12,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/olahol/melody"
+
+	"github.com/plugcast/plugcast/transport/handoff"
 )
 
 // The transports, as a request names them.
@@ -28,13 +30,12 @@ type Server struct {
 	config Config
 	melody *melody.Melody
 
-	ctx     context.Context // ends when the server shuts down
-	cancel  context.CancelFunc
+	gone    context.Context // ends when the server was shut down and nothing is open any more
+	drained context.CancelFunc
 	ticking sync.WaitGroup
-	open    sync.WaitGroup // WebSockets, from before their upgrade until they and their connections are gone
+	open    handoff.Open // WebSockets, and sessions
 
 	mu        sync.Mutex
-	closing   bool
 	sessions  map[string]*Session
 	sockets   map[*socket]struct{} // that are open, also of sessions that ended
 	unsettled list.List            // of *Session, the oldest first
@@ -46,7 +47,7 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: config.withDefaults(), sessions: map[string]*Session{}, sockets: map[*socket]struct{}{}}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.gone, s.drained = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
 	s.ticking.Go(s.tick)
 	return s, nil
@@ -128,19 +129,18 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport, as
 		failVersion.write(w)
 	case upgrade:
 		s.serveWebSocket(w, r, nil)
+	case !s.open.Enter():
+		failStopping.write(w)
 	default:
-		session := s.begin(r, nil)
-		if session == nil {
-			failStopping.write(w)
-			return
-		}
-		session.servePoll(w, r)
+		defer s.open.Leave()
+		s.begin(r, nil).servePoll(w, r)
 	}
 }
 
-// begin makes a session, which carrier carries if it is not nil. It returns nil
-// for one by polling while the server is shutting down.
+// begin makes a session, which carrier carries if it is not nil. The caller is
+// counted as open.
 func (s *Server) begin(r *http.Request, carrier *socket) *Session {
+	s.open.Also() // until finish
 	session := newSession(s, r.RemoteAddr, time.Now())
 	upgrades := []string{transportWebSocket}
 	if carrier != nil {
@@ -152,10 +152,6 @@ func (s *Server) begin(r *http.Request, carrier *socket) *Session {
 	oldest, stopping := s.add(session)
 	if oldest != nil {
 		oldest.Close(ReasonForced)
-	}
-	if stopping && carrier == nil {
-		session.fail(ReasonStop)
-		return nil
 	}
 	session.schedule()
 	session.mu.Lock()
@@ -189,17 +185,6 @@ func (s *Server) openPacket(session *Session, upgrades []string) []byte {
 	return append([]byte{packetOpen}, data...)
 }
 
-// enter counts a WebSocket in, unless the server is shutting down.
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.open.Add(1)
-	return true
-}
-
 // add lists a session, and returns one that has to go for it.
 func (s *Server) add(session *Session) (oldest *Session, stopping bool) {
 	s.mu.Lock()
@@ -209,7 +194,7 @@ func (s *Server) add(session *Session) (oldest *Session, stopping bool) {
 	if s.unsettled.Len() > s.config.MaxUnsettled {
 		oldest = s.unsettled.Front().Value.(*Session)
 	}
-	return oldest, s.closing
+	return oldest, s.open.Closing()
 }
 
 func (s *Server) settle(session *Session) {
@@ -244,32 +229,21 @@ func (s *Server) Len() int {
 // When ctx ends before that, the rest is cut off, and Shutdown returns ctx's
 // error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.closing = true
-	s.mu.Unlock()
-	s.cancel()
+	s.open.Close()
 	for _, session := range s.due(nil) {
 		session.Close(ReasonStop)
 	}
-	gone := make(chan struct{})
-	go func() {
-		s.ticking.Wait()
-		s.open.Wait()
-		close(gone)
-	}()
-	select {
-	case <-gone:
-		return nil
-	case <-ctx.Done():
+	err := s.open.Drain(ctx, func() {
 		for _, session := range s.due(nil) {
 			session.cut()
 		}
 		for _, k := range s.connections() {
 			k.cut()
 		}
-		<-gone
-		return ctx.Err()
-	}
+	})
+	s.drained()
+	s.ticking.Wait()
+	return err
 }
 
 // connections are the WebSockets that are open.
@@ -297,12 +271,14 @@ func (s *Server) disconnected(k *socket) {
 func (s *Server) tick() {
 	ticker := time.NewTicker(s.config.Tick)
 	defer ticker.Stop()
-	for now := range ticker.C {
-		for _, session := range s.due(&now) {
-			session.tick(now)
-		}
-		if s.ctx.Err() != nil && s.Len() == 0 {
+	for {
+		select {
+		case <-s.gone.Done():
 			return
+		case now := <-ticker.C:
+			for _, session := range s.due(&now) {
+				session.tick(now)
+			}
 		}
 	}
 }

@@ -224,6 +224,7 @@ func (s *Session) finish(reason string, last []byte) {
 		s.mu.Unlock()
 		return
 	}
+	defer s.server.open.Leave()
 	s.state = closed
 	s.take()
 	if s.poll != nil {

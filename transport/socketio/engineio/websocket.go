@@ -218,7 +218,7 @@ func (k *socket) gone() {
 // serveWebSocket begins a session over a WebSocket, or lets one take session
 // over.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, session *Session) {
-	if !s.enter() {
+	if !s.open.Enter() {
 		failStopping.write(w)
 		return
 	}
