@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/streams/sessions"
 	"github.com/plugcast/plugcast/transport/auth"
@@ -23,6 +23,7 @@ type gateway struct {
 	hub           *rooms.Hub
 	sockets       *ws.Server
 	socketIO      *socketio.Server
+	peers         *peers // where sessions of socketIO are that others have
 	streams       *sse.Server
 	api           *rest.API
 	devices       http.Handler // where Shelly devices dial in
@@ -52,9 +53,9 @@ func (p *Program) newGateway() (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	peers := newPeers(p.registry, p.Server.NodeName, p.Logger)
+	g.peers = newPeers(p.registry, p.Server.NodeName, p.Logger)
 	g.socketIO, err = socketio.New(socketio.Config{
-		Node: p.Server.NodeName, CheckOrigin: origins.Allow, NewID: peers.newID, Elsewhere: peers.elsewhere,
+		Node: p.Server.NodeName, CheckOrigin: origins.Allow, NewID: g.peers.newID, Elsewhere: g.peers.elsewhere,
 	}, socketio.Parts{
 		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix()),
 		Limiter: limiter, Registry: registry, Metrics: p.figures, Fence: fence, Logger: p.Logger,
@@ -109,13 +110,13 @@ func (g *gateway) disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconn
 // shutdown tells the sockets to reconnect elsewhere and waits until they are
 // gone, or ctx ends.
 func (g *gateway) shutdown(ctx context.Context) error {
-	var native, old error
-	var both sync.WaitGroup
-	both.Go(func() { native = g.sockets.Shutdown(ctx) })
-	both.Go(func() { old = g.socketIO.Shutdown(ctx) })
-	both.Wait()
+	var group errgroup.Group
+	for _, shutdown := range []func(context.Context) error{g.sockets.Shutdown, g.socketIO.Shutdown, g.peers.shutdown} {
+		group.Go(func() error { return shutdown(ctx) })
+	}
+	err := group.Wait()
 	g.streams.Shutdown(ctx)
-	return errors.Join(native, old)
+	return err
 }
 
 func (g *gateway) close() { g.hub.Close() }

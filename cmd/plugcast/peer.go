@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/plugcast/plugcast/streams/presence"
+	"github.com/plugcast/plugcast/transport/handoff"
 )
 
 // peers passes the requests of a Socket.IO session on to the process that has it.
@@ -31,6 +32,10 @@ type peers struct {
 	own      string // the key of this process
 	proxy    *httputil.ReverseProxy
 	logger   *slog.Logger
+
+	ctx    context.Context // ends when this process stops
+	cancel context.CancelFunc
+	open   handoff.Open // requests that are passed on
 
 	asking singleflight.Group
 	mu     sync.Mutex
@@ -48,6 +53,7 @@ const (
 
 func newPeers(registry *presence.Registry, node string, logger *slog.Logger) *peers {
 	p := &peers{registry: registry, own: peerKey(node), logger: logger, nodes: map[string]*url.URL{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.DialContext = (&net.Dialer{Timeout: peerTimeout}).DialContext
@@ -99,12 +105,32 @@ func (p *peers) elsewhere(r *http.Request, id string) http.Handler {
 	if peer == nil {
 		return nil
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for name := range w.Header() { // the peer sets its own
-			w.Header().Del(name)
-		}
-		p.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerInContext{}, peer)))
-	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.pass(w, r, peer) })
+}
+
+// pass lets a peer answer a request, or serve a WebSocket until it is closed.
+func (p *peers) pass(w http.ResponseWriter, r *http.Request, peer *url.URL) {
+	if !p.open.Enter() {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "this server is stopping", http.StatusServiceUnavailable)
+		return
+	}
+	defer p.open.Leave()
+	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), peerInContext{}, peer))
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	for name := range w.Header() { // the peer sets its own
+		w.Header().Del(name)
+	}
+	p.proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// shutdown ends what is passed on: its clients go on elsewhere, where they were. It
+// waits until all is over, or ctx ends.
+func (p *peers) shutdown(ctx context.Context) error {
+	p.open.Close()
+	p.cancel()
+	return p.open.Drain(ctx, func() {}) // what is cancelled ends by itself
 }
 
 type peerInContext struct{}
