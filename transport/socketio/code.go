@@ -4,20 +4,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
 )
 
 // The codes of errors that this face gives. Others come from the domain, from the
-// authenticator and, as [rooms.CodeFenced], from package rooms.
+// authenticator and, as [rooms.CodeFenced] and [limit.CodeRateLimited], from
+// packages rooms and limit.
 const (
 	CodeUnknownEvent domain.Code = "unknown-event" // none that clients send
 	CodeInvalidEvent domain.Code = "invalid-event" // the event is known and its arguments are not right
 	CodeNotJoined    domain.Code = "not-joined"    // to be left, a room has to be joined
 	CodeTooManyRooms domain.Code = "too-many-rooms"
-	CodeRateLimited  domain.Code = "rate-limited"  // with retryAfterMs; who does not stop is closed
 	CodeTokenExpired domain.Code = "token-expired" // then the connection is closed
 )
 
@@ -59,11 +58,6 @@ func (s *Server) public(err error, doing string) *domain.Error {
 		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this cannot be done now; try again in a moment")
 	}
 	return e
-}
-
-func limited(what string, wait time.Duration) *domain.Error {
-	ms := max(wait.Milliseconds(), 1)
-	return domain.Fail(domain.KindLimited, CodeRateLimited, fmt.Sprintf("too many %s; wait %d ms", what, ms)).With("retryAfterMs", ms)
 }
 
 // readArgument reads the first argument of an event: a string into *text, or an

@@ -8,9 +8,8 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -22,19 +21,6 @@ type Authenticator interface {
 	// Verify looks at a token.
 	Verify(ctx context.Context, token string) (domain.Actor, error)
 }
-
-// Limiter guards against floods across the deployment.
-type Limiter interface {
-	// Allow takes n of what the system may do of a flow, or says when to try
-	// again. The flows are [FlowJoins] and [FlowFrames].
-	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
-}
-
-// The flows that a [Limiter] is asked about.
-const (
-	FlowJoins  = "joins"
-	FlowFrames = "frames"
-)
 
 // Metrics feeds the admin dashboard.
 type Metrics interface {
@@ -51,7 +37,7 @@ type Parts struct {
 	Rooms         *rooms.Hub
 	Authenticator Authenticator
 	Sessions      Sessions
-	Limiter       Limiter
+	Limiter       limit.Limiter
 	Registry      rooms.Registry
 	Metrics       Metrics
 	Fence         rooms.Fence
@@ -77,27 +63,15 @@ type Config struct {
 	PingTimeout  time.Duration // default 20 s
 	Tick         time.Duration // how exact times are kept; default 250 ms
 
-	Frames  Rate // events from one socket; default 50/s, 200 at once
-	Joins   Rate // joins from one socket; default 10/s, 128 at once
-	Refused Rate // refusals that one socket may cause before it is closed; default 5/s, 100 at once
+	limit.Rates // of one socket
 }
-
-// Rate allows PerSecond in the long run and Burst at once.
-type Rate struct {
-	PerSecond rate.Limit
-	Burst     int
-}
-
-func (r Rate) limiter() *rate.Limiter { return rate.NewLimiter(r.PerSecond, r.Burst) }
 
 func (c Config) withDefaults() Config {
 	c.MaxFrame = cmp.Or(c.MaxFrame, 64<<10)
 	c.MaxRooms = cmp.Or(c.MaxRooms, 16)
 	c.JoinTimeout = cmp.Or(c.JoinTimeout, 15*time.Second)
 	c.KeepEvery = cmp.Or(c.KeepEvery, time.Hour)
-	c.Frames = cmp.Or(c.Frames, Rate{50, 200})
-	c.Joins = cmp.Or(c.Joins, Rate{10, 128})
-	c.Refused = cmp.Or(c.Refused, Rate{5, 100})
+	c.Rates = c.Rates.WithDefaults()
 	return c
 }
 

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
@@ -51,7 +49,7 @@ func (s *socket) Event(e sio.Event) {
 }
 
 func (s *socket) handle(e *sio.Event, now time.Time) error {
-	if err := s.limitEvents(now); err != nil {
+	if err := s.budget.Frame(s.server.ctx, now, &s.server.config.Rates, s.server.parts.Limiter, s.home); err != nil {
 		return err
 	}
 	handler := handlers[e.Name]
@@ -73,10 +71,7 @@ func (s *socket) fail(e *sio.Event, err error) {
 	if shown.Kind != domain.KindLimited {
 		return
 	}
-	if s.refusals == nil {
-		s.refusals = s.server.config.Refused.limiter()
-	}
-	if !s.refusals.Allow() {
+	if !s.budget.Refused(time.Now(), &s.server.config.Rates) {
 		s.io.Close(engineio.ReasonForced)
 	}
 }
@@ -85,47 +80,6 @@ func (s *socket) acknowledge(e *sio.Event, answer any) {
 	if err := s.io.Ack(*e, answer); err != nil {
 		s.server.parts.Logger.Error("socketio: encode", "answer to", e.Name, "error", err)
 	}
-}
-
-// eventsAtOnce is how many events are counted across sockets at a time: a call to
-// the limiter for each would cost more than most events.
-const eventsAtOnce = 16
-
-// limitEvents counts an event, here and across sockets.
-func (s *socket) limitEvents(now time.Time) error {
-	if s.events == nil {
-		s.events = s.server.config.Frames.limiter()
-	}
-	if wait, ok := spend(s.events, now); !ok {
-		return limited("events", wait)
-	}
-	if wait := s.paused.Sub(now); wait > 0 { // or it would be one event of eventsAtOnce that is refused
-		return limited("events", wait)
-	}
-	if s.unchecked++; s.unchecked < eventsAtOnce {
-		return nil
-	}
-	system, ok := s.home()
-	if !ok {
-		return nil
-	}
-	n := s.unchecked
-	s.unchecked = 0
-	if wait, ok := s.server.allow(s.server.ctx, FlowFrames, system, n); !ok {
-		s.paused = now.Add(wait)
-		return limited("events", wait)
-	}
-	return nil
-}
-
-// spend takes one from a limiter, or says after how long there will be one.
-func spend(l *rate.Limiter, now time.Time) (wait time.Duration, ok bool) {
-	r := l.ReserveN(now, 1)
-	if wait = r.DelayFrom(now); wait > 0 {
-		r.CancelAt(now)
-		return wait, false
-	}
-	return 0, true
 }
 
 // home is the system that a socket's events are counted for, if there is one.

@@ -92,7 +92,7 @@ func (s *socket) joinSystem(e *sio.Event) error {
 	}
 	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
 	defer cancel()
-	if err := s.limitJoins(ctx, system); err != nil {
+	if err := s.budget.Join(ctx, time.Now(), &s.server.config.Rates, s.server.parts.Limiter, system); err != nil {
 		return err
 	}
 	return s.enter(ctx, e, &membership{socket: s, system: system}, way, options)
@@ -296,20 +296,6 @@ func (s *socket) roomFor(system domain.SystemID) error {
 	in := slices.ContainsFunc(s.members, func(m *membership) bool { return m.system == system })
 	if most := s.server.config.MaxRooms; !in && len(s.members) >= most {
 		return domain.Fail(domain.KindConflict, CodeTooManyRooms, fmt.Sprintf("a socket may join %d systems", most))
-	}
-	return nil
-}
-
-// limitJoins counts a join, here and across sockets.
-func (s *socket) limitJoins(ctx context.Context, system domain.SystemID) error {
-	if s.joins == nil {
-		s.joins = s.server.config.Joins.limiter()
-	}
-	if wait, ok := spend(s.joins, time.Now()); !ok {
-		return limited("joins", wait)
-	}
-	if wait, ok := s.server.allow(ctx, FlowJoins, system, 1); !ok {
-		return limited("joins", wait)
 	}
 	return nil
 }

@@ -217,15 +217,6 @@ func (s *Server) fence(actor domain.Actor, system domain.SystemID) (rooms.Fenced
 	return rooms.CheckFence(s.parts.Fence, actor, system)
 }
 
-// allow asks the limiter across sockets.
-func (s *Server) allow(ctx context.Context, flow string, system domain.SystemID, n int) (wait time.Duration, ok bool) {
-	if s.parts.Limiter == nil {
-		return 0, true
-	}
-	ok, wait = s.parts.Limiter.Allow(ctx, flow, system, n)
-	return wait, ok
-}
-
 // keep puts off the day when the sessions of those who are connected are
 // forgotten, now and again until the server shuts down.
 func (s *Server) keep() {

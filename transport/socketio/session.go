@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -119,8 +120,8 @@ func (s *socket) resume(ctx context.Context, session Session, shown *offset) err
 		if _, fenced := s.server.fence(s.actor, system); fenced {
 			return errLost
 		}
-		if wait, ok := s.server.allow(ctx, FlowJoins, system, 1); !ok {
-			return limited("joins", wait)
+		if err := limit.Joins(ctx, s.server.parts.Limiter, system); err != nil {
+			return err
 		}
 		options := way.options(system, shown)
 		m := &membership{socket: s, system: system}

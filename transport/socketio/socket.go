@@ -5,9 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
@@ -23,7 +22,7 @@ type socket struct {
 	sessionID string
 	since     time.Time
 
-	inbound // used for one event at a time
+	budget limit.Budget // used for one event at a time
 
 	// sending is held from the moment at which an event's offset is known until
 	// the event is queued: an offset must not speak of what comes behind it.
@@ -36,15 +35,6 @@ type socket struct {
 	unwatch func()      // ends the metrics; nil when not in the admin room
 	expiry  *time.Timer // of the token
 	over    bool
-}
-
-// inbound is what the handling of events keeps.
-type inbound struct {
-	events    *rate.Limiter
-	joins     *rate.Limiter
-	refusals  *rate.Limiter
-	unchecked int       // events that the limiter across sockets has not counted
-	paused    time.Time // until when that limiter has nothing left
 }
 
 // membership is a socket in the room of a system: the sink of a cursor, and the

@@ -6,13 +6,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -24,17 +24,12 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
 }
 
-// Limiter guards against floods. A stream counts as one of the flow "joins".
-type Limiter interface {
-	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
-}
-
 // Config is what the face stands on. All but the fence and the times are
 // required.
 type Config struct {
 	Hub           *rooms.Hub
 	Authenticator Authenticator
-	Limiter       Limiter
+	Limiter       limit.Limiter // a stream counts as a join
 	Registry      rooms.Registry
 	// Fence knows who may not come back yet; nil when nobody is kept out.
 	Fence rooms.Fence
@@ -220,10 +215,8 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	if f, fenced := rooms.CheckFence(s.config.Fence, actor, system); fenced {
 		return actor, system, options, f.Refusal()
 	}
-	if ok, wait := s.config.Limiter.Allow(r.Context(), "joins", system, 1); !ok {
-		ms := max(wait.Milliseconds(), 1)
-		return actor, system, options, domain.Fail(domain.KindLimited, "rate-limited",
-			fmt.Sprintf("too many joins for this system; wait %d ms", ms)).With("retryAfterMs", ms)
+	if err := limit.Joins(r.Context(), s.config.Limiter, system); err != nil {
+		return actor, system, options, err
 	}
 	options, err = readOptions(r)
 	return actor, system, options, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -22,19 +23,6 @@ type Authenticator interface {
 	// Verify looks at a token.
 	Verify(ctx context.Context, token string) (domain.Actor, error)
 }
-
-// Limiter guards against floods across the deployment.
-type Limiter interface {
-	// Allow takes n of what the system may do of a flow, or says when to try
-	// again. The flows are [FlowJoins] and [FlowFrames].
-	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
-}
-
-// The flows that a [Limiter] is asked about.
-const (
-	FlowJoins  = "joins"
-	FlowFrames = "frames"
-)
 
 // Metrics feeds the admin dashboard.
 type Metrics interface {
@@ -50,7 +38,7 @@ type Metrics interface {
 type Parts struct {
 	Rooms         *rooms.Hub
 	Authenticator Authenticator
-	Limiter       Limiter
+	Limiter       limit.Limiter
 	Registry      rooms.Registry
 	Metrics       Metrics
 	Fence         rooms.Fence
@@ -82,15 +70,7 @@ type Config struct {
 	// being closed; default 5 s.
 	CloseWait time.Duration
 
-	Frames  Rate // frames from one socket; default 50/s, 200 at once
-	Joins   Rate // joins from one socket; default 10/s, 128 at once
-	Refused Rate // refusals that one socket may cause before it is closed with 4429; default 5/s, 100 at once
-}
-
-// Rate allows PerSecond in the long run and Burst at once.
-type Rate struct {
-	PerSecond float64
-	Burst     float64
+	limit.Rates // of one socket
 }
 
 func (c Config) withDefaults() Config {
@@ -104,9 +84,7 @@ func (c Config) withDefaults() Config {
 	c.Tick = cmp.Or(c.Tick, 250*time.Millisecond)
 	c.PongWait = cmp.Or(c.PongWait, 2*time.Minute)
 	c.CloseWait = cmp.Or(c.CloseWait, 5*time.Second)
-	c.Frames = cmp.Or(c.Frames, Rate{50, 200})
-	c.Joins = cmp.Or(c.Joins, Rate{10, 128})
-	c.Refused = cmp.Or(c.Refused, Rate{5, 100})
+	c.Rates = c.Rates.WithDefaults()
 	if c.CheckOrigin == nil {
 		c.CheckOrigin = sameHost
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/handoff"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 )
@@ -21,7 +22,7 @@ import (
 // tail together must always be the state of everything.
 func TestSnapshotAndTail(t *testing.T) {
 	t.Parallel()
-	ts := serve(t, Config{Joins: Rate{1000, 1000}})
+	ts := serve(t, Config{Rates: limit.Rates{Joins: limit.Rate{PerSecond: 1000, Burst: 1000}}})
 	const total = 1000
 	go func() {
 		for left := total; left > 0; {
@@ -192,7 +193,7 @@ func TestSilentPeer(t *testing.T) {
 // TestGreedyClient asks for snapshots and reads none.
 func TestGreedyClient(t *testing.T) {
 	t.Parallel()
-	ts := serve(t, Config{Frames: Rate{1e6, 1e6}, Joins: Rate{1e6, 1e6}, CloseWait: 50 * time.Millisecond})
+	ts := serve(t, Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1e6, Burst: 1e6}, Joins: limit.Rate{PerSecond: 1e6, Burst: 1e6}}, CloseWait: 50 * time.Millisecond})
 	for i := range 1000 {
 		ts.source.Append(sol, update(fmt.Sprint("plug-", i), 1))
 	}
@@ -247,7 +248,7 @@ func TestShutdownInAHurry(t *testing.T) {
 // server throws some out and in the end shuts down. What is left is nothing.
 func TestComingAndGoing(t *testing.T) {
 	t.Parallel()
-	ts := serve(t, Config{Joins: Rate{1000, 1000}})
+	ts := serve(t, Config{Rates: limit.Rates{Joins: limit.Rate{PerSecond: 1000, Burst: 1000}}})
 	stop := make(chan struct{})
 	var group sync.WaitGroup
 	group.Go(func() {

@@ -1,25 +1,11 @@
 package ws
 
 import (
-	"context"
 	"fmt"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
 )
-
-// inbound is what the handling of frames keeps.
-type inbound struct {
-	frames      bucket
-	joins       bucket
-	refusals    bucket
-	unchecked   int       // frames that the limiter across sockets has not counted
-	pausedUntil time.Time // until when that limiter has nothing left
-}
-
-// framesAtOnce is how many frames are counted across sockets at a time: a call
-// to the limiter for each would cost more than most frames.
-const framesAtOnce = 16
 
 var handlers = map[string]func(*socket, *request) error{
 	eventJoinSystem:   (*socket).joinSystem,
@@ -64,7 +50,7 @@ func (s *socket) handle(r *request, now time.Time) error {
 	if err := r.checkID(); err != nil {
 		return err
 	}
-	if err := s.limitFrames(now); err != nil {
+	if err := s.budget.Frame(s.server.ctx, now, &s.server.config.Rates, s.server.parts.Limiter, s.home); err != nil {
 		return err
 	}
 	handler := handlers[r.Event]
@@ -79,7 +65,7 @@ func (s *socket) handle(r *request, now time.Time) error {
 func (s *socket) fail(r request, err error) {
 	e := s.server.shown(err, r.Event)
 	if e.Kind == domain.KindLimited {
-		if ok, _ := s.refusals.take(s.server.config.Refused, time.Now()); !ok {
+		if !s.budget.Refused(time.Now(), &s.server.config.Rates) {
 			s.end(closeFlood, errorFrame(r.ID, e))
 			return
 		}
@@ -99,44 +85,6 @@ func (s *socket) isEnding() bool {
 	return s.ending
 }
 
-// limitFrames counts a frame, here and across sockets.
-func (s *socket) limitFrames(now time.Time) error {
-	if ok, wait := s.frames.take(s.server.config.Frames, now); !ok {
-		return limited("frames", wait)
-	}
-	if wait := s.pausedUntil.Sub(now); wait > 0 { // or it would be one frame of framesAtOnce that is refused
-		return limited("frames", wait)
-	}
-	limiter := s.server.parts.Limiter
-	if s.unchecked++; s.unchecked < framesAtOnce || limiter == nil {
-		return nil
-	}
-	system, ok := s.home()
-	if !ok {
-		return nil
-	}
-	n := s.unchecked
-	s.unchecked = 0
-	if ok, wait := limiter.Allow(s.server.ctx, FlowFrames, system, n); !ok {
-		s.pausedUntil = now.Add(wait)
-		return limited("frames", wait)
-	}
-	return nil
-}
-
-// limitJoins counts a join, here and across sockets.
-func (s *socket) limitJoins(ctx context.Context, system domain.SystemID) error {
-	if ok, wait := s.joins.take(s.server.config.Joins, time.Now()); !ok {
-		return limited("joins", wait)
-	}
-	if limiter := s.server.parts.Limiter; limiter != nil {
-		if ok, wait := limiter.Allow(ctx, FlowJoins, system, 1); !ok {
-			return limited("joins", wait)
-		}
-	}
-	return nil
-}
-
 // home is the system that a socket's frames are counted for, if there is one.
 func (s *socket) home() (domain.SystemID, bool) {
 	s.mu.Lock()
@@ -148,9 +96,4 @@ func (s *socket) home() (domain.SystemID, bool) {
 		return s.actor.Systems[0], true
 	}
 	return "", false
-}
-
-func limited(what string, wait time.Duration) *domain.Error {
-	ms := max(wait.Milliseconds(), 1)
-	return domain.Fail(domain.KindLimited, CodeRateLimited, fmt.Sprintf("too many %s; wait %d ms", what, ms)).With("retryAfterMs", ms)
 }

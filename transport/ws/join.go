@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rooms"
@@ -57,7 +58,7 @@ func (s *socket) joinSystem(r *request) error {
 	}
 	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
 	defer cancel()
-	if err := s.limitJoins(ctx, system); err != nil {
+	if err := s.budget.Join(ctx, time.Now(), &s.server.config.Rates, s.server.parts.Limiter, system); err != nil {
 		return err
 	}
 	m := &membership{socket: s, system: system}

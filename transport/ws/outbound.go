@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -130,7 +131,7 @@ func (s *socket) enqueue(g outgoing) {
 		s.write(next)
 	}
 	if flooded {
-		s.end(closeFlood, errorFrame(nil, domain.Fail(domain.KindLimited, CodeRateLimited, "read the answers before asking for more")))
+		s.end(closeFlood, errorFrame(nil, domain.Fail(domain.KindLimited, limit.CodeRateLimited, "read the answers before asking for more")))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 )
@@ -164,11 +165,11 @@ func TestCloseCodes(t *testing.T) {
 			c.stillOpen()
 			ts.Disconnect(func(rooms.Socket) bool { return true }, ForcedDisconnect{Reason: "closing time"})
 		}, 4409, ""},
-		{"flood", Config{Frames: Rate{1, 5}, Refused: Rate{1, 5}}, "viewer", func(_ *testServer, c *client) {
+		{"flood", Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1, Burst: 5}, Refused: limit.Rate{PerSecond: 1, Burst: 5}}}, "viewer", func(_ *testServer, c *client) {
 			for range 50 {
 				c.send(`{"event":"ping"}`)
 			}
-		}, 4429, CodeRateLimited},
+		}, 4429, limit.CodeRateLimited},
 		{"shutdown", Config{}, "viewer", func(ts *testServer, c *client) {
 			c.stillOpen()
 			go func() { _ = ts.Shutdown(context.Background()) }()
@@ -217,7 +218,7 @@ func TestFrameOfTheLargestSize(t *testing.T) {
 func TestRateLimits(t *testing.T) {
 	t.Parallel()
 	limiter := &stubbornLimiter{}
-	ts := serve(t, Config{Frames: Rate{1e6, 1e6}, Joins: Rate{0.001, 2}, Refused: Rate{1e6, 1e6}}, func(p *Parts) { p.Limiter = limiter })
+	ts := serve(t, Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1e6, Burst: 1e6}, Joins: limit.Rate{PerSecond: 0.001, Burst: 2}, Refused: limit.Rate{PerSecond: 1e6, Burst: 1e6}}}, func(p *Parts) { p.Limiter = limiter })
 	c := ts.connect("viewer")
 	requireWait := func(f frame) time.Duration {
 		t.Helper()
@@ -225,7 +226,7 @@ func TestRateLimits(t *testing.T) {
 			RetryAfterMs int64 `json:"retryAfterMs"`
 		}
 		f.into(t, &e)
-		if f.code(t) != CodeRateLimited || e.RetryAfterMs <= 0 {
+		if f.code(t) != limit.CodeRateLimited || e.RetryAfterMs <= 0 {
 			t.Errorf("the answer is %s", f.raw)
 		}
 		return time.Duration(e.RetryAfterMs) * time.Millisecond
@@ -254,7 +255,7 @@ func TestRateLimits(t *testing.T) {
 type stubbornLimiter struct{ joins int }
 
 func (l *stubbornLimiter) Allow(_ context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
-	if flow == FlowJoins && system == sol && n == 1 {
+	if flow == limit.FlowJoins && system == sol && n == 1 {
 		l.joins++
 		return true, 0
 	}
@@ -291,7 +292,7 @@ func TestSeveralRooms(t *testing.T) {
 // way: none of them may come behind the second answer.
 func TestJoinAgain(t *testing.T) {
 	t.Parallel()
-	ts := serve(t, Config{Joins: Rate{1000, 1000}})
+	ts := serve(t, Config{Rates: limit.Rates{Joins: limit.Rate{PerSecond: 1000, Burst: 1000}}})
 	ts.source.Append(sol, updates(300)...)
 	all := ts.source.Events(sol)
 	c := ts.connect("viewer")

@@ -9,6 +9,7 @@ import (
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -24,7 +25,7 @@ type socket struct {
 
 	due atomic.Int64 // when tick should look at the socket, Unix nanoseconds
 
-	inbound // used for one frame at a time
+	budget limit.Budget // used for one frame at a time
 
 	mu       sync.Mutex
 	actor    domain.Actor

@@ -59,7 +59,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		failForbidden.write(w)
 		return
 	}
-	if s.preflight(w, r) {
+	if AllowPage(w, r) {
 		return
 	}
 	query := r.URL.Query()
@@ -96,9 +96,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// preflight sets the headers that a page of another origin needs, and answers a
-// browser that asks before it sends.
-func (s *Server) preflight(w http.ResponseWriter, r *http.Request) (answered bool) {
+// AllowPage sets the headers that a page of another origin needs, and answers a
+// browser that asks before it sends. Whether the page may be there was found out
+// before.
+func AllowPage(w http.ResponseWriter, r *http.Request) (answered bool) {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
 		return false

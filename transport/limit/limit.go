@@ -1,0 +1,130 @@
+// Package limit bounds what one socket may send, by itself and together with the
+// others of its system, for the faces that take frames from clients.
+package limit
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// Limiter guards against floods across the deployment.
+type Limiter interface {
+	// Allow takes n of what the system may do of a flow, or says when to try
+	// again. The flows are [FlowJoins] and [FlowFrames].
+	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
+}
+
+// The flows that a [Limiter] is asked about.
+const (
+	FlowJoins  = "joins"
+	FlowFrames = "frames"
+)
+
+// CodeRateLimited is the code of what exceeds a limit. Its error has retryAfterMs.
+const CodeRateLimited domain.Code = "rate-limited"
+
+// Rate allows PerSecond in the long run and Burst at once.
+type Rate struct {
+	PerSecond rate.Limit
+	Burst     int
+}
+
+// Rates are those of one socket.
+type Rates struct {
+	Frames  Rate // from the client; default 50/s, 200 at once
+	Joins   Rate // default 10/s, 128 at once
+	Refused Rate // refusals of frames and joins; who causes more is to be closed; default 5/s, 100 at once
+}
+
+// WithDefaults fills in what is zero.
+func (r Rates) WithDefaults() Rates {
+	return Rates{cmp.Or(r.Frames, Rate{50, 200}), cmp.Or(r.Joins, Rate{10, 128}), cmp.Or(r.Refused, Rate{5, 100})}
+}
+
+// Budget is what one socket has left. It is used for one frame at a time. A socket
+// that sends nothing has not much of it.
+type Budget struct {
+	frames, joins, refused *rate.Limiter
+	unchecked              int       // frames that the limiter across sockets has not counted
+	paused                 time.Time // until when that limiter has nothing left
+}
+
+// framesAtOnce is how many frames are counted across sockets at a time: a call to
+// the limiter for each would cost more than most frames.
+const framesAtOnce = 16
+
+// Frame counts a frame that came now, here and, if across is not nil, across
+// sockets. home says for which system it is counted there, if for any; it is asked
+// now and then.
+func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across Limiter, home func() (domain.SystemID, bool)) error {
+	if err := spend(&b.frames, rates.Frames, now, FlowFrames); err != nil {
+		return err
+	}
+	if wait := b.paused.Sub(now); wait > 0 { // or it would be one frame of framesAtOnce that is refused
+		return limited(FlowFrames, wait)
+	}
+	if b.unchecked++; b.unchecked < framesAtOnce || across == nil {
+		return nil
+	}
+	system, ok := home()
+	if !ok {
+		return nil
+	}
+	n := b.unchecked
+	b.unchecked = 0
+	if ok, wait := across.Allow(ctx, FlowFrames, system, n); !ok {
+		b.paused = now.Add(wait)
+		return limited(FlowFrames, wait)
+	}
+	return nil
+}
+
+// Join counts a join of a system's room, here and, if across is not nil, across
+// sockets.
+func (b *Budget) Join(ctx context.Context, now time.Time, rates *Rates, across Limiter, system domain.SystemID) error {
+	if err := spend(&b.joins, rates.Joins, now, FlowJoins); err != nil {
+		return err
+	}
+	return Joins(ctx, across, system)
+}
+
+// Joins counts a join across sockets alone, for one that a client does not ask for.
+func Joins(ctx context.Context, across Limiter, system domain.SystemID) error {
+	if across == nil {
+		return nil
+	}
+	if ok, wait := across.Allow(ctx, FlowJoins, system, 1); !ok {
+		return limited(FlowJoins, wait)
+	}
+	return nil
+}
+
+// Refused counts a refusal, and reports whether the socket may stay.
+func (b *Budget) Refused(now time.Time, rates *Rates) (stays bool) {
+	return spend(&b.refused, rates.Refused, now, "refusals") == nil
+}
+
+// spend takes one from a limiter, which it makes when it is needed first.
+func spend(l **rate.Limiter, r Rate, now time.Time, what string) error {
+	if *l == nil {
+		*l = rate.NewLimiter(r.PerSecond, r.Burst)
+	}
+	reserved := (*l).ReserveN(now, 1)
+	wait := reserved.DelayFrom(now)
+	if wait == 0 {
+		return nil
+	}
+	reserved.CancelAt(now)
+	return limited(what, wait)
+}
+
+func limited(what string, wait time.Duration) *domain.Error {
+	ms := max((wait + time.Millisecond - 1).Milliseconds(), 1)
+	return domain.Fail(domain.KindLimited, CodeRateLimited, fmt.Sprintf("too many %s; wait %d ms", what, ms)).With("retryAfterMs", ms)
+}
