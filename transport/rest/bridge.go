@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"reflect"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -114,15 +111,7 @@ func (a *API) registerBridges() {
 		summary: "List how the bridges of this deployment go",
 		detail:  "For staff.",
 	}, a.listBridges)
-	envelopes := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[envelope](), true, "")
-	most := domain.MaxBatch
-	a.huma.OpenAPI().Paths[bridgeEventsPath].Post.RequestBody = &huma.RequestBody{
-		Required: true,
-		Content: map[string]*huma.MediaType{
-			"application/json":     {Schema: &huma.Schema{Type: huma.TypeArray, Items: envelopes, MaxItems: &most}},
-			"application/x-ndjson": {Schema: envelopes},
-		},
-	}
+	describeBatch[envelope](a, bridgeEventsPath, domain.MaxBatch)
 }
 
 func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEventsOutput, error) {

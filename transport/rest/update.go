@@ -52,15 +52,19 @@ func (a *API) registerUpdates() {
 			"An empty array is accepted.",
 		errors: []int{408, 413, 415, 422, 504},
 	}, a.publish)
-	// The body is described only here: huma would otherwise read and decode it.
-	schemas := a.huma.OpenAPI().Components.Schemas
-	update := schemas.Schema(reflect.TypeFor[domain.SystemUpdate](), true, "")
-	most := domain.MaxUpdates
-	a.huma.OpenAPI().Paths[publishPath].Post.RequestBody = &huma.RequestBody{
+	describeBatch[domain.SystemUpdate](a, publishPath, domain.MaxUpdates)
+}
+
+// describeBatch says that the body of a POST is a batch of at most so many. It is
+// described only here: huma would otherwise read and decode it.
+func describeBatch[T any](a *API, path string, most int) {
+	api := a.huma.OpenAPI()
+	one := api.Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
+	api.Paths[path].Post.RequestBody = &huma.RequestBody{
 		Required: true,
 		Content: map[string]*huma.MediaType{
-			"application/json":     {Schema: &huma.Schema{Type: huma.TypeArray, Items: update, MaxItems: &most}},
-			"application/x-ndjson": {Schema: update},
+			"application/json":     {Schema: &huma.Schema{Type: huma.TypeArray, Items: one, MaxItems: &most}},
+			"application/x-ndjson": {Schema: one},
 		},
 	}
 }
