@@ -13,10 +13,9 @@ import (
 
 // servePoll answers a GET with what is queued, waiting for something to come.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
-	items, waiting, ok := s.beginPoll(markOf(r))
-	if !ok {
-		failRequest.write(w)
-		return
+	items, waiting, beside := s.beginPoll(markOf(r))
+	if beside {
+		s.endBeside(r.Context())
 	}
 	if waiting != nil {
 		select {
@@ -41,11 +40,11 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 // is the same then.
 func markOf(r *http.Request) string { return r.URL.Query().Get("t") }
 
-// beginPoll takes what is there for a GET or, when nothing is, lets it wait. It is
-// not ok for one that comes while another waits, nor for one that is sent again,
-// whose first answer may be lost: both end the session, and a client that can
-// recover does. Nor is it for one of a session that a WebSocket carries.
-func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, ok bool) {
+// beginPoll takes what is there for a GET or, when nothing is, lets it wait. There
+// is neither for one that comes while another waits, nor for one that is sent
+// again, whose first answer may be lost: both end the session, and a client that
+// can recover does. Nor is there for one of a session that a WebSocket carries.
+func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, beside bool) {
 	s.mu.Lock()
 	again := mark != "" && mark == s.got
 	s.got = mark
@@ -53,7 +52,10 @@ func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, ok bo
 	case s.state == closed || s.socket != nil:
 		s.mu.Unlock()
 		return nil, nil, false
-	case s.poll != nil || again:
+	case s.poll != nil:
+		s.mu.Unlock()
+		return nil, nil, true
+	case again:
 		s.mu.Unlock()
 		s.fail(ReasonError)
 		return nil, nil, false
@@ -73,7 +75,21 @@ func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, ok bo
 		}
 	}
 	s.mu.Unlock()
-	return items, waiting, true
+	return items, waiting, false
+}
+
+// endBeside ends a session of which two GETs wait, the second with that context.
+// The first hears a close packet, unless the second was given up: then it was sent
+// before, was overtaken, and the first is refused as one that comes too late.
+func (s *Session) endBeside(ctx context.Context) {
+	enough := time.NewTimer(overtaken)
+	defer enough.Stop()
+	select {
+	case <-ctx.Done():
+		s.finish(ReasonClosed, nil)
+	case <-enough.C:
+		s.fail(ReasonError)
+	}
 }
 
 // hungUp reports whether the session ends with a GET that was given up: not when

@@ -217,7 +217,8 @@ func (s *Session) Close(reason string) {
 // fail ends the session at once. Nothing that is queued goes out.
 func (s *Session) fail(reason string) { s.finish(reason, closePacket) }
 
-// finish ends the session at once, with a last packet for a GET that waits.
+// finish ends the session at once, with a last packet for a GET that waits. The GET
+// is refused when that is nil.
 func (s *Session) finish(reason string, last []byte) {
 	s.mu.Lock()
 	if s.state == closed {
@@ -228,7 +229,11 @@ func (s *Session) finish(reason string, last []byte) {
 	s.state = closed
 	s.take()
 	if s.poll != nil {
-		s.poll.items <- []outgoing{{bytes: last}}
+		var items []outgoing
+		if last != nil {
+			items = []outgoing{{bytes: last}}
+		}
+		s.poll.items <- items
 		s.poll = nil
 	}
 	carrier, probing := s.socket, s.probing

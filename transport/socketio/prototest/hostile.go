@@ -181,36 +181,40 @@ func EndlessBodies(ctx context.Context, endpoint string, n int) Report {
 // beginPost sends the head of a POST, and returns the first line of the answer:
 // 100 once the server waits for the body. Close the connection.
 func (p *Polling) beginPost(ctx context.Context, length int) (conn net.Conn, line string, err error) {
+	conn, err = p.send(ctx, http.MethodPost, fmt.Sprintf("Content-Type: text/plain\r\nContent-Length: %d\r\nExpect: 100-continue\r\n", length))
+	if err != nil {
+		return nil, "", err
+	}
+	if line, err = bufio.NewReader(conn).ReadString('\n'); err != nil {
+		_ = conn.Close()
+		return nil, "", fmt.Errorf("prototest: %w", err)
+	}
+	return conn, line, nil
+}
+
+// send sends the head of a request, with the lines of some headers, on a connection
+// of its own.
+func (p *Polling) send(ctx context.Context, method, headers string) (conn net.Conn, err error) {
 	address, err := url.Parse(p.endpoint)
 	if err != nil {
-		return nil, "", fmt.Errorf("prototest: %w", err)
+		return nil, fmt.Errorf("prototest: %w", err)
 	}
 	var dialer net.Dialer
 	conn, err = dialer.DialContext(ctx, "tcp", address.Host)
 	if err != nil {
-		return nil, "", fmt.Errorf("prototest: %w", err)
+		return nil, fmt.Errorf("prototest: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = conn.Close()
-		}
-	}()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return nil, "", fmt.Errorf("prototest: %w", err)
-		}
+	deadline, _ := ctx.Deadline() // the zero time is none
+	err = conn.SetDeadline(deadline)
+	if err == nil {
+		_, err = fmt.Fprintf(conn, "%s %s?EIO=4&transport=polling&sid=%s HTTP/1.1\r\nHost: %s\r\n%s\r\n",
+			method, address.Path, url.QueryEscape(p.Open.SID), address.Host, headers)
 	}
-	_, err = fmt.Fprintf(conn, "POST %s?EIO=4&transport=polling&sid=%s HTTP/1.1\r\nHost: %s\r\n"+
-		"Content-Type: text/plain\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
-		address.Path, url.QueryEscape(p.Open.SID), address.Host, length)
 	if err != nil {
-		return nil, "", fmt.Errorf("prototest: %w", err)
+		_ = conn.Close()
+		return nil, fmt.Errorf("prototest: %w", err)
 	}
-	line, err = bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		return nil, "", fmt.Errorf("prototest: %w", err)
-	}
-	return conn, line, nil
+	return conn, nil
 }
 
 // ManyNamespaces asks on one connection for n namespaces that do not exist. What

@@ -12,6 +12,8 @@ var requestChecks = []check{
 	{name: "ends a session that polls twice at once", run: endsOnSecondPoll},
 	{name: "ends a session that posts twice at once", run: endsOnSecondPost},
 	{name: "ends a session whose poll is cut", run: endsOnCutPoll},
+	{name: "refuses the poll that overtook one that was cut", run: refusesPollBesideCutOne,
+		stricter: "the original takes the later to arrive for the later one, and tells the other that it is closed"},
 	{name: "refuses other methods and keeps the session", run: refusesMethods},
 	{name: "refuses to poll a WebSocket session", run: refusesPollOfWebSocket},
 }
@@ -76,6 +78,31 @@ func endsOnCutPoll(t *testing.T, at endpoint) {
 		}
 	}
 	t.Fatal("the server still knows the session")
+}
+
+// A client cuts a poll and polls again. Whichever arrives first, the one that the
+// client waits for must not look like one that was in order.
+func refusesPollBesideCutOne(t *testing.T, at endpoint) {
+	for range 10 {
+		p := at.polling(t)
+		answers := make(chan Answer, 1)
+		go func() {
+			answer, err := p.Get(at.ctx)
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- answer
+		}()
+		cut, err := p.send(at.ctx, http.MethodGet, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = cut.Close()
+		if answer := <-answers; answer.Status != http.StatusBadRequest {
+			t.Errorf("the poll was answered %d %q, want 400", answer.Status, answer.Body)
+		}
+		at.forgets(t, p)
+	}
 }
 
 func refusesMethods(t *testing.T, at endpoint) {
