@@ -31,7 +31,8 @@ func parseOffset(s string) (o offset, ok bool) {
 	if o.turn = 1; len(parts) == 1 {
 		return o, true
 	}
-	if o.turn, err = strconv.ParseUint(parts[1], 10, 64); err != nil {
+	// Fewer bits than it has: it will be counted on.
+	if o.turn, err = strconv.ParseUint(parts[1], 10, 62); err != nil {
 		return offset{}, false
 	}
 	o.rooms = map[domain.SystemID]domain.Position{}

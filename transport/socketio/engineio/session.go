@@ -322,6 +322,10 @@ func (s *Session) check(now time.Time) bool {
 func (s *Session) ping(due time.Time) {
 	c := &s.server.config
 	s.mu.Lock()
+	if !s.clock.ping.Equal(due) { // somebody else has seen it too, and was faster
+		s.mu.Unlock()
+		return
+	}
 	s.clock.ping = time.Time{}
 	s.clock.pong = due.Add(c.PingTimeout)
 	if s.socket != nil && s.socket.busy {

@@ -1,0 +1,68 @@
+package engineio
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// A client may hang up at the moment at which its GET ends: the session goes on if
+// nothing was in the answer, as at an upgrade.
+func TestHangUpWhileThePollEnds(t *testing.T) {
+	t.Parallel()
+	message := outgoing{bytes: []byte("4hello")}
+	for name, one := range map[string]struct {
+		items []outgoing
+		ended bool // else the GET still waits
+		want  bool
+	}{
+		"waits":                  {want: true},
+		"ended by an upgrade":    {ended: true, want: false},
+		"ended by a noop":        {ended: true, items: []outgoing{{bytes: noopPacket}}, want: false},
+		"has taken a message":    {ended: true, items: []outgoing{message}, want: true},
+		"has taken two":          {ended: true, items: []outgoing{message, message}, want: true},
+		"has taken bytes like 6": {ended: true, items: []outgoing{{bytes: noopPacket, binary: true}}, want: true},
+	} {
+		s, waiting := new(Session), &poll{items: make(chan []outgoing, 1)}
+		if one.ended {
+			waiting.items <- one.items
+		} else {
+			s.poll = waiting
+		}
+		if got := s.hungUp(waiting); got != one.want {
+			t.Errorf("a GET that %s: the session ends: %v", name, got)
+		}
+	}
+}
+
+// A request looks at the clock as the ticker does. A ping that is due is sent once.
+func TestOnePingAtATime(t *testing.T) {
+	t.Parallel()
+	server, err := New(Config{Open: func(*Session, *http.Request) Handler { return silent{} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Shutdown(context.Background()) }()
+	server.open.Enter()
+	defer server.open.Leave()
+	s := server.begin(httptest.NewRequest(http.MethodGet, "/", nil), nil)
+	queued := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.queue)
+	}
+	before, due := queued(), s.clock.ping
+	s.ping(due)
+	s.ping(due)
+	if n := queued() - before; n != 1 {
+		t.Errorf("%d pings are queued", n)
+	}
+	s.Close(ReasonForced)
+	s.cut()
+}
+
+type silent struct{}
+
+func (silent) Message([]byte, bool) {}
+func (silent) Closed(string)        {}
