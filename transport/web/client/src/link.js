@@ -65,8 +65,10 @@ export class Link {
     this.drop();
     this.mayReturn = false;
     this.reason = undefined;
-    this.status("connecting");
+    const { turn } = this;
     this.after("watch", 4 * patience, () => this.later());
+    this.status("connecting");
+    if (turn !== this.turn) return; // whoever was told closed it
     this.ask((token) => this.dial(token), () => {
       this.reason = "the token function failed";
       this.later();
@@ -167,8 +169,8 @@ export class Link {
   settle() {
     this.refusals = 0;
     this.refused = false;
-    this.status("live");
     this.after("settled", steady, () => (this.tries = 0));
+    this.status("live");
   }
 
   // --- tokens
@@ -283,8 +285,8 @@ export class Link {
     const bound = Math.min(pauses.most, 2 * pauses.first * 2 ** this.tries++);
     const pause = Math.round(least + pauses.first + this.random() * (bound - pauses.first));
     const offline = globalThis.navigator?.onLine === false;
-    this.status(offline ? "offline" : "waiting", { seconds: Math.ceil(pause / 1000), reason: this.reason });
     this.after("retry", pause, () => this.open());
+    this.status(offline ? "offline" : "waiting", { seconds: Math.ceil(pause / 1000), reason: this.reason });
   }
 
   /** The network is back, or somebody looks: no pause, and no trust in an old socket. */

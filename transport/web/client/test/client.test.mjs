@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test, mock } from "node:test";
 import { Client } from "../src/index.js";
-import { Peer, jwt, live, settled, setup, snapshot, storage, update } from "./peer.mjs";
+import { Peer, jwt, live, settled, setup, snapshot, storage, timers, update } from "./peer.mjs";
 
 test("joins with a snapshot, and resumes without one", () => {
   const { client, seen, heard } = setup();
@@ -454,3 +454,17 @@ test("URLs of the page, of http and of other hosts", () => {
   }
   delete globalThis.location;
 });
+
+for (const when of ["connecting", "waiting", "live"]) {
+  test(`a handler that closes when it is told ${when} has closed`, () => {
+    const { client } = setup({ start: false });
+    client.on("status", ({ status }) => { if (status === when) client.close(); });
+    client.connect();
+    if (when !== "connecting") Peer.last.accept();
+    if (when === "live") Peer.last.joined(5);
+    if (when === "waiting") Peer.last.drop(1006);
+    assert.deepEqual([client.status, client.statusOf()], ["idle", "joining"]);
+    assert.equal(timers(), 0);
+    assert.equal(Peer.all.filter((peer) => peer.readyState < 2).length, 0);
+  });
+}

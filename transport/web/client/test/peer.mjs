@@ -57,6 +57,7 @@ export const jwt = (seconds, more = {}) =>
 export function setup(options = {}) {
   mock.timers.reset();
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  count();
   Peer.all = [];
   const seen = [];
   const client = new Client({ url: "ws://x/ws", token: "t", systemId: "s", storage: null, WebSocket: Peer, random: () => 1, ...options });
@@ -66,8 +67,23 @@ export function setup(options = {}) {
   const heard = [];
   const listen = () => client.on("*", (_, event) => heard.push(event.seq));
   if (options.hears !== false) listen();
-  client.connect();
+  if (options.start !== false) client.connect();
   return { client, seen, heard, listen };
+}
+
+// The timers that are set.
+const set = new Set();
+export const timers = () => set.size;
+
+function count() {
+  const { setTimeout, clearTimeout } = globalThis;
+  set.clear();
+  globalThis.setTimeout = (run, ms) => {
+    const id = setTimeout(() => { set.delete(id); run(); }, ms);
+    set.add(id);
+    return id;
+  };
+  globalThis.clearTimeout = (id) => { set.delete(id); clearTimeout(id); };
 }
 
 // Connected, with a snapshot at seq 5.
