@@ -113,7 +113,8 @@ export class Client {
     if (this.#link.running) return;
     this.#each((room) => {
       room.move("joining");
-      if (!room.fold) room.heard ??= this.#stored((storage) => storage.getItem(this.#key(room)));
+      const kept = this.#stored((storage) => storage.getItem(this.#key(room)));
+      if (!room.fold && /^\d+-\d+$/.test(kept ?? "")) room.heard ??= kept;
     });
     this.#watchPage();
     this.#link.start();
@@ -225,7 +226,7 @@ export class Client {
 
   /** @param {string} name @param {unknown[]} args */
   #call(name, ...args) {
-    for (const handler of this.#handlers.get(name) ?? []) guard(() => handler(...args));
+    callEach(this.#handlers.get(name) ?? new Set(), args);
   }
 
   /** Keeps the place and calls the listeners: once for a message, however many events are in it. */
@@ -233,7 +234,7 @@ export class Client {
     if (!this.#dirty) return;
     this.#dirty = false;
     if (this.#link.running) this.#each((room) => this.#keep(room));
-    for (const listener of [...this.#listeners]) guard(listener);
+    callEach(this.#listeners, []);
   }
 
   /** @param {Room} room */
@@ -284,14 +285,17 @@ export class Client {
 /** Handlers of these do not make events that were missed worth asking for. */
 const quietNames = { status: 1, state: 1, reset: 1, "forced-disconnect": 1 };
 
-/** Keeps a fault of a handler from the others, and lets it be seen.
- * @param {() => void} run */
-function guard(run) {
-  try {
-    run();
-  } catch (error) {
-    if (typeof reportError === "function") reportError(error);
-    else queueMicrotask(() => { throw error; });
+/** Calls those that are there now, and are not ended meanwhile. A fault of one is
+ * kept from the others, and can be seen.
+ * @param {Set<(...args: any[]) => void>} all @param {unknown[]} args */
+function callEach(all, args) {
+  for (const one of [...all]) {
+    try {
+      if (all.has(one)) one(...args);
+    } catch (error) {
+      if (typeof reportError === "function") reportError(error);
+      else queueMicrotask(() => { throw error; });
+    }
   }
 }
 

@@ -106,20 +106,21 @@ export class Link {
   dial(token) {
     if (!token) return this.end("unauthorized", "there is no token");
     this.adopt(token);
-    const Socket = this.Socket ?? WebSocket;
     let socket;
     try {
-      socket = new Socket(this.url(), ["plugcast.v1", "bearer." + token]);
+      socket = new (this.Socket ?? WebSocket)(this.url(), ["plugcast.v1", "bearer." + token]);
     } catch (error) {
-      return this.end("protocol", String(error)); // a URL or a token that cannot be
+      return this.end("protocol", String(error)); // no WebSocket, or a URL or a token that cannot be
     }
     this.socket = socket;
     this.requests = 0;
     socket.onopen = () => {
       this.listen();
-      if (typeof this.token === "string" && this.token !== token) this.authenticate(this.token); // replaced meanwhile
+      const newest = typeof this.token === "string" ? this.token : this.current;
+      if (newest && newest !== token) this.authenticate(newest); // replaced meanwhile
       this.uses.onOpen();
     };
+    socket.onerror = () => {}; // a close follows; Node's ws ends a program that does not listen
     socket.onmessage = (message) => this.read(message.data);
     socket.onclose = (close) => this.closed(close.code, close.reason);
   }
@@ -151,7 +152,10 @@ export class Link {
     }
     if (frame.event === "error" && frame.id === undefined) this.reason = frame.data.detail;
     if (frame.id !== undefined && frame.id === this.renewal) return this.renewed(frame);
+    const { socket } = this;
     this.uses.onFrame(frame);
+    // The close that follows may be lost on the way.
+    if (frame.event === "forced-disconnect" && !frame.data.reconnect && socket === this.socket) this.end("thrown-out", this.reason);
   }
 
   /**
@@ -168,7 +172,6 @@ export class Link {
   /** Everything is there: whoever is connected for a while begins anew with the pauses. */
   settle() {
     this.refusals = 0;
-    this.refused = false;
     this.after("settled", steady, () => (this.tries = 0));
     this.status("live");
   }
@@ -178,6 +181,7 @@ export class Link {
   /** @param {string} token */
   adopt(token) {
     this.current = token;
+    this.refused = false;
     this.schedule();
   }
 
@@ -220,9 +224,12 @@ export class Link {
 
   /** @param {Frame} frame */
   renewed(frame) {
+    const { code, retryAfterMs } = frame.data;
+    if (code === "rate-limited" || code === "unavailable") {
+      return this.after("again", retryAfterMs ?? patience, () => this.current && this.authenticate(this.current));
+    }
     this.renewal = null;
     if (frame.event !== "error") return;
-    if (frame.data.code === "rate-limited" || frame.data.code === "unavailable") return this.postpone(this.current);
     this.drop();
     this.unauthorized();
   }
@@ -259,9 +266,9 @@ export class Link {
   /** @param {number} code @param {string} reason */
   closed(code, reason) {
     this.reason ??= reason || undefined;
-    const { mayReturn } = this;
+    const { mayReturn, renewal } = this;
     this.drop();
-    if (code === 4401) return this.unauthorized();
+    if (code === 4401) return renewal === null ? this.unauthorized() : this.open(); // that was the old token
     if (code === 4409 && !mayReturn) return this.end("thrown-out", this.reason);
     const ending = final[code];
     if (ending) return this.end(ending, this.reason);

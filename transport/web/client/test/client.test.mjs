@@ -280,11 +280,13 @@ test("who hears no events asks for none; a storage that is spoilt or full does n
   Peer.last.joined(10);
   assert.equal(Peer.last.joins.length, 1);
   assert.equal(kept.kept.get("plugcast ws://x/ws s "), "10-0");
-  setup({ storage: storage(new Map([["plugcast ws://x/ws s ", "rubbish"]])) });
+  const spoilt = setup({ storage: storage(new Map([["plugcast ws://x/ws s ", "7-99999999999999999999"]])) }); // more than positions have
   Peer.last.accept();
   Peer.last.joined(10);
   Peer.last.say({ event: "error", id: 2, data: { code: "invalid-position" } });
   Peer.last.joined(10);
+  Peer.last.say(update(11));
+  assert.deepEqual(spoilt.heard, [11]);
   const broken = () => { throw new Error("full"); };
   const { client, heard } = live({ storage: { getItem: broken, setItem: broken, removeItem: broken } });
   Peer.last.say(update(6));
@@ -468,3 +470,114 @@ for (const when of ["connecting", "waiting", "live"]) {
     assert.equal(Peer.all.filter((peer) => peer.readyState < 2).length, 0);
   });
 }
+
+test("stays away when it was thrown out and the close was lost on the way", () => {
+  const { client, seen } = live();
+  Peer.last.say({ event: "forced-disconnect", data: { reason: "enough", reconnect: false } });
+  Peer.last.drop(1006);
+  mock.timers.tick(120_000);
+  assert.deepEqual([Peer.all.length, seen.at(-1), client.info.reason], [1, "thrown-out", "enough"]);
+});
+
+test("a handler that takes another's place hears an event once, and one that was ended none", () => {
+  const { client } = live();
+  const heard = [];
+  let end = () => {};
+  const again = (_, { seq }) => {
+    heard.push(seq);
+    end();
+    endOther();
+    if (heard.length < 9) end = client.on("device-update", again);
+  };
+  end = client.on("device-update", again);
+  const endOther = client.on("device-update", () => heard.push("other"));
+  Peer.last.say(update(6), update(7));
+  assert.deepEqual(heard, [6, 7]);
+  let calls = 0;
+  client.subscribe(() => endListener());
+  const endListener = client.subscribe(() => calls++);
+  Peer.last.say(update(8));
+  assert.equal(calls, 0);
+  client.close();
+});
+
+test("a place in the storage that is none is not taken for one", () => {
+  const key = "plugcast ws://x/ws s ";
+  for (const rubbish of ["rubbish", "", "1-", "5", "[object Object]", "99e9-0"]) {
+    const kept = storage(new Map([[key, rubbish]]));
+    const { heard, client } = setup({ storage: kept });
+    Peer.last.accept();
+    Peer.last.joined(10);
+    Peer.last.say(update(11));
+    assert.deepEqual([heard, kept.kept.get(key)], [[11], "11-0"], rubbish);
+    client.close();
+  }
+});
+
+test("a token that cannot be taken now is sent again", () => {
+  const { client } = live();
+  client.setToken("u");
+  Peer.last.say({ event: "error", id: 2, data: { code: "rate-limited", retryAfterMs: 70 } });
+  mock.timers.tick(70);
+  assert.deepEqual(Peer.last.sent.at(-1), { event: "authenticate", id: 3, data: { token: "u" } });
+  Peer.last.say({ event: "error", id: 3, data: { code: "unavailable" } });
+  mock.timers.tick(8_000);
+  assert.deepEqual(Peer.last.sent.at(-1), { event: "authenticate", id: 4, data: { token: "u" } });
+  Peer.last.drop(4401, "expired"); // the old one
+  assert.equal(Peer.last.protocols[1], "bearer.u");
+  client.close();
+});
+
+test("a token that expires while another is under way is not the end", () => {
+  const { client } = live();
+  client.setToken("u");
+  Peer.last.drop(4401, "expired");
+  assert.equal(Peer.last.protocols[1], "bearer.u");
+  Peer.last.accept();
+  Peer.last.drop(4401, "expired");
+  assert.equal(client.status, "unauthorized");
+});
+
+test("a token that was not refused is not said to have been", () => {
+  const why = [];
+  const { client } = setup({ token: ({ refused }) => (why.push(refused), jwt(100, { n: why.length })) });
+  Peer.last.accept();
+  Peer.last.drop(4401, "expired");
+  Peer.last.drop(1006); // the new one was not looked at
+  mock.timers.tick(1000);
+  assert.deepEqual([why, Peer.all.length], [[false, true], 3]);
+  client.close();
+});
+
+test("a token that is replaced by its function while a socket opens goes over it", () => {
+  let n = 0;
+  const { client } = setup({ token: () => jwt(30, { n: n++ }) });
+  mock.timers.tick(21_000);
+  assert.equal(n, 2);
+  Peer.last.accept();
+  assert.deepEqual(Peer.last.sent.map((frame) => frame.event), ["authenticate", "join-system"]);
+  assert.notEqual("bearer." + Peer.last.sent[0].data.token, Peer.last.protocols[1]);
+  client.close();
+});
+
+test("without a WebSocket it ends and says so", async () => {
+  const { WebSocket } = globalThis;
+  delete globalThis.WebSocket;
+  for (const token of ["t", async () => "t"]) {
+    const { client } = setup({ WebSocket: undefined, token });
+    await settled();
+    assert.equal(client.status, "protocol");
+    assert.match(client.info.reason, /WebSocket/);
+    assert.equal(timers(), 0);
+  }
+  if (WebSocket) globalThis.WebSocket = WebSocket;
+});
+
+test("a WebSocket whose errors have to be listened to, as that of Node's ws, harms nobody", () => {
+  const { client } = setup();
+  const [first] = Peer.all;
+  first.onerror({});
+  first.drop(1006);
+  first.onerror({}); // of a socket that was given up
+  client.close();
+});

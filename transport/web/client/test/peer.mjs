@@ -25,7 +25,7 @@ export class Peer {
   }
   drop(code, reason = "") {
     this.readyState = 3;
-    this.onclose({ code, reason });
+    this.onclose?.({ code, reason });
   }
   // The join that was asked for last is answered: with a snapshot, if it wants one.
   joined(seq, more = {}) {
