@@ -18,7 +18,7 @@ import (
 // How the client connects, resumes and gives up.
 func TestClient(t *testing.T) {
 	t.Parallel()
-	if out, err := nodetest.Command(t, nodetest.Folder(t, "client"), "--test", "test/client.test.mjs").Output(); err != nil {
+	if out, err := nodetest.Command(t, nodetest.Folder(t, "client"), "--test", "test/client.test.mjs", "test/shared.test.mjs").Output(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }

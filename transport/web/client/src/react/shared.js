@@ -25,6 +25,7 @@ export function peek(key) {
 
 /**
  * Takes part in the client of a key. It is made of the candidate if nobody has one.
+ * One that has come to an end is not brought back by another component.
  * @param {string} key
  * @param {Client} candidate
  */
@@ -33,7 +34,7 @@ export function acquire(key, candidate) {
   shared.set(key, entry);
   clearTimeout(entry.timer);
   entry.users++;
-  entry.client.connect();
+  if (entry.client.status === "idle") entry.client.connect();
   return entry.client;
 }
 
