@@ -204,7 +204,7 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 		version = 2
 	case 1: // data that is not of its type's shape
 		data += rapid.SampledFrom([]string{
-			`,"relayOn":"yes"`, `,"channel":1.5`, `,"powerW":"7"`, `,"errors":[1]`, `,"deviceTime":"noon"`, `,"name":7`,
+			`,"relayOn":"yes"`, `,"channel":1.5`, `,"powerW":"7"`, `,"errors":[1]`, `,"deviceTime":"noon"`, `,"deviceTime":"2026-11-23"`, `,"deviceTime":"2026-11-23T18:00:00"`, `,"deviceTime":"Nov 23, 2026"`, `,"name":7`,
 			`,"deviceId":"a b"`, `,"equipmentId":".."`, `,"connectionId":7`, `,"reason":false`, `,"online":0`, `,"kind":1`, `,"location":[]`,
 		}).Draw(t, "what is wrong")
 	}

@@ -8,6 +8,8 @@
  * @typedef {{ device: Device, stale: boolean, equipment: DeviceView["equipment"], view: DeviceView }} Seen
  */
 
+const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/; // Date.parse takes much else
+
 /** @param {unknown} v */
 const isText = (v) => typeof v === "string";
 /** @param {unknown} v */
@@ -15,7 +17,7 @@ const isNumber = (v) => typeof v === "number";
 /** @param {unknown} v */
 const isFlag = (v) => typeof v === "boolean";
 /** @param {unknown} v */
-const isTime = (v) => isText(v) && !Number.isNaN(Date.parse(/** @type {string} */ (v)));
+const isTime = (v) => isText(v) && rfc3339.test(/** @type {string} */ (v)) && !Number.isNaN(Date.parse(/** @type {string} */ (v)));
 /** @param {unknown} v */
 const isList = (v) => Array.isArray(v) && v.every(isText);
 const isAnything = () => true;
