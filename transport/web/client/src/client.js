@@ -28,6 +28,7 @@ export class Client {
 
   /** @param {Options} options */
   constructor(options) {
+    if (options.systemId == null) throw new TypeError("plugcast: a client needs a systemId");
     this.options = options;
     /** @type {readonly string[]} */
     this.systemIds = typeof options.systemId === "string" ? [options.systemId] : [...options.systemId];
@@ -176,8 +177,9 @@ export class Client {
       case "snapshot":
       case "left":
         return this.#rooms.get(frame.data.systemId)?.take(frame);
+      case "authenticated": // perhaps for more than before
+        return this.#each((room) => room.status === "forbidden" && room.join());
       case "connection-status":
-      case "authenticated":
       case "pong":
         return;
       default:
@@ -266,11 +268,11 @@ export class Client {
   /** Listens to what the page and the network do. A page that is put aside closes
    * its socket, or the browser cannot keep it for the way back. */
   #watchPage() {
-    if (typeof window === "undefined" || this.#page) return;
+    if (typeof document === "undefined" || this.#page) return;
     this.#page = new AbortController();
     const { signal } = this.#page;
     const wake = () => this.#link.wake();
-    for (const name of ["online", "pageshow"]) window.addEventListener(name, wake, { signal });
+    for (const name of ["online", "offline", "pageshow"]) window.addEventListener(name, wake, { signal });
     window.addEventListener("pagehide", () => this.#link.suspend(), { signal });
     document.addEventListener("resume", wake, { signal });
     document.addEventListener("visibilitychange", () => document.hidden || wake(), { signal });

@@ -229,7 +229,7 @@ export class Link {
       return this.after("again", retryAfterMs ?? patience, () => this.current && this.authenticate(this.current));
     }
     this.renewal = null;
-    if (frame.event !== "error") return;
+    if (frame.event !== "error") return this.uses.onFrame(frame);
     this.drop();
     this.unauthorized();
   }

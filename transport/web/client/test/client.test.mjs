@@ -581,3 +581,41 @@ test("a WebSocket whose errors have to be listened to, as that of Node's ws, har
   first.onerror({}); // of a socket that was given up
   client.close();
 });
+
+test("a new token opens what the old one was not for", () => {
+  const { client } = setup({ systemId: ["a", "b"] });
+  Peer.last.accept();
+  Peer.last.say({ event: "joined", id: 1, data: { systemId: "a", position: "5-0", seq: 5 } }, snapshot(5, "a"));
+  Peer.last.say({ event: "error", id: 2, data: { code: "forbidden" } });
+  client.setToken("u");
+  Peer.last.say({ event: "authenticated", id: 3, data: {} });
+  assert.deepEqual(Peer.last.joins.slice(2), [{ systemId: "b", snapshot: true }]);
+  Peer.last.joined(7);
+  assert.deepEqual([client.status, client.statusOf("b"), client.state("b").seq], ["live", "live", 7]);
+  client.close();
+});
+
+test("says what is missing", () => {
+  for (const systemId of [undefined, null]) assert.throws(() => new Client({ token: "t", systemId }), /systemId/);
+});
+
+test("a browser that loses the network asks whether the server is there", () => {
+  const listeners = {};
+  Object.assign(globalThis, { window: { addEventListener: (name, handler) => (listeners[name] = handler) }, document: { addEventListener() {} } });
+  const { client } = live();
+  listeners.offline();
+  assert.equal(Peer.last.sent.at(-1).event, "ping");
+  mock.timers.tick(8_000);
+  assert.equal(client.status, "waiting");
+  client.close();
+  delete globalThis.window;
+  delete globalThis.document;
+});
+
+test("where there is no page there is nothing to listen to", () => {
+  globalThis.window = globalThis; // as React Native has it
+  const { client } = live();
+  assert.equal(client.status, "live");
+  client.close();
+  delete globalThis.window;
+});
