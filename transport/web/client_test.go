@@ -61,18 +61,22 @@ func pack(t *testing.T, client string) string {
 	to := t.TempDir()
 	runIn(t, client, "npm", "run", "build") // no script runs by itself here, see .npmrc
 	out := runIn(t, client, "npm", "pack", "--json", "--pack-destination", to, "--loglevel", "error", "--foreground-scripts=false")
+	type packedFile struct{ Path string }
 	var packed []struct {
 		Filename string
-		Files    []struct{ Path string }
+		Files    []packedFile
 	}
 	if err := json.Unmarshal([]byte(out), &packed); err != nil || len(packed) != 1 {
 		t.Fatalf("npm pack: %v in %s", err, out)
+	}
+	if !slices.ContainsFunc(packed[0].Files, func(f packedFile) bool { return f.Path == "LICENSE" }) {
+		t.Error("the license would not be published")
 	}
 	var sources []string
 	for _, f := range packed[0].Files {
 		ext := regexp.MustCompile(`^dist/(react/)?[a-z]+(\.js|\.d\.ts)$`).FindStringSubmatch(f.Path)
 		switch {
-		case f.Path == "package.json" || f.Path == "README.md":
+		case f.Path == "package.json" || f.Path == "README.md" || f.Path == "LICENSE":
 		case ext == nil:
 			t.Errorf("%s would be published", f.Path)
 		case ext[1] == "" && ext[2] == ".js":
