@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { test, mock } from "node:test";
+import { test } from "node:test";
 import { acquire, release } from "../src/react/shared.js";
-import { Peer, setup, timers } from "./peer.mjs";
+import { Peer, setup, tick, timers } from "./peer.mjs";
 
 test("components that come do not bring back a connection that was ended on purpose", () => {
   const { client } = setup({ start: false });
@@ -15,10 +15,10 @@ test("components that come do not bring back a connection that was ended on purp
   acquire("k", client); // at once, as in StrictMode
   assert.deepEqual([client.status, Peer.all.length], ["thrown-out", 1]);
   release("k", client);
-  mock.timers.tick(500);
+  tick(500);
   acquire("k", client); // a page that is opened again
   assert.equal(Peer.all.length, 2);
   release("k", client);
-  mock.timers.tick(500);
-  assert.deepEqual([client.status, timers()], ["idle", 0]);
+  tick(500);
+  assert.deepEqual([client.status, timers.size], ["idle", 0]);
 });
