@@ -50,6 +50,32 @@ func update(seq int, data string) string {
 	return string(e.AppendEnvelope(nil))
 }
 
+// A browser that forbids the page to keep anything shows it all the same, and
+// takes a token from the form.
+func TestPageWithoutStorage(t *testing.T) {
+	t.Parallel()
+	sockets := make(chan *websocket.Conn, 4)
+	base := gateway(t, sockets)
+	b := nodetest.OpenBrowser(t, "about:blank")
+	b.Call("Page.enable", nil, nil)
+	b.Call("Page.addScriptToEvaluateOnNewDocument", map[string]any{
+		"source": "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('denied', 'SecurityError'); }})",
+	}, nil)
+	b.Call("Page.navigate", map[string]any{"url": base + "/"}, nil)
+	b.Shows("document.querySelector('#login')?.hidden", "false")
+	b.Eval(`Object.entries({system: "clinica-sol", token: "a.b.c"}).forEach(([name, text]) => {
+		document.querySelector("#login [name=" + name + "]").value = text;
+	})`)
+	b.Eval("document.querySelector('#login button').click()")
+	select {
+	case conn := <-sockets:
+		t.Cleanup(func() { _ = conn.Close() })
+	case <-time.After(30 * time.Second):
+		t.Fatal("the page does not connect")
+	}
+	b.Shows("document.querySelector('#login').hidden", "true")
+}
+
 // The page in a real browser, under its own policy: what it shows of a snapshot
 // and of live events, that it resumes, and that it ends when it is told to.
 func TestPageInBrowser(t *testing.T) {

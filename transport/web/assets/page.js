@@ -14,6 +14,24 @@ let client = null;
 let first = true; // no card was drawn of this state yet: nothing of it is news
 let painting = false;
 
+// What is kept for the tab. A browser may forbid that: then it is kept for the page.
+const kept = new Map();
+
+function keep(key, value) {
+  kept.set(key, value);
+  try {
+    sessionStorage.setItem(key, value);
+  } catch {}
+}
+
+function recall(key) {
+  try {
+    return kept.get(key) ?? sessionStorage.getItem(key);
+  } catch {
+    return null;
+  }
+}
+
 document.documentElement.lang = lang;
 translate(document);
 translate(find("plug").content);
@@ -26,8 +44,8 @@ function translate(root) {
 // with it nor kept in the browser's history; a reload finds it in this tab.
 function credentials() {
   const fragment = new URLSearchParams(location.hash.slice(1));
-  const system = fragment.get("system") || sessionStorage.getItem("system");
-  const token = fragment.get("token") || sessionStorage.getItem("token:" + system);
+  const system = fragment.get("system") || recall("system");
+  const token = fragment.get("token") || recall("token:" + system);
   if (fragment.has("token")) history.replaceState(null, "", "#" + new URLSearchParams({ system: system || "" }));
   return { system, token };
 }
@@ -45,8 +63,8 @@ function start() {
     find("login").elements.system.value = system || "";
     return;
   }
-  sessionStorage.setItem("system", system);
-  sessionStorage.setItem("token:" + system, token);
+  keep("system", system);
+  keep("token:" + system, token);
   document.title = system + " · plugcast";
   const next = new Client({ url: new URL("ws", location.href).href, token, systemId: system });
   client = next;
@@ -68,7 +86,7 @@ function showStatus({ status, seconds }) {
   if (over) find("notice").textContent = say(status);
   if (status === "unauthorized") {
     const [system] = client.systemIds;
-    sessionStorage.removeItem("token:" + system);
+    keep("token:" + system, "");
     find("login").elements.system.value = system;
     find("login").hidden = false;
   }
@@ -195,8 +213,8 @@ find("filter").addEventListener("input", sift);
 find("login").addEventListener("submit", (submit) => {
   submit.preventDefault();
   const { system, token } = find("login").elements;
-  sessionStorage.setItem("system", system.value);
-  sessionStorage.setItem("token:" + system.value, token.value.trim());
+  keep("system", system.value);
+  keep("token:" + system.value, token.value.trim());
   token.value = "";
   if (location.hash === "#system=" + system.value) start();
   else location.hash = "system=" + system.value;

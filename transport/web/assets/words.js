@@ -18,7 +18,7 @@ const words = {
     system: "Sistema", token: "Token", connect: "Conectar", filter: "Buscar", api: "API HTTP",
     loginHelp: "Abra el enlace que muestra plugcast dev, o escriba un sistema y un token. No salen de esta pestaña.",
     on: "Encendido", off: "Apagado", unknown: "Desconocido", offline: "Sin conexión", online: "En línea",
-    power: "Potencia", energy: "Energía", reach: "Alcance", changed: "Último cambio",
+    power: "Potencia", energy: "Energía", reach: "Conexión", changed: "Último cambio",
     empty: "Este sistema aún no tiene enchufes.", none: "Sin asignar",
     stale: "Sin noticias: su conexión está caída", notKnown: "sin datos", faults: "Fallos",
     connecting: "Conectando…", live: "En vivo", waiting: "Desconectado. Nuevo intento en {s} s",
