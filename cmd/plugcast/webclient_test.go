@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/cuttest"
 	"github.com/plugcast/plugcast/transport/nodetest"
 )
@@ -117,6 +118,60 @@ func TestClientExamples(t *testing.T) {
 	react.Shows(plug, "lamp: not known, 7 W Switch on")
 	react.Eval("document.querySelector('#plugs button').click()")
 	react.Shows("Boolean(document.querySelector('[role=alert]')?.textContent.startsWith('lamp: '))", "true") // nobody holds it
+}
+
+// A token is replaced on the open socket before it ends, as often as that is
+// needed: the page notices nothing of it.
+func TestClientReplacesItsToken(t *testing.T) {
+	t.Parallel()
+	server := newDeployment(t).start(t, "")
+	tr := newTraffic(t, 1, func() string { return server.base })
+	system := tr.systems[0]
+	b := nodetest.OpenBrowser(t, server.base+"/")
+	b.Shows("document.querySelector('#login')?.hidden", "false")
+	var tokens []string
+	begin := time.Now()
+	for i, lasts := range []time.Duration{6 * time.Second, 12 * time.Second, time.Hour} {
+		actor := domain.Actor{Subject: fmt.Sprint("token ", i), Role: domain.RoleViewer, Systems: []domain.SystemID{system}, ExpiresAt: begin.Add(lasts)}
+		token, err := auth.Config{Secret: []byte(testSecret)}.Sign(actor, begin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens = append(tokens, token)
+	}
+	list, err := json.Marshal(tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fault := b.Eval(`import(location.origin + "/web/client/index.js").then(({ Client }) => {
+		const tokens = ` + string(list) + `;
+		window.told = [];
+		window.client = new Client({ systemId: "` + string(system) + `", token: async () => tokens.shift(), storage: null });
+		client.on("status", ({ status }) => told.push(status));
+		client.connect();
+	})`); fault != "undefined" {
+		t.Fatal(fault)
+	}
+	b.Shows("client.status", "live")
+	admin := testToken(t, domain.RoleAdmin, system)
+	subject := func() (subject, id string) {
+		if all := liveSockets(t, server.base, admin); len(all) == 1 {
+			subject, id = all[0].Subject, all[0].SocketID
+		}
+		return subject, id
+	}
+	var first string
+	waitFor(t, "the socket to be listed", func() bool { _, first = subject(); return first != "" })
+	waitFor(t, "the last token to be in use", func() bool { now, _ := subject(); return now == "token 2" })
+	waitFor(t, "the others to have ended", func() bool { return time.Since(begin) > 13*time.Second })
+	if err := tr.publish(t.Context(), 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	b.Shows("client.state().seq", "1")
+	b.Shows("told.join()", "connecting,live")
+	if _, last := subject(); last != first {
+		t.Errorf("the socket was %s and is %s", first, last)
+	}
 }
 
 // changes are made to a system for as long as it takes.
