@@ -35,6 +35,7 @@ export class Link {
   tries = 0;
   refusals = 0; // of tokens, since a connection was good
   refused = false; // the token in use was
+  notBefore = 0; // ms since 1970: the next try, if the server asked for a pause
   mayReturn = false; // after being thrown out, unless it is said
   skew = 0; // ms that the server's clock is ahead
   /** @type {Record<string, ReturnType<typeof setTimeout> | undefined>} */ timers = {};
@@ -291,16 +292,20 @@ export class Link {
     this.drop();
     const bound = Math.min(pauses.most, 2 * pauses.first * 2 ** this.tries++);
     const pause = Math.round(least + pauses.first + this.random() * (bound - pauses.first));
+    this.notBefore = Date.now() + least;
     const offline = globalThis.navigator?.onLine === false;
     this.after("retry", pause, () => this.open());
     this.status(offline ? "offline" : "waiting", { seconds: Math.ceil(pause / 1000), reason: this.reason });
   }
 
-  /** The network is back, or somebody looks: no pause, and no trust in an old socket. */
+  /** The network is back, or somebody looks: no pause, unless the server asked for one, and no trust in an old socket. */
   wake() {
     if (!this.running) return;
     if (this.socket?.readyState === 1) this.probe();
-    else if (!this.socket && this.info.status !== "connecting") this.open();
+    else if (!this.socket && this.info.status !== "connecting") {
+      if (Date.now() < this.notBefore) this.after("retry", this.notBefore - Date.now(), () => this.open());
+      else this.open();
+    }
   }
 
   /** The page goes: the server hears it, and nothing is tried until {@link Link.wake}. */

@@ -619,3 +619,28 @@ test("where there is no page there is nothing to listen to", () => {
   client.close();
   delete globalThis.window;
 });
+
+test("a page that is looked at again does not shorten the pause after a flood", () => {
+  const listeners = {};
+  Object.assign(globalThis, {
+    window: { addEventListener: (name, handler) => (listeners[name] = handler) },
+    document: { addEventListener: (name, handler) => (listeners[name] = handler) },
+  });
+  const { client } = live();
+  Peer.last.drop(4429);
+  tick(1000);
+  listeners.visibilitychange();
+  listeners.pagehide();
+  listeners.pageshow();
+  assert.equal(Peer.all.length, 1);
+  tick(58_999);
+  assert.equal(Peer.all.length, 1);
+  tick(1);
+  assert.equal(Peer.all.length, 2);
+  Peer.last.drop(1006);
+  listeners.visibilitychange();
+  assert.equal(Peer.all.length, 3);
+  client.close();
+  delete globalThis.window;
+  delete globalThis.document;
+});
