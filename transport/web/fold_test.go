@@ -210,6 +210,7 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 	}
 	return domain.Event{
 		ID: fmt.Sprint("id-", n), Type: one.of, Version: version, SystemID: "s", Actor: "maria", Data: json.RawMessage("{" + data + "}"),
-		Time: begin.Add(time.Duration(n) * time.Second), Position: domain.Position{Ms: uint64(n)}, Seq: uint64(n),
+		Origin: rapid.SampledFrom([]string{"", "elsewhere"}).Draw(t, "origin"),
+		Time:   begin.Add(time.Duration(n) * time.Second), Position: domain.Position{Ms: uint64(n)}, Seq: uint64(n),
 	}
 }
