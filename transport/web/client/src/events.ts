@@ -217,7 +217,7 @@ export interface StatusInfo {
   readonly status: Status;
   /** Until the next try, of `waiting` and `offline`; as it was when the waiting began. */
   readonly seconds?: number;
-  /** In words, if the server gave any. */
+  /** In words, if the server gave any, or what may be wrong when it cannot be reached. */
   readonly reason?: string;
 }
 

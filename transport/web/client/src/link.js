@@ -115,7 +115,9 @@ export class Link {
     }
     this.socket = socket;
     this.requests = 0;
+    let reach = "no answer: is the server there, and this page's origin allowed?"; // a browser does not say
     socket.onopen = () => {
+      reach = "";
       this.listen();
       const newest = typeof this.token === "string" ? this.token : this.current;
       if (newest && newest !== token) this.authenticate(newest); // replaced meanwhile
@@ -123,7 +125,7 @@ export class Link {
     };
     socket.onerror = () => {}; // a close follows; Node's ws ends a program that does not listen
     socket.onmessage = (message) => this.read(message.data);
-    socket.onclose = (close) => this.closed(close.code, close.reason);
+    socket.onclose = (close) => this.closed(close.code, close.reason || reach);
   }
 
   /** @param {string} text */

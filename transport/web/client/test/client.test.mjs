@@ -644,3 +644,14 @@ test("a page that is looked at again does not shorten the pause after a flood", 
   delete globalThis.window;
   delete globalThis.document;
 });
+
+test("says what may be wrong when no socket opens", () => {
+  const { client } = setup();
+  Peer.last.drop(1006);
+  assert.match(client.info.reason, /server.*origin/);
+  tick(1000);
+  Peer.last.accept();
+  Peer.last.drop(1006);
+  assert.equal(client.info.reason, undefined);
+  client.close();
+});
