@@ -18,7 +18,12 @@ import (
 // How the client connects, resumes and gives up.
 func TestClient(t *testing.T) {
 	t.Parallel()
-	if out, err := nodetest.Command(t, nodetest.Folder(t, "client"), "--test", "test/client.test.mjs", "test/shared.test.mjs").Output(); err != nil {
+	client := nodetest.Folder(t, "client")
+	files, err := filepath.Glob(filepath.Join(client, "test", "*.test.mjs"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	if out, err := nodetest.Command(t, client, append([]string{"--test"}, files...)...).Output(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -1,7 +1,8 @@
+// How a client joins, resumes, heals and gives up.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Client } from "../src/index.js";
-import { Peer, jwt, live, settled, setup, snapshot, storage, tick, timers, update } from "./peer.mjs";
+import { Peer, live, setup, snapshot, storage, tick, timers, update } from "./peer.mjs";
 
 test("joins with a snapshot, and resumes without one", () => {
   const { client, seen, heard } = setup();
@@ -231,32 +232,6 @@ test("several systems over one socket: one that is forbidden does not keep the o
   assert.deepEqual([client.status, client.info.reason], ["forbidden", "the new token is not for it"]);
 });
 
-test("after a reload, delivers what was missed behind the new state, and nothing twice", () => {
-  const kept = storage();
-  const before = live({ storage: kept });
-  Peer.last.say(update(6), update(7));
-  assert.deepEqual([...kept.kept], [["plugcast ws://x/ws s ", "7-0"]]);
-  const { client, heard } = setup({ storage: kept }); // the page is gone without a word
-  Peer.last.accept();
-  Peer.last.joined(10);
-  assert.deepEqual([client.state().seq, Peer.last.joins], [10, [{ systemId: "s", snapshot: true }, { systemId: "s", after: "7-0" }]]);
-  Peer.last.say(update(11)); // of the first join; it comes again
-  Peer.last.joined(7);
-  Peer.last.say([8, 9, 10, 11].map((seq) => update(seq)));
-  assert.deepEqual([before.heard, heard, client.state().seq], [[6, 7], [8, 9, 10, 11], 11]);
-  client.close();
-  assert.deepEqual([...kept.kept], []);
-});
-
-test("after a reload, the new state may be older than what was delivered", () => {
-  const kept = storage(new Map([["plugcast ws://x/ws s ", "7-0"]]));
-  const { heard, client } = setup({ storage: kept });
-  Peer.last.accept();
-  Peer.last.joined(5);
-  Peer.last.say([6, 7, 8].map((seq) => update(seq)));
-  assert.deepEqual([heard, client.state().seq, Peer.last.joins.length], [[8], 8, 1]);
-});
-
 test("a socket that breaks while it catches up goes on from there", () => {
   const kept = storage(new Map([["plugcast ws://x/ws s ", "7-0"]]));
   const { heard } = setup({ storage: kept });
@@ -271,108 +246,6 @@ test("a socket that breaks while it catches up goes on from there", () => {
   Peer.last.joined(8);
   Peer.last.say(update(9), update(10), update(11));
   assert.deepEqual(heard, [8, 9, 10, 11]);
-});
-
-test("who hears no events asks for none; a storage that is spoilt or full does no harm", () => {
-  const kept = storage(new Map([["plugcast ws://x/ws s ", "7-0"]]));
-  setup({ storage: kept, hears: false });
-  Peer.last.accept();
-  Peer.last.joined(10);
-  assert.equal(Peer.last.joins.length, 1);
-  assert.equal(kept.kept.get("plugcast ws://x/ws s "), "10-0");
-  const spoilt = setup({ storage: storage(new Map([["plugcast ws://x/ws s ", "7-99999999999999999999"]])) }); // more than positions have
-  Peer.last.accept();
-  Peer.last.joined(10);
-  Peer.last.say({ event: "error", id: 2, data: { code: "invalid-position" } });
-  Peer.last.joined(10);
-  Peer.last.say(update(11));
-  assert.deepEqual(spoilt.heard, [11]);
-  const broken = () => { throw new Error("full"); };
-  const { client, heard } = live({ storage: { getItem: broken, setItem: broken, removeItem: broken } });
-  Peer.last.say(update(6));
-  client.close();
-  assert.deepEqual(heard, [6]);
-});
-
-test("a token is replaced before it expires", async () => {
-  let n = 0;
-  const { client } = setup({ token: async () => jwt(100, { n: n++ }) });
-  await settled();
-  assert.match(Peer.last.protocols[1], /^bearer\.x\./);
-  Peer.last.accept();
-  Peer.last.joined(5);
-  for (const ms of [25_000, 25_000, 19_000]) { // 30 s before its end, or a third of its time
-    tick(ms);
-    Peer.last.say({ event: "pong" });
-  }
-  await settled();
-  assert.equal(n, 1);
-  tick(2_000);
-  await settled();
-  const asked = Peer.last.sent.at(-1);
-  assert.equal(asked.event, "authenticate");
-  Peer.last.say({ event: "authenticated", id: asked.id, data: {} });
-  assert.deepEqual([n, client.status, Peer.all.length], [2, "live", 1]);
-  Peer.last.drop(1006); // the token in use is good
-  tick(1000);
-  await settled();
-  assert.deepEqual([n, Peer.last.protocols[1]], [2, "bearer." + asked.data.token]);
-  client.close();
-});
-
-test("the server's clock counts, not the page's", async () => {
-  const tokens = [];
-  const { client } = setup({ token: () => (tokens.push(1), jwt(100, { n: tokens.length })) });
-  Peer.last.accept();
-  Peer.last.joined(5);
-  Peer.last.say({ event: "heartbeat", data: { time: new Date(Date.now() + 95_000).toISOString(), rooms: {} } });
-  tick(4_000);
-  assert.equal(tokens.length, 2);
-  client.close();
-});
-
-test("a refused token is asked for anew, twice; none is the end", async () => {
-  const why = [];
-  const { client } = setup({ token: ({ refused }) => (why.push(refused), "t" + why.length) });
-  Peer.last.accept();
-  Peer.last.drop(4401, "expired");
-  assert.equal(Peer.last.protocols[1], "bearer.t2"); // at once
-  Peer.last.accept();
-  Peer.last.drop(4401, "expired");
-  tick(1000);
-  Peer.last.accept();
-  Peer.last.drop(4401, "expired");
-  assert.deepEqual([why, client.status], [[false, true, true], "unauthorized"]);
-  const none = setup({ token: () => null });
-  assert.deepEqual([none.client.status, Peer.all.length], ["unauthorized", 0]);
-  let fails = true;
-  const late = setup({ token: async () => { if (fails) throw new Error("the network"); return "t"; } });
-  await settled();
-  assert.equal(late.client.status, "waiting");
-  fails = false;
-  tick(1000);
-  await settled();
-  assert.equal(Peer.all.length, 1);
-  late.client.close();
-});
-
-test("another token goes over the open socket, or begins anew", () => {
-  const { client } = live();
-  client.setToken("u");
-  assert.deepEqual(Peer.last.sent.at(-1), { event: "authenticate", id: 2, data: { token: "u" } });
-  Peer.last.say({ event: "error", id: 2, data: { code: "token-invalid" } });
-  assert.equal(client.status, "unauthorized");
-  client.setToken("v");
-  assert.equal(Peer.last.protocols[1], "bearer.v");
-  client.close();
-});
-
-test("a token that is replaced while a socket opens goes over it first", () => {
-  const { client } = setup();
-  client.setToken("u");
-  Peer.last.accept();
-  assert.deepEqual(Peer.last.sent.map(({ event, data }) => [event, data.token]), [["authenticate", "u"], ["join-system", undefined]]);
-  client.close();
 });
 
 test("a fault of a handler stays with it", async () => {
@@ -424,39 +297,6 @@ test("listeners are called once for a message, and what was handed out does not 
   assert.equal(calls, 2);
 });
 
-test("nothing is left of a client that is closed", () => {
-  const counts = { added: 0, removed: 0 };
-  const target = () => ({
-    addEventListener(name, handler, { signal }) {
-      counts.added++;
-      signal.addEventListener("abort", () => counts.removed++);
-    },
-  });
-  Object.assign(globalThis, { window: target(), document: target() });
-  const { client } = live();
-  Peer.last.drop(1006);
-  client.close();
-  const before = Peer.all.length;
-  tick(1_000_000);
-  assert.deepEqual([Peer.all.length, counts.added > 3, counts.removed], [before, true, counts.added]);
-  delete globalThis.window;
-  delete globalThis.document;
-});
-
-test("URLs of the page, of http and of other hosts", () => {
-  for (const [page, url, want] of [
-    ["https://a.example/x/y", undefined, "wss://a.example/ws"], ["http://a.example/", "/live/ws", "ws://a.example/live/ws"],
-    ["http://a.example/", "https://b.example/ws#x", "wss://b.example/ws"], [undefined, "ws://c.example/ws", "ws://c.example/ws"],
-  ]) {
-    globalThis.location = page && { href: page };
-    const client = new Client({ url, token: "t", systemId: "s", storage: null, WebSocket: Peer });
-    client.connect();
-    assert.equal(Peer.last.url, want);
-    client.close();
-  }
-  delete globalThis.location;
-});
-
 for (const when of ["connecting", "waiting", "live"]) {
   test(`a handler that closes when it is told ${when} has closed`, () => {
     const { client } = setup({ start: false });
@@ -501,148 +341,8 @@ test("a handler that takes another's place hears an event once, and one that was
   client.close();
 });
 
-test("a place in the storage that is none is not taken for one", () => {
-  const key = "plugcast ws://x/ws s ";
-  for (const rubbish of ["rubbish", "", "1-", "5", "[object Object]", "99e9-0"]) {
-    const kept = storage(new Map([[key, rubbish]]));
-    const { heard, client } = setup({ storage: kept });
-    Peer.last.accept();
-    Peer.last.joined(10);
-    Peer.last.say(update(11));
-    assert.deepEqual([heard, kept.kept.get(key)], [[11], "11-0"], rubbish);
-    client.close();
-  }
-});
-
-test("a token that cannot be taken now is sent again", () => {
-  const { client } = live();
-  client.setToken("u");
-  Peer.last.say({ event: "error", id: 2, data: { code: "rate-limited", retryAfterMs: 70 } });
-  tick(70);
-  assert.deepEqual(Peer.last.sent.at(-1), { event: "authenticate", id: 3, data: { token: "u" } });
-  Peer.last.say({ event: "error", id: 3, data: { code: "unavailable" } });
-  tick(8_000);
-  assert.deepEqual(Peer.last.sent.at(-1), { event: "authenticate", id: 4, data: { token: "u" } });
-  Peer.last.drop(4401, "expired"); // the old one
-  assert.equal(Peer.last.protocols[1], "bearer.u");
-  client.close();
-});
-
-test("a token that expires while another is under way is not the end", () => {
-  const { client } = live();
-  client.setToken("u");
-  Peer.last.drop(4401, "expired");
-  assert.equal(Peer.last.protocols[1], "bearer.u");
-  Peer.last.accept();
-  Peer.last.drop(4401, "expired");
-  assert.equal(client.status, "unauthorized");
-});
-
-test("a token that was not refused is not said to have been", () => {
-  const why = [];
-  const { client } = setup({ token: ({ refused }) => (why.push(refused), jwt(100, { n: why.length })) });
-  Peer.last.accept();
-  Peer.last.drop(4401, "expired");
-  Peer.last.drop(1006); // the new one was not looked at
-  tick(1000);
-  assert.deepEqual([why, Peer.all.length], [[false, true], 3]);
-  client.close();
-});
-
-test("a token that is replaced by its function while a socket opens goes over it", () => {
-  let n = 0;
-  const { client } = setup({ token: () => jwt(30, { n: n++ }) });
-  tick(21_000);
-  assert.equal(n, 2);
-  Peer.last.accept();
-  assert.deepEqual(Peer.last.sent.map((frame) => frame.event), ["authenticate", "join-system"]);
-  assert.notEqual("bearer." + Peer.last.sent[0].data.token, Peer.last.protocols[1]);
-  client.close();
-});
-
-test("without a WebSocket it ends and says so", async () => {
-  const { WebSocket } = globalThis;
-  delete globalThis.WebSocket;
-  for (const token of ["t", async () => "t"]) {
-    const { client } = setup({ WebSocket: undefined, token });
-    await settled();
-    assert.equal(client.status, "protocol");
-    assert.match(client.info.reason, /WebSocket/);
-    assert.equal(timers.size, 0);
-  }
-  if (WebSocket) globalThis.WebSocket = WebSocket;
-});
-
-test("a WebSocket whose errors have to be listened to, as that of Node's ws, harms nobody", () => {
-  const { client } = setup();
-  const [first] = Peer.all;
-  first.onerror({});
-  first.drop(1006);
-  first.onerror({}); // of a socket that was given up
-  client.close();
-});
-
-test("a new token opens what the old one was not for", () => {
-  const { client } = setup({ systemId: ["a", "b"] });
-  Peer.last.accept();
-  Peer.last.say({ event: "joined", id: 1, data: { systemId: "a", position: "5-0", seq: 5 } }, snapshot(5, "a"));
-  Peer.last.say({ event: "error", id: 2, data: { code: "forbidden" } });
-  client.setToken("u");
-  Peer.last.say({ event: "authenticated", id: 3, data: {} });
-  assert.deepEqual(Peer.last.joins.slice(2), [{ systemId: "b", snapshot: true }]);
-  Peer.last.joined(7);
-  assert.deepEqual([client.status, client.statusOf("b"), client.state("b").seq], ["live", "live", 7]);
-  client.close();
-});
-
 test("says what is missing", () => {
   for (const systemId of [undefined, null]) assert.throws(() => new Client({ token: "t", systemId }), /systemId/);
-});
-
-test("a browser that loses the network asks whether the server is there", () => {
-  const listeners = {};
-  Object.assign(globalThis, { window: { addEventListener: (name, handler) => (listeners[name] = handler) }, document: { addEventListener() {} } });
-  const { client } = live();
-  listeners.offline();
-  assert.equal(Peer.last.sent.at(-1).event, "ping");
-  tick(8_000);
-  assert.equal(client.status, "waiting");
-  client.close();
-  delete globalThis.window;
-  delete globalThis.document;
-});
-
-test("where there is no page there is nothing to listen to", () => {
-  globalThis.window = globalThis; // as React Native has it
-  const { client } = live();
-  assert.equal(client.status, "live");
-  client.close();
-  delete globalThis.window;
-});
-
-test("a page that is looked at again does not shorten the pause after a flood", () => {
-  const listeners = {};
-  Object.assign(globalThis, {
-    window: { addEventListener: (name, handler) => (listeners[name] = handler) },
-    document: { addEventListener: (name, handler) => (listeners[name] = handler) },
-  });
-  const { client } = live();
-  Peer.last.drop(4429);
-  tick(1000);
-  listeners.visibilitychange();
-  listeners.pagehide();
-  listeners.pageshow();
-  assert.equal(Peer.all.length, 1);
-  tick(58_999);
-  assert.equal(Peer.all.length, 1);
-  tick(1);
-  assert.equal(Peer.all.length, 2);
-  Peer.last.drop(1006);
-  listeners.visibilitychange();
-  assert.equal(Peer.all.length, 3);
-  client.close();
-  delete globalThis.window;
-  delete globalThis.document;
 });
 
 test("says what may be wrong when no socket opens", () => {

@@ -1,3 +1,4 @@
+// How components share a client.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { acquire, release } from "../src/react/shared.js";
