@@ -44,11 +44,21 @@ func (e *BehindError) Error() string {
 // MaxBatch bounds the events of one [Batch] that is pushed.
 const MaxBatch = MaxUpdates
 
-// ParseDeployment checks the id of a deployment, or of whatever else a log may
-// come from: 1 to 64 characters of A-Z a-z 0-9 . _ and -.
+// ParseDeployment checks the id of a deployment: 1 to 64 characters of A-Z a-z
+// 0-9 . _ and -.
 func ParseDeployment(s string) (string, error) {
 	if !isID(s, maxID, false) {
 		return "", Invalid(CodeInvalidDeployment, "a deployment's id is 1 to 64 characters of A-Z a-z 0-9 . _ -, not "+quote(s))
+	}
+	return s, nil
+}
+
+// ParseOrigin checks where an event first came into a log: a deployment, or a link
+// of one to something that is none, as in socketio:NAME. It is 1 to 128 characters
+// of A-Z a-z 0-9 . _ : and -.
+func ParseOrigin(s string) (string, error) {
+	if !isID(s, maxOrigin, true) {
+		return "", Invalid(CodeInvalidDeployment, "an origin is 1 to 128 characters of A-Z a-z 0-9 . _ : -, not "+quote(s))
 	}
 	return s, nil
 }

@@ -29,6 +29,7 @@ const PlatformSystem SystemID = "_platform"
 const (
 	maxID       = 64
 	maxDeviceID = 128
+	maxOrigin   = 128
 )
 
 // ParseSystemID checks s and returns it as a SystemID, or an [Error] with

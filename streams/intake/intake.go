@@ -169,7 +169,7 @@ func (in *Intake) check(b *domain.Batch) error {
 		case !e.Position.After(at) || e.Position.After(b.Through):
 			err = domain.Invalid(domain.CodeInvalidPosition, "its position is not between the one before it and the batch's end")
 		case e.Origin != "":
-			_, err = domain.ParseDeployment(e.Origin)
+			_, err = domain.ParseOrigin(e.Origin)
 		}
 		if err != nil {
 			return domain.AtIndex(err, i)

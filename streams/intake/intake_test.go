@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -202,6 +203,20 @@ func TestTakeUnreadable(t *testing.T) {
 	data, err := all[0].Decode()
 	if kept, ok := data.(domain.Undecodable); err != nil || !ok || kept.Fields["data"] != `{"deviceId":7}` || kept.Fields["type"] != "device-update" {
 		t.Errorf("kept %+v, %v", data, err)
+	}
+}
+
+// What came to a source over a link of another kind has that link for its origin.
+func TestTakeWhatCameOverALink(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.archive()
+	defer func() { b.stop() }()
+	origin := "socketio:" + strings.Repeat("x", 64) // the longest name that a link has
+	b.expect(b.take(batch("a", 0, update("1", origin, 10))), 1, 0, 0, 10)
+	b.expect(b.take(batch("b", 0, update("1", origin, 7))), 0, 1, 0, 7)
+	if all := b.archived(); len(all) != 1 || all[0].Origin != origin {
+		t.Errorf("history has %+v", all)
 	}
 }
 

@@ -135,8 +135,10 @@ func (s *site) translate(t domain.EventType, conn *socketio.Conn, e *socketio.Ev
 	}
 	event.Actor, event.Origin = s.origin(), s.origin()
 	event.ID = s.eventID(conn, e)
-	if m != nil && uuid.Validate(m.ID) == nil && m.Origin != "" && len(m.Origin) <= 128 {
-		event.ID, event.Origin = m.ID, m.Origin // of another deployment on the same server
+	if m != nil && uuid.Validate(m.ID) == nil {
+		if origin, err := domain.ParseOrigin(m.Origin); err == nil {
+			event.ID, event.Origin = m.ID, origin // of another deployment on the same server
+		}
 	}
 	return event, false, nil
 }
