@@ -64,7 +64,7 @@ func (p *Program) bridgeKinds(s *bridgeSide) map[string]bridge.Kind {
 			Deployment: s.deployment, Intake: s.Intake, Reader: bridgeReader{p.backend.timeline}, Logger: p.Logger,
 		}),
 		legacy.Kind: legacy.New(legacy.Parts{
-			Deployment: s.deployment, Log: p.backend.log, Reader: bridgeReader{p.backend.timeline},
+			Deployment: s.deployment, Log: legacyLog{p.backend.log}, Reader: bridgeReader{p.backend.timeline},
 			Store: legacyStore{p.backend.store}, Logger: p.Logger,
 		}),
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 	"github.com/plugcast/plugcast/transport/bridge/oldserver"
 	"github.com/plugcast/plugcast/transport/cuttest"
 )
@@ -21,25 +22,36 @@ import (
 // oldWorld is a deployment beside a Socket.IO server of the old kind.
 type oldWorld struct {
 	*deployment
-	t      *testing.T
-	system domain.SystemID
-	server *oldserver.Server
-	proxy  *cuttest.Network
-	node   *node
+	t       *testing.T
+	system  domain.SystemID
+	server  *oldserver.Server
+	proxy   *cuttest.Network
+	node    *node
+	bridges string // the configuration
 }
 
 func newOldWorld(t *testing.T, options oldserver.Options, more, system string) *oldWorld {
 	t.Helper()
+	return newOldWorldAfter(t, options, more, system, nil)
+}
+
+// newOldWorldAfter does something before the bridge is there.
+func newOldWorldAfter(t *testing.T, options oldserver.Options, more, system string, before func(*oldWorld)) *oldWorld {
+	t.Helper()
 	options.Token = "let-me-in"
 	w := &oldWorld{deployment: newDeployment(t), t: t, system: "clinica-sol", server: oldserver.Start(t, options)}
 	w.proxy = cuttest.New(t, w.server.Addr())
-	config := filepath.Join(t.TempDir(), "bridges.json")
+	w.bridges = filepath.Join(t.TempDir(), "bridges.json")
 	text := fmt.Sprintf(`{"bridges":[{"name":"old","kind":"socketio","url":%q,"token":{"env":"OLD_TOKEN"}%s,
 		"systems":[{"system":%q,"direction":"both"%s}]}]}`, w.proxy.URL(), more, w.system, system)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(w.bridges, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.env = append(w.env, "PLUGCAST_BRIDGES="+config, "OLD_TOKEN="+options.Token)
+	w.env = append(w.env, "OLD_TOKEN="+options.Token)
+	if before != nil {
+		before(w)
+	}
+	w.env = append(w.env, "PLUGCAST_BRIDGES="+w.bridges)
 	w.node = w.start(t, "")
 	w.joined()
 	return w
@@ -210,6 +222,31 @@ func TestBridgeToSocketIO(t *testing.T) {
 	mustCall(t, http.StatusOK, "GET", w.node.base+"/api/v1/bridges/findings?systemId="+string(w.system), testToken(t, domain.RoleStaff, "*"), nil, &overHTTP)
 	if len(overHTTP.Findings) != len(report.Findings) {
 		t.Errorf("over HTTP there are %d findings", len(overHTTP.Findings))
+	}
+}
+
+// A new bridge begins with what comes from now on, also where the log in Redis is
+// empty: because it was lost, or because all of it is archived and old.
+func TestBridgeToSocketIOBeginsNow(t *testing.T) {
+	t.Parallel()
+	w := newOldWorldAfter(t, oldserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "", func(w *oldWorld) {
+		w.node = w.start(t, "")
+		for n := range 3 {
+			w.ours("ours", n)
+		}
+		waitFor(t, "all to be in history", func() bool { return len(w.history("ours")) == 3 })
+		w.node.kill()
+		w.redis = redistest.New(t)
+		w.env = append(w.env, "PLUGCAST_REDIS_URL="+w.redis.URL())
+	})
+	waitFor(t, "something to go over", func() bool {
+		w.ours("ours", 3)
+		return len(w.server.Received()) > 0
+	})
+	for _, got := range w.server.Received() {
+		if !strings.Contains(string(got.Payload), `"n":3`) {
+			t.Errorf("the server got %s", got.Payload)
+		}
 	}
 }
 

@@ -106,7 +106,7 @@ func TestRecovered(t *testing.T) {
 
 // pushedAll tells whether everything in our log went over.
 func (b *bundle) pushedAll() bool {
-	newest, _ := b.log.Newest(b.t.Context(), clinic)
+	newest, _ := b.log.End(b.t.Context(), clinic)
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
 	return b.store.kept.Pushed != nil && *b.store.kept.Pushed == newest

@@ -24,11 +24,11 @@ func (o *outbox) push(ctx context.Context) error {
 	defer o.sync(ctx)
 	after := o.kept.get().Pushed
 	if after == nil { // from now on
-		newest, err := o.Log.Newest(ctx, o.system.System.System)
+		end, err := o.Log.End(ctx, o.system.System.System)
 		if err != nil {
 			return fmt.Errorf("legacy: where our log is: %w", err)
 		}
-		after = &newest
+		after = &end
 		o.kept.change(func(k *Kept) { k.Pushed = after })
 		o.save(ctx, o.state)
 	}
@@ -109,15 +109,15 @@ func (s *site) locate(ctx context.Context, after domain.Position) (domain.Cursor
 	if !errors.Is(err, bridge.ErrAhead) {
 		return at, err
 	}
-	newest, err := s.Log.Newest(ctx, s.system.System.System)
+	end, err := s.Log.End(ctx, s.system.System.System)
 	if err != nil {
 		return at, err
 	}
 	s.journal.add(domain.Finding{
-		Kind: domain.FindingMaybeLost, After: &newest, Through: &after,
+		Kind: domain.FindingMaybeLost, After: &end, Through: &after,
 		Detail: "our own log lost what it had up to here: what was appended meanwhile may not have gone over",
 	})
-	return s.Reader.Locate(ctx, s.system.System.System, newest)
+	return s.Reader.Locate(ctx, s.system.System.System, end)
 }
 
 // outbox is what was emitted over one connection and is not certain to have got

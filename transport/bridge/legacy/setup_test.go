@@ -72,7 +72,7 @@ func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain
 	return appended, nil
 }
 
-func (l *memoryLog) Newest(context.Context, domain.SystemID) (domain.Position, error) {
+func (l *memoryLog) End(context.Context, domain.SystemID) (domain.Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.events) == 0 {

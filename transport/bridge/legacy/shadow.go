@@ -33,11 +33,11 @@ func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, st
 	now := time.Now()
 	if c := s.shadow; c == nil {
 		s.gap(conn, before, "nobody compared")
-		newest, err := s.Log.Newest(ctx, s.system.System.System)
+		end, err := s.Log.End(ctx, s.system.System.System)
 		if err != nil {
 			return fmt.Errorf("legacy: where our log is: %w", err)
 		}
-		s.shadow = &comparison{core: shadow.New(s.config.comparing()), after: newest}
+		s.shadow = &comparison{core: shadow.New(s.config.comparing()), after: end}
 		s.shadow.core.Down(shadow.There, now)
 		s.shadow.core.Up(shadow.There, now, false) // the first moments are excused
 		s.shadow.core.Take()
