@@ -21,7 +21,8 @@ type Kept struct {
 	// Pushed is where in our log everything up to went over; nil before the first
 	// connection.
 	Pushed *domain.Position `json:"pushed,omitempty"`
-	// Heard is when the other side was heard last; zero when never.
+	// Heard is up to when all that the other side said was taken; zero when it was
+	// never heard.
 	Heard time.Time `json:"heard,omitzero"`
 	// Open says that a connection was not ended in order: what follows Pushed may
 	// have gone over already.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -94,6 +95,15 @@ type site struct {
 	loaded bool
 	kept   keeping
 	shadow *comparison
+	taking atomic.Int64 // when the event came that is being appended, in nanoseconds; 0 when none is
+}
+
+// heardUpTo is up to when all that the other side said is taken.
+func (s *site) heardUpTo(conn *socketio.Conn) time.Time {
+	if at := s.taking.Load(); at != 0 {
+		return time.Unix(0, at).UTC()
+	}
+	return conn.LastHeard().UTC()
 }
 
 // site returns what is remembered of a system.
@@ -297,6 +307,7 @@ func (s *site) gap(conn *socketio.Conn, before Kept, detail string) {
 // begin notes the new session, so that a resumption asks for the right one.
 func (s *site) begin(conn *socketio.Conn, before Kept) {
 	session := conn.Session("")
+	s.taking.Store(0)
 	s.kept.change(func(k *Kept) {
 		if session.PID != before.PID {
 			k.PID, k.Offset = session.PID, ""
@@ -305,8 +316,9 @@ func (s *site) begin(conn *socketio.Conn, before Kept) {
 	})
 }
 
-// alongside runs the parts of a connection's work until one of them ends. All of
-// them get a context that ends then. The connection is closed when last is.
+// alongside runs the parts of a connection's work until one of them ends, and the
+// others have ended after it. All of them get a context that ends then. The
+// connection is closed when last is.
 func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge.State, last <-chan struct{}, parts ...func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range parts {
@@ -326,7 +338,7 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 		for {
 			select {
 			case <-ticker.C:
-				heard := conn.LastHeard().UTC()
+				heard := s.heardUpTo(conn)
 				s.kept.change(func(k *Kept) { k.Heard = heard })
 				s.save(ctx, state)
 			case <-ctx.Done():
@@ -337,7 +349,7 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 		}
 	})
 	err := group.Wait()
-	heard := conn.LastHeard().UTC()
+	heard := s.heardUpTo(conn)
 	s.kept.change(func(k *Kept) { k.Heard = heard })
 	return err
 }

@@ -239,6 +239,47 @@ func TestLogAway(t *testing.T) {
 	b.until("both came in", func() bool { return len(b.pulled()) == 2 })
 }
 
+// What came before the connection broke is appended when our log is back, however
+// long that takes: a server that remembers nothing does not say it again.
+func TestLogAwayOverACut(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	b.log.fail(true)
+	b.server.Emit(theirs(0), theirs(1), theirs(2))
+	b.until("they came", func() bool { return b.log.tried() > 1 })
+	b.proxy.Cut()
+	b.until("the server noticed", func() bool { return b.server.Members(string(clinic)) == 0 })
+	b.proxy.Mend()
+	b.until("the log was away for long", func() bool { return b.log.tried() > 6 || b.server.Members(string(clinic)) == 1 })
+	b.log.fail(false)
+	b.until("all came in", func() bool { return len(b.pulled()) >= 3 })
+	b.joined()
+	b.server.Emit(theirs(3))
+	b.until("the next came in", func() bool { return len(b.pulled()) == 4 })
+	if got := b.pulled(); !slices.Equal(got, upTo(4)) {
+		t.Errorf("came in: %v", got)
+	}
+}
+
+// What came and could not be appended before our end is part of the gap.
+func TestEndWhileTheLogIsAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	b.log.fail(true)
+	before := time.Now()
+	b.server.Emit(theirs(0))
+	b.until("it came", func() bool { return b.log.tried() > 0 })
+	after := time.Now()
+	b.until("the server was heard after that", func() bool { return b.log.tried() > 4 })
+	b.stop()
+	b.log.fail(false)
+	b.start()
+	b.until("the gap was reported", func() bool { return len(b.store.found(domain.FindingGap)) == 1 })
+	if gap := b.store.found(domain.FindingGap)[0]; gap.From.Before(before) || gap.From.After(after) {
+		t.Errorf("what came after %s is not in the gap from %s to %s", before, gap.From, gap.To)
+	}
+}
+
 // The three events of the old system become ours, with what the domain has no
 // place for under attributes.
 func TestTranslation(t *testing.T) {

@@ -19,7 +19,8 @@ func (s *site) forward(ctx context.Context, conn *socketio.Conn, before Kept, st
 	}
 	s.begin(conn, before)
 	// What comes is taken off the connection in any case, or it would stall.
-	parts := []func(context.Context) error{func(ctx context.Context) error { return s.pull(ctx, conn, state) }}
+	// And what came before the connection ended is taken when that is over.
+	parts := []func(context.Context) error{func(context.Context) error { return s.pull(ctx, conn, state) }}
 	out := &outbox{site: s, conn: conn, state: state}
 	quiet := make(chan struct{}) // closed when nothing is emitted any more
 	if s.system.Direction.Pushes() {
@@ -35,16 +36,18 @@ func (s *site) forward(ctx context.Context, conn *socketio.Conn, before Kept, st
 	return err
 }
 
-// pull appends what the other side says until the connection ends, and then what
-// came before its end.
+// pull appends what the other side says until the connection has ended and all that
+// came before is appended. When ctx ends it has a moment for the rest.
 func (s *site) pull(ctx context.Context, conn *socketio.Conn, state *bridge.State) error {
 	ctx, cancel := afterwards(ctx, lastWords)
 	defer cancel()
 	for e := range conn.Events() {
 		if s.system.Direction.Pulls() {
+			s.taking.Store(e.At.UnixNano())
 			if err := s.take(ctx, conn, &e, state); err != nil {
 				return err
 			}
+			s.taking.Store(0)
 		}
 		if e.Offset != "" {
 			s.kept.change(func(k *Kept) { k.Offset = e.Offset })

@@ -35,6 +35,7 @@ type memoryLog struct {
 	readers map[int]func([]domain.Event, error)
 	next    int
 	failing bool
+	failed  int // appends
 }
 
 func newMemoryLog() *memoryLog {
@@ -45,6 +46,7 @@ func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failing {
+		l.failed++
 		return domain.Appended{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away")
 	}
 	if k := opts.Idempotency; k != nil {
@@ -118,6 +120,13 @@ func (l *memoryLog) fail(failing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failing = failing
+}
+
+// tried is how many appends have failed.
+func (l *memoryLog) tried() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
 }
 
 // memoryStore is a Store in memory.

@@ -35,6 +35,7 @@ type Event struct {
 	Binary bool              // it had attachments, which are not kept
 	Offset string            // where it is in the server's memory of the session, or ""
 	Ack    string            // to be given to [Conn.Acknowledge], if not ""
+	At     time.Time         // when it came
 }
 
 // Conn is an open connection to a namespace. It is safe for concurrent use.
@@ -341,7 +342,7 @@ func (c *Conn) take(p packet.Packet) error {
 		if err != nil {
 			return err
 		}
-		e := Event{Name: name, Args: args, Binary: p.Type == packet.BinaryEvent, Ack: p.ID}
+		e := Event{Name: name, Args: args, Binary: p.Type == packet.BinaryEvent, Ack: p.ID, At: c.LastHeard()}
 		e.takeOffset(c.session.PID)
 		select {
 		case c.inbox <- e:
