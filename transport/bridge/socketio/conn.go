@@ -84,9 +84,9 @@ type connected struct {
 
 // write is a frame on its way out.
 type write struct {
-	frame   []byte
-	event   bool
-	written chan struct{}
+	frame []byte
+	event bool
+	done  chan error // gets one word: nil when the operating system has all of it
 }
 
 // Dial connects, and waits until the server has let us into the namespace, or
@@ -385,12 +385,10 @@ func (c *Conn) write() {
 				c.ponged.Store(mark)
 			}
 		case w := <-c.writes:
-			if err = c.say(w.frame); err == nil {
-				if w.event {
-					c.written.Add(1)
-				}
-				close(w.written)
+			if err = c.say(w.frame); err == nil && w.event {
+				c.written.Add(1)
 			}
+			w.done <- err
 		}
 		if err != nil {
 			c.end(fmt.Errorf("socketio: write: %w", err))

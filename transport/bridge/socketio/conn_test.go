@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/plugcast/plugcast/transport/bridge/oldserver"
@@ -57,6 +58,30 @@ func next(t *testing.T, c *Conn) Event {
 
 func update(id string, n int) oldserver.Emission {
 	return oldserver.Emission{Room: room, Event: "device-update", Args: []any{map[string]any{"deviceId": id, "n": n}}}
+}
+
+// Whether an event was written is known also when the connection ends meanwhile: one
+// that was is not sent again.
+func TestEmitWhileTheConnectionEnds(t *testing.T) {
+	t.Parallel()
+	for name, outcome := range map[string]error{"written": nil, "not written": io.ErrShortWrite} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := &Conn{writes: make(chan write), namespace: "/"}
+				c.closing, c.end = context.WithCancelCause(context.Background())
+				result := make(chan error, 1)
+				go func() { result <- c.Emit(t.Context(), "device-update", 1) }()
+				w := <-c.writes
+				c.end(io.EOF)
+				synctest.Wait()
+				w.done <- outcome
+				if err := <-result; !errors.Is(err, outcome) {
+					t.Errorf("ended with %v, want %v", err, outcome)
+				}
+			})
+		})
+	}
 }
 
 func TestEventsBothWays(t *testing.T) {

@@ -94,7 +94,7 @@ func (c *Conn) send(ctx context.Context, p packet.Packet, args []any) error {
 			return fmt.Errorf("socketio: emit: %w", err)
 		}
 	}
-	w := write{frame: packet.Append([]byte{engineMessage}, &p), event: p.Type == packet.Event, written: make(chan struct{})}
+	w := write{frame: packet.Append([]byte{engineMessage}, &p), event: p.Type == packet.Event, done: make(chan error, 1)}
 	if c.opened.MaxPayload > 0 && len(w.frame) > c.opened.MaxPayload {
 		return ErrTooLarge
 	}
@@ -105,17 +105,12 @@ func (c *Conn) send(ctx context.Context, p packet.Packet, args []any) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	select {
-	case <-w.written:
-		return nil
-	case <-c.closing.Done():
-		select {
-		case <-w.written:
-			return nil
-		default:
-			return c.Err()
-		}
+	// The writer always says what became of it, within its timeout: what it wrote just
+	// before the connection ended must not pass for not written.
+	if err := <-w.done; err != nil {
+		return fmt.Errorf("socketio: write: %w", err)
 	}
+	return nil
 }
 
 func (c *Conn) forget(id string) {
