@@ -218,6 +218,25 @@ func TestBadPayloads(t *testing.T) {
 	}
 }
 
+// Two processes that run the link at once, as after a takeover that one of them has
+// not noticed, append what a server with a memory says once.
+func TestTwoAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{Recovery: true}, "", "")
+	first := b.stop
+	t.Cleanup(first)
+	b.run()
+	b.until("both have joined", func() bool { return b.server.Members(string(clinic)) == 2 })
+	for n := range 10 {
+		b.server.Emit(theirs(n))
+	}
+	b.server.Emit(theirs(3), theirs(3)) // the same again is not the same event
+	b.until("both had all", func() bool { return b.log.asked() >= 24 })
+	if got := b.pulled(); !slices.Equal(got, append(upTo(10), 3, 3)) {
+		t.Errorf("came in: %v", got)
+	}
+}
+
 // While our log is away, nothing that came is lost, and an emitter that asks is
 // answered only when it is safe.
 func TestLogAway(t *testing.T) {

@@ -3,6 +3,7 @@ package legacy
 import (
 	"context"
 	"crypto/sha256"
+	"io"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,7 +45,7 @@ func (s *site) pull(ctx context.Context, conn *socketio.Conn, state *bridge.Stat
 	for e := range conn.Events() {
 		if s.system.Direction.Pulls() {
 			s.taking.Store(e.At.UnixNano())
-			if err := s.take(ctx, conn, &e, state); err != nil {
+			if err := s.take(ctx, &e, state); err != nil {
 				return err
 			}
 			s.taking.Store(0)
@@ -74,7 +75,7 @@ func afterwards(ctx context.Context, grace time.Duration) (context.Context, cont
 
 // take appends one event, unless it is none or one of ours. It fails only when ctx
 // ends.
-func (s *site) take(ctx context.Context, conn *socketio.Conn, e *socketio.Event, state *bridge.State) error {
+func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State) error {
 	t := domain.EventType(e.Name)
 	if !bridges(t) {
 		return nil // connection-status, or what the old system says to its browsers only
@@ -83,7 +84,7 @@ func (s *site) take(ctx context.Context, conn *socketio.Conn, e *socketio.Event,
 		state.OnPull(func(f *bridge.Flow) { f.Filtered++ })
 		return nil
 	}
-	event, own, err := s.translate(t, conn, e)
+	event, own, err := s.translate(t, e)
 	switch {
 	case err != nil:
 		s.journal.rejected(e, err)
@@ -115,7 +116,7 @@ func bridges(t domain.EventType) bool {
 }
 
 // translate makes an event of ours. own says that it came from here.
-func (s *site) translate(t domain.EventType, conn *socketio.Conn, e *socketio.Event) (event domain.Event, own bool, err error) {
+func (s *site) translate(t domain.EventType, e *socketio.Event) (event domain.Event, own bool, err error) {
 	if e.Binary {
 		return event, false, errBinary
 	}
@@ -137,7 +138,7 @@ func (s *site) translate(t domain.EventType, conn *socketio.Conn, e *socketio.Ev
 		return event, false, err
 	}
 	event.Actor, event.Origin = s.origin(), s.origin()
-	event.ID = s.eventID(conn, e)
+	event.ID = s.eventID(e)
 	if m != nil && uuid.Validate(m.ID) == nil {
 		if origin, err := domain.ParseOrigin(m.Origin); err == nil {
 			event.ID, event.Origin = m.ID, origin // of another deployment on the same server
@@ -147,12 +148,22 @@ func (s *site) translate(t domain.EventType, conn *socketio.Conn, e *socketio.Ev
 }
 
 // eventID is the same for an event that the other side sends again after a
-// recovery, and new where it cannot do that.
-func (s *site) eventID(conn *socketio.Conn, e *socketio.Event) string {
+// recovery, or over another connection to another process of ours, and new where
+// nobody can tell. The offset names a broadcast; the content is there because two
+// servers behind one address could give the same.
+func (s *site) eventID(e *socketio.Event) string {
 	if e.Offset == "" {
 		return uuid.Must(uuid.NewV7()).String()
 	}
-	sum := sha256.Sum256([]byte(s.origin() + "\x00" + conn.Session("").PID + "\x00" + e.Offset))
+	hash := sha256.New()
+	for _, part := range []string{s.origin(), string(s.system.System.System), e.Offset, e.Name} {
+		_, _ = io.WriteString(hash, part+"\x00") // a hash never fails
+	}
+	for _, arg := range e.Args {
+		_, _ = hash.Write(arg)
+		_, _ = io.WriteString(hash, "\x00")
+	}
+	sum := hash.Sum(nil)
 	id := uuid.UUID(sum[:16])
 	id[6] = id[6]&0x0f | 0x80 // version 8: made by a rule of our own
 	id[8] = id[8]&0x3f | 0x80

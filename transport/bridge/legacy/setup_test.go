@@ -36,6 +36,7 @@ type memoryLog struct {
 	next    int
 	failing bool
 	failed  int // appends
+	seen    int // appends that did not fail
 }
 
 func newMemoryLog() *memoryLog {
@@ -49,6 +50,7 @@ func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain
 		l.failed++
 		return domain.Appended{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away")
 	}
+	l.seen++
 	if k := opts.Idempotency; k != nil {
 		if at, known := l.keys[k.Key]; known {
 			return domain.Appended{Positions: []domain.Position{at}, Replayed: true}, nil
@@ -127,6 +129,13 @@ func (l *memoryLog) tried() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failed
+}
+
+// asked is how many appends have not failed.
+func (l *memoryLog) asked() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen
 }
 
 // memoryStore is a Store in memory.
@@ -210,6 +219,12 @@ func (board) Put(context.Context, []bridge.Status) error { return nil }
 // start runs the link as a process does that has just begun, until stop.
 func (b *bundle) start() {
 	b.t.Helper()
+	b.run()
+	b.joined()
+}
+
+func (b *bundle) run() {
+	b.t.Helper()
 	logger := slog.New(slog.NewTextHandler(logWriter(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	parts := Parts{Deployment: deployment, Log: b.log, Reader: b.log, Store: b.store, Logger: logger}
 	links, err := bridge.Load(strings.NewReader(b.config), map[string]bridge.Kind{Kind: New(parts)}, os.Getenv)
@@ -226,7 +241,6 @@ func (b *bundle) start() {
 		cancel()
 		running.Wait()
 	}
-	b.joined()
 }
 
 func logWriter() io.Writer {
