@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,6 +60,8 @@ func (s *Store) AddFindings(ctx context.Context, link string, system domain.Syst
 			if err != nil {
 				return err
 			}
+			// Payloads of others are in it, byte for byte.
+			document = bytes.ToValidUTF8(document, []byte("\uFFFD"))
 			batch.Queue("INSERT INTO bridge_findings (link, system_id, at, document) VALUES ($1, $2, $3, $4)",
 				link, system, findings[i].At, document)
 		}

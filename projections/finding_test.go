@@ -63,3 +63,20 @@ func TestFindings(t *testing.T) {
 		t.Errorf("all: %+v, %v", all.Links, err)
 	}
 }
+
+// What another server said is kept as far as a database can: it must not keep other
+// findings from being kept.
+func TestFindingOfSomethingStrange(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	strange := domain.Finding{
+		System: "clinica1", Link: "old", Kind: domain.FindingRejected, At: time.Now(), There: json.RawMessage("{\"a\":\"\\u0000\xff\"}"),
+	}
+	if err := b.store.AddFindings(t.Context(), "old", "clinica1", []domain.Finding{strange}, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	report, err := b.store.Findings(t.Context(), domain.FindingsFilter{})
+	if err != nil || len(report.Findings) != 1 || string(report.Findings[0].There) != "{\"a\":\"\\u0000\uFFFD\"}" {
+		t.Errorf("%+v, %v", report, err)
+	}
+}

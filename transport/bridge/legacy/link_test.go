@@ -237,6 +237,19 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 }
 
+// What our log refuses is reported, and does not count as taken.
+func TestLogRefuses(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	b.log.refuse("bad")
+	b.server.Emit(oldserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{"deviceId": "bad", "online": true}}}, theirs(0))
+	b.until("the good one came in", func() bool { return len(b.pulled()) == 1 })
+	b.until("both were noted", func() bool { return b.store.counted("pulled") > 0 && b.store.counted("rejected") == 1 })
+	if n := b.store.counted("pulled"); n != 1 {
+		t.Errorf("%d count as pulled", n)
+	}
+}
+
 // While our log is away, nothing that came is lost, and an emitter that asks is
 // answered only when it is safe.
 func TestLogAway(t *testing.T) {

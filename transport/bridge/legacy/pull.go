@@ -96,7 +96,12 @@ func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State)
 		return nil
 	}
 	appended, err := s.append(ctx, event)
-	if err != nil {
+	switch {
+	case domain.AsError(err).Kind == domain.KindInvalid:
+		s.journal.rejected(e, err)
+		state.OnPull(func(f *bridge.Flow) { f.Refused++ })
+		return nil
+	case err != nil:
 		return err
 	}
 	s.journal.count("pulled", 1)
@@ -176,8 +181,9 @@ const (
 	lastRetry  = 5 * time.Second
 )
 
-// append appends an event once, and tries until ctx ends. The event's id is its
-// key: what was appended already, by whichever connection, is not appended again.
+// append appends an event once, and tries until ctx ends or the log refuses it. The
+// event's id is its key: what was appended already, by whichever connection, is not
+// appended again.
 func (s *site) append(ctx context.Context, e domain.Event) (domain.Appended, error) {
 	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "bridge:" + s.origin(), Key: e.ID, Fingerprint: e.ID}}
 	pause := firstRetry
@@ -190,8 +196,7 @@ func (s *site) append(ctx context.Context, e domain.Event) (domain.Appended, err
 			return appended, ctx.Err()
 		}
 		if domain.AsError(err).Kind == domain.KindInvalid {
-			s.journal.add(domain.Finding{Kind: domain.FindingRejected, Event: e.Type, Device: e.Device(), There: e.Data, Detail: err.Error()})
-			return appended, nil
+			return appended, err
 		}
 		if pause == firstRetry {
 			s.journal.logger.Warn("an event from a bridge cannot be appended now; trying again", "error", err)

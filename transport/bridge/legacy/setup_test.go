@@ -35,6 +35,7 @@ type memoryLog struct {
 	readers map[int]func([]domain.Event, error)
 	next    int
 	failing bool
+	refused domain.DeviceID
 	failed  int // appends
 	seen    int // appends that did not fail
 }
@@ -49,6 +50,9 @@ func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain
 	if l.failing {
 		l.failed++
 		return domain.Appended{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away")
+	}
+	if l.refused != "" && events[0].Device() == l.refused {
+		return domain.Appended{}, domain.Invalid(domain.CodeInvalidUpdate, "refused")
 	}
 	l.seen++
 	if k := opts.Idempotency; k != nil {
@@ -122,6 +126,13 @@ func (l *memoryLog) fail(failing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failing = failing
+}
+
+// refuse makes it refuse what is about a device.
+func (l *memoryLog) refuse(device domain.DeviceID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused = device
 }
 
 // tried is how many appends have failed.
