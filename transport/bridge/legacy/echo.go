@@ -2,6 +2,7 @@ package legacy
 
 import (
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,18 +18,19 @@ type echoes struct {
 	mu    sync.Mutex
 	sent  map[[32]byte]int
 	order []emission // oldest first
-	// keepsMarks is set when an echo came back with its mark: this server passes
-	// members on that it does not know, so what has none is no echo.
-	keepsMarks bool
+	// marks has the events of which an echo came back with its mark: this server
+	// passes on members of them that it does not know, so one without is no echo.
+	marks map[string]bool
 }
 
 type emission struct {
-	sum [32]byte
-	at  time.Time
+	event string
+	sum   [32]byte
+	at    time.Time
 }
 
 func newEchoes(window time.Duration) *echoes {
-	return &echoes{window: window, sent: map[[32]byte]int{}}
+	return &echoes{window: window, sent: map[[32]byte]int{}, marks: map[string]bool{}}
 }
 
 func sumOf(event, content string) [32]byte { return sha256.Sum256([]byte(event + "\x00" + content)) }
@@ -37,7 +39,7 @@ func sumOf(event, content string) [32]byte { return sha256.Sum256([]byte(event +
 func (e *echoes) emitted(event, content string, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.window <= 0 || e.keepsMarks {
+	if e.window <= 0 || e.marks[event] {
 		return
 	}
 	e.forget(now)
@@ -46,16 +48,23 @@ func (e *echoes) emitted(event, content string, now time.Time) {
 	}
 	sum := sumOf(event, content)
 	e.sent[sum]++
-	e.order = append(e.order, emission{sum, now})
+	e.order = append(e.order, emission{event, sum, now})
 }
 
-// marked notes that an echo came back with its mark.
-func (e *echoes) marked() {
+// marked notes that an echo of an event came back with its mark.
+func (e *echoes) marked(event string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.keepsMarks = true
-	clear(e.sent)
-	e.order = nil
+	if e.marks[event] {
+		return
+	}
+	e.marks[event] = true
+	e.order = slices.DeleteFunc(e.order, func(one emission) bool {
+		if one.event == event {
+			e.take(one.sum)
+		}
+		return one.event == event
+	})
 }
 
 // isEcho tells whether something without a mark is what was emitted, and counts

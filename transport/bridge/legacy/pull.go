@@ -131,7 +131,7 @@ func (s *site) translate(t domain.EventType, e *socketio.Event) (event domain.Ev
 	}
 	switch {
 	case m != nil && (m.Via == s.Deployment || m.Origin == s.Deployment):
-		s.echoes.marked()
+		s.echoes.marked(e.Name)
 		return event, true, nil
 	case m == nil && s.echoes.isEcho(e.Name, payload.canonical(), time.Now()):
 		return event, true, nil
