@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 
@@ -183,6 +185,9 @@ func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early [
 			case packet.Connect:
 				if json.Unmarshal(p.Data, &c.session) != nil || c.session.SID == "" {
 					return nil, errors.New("socketio: connect: the server does not speak Socket.IO 5")
+				}
+				if !isToken(c.session.PID) {
+					c.session.PID = "" // as if it kept no state
 				}
 				return early, nil
 			case packet.ConnectError:
@@ -366,9 +371,16 @@ func (e *Event) takeOffset(pid string) {
 	if pid == "" || len(e.Args) == 0 || e.Ack != "" {
 		return
 	}
-	if last := len(e.Args) - 1; json.Unmarshal(e.Args[last], &e.Offset) == nil && e.Offset != "" {
-		e.Args = e.Args[:last]
+	var offset string
+	if last := len(e.Args) - 1; json.Unmarshal(e.Args[last], &offset) == nil && isToken(offset) {
+		e.Offset, e.Args = offset, e.Args[:last]
 	}
+}
+
+// isToken tells whether a text can be what a server remembers a place by: it is kept
+// as text, as often as it changes.
+func isToken(s string) bool {
+	return s != "" && len(s) <= 256 && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
 
 // write sends what is to be sent until the connection ends.

@@ -84,6 +84,20 @@ func TestEmitWhileTheConnectionEnds(t *testing.T) {
 	}
 }
 
+// What a server calls an offset is kept in a database: not all texts can be.
+func TestOffsets(t *testing.T) {
+	t.Parallel()
+	for last, want := range map[string]string{
+		`"abc"`: "abc", `""`: "", `7`: "", `"a\u0000b"`: "", `"` + strings.Repeat("x", 257) + `"`: "",
+	} {
+		e := Event{Args: []json.RawMessage{json.RawMessage(`{}`), json.RawMessage(last)}}
+		e.takeOffset("pid")
+		if e.Offset != want || (len(e.Args) == 1) != (want != "") {
+			t.Errorf("%.20s: offset %q, %d arguments", last, e.Offset, len(e.Args))
+		}
+	}
+}
+
 func TestEventsBothWays(t *testing.T) {
 	t.Parallel()
 	server := oldserver.Start(t, oldserver.Options{Token: "let-me-in", Ack: true})
