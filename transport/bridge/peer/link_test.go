@@ -125,6 +125,7 @@ type ourEnd struct {
 	changed chan struct{} // gets a word after each batch
 	events  []domain.Event
 	ahead   bool
+	refuses error // what Take says
 }
 
 func (o *ourEnd) Cursor(context.Context, domain.SystemID, string) (domain.Position, bool, error) {
@@ -150,6 +151,9 @@ func (o *ourEnd) Take(_ context.Context, b domain.Batch) (domain.Taken, error) {
 	o.batches = append(o.batches, b)
 	o.mu.Unlock()
 	o.changed <- struct{}{}
+	if o.refuses != nil {
+		return domain.Taken{}, o.refuses
+	}
 	return domain.Taken{Accepted: len(b.Events), Cursor: b.Through}, nil
 }
 
@@ -256,6 +260,18 @@ func TestPull(t *testing.T) {
 	}
 	if at != 4 || taken != 2 || status.Pull.Filtered != 1 || status.Remote != "far" {
 		t.Errorf("taken %d events up to %d: %+v", taken, at, status.Pull)
+	}
+}
+
+// Why nothing is taken is said, and not that the connection was closed because of it.
+func TestPullThatCannotBeTaken(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		f, o := newFarEnd(t), &ourEnd{refuses: errors.New("postgres is away")}
+		f.frames = []string{envelope(event(1, "device-update", ""))}
+		if _, err := run(t, f, o, "pull", "", never); !errors.Is(err, o.refuses) {
+			t.Fatalf("ended with %v", err)
+		}
 	}
 }
 

@@ -67,7 +67,7 @@ func (s *session) pull(ctx context.Context, up *countdown) error {
 		return err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // also while it greets
 	defer stop()
 	p := &puller{session: s, conn: conn}
 	if err := p.greet(ctx); err != nil {
@@ -80,10 +80,10 @@ func (s *session) pull(ctx context.Context, up *countdown) error {
 		defer close(batches)
 		return p.read(ctx, batches)
 	})
-	group.Go(func() error {
-		defer conn.Close() // ends the reading
-		return p.take(ctx, batches)
-	})
+	group.Go(func() error { return p.take(ctx, batches) })
+	// What ends the reading comes after the error that is the cause of it.
+	ending := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer ending()
 	return group.Wait()
 }
 
@@ -338,20 +338,31 @@ func (p *puller) take(ctx context.Context, batches <-chan []domain.Event) error 
 	}
 }
 
-// withWaiting adds what waits already, up to a batch.
+// withWaiting adds what waits already, up to a batch: of MaxBatch events or of about
+// maxBody bytes.
 func withWaiting(events []domain.Event, batches <-chan []domain.Event) []domain.Event {
-	for len(events) < domain.MaxBatch {
+	size := sizeOf(events)
+	for len(events) < domain.MaxBatch && size < maxBody {
 		select {
 		case more, open := <-batches:
 			if !open {
 				return events
 			}
 			events = append(events, more...)
+			size += sizeOf(more)
 		default:
 			return events
 		}
 	}
 	return events
+}
+
+// sizeOf is about how many bytes events have.
+func sizeOf(events []domain.Event) (size int) {
+	for i := range events {
+		size += len(events[i].Data)
+	}
+	return size
 }
 
 func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {

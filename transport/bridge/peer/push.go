@@ -101,7 +101,8 @@ func (p *pusher) begin(ctx context.Context) error {
 		return err
 	}
 	if !answer.Known && p.link.from[p.system.System] == fromNow {
-		// The newest event, wherever it is: a subscription begins there.
+		// A subscription begins with the newest event, or a little before: at the newest
+		// that is archived.
 		start, cancel, err := p.link.parts.Reader.Subscribe(ctx, p.system.System, func([]domain.Event, error) {})
 		if err != nil {
 			return err
@@ -190,12 +191,12 @@ func (p *pusher) draft(events []domain.Event) (n int, body []byte, count drafted
 			foreign = tooLarge(&foreign)
 			line = foreign.AppendEnvelope(nil)
 		}
+		if len(body) > 0 && len(body)+len(line) > maxBody {
+			return n, body, count // this one is in the next
+		}
 		if foreign.Type != e.Type {
 			count.refused++
 			p.log.Warn("an event is sent as undecodable", "id", e.ID, "type", e.Type, "position", e.Position.String())
-		}
-		if len(body) > 0 && len(body)+len(line) > maxBody {
-			return n, body, count
 		}
 		body = append(append(body, line...), '\n')
 	}
