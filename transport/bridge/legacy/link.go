@@ -172,6 +172,7 @@ func (l *link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 	}
 	if !s.loaded || kept.Heard.After(s.kept.get().Heard) {
 		s.kept.change(func(k *Kept) { *k = kept })
+		s.shadow = nil // what was compared meanwhile is not known here
 		s.afterCrash(kept)
 	}
 	s.loaded = true

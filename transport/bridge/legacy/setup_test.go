@@ -63,11 +63,13 @@ func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain
 	var appended domain.Appended
 	for _, e := range events {
 		e.Seq = uint64(len(l.events) + 1)
-		e.Position = domain.Position{Ms: 1_000_000 + e.Seq}
+		e.Position = domain.Position{Ms: uint64(time.Now().UnixMilli()), N: e.Seq}
 		if e.ID == "" {
 			e.ID = uuid.NewString()
 		}
-		e.Time = time.Now().UTC()
+		if e.Time.IsZero() {
+			e.Time = time.Now().UTC()
+		}
 		l.events = append(l.events, e)
 		appended.Positions = append(appended.Positions, e.Position)
 		if opts.Idempotency != nil {

@@ -21,7 +21,6 @@ type comparison struct {
 	mu      sync.Mutex
 	core    *shadow.Comparer
 	counted shadow.Counts
-	last    time.Time // of our own events: the order of the log counts, whatever clocks say
 }
 
 // compareEvery is the pace at which what has waited long enough is settled.
@@ -75,9 +74,6 @@ func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.S
 		e := &events[i]
 		c.after = e.Position
 		state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{}) })
-		if e.Time.After(c.last) {
-			c.last = e.Time
-		}
 		device := e.Device()
 		if !bridges(e.Type) || !s.system.Wants(e.Type) || device == "" {
 			continue
@@ -86,8 +82,10 @@ func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.S
 		if err != nil {
 			continue // undecodable: there is nothing to compare
 		}
+		// When our log got it: its own time may be of another deployment's clock.
+		at := time.UnixMilli(int64(e.Position.Ms))
 		c.core.Observe(shadow.Here, shadow.Observation{
-			Event: string(e.Type), Device: string(device), At: c.last, Members: payload.values(), Ref: e.Position.String(),
+			Event: string(e.Type), Device: string(device), At: at, Members: payload.values(), Ref: e.Position.String(),
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge/oldserver"
@@ -66,6 +67,61 @@ func TestShadow(t *testing.T) {
 	b.until("the gap was found", func() bool { return len(b.store.found(domain.FindingGap)) == 1 })
 	if found := b.differences(); len(found) != 3 {
 		t.Errorf("found %+v", found)
+	}
+}
+
+// Events that came from another deployment have the times of its clock, which may be
+// far off: they do not disturb the comparison of others.
+func TestShadowBesideAnotherClock(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", `,"mode":"shadow"`)
+	e, err := domain.NewEvent(clinic, domain.DeviceUpdate{DeviceID: "afar", Online: domain.Some(true)}, domain.Cause{Actor: "test"})
+	e.Time, e.Origin = time.Now().Add(24*time.Hour), "afar"
+	if err == nil {
+		_, err = b.log.Append(t.Context(), []domain.Event{e}, domain.AppendOptions{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.until("they are the same", func() bool {
+		b.ours(0)
+		b.their(0, map[string]any{})
+		return b.store.counted("same") > 0
+	})
+}
+
+// Who runs the comparison again after another process did begins anew: it has not
+// heard what was compared there.
+func TestShadowAfterAnother(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{Recovery: true}, `,"compare":{"windowSeconds":1,"lateSeconds":1}`, `,"mode":"shadow"`)
+	b.until("they are the same", func() bool {
+		b.ours(0)
+		b.their(0, map[string]any{})
+		return b.store.counted("same") > 0
+	})
+	b.proxy.Cut()
+	b.until("the server noticed", func() bool { return b.server.Members(string(clinic)) == 0 })
+	b.until("the other process has kept its place", func() bool {
+		b.store.mu.Lock()
+		defer b.store.mu.Unlock()
+		b.store.kept.Heard = time.Now().Add(time.Minute)
+		return !b.store.kept.Open
+	})
+	for n := range 5 {
+		b.oursOf("elsewhere", n) // and compared there
+	}
+	b.proxy.Mend()
+	b.joined()
+	b.until("the gap was found", func() bool { return len(b.store.found(domain.FindingGap)) == 1 })
+	b.until("it compares again", func() bool {
+		b.oursOf("probe", 0)
+		return len(b.store.found(domain.FindingOnlyHere)) > 0
+	})
+	for _, f := range b.store.found(domain.FindingOnlyHere) {
+		if f.Device != "probe" {
+			t.Errorf("compared again: %+v", f)
+		}
 	}
 }
 
