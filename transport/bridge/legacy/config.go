@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,6 +96,9 @@ type System struct {
 // forwardable are the events that the old system knows.
 var forwardable = []domain.EventType{domain.TypeDeviceUpdate, domain.TypeDeviceOfflineStatus, domain.TypeAssignmentUpdated}
 
+// forwards tells whether the old system knows events of a type.
+func forwards(t domain.EventType) bool { return slices.Contains(forwardable, t) }
+
 // maxAuth bounds what goes with the CONNECT packet.
 const maxAuth = 16 << 10
 
@@ -123,14 +127,17 @@ func (c *Config) check() error {
 		return errors.New("delivery: must be written or acknowledged")
 	case c.Join.As != "" && c.Join.As != "string" && c.Join.As != "object":
 		return errors.New("join.as: must be string or object")
-	case c.AckSeconds < 0:
-		return errors.New("ackSeconds: must not be negative")
-	case c.EchoSeconds != nil && *c.EchoSeconds < 0:
-		return errors.New("echoSeconds: must not be negative")
-	case c.Compare.WindowSeconds < 0 || c.Compare.WindowSeconds > 3600:
-		return errors.New("compare.windowSeconds: must be 0 to 3600")
-	case c.Compare.LateSeconds < 0:
-		return errors.New("compare.lateSeconds: must not be negative")
+	}
+	for _, s := range []struct {
+		member string
+		value  Seconds
+	}{
+		{"ackSeconds", c.AckSeconds}, {"echoSeconds", *cmp.Or(c.EchoSeconds, new(Seconds))},
+		{"compare.windowSeconds", c.Compare.WindowSeconds}, {"compare.lateSeconds", c.Compare.LateSeconds},
+	} {
+		if s.value < 0 || s.value > 3600 {
+			return fmt.Errorf("%s: must be 0 to 3600", s.member)
+		}
 	}
 	if err := (socketio.Config{URL: c.URL, Path: c.Path}).Validate(); err != nil {
 		return fmt.Errorf("url: %s", strings.TrimPrefix(err.Error(), "socketio: "))
@@ -138,6 +145,12 @@ func (c *Config) check() error {
 	for i, s := range c.Systems {
 		if s.Mode != "" && s.Mode != Forward && s.Mode != Shadow {
 			return fmt.Errorf("systems[%d].mode: must be forward or shadow", i)
+		}
+		for j, t := range s.Types {
+			if !forwards(t) {
+				return fmt.Errorf("systems[%d].types[%d]: must be %s, %s or %s, which are what such a server knows",
+					i, j, forwardable[0], forwardable[1], forwardable[2])
+			}
 		}
 		if len(s.Room) > 256 {
 			return fmt.Errorf("systems[%d].room: is too long", i)

@@ -77,7 +77,7 @@ func afterwards(ctx context.Context, grace time.Duration) (context.Context, cont
 // ends.
 func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State) error {
 	t := domain.EventType(e.Name)
-	if !bridges(t) {
+	if !forwards(t) {
 		return nil // connection-status, or what the old system says to its browsers only
 	}
 	if !s.system.Wants(t) {
@@ -113,11 +113,6 @@ func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State)
 		f.Moved(appended.Last(), taken)
 	})
 	return nil
-}
-
-// bridges tells whether the old system knows events of a type.
-func bridges(t domain.EventType) bool {
-	return t == domain.TypeDeviceUpdate || t == domain.TypeDeviceOfflineStatus || t == domain.TypeAssignmentUpdated
 }
 
 // translate makes an event of ours. own says that it came from here.

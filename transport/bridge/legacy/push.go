@@ -181,7 +181,7 @@ func (o *outbox) emitOne(ctx context.Context, e *domain.Event) error {
 	case e.Origin == o.origin():
 		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{Own: 1}) })
 		return nil
-	case !bridges(e.Type) || !o.system.Wants(e.Type):
+	case !forwards(e.Type) || !o.system.Wants(e.Type):
 		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{}); f.Filtered++ })
 		return nil
 	}

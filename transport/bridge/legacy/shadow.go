@@ -75,7 +75,7 @@ func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.S
 		c.after = e.Position
 		state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{}) })
 		device := e.Device()
-		if !bridges(e.Type) || !s.system.Wants(e.Type) || device == "" {
+		if !forwards(e.Type) || !s.system.Wants(e.Type) || device == "" {
 			continue
 		}
 		payload, err := payloadOf(e)
@@ -94,7 +94,7 @@ func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.S
 func (s *site) observeThere(c *comparison, conn *socketio.Conn, state *bridge.State) error {
 	for e := range conn.Events() {
 		t := domain.EventType(e.Name)
-		if bridges(t) && s.system.Wants(t) {
+		if forwards(t) && s.system.Wants(t) {
 			o, own, err := s.observation(&e)
 			switch {
 			case err != nil:
