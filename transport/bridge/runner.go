@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -92,7 +93,7 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 	var told string
 	for {
 		began := time.Now()
-		err := runOnce(ctx, link, system, state)
+		err := Guard(log, func() error { return link.Run(ctx, system, state) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -121,14 +122,17 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 	}
 }
 
-// runOnce makes a panic of one link an error of that link.
-func runOnce(ctx context.Context, link Link, system System, state *State) (err error) {
+// Guard runs fn, and makes a panic of it an error, which ends one connection and not
+// the process: what a far end says must not stop the others. A link guards the
+// goroutines that it starts.
+func Guard(logger *slog.Logger, fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			logger.Error("a fault in a bridge", "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("bridge: a fault of ours: %v", p)
 		}
 	}()
-	return link.Run(ctx, system, state)
+	return fn()
 }
 
 // jitter is between half of d and d.

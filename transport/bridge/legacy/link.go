@@ -324,7 +324,7 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range parts {
 		group.Go(func() error {
-			if err := part(ctx); err != nil {
+			if err := bridge.Guard(s.journal.logger, func() error { return part(ctx) }); err != nil {
 				return err
 			}
 			if err := conn.Err(); err != nil {

@@ -23,6 +23,13 @@ type comparison struct {
 	counted shadow.Counts
 }
 
+// do works on the comparer.
+func (c *comparison) do(work func(core *shadow.Comparer)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	work(c.core)
+}
+
 // compareEvery is the pace at which what has waited long enough is settled.
 const compareEvery = 500 * time.Millisecond
 
@@ -42,9 +49,7 @@ func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, st
 		s.shadow.core.Take()
 		s.shadow.counted = s.shadow.core.Counts()
 	} else {
-		c.mu.Lock()
-		c.core.Up(shadow.There, now, conn.Recovered())
-		c.mu.Unlock()
+		c.do(func(core *shadow.Comparer) { core.Up(shadow.There, now, conn.Recovered()) })
 	}
 	c := s.shadow
 	quiet := make(chan struct{})
@@ -59,9 +64,7 @@ func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, st
 		func(ctx context.Context) error { return s.observeThere(c, conn, state) },
 		func(ctx context.Context) error { return s.settle(ctx, c) },
 	)
-	c.mu.Lock()
-	c.core.Down(shadow.There, conn.LastHeard())
-	c.mu.Unlock()
+	c.do(func(core *shadow.Comparer) { core.Down(shadow.There, conn.LastHeard()) })
 	s.report(c)
 	return err
 }
@@ -102,9 +105,7 @@ func (s *site) observeThere(c *comparison, conn *socketio.Conn, state *bridge.St
 			case own:
 				s.journal.count("echoes", 1)
 			default:
-				c.mu.Lock()
-				c.core.Observe(shadow.There, o)
-				c.mu.Unlock()
+				c.do(func(core *shadow.Comparer) { core.Observe(shadow.There, o) })
 				state.OnPull(func(f *bridge.Flow) { f.Accepted++ })
 			}
 		}
@@ -147,9 +148,7 @@ func (s *site) settle(ctx context.Context, c *comparison) error {
 	for {
 		select {
 		case now := <-ticker.C:
-			c.mu.Lock()
-			c.core.Advance(now)
-			c.mu.Unlock()
+			c.do(func(core *shadow.Comparer) { core.Advance(now) })
 			s.report(c)
 		case <-ctx.Done():
 			return ctx.Err()

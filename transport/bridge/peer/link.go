@@ -124,10 +124,10 @@ func (l *Link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 		state.Connected(remote)
 	})
 	if system.Direction.Pulls() {
-		group.Go(func() error { return wrap("pull", s.pull(ctx, up)) })
+		group.Go(s.guarded(func() error { return wrap("pull", s.pull(ctx, up)) }))
 	}
 	if system.Direction.Pushes() {
-		group.Go(func() error { return wrap("push", s.push(ctx, up)) })
+		group.Go(s.guarded(func() error { return wrap("push", s.push(ctx, up)) }))
 	}
 	return group.Wait()
 }
@@ -146,6 +146,11 @@ type session struct {
 	state  *bridge.State
 	token  string
 	log    *slog.Logger
+}
+
+// guarded is fn with its panics made errors.
+func (s *session) guarded(fn func() error) func() error {
+	return func() error { return bridge.Guard(s.log, fn) }
 }
 
 // countdown calls up when all ways of a session work.

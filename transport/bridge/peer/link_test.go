@@ -114,6 +114,9 @@ func (f *farEnd) serveSocket(w http.ResponseWriter, r *http.Request) {
 	_, _, _ = conn.ReadMessage() // until the link goes
 }
 
+// poison is the id of an event that ourEnd panics at.
+const poison = "poison"
+
 // ourEnd is the intake and the log on this side.
 type ourEnd struct {
 	mu      sync.Mutex
@@ -151,6 +154,9 @@ func (o *ourEnd) Take(_ context.Context, b domain.Batch) (domain.Taken, error) {
 	o.batches = append(o.batches, b)
 	o.mu.Unlock()
 	o.changed <- struct{}{}
+	if len(b.Events) > 0 && b.Events[0].ID == poison {
+		panic(poison)
+	}
 	if o.refuses != nil {
 		return domain.Taken{}, o.refuses
 	}
@@ -260,6 +266,19 @@ func TestPull(t *testing.T) {
 	}
 	if at != 4 || taken != 2 || status.Pull.Filtered != 1 || status.Remote != "far" {
 		t.Errorf("taken %d events up to %d: %+v", taken, at, status.Pull)
+	}
+}
+
+// A fault of ours that one event brings up is that link's error, and not the end of
+// the process.
+func TestFault(t *testing.T) {
+	t.Parallel()
+	f, o := newFarEnd(t), &ourEnd{}
+	e := event(1, "device-update", "")
+	e.ID = poison
+	f.frames = []string{envelope(e)}
+	if _, err := run(t, f, o, "pull", "", never); err == nil || !strings.Contains(err.Error(), "a fault of ours") {
+		t.Errorf("ended with %v", err)
 	}
 }
 

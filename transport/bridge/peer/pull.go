@@ -76,11 +76,11 @@ func (s *session) pull(ctx context.Context, up *countdown) error {
 	up.ready(p.remote)
 	batches := make(chan []domain.Event, waiting)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
+	group.Go(s.guarded(func() error {
 		defer close(batches)
 		return p.read(ctx, batches)
-	})
-	group.Go(func() error { return p.take(ctx, batches) })
+	}))
+	group.Go(s.guarded(func() error { return p.take(ctx, batches) }))
 	// What ends the reading comes after the error that is the cause of it.
 	ending := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer ending()
