@@ -2,10 +2,16 @@ package socketio
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -81,6 +87,31 @@ func TestEmitWhileTheConnectionEnds(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Over TLS, to a server behind a proxy that ends it; and not to one whose certificate
+// nobody knows.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	server := oldserver.Start(t, oldserver.Options{Ack: true})
+	behind, err := url.Parse(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(behind))
+	proxy.Config.ErrorLog = log.New(io.Discard, "", 0)
+	proxy.StartTLS()
+	t.Cleanup(proxy.Close)
+	known := proxy.Client().Transport.(*http.Transport).TLSClientConfig
+	c := dial(t, Config{URL: proxy.URL, TLS: &tls.Config{RootCAs: known.RootCAs}}, Session{})
+	join(t, c)
+	server.Emit(update("d1", 1))
+	for next(t, c).Name != "device-update" {
+	}
+	unknown := new(tls.CertificateVerificationError)
+	if _, err := Dial(t.Context(), Config{URL: proxy.URL}, Session{}); !errors.As(err, &unknown) {
+		t.Errorf("a server that anybody could be: %v", err)
 	}
 }
 
