@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams/childproc/scratch"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/cuttest"
 )
@@ -225,6 +227,57 @@ func checkSame(t *testing.T, a, b *site, system domain.SystemID, count int) {
 	}
 }
 
+// A far end that lost what was taken from it, because it was not archived: it stays
+// here, the gap is said, and what comes there from then on comes over, whichever end
+// has the link.
+func TestBridgeAfterTheFarEndWasSetBack(t *testing.T) {
+	t.Parallel()
+	for _, direction := range []bridge.Direction{bridge.Pull, bridge.Push} {
+		t.Run(string(direction), func(t *testing.T) {
+			t.Parallel()
+			const system, lost, kept = "clinica-sol", 5, 3
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			token := testToken(t, domain.RoleService, system)
+			far, near := newSite(t, "far"), newSite(t, "near")
+			publish := func(count int) {
+				t.Helper()
+				if err := far.publish(ctx, token, system, count); err != nil {
+					t.Fatal(err)
+				}
+			}
+			far.args = []string{"--roles", "gateway"} // nobody archives
+			far.run(t)
+			near.args = []string{"--bridges", bridgesFile(t, "far", far.base(), system, bridge.Pull)}
+			near.run(t)
+			publish(lost)
+			waitFor(t, "what will be lost to come over", func() bool { return near.events(t, system) == lost })
+			far.crash()
+			far.redis = redistest.New(t)
+			far.env = append(far.env, "PLUGCAST_REDIS_URL="+far.redis.URL())
+			far.args = nil
+			linked, flow := near, func(s bridge.Status) *bridge.Flow { return s.Pull }
+			if direction == bridge.Push {
+				near.crash()
+				near.args = nil
+				near.run(t)
+				far.args = []string{"--bridges", bridgesFile(t, "near", near.base(), system, bridge.Push)}
+				linked, flow = far, func(s bridge.Status) *bridge.Flow { return s.Push }
+			}
+			far.run(t)
+			waitFor(t, "the gap to be said", func() bool {
+				list := linked.statuses(t)
+				return len(list) == 1 && flow(list[0]).Gaps == 1 && list[0].Connected
+			})
+			publish(kept)
+			waitFor(t, "the rest to come over", func() bool { return near.events(t, system) >= lost+kept })
+			if here, there := len(near.history(t, system)), len(far.history(t, system)); here != lost+kept || there != kept {
+				t.Errorf("%d events are here and %d there, want %d and %d", here, there, lost+kept, kept)
+			}
+		})
+	}
+}
+
 // A relay command that is given at the cloud is carried out where the plug is, and
 // its outcome shows at the cloud.
 func TestRelayCommandOverABridge(t *testing.T) {
@@ -267,4 +320,22 @@ func TestRelayCommandOverABridge(t *testing.T) {
 	if commandID, outcome := switched(t, cloud.base(), system, id, false); outcome == domain.OutcomeCompleted {
 		t.Errorf("a plug without power was switched by %s", commandID)
 	}
+}
+
+// plugcast dev has bridges as serve does.
+func TestDevWithBridges(t *testing.T) {
+	t.Parallel()
+	const system = "clinica-sol"
+	cloud := newSite(t, "cloud")
+	cloud.run(t)
+	edge := startDev(t, filepath.Join(scratch.For(t), "data"), "--demo=false",
+		"--bridges", bridgesFile(t, "cloud", cloud.base(), system, bridge.Both))
+	edge.append(t, edge.env(t)["PLUGCAST_JWT_SECRET"], system, 41)
+	waitFor(t, "the edge's event at the cloud", func() bool { return cloud.events(t, system) == 1 })
+	if err := cloud.publish(t.Context(), testToken(t, domain.RoleService, system), system, 1); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the cloud's event at the edge", func() bool {
+		return strings.Contains(edge.history(t, edge.env(t)["PLUGCAST_JWT_SECRET"], system), "cloud-0")
+	})
 }
