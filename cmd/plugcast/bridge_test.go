@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -319,6 +320,24 @@ func TestRelayCommandOverABridge(t *testing.T) {
 	plugs.powerCut()
 	if commandID, outcome := switched(t, cloud.base(), system, id, false); outcome == domain.OutcomeCompleted {
 		t.Errorf("a plug without power was switched by %s", commandID)
+	}
+}
+
+// What another server says does nothing to the terminal that shows it.
+func TestBridgeCommandsShowForeignTexts(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	const clear = "\x1b[2J\u009b2J\n\u202e"
+	var out strings.Builder
+	status := bridge.Status{Bridge: "cloud", System: "clinica-sol", At: now, LastError: "it says " + clear, LastErrorAt: &now}
+	report := domain.FindingsReport{Findings: []domain.Finding{
+		{Kind: domain.FindingRejected, Link: "old", System: "clinica-sol", Detail: clear, There: json.RawMessage(`"` + "\u009b2J\u202e" + `"`)},
+	}}
+	if err := errors.Join(showBridges(&out, "us", []bridge.Status{status}, now), showReport(&out, &report)); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(out.String(), "\x1b\u009b\u202e") || !strings.Contains(out.String(), "it says [2J2J\n") {
+		t.Errorf("%q", out.String())
 	}
 }
 

@@ -153,7 +153,7 @@ func showFinding(w io.Writer, f *domain.Finding) {
 		fmt.Fprintf(w, "  at %s", f.Through)
 	}
 	if f.Detail != "" {
-		fmt.Fprintf(w, "  %s", oneLine(fmt.Errorf("%s", f.Detail)))
+		fmt.Fprintf(w, "  %s", plain(f.Detail))
 	}
 	fmt.Fprintln(w)
 	for _, side := range []struct {
@@ -161,7 +161,7 @@ func showFinding(w io.Writer, f *domain.Finding) {
 		payload json.RawMessage
 	}{{"here", f.Here}, {"there", f.There}} {
 		if side.payload != nil {
-			fmt.Fprintf(w, "    %-6s %s\n", side.name, side.payload)
+			fmt.Fprintf(w, "    %-6s %s\n", side.name, plain(string(side.payload)))
 		}
 	}
 }

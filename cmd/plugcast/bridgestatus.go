@@ -124,7 +124,7 @@ func showBridges(out io.Writer, deployment string, list []bridge.Status, now tim
 	}
 	for i := range list {
 		if s := &list[i]; s.LastError != "" && s.LastErrorAt != nil {
-			fmt.Fprintf(out, "%s %s: %s: %s\n", s.Bridge, s.System, s.LastErrorAt.Format(time.RFC3339), s.LastError)
+			fmt.Fprintf(out, "%s %s: %s: %s\n", s.Bridge, s.System, s.LastErrorAt.Format(time.RFC3339), plain(s.LastError))
 		}
 	}
 	return nil
