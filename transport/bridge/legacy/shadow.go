@@ -61,7 +61,7 @@ func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, st
 				return nil
 			})
 		},
-		func(ctx context.Context) error { return s.observeThere(c, conn, state) },
+		func(ctx context.Context) error { return s.observeThere(ctx, c, conn, state) },
 		func(ctx context.Context) error { return s.settle(ctx, c) },
 	)
 	c.do(func(core *shadow.Comparer) { core.Down(shadow.There, conn.LastHeard()) })
@@ -94,7 +94,7 @@ func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.S
 }
 
 // observeThere takes what the other side says until the connection ends.
-func (s *site) observeThere(c *comparison, conn *socketio.Conn, state *bridge.State) error {
+func (s *site) observeThere(ctx context.Context, c *comparison, conn *socketio.Conn, state *bridge.State) error {
 	for e := range conn.Events() {
 		t := domain.EventType(e.Name)
 		if forwards(t) && s.system.Wants(t) {
@@ -111,6 +111,9 @@ func (s *site) observeThere(c *comparison, conn *socketio.Conn, state *bridge.St
 		}
 		if e.Offset != "" {
 			s.kept.change(func(k *Kept) { k.Offset = e.Offset })
+		}
+		if e.Ack != "" { // or the emission would fail because somebody watches
+			_ = conn.Acknowledge(ctx, e.Ack) // a broken connection ends the loop by itself
 		}
 	}
 	return conn.Err()

@@ -70,6 +70,16 @@ func TestShadow(t *testing.T) {
 	}
 }
 
+// A server that asks its room for acknowledgements gets ours too: without, the one
+// that only watches would make its emissions fail.
+func TestShadowAcknowledges(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", `,"mode":"shadow"`)
+	if n := b.server.Ask(theirs(0)); n != 1 {
+		t.Errorf("%d answers", n)
+	}
+}
+
 // Events that came from another deployment have the times of its clock, which may be
 // far off: they do not disturb the comparison of others.
 func TestShadowBesideAnotherClock(t *testing.T) {

@@ -60,7 +60,7 @@ type Link struct {
 	from    map[domain.SystemID]string
 	base    *url.URL // http or https, without a slash at the end
 	client  *http.Client
-	dialer  *websocket.Dialer
+	dialer  websocket.Dialer
 }
 
 // requestTimeout bounds one request of the pushing side.
@@ -94,7 +94,7 @@ func New(parts Parts) bridge.Kind {
 			// A redirect would carry the token elsewhere.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
-		l.dialer = &websocket.Dialer{
+		l.dialer = websocket.Dialer{
 			Proxy: http.ProxyFromEnvironment, Subprotocols: []string{subprotocol}, HandshakeTimeout: dialTimeout,
 		}
 		return l, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -192,25 +193,32 @@ func (o *ourEnd) Subscribe(context.Context, domain.SystemID, func([]domain.Event
 	return start, func() {}, nil
 }
 
+// load makes a link to an address.
+func load(t *testing.T, url string, o *ourEnd, direction, more string) bridge.Link {
+	t.Helper()
+	config := fmt.Sprintf(`{"bridges":[{"name":"cloud","kind":"plugcast","url":%q,"token":{"env":"TOKEN"},
+		"systems":[{"system":%q,"direction":%q%s}]}]}`, url, system, direction, more)
+	kind := peer.New(peer.Parts{Deployment: "us", Intake: o, Reader: o, Logger: slog.New(slog.DiscardHandler)})
+	links, err := bridge.Load(strings.NewReader(config), map[string]bridge.Kind{peer.Kind: kind}, func(string) string { return "secret" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return links[0]
+}
+
 // run runs one connection of a link until it fails, or the condition holds.
 func run(t *testing.T, f *farEnd, o *ourEnd, direction, more string, enough func(bridge.Status) bool) (bridge.Status, error) {
 	t.Helper()
 	if o.changed == nil {
 		o.changed = make(chan struct{}, 100)
 	}
-	config := fmt.Sprintf(`{"bridges":[{"name":"cloud","kind":"plugcast","url":%q,"token":{"env":"TOKEN"},
-		"systems":[{"system":%q,"direction":%q%s}]}]}`, f.URL, system, direction, more)
-	kind := peer.New(peer.Parts{Deployment: "us", Intake: o, Reader: o, Logger: slog.New(slog.DiscardHandler)})
-	links, err := bridge.Load(strings.NewReader(config), map[string]bridge.Kind{peer.Kind: kind}, func(string) string { return "secret" })
-	if err != nil {
-		t.Fatal(err)
-	}
+	link := load(t, f.URL, o, direction, more)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	s := links[0].Systems()[0]
-	state := bridge.NewState(links[0], s, "node")
+	s := link.Systems()[0]
+	state := bridge.NewState(link, s, "node")
 	ended := make(chan error, 1)
-	go func() { ended <- links[0].Run(ctx, s, state) }()
+	go func() { ended <- link.Run(ctx, s, state) }()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -266,6 +274,35 @@ func TestPull(t *testing.T) {
 	}
 	if at != 4 || taken != 2 || status.Pull.Filtered != 1 || status.Remote != "far" {
 		t.Errorf("taken %d events up to %d: %+v", taken, at, status.Pull)
+	}
+}
+
+// A link ends at once with its context, also while a far end does not answer.
+func TestEndWhileDialling(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		if conn, err := listener.Accept(); err == nil {
+			accepted <- conn
+		}
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	link := load(t, "http://"+listener.Addr().String(), &ourEnd{}, "pull", "")
+	s := link.Systems()[0]
+	go func() { ended <- link.Run(ctx, s, bridge.NewState(link, s, "node")) }()
+	conn := <-accepted
+	defer conn.Close()
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second): // half of what a handshake may take
+		t.Fatal("it goes on")
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/wsdial"
 )
 
 const (
@@ -91,7 +92,7 @@ func (s *session) dial(ctx context.Context) (*websocket.Conn, error) {
 	target := *s.link.base
 	target.Scheme = map[string]string{"http": "ws", "https": "wss"}[target.Scheme]
 	target = *target.JoinPath("ws")
-	conn, response, err := s.link.dialer.DialContext(ctx, target.String(), http.Header{"Authorization": {"Bearer " + s.token}})
+	conn, response, err := wsdial.Dial(ctx, s.link.dialer, target.String(), http.Header{"Authorization": {"Bearer " + s.token}})
 	if err == nil {
 		conn.SetReadLimit(maxFrame)
 		return conn, nil

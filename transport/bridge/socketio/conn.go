@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/plugcast/plugcast/transport/bridge/wsdial"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
 
@@ -108,20 +108,8 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 			return nil, fmt.Errorf("socketio: auth: %w", err)
 		}
 	}
-	unwatch := func() bool { return true }
-	dialer := websocket.Dialer{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.TLS, HandshakeTimeout: cfg.Timeout,
-		// During the handshake the library looks at the context's deadline alone.
-		NetDialContext: func(dialing context.Context, network, address string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(dialing, network, address)
-			if err == nil {
-				unwatch = context.AfterFunc(ctx, func() { _ = conn.Close() })
-			}
-			return conn, err
-		},
-	}
-	ws, response, err := dialer.DialContext(ctx, address, cfg.Header)
-	unwatch()
+	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.TLS, HandshakeTimeout: cfg.Timeout}
+	ws, response, err := wsdial.Dial(ctx, dialer, address, cfg.Header)
 	if response != nil && response.Body != nil {
 		defer func() { _ = response.Body.Close() }()
 	}
