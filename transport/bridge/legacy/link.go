@@ -180,7 +180,7 @@ func (l *link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 		keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 		defer cancel()
 		s.kept.change(func(k *Kept) { k.Open = false })
-		s.save(keeping, state)
+		s.trySave(keeping, state)
 	}()
 	return s.connect(ctx, state)
 }
@@ -341,7 +341,7 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 			case <-ticker.C:
 				heard := s.heardUpTo(conn)
 				s.kept.change(func(k *Kept) { k.Heard = heard })
-				s.save(ctx, state)
+				s.trySave(ctx, state)
 			case <-ctx.Done():
 				<-last
 				conn.Close() // ends the parts that wait for it
@@ -355,20 +355,28 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 	return err
 }
 
-// save makes durable what is remembered and reported.
-func (s *site) save(ctx context.Context, state *bridge.State) {
+// save makes durable what is remembered and reported. It fails when what is
+// remembered is not kept; what is reported waits.
+func (s *site) save(ctx context.Context, state *bridge.State) error {
 	s.kept.mu.Lock()
 	now, dirty := s.kept.now, s.kept.dirty
 	s.kept.dirty = false
 	s.kept.mu.Unlock()
+	var err error
 	if dirty {
-		if err := s.Store.Keep(ctx, s.config.Name, s.system.System.System, now); err != nil {
+		if err = s.Store.Keep(ctx, s.config.Name, s.system.System.System, now); err != nil {
 			s.kept.change(func(*Kept) {}) // try again
-			if ctx.Err() == nil {
-				s.journal.logger.Warn("where a bridge stands cannot be kept now", "error", err)
-			}
+			err = fmt.Errorf("legacy: keep where the link stands: %w", err)
 		}
 	}
 	s.journal.keep(ctx)
 	state.SetDetail(s.journal.status())
+	return err
+}
+
+// trySave saves where that may wait: what comes in is taken meanwhile.
+func (s *site) trySave(ctx context.Context, state *bridge.State) {
+	if err := s.save(ctx, state); err != nil && ctx.Err() == nil {
+		s.journal.logger.Warn("where a bridge stands cannot be kept now", "error", err)
+	}
 }

@@ -191,6 +191,23 @@ func TestNeverAcknowledges(t *testing.T) {
 	}
 }
 
+// While its place cannot be kept, a link sends no more than a page: it could not say
+// what it sent, should it die.
+func TestStoreAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
+	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.store.fail(true)
+	b.ours(0)
+	b.until("it tries to begin anew", func() bool { return b.store.asked() > 0 })
+	b.ours(1)
+	b.store.fail(false)
+	b.until("all went out", b.pushedAll)
+	if got := b.received(); !slices.Equal(got, upTo(2)) {
+		t.Errorf("went out: %v", got)
+	}
+}
+
 // What is no event of ours is reported and passed over.
 func TestBadPayloads(t *testing.T) {
 	t.Parallel()

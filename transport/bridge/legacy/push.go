@@ -30,15 +30,16 @@ func (o *outbox) push(ctx context.Context) error {
 		}
 		after = &end
 		o.kept.change(func(k *Kept) { k.Pushed = after })
-		o.save(ctx, o.state)
+		if err := o.save(ctx, o.state); err != nil {
+			return err // or a restart would begin later, and leave out what is between
+		}
 	}
 	return o.follow(ctx, o.conn, *after, func(ctx context.Context, events []domain.Event) error {
 		if err := o.emit(ctx, events); err != nil {
 			return err
 		}
 		o.moved(events[len(events)-1].Position)
-		o.save(ctx, o.state)
-		return nil
+		return o.save(ctx, o.state)
 	})
 }
 

@@ -3,6 +3,7 @@ package legacy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -157,17 +158,41 @@ type memoryStore struct {
 	kept     Kept
 	findings []domain.Finding
 	counts   map[string]uint64
+	failing  bool
+	failed   int // questions
+}
+
+var errAway = errors.New("away")
+
+func (s *memoryStore) fail(failing bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failing = failing
+}
+
+// asked is how often it was asked in vain for what it keeps.
+func (s *memoryStore) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
 }
 
 func (s *memoryStore) Kept(context.Context, string, domain.SystemID) (Kept, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failing {
+		s.failed++
+		return Kept{}, errAway
+	}
 	return s.kept, nil
 }
 
 func (s *memoryStore) Keep(_ context.Context, _ string, _ domain.SystemID, kept Kept) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failing {
+		return errAway
+	}
 	s.kept = kept
 	return nil
 }
