@@ -95,6 +95,23 @@ func (w *oldWorld) history(device string) []int {
 	return numbers
 }
 
+// received is the numbers of what the server got from us, by id.
+func (w *oldWorld) received() map[string]int {
+	w.t.Helper()
+	ids := map[string]int{}
+	for _, got := range w.server.Received() {
+		var payload struct {
+			N        int
+			Plugcast struct{ ID string }
+		}
+		if err := json.Unmarshal(got.Payload, &payload); err != nil {
+			w.t.Fatal(err)
+		}
+		ids[payload.Plugcast.ID] = payload.N
+	}
+	return ids
+}
+
 // report runs plugcast bridge report.
 func (w *oldWorld) report(args ...string) (report domain.FindingsReport, code int) {
 	w.t.Helper()
@@ -171,21 +188,7 @@ func TestBridgeToSocketIO(t *testing.T) {
 	n++
 	waitFor(t, "the rest to come in", func() bool { return len(w.history("theirs")) >= n })
 
-	received := func() map[string]int {
-		ids := map[string]int{}
-		for _, got := range w.server.Received() {
-			var payload struct {
-				N        int
-				Plugcast struct{ ID string }
-			}
-			if err := json.Unmarshal(got.Payload, &payload); err != nil {
-				t.Fatal(err)
-			}
-			ids[payload.Plugcast.ID] = payload.N
-		}
-		return ids
-	}
-	waitFor(t, "the rest to go out", func() bool { return len(received()) >= n })
+	waitFor(t, "the rest to go out", func() bool { return len(w.received()) >= n })
 	want := make([]int, n)
 	for i := range want {
 		want[i] = i
@@ -196,7 +199,7 @@ func TestBridgeToSocketIO(t *testing.T) {
 		}
 	}
 	var numbers []int
-	for _, number := range received() {
+	for _, number := range w.received() {
 		numbers = append(numbers, number)
 	}
 	slices.Sort(numbers)

@@ -32,3 +32,13 @@ func TestEchoesByEvent(t *testing.T) {
 		t.Errorf("%d and %d are left", len(e.sent), len(e.order))
 	}
 }
+
+// A server that makes an event anew and says which room it was for sends an echo.
+func TestEchoWithItsSystem(t *testing.T) {
+	t.Parallel()
+	ours := object{"deviceId": quoted("d1"), "powerW": []byte("1.0")}
+	theirs := object{"powerW": []byte("1"), "systemId": quoted("clinica-sol"), "deviceId": quoted("d1")}
+	if ours.canonical() != theirs.canonical() {
+		t.Errorf("%s is another than %s", ours.canonical(), theirs.canonical())
+	}
+}

@@ -277,8 +277,13 @@ func (o object) values() map[string]any {
 	return members
 }
 
-// canonical is the same for payloads that say the same, whatever wrote them.
-func (o object) canonical() string { return string(mustJSON(o.values())) }
+// canonical is the same for payloads that say the same, whatever wrote them, and
+// whether or not they say which system they are about.
+func (o object) canonical() string {
+	values := o.values()
+	delete(values, "systemId")
+	return string(mustJSON(values))
+}
 
 func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "null" }
 
