@@ -110,7 +110,11 @@ func (in *Intake) Rewind(ctx context.Context, system domain.SystemID, source str
 	if err := in.archive.RewindBridgeCursor(ctx, system, source, to); err != nil {
 		return err
 	}
-	return in.log.RewindSource(ctx, system, source, to)
+	if err := in.log.RewindSource(ctx, system, source, to); err != nil {
+		return err
+	}
+	// Again: the owner may have saved meanwhile what it had read in Redis before.
+	return in.archive.RewindBridgeCursor(ctx, system, source, to)
 }
 
 // Take appends what is new in the batch and moves the cursor of its source. It may
@@ -297,7 +301,7 @@ func (in *Intake) save(ctx context.Context, partition int, saved map[streams.Sou
 		return err
 	}
 	for _, s := range moved {
-		if err := in.archive.SaveBridgeCursor(ctx, s.System, s.Name, s.Position); err != nil {
+		if err := in.saveOne(ctx, s); err != nil {
 			return fmt.Errorf("save the cursor of %s in %s: %w", s.Name, s.System, err)
 		}
 	}
@@ -306,4 +310,18 @@ func (in *Intake) save(ctx context.Context, partition int, saved map[streams.Sou
 		saved[s] = true
 	}
 	return nil
+}
+
+// saveOne saves a cursor as it was read in Redis, and takes that back when it went
+// back since. Rewind does the same the other way round, so that whichever is last
+// sees the other.
+func (in *Intake) saveOne(ctx context.Context, s streams.Source) error {
+	if err := in.archive.SaveBridgeCursor(ctx, s.System, s.Name, s.Position); err != nil {
+		return err
+	}
+	now, known, err := in.log.SourceCursor(ctx, s.System, s.Name)
+	if err != nil || !known || !now.Before(s.Position) {
+		return err
+	}
+	return in.archive.RewindBridgeCursor(ctx, s.System, s.Name, now)
 }

@@ -268,6 +268,44 @@ func TestStartAndRewind(t *testing.T) {
 	at(20, true)
 }
 
+// rewinder is an archive in which a cursor goes back right before it is saved.
+type rewinder struct {
+	*projections.Store
+	rewind func()
+}
+
+func (r *rewinder) SaveBridgeCursor(ctx context.Context, system domain.SystemID, source string, at domain.Position) error {
+	if rewind := r.rewind; rewind != nil {
+		r.rewind = nil
+		rewind()
+	}
+	return r.Store.SaveBridgeCursor(ctx, system, source, at)
+}
+
+// A cursor that goes back while it is saved must not be saved as it was: when Redis is
+// lost then, what the source has between would be left out.
+func TestRewindWhileSaving(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.archive()
+	defer func() { b.stop() }()
+	b.take(batch("a", 0, update("1", "", 10), update("2", "", 90)))
+	archive := &rewinder{Store: b.store}
+	in := intake.New(b.log, archive, us, nil)
+	archive.rewind = func() {
+		if err := in.Rewind(t.Context(), system, "a", domain.Position{Ms: 20}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := in.Save(t.Context(), b.log.Partition(system)); err != nil {
+		t.Fatal(err)
+	}
+	b.wipe()
+	if at, known, err := in.Cursor(t.Context(), system, "a"); err != nil || !known || at.Ms != 20 {
+		t.Errorf("the cursor is %s, %v, %v", at, known, err)
+	}
+}
+
 func (b *bundle) wipe() {
 	b.t.Helper()
 	if err := b.log.Client().FlushAll(b.t.Context()).Err(); err != nil {
