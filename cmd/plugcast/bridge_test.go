@@ -271,7 +271,9 @@ func TestBridgeAfterTheFarEndWasSetBack(t *testing.T) {
 				return len(list) == 1 && flow(list[0]).Gaps == 1 && list[0].Connected
 			})
 			publish(kept)
-			waitFor(t, "the rest to come over", func() bool { return near.events(t, system) >= lost+kept })
+			waitFor(t, "the rest to come over", func() bool {
+				return near.events(t, system) >= lost+kept && far.events(t, system) >= kept
+			})
 			if here, there := len(near.history(t, system)), len(far.history(t, system)); here != lost+kept || there != kept {
 				t.Errorf("%d events are here and %d there, want %d and %d", here, there, lost+kept, kept)
 			}

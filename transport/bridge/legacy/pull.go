@@ -173,7 +173,7 @@ func (s *site) eventID(e *socketio.Event) string {
 // Pauses between tries to append.
 const (
 	firstRetry = 100 * time.Millisecond
-	lastRetry  = 5 * time.Second
+	lastRetry  = 2 * time.Second
 )
 
 // append appends an event once, and tries until ctx ends or the log refuses it. The
