@@ -48,7 +48,9 @@ func (s *site) pull(ctx context.Context, conn *socketio.Conn, state *bridge.Stat
 			if err := s.take(ctx, &e, state); err != nil {
 				return err
 			}
-			s.taking.Store(0)
+			if len(conn.Events()) == 0 { // else what waits came before the last that was heard
+				s.taking.Store(0)
+			}
 		}
 		if e.Offset != "" {
 			s.kept.change(func(k *Kept) { k.Offset = e.Offset })
@@ -97,11 +99,12 @@ func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State)
 	}
 	appended, err := s.append(ctx, event)
 	switch {
+	case err == nil:
 	case domain.AsError(err).Kind == domain.KindInvalid:
 		s.journal.rejected(e, err)
 		state.OnPull(func(f *bridge.Flow) { f.Refused++ })
 		return nil
-	case err != nil:
+	default:
 		return err
 	}
 	s.journal.count("pulled", 1)
