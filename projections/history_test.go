@@ -245,8 +245,18 @@ func TestExactlyOnceUnderCrashes(t *testing.T) {
 			domain.DeviceUpdate{DeviceID: domain.DeviceID(fmt.Sprint("d", i%5)), PowerW: domain.Some(float64(i))}))
 	}
 	log := newScript(events...)
-	log.batch = func() int { return 1 + rand.IntN(30) }
 	killing, stop := context.WithCancel(t.Context())
+	round := make(chan struct{}) // the killer was there
+	var batches atomic.Int64
+	log.batch = func() int {
+		if batches.Add(1)%10 == 0 { // or all is done before it comes
+			select {
+			case <-round:
+			case <-t.Context().Done():
+			}
+		}
+		return 1 + rand.IntN(30)
+	}
 	var killer sync.WaitGroup
 	var kills atomic.Int64
 	killer.Go(func() {
@@ -257,6 +267,7 @@ func TestExactlyOnceUnderCrashes(t *testing.T) {
 				WHERE datname = current_database() AND application_name = 'plugcast' AND random() < 0.5`).Scan(&n)
 			kills.Add(n)
 			select {
+			case round <- struct{}{}:
 			case <-time.After(rand.N(20 * time.Millisecond)):
 			case <-killing.Done():
 			}
