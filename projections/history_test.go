@@ -247,18 +247,19 @@ func TestExactlyOnceUnderCrashes(t *testing.T) {
 	log := newScript(events...)
 	killing, stop := context.WithCancel(t.Context())
 	round := make(chan struct{}) // the killer was there
-	var batches atomic.Int64
+	var batches, kills atomic.Int64
 	log.batch = func() int {
-		if batches.Add(1)%10 == 0 { // or all is done before it comes
+		// Else all may be done before the killer comes, or hits.
+		for wait := batches.Add(1)%10 == 0; wait; wait = kills.Load() == 0 {
 			select {
 			case <-round:
 			case <-t.Context().Done():
+				return 1
 			}
 		}
 		return 1 + rand.IntN(30)
 	}
 	var killer sync.WaitGroup
-	var kills atomic.Int64
 	killer.Go(func() {
 		for killing.Err() == nil {
 			var n int64
