@@ -122,7 +122,9 @@ func (p *peers) pass(w http.ResponseWriter, r *http.Request, peer *url.URL) {
 	for name := range w.Header() { // the peer sets its own
 		w.Header().Del(name)
 	}
-	p.proxy.ServeHTTP(w, r.WithContext(ctx))
+	passage := newPassage(ctx, w, r)
+	defer passage.done()
+	p.proxy.ServeHTTP(passage, r.WithContext(ctx))
 }
 
 // shutdown ends what is passed on: its clients go on elsewhere, where they were. It
