@@ -234,16 +234,22 @@ func (c *client) try() (refusal string) {
 	if reason, refused := strings.CutPrefix(text, "44"); refused {
 		return reason
 	}
+	c.connected(text)
+	return ""
+}
+
+// connected takes the answer to a CONNECT, and what comes behind it.
+func (c *client) connected(answered string) {
+	c.b.t.Helper()
 	var answer struct{ SID, PID string }
-	if err := json.Unmarshal([]byte(strings.TrimPrefix(text, "40")), &answer); err != nil || answer.PID == "" {
-		c.b.t.Fatalf("the answer to CONNECT is %s", text)
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(answered, "40")), &answer); err != nil || answer.PID == "" {
+		c.b.t.Fatalf("the answer to CONNECT is %s", answered)
 	}
 	c.recovered = c.pid != "" && answer.PID == c.pid
 	c.pid = answer.PID
 	if e := c.next(); e.name != "connection-status" {
 		c.b.t.Fatalf("the first event is %s", e.name)
 	}
-	return ""
 }
 
 func (c *client) cut() {

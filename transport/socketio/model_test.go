@@ -1,0 +1,319 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
+	"github.com/plugcast/plugcast/transport/socketio/prototest"
+)
+
+// ledger is what was appended: whom each event of a system is about, by its seq
+// less one.
+type ledger struct {
+	b       *bundle
+	mu      sync.Mutex
+	devices map[domain.SystemID][]string
+}
+
+func (l *ledger) append(system domain.SystemID, device string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.devices[system] = append(l.devices[system], device)
+	l.b.source.Append(system, &domain.DeviceUpdate{DeviceID: domain.DeviceID(device), PowerW: domain.Some(1.5)})
+}
+
+// between returns the seqs of the events behind one and up to another that
+// are about a device, or any.
+func (l *ledger) between(system domain.SystemID, after, upTo uint64, device string) (seqs []uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, about := range l.devices[system] {
+		if seq := uint64(i + 1); seq > after && seq <= upTo && (device == "" || about == device) {
+			seqs = append(seqs, seq)
+		}
+	}
+	return seqs
+}
+
+func (l *ledger) newest(system domain.SystemID) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return uint64(len(l.devices[system]))
+}
+
+// model is a client, and what it is to get.
+type model struct {
+	*client
+	t      *testing.T
+	rand   *rand.Rand
+	ledger *ledger
+	in     map[domain.SystemID]*whereabouts
+	hung   []*prototest.WebSocket // connections of before, that are still open
+	steps  []string
+}
+
+// whereabouts is where the model is in a room.
+type whereabouts struct {
+	last     uint64 // everything up to here came, or is not for it
+	device   string // it is for; "" for any
+	conflate bool
+	snapshot bool // is to come first
+	unsure   bool // the answer to a join was not waited for
+}
+
+func (m *model) fail(format string, args ...any) {
+	m.t.Helper()
+	m.t.Fatalf("%s\nafter: %s", fmt.Sprintf(format, args...), strings.Join(m.steps, ", "))
+}
+
+// got holds an event against the model.
+func (m *model) got(e event) {
+	m.t.Helper()
+	var said struct {
+		SystemID domain.SystemID
+		Seq      uint64
+	}
+	switch e.name {
+	case "snapshot":
+		_ = json.Unmarshal(e.args[0], &said)
+	case "device-update":
+		_ = json.Unmarshal(e.args[1], &said)
+	default:
+		m.fail("got %s %s", e.name, e.args)
+	}
+	p := m.in[said.SystemID]
+	switch {
+	case p == nil:
+		m.fail("%s %d of %s, which is not joined", e.name, said.Seq, said.SystemID)
+	case p.unsure:
+		return
+	case p.snapshot != (e.name == "snapshot"):
+		m.fail("%s %d of %s: expected a snapshot: %v", e.name, said.Seq, said.SystemID, p.snapshot)
+	case p.snapshot:
+		if p.snapshot = false; said.Seq < p.last {
+			m.fail("a snapshot of %d for who is at %d", said.Seq, p.last)
+		}
+		p.last = said.Seq
+		return
+	}
+	want := m.ledger.between(said.SystemID, p.last, said.Seq, p.device)
+	if len(want) == 0 || want[len(want)-1] != said.Seq || len(want) > 1 && !p.conflate {
+		m.fail("%s %d of %s behind %d, with device %q", e.name, said.Seq, said.SystemID, p.last, p.device)
+	}
+	p.last = said.Seq
+}
+
+func (m *model) ok(name string, argument any) (answer map[string]any, ok bool) {
+	answer = m.ask(m.got, name, argument)
+	ok, _ = answer["ok"].(bool)
+	return answer, ok
+}
+
+// joins is a random join.
+func (m *model) joins(system domain.SystemID) (request map[string]any, p whereabouts) {
+	request = map[string]any{"systemId": system}
+	if m.rand.IntN(2) == 0 {
+		p.device = fmt.Sprint("plug-", 1+m.rand.IntN(2))
+		request["devices"] = []string{p.device}
+	}
+	if m.rand.IntN(3) == 0 {
+		p.conflate, request["conflate"] = true, true
+	}
+	if m.rand.IntN(4) == 0 {
+		p.snapshot, request["snapshot"] = true, true
+	}
+	return request, p
+}
+
+func (m *model) join(system domain.SystemID) {
+	request, p := m.joins(system)
+	old := m.in[system]
+	unsure := old != nil && old.unsure
+	if unsure && !p.snapshot {
+		request["after"] = "0-0"
+	}
+	answer, ok := m.ok("join-system", request)
+	m.steps = append(m.steps, fmt.Sprint(request, " ", ok))
+	switch at := uint64(answer["seq"].(float64)); {
+	case !ok:
+		m.fail("join-system: %v", answer)
+	case old != nil && len(request) == 1: // it stays where it is
+		return
+	case old != nil && !unsure && !p.snapshot: // another filter, from where it is
+		p.last = old.last
+		if old.snapshot {
+			m.fail("an answer before the snapshot")
+		}
+	default:
+		p.last = at
+	}
+	m.in[system] = &p
+}
+
+func (m *model) leave(system domain.SystemID) {
+	answer, ok := m.ok("leave-system", system)
+	m.steps = append(m.steps, fmt.Sprint("leave ", system))
+	if ok != (m.in[system] != nil) && !m.in[system].unsure {
+		m.fail("leave-system: %v", answer)
+	}
+	delete(m.in, system)
+}
+
+// again connects after a cut, and must be where it was.
+func (m *model) again(how string) {
+	m.t.Helper()
+	m.steps = append(m.steps, fmt.Sprintf("%s (%s)", how, m.offset))
+	if m.connect(); !m.recovered && m.sure() {
+		m.fail("not recovered")
+	}
+}
+
+// sure reports whether the client knows of a room that it is in.
+func (m *model) sure() bool {
+	for _, p := range m.in {
+		if !p.unsure {
+			return true
+		}
+	}
+	return false
+}
+
+// step does one thing that clients, networks and servers do.
+func (m *model) step() {
+	m.t.Helper()
+	system := []domain.SystemID{sol, luna}[m.rand.IntN(2)]
+	switch m.rand.IntN(11) {
+	case 0, 1, 2:
+		m.join(system)
+	case 3:
+		m.leave(system)
+	case 4: // with what is on its way
+		m.again("cut")
+	case 5:
+		m.steps = append(m.steps, "restart")
+		for m.cut(); len(m.hung) > 0; m.hung = m.hung[1:] { // or the server waits for them to close
+			m.hung[0].Close()
+		}
+		m.b.start()
+		m.again("cut")
+	case 6: // the connection of before hangs, and goes on in another process
+		if len(m.hung) < 3 {
+			m.hung = append(m.hung, m.ws)
+			m.ws = nil
+		}
+		m.again("take over")
+		for _, ws := range m.hung { // it may fail: the connection may be gone
+			_ = ws.Send(`42["join-system",{"systemId":"clinica-sol","conflate":true}]`, `42["leave-system","centro-luna"]`)
+		}
+	case 7: // cut before the answer to a join
+		request, _ := m.joins(system)
+		sent, _ := json.Marshal([]any{"join-system", request})
+		m.send("42999" + string(sent))
+		if m.in[system] == nil || len(request) > 1 {
+			m.in[system] = &whereabouts{unsure: true}
+		}
+		m.steps = append(m.steps, "no answer to "+string(sent))
+		if m.again("cut"); m.in[system].unsure {
+			m.join(system)
+		}
+	case 8: // what cannot be saved changes nothing
+		m.b.sessions.fail(true)
+		request, _ := m.joins(system)
+		if m.in[system] != nil {
+			request["devices"] = []string{"plug-1", "plug-2"}
+		}
+		answer, ok := m.ok("join-system", request)
+		m.b.sessions.fail(false)
+		m.steps = append(m.steps, fmt.Sprint("unsaved ", request))
+		if ok {
+			m.fail("joined without saving: %v", answer)
+		}
+	case 9: // out of the namespace and in again, over the same connection
+		m.send("41")
+		auth, _ := json.Marshal(map[string]string{"token": m.token, "pid": m.pid, "offset": m.offset})
+		m.send("40" + string(auth))
+		m.steps = append(m.steps, fmt.Sprintf("namespace (%s)", m.offset))
+		text := m.read()
+		for !strings.HasPrefix(text, "40{") {
+			text = m.read()
+		}
+		if m.connected(text); !m.recovered && m.sure() {
+			m.fail("not recovered")
+		}
+	default:
+		for range m.rand.IntN(20) {
+			m.ledger.append(system, fmt.Sprint("plug-", 1+m.rand.IntN(2)))
+		}
+		if m.ok("ping", nil); m.rand.IntN(2) == 0 {
+			m.catchUp()
+		}
+	}
+}
+
+// catchUp reads until everything has come that was appended before.
+func (m *model) catchUp() {
+	m.t.Helper()
+	m.steps = append(m.steps, "catch up")
+	for system, p := range m.in {
+		for newest := m.ledger.newest(system); p.snapshot || len(m.ledger.between(system, p.last, newest, p.device)) > 0; {
+			m.got(m.next())
+		}
+	}
+}
+
+// Whatever a client, its network and the servers do: in each room it gets each
+// event once and in order, from where it joined.
+func TestEachEventOnceWhateverHappens(t *testing.T) {
+	t.Parallel()
+	for range 6 {
+		seed := rand.Uint64()
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			fast := limit.Rate{PerSecond: 1e6, Burst: 1e6}
+			b := setup(t, Config{Rates: limit.Rates{Frames: fast, Joins: fast, Refused: fast}})
+			l := &ledger{b: b, devices: map[domain.SystemID][]string{}}
+			for _, system := range []domain.SystemID{sol, luna} {
+				l.append(system, "plug-1")
+			}
+			m := &model{
+				client: b.client("eva:clinica-sol,centro-luna"), t: t, rand: rand.New(rand.NewPCG(seed, 0)), ledger: l,
+				in: map[domain.SystemID]*whereabouts{},
+			}
+			b.sessions.before(func(string) { // what comes while somebody joins
+				l.append(sol, "plug-1")
+				l.append(luna, "plug-2")
+			})
+			m.connect()
+			ctx, stop := context.WithCancel(t.Context())
+			var appending sync.WaitGroup
+			defer appending.Wait()
+			defer stop()
+			pace := time.NewTicker(200 * time.Microsecond)
+			defer pace.Stop()
+			appending.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-ctx.Done():
+						return
+					case <-pace.C:
+					}
+					l.append([]domain.SystemID{sol, luna}[i%2], fmt.Sprint("plug-", 1+i/2%2))
+				}
+			})
+			for range 80 {
+				m.step()
+			}
+			stop()
+			appending.Wait()
+			m.catchUp()
+		})
+	}
+}
