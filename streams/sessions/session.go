@@ -13,8 +13,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Lifetime is how long a session is kept after it was saved or kept last.
+// Lifetime is how long a session is kept after it was saved, claimed or kept last.
 const Lifetime = 7 * 24 * time.Hour
+
+const seconds = int(Lifetime / time.Second)
 
 // batch is how many sessions one write keeps.
 const batch = 500
@@ -31,12 +33,17 @@ func New(client redis.UniversalClient, prefix string) *Sessions {
 	return &Sessions{client: client, prefix: prefix}
 }
 
-// claim makes ARGV[1] the holder of a session that there is, and returns what was
-// saved.
+// claim makes ARGV[1] the holder of a session that there is, keeps it for ARGV[2]
+// seconds, and returns what was saved. A key that is no session is like none: an
+// error would turn its client away for ever.
 var claim = redis.NewScript(`
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
+	return false
+end
 local saved = redis.call('HGET', KEYS[1], 'saved')
 if saved then
 	redis.call('HSET', KEYS[1], 'holder', ARGV[1])
+	redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
 return saved`)
 
@@ -52,9 +59,10 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1`)
 
 // Claim returns what was saved last, and makes holder the only one who can save
-// from now on. ok is false when there is nothing, or nothing any more.
+// from now on, and keeps it for [Lifetime]. ok is false when there is nothing, or
+// nothing any more.
 func (s *Sessions) Claim(ctx context.Context, id, holder string) (saved []byte, ok bool, err error) {
-	text, err := claim.Run(ctx, s.client, []string{s.key(id)}, holder).Text()
+	text, err := claim.Run(ctx, s.client, []string{s.key(id)}, holder, seconds).Text()
 	if errors.Is(err, redis.Nil) {
 		return nil, false, nil
 	}
@@ -68,7 +76,7 @@ func (s *Sessions) Claim(ctx context.Context, id, holder string) (saved []byte, 
 // as Redis is set up so. ok is false, and nothing is saved, when somebody else has
 // claimed the session since.
 func (s *Sessions) Save(ctx context.Context, id, holder string, saved []byte) (ok bool, err error) {
-	did, err := save.Run(ctx, s.client, []string{s.key(id)}, holder, saved, int(Lifetime.Seconds())).Int()
+	did, err := save.Run(ctx, s.client, []string{s.key(id)}, holder, saved, seconds).Int()
 	if err != nil {
 		return false, fmt.Errorf("sessions: save: %w", err)
 	}

@@ -13,16 +13,21 @@ import (
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
-func TestSessions(t *testing.T) {
-	t.Parallel()
+func setup(t *testing.T) (*Sessions, *redis.Client) {
+	t.Helper()
 	options, err := redis.ParseURL(redistest.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() })
-	ctx := context.Background()
-	here, elsewhere := New(client, "test"), New(client, "test")
+	return New(client, "test"), client
+}
+
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	here, client := setup(t)
+	ctx, elsewhere := context.Background(), New(client, "test")
 
 	if _, ok, err := here.Claim(ctx, "nobody", "h1"); ok || err != nil {
 		t.Errorf("claimed what nobody saved: %v, %v", ok, err)
@@ -64,5 +69,43 @@ func TestSessions(t *testing.T) {
 	}
 	if left := client.TTL(ctx, here.key(ids[0])).Val(); left <= 0 {
 		t.Errorf("kept for %v", left)
+	}
+}
+
+// Who comes back is there for a while: its session must not end before it is kept
+// the next time.
+func TestClaimKeeps(t *testing.T) {
+	t.Parallel()
+	s, client := setup(t)
+	ctx := context.Background()
+	if _, err := s.Save(ctx, "client", "h1", []byte("saved")); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Expire(ctx, s.key("client"), time.Minute).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := s.Claim(ctx, "client", "h2"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if left := client.TTL(ctx, s.key("client")).Val(); left < Lifetime-time.Minute {
+		t.Errorf("kept for %v", left)
+	}
+}
+
+// What is under the key of a session and is none does not turn its client away.
+func TestClaimOfWhatIsNoSession(t *testing.T) {
+	t.Parallel()
+	s, client := setup(t)
+	ctx := context.Background()
+	if err := client.Set(ctx, s.key("text"), "saved", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.HSet(ctx, s.key("half"), "holder", "h1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"text", "half"} {
+		if saved, ok, err := s.Claim(ctx, id, "h2"); ok || err != nil {
+			t.Errorf("%s: claimed %q, %v, %v", id, saved, ok, err)
+		}
 	}
 }
