@@ -240,3 +240,44 @@ func TestEventBeforeTheSnapshotOfAnotherRoom(t *testing.T) {
 		t.Errorf("%d snapshots came", snapshots)
 	}
 }
+
+// A store that came back from an older copy does not know of the last joins: their
+// client must hear that it is not in those rooms.
+func TestStoreThatWentBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("clinica-sol")
+	older := b.sessions.all()
+	c.join("centro-luna")
+	b.append(luna, 1)
+	c.expect("centro-luna 1")
+	_ = b.sessions.do(func() { b.sessions.saved = older })
+	if c.connect(); c.recovered {
+		t.Error("recovered, without a room that was joined")
+	}
+	c.join("centro-luna")
+	b.append(luna, 1)
+	c.expect("centro-luna 2")
+	if c.connect(); !c.recovered {
+		t.Error("not recovered afterwards")
+	}
+}
+
+// A session that cannot be read does not turn its client away for ever.
+func TestSessionThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	for id := range b.sessions.all() {
+		_ = b.sessions.do(func() { b.sessions.saved[id] = []byte(`{"turn":"first"}`) })
+	}
+	if c.connect(); c.recovered {
+		t.Error("recovered from nothing")
+	}
+	c.join("clinica-sol")
+	if c.connect(); !c.recovered {
+		t.Error("not recovered afterwards")
+	}
+}

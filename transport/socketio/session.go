@@ -76,7 +76,7 @@ func newPID() string { return rand.Text() }
 func sessionID(pid, subject string) string { return pid + ":" + subject }
 
 // claim returns the session of a client that comes back with its pid. It is not ok
-// when there is none.
+// when there is none that can be read.
 func (s *socket) claim(ctx context.Context) (session Session, ok bool, err error) {
 	if len(s.pid) != pidLength {
 		return Session{}, false, nil
@@ -85,8 +85,9 @@ func (s *socket) claim(ctx context.Context) (session Session, ok bool, err error
 	if err != nil || !ok {
 		return Session{}, false, err
 	}
-	if err := json.Unmarshal(saved, &session); err != nil {
-		return Session{}, false, fmt.Errorf("socketio: read a session: %w", err)
+	if err := json.Unmarshal(saved, &session); err != nil { // as from another version: it will not get better
+		s.server.parts.Logger.Warn("socketio: a session cannot be read; its client begins anew", "error", err)
+		return Session{}, false, nil
 	}
 	return session, true, nil
 }
@@ -113,6 +114,9 @@ var errLost = errors.New("socketio: the place is lost")
 // resume puts a client that comes back into its rooms, parked, all of them or
 // none. errLost means that it has to begin anew.
 func (s *socket) resume(ctx context.Context, session Session, shown *offset) error {
+	if shown != nil && shown.turn > session.Turn {
+		return errLost // the store came back from an older copy, which knows less of it than the client
+	}
 	for system, way := range session.Rooms {
 		if s.actor.Authorize(domain.ActionRead, system) != nil {
 			return errLost
