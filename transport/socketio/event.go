@@ -197,29 +197,30 @@ func (s *socket) joinAdmin(e *sio.Event) error {
 	if err := s.identity().AuthorizeAnywhere(domain.ActionMonitor); err != nil {
 		return err
 	}
-	if err := s.watch(); err != nil {
+	if s.server.parts.Metrics == nil {
+		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this server has no admin dashboard")
+	}
+	if err := s.keepAdmin(true); err != nil {
 		return err
 	}
-	next := s.copied()
-	next.Admin = true
-	if err := s.keepSession(next); err != nil {
-		return err
-	}
+	s.watch()
 	s.acknowledge(e, ok{true})
 	return nil
 }
 
-// watch begins to send the metrics feed, if that is not so already.
-func (s *socket) watch() error {
+// keepAdmin saves whether the socket is in the room of the admin dashboard.
+func (s *socket) keepAdmin(in bool) error {
+	next := s.copied()
+	next.Admin = in
+	return s.keepSession(next)
+}
+
+// watch begins to send the metrics feed, if there is one and that is not so
+// already.
+func (s *socket) watch() {
 	feed := s.server.parts.Metrics
-	if feed == nil {
-		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this server has no admin dashboard")
-	}
-	s.mu.Lock()
-	there := s.unwatch != nil
-	s.mu.Unlock()
-	if there {
-		return nil
+	if feed == nil || s.watches() {
+		return
 	}
 	w := &watcher{socket: s}
 	unwatch := feed.Subscribe(w.take)
@@ -232,7 +233,12 @@ func (s *socket) watch() error {
 	if over {
 		unwatch()
 	}
-	return nil
+}
+
+func (s *socket) watches() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unwatch != nil
 }
 
 // watcher passes the metrics feed on, and leaves frames out while one is on its
@@ -262,26 +268,23 @@ func (w *watcher) Sent() { w.busy.Store(false) }
 
 // leaveAdmin takes the socket out again.
 func (s *socket) leaveAdmin(e *sio.Event) error {
-	if !s.unwatchNow() {
+	if !s.watches() {
 		return domain.Fail(domain.KindNotFound, CodeNotJoined, "the admin dashboard is not joined")
 	}
-	next := s.copied()
-	next.Admin = false
-	if err := s.keepSession(next); err != nil {
+	if err := s.keepAdmin(false); err != nil {
 		return err
 	}
+	s.unwatchNow()
 	s.acknowledge(e, ok{true})
 	return nil
 }
 
-func (s *socket) unwatchNow() bool {
+func (s *socket) unwatchNow() {
 	s.mu.Lock()
 	unwatch := s.unwatch
 	s.unwatch = nil
 	s.mu.Unlock()
-	if unwatch == nil {
-		return false
+	if unwatch != nil {
+		unwatch()
 	}
-	unwatch()
-	return true
 }
