@@ -72,12 +72,12 @@ func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across 
 	if b.unchecked++; b.unchecked < framesAtOnce || across == nil {
 		return nil
 	}
-	system, ok := home()
-	if !ok {
-		return nil
-	}
 	n := b.unchecked
 	b.unchecked = 0
+	system, ok := home()
+	if !ok {
+		return nil // nor are they counted later, for a system that had nothing to do with them
+	}
 	if ok, wait := across.Allow(ctx, FlowFrames, system, n); !ok {
 		b.paused = now.Add(wait)
 		return limited(FlowFrames, wait)

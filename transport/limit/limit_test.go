@@ -95,3 +95,25 @@ func TestFramesAcrossSockets(t *testing.T) {
 		t.Error("a join was let in")
 	}
 }
+
+// What a socket sent before it had a system is not laid to the one that it joins.
+func TestFramesOfNoSystem(t *testing.T) {
+	t.Parallel()
+	rates := &Rates{Frames: Rate{1e6, 1e6}}
+	across := &counter{left: framesAtOnce}
+	var system domain.SystemID
+	home := func() (domain.SystemID, bool) { return system, system != "" }
+	var b Budget
+	now := time.Unix(1_795_461_046, 0)
+	for range 100 * framesAtOnce {
+		if err := b.Frame(t.Context(), now, rates, across, home); err != nil {
+			t.Fatal(err)
+		}
+	}
+	system = "clinica-sol"
+	for i := range framesAtOnce {
+		if err := b.Frame(t.Context(), now, rates, across, home); err != nil {
+			t.Fatalf("frame %d: %v", i, err)
+		}
+	}
+}
