@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -245,6 +246,11 @@ func (m *membership) begin() {
 // emitPlace sends an event of this face's own that is a place in the system.
 func (m *membership) emitPlace(name string, data any, at domain.Position) {
 	s := m.socket
+	encoded, err := json.Marshal(data) // a snapshot takes a while, and deliveries wait for sending
+	if err != nil {
+		s.server.parts.Logger.Error("socketio: encode", "event", name, "error", err)
+		return
+	}
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	s.mu.Lock()
@@ -255,7 +261,7 @@ func (m *membership) emitPlace(name string, data any, at domain.Position) {
 	m.sent = at
 	rest := m.rest()
 	s.mu.Unlock()
-	s.emit(name, data, at.String()+string(rest))
+	s.emit(name, json.RawMessage(encoded), at.String()+string(rest))
 }
 
 // Deliver implements [rooms.Sink].

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
@@ -59,5 +60,38 @@ func TestSocketThatBreaksWhileItConnects(t *testing.T) {
 	}
 	if n := len(b.server.all()); n != 0 {
 		t.Errorf("%d sockets are listed", n)
+	}
+}
+
+// slow is data that take a while to be encoded.
+type slow struct {
+	socket *socket
+	held   *bool
+}
+
+func (s slow) MarshalJSON() ([]byte, error) {
+	free := s.socket.sending.TryLock()
+	if free {
+		s.socket.sending.Unlock()
+	}
+	*s.held = !free
+	return []byte(`"<>"`), nil
+}
+
+// While a snapshot is being encoded the events of other rooms go on: whoever
+// delivers one to this socket delivers it to everybody in the room.
+func TestEncodingDoesNotHoldDeliveriesUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	s := b.server.all()[0]
+	held := true
+	s.member(sol).emitPlace("snapshot", slow{s, &held}, domain.Position{Ms: 7})
+	if held {
+		t.Error("deliveries wait")
+	}
+	if e := c.next(); e.name != "snapshot" || string(e.args[1]) != `"7-0"` {
+		t.Errorf("got %s %s", e.name, e.args)
 	}
 }
