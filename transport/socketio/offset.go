@@ -1,8 +1,6 @@
 package socketio
 
 import (
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -45,22 +43,6 @@ func parseOffset(s string) (o offset, ok bool) {
 		o.rooms[domain.SystemID(name)] = at
 	}
 	return o, true
-}
-
-// appendRest adds what an offset has behind its position.
-func (o *offset) appendRest(b []byte) []byte {
-	if o.turn <= 1 {
-		return b
-	}
-	b = append(b, ';')
-	b = strconv.AppendUint(b, o.turn, 10)
-	for _, system := range slices.Sorted(maps.Keys(o.rooms)) {
-		b = append(b, ';')
-		b = append(b, system...)
-		b = append(b, '=')
-		b = append(b, o.rooms[system].String()...)
-	}
-	return b
 }
 
 // positionIn is the position that s, which may be an offset, has for a system.

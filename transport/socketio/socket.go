@@ -3,6 +3,7 @@ package socketio
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -321,17 +322,21 @@ func (m *membership) Restarted(from domain.Cursor) {
 	m.emitPlace("joined", joined{SystemID: m.system, Position: from.Position, Seq: from.Seq}, from.Position)
 }
 
-// rest is what the offsets of the room's events have behind their positions now.
-// The caller holds the socket's lock.
+// rest is what the offsets of the room's events have behind their positions now,
+// see [offset]. The caller holds the socket's lock.
 func (m *membership) rest() []byte {
 	s := m.socket
 	if s.session.Turn <= 1 {
 		return nil
 	}
-	o := offset{turn: s.session.Turn, rooms: make(map[domain.SystemID]domain.Position, len(s.members))}
+	const each = 48 // bytes that a room takes, nearly always
+	b := append(make([]byte, 0, each*len(s.members)), ';')
+	b = strconv.AppendUint(b, s.session.Turn, 10)
 	for _, other := range s.members {
-		o.rooms[other.system] = other.sent
+		if other != m {
+			b = append(append(b, ';'), other.system...)
+			b = append(append(b, '='), other.sent.String()...)
+		}
 	}
-	delete(o.rooms, m.system)
-	return o.appendRest(nil)
+	return b
 }
