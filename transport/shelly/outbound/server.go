@@ -135,6 +135,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	one := newSession(s, found, r.RemoteAddr)
 	handoff.Serve(w, &s.open, func(w http.ResponseWriter) {
 		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionKey: one}); err != nil {
+			one.cancel() // it never runs
 			s.parts.Logger.Debug("outbound: no upgrade", "connection", found.ID, "error", err)
 		}
 	})
