@@ -15,8 +15,9 @@ import (
 // Serve upgrades a request in a goroutine of its own, by calling upgrade, and
 // returns when the connection was taken over or upgrade is done. open counts what
 // lives on: the goroutine until upgrade returns, and the connection until it is
-// closed for good. The caller has entered already, for the goroutine.
+// closed for good. The caller is counted itself, until Serve returns.
 func Serve(w http.ResponseWriter, open *Open, upgrade func(w http.ResponseWriter)) {
+	open.Also()
 	h := &handoff{ResponseWriter: w, taken: make(chan struct{}), wrap: func(c net.Conn) net.Conn {
 		open.Also()
 		return &courteous{Conn: c, closed: open.Leave}

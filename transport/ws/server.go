@@ -93,6 +93,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
 		return
 	}
+	defer s.open.Leave()
 	actor, err := s.parts.Authenticator.Authenticate(r.Context(), r)
 	so := newSocket(s, r.RemoteAddr, actor)
 	if err != nil {

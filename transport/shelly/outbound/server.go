@@ -132,6 +132,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, "shutting-down", http.StatusServiceUnavailable, time.Second)
 		return
 	}
+	defer s.open.Leave()
 	one := newSession(s, found, r.RemoteAddr)
 	handoff.Serve(w, &s.open, func(w http.ResponseWriter) {
 		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionKey: one}); err != nil {

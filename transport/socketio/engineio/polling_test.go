@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 )
 
 // A client may hang up at the moment at which its GET ends: the session goes on if
@@ -66,3 +67,26 @@ type silent struct{}
 
 func (silent) Message([]byte, bool) {}
 func (silent) Closed(string)        {}
+
+// A handshake that panics, which net/http survives, does not hold up a stop.
+func TestStopAfterAHandshakeThatPanics(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{Open: func(*Session, *http.Request) Handler { panic("on purpose") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/?EIO=4&transport=polling", nil))
+	}()
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Shutdown(t.Context()) }()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the stop waits")
+	}
+}

@@ -141,7 +141,6 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport, as
 // begin makes a session, which carrier carries if it is not nil. The caller is
 // counted as open.
 func (s *Server) begin(r *http.Request, carrier *socket) *Session {
-	s.open.Also() // until finish
 	session := newSession(s, r.RemoteAddr, time.Now())
 	upgrades := []string{transportWebSocket}
 	if carrier != nil {
@@ -150,6 +149,7 @@ func (s *Server) begin(r *http.Request, carrier *socket) *Session {
 	}
 	session.push(outgoing{bytes: s.openPacket(session, upgrades)})
 	session.handler = s.config.Open(session, r)
+	s.open.Also() // until finish, which has to come from here on
 	oldest, stopping := s.add(session)
 	if oldest != nil {
 		oldest.Close(ReasonForced)

@@ -222,6 +222,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, session 
 		failStopping.write(w)
 		return
 	}
+	defer s.open.Leave()
 	k := &socket{server: s, session: session}
 	handoff.Serve(w, &s.open, func(w http.ResponseWriter) {
 		w = corking{ResponseWriter: w, socket: k}
