@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"testing"
 	"time"
 )
@@ -25,26 +22,14 @@ func TestStopCutsOffWhoStalls(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			stuck := make(chan struct{})
-			peer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			p, here := passingOn(t, func(w http.ResponseWriter, r *http.Request) {
 				defer close(stuck)
 				if r.Method == http.MethodPost {
 					_, _ = io.ReadFull(r.Body, make([]byte, 1))
 					return
 				}
 				flood(t, w, r.Header.Get("Upgrade"))
-			}))
-			t.Cleanup(peer.Close)
-			address, err := url.Parse(peer.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := newPeers(nil, "node-1", slog.New(slog.DiscardHandler))
-			key := peerKey("node-2")
-			p.nodes[key], p.asked = address, time.Now()
-			here := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				p.elsewhere(r, key+".x").ServeHTTP(w, r)
-			}))
-			t.Cleanup(here.Close)
+			})
 			client, err := net.Dial("tcp", here.Listener.Addr().String())
 			if err != nil {
 				t.Fatal(err)

@@ -61,11 +61,30 @@ func TestPeersAreKnownWhileTheBoardIsAway(t *testing.T) {
 	}
 }
 
+// passingOn is a process that passes all requests on to a peer.
+func passingOn(t *testing.T, says http.HandlerFunc) (p *peers, here *httptest.Server) {
+	t.Helper()
+	peer := httptest.NewServer(says)
+	t.Cleanup(peer.Close)
+	address, err := url.Parse(peer.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = newPeers(nil, "node-1", slog.New(slog.DiscardHandler))
+	key := peerKey("node-2")
+	p.nodes[key], p.asked = address, time.Now()
+	here = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.elsewhere(r, key+".x").ServeHTTP(w, r)
+	}))
+	t.Cleanup(here.Close)
+	return p, here
+}
+
 // At a stop nobody waits for what a peer may have to say some time.
 func TestStopEndsWhatIsPassedOn(t *testing.T) {
 	t.Parallel()
 	waits := make(chan struct{}, 2)
-	peer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p, here := passingOn(t, func(w http.ResponseWriter, r *http.Request) {
 		if !websocket.IsWebSocketUpgrade(r) {
 			waits <- struct{}{}
 			<-r.Context().Done()
@@ -79,19 +98,7 @@ func TestStopEndsWhatIsPassedOn(t *testing.T) {
 		defer conn.Close()
 		waits <- struct{}{}
 		_, _, _ = conn.ReadMessage() // until it is over
-	}))
-	t.Cleanup(peer.Close)
-	address, err := url.Parse(peer.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := newPeers(nil, "node-1", slog.New(slog.DiscardHandler))
-	key := peerKey("node-2")
-	p.nodes[key], p.asked = address, time.Now()
-	here := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.elsewhere(r, key+".x").ServeHTTP(w, r)
-	}))
-	t.Cleanup(here.Close)
+	})
 
 	conn, answer, err := websocket.DefaultDialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(here.URL, "http"), nil)
 	if err != nil {
