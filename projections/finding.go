@@ -29,12 +29,14 @@ func (s *Store) LinkMemory(ctx context.Context, link string, system domain.Syste
 	return kept, readError("read what a link keeps", err)
 }
 
-// KeepLinkMemory keeps a JSON object for one system of a link.
-func (s *Store) KeepLinkMemory(ctx context.Context, link string, system domain.SystemID, kept json.RawMessage) error {
-	_, err := s.pool.Exec(ctx, `
-		INSERT INTO bridge_sites (link, system_id, kept) VALUES ($1, $2, $3)
-		ON CONFLICT (link, system_id) DO UPDATE SET kept = EXCLUDED.kept, changed_at = now()`, link, system, kept)
-	return readError("keep what a link keeps", err)
+// KeepLinkMemory keeps a JSON object for one system of a link, unless its member
+// turn there is another number than was; absent is 0. It tells whether it did.
+func (s *Store) KeepLinkMemory(ctx context.Context, link string, system domain.SystemID, was uint64, kept json.RawMessage) (bool, error) {
+	done, err := s.pool.Exec(ctx, `
+		INSERT INTO bridge_sites AS site (link, system_id, kept) VALUES ($1, $2, $3)
+		ON CONFLICT (link, system_id) DO UPDATE SET kept = EXCLUDED.kept, changed_at = now()
+		 WHERE coalesce((site.kept->>'turn')::bigint, 0) = $4`, link, system, kept, int64(was))
+	return done.RowsAffected() == 1, readError("keep what a link keeps", err)
 }
 
 // AddFindings keeps findings of one system of a link, and adds to its counts.

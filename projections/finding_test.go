@@ -17,11 +17,28 @@ func TestFindings(t *testing.T) {
 	if kept, err := b.store.LinkMemory(ctx, "old", "clinica1"); err != nil || kept != nil {
 		t.Fatalf("before anything: %s, %v", kept, err)
 	}
-	for _, memory := range []string{`{"pid": "a"}`, `{"pid": "b"}`} {
-		if err := b.store.KeepLinkMemory(ctx, "old", "clinica1", json.RawMessage(memory)); err != nil {
+	for _, step := range []struct {
+		was    uint64
+		memory string
+		done   bool
+	}{
+		{0, `{"pid": "a"}`, true}, {0, `{"pid": "b"}`, true},
+		{0, `{"pid": "c", "turn": 1}`, true}, // another process begins
+		{0, `{"pid": "d"}`, false},           // and the one before has something to say
+		{1, `{"pid": "e", "turn": 1}`, true},
+	} {
+		before, err := b.store.LinkMemory(ctx, "old", "clinica1")
+		if err != nil {
 			t.Fatal(err)
 		}
-		if kept, err := b.store.LinkMemory(ctx, "old", "clinica1"); err != nil || string(kept) != memory {
+		if done, err := b.store.KeepLinkMemory(ctx, "old", "clinica1", step.was, json.RawMessage(step.memory)); err != nil || done != step.done {
+			t.Fatalf("%s was kept: %v, %v", step.memory, done, err)
+		}
+		want := step.memory
+		if !step.done {
+			want = string(before)
+		}
+		if kept, err := b.store.LinkMemory(ctx, "old", "clinica1"); err != nil || string(kept) != want {
 			t.Fatalf("kept %s, %v", kept, err)
 		}
 	}

@@ -35,12 +35,16 @@ func (s legacyStore) Kept(ctx context.Context, link string, system domain.System
 }
 
 // Keep implements legacy.Store.
-func (s legacyStore) Keep(ctx context.Context, link string, system domain.SystemID, kept legacy.Kept) error {
+func (s legacyStore) Keep(ctx context.Context, link string, system domain.SystemID, was uint64, kept legacy.Kept) error {
 	raw, err := json.Marshal(kept)
 	if err != nil {
 		return err
 	}
-	return s.store.KeepLinkMemory(ctx, link, system, raw)
+	done, err := s.store.KeepLinkMemory(ctx, link, system, was, raw)
+	if err == nil && !done {
+		err = legacy.ErrSuperseded
+	}
+	return err
 }
 
 // Report implements legacy.Store.

@@ -3,6 +3,7 @@ package legacy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"strings"
@@ -27,14 +28,21 @@ type Kept struct {
 	// Open says that a connection was not ended in order: what follows Pushed may
 	// have gone over already.
 	Open bool `json:"open,omitempty"`
+	// Turn grows by one with each process that runs it after another did.
+	Turn uint64 `json:"turn,omitempty"`
 }
+
+// ErrSuperseded says that another process has run the link's system since: what we
+// would keep is older than what is kept.
+var ErrSuperseded = errors.New("legacy: another process runs the link by now")
 
 // Store keeps what links remember and report. It is durable.
 type Store interface {
 	// Kept returns what was kept of a link's system; zero when nothing was.
 	Kept(ctx context.Context, link string, system domain.SystemID) (Kept, error)
-	// Keep replaces it.
-	Keep(ctx context.Context, link string, system domain.SystemID, kept Kept) error
+	// Keep replaces it, or fails with [ErrSuperseded] when what is there is not of the
+	// turn was.
+	Keep(ctx context.Context, link string, system domain.SystemID, was uint64, kept Kept) error
 	// Report adds findings of one link's system, and counts to the counts that are
 	// there. dropped is how many findings were lost before they got here.
 	Report(ctx context.Context, link string, system domain.SystemID, findings []domain.Finding, counts map[string]uint64, dropped uint64) error

@@ -91,6 +91,7 @@ type site struct {
 	echoes  *echoes
 	journal *journal
 	running chan struct{} // has a token while nobody runs it
+	saving  chan struct{} // has a token while nobody saves: a later place is not overwritten by an earlier one
 
 	loaded bool
 	kept   keeping
@@ -114,7 +115,7 @@ func (l *link) site(system domain.SystemID) *site {
 	if s != nil {
 		return s
 	}
-	s = &site{link: l, Parts: l.parts, echoes: newEchoes(l.config.EchoSeconds.duration()), running: make(chan struct{}, 1)}
+	s = &site{link: l, Parts: l.parts, echoes: newEchoes(l.config.EchoSeconds.duration()), running: make(chan struct{}, 1), saving: make(chan struct{}, 1)}
 	for i := range l.config.Systems {
 		if l.config.Systems[i].System.System == system {
 			s.system = &l.config.Systems[i]
@@ -125,6 +126,7 @@ func (l *link) site(system domain.SystemID) *site {
 		logger: l.parts.Logger.With("bridge", l.config.Name, "system", system),
 	}
 	s.running <- struct{}{}
+	s.saving <- struct{}{}
 	l.sites[system] = s
 	return s
 }
@@ -165,17 +167,9 @@ func (l *link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// Another process may have run it meanwhile, with another end than ours.
-	kept, err := s.Store.Kept(ctx, l.config.Name, system.System)
-	if err != nil {
-		return fmt.Errorf("legacy: what was kept of the link: %w", err)
+	if err := s.takeTurn(ctx); err != nil {
+		return err
 	}
-	if !s.loaded || kept.Heard.After(s.kept.get().Heard) {
-		s.kept.change(func(k *Kept) { *k = kept })
-		s.shadow = nil // what was compared meanwhile is not known here
-		s.afterCrash(kept)
-	}
-	s.loaded = true
 	defer func() {
 		keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 		defer cancel()
@@ -183,6 +177,28 @@ func (l *link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 		s.trySave(keeping, state)
 	}()
 	return s.connect(ctx, state)
+}
+
+// takeTurn goes on from where the link stands. Another process may have run it since
+// we did, or run it still: then what that one keeps from now on is void.
+func (s *site) takeTurn(ctx context.Context) error {
+	kept, err := s.Store.Kept(ctx, s.config.Name, s.system.System.System)
+	if err != nil {
+		return fmt.Errorf("legacy: what was kept of the link: %w", err)
+	}
+	if s.loaded && kept.Turn == s.kept.get().Turn {
+		return nil // what is remembered here is at least as new
+	}
+	was := kept
+	kept.Turn++
+	if err := s.Store.Keep(ctx, s.config.Name, s.system.System.System, was.Turn, kept); err != nil {
+		return fmt.Errorf("legacy: take over the link: %w", err)
+	}
+	s.kept.change(func(k *Kept) { *k = kept })
+	s.shadow = nil // what was compared meanwhile is not known here
+	s.afterCrash(was)
+	s.loaded = true
+	return nil
 }
 
 // afterCrash reports what a process that died may have sent without noting it.
@@ -358,13 +374,19 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 // save makes durable what is remembered and reported. It fails when what is
 // remembered is not kept; what is reported waits.
 func (s *site) save(ctx context.Context, state *bridge.State) error {
+	select {
+	case <-s.saving:
+		defer func() { s.saving <- struct{}{} }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	s.kept.mu.Lock()
 	now, dirty := s.kept.now, s.kept.dirty
 	s.kept.dirty = false
 	s.kept.mu.Unlock()
 	var err error
 	if dirty {
-		if err = s.Store.Keep(ctx, s.config.Name, s.system.System.System, now); err != nil {
+		if err = s.Store.Keep(ctx, s.config.Name, s.system.System.System, now.Turn, now); err != nil {
 			s.kept.change(func(*Kept) {}) // try again
 			err = fmt.Errorf("legacy: keep where the link stands: %w", err)
 		}
@@ -376,7 +398,9 @@ func (s *site) save(ctx context.Context, state *bridge.State) error {
 
 // trySave saves where that may wait: what comes in is taken meanwhile.
 func (s *site) trySave(ctx context.Context, state *bridge.State) {
-	if err := s.save(ctx, state); err != nil && ctx.Err() == nil {
+	switch err := s.save(ctx, state); {
+	case errors.Is(err, ErrSuperseded): // we are going to be told to end
+	case err != nil && ctx.Err() == nil:
 		s.journal.logger.Warn("where a bridge stands cannot be kept now", "error", err)
 	}
 }

@@ -242,6 +242,7 @@ func TestTwoAtOnce(t *testing.T) {
 	b := setup(t, oldserver.Options{Recovery: true}, "", "")
 	first := b.stop
 	t.Cleanup(first)
+	b.store = &memoryStore{counts: map[string]uint64{}} // neither knows of the other
 	b.run()
 	b.until("both have joined", func() bool { return b.server.Members(string(clinic)) == 2 })
 	for n := range 10 {

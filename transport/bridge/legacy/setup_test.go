@@ -159,7 +159,8 @@ type memoryStore struct {
 	findings []domain.Finding
 	counts   map[string]uint64
 	failing  bool
-	failed   int // questions
+	failed   int        // questions
+	keeping  func(Kept) // is called with what is to be kept, if not nil
 }
 
 var errAway = errors.New("away")
@@ -187,11 +188,17 @@ func (s *memoryStore) Kept(context.Context, string, domain.SystemID) (Kept, erro
 	return s.kept, nil
 }
 
-func (s *memoryStore) Keep(_ context.Context, _ string, _ domain.SystemID, kept Kept) error {
+func (s *memoryStore) Keep(_ context.Context, _ string, _ domain.SystemID, was uint64, kept Kept) error {
+	if s.keeping != nil {
+		s.keeping(kept)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failing {
 		return errAway
+	}
+	if s.kept.Turn != was {
+		return ErrSuperseded
 	}
 	s.kept = kept
 	return nil
@@ -263,7 +270,7 @@ func (b *bundle) start() {
 
 func (b *bundle) run() {
 	b.t.Helper()
-	logger := slog.New(slog.NewTextHandler(logWriter(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	logger := logger()
 	parts := Parts{Deployment: deployment, Log: b.log, Reader: b.log, Store: b.store, Logger: logger}
 	links, err := bridge.Load(strings.NewReader(b.config), map[string]bridge.Kind{Kind: New(parts)}, os.Getenv)
 	if err != nil {
@@ -281,11 +288,12 @@ func (b *bundle) run() {
 	}
 }
 
-func logWriter() io.Writer {
+func logger() *slog.Logger {
+	var to io.Writer = io.Discard
 	if testing.Verbose() {
-		return os.Stderr
+		to = os.Stderr
 	}
-	return io.Discard
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // joined waits until the link is in its room and stands.

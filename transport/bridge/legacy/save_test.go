@@ -1,0 +1,78 @@
+package legacy
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+)
+
+// siteOf is what a process remembers of a system of a link that does not run.
+func siteOf(t *testing.T, store *memoryStore) *site {
+	t.Helper()
+	log := newMemoryLog()
+	l := &link{config: Config{Common: bridge.Common{Name: "old"}, Systems: []System{{System: bridge.System{System: clinic}}}},
+		parts: Parts{Deployment: deployment, Log: log, Reader: log, Store: store, Logger: logger()}, sites: map[domain.SystemID]*site{}}
+	l.config.setDefaults()
+	return l.site(clinic)
+}
+
+// The ticker and the pushing side save at the same time: the later place stays.
+func TestSavesInOrder(t *testing.T) {
+	t.Parallel()
+	at := func(n uint64) *domain.Position { return &domain.Position{Ms: 1, N: n} }
+	first, second := make(chan struct{}), make(chan struct{})
+	store := &memoryStore{counts: map[string]uint64{}}
+	store.keeping = func(kept Kept) {
+		if *kept.Pushed == *at(1) {
+			close(first)
+			select { // the first is slow
+			case <-second:
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+	s := siteOf(t, store)
+	state := &bridge.State{}
+	var saving sync.WaitGroup
+	s.kept.change(func(k *Kept) { k.Pushed = at(1) })
+	saving.Go(func() { s.trySave(t.Context(), state) })
+	<-first
+	s.kept.change(func(k *Kept) { k.Pushed = at(2) })
+	saving.Go(func() { s.trySave(t.Context(), state); close(second) })
+	saving.Wait()
+	if kept, err := store.Kept(t.Context(), "", ""); err != nil || *kept.Pushed != *at(2) {
+		t.Errorf("kept %v, %v", kept.Pushed, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	<-s.saving // somebody saves for long
+	if err := s.save(ended, state); err == nil {
+		t.Error("nothing was saved, and nobody knows")
+	}
+}
+
+// What a process says last, after another has taken over, does not put that one's
+// place back; and when it runs again it goes on from there.
+func TestLastWordsAfterAnother(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.ours(0)
+	b.until("it went out", b.pushedAll)
+	b.store.mu.Lock() // its clock is slow, and it is about to send what we sent
+	b.store.kept.Turn++
+	b.store.kept.Pushed, b.store.kept.Heard = &domain.Position{Ms: 1}, time.Now().Add(-time.Hour)
+	want := b.store.kept
+	b.store.mu.Unlock()
+	b.stop()
+	if kept, _ := b.store.Kept(t.Context(), "", ""); kept != want {
+		t.Errorf("kept %+v, not %+v", kept, want)
+	}
+	b.start()
+	b.until("it went on from the other's place", func() bool { return len(b.received()) == 2 })
+}
