@@ -335,8 +335,9 @@ func (s *site) begin(conn *socketio.Conn, before Kept) {
 
 // alongside runs the parts of a connection's work until one of them ends, and the
 // others have ended after it. All of them get a context that ends then. The
-// connection is closed when last is.
-func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge.State, last <-chan struct{}, parts ...func(context.Context) error) error {
+// connection is closed when last is; then ended is called, and what it reports is
+// kept: the parts may still work for long on what came.
+func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge.State, last <-chan struct{}, ended func(), parts ...func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range parts {
 		group.Go(func() error {
@@ -361,6 +362,10 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 			case <-ctx.Done():
 				<-last
 				conn.Close() // ends the parts that wait for it
+				ended()
+				keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+				defer cancel()
+				s.trySave(keeping, state)
 				return ctx.Err()
 			}
 		}

@@ -24,17 +24,17 @@ func (s *site) forward(ctx context.Context, conn *socketio.Conn, before Kept, st
 	parts := []func(context.Context) error{func(context.Context) error { return s.pull(ctx, conn, state) }}
 	out := &outbox{site: s, conn: conn, state: state}
 	quiet := make(chan struct{}) // closed when nothing is emitted any more
+	ended := func() {}
 	if s.system.Direction.Pushes() {
 		parts = append(parts, func(ctx context.Context) error {
 			defer close(quiet)
 			return out.push(ctx)
 		})
+		ended = out.uncertain
 	} else {
 		close(quiet)
 	}
-	err := s.alongside(ctx, conn, state, quiet, parts...)
-	out.uncertain()
-	return err
+	return s.alongside(ctx, conn, state, quiet, ended, parts...)
 }
 
 // pull appends what the other side says until the connection has ended and all that

@@ -34,7 +34,14 @@ func (o *outbox) push(ctx context.Context) error {
 			return err // or a restart would begin later, and leave out what is between
 		}
 	}
-	return o.follow(ctx, o.conn, *after, func(ctx context.Context, events []domain.Event) error {
+	at, from, err := o.locate(ctx, *after)
+	if err != nil {
+		return err
+	}
+	if from != *after {
+		o.moved(from) // or it would be lost again, and reported, each time
+	}
+	return o.follow(ctx, o.conn, at, func(ctx context.Context, events []domain.Event) error {
 		if err := o.emit(ctx, events); err != nil {
 			return err
 		}
@@ -56,9 +63,9 @@ func (o *outbox) sync(ctx context.Context) {
 // moved says that everything up to a position went over.
 func (o *outbox) moved(to domain.Position) { o.kept.change(func(k *Kept) { k.Pushed = &to }) }
 
-// follow gives fn the events of the system after a position, page by page, until
-// the connection ends.
-func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Position, fn func(context.Context, []domain.Event) error) error {
+// follow gives fn the events of the system after a cursor, page by page, until the
+// connection ends.
+func (s *site) follow(ctx context.Context, conn *socketio.Conn, at domain.Cursor, fn func(context.Context, []domain.Event) error) error {
 	system := s.system.System.System
 	rung, failed := make(chan struct{}, 1), make(chan error, 1)
 	_, cancel, err := s.Reader.Subscribe(ctx, system, func(_ []domain.Event, err error) {
@@ -75,10 +82,6 @@ func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Pos
 		return fmt.Errorf("legacy: follow our log: %w", err)
 	}
 	defer cancel()
-	at, err := s.locate(ctx, after)
-	if err != nil {
-		return fmt.Errorf("legacy: find where we are in our log: %w", err)
-	}
 	for {
 		events, err := s.Reader.Page(ctx, system, at, pageSize)
 		if err != nil {
@@ -104,21 +107,27 @@ func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Pos
 }
 
 // locate finds a position in our log. One beyond its end was lost here, with a
-// Redis: we go on from what there is, and say so.
-func (s *site) locate(ctx context.Context, after domain.Position) (domain.Cursor, error) {
-	at, err := s.Reader.Locate(ctx, s.system.System.System, after)
-	if !errors.Is(err, bridge.ErrAhead) {
-		return at, err
+// Redis: we go on from what there is, and say so. from is the position that we go on
+// from.
+func (s *site) locate(ctx context.Context, after domain.Position) (at domain.Cursor, from domain.Position, err error) {
+	system := s.system.System.System
+	at, err = s.Reader.Locate(ctx, system, after)
+	if errors.Is(err, bridge.ErrAhead) {
+		lost := after
+		if after, err = s.Log.End(ctx, system); err == nil {
+			at, err = s.Reader.Locate(ctx, system, after)
+		}
+		if err == nil {
+			s.journal.add(domain.Finding{
+				Kind: domain.FindingMaybeLost, After: &after, Through: &lost,
+				Detail: "our own log lost what it had up to here: what was appended meanwhile may not have gone over",
+			})
+		}
 	}
-	end, err := s.Log.End(ctx, s.system.System.System)
 	if err != nil {
-		return at, err
+		return at, after, fmt.Errorf("legacy: find where we are in our log: %w", err)
 	}
-	s.journal.add(domain.Finding{
-		Kind: domain.FindingMaybeLost, After: &end, Through: &after,
-		Detail: "our own log lost what it had up to here: what was appended meanwhile may not have gone over",
-	})
-	return s.Reader.Locate(ctx, s.system.System.System, end)
+	return at, after, nil
 }
 
 // outbox is what was emitted over one connection and is not certain to have got

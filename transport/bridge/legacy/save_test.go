@@ -76,3 +76,44 @@ func TestLastWordsAfterAnother(t *testing.T) {
 	b.start()
 	b.until("it went on from the other's place", func() bool { return len(b.received()) == 2 })
 }
+
+// That our own log lost events is reported once.
+func TestOurLogSetBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.stop()
+	b.store.mu.Lock()
+	b.store.kept.Pushed = &domain.Position{Ms: uint64(time.Now().Add(time.Hour).UnixMilli())}
+	b.store.mu.Unlock()
+	for range 2 {
+		b.start()
+		b.until("it was reported", func() bool { return len(b.store.found(domain.FindingMaybeLost)) > 0 })
+		b.until("it goes on", func() bool { return b.log.followed() })
+		b.stop()
+	}
+	if found := b.store.found(domain.FindingMaybeLost); len(found) != 1 {
+		t.Errorf("reported: %+v", found)
+	}
+}
+
+// What may be lost is reported at once, also if what came before cannot be appended
+// for long: we may die meanwhile.
+func TestMaybeLostWhileTheLogIsAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{}, "", "")
+	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.log.fail(true)
+	b.server.Emit(theirs(0))
+	b.until("the log is away", func() bool { return b.log.tried() > 0 })
+	for n := range 5 {
+		b.ours(n)
+	}
+	b.until("they were written", b.pushedAll)
+	b.proxy.Cut()
+	b.until("it was reported", func() bool { return len(b.store.found(domain.FindingMaybeLost)) == 1 })
+	if got := b.pulled(); len(got) != 0 {
+		t.Errorf("came in: %v", got)
+	}
+	b.log.fail(false)
+}

@@ -48,7 +48,7 @@ func newMemoryLog() *memoryLog {
 func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failing {
+	if l.failing && opts.Idempotency != nil { // what comes over the link
 		l.failed++
 		return domain.Appended{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away")
 	}
@@ -102,7 +102,10 @@ func (l *memoryLog) Page(_ context.Context, _ domain.SystemID, after domain.Curs
 	return slices.Clone(l.events[from:min(len(l.events), from+limit)]), nil
 }
 
-func (l *memoryLog) Locate(_ context.Context, _ domain.SystemID, after domain.Position) (domain.Cursor, error) {
+func (l *memoryLog) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error) {
+	if end, _ := l.End(ctx, system); after.After(end) {
+		return domain.Cursor{}, bridge.ErrAhead
+	}
 	return domain.Cursor{Position: after}, nil
 }
 
@@ -129,6 +132,13 @@ func (l *memoryLog) fail(failing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failing = failing
+}
+
+// followed tells whether somebody follows it.
+func (l *memoryLog) followed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.readers) > 0
 }
 
 // refuse makes it refuse what is about a device.

@@ -54,9 +54,14 @@ func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, st
 	c := s.shadow
 	quiet := make(chan struct{})
 	close(quiet)
-	err := s.alongside(ctx, conn, state, quiet,
+	err := s.alongside(ctx, conn, state, quiet, func() {},
 		func(ctx context.Context) error {
-			return s.follow(ctx, conn, c.after, func(_ context.Context, events []domain.Event) error {
+			at, from, err := s.locate(ctx, c.after)
+			if err != nil {
+				return err
+			}
+			c.after = from
+			return s.follow(ctx, conn, at, func(_ context.Context, events []domain.Event) error {
 				s.observeHere(c, events, state)
 				return nil
 			})
