@@ -32,6 +32,7 @@ type farEnd struct {
 	hello  string   // connection-status' data
 	joined string   // joined's data
 	frames []string // messages after that
+	closes int      // what it closes the socket with, when it is not connected
 	status int      // of the HTTP interface, when not 200
 	answer string   // of it, when not 200
 	cursor string
@@ -90,6 +91,11 @@ func (f *farEnd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"accepted":%d,"duplicates":0,"own":0,"position":%q}`, n, q.Get("through"))
 }
 
+// turnAway makes it say a frame to whoever connects, and close.
+func (f *farEnd) turnAway(with int, frame string) {
+	f.hello, f.closes, f.frames = `{"connected":false,"deployment":"far"}`, with, []string{frame}
+}
+
 func (f *farEnd) serveSocket(w http.ResponseWriter, r *http.Request) {
 	upgrader := websocket.Upgrader{Subprotocols: []string{"plugcast.v1"}}
 	conn, err := upgrader.Upgrade(w, r, nil)
@@ -99,6 +105,13 @@ func (f *farEnd) serveSocket(w http.ResponseWriter, r *http.Request) {
 	defer conn.Close()
 	say := func(message string) { _ = conn.WriteMessage(websocket.TextMessage, []byte(message)) }
 	say(`{"event":"connection-status","data":` + f.hello + `}`)
+	if f.closes != 0 {
+		for _, message := range f.frames {
+			say(message)
+		}
+		_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(f.closes, "no"), time.Now().Add(time.Second))
+		return
+	}
 	var request struct {
 		Data map[string]any `json:"data"`
 	}
@@ -418,10 +431,18 @@ func TestRefusals(t *testing.T) {
 		"push: to ourselves":           {"push", func(f *farEnd) { f.cursor = `{"deployment":"us"}` }, true},
 		"pull: from ourselves":         {"pull", func(f *farEnd) { f.hello = `{"connected":true,"deployment":"us"}` }, true},
 		"pull: from one too old":       {"pull", func(f *farEnd) { f.hello = `{"connected":true}` }, true},
-		"pull: thrown out":             {"pull", func(f *farEnd) { f.frames = []string{`{"event":"forced-disconnect","data":{"reconnect":false}}`} }, true},
-		"pull: an error":               {"pull", func(f *farEnd) { f.frames = []string{`{"event":"error","data":{"code":"internal"}}`} }, false},
-		"pull: set back meanwhile":     {"pull", func(f *farEnd) { f.frames = []string{`{"event":"joined","data":{"recovered":false}}`} }, false},
-		"pull: not JSON":               {"pull", func(f *farEnd) { f.frames = []string{`[{"event":`} }, false},
+		"pull: a token that expired": {"pull", func(f *farEnd) {
+			f.turnAway(4401, `{"event":"error","data":{"code":"token-expired","detail":"it has expired"}}`)
+		}, false},
+		"pull: a bad token":                  {"pull", func(f *farEnd) { f.turnAway(4401, `{"event":"error","data":{"code":"token-invalid"}}`) }, true},
+		"pull: nobody can look at the token": {"pull", func(f *farEnd) { f.turnAway(1012, `{"event":"error","data":{"code":"unavailable"}}`) }, false},
+		"pull: fenced for a while": {"pull", func(f *farEnd) {
+			f.turnAway(4409, `{"event":"forced-disconnect","data":{"reconnect":true}}`)
+		}, false},
+		"pull: thrown out":         {"pull", func(f *farEnd) { f.frames = []string{`{"event":"forced-disconnect","data":{"reconnect":false}}`} }, true},
+		"pull: an error":           {"pull", func(f *farEnd) { f.frames = []string{`{"event":"error","data":{"code":"internal"}}`} }, false},
+		"pull: set back meanwhile": {"pull", func(f *farEnd) { f.frames = []string{`{"event":"joined","data":{"recovered":false}}`} }, false},
+		"pull: not JSON":           {"pull", func(f *farEnd) { f.frames = []string{`[{"event":`} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -113,7 +113,7 @@ func (p *puller) greet(ctx context.Context) error {
 		return err
 	}
 	if !hello.Connected {
-		return fmt.Errorf("%w: %s", bridge.ErrRefused, p.lastWord())
+		return p.turnedAway()
 	}
 	p.remote = hello.Deployment
 	if err := p.notOurselves(p.remote); err != nil {
@@ -187,12 +187,28 @@ func (p *puller) expect(event string, into any) error {
 	}
 }
 
-// lastWord is why a socket that is not wanted is closed.
-func (p *puller) lastWord() string {
+// turnedAway is why the far end does not want the socket: it says so in a frame, and
+// closes. Not all of it is a refusal: the token may have expired and be another by
+// now, or nobody could look at it.
+func (p *puller) turnedAway() error {
 	_ = p.conn.SetReadDeadline(time.Now().Add(answerTimeout))
+	var why problem
 	for {
-		if _, _, err := p.conn.ReadMessage(); err != nil {
-			return closing(err).Error()
+		_, message, err := p.conn.ReadMessage()
+		if err != nil {
+			return fmt.Errorf("%w: %.200s", closing(err), why.Detail)
+		}
+		var f frame
+		if json.Unmarshal(message, &f) != nil {
+			continue
+		}
+		switch f.Event {
+		case "error":
+			if _ = json.Unmarshal(f.Data, &why); why.Code == codeExpired {
+				return errExpired
+			}
+		case "forced-disconnect":
+			return other(&f)
 		}
 	}
 }
@@ -225,8 +241,10 @@ func other(f *frame) error {
 
 // Close codes of the far end: see docs/protocol.md.
 const (
+	closeToken     = 4401
 	closeForbidden = 4403
 	closeThrownOut = 4409
+	closeFlood     = 4429 // come again after a minute
 )
 
 func closing(err error) error {
@@ -234,7 +252,8 @@ func closing(err error) error {
 	if !errors.As(err, &end) {
 		return err
 	}
-	if end.Code == closeForbidden || end.Code == closeThrownOut {
+	switch end.Code {
+	case closeToken, closeForbidden, closeThrownOut, closeFlood:
 		return fmt.Errorf("%w: closed with %d %.100s", bridge.ErrRefused, end.Code, end.Text)
 	}
 	return fmt.Errorf("the far end closed with %d %.100s", end.Code, end.Text)

@@ -299,7 +299,7 @@ func (p *pusher) try(ctx context.Context, method, what string, query url.Values,
 		return max(time.Duration(seconds)*time.Second, 200*time.Millisecond), nil
 	case http.StatusUnauthorized:
 		if why.Code == codeExpired {
-			return 0, errors.New("the token has expired; reading it again")
+			return 0, errExpired
 		}
 		return 0, fmt.Errorf("%w: %s", bridge.ErrRefused, response.Status)
 	case http.StatusForbidden:
@@ -310,3 +310,5 @@ func (p *pusher) try(ctx context.Context, method, what string, query url.Values,
 
 // codeExpired is the far end's code for a token that was good once.
 const codeExpired = "token-expired"
+
+var errExpired = errors.New("the token has expired; reading it again")
