@@ -48,7 +48,7 @@ func (s *site) pull(ctx context.Context, conn *socketio.Conn, state *bridge.Stat
 			if err := s.take(ctx, &e, state); err != nil {
 				return err
 			}
-			if len(conn.Events()) == 0 { // else what waits came before the last that was heard
+			if conn.Waiting() == 0 { // else what waits came before the last that was heard
 				s.taking.Store(0)
 			}
 		}

@@ -49,10 +49,14 @@ type Config struct {
 	// MaxFrame bounds a frame from the server, in bytes; [DefaultMaxFrame] when 0. A
 	// longer one ends the connection.
 	MaxFrame int64
-	// Queue is how many events wait for whoever takes them; [DefaultQueue] when 0.
-	// When it is full nothing more is read, until the server gives up.
+	// Queue is how many events wait for whoever takes them, of up to 4 times MaxFrame
+	// together; [DefaultQueue] when 0. When it is full nothing more is read, until the
+	// server gives up.
 	Queue int
 }
+
+// maxWaiting bounds what waits for whoever takes it, in bytes.
+func (c Config) maxWaiting() int64 { return 4 * c.MaxFrame }
 
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {

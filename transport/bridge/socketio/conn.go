@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/plugcast/plugcast/transport/bridge/wsdial"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
@@ -38,6 +39,8 @@ type Event struct {
 	Offset string            // where it is in the server's memory of the session, or ""
 	Ack    string            // to be given to [Conn.Acknowledge], if not ""
 	At     time.Time         // when it came
+
+	size int64 // about what it takes while it waits, in bytes
 }
 
 // Conn is an open connection to a namespace. It is safe for concurrent use.
@@ -49,7 +52,10 @@ type Conn struct {
 	session   connected
 	recovered bool
 
-	inbox  chan Event
+	inbox   chan Event
+	room    *semaphore.Weighted // bytes that inbox has room for
+	waiting atomic.Int64        // events that came and nobody took
+
 	writes chan write
 	pongs  chan struct{}
 	synced chan struct{}
@@ -120,7 +126,7 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 		return nil, fmt.Errorf("socketio: dial: %w", err)
 	}
 	c := &Conn{
-		ws: ws, config: cfg, namespace: namespace, inbox: make(chan Event, cfg.Queue), writes: make(chan write),
+		ws: ws, config: cfg, namespace: namespace, inbox: make(chan Event, cfg.Queue), room: semaphore.NewWeighted(cfg.maxWaiting()), writes: make(chan write),
 		pongs: make(chan struct{}, 1), synced: make(chan struct{}, 1), assembly: packet.Assembly{MaxAttachments: maxAttachments}, acks: map[string]chan []json.RawMessage{},
 	}
 	c.closing, c.end = context.WithCancelCause(context.Background())
@@ -156,6 +162,7 @@ func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early [
 	if err := c.say(c.connectPacket(auth, resume)); err != nil {
 		return nil, fmt.Errorf("socketio: connect: %w", err)
 	}
+	var size int64
 	for {
 		raw, err := c.frame()
 		if err != nil {
@@ -182,7 +189,8 @@ func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early [
 				return nil, refusal(p.Data)
 			default:
 				early = append(early, p)
-				if len(early) > c.config.Queue {
+				size += int64(len(p.Data))
+				if len(early) > c.config.Queue || size > c.config.maxWaiting() {
 					err = errors.New("too much comes before the answer")
 				}
 			}
@@ -285,7 +293,7 @@ func (c *Conn) readOne() error {
 	case err != nil:
 		return fmt.Errorf("socketio: read: %w", err)
 	case kind == websocket.BinaryMessage:
-		p, done, err := c.assembly.Binary(raw)
+		p, done, err := c.assembly.Binary(nil) // nobody looks at what is in it
 		if err != nil || !done {
 			return err
 		}
@@ -337,12 +345,7 @@ func (c *Conn) take(p packet.Packet) error {
 		}
 		e := Event{Name: name, Args: args, Binary: p.Type == packet.BinaryEvent, Ack: p.ID, At: c.LastHeard()}
 		e.takeOffset(c.session.PID)
-		select {
-		case c.inbox <- e:
-			return nil
-		case <-c.closing.Done():
-			return context.Cause(c.closing)
-		}
+		return c.hand(e, len(p.Data)+len(args)*argSize)
 	case packet.Ack, packet.BinaryAck:
 		_, args, err := p.Arguments()
 		if err != nil {
@@ -351,6 +354,24 @@ func (c *Conn) take(p packet.Packet) error {
 		c.acknowledged(p.ID, args)
 	}
 	return nil
+}
+
+// argSize is about what an argument takes besides its text.
+const argSize = 24
+
+// hand gives an event to whoever takes it, when there is room for it.
+func (c *Conn) hand(e Event, size int) error {
+	e.size = min(int64(size), c.config.maxWaiting())
+	c.waiting.Add(1)
+	if c.room.Acquire(c.closing, e.size) != nil {
+		return context.Cause(c.closing)
+	}
+	select {
+	case c.inbox <- e:
+		return nil
+	case <-c.closing.Done():
+		return context.Cause(c.closing)
+	}
 }
 
 // takeOffset cuts the offset off the arguments. A server that keeps state adds it

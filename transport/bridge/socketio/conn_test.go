@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -16,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/transport/bridge/oldserver"
 )
@@ -50,16 +53,13 @@ func join(t *testing.T, c *Conn) {
 
 func next(t *testing.T, c *Conn) Event {
 	t.Helper()
-	select {
-	case e, ok := <-c.Events():
-		if !ok {
-			t.Fatalf("the connection ended: %v", c.Err())
-		}
+	late := time.AfterFunc(20*time.Second, c.Close)
+	defer late.Stop()
+	for e := range c.Events() {
 		return e
-	case <-time.After(20 * time.Second):
-		t.Fatal("no event came")
-		panic("unreachable")
 	}
+	t.Fatalf("no event came, and the connection ended: %v", c.Err())
+	panic("unreachable")
 }
 
 func update(id string, n int) oldserver.Emission {
@@ -279,4 +279,55 @@ func TestDialGivesUp(t *testing.T) {
 	if _, err := Dial(ctx, Config{URL: "http://" + listener.Addr().String(), Timeout: time.Hour}, Session{}); err == nil {
 		t.Fatal("connected to nothing")
 	}
+}
+
+// A server that says more than is taken does not fill our memory: it has to wait. And
+// so for one that says much before it lets us in.
+func TestLargeEventsWait(t *testing.T) {
+	t.Parallel()
+	const total, most = 300, 5
+	event := `42["device-update",{"n":%d,"text":"` + strings.Repeat("x", 60<<10) + `"}]`
+	stalled := make(chan bool, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.Close()
+		say := func(frame string) error { return ws.WriteMessage(websocket.TextMessage, []byte(frame)) }
+		_ = say(`0{"sid":"a","pingInterval":60000,"pingTimeout":60000}`)
+		if _, _, err := ws.ReadMessage(); err != nil {
+			return
+		}
+		if r.URL.Query().Get("early") == "" {
+			_ = say(`40{"sid":"b"}`)
+		}
+		for n := range total {
+			_ = ws.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			if say(fmt.Sprintf(event, n)) != nil {
+				stalled <- true
+				return
+			}
+		}
+		stalled <- false
+	}))
+	defer server.Close()
+	cfg := Config{URL: server.URL, MaxFrame: 64 << 10}
+	c := dial(t, cfg, Session{})
+	if !<-stalled {
+		t.Error("the server could say all of it")
+	}
+	if n := c.Waiting(); n > most {
+		t.Errorf("%d large events wait", n)
+	}
+	for n := range 2 * most {
+		if got := string(next(t, c).Args[0]); !strings.HasPrefix(got, fmt.Sprintf(`{"n":%d,`, n)) {
+			t.Errorf("event %d is %.20s", n, got)
+		}
+	}
+	cfg.URL += "?early=1"
+	if _, err := Dial(t.Context(), cfg, Session{}); err == nil || !strings.Contains(err.Error(), "too much") {
+		t.Errorf("ended with %v", err)
+	}
+	<-stalled
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"strconv"
 	"time"
 
@@ -28,9 +29,22 @@ func (c *Conn) Recovered() bool { return c.recovered }
 // SocketID is how the server calls this connection.
 func (c *Conn) SocketID() string { return c.session.SID }
 
-// Events gives what the server emits, in order. It is closed when the connection
-// has ended; [Conn.Err] says why.
-func (c *Conn) Events() <-chan Event { return c.inbox }
+// Events gives what the server emits, in order, until the connection has ended and
+// all that came is taken; [Conn.Err] says why it has. It is for one loop at a time.
+func (c *Conn) Events() iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		for e := range c.inbox {
+			c.room.Release(e.size)
+			c.waiting.Add(-1)
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// Waiting is how many events have come and were not taken.
+func (c *Conn) Waiting() int { return int(c.waiting.Load()) }
 
 // Done is closed when the connection has ended. Events may still wait.
 func (c *Conn) Done() <-chan struct{} { return c.closing.Done() }
