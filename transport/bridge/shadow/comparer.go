@@ -109,6 +109,7 @@ type waiting struct {
 	until   time.Time // its counterpart may come until then
 	excused bool      // it may have none, because the other side was not seen
 	delayed bool      // its counterpart was held up, which is nobody's fault
+	slot    int       // in the table of what is being settled
 }
 
 // New makes a Comparer.
@@ -150,8 +151,11 @@ func (c *Comparer) Observe(side Side, o Observation) {
 // Advance settles what has waited long enough. It is to be called now and then.
 func (c *Comparer) Advance(now time.Time) {
 	for device, l := range c.lanes {
-		for c.settle(l, now) {
-			c.match(l)
+		if over := c.overdue(l, now); over[Here] || over[There] {
+			t := c.compareAll(l)
+			for c.settle(l, t, now) {
+				c.match(l)
+			}
 		}
 		c.tidy(device, l)
 	}

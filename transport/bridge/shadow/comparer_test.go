@@ -227,3 +227,45 @@ func TestBounds(t *testing.T) {
 		}
 	})
 }
+
+// While many events of one device are settled others wait: each is compared with each
+// of the other side once. Allocations tell, and only when no other test runs.
+func TestManyDifferences(t *testing.T) {
+	const each = DefaultMaxPerDevice
+	var c *Comparer
+	fill := func() {
+		c = New(Config{})
+		for n := range each {
+			for _, side := range []Side{Here, There} {
+				o := seen("d", 0, float64(n)/1000)
+				o.Members["d"] = fmt.Sprint(side, n) // one of five differs, for each with each
+				c.Observe(side, o)
+			}
+		}
+	}
+	fill()
+	n := testing.AllocsPerRun(1, func() { c.Advance(at(1000)); fill() }) - testing.AllocsPerRun(1, fill)
+	if most := 2.0 * each * each; n > most {
+		t.Errorf("%v allocations to settle %d events, more than %v", n, 2*each, most)
+	}
+	c.Advance(at(1000))
+	if got := c.Counts().Different; got != each {
+		t.Errorf("%d are different, not %d", got, each)
+	}
+}
+
+func BenchmarkManyDifferences(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		c := New(Config{})
+		for n := range DefaultMaxPerDevice {
+			for _, side := range []Side{Here, There} {
+				o := seen("d", 0, float64(n)/1000)
+				o.Members["d"] = fmt.Sprint(side, n)
+				c.Observe(side, o)
+			}
+		}
+		b.StartTimer()
+		c.Advance(at(1000))
+	}
+}

@@ -15,17 +15,22 @@ func (c *Comparer) expired(side Side, w *waiting, now time.Time) bool {
 	return now.After(w.until)
 }
 
-// settle decides about the events at the front, if one of them has waited long
-// enough. It tells whether it did anything.
-func (c *Comparer) settle(l *lane, now time.Time) bool {
-	var over [2]bool
+// overdue tells of each side whether its first event has waited long enough.
+func (c *Comparer) overdue(l *lane, now time.Time) (over [2]bool) {
 	for side := range over {
 		over[side] = len(l.queue[side]) > 0 && c.expired(Side(side), &l.queue[side][0], now)
 	}
+	return over
+}
+
+// settle decides about the events at the front, if one of them has waited long
+// enough. It tells whether it did anything.
+func (c *Comparer) settle(l *lane, t table, now time.Time) bool {
+	over := c.overdue(l, now)
 	if !over[Here] && !over[There] {
 		return false
 	}
-	steps := c.align(l.queue[Here], l.queue[There])
+	steps := align(l.queue[Here], l.queue[There], t)
 	for _, s := range steps {
 		switch {
 		case s.here >= 0 && s.there >= 0:
@@ -49,13 +54,13 @@ func (c *Comparer) settle(l *lane, now time.Time) bool {
 			if !over[Here] {
 				continue // the other side's first is what is over; it comes later among the steps
 			}
-			c.alone(l, Here, steps)
+			c.alone(l, t, Here, steps)
 			return true
 		default:
 			if !over[There] {
 				continue
 			}
-			c.alone(l, There, steps)
+			c.alone(l, t, There, steps)
 			return true
 		}
 	}
@@ -64,7 +69,7 @@ func (c *Comparer) settle(l *lane, now time.Time) bool {
 
 // alone takes away the first of a side, which has no counterpart in its place; it
 // may have one in another.
-func (c *Comparer) alone(l *lane, side Side, steps []step) {
+func (c *Comparer) alone(l *lane, t table, side Side, steps []step) {
 	first := l.queue[side][0]
 	other := side.other()
 	for _, s := range steps {
@@ -77,7 +82,7 @@ func (c *Comparer) alone(l *lane, side Side, steps []step) {
 		if side == There {
 			here, there = there, here
 		}
-		if here.Event != there.Event || !inTime(here, there) || c.differing(here, there) != nil {
+		if t.of(here, there).cost > 0 {
 			continue
 		}
 		c.counts.Reordered++
@@ -118,42 +123,72 @@ const (
 	costDifferent = 1.0 // and up to half as much again for the members that differ
 )
 
+// pair is what it costs to take two events for the same one.
+type pair struct {
+	members []string // that differ
+	cost    float64
+}
+
+// table has the pairs of a lane's events. It is made once for all that is settled at
+// a time: most of the work is to compare.
+type table struct {
+	pairs []pair
+	width int
+}
+
+func (t *table) of(here, there *waiting) *pair { return &t.pairs[here.slot*t.width+there.slot] }
+
+// compareAll compares each event of one side with each of the other.
+func (c *Comparer) compareAll(l *lane) table {
+	for side := range l.queue {
+		for i := range l.queue[side] {
+			l.queue[side][i].slot = i
+		}
+	}
+	here, there := l.queue[Here], l.queue[There]
+	t := table{pairs: make([]pair, len(here)*len(there)), width: len(there)}
+	for i := range here {
+		for j := range there {
+			p := t.of(&here[i], &there[j])
+			p.members, p.cost = c.pairing(&here[i], &there[j])
+		}
+	}
+	return t
+}
+
 // align finds the cheapest way from one queue to the other, in order. Both are
 // bounded by MaxPerDevice.
-func (c *Comparer) align(here, there []waiting) []step {
+func align(here, there []waiting, t table) []step {
 	n, m := len(here), len(there)
-	cost := make([][]float64, n+1) // of what is left from i and j on
-	members := make([][][]string, n)
-	pair := make([][]float64, n)
-	for i := range cost {
-		cost[i] = make([]float64, m+1)
-	}
+	width := m + 1
+	cost := make([]float64, (n+1)*width) // of what is left from i and j on
 	for i := n; i >= 0; i-- {
-		if i < n {
-			members[i], pair[i] = make([][]string, m), make([]float64, m)
-		}
 		for j := m; j >= 0; j-- {
+			at := i*width + j
 			switch {
 			case i == n:
-				cost[i][j] = costAlone * float64(m-j)
+				cost[at] = costAlone * float64(m-j)
 			case j == m:
-				cost[i][j] = costAlone * float64(n-i)
+				cost[at] = costAlone * float64(n-i)
 			default:
-				members[i][j], pair[i][j] = c.pairing(&here[i], &there[j])
-				cost[i][j] = min(pair[i][j]+cost[i+1][j+1], costAlone+cost[i+1][j], costAlone+cost[i][j+1])
+				cost[at] = min(t.of(&here[i], &there[j]).cost+cost[at+width+1], costAlone+cost[at+width], costAlone+cost[at+1])
 			}
 		}
 	}
 	var steps []step
 	for i, j := 0, 0; i < n || j < m; {
-		switch {
-		case i < n && j < m && cost[i][j] == pair[i][j]+cost[i+1][j+1]:
-			steps = append(steps, step{here: i, there: j, members: members[i][j]})
-			i, j = i+1, j+1
-		case i < n && cost[i][j] == costAlone+cost[i+1][j]:
+		at := i*width + j
+		if i < n && j < m {
+			if p := t.of(&here[i], &there[j]); cost[at] == p.cost+cost[at+width+1] {
+				steps = append(steps, step{here: i, there: j, members: p.members})
+				i, j = i+1, j+1
+				continue
+			}
+		}
+		if i < n && cost[at] == costAlone+cost[at+width] {
 			steps = append(steps, step{here: i, there: -1})
 			i++
-		default:
+		} else {
 			steps = append(steps, step{here: -1, there: j})
 			j++
 		}
@@ -172,7 +207,7 @@ func (c *Comparer) pairing(here, there *waiting) (members []string, cost float64
 		all = len(c.config.Compare)
 	}
 	if 2*len(members) > all {
-		return members, math.Inf(1) // little in common: they are two events
+		return nil, math.Inf(1) // little in common: they are two events
 	}
 	if members == nil {
 		return nil, 0
