@@ -49,6 +49,7 @@ const (
 	CodeConnectionExists    Code = "connection-exists"
 	CodeStale               Code = "stale"
 	CodeBridgeBehind        Code = "bridge-behind"
+	CodeTooManySources      Code = "too-many-sources"
 	CodeKeyReused           Code = "idempotency-key-reused"
 	CodeUnavailable         Code = "unavailable"
 	CodeUnknownOutcome      Code = "outcome-unknown"

@@ -91,10 +91,37 @@ func (in *Intake) Start(ctx context.Context, system domain.SystemID, source stri
 	if _, known, err := in.Cursor(ctx, system, source); err != nil || known {
 		return err
 	}
+	if err := in.another(ctx, system); err != nil {
+		return err
+	}
 	if err := in.archive.SaveBridgeCursor(ctx, system, source, at); err != nil {
 		return err
 	}
 	return in.log.StartSource(ctx, system, source, at)
+}
+
+// maxSources bounds how many deployments' logs are taken into one system: their
+// cursors are kept for good, and the token of any bridge could begin more.
+const maxSources = 128
+
+// another fails when one more source of a system is one too many. Several that begin
+// at the same moment may all be let in.
+func (in *Intake) another(ctx context.Context, system domain.SystemID) error {
+	sources, err := in.log.Sources(ctx, in.log.Partition(system))
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, s := range sources {
+		if s.System == system {
+			n++
+		}
+	}
+	if n >= maxSources {
+		return domain.Fail(domain.KindConflict, domain.CodeTooManySources,
+			fmt.Sprintf("events of %d other deployments were taken into this system, and there may be no more", n))
+	}
+	return nil
 }
 
 // Rewind moves the cursor of a source back to a position that it is after: the
@@ -194,7 +221,11 @@ func (in *Intake) take(ctx context.Context, b domain.Batch, events []domain.Even
 		return domain.Taken{}, unavailable(err)
 	}
 	// Also saved cursors are looked for: without, a batch would seem to be behind.
-	if _, _, err := in.Cursor(ctx, b.System, b.Source); err != nil {
+	_, begun, err := in.Cursor(ctx, b.System, b.Source)
+	if err == nil && !begun {
+		err = in.another(ctx, b.System)
+	}
+	if err != nil {
 		return domain.Taken{}, unavailable(err)
 	}
 	keys := make([]Key, len(events))

@@ -268,6 +268,35 @@ func TestStartAndRewind(t *testing.T) {
 	at(20, true)
 }
 
+// A token for a bridge must not fill Redis and the database with cursors: there is a
+// bound for each system, and those that are known go on.
+func TestTooManySources(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := t.Context()
+	const most = 128
+	for n := range most {
+		if err := b.Start(ctx, system, fmt.Sprint("far-", n), domain.Position{Ms: 1}); err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	_, taking := b.Take(ctx, batch("one-more", 0, update("x", "", 1)))
+	for what, err := range map[string]error{
+		"start": b.Start(ctx, system, "one-more", domain.Position{Ms: 1}), "take": taking,
+	} {
+		if domain.AsError(err).Code != domain.CodeTooManySources {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, known, err := b.Cursor(ctx, system, "one-more"); known || err != nil {
+		t.Errorf("it is known: %v, %v", known, err)
+	}
+	b.expect(b.take(batch("far-3", 1, update("y", "", 2))), 1, 0, 0, 2)
+	if err := b.Start(ctx, "another", "one-more", domain.Position{Ms: 1}); err != nil {
+		t.Error(err)
+	}
+}
+
 // rewinder is an archive in which a cursor goes back right before it is saved.
 type rewinder struct {
 	*projections.Store

@@ -104,7 +104,7 @@ func (a *API) registerBridges() {
 	register(a, operation{
 		id: "setBridgeCursor", method: http.MethodPut, path: bridgePath + "/cursor", tag: "Bridges",
 		summary: "Say where to begin with the log of another deployment",
-		errors:  []int{413, 415},
+		errors:  []int{409, 413, 415},
 	}, a.setBridgeCursor)
 	register(a, operation{
 		id: "listBridges", method: http.MethodGet, path: "/api/v1/bridges", tag: "Bridges",
@@ -203,7 +203,10 @@ func (a *API) setBridgeCursor(ctx context.Context, in *setBridgeCursorInput) (*b
 		set = a.bridges.Rewind
 	}
 	if err := set(ctx, in.SystemID, in.Source, in.Body.Position); err != nil {
-		return nil, unavailable(err)
+		if domain.AsError(err).Kind == domain.KindInternal {
+			err = unavailable(err)
+		}
+		return nil, err
 	}
 	return a.bridgeCursor(ctx, in.SystemID, in.Source)
 }

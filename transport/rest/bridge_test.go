@@ -43,7 +43,13 @@ func (s *intakeStub) Cursor(_ context.Context, _ domain.SystemID, source string)
 	return at, known, nil
 }
 
+// oneTooMany is a source that does not begin.
+const oneTooMany = "one-too-many"
+
 func (s *intakeStub) Start(_ context.Context, _ domain.SystemID, source string, at domain.Position) error {
+	if source == oneTooMany {
+		return domain.Fail(domain.KindConflict, domain.CodeTooManySources, "no more")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, known := s.cursors[source]; !known {

@@ -63,6 +63,7 @@ var codes = []struct {
 	{domain.CodeEquipmentExists, 409, "There is equipment of this id already; the ids of retired equipment are not used again."},
 	{domain.CodeConnectionExists, 409, "There is a connection of this id already, in this system or in another."},
 	{domain.CodeBridgeBehind, 409, "Events between the source's cursor and the batch were not taken, and would be lost: send on from `cursor`."},
+	{domain.CodeTooManySources, 409, "Events of as many other deployments as may be were taken into this system already."},
 	{domain.CodeStale, 412, "If-Match does not hold: it has changed since. `position` says where it stands now."},
 	{domain.CodeBatchTooLarge, 413, "A batch holds more than 1,000 updates."},
 	{CodeBodyTooLarge, 413, "The body is larger than the operation takes."},

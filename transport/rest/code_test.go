@@ -33,6 +33,9 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	domain.CodeInvalidConnectionID: func(b *bundle) reply { return b.send(operator, "POST", "/api/websocket/a%20b/stop") },
 	domain.CodeInvalidPosition:     func(b *bundle) reply { return b.send(operator, "GET", sol+"/devices?after-position=x") },
 	domain.CodeInvalidDeployment:   func(b *bundle) reply { return b.send(service, "GET", sol+"/bridge/cursor?source=a%20b") },
+	domain.CodeTooManySources: func(b *bundle) reply {
+		return b.send(service, "PUT", sol+"/bridge/cursor?source="+oneTooMany, `{"position":"1-0"}`)
+	},
 	domain.CodeBridgeBehind: func(b *bundle) reply {
 		return b.send(service, "POST", sol+"/bridge/events?source=far&after=5-0&through=6-0", "[]")
 	},
