@@ -360,7 +360,9 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 				s.kept.change(func(k *Kept) { k.Heard = heard })
 				s.trySave(ctx, state)
 			case <-ctx.Done():
+				late := time.AfterFunc(2*syncFor, conn.Abort) // the server may read nothing any more
 				<-last
+				late.Stop()
 				conn.Close() // ends the parts that wait for it
 				ended()
 				keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)

@@ -331,3 +331,37 @@ func TestLargeEventsWait(t *testing.T) {
 	}
 	<-stalled
 }
+
+// A server that does not read any more must not hold us up when we are to end.
+func TestAbort(t *testing.T) {
+	t.Parallel()
+	begun, gone := make(chan struct{}), make(chan struct{})
+	defer close(gone)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.Close()
+		_ = ws.WriteMessage(websocket.TextMessage, []byte(`0{"sid":"a","pingInterval":60000,"pingTimeout":60000}`))
+		_, _, _ = ws.ReadMessage()
+		_ = ws.WriteMessage(websocket.TextMessage, []byte(`40{"sid":"b"}`))
+		_, _ = ws.NetConn().Read(make([]byte, 1))
+		close(begun)
+		<-gone
+	}))
+	defer server.Close()
+	c := dial(t, Config{URL: server.URL, Timeout: time.Hour}, Session{})
+	failed := make(chan error, 1)
+	go func() { failed <- c.Emit(t.Context(), "device-update", strings.Repeat("x", 64<<20)) }()
+	<-begun
+	c.Abort()
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("it was written")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it is still being written")
+	}
+}

@@ -169,6 +169,13 @@ func (c *Conn) Sync(ctx context.Context) error {
 	}
 }
 
+// Abort ends the connection at once, also what is being written, which has not gone
+// out then. It waits for nothing; [Conn.Close] is still to be called.
+func (c *Conn) Abort() {
+	c.end(ErrClosed)
+	_ = c.ws.Close()
+}
+
 // Close ends the connection and waits for what runs. It does not take leave of the
 // namespace: a server that keeps state would forget the session at once. What came
 // before the end stays in Events. Closing twice is no error.
