@@ -139,12 +139,14 @@ type outbox struct {
 	unsettled []unsettled // oldest first
 }
 
-// unsettled is one emission.
+// unsettled is one emission, or some that followed each other.
 type unsettled struct {
-	number   uint64 // among the events that were written over this connection
-	position domain.Position
+	number   uint64 // of the last among the events that were written over this connection
+	first    domain.Position
+	position domain.Position          // of the last
+	count    uint64                   // of emissions
 	answer   <-chan []json.RawMessage // of an acknowledgement, or nil
-	event    *domain.Event
+	event    *domain.Event            // that it is for, or nil
 }
 
 // emit emits a page, and with acknowledgements waits for them.
@@ -220,9 +222,10 @@ func (o *outbox) write(ctx context.Context, e *domain.Event, payload object) err
 		origin = o.Deployment
 	}
 	payload[memberOurs] = mustJSON(mark{ID: e.ID, Origin: origin, Via: o.Deployment})
-	u := unsettled{position: e.Position, event: e}
+	u := unsettled{first: e.Position, position: e.Position, count: 1}
 	var err error
 	if o.config.Delivery == Acknowledged {
+		u.event = e
 		u.answer, err = o.conn.EmitAck(ctx, string(e.Type), payload)
 	} else {
 		err = o.conn.Emit(ctx, string(e.Type), payload)
@@ -243,10 +246,29 @@ const maxUnsettled = 10_000
 // settle forgets what the server has read for sure.
 func (o *outbox) settle() {
 	confirmed, n := o.conn.Confirmed(), 0
-	for n < len(o.unsettled) && (o.unsettled[n].number <= confirmed || len(o.unsettled)-n > maxUnsettled) {
+	for n < len(o.unsettled) && o.unsettled[n].number <= confirmed {
 		n++
 	}
 	o.unsettled = o.unsettled[n:]
+	if len(o.unsettled) > maxUnsettled {
+		o.coarsen()
+	}
+}
+
+// coarsen makes one of each two that follow each other. So all that may be lost is
+// reported, and at worst some of what is not.
+func (o *outbox) coarsen() {
+	coarse := o.unsettled[:0]
+	for i, u := range o.unsettled {
+		if i%2 == 1 {
+			before := &coarse[len(coarse)-1]
+			u.first, u.count = before.first, before.count+u.count
+			*before = u
+			continue
+		}
+		coarse = append(coarse, u)
+	}
+	o.unsettled = coarse
 }
 
 // settleAnswered takes the answers that have come.
@@ -274,8 +296,11 @@ func (o *outbox) uncertain() {
 	if len(o.unsettled) == 0 {
 		return
 	}
-	first, last := o.unsettled[0].position, o.unsettled[len(o.unsettled)-1].position
-	o.journal.add(domain.Finding{Kind: kind, After: before(first), Through: &last, Count: uint64(len(o.unsettled)), Detail: detail})
+	first, last, count := o.unsettled[0].first, o.unsettled[len(o.unsettled)-1].position, uint64(0)
+	for i := range o.unsettled {
+		count += o.unsettled[i].count
+	}
+	o.journal.add(domain.Finding{Kind: kind, After: before(first), Through: &last, Count: count, Detail: detail})
 }
 
 // before is the position right before another.

@@ -9,6 +9,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+	"github.com/plugcast/plugcast/transport/bridge/socketio"
 )
 
 // siteOf is what a process remembers of a system of a link that does not run.
@@ -116,4 +117,27 @@ func TestMaybeLostWhileTheLogIsAway(t *testing.T) {
 		t.Errorf("came in: %v", got)
 	}
 	b.log.fail(false)
+}
+
+// All that may be lost is reported, however much was written since the server was
+// last known to have read it.
+func TestMuchMayBeLost(t *testing.T) {
+	t.Parallel()
+	const total = 3*maxUnsettled + 1
+	store := &memoryStore{counts: map[string]uint64{}}
+	o := &outbox{site: siteOf(t, store), conn: &socketio.Conn{}} // nothing is confirmed
+	for n := uint64(1); n <= total; n++ {
+		at := domain.Position{Ms: 1, N: n}
+		o.unsettled = append(o.unsettled, unsettled{number: n, first: at, position: at, count: 1})
+		o.settle()
+	}
+	if n := len(o.unsettled); n > maxUnsettled {
+		t.Errorf("%d are remembered", n)
+	}
+	o.uncertain()
+	o.journal.keep(t.Context())
+	found := store.found(domain.FindingMaybeLost)
+	if len(found) != 1 || found[0].Count != total || found[0].After.N != 0 || found[0].Through.N != total {
+		t.Errorf("reported: %+v", found)
+	}
 }
