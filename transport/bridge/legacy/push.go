@@ -30,9 +30,12 @@ func (o *outbox) push(ctx context.Context) error {
 		}
 		after = &end
 		o.kept.change(func(k *Kept) { k.Pushed = after })
-		if err := o.save(ctx, o.state); err != nil {
-			return err // or a restart would begin later, and leave out what is between
-		}
+	}
+	// Before anything goes over: that we began, or a restart would begin later and
+	// leave out what is between; and that a connection is open, or a page that goes
+	// over twice after a crash would not be reported.
+	if err := o.save(ctx, o.state); err != nil {
+		return err
 	}
 	at, from, err := o.locate(ctx, *after)
 	if err != nil {

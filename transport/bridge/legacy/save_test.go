@@ -141,3 +141,27 @@ func TestMuchMayBeLost(t *testing.T) {
 		t.Errorf("reported: %+v", found)
 	}
 }
+
+// That a connection is open is kept before anything goes over it: else a death would
+// repeat a page, and nobody would say so.
+func TestOpenIsKeptBeforeAnythingGoesOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t, oldserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
+	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.stop()
+	b.ours(0)
+	var once sync.Once
+	sent := -1
+	b.store.keeping = func(kept Kept) {
+		if kept.Open {
+			once.Do(func() { sent = len(b.received()) })
+		}
+	}
+	b.start()
+	b.until("it went over", func() bool { return len(b.received()) == 1 })
+	b.stop()
+	if sent != 0 {
+		t.Errorf("%d went over before", sent)
+	}
+	b.store.keeping = nil
+}
