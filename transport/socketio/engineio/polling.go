@@ -48,6 +48,7 @@ func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, besid
 	s.mu.Lock()
 	again := mark != "" && mark == s.got
 	s.got = mark
+	s.polls++
 	switch {
 	case s.state == closed || s.socket != nil:
 		s.mu.Unlock()
@@ -69,9 +70,13 @@ func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, besid
 		waiting = &poll{items: make(chan []outgoing, 1)}
 		s.poll = waiting
 		if s.probing != nil && s.probing.answered {
-			// The client waits for this GET to end before it goes on; or it goes on
-			// already, and the GET may not be.
-			time.AfterFunc(overtaken, func() { s.release(waiting) })
+			// The client waits for this GET to end before it goes on. Or it goes on
+			// already, and the GET may not be: as when it is the first since the handshake.
+			wait := pausing
+			if s.polls == 2 { // the handshake and this one
+				wait = overtaken
+			}
+			time.AfterFunc(wait, func() { s.release(waiting) })
 		}
 	}
 	s.mu.Unlock()

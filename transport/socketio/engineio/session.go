@@ -54,6 +54,7 @@ type Session struct {
 	poll    *poll         // a GET that waits for something to take
 	posting bool          // a POST is being handled
 	got     string        // the mark of the last GET
+	polls   int           // GETs so far, the handshake too
 	posted  string        // the mark of the last POST
 	leaving chan struct{} // a POST that ends the session waits for the last GET; closed when that comes
 	socket  *socket       // carries the session; nil: polling does
@@ -91,6 +92,12 @@ type poll struct {
 // overtaken is how long a request is waited for that was sent before another one
 // and may come after it: clients have two connections at a time.
 const overtaken = 100 * time.Millisecond
+
+// pausing is when a GET of a client that upgrades ends: behind the answer to its
+// probe, or the client begins another GET, and soon. Until then the client waits
+// with its polling stopped, and one whose connection is cut just then waits for its
+// ping timeout: it forgets to begin polling again (engine.io-client 6.6).
+const pausing = 10 * time.Millisecond
 
 func newSession(s *Server, remote string, now time.Time) *Session {
 	c := &s.config

@@ -160,8 +160,10 @@ func (k *socket) takeOver(p packet, err error) {
 		k.answered, k.busy = true, true
 		waiting := s.poll
 		s.mu.Unlock()
-		s.release(waiting)
 		_ = k.conn.Write(probeAnswer)
+		if waiting != nil {
+			time.AfterFunc(pausing, func() { s.release(waiting) })
+		}
 	case p.kind == packetUpgrade && k.answered:
 		s.probing, s.socket, s.clock.upgrade = nil, k, time.Time{}
 		if s.poll != nil {
