@@ -194,7 +194,13 @@ func freeAddress(t *testing.T) string {
 // waitFor polls until the condition holds, for at most a minute.
 func waitFor(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	waitUpTo(t, time.Minute, what, holds)
+}
+
+// waitUpTo is waitFor with another patience.
+func waitUpTo(t *testing.T, patience time.Duration, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for !holds() {
 		if ctx.Err() != nil {

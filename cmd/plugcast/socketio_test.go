@@ -30,6 +30,7 @@ type oldApplication struct {
 	opened   []string // transports
 	upgrades int
 	refused  []string
+	story    []string // of its connections
 }
 
 func observe(name string, reports <-chan prototest.AppReport, until <-chan struct{}) *oldApplication {
@@ -53,6 +54,9 @@ func observe(name string, reports <-chan prototest.AppReport, until <-chan struc
 func (a *oldApplication) take(r prototest.AppReport) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if r.Kind != "event" {
+		a.story = append(a.story, fmt.Sprint(time.Now().Format("15:04:05.000 "), r.Kind, " ", r.Transport, r.Reason))
+	}
 	switch r.Kind {
 	case "event":
 		if r.Event != "connection-status" {
@@ -82,6 +86,15 @@ func (a *oldApplication) last() int64 {
 		return 0
 	}
 	return a.seqs[len(a.seqs)-1]
+}
+
+// tell logs what became of its connections last, when the test has failed.
+func (a *oldApplication) tell(t *testing.T) {
+	if t.Failed() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		t.Logf("%s:\n%s", a.name, strings.Join(a.story[max(0, len(a.story)-20):], "\n"))
+	}
 }
 
 // check fails unless the application got each event once and in order, up to last.
@@ -158,6 +171,9 @@ func TestUnmodifiedApplications(t *testing.T) {
 	apps := []*oldApplication{
 		observe("node", prototest.NodeApp(t, app), t.Context().Done()), observe("browser", page.Reports, t.Context().Done()),
 	}
+	for _, a := range apps {
+		t.Cleanup(func() { a.tell(t) })
+	}
 	page.Browse(t, app)
 	events := tick(t, func() string { return "http://" + address }, system)
 	for _, a := range apps {
@@ -176,7 +192,9 @@ func TestUnmodifiedApplications(t *testing.T) {
 			n = d.start(t, address, arguments...)
 		}
 		for j, a := range apps {
-			waitFor(t, a.name+" to come back", func() bool { return a.connected() > before[j] })
+			// Cut while it upgrades, engine.io-client 6.6 may hang until its ping timeout,
+			// 45 s after it connected: it does not begin to poll again.
+			waitUpTo(t, 3*time.Minute, a.name+" to come back", func() bool { return a.connected() > before[j] })
 		}
 	}
 	last := events.end()
