@@ -118,6 +118,7 @@ func (p *Projector) project(ctx context.Context, events []domain.Event) error {
 			// Nobody knows what of this was written: what is remembered is void.
 			p.memory = newMemory(maxSystems)
 			p.store.months.Clear()
+			p.rows = copyRows{} // pgx' CopyFrom does not wait for its reader when a connection breaks
 			return err
 		}
 		events = events[n:]
