@@ -192,8 +192,8 @@ type DisconnectRequested struct {
 	Role         Role         `json:"role,omitempty"`
 	Reason       string       `json:"reason,omitempty"`
 	CloseSockets bool         `json:"closeSockets"`
-	Reconnect    bool         `json:"reconnect"`            // whether clients may come back at once
-	FenceUntil   *time.Time   `json:"fenceUntil,omitempty"` // until when their return is refused
+	Reconnect    bool         `json:"reconnect"`          // whether clients may come back at once
+	BanUntil     *time.Time   `json:"banUntil,omitempty"` // until when their return is refused
 }
 
 // DisconnectCompleted reports what one node did for a DisconnectRequested.

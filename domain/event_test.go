@@ -57,7 +57,7 @@ func samples() map[EventType]Data {
 		},
 		TypeDisconnectRequested: DisconnectRequested{
 			CommandID: "cmd-1", SocketID: "s1", ConnectionID: "acc1", TargetSystem: "clinica-sol", Subject: "maria", Role: RoleViewer,
-			Reason: "left", CloseSockets: true, Reconnect: true, FenceUntil: &at,
+			Reason: "left", CloseSockets: true, Reconnect: true, BanUntil: &at,
 		},
 		TypeDisconnectCompleted: DisconnectCompleted{CommandID: "cmd-1", Node: "node-a", ShellySockets: 1, BrowserSockets: 12},
 		TypeHistoryExported:     HistoryExported{After: Position{1, 0}, Until: Position{2, 3}, Events: 17},

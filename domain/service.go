@@ -141,8 +141,8 @@ func (s *Service) SwitchRelay(ctx context.Context, system SystemID, c SwitchRela
 	})
 }
 
-// MaxFence bounds how long the return of who was thrown out may be refused.
-const MaxFence = 24 * time.Hour
+// MaxBan bounds how long the return of who was thrown out may be refused.
+const MaxBan = 24 * time.Hour
 
 // Disconnect asks every process to drop the sockets that match. The request is
 // written to the log of the target system, or of [PlatformSystem] when it names

@@ -7,7 +7,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
-	"github.com/plugcast/plugcast/streams/fences"
+	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/streams/limits"
 	"github.com/plugcast/plugcast/streams/presence"
 	"github.com/plugcast/plugcast/streams/timeline"
@@ -65,13 +65,13 @@ func (r roomRegistry) Put(s rooms.Socket) {
 // Remove implements rooms.Registry.
 func (r roomRegistry) Remove(socketID string) { r.registry.Remove(socketID) }
 
-// roomFence is [rooms.Fence].
-type roomFence struct{ fences *fences.Fences }
+// roomBan is [rooms.Ban].
+type roomBan struct{ bans *ban.List }
 
-// Check implements rooms.Fence.
-func (f roomFence) Check(actor domain.Actor, system domain.SystemID) (rooms.Fenced, bool) {
-	found, fenced := f.fences.Check(actor, system)
-	return rooms.Fenced{Reason: found.Reason, CommandID: found.CommandID, Until: found.Until}, fenced
+// Check implements rooms.Ban.
+func (f roomBan) Check(actor domain.Actor, system domain.SystemID) (rooms.Banned, bool) {
+	found, banned := f.bans.Check(actor, system)
+	return rooms.Banned{Reason: found.Reason, CommandID: found.CommandID, Until: found.Until}, banned
 }
 
 // roomSource is [rooms.Source]: log and archive as one, and snapshots.

@@ -36,12 +36,12 @@ func TestDisconnectOfAnotherDeployment(t *testing.T) {
 				browsers: map[string]rooms.Socket{"b": {SocketID: "b", Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: now.Add(-time.Hour)}},
 				shelly:   map[domain.ConnectionID][]time.Time{"acc1": {now.Add(-time.Hour), now.Add(-time.Minute)}},
 			}
-			raised := &raisedFences{held: held}
+			raised := &raisedBans{held: held}
 			d := newDisconnects("here", &reportLog{}, raised, slog.New(slog.DiscardHandler))
 			d.browsers, d.shelly = held, []shellyDropper{held}
 			d.speaksFor = func(context.Context, *domain.Event, domain.ConnectionID) (bool, error) { return c.may, nil }
 			request := domain.DisconnectRequested{
-				CommandID: "c1", ConnectionID: "acc1", TargetSystem: "clinica-sol", CloseSockets: c.origin != "", FenceUntil: &until,
+				CommandID: "c1", ConnectionID: "acc1", TargetSystem: "clinica-sol", CloseSockets: c.origin != "", BanUntil: &until,
 			}
 			e, err := domain.NewEvent("clinica-sol", request, domain.Cause{})
 			if err != nil {
@@ -51,8 +51,8 @@ func TestDisconnectOfAnotherDeployment(t *testing.T) {
 			if err := d.react(t.Context(), e); err != nil {
 				t.Fatal(err)
 			}
-			if gone := 2 - len(held.shelly["acc1"]); gone != c.want || len(held.browsers) != 1 || len(raised.fences) != 0 {
-				t.Errorf("%d device sockets went, %d clients are left, %d fences are raised", gone, len(held.browsers), len(raised.fences))
+			if gone := 2 - len(held.shelly["acc1"]); gone != c.want || len(held.browsers) != 1 || len(raised.bans) != 0 {
+				t.Errorf("%d device sockets went, %d clients are left, %d bans are raised", gone, len(held.browsers), len(raised.bans))
 			}
 			if reports := len(d.reports); (reports == 1) != c.report {
 				t.Errorf("%d reports", reports)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/streams/fences"
+	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/ws"
 )
@@ -25,9 +25,9 @@ type browserDropper interface {
 	disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) int
 }
 
-// fencer keeps out who was thrown out: a [fences.Fences].
-type fencer interface {
-	Raise(ctx context.Context, f fences.Fence) error
+// banList keeps out who was thrown out: a [ban.List].
+type banList interface {
+	Raise(ctx context.Context, f ban.Ban) error
 }
 
 // appender is the log, as far as reports need it.
@@ -55,7 +55,7 @@ const (
 type disconnects struct {
 	node     string
 	log      appender
-	fences   fencer
+	bans     banList
 	browsers browserDropper // nil in a process that serves no clients
 	shelly   []shellyDropper
 	logger   *slog.Logger
@@ -66,14 +66,14 @@ type disconnects struct {
 	reports chan domain.Event
 
 	mu    sync.Mutex
-	early map[string]int // sockets that went by a command's fence before the command was heard, by its id
+	early map[string]int // sockets that went by a command's ban before the command was heard, by its id
 }
 
-const earlyKept = 1000 // commands that are not heard after their fence: from before this process began
+const earlyKept = 1000 // commands that are not heard after their ban: from before this process began
 
-func newDisconnects(node string, log appender, f fencer, logger *slog.Logger) *disconnects {
+func newDisconnects(node string, log appender, f banList, logger *slog.Logger) *disconnects {
 	return &disconnects{
-		node: node, log: log, fences: f, logger: logger, reports: make(chan domain.Event, reportsWaiting), early: map[string]int{},
+		node: node, log: log, bans: f, logger: logger, reports: make(chan domain.Event, reportsWaiting), early: map[string]int{},
 	}
 }
 
@@ -93,7 +93,7 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 		if may, err := d.speaksFor(ctx, &e, request.ConnectionID); err != nil {
 			return err
 		} else if !may {
-			request.ConnectionID, request.CloseSockets, request.FenceUntil = "", false, nil // nothing is done, and that is reported
+			request.ConnectionID, request.CloseSockets, request.BanUntil = "", false, nil // nothing is done, and that is reported
 		}
 	}
 	if e.Origin != "" {
@@ -101,7 +101,7 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	}
 	by := openedBy(&e)
 	if d.raise(ctx, &request) {
-		by = *request.FenceUntil // who has come back since must not have
+		by = *request.BanUntil // who has come back since must not have
 	}
 	done := d.drop(&request, by)
 	done.CommandID, done.Node = request.CommandID, d.node
@@ -111,7 +111,7 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 
 // reactForeign does what a command that was given in another deployment asks of
 // this one: it drops the device sockets of its connection. The clients that it
-// names are those of the other deployment, and so are its fences; who comes to this
+// names are those of the other deployment, and so are its bans; who comes to this
 // one is for the tokens of this one to say. Nobody waits for a report of nothing.
 func (d *disconnects) reactForeign(e *domain.Event, request *domain.DisconnectRequested) error {
 	by := openedBy(e)
@@ -148,25 +148,25 @@ func (d *disconnects) report(e *domain.Event, done domain.DisconnectCompleted) e
 func openedBy(e *domain.Event) time.Time { return time.UnixMilli(int64(e.Position.Ms)).Add(clockSkew) }
 
 // raise keeps out whom the command throws out, before that, and reports whether
-// there is a fence for now. One that Redis does not take holds here, and the
+// there is a ban for now. One that Redis does not take holds here, and the
 // others write it too: no reason to leave the sockets open.
 func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectRequested) bool {
-	if request.FenceUntil == nil || !time.Now().Before(*request.FenceUntil) || request.SocketID != "" || request.ConnectionID != "" {
+	if request.BanUntil == nil || !time.Now().Before(*request.BanUntil) || request.SocketID != "" || request.ConnectionID != "" {
 		return false // a socket does not come back, and a connection is kept out by being stopped
 	}
-	err := d.fences.Raise(ctx, fences.Fence{
+	err := d.bans.Raise(ctx, ban.Ban{
 		System: request.TargetSystem, Subject: request.Subject, Role: request.Role,
-		Reason: request.Reason, CommandID: request.CommandID, Until: *request.FenceUntil,
+		Reason: request.Reason, CommandID: request.CommandID, Until: *request.BanUntil,
 	})
 	if err != nil {
-		d.logger.Error("a fence is not kept beyond this process", "command", request.CommandID, "error", err)
+		d.logger.Error("a ban is not kept beyond this process", "command", request.CommandID, "error", err)
 	}
 	return true
 }
 
-// enforce throws out who is here although others have raised a fence: this
+// enforce throws out who is here although others have raised a ban: this
 // process has not heard the command yet, or never will.
-func (d *disconnects) enforce(f fences.Fence) {
+func (d *disconnects) enforce(f ban.Ban) {
 	done := d.drop(&domain.DisconnectRequested{
 		CommandID: f.CommandID, TargetSystem: f.System, Subject: f.Subject, Role: f.Role, Reason: f.Reason, CloseSockets: true,
 	}, f.Until)

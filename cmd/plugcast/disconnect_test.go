@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/streams/fences"
+	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/ws"
 )
@@ -88,16 +88,16 @@ func (l *reportLog) reported(t *testing.T) domain.DisconnectCompleted {
 	return data.(domain.DisconnectCompleted)
 }
 
-// raisedFences notes fences, and that they are raised before sockets are dropped.
-type raisedFences struct {
+// raisedBans notes bans, and that they are raised before sockets are dropped.
+type raisedBans struct {
 	held   *heldSockets
 	before int // sockets that were there
-	fences []fences.Fence
+	bans   []ban.Ban
 }
 
-func (r *raisedFences) Raise(_ context.Context, f fences.Fence) error {
+func (r *raisedBans) Raise(_ context.Context, f ban.Ban) error {
 	r.before = len(r.held.browsers)
-	r.fences = append(r.fences, f)
+	r.bans = append(r.bans, f)
 	return errors.New("Redis does not take it") // no reason to drop nothing
 }
 
@@ -105,7 +105,7 @@ func (r *raisedFences) Raise(_ context.Context, f fences.Fence) error {
 // for its report.
 func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.DisconnectRequested, ago time.Duration) domain.DisconnectCompleted {
 	t.Helper()
-	raised := &raisedFences{held: held}
+	raised := &raisedBans{held: held}
 	d := newDisconnects("here", log, raised, slog.New(slog.DiscardHandler))
 	if held != nil {
 		d.browsers, d.shelly = held, []shellyDropper{held, &heldSockets{shelly: map[domain.ConnectionID][]time.Time{}}}
@@ -123,14 +123,14 @@ func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.Disco
 	if err := d.react(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
-	if until := request.FenceUntil; until == nil || until.Before(time.Now()) {
-		if len(raised.fences) > 0 {
-			t.Errorf("raised %+v", raised.fences)
+	if until := request.BanUntil; until == nil || until.Before(time.Now()) {
+		if len(raised.bans) > 0 {
+			t.Errorf("raised %+v", raised.bans)
 		}
-	} else if want := (fences.Fence{
+	} else if want := (ban.Ban{
 		System: request.TargetSystem, Subject: request.Subject, Role: request.Role, Reason: request.Reason, CommandID: "c1", Until: *until,
-	}); len(raised.fences) != 1 || raised.fences[0] != want || raised.before != before {
-		t.Errorf("raised %+v when %d of %d sockets were there, want %+v", raised.fences, raised.before, before, want)
+	}); len(raised.bans) != 1 || raised.bans[0] != want || raised.before != before {
+		t.Errorf("raised %+v when %d of %d sockets were there, want %+v", raised.bans, raised.before, before, want)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // also the reports of a process that ends are appended
@@ -223,28 +223,28 @@ func TestCommandThatIsHeardLate(t *testing.T) {
 	})
 }
 
-// With a fence there is no coming back: a process that hears of it late drops who
-// has, too. A fence that is over is as none.
-func TestFenceThatIsHeardLate(t *testing.T) {
+// With a ban there is no coming back: a process that hears of it late drops who
+// has, too. A ban that is over is as none.
+func TestBanThatIsHeardLate(t *testing.T) {
 	t.Parallel()
 	for left, want := range map[time.Duration]int{time.Hour: 3, -time.Second: 1} {
 		until := time.Now().Add(left).UTC().Round(0) // as it comes out of JSON
 		sockets := held(time.Hour, time.Minute, time.Second)
-		request := domain.DisconnectRequested{TargetSystem: "clinica-sol", CloseSockets: true, FenceUntil: &until}
+		request := domain.DisconnectRequested{TargetSystem: "clinica-sol", CloseSockets: true, BanUntil: &until}
 		if got := hears(t, &reportLog{}, sockets, request, 10*time.Minute); got.BrowserSockets != want {
-			t.Errorf("a fence that has %v left: reported %+v", left, got)
+			t.Errorf("a ban that has %v left: reported %+v", left, got)
 		}
 	}
 }
 
-// Who came in before this process knew of a fence is thrown out when it does.
-func TestFenceThatIsLearned(t *testing.T) {
+// Who came in before this process knew of a ban is thrown out when it does.
+func TestBanThatIsLearned(t *testing.T) {
 	t.Parallel()
 	sockets := held(time.Hour, 0)
-	d := newDisconnects("here", &reportLog{}, &raisedFences{}, slog.New(slog.DiscardHandler))
-	d.enforce(fences.Fence{Subject: "maria", Until: time.Now().Add(time.Hour)}) // it serves no clients
+	d := newDisconnects("here", &reportLog{}, &raisedBans{}, slog.New(slog.DiscardHandler))
+	d.enforce(ban.Ban{Subject: "maria", Until: time.Now().Add(time.Hour)}) // it serves no clients
 	d.browsers = sockets
-	d.enforce(fences.Fence{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+	d.enforce(ban.Ban{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
 	if want := (ws.ForcedDisconnect{Reason: "maintenance", CommandID: "c1"}); len(sockets.browsers) != 2 || sockets.told != want {
 		t.Errorf("%d are left, told %+v", len(sockets.browsers), sockets.told)
 	}
@@ -262,7 +262,7 @@ func TestFenceThatIsLearned(t *testing.T) {
 	}
 	for i := range 2 * earlyKept {
 		d.browsers = held(0)
-		d.enforce(fences.Fence{Subject: "maria", CommandID: fmt.Sprint(i), Until: time.Now().Add(time.Hour)})
+		d.enforce(ban.Ban{Subject: "maria", CommandID: fmt.Sprint(i), Until: time.Now().Add(time.Hour)})
 	}
 	if n := len(d.early); n > earlyKept {
 		t.Errorf("%d are kept", n)
@@ -283,7 +283,7 @@ func TestReportIsTriedAgain(t *testing.T) {
 			t.Errorf("tried under %+v", log.keys)
 		}
 	})
-	d := newDisconnects("here", &reportLog{}, &raisedFences{}, slog.New(slog.DiscardHandler))
+	d := newDisconnects("here", &reportLog{}, &raisedBans{}, slog.New(slog.DiscardHandler))
 	request, _ := domain.NewEvent("clinica-sol", domain.DisconnectRequested{CommandID: "c1", TargetSystem: "clinica-sol"}, domain.Cause{})
 	for range reportsWaiting + 1 { // nobody appends
 		if err := d.react(t.Context(), request); err != nil {

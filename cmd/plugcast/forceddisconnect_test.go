@@ -201,9 +201,9 @@ func TestFrozenProcess(t *testing.T) {
 	}
 }
 
-// isFenced tries to come back, and reports whether that is refused as a fence
+// isBanned tries to come back, and reports whether that is refused as a ban
 // does it.
-func isFenced(t *testing.T, base, token string, why thrownOut) bool {
+func isBanned(t *testing.T, base, token string, why thrownOut) bool {
 	t.Helper()
 	c := converse(t, base, token)
 	var status struct{ Connected bool }
@@ -216,9 +216,9 @@ func isFenced(t *testing.T, base, token string, why thrownOut) bool {
 	return true
 }
 
-// Who is thrown out with a fence is refused everywhere until it ends, also by a
+// Who is thrown out with a ban is refused everywhere until it ends, also by a
 // process that was started afterwards. Others come and go.
-func TestFenceKeepsOut(t *testing.T) {
+func TestBanKeepsOut(t *testing.T) {
 	t.Parallel()
 	const system domain.SystemID = "clinica-sol"
 	d := newDeployment(t)
@@ -241,29 +241,29 @@ func TestFenceKeepsOut(t *testing.T) {
 
 	// A subject, everywhere, for long.
 	watcher, bystander := open(b, viewer), open(b, operator)
-	answer := disconnect(staff, map[string]any{"subject": "test-viewer", "fenceFor": "10m"})
+	answer := disconnect(staff, map[string]any{"subject": "test-viewer", "banFor": "10m"})
 	if answer.browsers() != "[a=0 b=1]" {
 		t.Errorf("the answer is %+v", answer)
 	}
 	watcher.requireThrownOut(said(answer))
 	later := d.start(t, "", "--node-name", "later")
 	for _, n := range []*node{a, b, later} {
-		if !isFenced(t, n.base, viewer, said(answer)) {
-			t.Errorf("%s lets a subject in that is fenced", n.base)
+		if !isBanned(t, n.base, viewer, said(answer)) {
+			t.Errorf("%s lets a subject in that is banned", n.base)
 		}
 		openStream(t, http.StatusForbidden, n.base, system, "", viewer)
 	}
-	mustCall(t, http.StatusOK, "GET", a.base+"/api/v1/systems/clinica-sol/devices", viewer, nil, nil) // HTTP is not fenced
+	mustCall(t, http.StatusOK, "GET", a.base+"/api/v1/systems/clinica-sol/devices", viewer, nil, nil) // HTTP is not banned
 	bystander.requireOpen()
 
 	// A role, in one system, by its admin: the socket stays, the room is closed.
-	answer = disconnect(admin, map[string]any{"systemId": system, "role": "operator", "fenceFor": "10m"})
+	answer = disconnect(admin, map[string]any{"systemId": system, "role": "operator", "banFor": "10m"})
 	bystander.requireThrownOut(said(answer))
 	for _, n := range []*node{a, b, later} {
 		c := converse(t, n.base, operator)
 		c.say("join-system", map[string]any{"systemId": system})
 		var no refusal
-		if c.await("error", &no); no.Code != "fenced" || no.RetryAfterMs <= 0 {
+		if c.await("error", &no); no.Code != "banned" || no.RetryAfterMs <= 0 {
 			t.Errorf("%s: joining answers %+v", n.base, no)
 		}
 		c.requireOpen()
@@ -274,11 +274,11 @@ func TestFenceKeepsOut(t *testing.T) {
 	open(later, auditor)
 	const long = 2 * time.Second
 	began := time.Now()
-	answer = disconnect(staff, map[string]any{"subject": "test-auditor", "fenceFor": long.String()})
-	if !isFenced(t, b.base, auditor, said(answer)) && time.Since(began) < long {
-		t.Error("b lets a subject in that is fenced")
+	answer = disconnect(staff, map[string]any{"subject": "test-auditor", "banFor": long.String()})
+	if !isBanned(t, b.base, auditor, said(answer)) && time.Since(began) < long {
+		t.Error("b lets a subject in that is banned")
 	}
-	waitFor(t, "the fence to end", func() bool { return !isFenced(t, b.base, auditor, said(answer)) })
+	waitFor(t, "the ban to end", func() bool { return !isBanned(t, b.base, auditor, said(answer)) })
 	open(later, auditor).requireOpen()
 	open(a, admin).requireOpen()
 }

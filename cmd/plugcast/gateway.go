@@ -43,12 +43,12 @@ func (p *Program) newGateway() (*gateway, error) {
 	if g.hub, err = rooms.New(roomSource{p.backend.timeline, p.backend.store}, rooms.Config{}, p.Logger); err != nil {
 		return nil, err
 	}
-	registry, fence := roomRegistry{p.registry}, roomFence{p.fences}
+	registry, ban := roomRegistry{p.registry}, roomBan{p.bans}
 	g.sockets, err = ws.New(ws.Config{
 		Node: p.Server.NodeName, Deployment: p.bridges.deployment, CheckOrigin: origins.Allow,
 		MaxRooms: roomsPerSocket, MaxRoomsStaff: roomsPerSocket,
 	}, ws.Parts{
-		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Fence: fence, Logger: p.Logger,
+		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -58,13 +58,13 @@ func (p *Program) newGateway() (*gateway, error) {
 		Node: p.Server.NodeName, CheckOrigin: origins.Allow, NewID: g.peers.newID, Elsewhere: g.peers.elsewhere,
 	}, socketio.Parts{
 		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix()),
-		Limiter: limiter, Registry: registry, Metrics: p.figures, Fence: fence, Logger: p.Logger,
+		Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	g.streams = sse.New(sse.Config{
-		Hub: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Fence: fence,
+		Hub: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Ban: ban,
 		Refuse: func(w http.ResponseWriter, r *http.Request, err error) { g.api.Refuse(w, r, err) },
 	})
 	publicURL, err := p.Server.Connections.publicURL()

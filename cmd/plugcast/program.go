@@ -18,7 +18,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
-	"github.com/plugcast/plugcast/streams/fences"
+	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/streams/limits"
 	"github.com/plugcast/plugcast/streams/presence"
 	"github.com/plugcast/plugcast/streams/reactions"
@@ -45,7 +45,7 @@ type Program struct {
 	backend     *backend
 	credentials *credentials
 	registry    *presence.Registry
-	fences      *fences.Fences
+	bans        *ban.List
 	disconnects *disconnects
 	shelly      *shellySide
 	bridges     *bridgeSide
@@ -77,8 +77,8 @@ func (p *Program) Open(ctx context.Context) (err error) {
 		return err
 	}
 	p.registry = presence.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Server.NodeName, p.Logger)
-	p.fences = fences.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Logger)
-	p.disconnects = newDisconnects(p.Server.NodeName, p.backend.log, p.fences, p.Logger)
+	p.bans = ban.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Logger)
+	p.disconnects = newDisconnects(p.Server.NodeName, p.backend.log, p.bans, p.Logger)
 	if p.shelly, err = p.newShelly(); err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (p *Program) Open(ctx context.Context) (err error) {
 		return err
 	}
 	p.bridges.warnOfLinks(p, p.Logger)
-	p.fences.Learned = p.disconnects.enforce
+	p.bans.Learned = p.disconnects.enforce
 	if p.has(roleWorker) {
 		p.worker = projections.NewWorker(projections.WorkerConfig{
 			Store: p.backend.store, Log: p.backend.log, Duties: append(p.shelly.duties(), p.bridges.duties()...), Logger: p.Logger,
@@ -228,13 +228,13 @@ func (p *Program) Run(ctx context.Context) error {
 }
 
 // begin lets clients in, when this process hears what is asked of all: before, it
-// must not be on the board, where everybody is expected to answer. Fences are
-// loaded behind that, so that none falls in between; see package fences.
+// must not be on the board, where everybody is expected to answer. Bans are
+// loaded behind that, so that none falls in between; see package ban.
 func (p *Program) begin(ctx context.Context, background func(string, func(context.Context) error), clients *http.Server) {
-	if err := p.fences.Load(ctx); err != nil {
+	if err := p.bans.Load(ctx); err != nil {
 		p.Logger.Warn("who was thrown out before this process began may come back for some seconds", "error", err)
 	}
-	background("fences", p.fences.Run)
+	background("bans", p.bans.Run)
 	background("presence", func(ctx context.Context) error { return p.registry.Run(ctx, p.figures.own) })
 	background("server", func(context.Context) error { return serve(clients, p.listener) })
 	if p.gateway != nil {

@@ -23,7 +23,7 @@ const (
 	CodeOriginNotAllowed     domain.Code = "origin-not-allowed"
 	CodeNoSecretKey          domain.Code = "no-secret-key"
 	CodeInvalidFilter        domain.Code = "invalid-filter" // of the event stream, which is served behind this face
-	CodeFenced               domain.Code = "fenced"         // the same
+	CodeBanned               domain.Code = "banned"         // the same
 )
 
 // codes says what every code of this face means. It is also part of the OpenAPI
@@ -49,7 +49,7 @@ var codes = []struct {
 	{auth.CodeTicketInvalid, 401, "The ticket is unknown, was used before or is too old."},
 	{domain.CodeForbidden, 403, "The token is not for this system, or its role may not do this."},
 	{domain.CodeForeignDevice, 403, "The device belongs to another system. Devices that dial in meet it, not callers of this face."},
-	{CodeFenced, 403, "The event stream is refused to who was thrown out, until the fence ends: Retry-After and `retryAfterMs` say when. Other requests are not fenced."},
+	{CodeBanned, 403, "The event stream is refused to who was thrown out, until the ban ends: Retry-After and `retryAfterMs` say when. Other requests are not banned."},
 	{CodeOriginNotAllowed, 403, "A page of another origin calls, and the server is not told to allow it."},
 	{CodeNotFound, 404, "There is nothing at this path."},
 	{domain.CodeUnknownDevice, 404, "The system has no such device. A device exists from its first update."},

@@ -40,7 +40,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 		return b.send(service, "POST", sol+"/bridge/events?source=far&after=5-0&through=6-0", "[]")
 	},
 	CodeInvalidFilter:         nil, // the event stream's: TestParseFilter of package rooms
-	CodeFenced:                nil, // the event stream's: TestRefuseFenced
+	CodeBanned:                nil, // the event stream's: TestRefuseBanned
 	domain.CodeInvalidUpdate:  func(b *bundle) reply { return b.send(service, "POST", publishPath, `[{"relay_on":true}]`) },
 	domain.CodeInvalidCommand: func(b *bundle) reply { return b.send(operator, "POST", sol+"/equipment", `{"name":""}`) },
 	auth.CodeTokenMissing:     func(b *bundle) reply { return b.send("", "GET", sol+"/devices") },

@@ -16,8 +16,8 @@ type disconnectInput struct {
 		Subject   string          `json:"subject,omitempty" maxLength:"256" doc:"Sockets whose token has this sub"`
 		Role      domain.Role     `json:"role,omitempty" enum:"viewer,operator,auditor,admin,service,staff" doc:"Sockets whose token has this role"`
 		Reason    string          `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients, and kept in the event"`
-		Reconnect bool            `json:"reconnect,omitempty" doc:"Whether the clients may come back at once; not together with fenceFor"`
-		FenceFor  string          `json:"fenceFor,omitempty" doc:"Refuse the return of all who match for this long, at most 24h" example:"10m"`
+		Reconnect bool            `json:"reconnect,omitempty" doc:"Whether the clients may come back at once; not together with banFor"`
+		BanFor    string          `json:"banFor,omitempty" doc:"Refuse the return of all who match for this long, at most 24h" example:"10m"`
 	}
 }
 
@@ -25,10 +25,10 @@ func (a *API) registerDisconnects() {
 	register(a, operation{
 		id: "disconnect", method: http.MethodPost, path: "/api/v1/disconnects", tag: "Sockets", status: http.StatusAccepted,
 		summary: "Throw out all sockets of a system, a subject or a role",
-		detail: "Sockets are thrown out that match all that is given; at least one of `systemId`, `subject` and `role` is. With `fenceFor` " +
+		detail: "Sockets are thrown out that match all that is given; at least one of `systemId`, `subject` and `role` is. With `banFor` " +
 			"their owners, and everybody else who matches, are kept out until it ends: of the system, if one is given, and of every live " +
 			"connection otherwise. Nobody is exempt, the sender no more than others. HTTP requests other than the event stream are not " +
-			"fenced. " + waitsForNodes,
+			"banned. " + waitsForNodes,
 		errors: []int{413, 415, 422, 504},
 	}, a.disconnect)
 }
@@ -52,7 +52,7 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 	case actor.Role != domain.RoleStaff:
 		return nil, domain.Fail(domain.KindForbidden, domain.CodeForbidden, "only staff may leave systemId out")
 	}
-	if err := in.fence(&d); err != nil {
+	if err := in.ban(&d); err != nil {
 		return nil, err
 	}
 	r, err := in.request(ctx, "disconnect", in.Body)
@@ -63,20 +63,20 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 	return a.dropping(ctx, recordedIn(&d), &in.Waits, command)
 }
 
-// fence works out until when the return is refused.
-func (in *disconnectInput) fence(d *domain.DisconnectRequested) error {
-	if in.Body.FenceFor == "" {
+// ban works out until when the return is refused.
+func (in *disconnectInput) ban(d *domain.DisconnectRequested) error {
+	if in.Body.BanFor == "" {
 		return nil
 	}
-	wait, err := time.ParseDuration(in.Body.FenceFor)
+	wait, err := time.ParseDuration(in.Body.BanFor)
 	switch {
-	case err != nil || wait <= 0 || wait > domain.MaxFence:
-		return domain.Invalid(domain.CodeInvalidCommand, "fenceFor must be a duration of more than 0s and at most 24h, such as 10m")
+	case err != nil || wait <= 0 || wait > domain.MaxBan:
+		return domain.Invalid(domain.CodeInvalidCommand, "banFor must be a duration of more than 0s and at most 24h, such as 10m")
 	case d.Reconnect:
-		return domain.Invalid(domain.CodeInvalidCommand, "reconnect and fenceFor exclude each other")
+		return domain.Invalid(domain.CodeInvalidCommand, "reconnect and banFor exclude each other")
 	}
 	until := time.Now().Add(wait).UTC().Truncate(time.Millisecond)
-	d.FenceUntil = &until
+	d.BanUntil = &until
 	return nil
 }
 

@@ -375,14 +375,14 @@ func TestDisconnects(t *testing.T) {
 		code   domain.Code
 		want   domain.DisconnectRequested
 		system domain.SystemID
-		fence  time.Duration
+		ban    time.Duration
 	}{
 		"a system, by its admin": {role: domain.RoleAdmin, body: `{"systemId":"clinica-sol","reason":"closed"}`, status: 202,
 			want: domain.DisconnectRequested{TargetSystem: "clinica-sol", Reason: "closed"}, system: "clinica-sol"},
 		"a subject and a role in a system": {role: domain.RoleAdmin, body: `{"systemId":"clinica-sol","subject":"maria","role":"viewer","reconnect":true}`,
 			status: 202, want: domain.DisconnectRequested{TargetSystem: "clinica-sol", Subject: "maria", Role: "viewer", Reconnect: true}, system: "clinica-sol"},
-		"a subject, by staff, with a fence": {role: domain.RoleStaff, body: `{"subject":"maria","fenceFor":"10m"}`, status: 202,
-			want: domain.DisconnectRequested{Subject: "maria"}, system: domain.PlatformSystem, fence: 10 * time.Minute},
+		"a subject, by staff, with a ban": {role: domain.RoleStaff, body: `{"subject":"maria","banFor":"10m"}`, status: 202,
+			want: domain.DisconnectRequested{Subject: "maria"}, system: domain.PlatformSystem, ban: 10 * time.Minute},
 		"a role, by staff":     {role: domain.RoleStaff, body: `{"role":"service"}`, status: 202, want: domain.DisconnectRequested{Role: "service"}, system: domain.PlatformSystem},
 		"a subject, by admin":  {role: domain.RoleAdmin, body: `{"subject":"maria"}`, status: 403, code: domain.CodeForbidden},
 		"another system":       {role: domain.RoleAdmin, body: `{"systemId":"centro-luna"}`, status: 403, code: domain.CodeForbidden},
@@ -392,10 +392,10 @@ func TestDisconnects(t *testing.T) {
 		"no such role":         {role: domain.RoleStaff, body: `{"role":"janitor"}`, status: 400, code: CodeInvalidRequest},
 		"a system that is not": {role: domain.RoleStaff, body: `{"systemId":"a b"}`, status: 400, code: domain.CodeInvalidSystemID},
 		"a misspelt member":    {role: domain.RoleStaff, body: `{"systemID":"clinica-sol","role":"viewer"}`, status: 400, code: CodeInvalidRequest},
-		"a fence of a week":    {role: domain.RoleStaff, body: `{"role":"viewer","fenceFor":"168h"}`, status: 400, code: domain.CodeInvalidCommand},
-		"a fence into the past": {role: domain.RoleStaff, body: `{"role":"viewer","fenceFor":"-1s"}`, status: 400,
+		"a ban of a week":      {role: domain.RoleStaff, body: `{"role":"viewer","banFor":"168h"}`, status: 400, code: domain.CodeInvalidCommand},
+		"a ban into the past": {role: domain.RoleStaff, body: `{"role":"viewer","banFor":"-1s"}`, status: 400,
 			code: domain.CodeInvalidCommand},
-		"a fence to come back through": {role: domain.RoleStaff, body: `{"role":"viewer","fenceFor":"1m","reconnect":true}`, status: 400,
+		"a ban to come back through": {role: domain.RoleStaff, body: `{"role":"viewer","banFor":"1m","reconnect":true}`, status: 400,
 			code: domain.CodeInvalidCommand},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -414,11 +414,11 @@ func TestDisconnects(t *testing.T) {
 			if err := json.Unmarshal(b.events[0].Data, &got); err != nil || b.events[0].SystemID != one.system {
 				t.Fatalf("%s in %s (%v)", b.events[0].Data, b.events[0].SystemID, err)
 			}
-			if until := got.FenceUntil; (until != nil) != (one.fence > 0) ||
-				until != nil && (until.Before(before.Add(one.fence-time.Second)) || until.After(time.Now().Add(one.fence))) {
-				t.Errorf("fenced until %v", until)
+			if until := got.BanUntil; (until != nil) != (one.ban > 0) ||
+				until != nil && (until.Before(before.Add(one.ban-time.Second)) || until.After(time.Now().Add(one.ban))) {
+				t.Errorf("banned until %v", until)
 			}
-			got.FenceUntil = nil
+			got.BanUntil = nil
 			one.want.CommandID, one.want.CloseSockets = r.body["commandId"].(string), true
 			if got != one.want {
 				t.Errorf("%+v, want %+v", got, one.want)
@@ -427,11 +427,11 @@ func TestDisconnects(t *testing.T) {
 	}
 }
 
-// A repeat is the same request although its fence would end later.
-func TestRepeatedFence(t *testing.T) {
+// A repeat is the same request although its ban would end later.
+func TestRepeatedBan(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	const body = `{"subject":"maria","fenceFor":"10m"}`
+	const body = `{"subject":"maria","banFor":"10m"}`
 	b.want(b.send(domain.RoleStaff, "POST", "/api/v1/disconnects", body, "Idempotency-Key: k"), 202, "")
 	b.want(b.send(domain.RoleStaff, "POST", "/api/v1/disconnects", body, "Idempotency-Key: k"), 202, "")
 	if n := b.count(); n != 1 {
@@ -439,16 +439,16 @@ func TestRepeatedFence(t *testing.T) {
 	}
 }
 
-// The event stream's refusal of who is fenced is a problem like any other.
-func TestRefuseFenced(t *testing.T) {
+// The event stream's refusal of who is banned is a problem like any other.
+func TestRefuseBanned(t *testing.T) {
 	t.Parallel()
 	var b *bundle
-	fenced := rooms.Fenced{Until: time.Now().Add(time.Minute)}
-	stream := func(w http.ResponseWriter, r *http.Request) { b.api.Refuse(w, r, fenced.Refusal()) }
+	banned := rooms.Banned{Until: time.Now().Add(time.Minute)}
+	stream := func(w http.ResponseWriter, r *http.Request) { b.api.Refuse(w, r, banned.Refusal()) }
 	b = setup(t, func(c *Config) { c.Stream = http.HandlerFunc(stream) })
 	r := b.send(domain.RoleViewer, "GET", sol+"/events/stream")
-	b.want(r, 403, CodeFenced)
-	if r.header.Get("Retry-After") != "60" || r.body["retryAfterMs"] == nil || CodeFenced != rooms.CodeFenced {
+	b.want(r, 403, CodeBanned)
+	if r.header.Get("Retry-After") != "60" || r.body["retryAfterMs"] == nil || CodeBanned != rooms.CodeBanned {
 		t.Errorf("%v %s", r.header, r.raw)
 	}
 }

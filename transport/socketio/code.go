@@ -10,7 +10,7 @@ import (
 )
 
 // The codes of errors that this face gives. Others come from the domain, from the
-// authenticator and, as [rooms.CodeFenced] and [limit.CodeRateLimited], from
+// authenticator and, as [rooms.CodeBanned] and [limit.CodeRateLimited], from
 // packages rooms and limit.
 const (
 	CodeUnknownEvent domain.Code = "unknown-event" // none that clients send

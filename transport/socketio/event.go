@@ -124,7 +124,7 @@ func (s *socket) authenticate(e *sio.Event) error {
 	if actor.Subject != s.identity().Subject {
 		return domain.Fail(domain.KindForbidden, domain.CodeForbidden, "the token is somebody else's; connect anew with it")
 	}
-	if f, fenced := s.server.fence(actor, ""); fenced {
+	if f, banned := s.server.ban(actor, ""); banned {
 		s.throwOut(ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID})
 		return nil
 	}
@@ -159,7 +159,7 @@ func (s *socket) become(actor domain.Actor) (lost []left, err error) {
 		why := ""
 		if actor.Authorize(domain.ActionRead, m.system) != nil {
 			why = notForIt
-		} else if f, fenced := s.server.fence(actor, m.system); fenced {
+		} else if f, banned := s.server.ban(actor, m.system); banned {
 			why = f.Refusal().Detail
 		}
 		if why != "" {

@@ -103,17 +103,17 @@ func TestAnotherFilterKeepsThePlace(t *testing.T) {
 
 // Who was turned away from a room while it joined is not in it after a cut, nor
 // left half in it when that cannot be saved.
-func TestFenceThatIsRaisedWhileAClientJoins(t *testing.T) {
+func TestBanThatIsRaisedWhileAClientJoins(t *testing.T) {
 	t.Parallel()
 	for name, away := range map[string]bool{"saved": false, "the store is away": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, Config{})
 			var once sync.Once
-			b.fence.Asked = func(_ domain.Actor, system domain.SystemID) {
+			b.ban.Asked = func(_ domain.Actor, system domain.SystemID) {
 				if system == sol && len(b.sessions.all()) > 0 {
 					once.Do(func() {
-						b.fence.Raise("eva", sol, rooms.Fenced{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+						b.ban.Raise("eva", sol, rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
 						b.sessions.fail(away)
 					})
 				}
@@ -128,7 +128,7 @@ func TestFenceThatIsRaisedWhileAClientJoins(t *testing.T) {
 			if away {
 				return
 			}
-			b.fence.Lower("eva", sol)
+			b.ban.Lower("eva", sol)
 			c.connect()
 			b.append(sol, 1)
 			c.ask(func(e event) { t.Errorf("got %s %d", e.name, e.seq) }, "ping", nil)

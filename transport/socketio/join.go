@@ -75,7 +75,7 @@ func (s *socket) joinSystem(e *sio.Event) error {
 	if err := s.identity().Authorize(domain.ActionRead, system); err != nil {
 		return err
 	}
-	if f, fenced := s.server.fence(s.identity(), system); fenced {
+	if f, banned := s.server.ban(s.identity(), system); banned {
 		return f.Refusal()
 	}
 	if m := s.member(system); m != nil && j.plain() {
@@ -141,7 +141,7 @@ func (s *socket) enter(ctx context.Context, e *sio.Event, m *membership, way Way
 		cursor.Leave()
 		return nil // the socket is over
 	}
-	if f, fenced := s.server.fence(s.identity(), m.system); fenced { // since it was asked before
+	if f, banned := s.server.ban(s.identity(), m.system); banned { // since it was asked before
 		s.expel(m.system)
 		s.publish()
 		return f.Refusal()

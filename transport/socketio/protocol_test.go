@@ -166,9 +166,9 @@ func TestForcedDisconnect(t *testing.T) {
 		}
 		other.cut()
 	}
-	b.fence.Raise("eva", "", rooms.Fenced{Reason: "maintenance", Until: time.Now().Add(time.Minute)})
-	if refusal := b.client("eva:clinica-sol").try(); !strings.Contains(refusal, `"fenced"`) {
-		t.Errorf("behind the fence: %s", refusal)
+	b.ban.Raise("eva", "", rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Minute)})
+	if refusal := b.client("eva:clinica-sol").try(); !strings.Contains(refusal, `"banned"`) {
+		t.Errorf("behind the ban: %s", refusal)
 	}
 }
 

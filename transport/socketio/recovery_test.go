@@ -212,7 +212,7 @@ func TestEventBeforeTheSnapshotOfAnotherRoom(t *testing.T) {
 	b := setup(t, Config{})
 	var asked atomic.Int32
 	there, goOn := make(chan struct{}), make(chan struct{})
-	b.fence.Asked = func(_ domain.Actor, system domain.SystemID) {
+	b.ban.Asked = func(_ domain.Actor, system domain.SystemID) {
 		if system == luna && asked.Add(1) == 2 { // luna is joined, and nothing of it was sent
 			close(there)
 			<-goOn

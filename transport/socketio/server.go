@@ -165,7 +165,7 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	if err != nil {
 		return sio.Accepted{}, shown(err)
 	}
-	if f, fenced := s.fence(actor, ""); fenced {
+	if f, banned := s.ban(actor, ""); banned {
 		return sio.Accepted{}, refusal(f.Refusal())
 	}
 	so, err := s.restore(ctx, io, actor, a)
@@ -212,9 +212,9 @@ func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor
 	return so, nil
 }
 
-// fence asks whether the actor may come back.
-func (s *Server) fence(actor domain.Actor, system domain.SystemID) (rooms.Fenced, bool) {
-	return rooms.CheckFence(s.parts.Fence, actor, system)
+// ban asks whether the actor may come back.
+func (s *Server) ban(actor domain.Actor, system domain.SystemID) (rooms.Banned, bool) {
+	return rooms.CheckBan(s.parts.Ban, actor, system)
 }
 
 // keep puts off the day when the sessions of those who are connected are

@@ -121,7 +121,7 @@ func (s *socket) resume(ctx context.Context, session Session, shown *offset) err
 		if s.actor.Authorize(domain.ActionRead, system) != nil {
 			return errLost
 		}
-		if _, fenced := s.server.fence(s.actor, system); fenced {
+		if _, banned := s.server.ban(s.actor, system); banned {
 			return errLost
 		}
 		if err := limit.Joins(ctx, s.server.parts.Limiter, system); err != nil {

@@ -34,7 +34,7 @@ type bundle struct {
 	config   Config
 	source   *roomstest.Source
 	sessions *memory
-	fence    *roomstest.Fence
+	ban      *roomstest.Ban
 	guest    string // who clients without a token are
 	metrics  Metrics
 
@@ -49,7 +49,7 @@ func setup(t *testing.T, config Config) *bundle {
 	if config.Tick == 0 {
 		config.Tick = 5 * time.Millisecond
 	}
-	b := &bundle{t: t, config: config, source: roomstest.New(), sessions: newMemory(), fence: &roomstest.Fence{}}
+	b := &bundle{t: t, config: config, source: roomstest.New(), sessions: newMemory(), ban: &roomstest.Ban{}}
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	return b
@@ -67,7 +67,7 @@ func (b *bundle) start() {
 		b.t.Fatal(err)
 	}
 	b.server, err = New(b.config, Parts{
-		Rooms: hub, Authenticator: tokens{b.guest}, Sessions: b.sessions, Metrics: b.metrics, Fence: b.fence, Logger: logger,
+		Rooms: hub, Authenticator: tokens{b.guest}, Sessions: b.sessions, Metrics: b.metrics, Ban: b.ban, Logger: logger,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -70,7 +70,7 @@ func (s *socket) Connected() {
 	if !s.server.add(s) {
 		return // gone before it was here
 	}
-	if f, fenced := s.server.fence(s.identity(), ""); fenced { // raised meanwhile
+	if f, banned := s.server.ban(s.identity(), ""); banned { // raised meanwhile
 		s.throwOut(ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID})
 		return
 	}
@@ -81,7 +81,7 @@ func (s *socket) Connected() {
 	members, admin := slices.Clone(s.members), s.session.Admin
 	s.mu.Unlock()
 	for _, m := range members {
-		if f, fenced := s.server.fence(s.identity(), m.system); fenced { // since it was asked before
+		if f, banned := s.server.ban(s.identity(), m.system); banned { // since it was asked before
 			s.expel(m.system)
 			s.emit("left", left{SystemID: m.system, Reason: f.Refusal().Detail})
 			continue

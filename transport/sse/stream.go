@@ -24,15 +24,15 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
 }
 
-// Config is what the face stands on. All but the fence and the times are
+// Config is what the face stands on. All but the ban and the times are
 // required.
 type Config struct {
 	Hub           *rooms.Hub
 	Authenticator Authenticator
 	Limiter       limit.Limiter // a stream counts as a join
 	Registry      rooms.Registry
-	// Fence knows who may not come back yet; nil when nobody is kept out.
-	Fence rooms.Fence
+	// Ban knows who may not come back yet; nil when nobody is kept out.
+	Ban rooms.Ban
 	// Refuse answers a request that gets no stream, in the words of the HTTP API.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 	// Beat is the pace of the comments that keep an idle line open; 15 s when 0.
@@ -176,9 +176,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Remote: r.RemoteAddr, ConnectedAt: time.Now().UTC(),
 	}})()
 
-	// A fence that was raised since the request came: whoever raised it may not have
+	// A ban that was raised since the request came: whoever raised it may not have
 	// seen this stream.
-	if f, fenced := rooms.CheckFence(s.config.Fence, actor, system); fenced {
+	if f, banned := rooms.CheckBan(s.config.Ban, actor, system); banned {
 		s.config.Refuse(w, r, f.Refusal())
 		return
 	}
@@ -212,7 +212,7 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	if err := actor.Authorize(domain.ActionRead, system); err != nil {
 		return actor, system, options, err
 	}
-	if f, fenced := rooms.CheckFence(s.config.Fence, actor, system); fenced {
+	if f, banned := rooms.CheckBan(s.config.Ban, actor, system); banned {
 		return actor, system, options, f.Refusal()
 	}
 	if err := limit.Joins(r.Context(), s.config.Limiter, system); err != nil {

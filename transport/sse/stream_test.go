@@ -267,23 +267,23 @@ func TestDisconnect(t *testing.T) {
 	check(t, next(t, staying), want)
 }
 
-// Who is kept out gets no stream, also when the fence is raised while it is being
+// Who is kept out gets no stream, also when the ban is raised while it is being
 // opened, and others do.
-func TestFence(t *testing.T) {
+func TestBan(t *testing.T) {
 	t.Parallel()
 	for name, raiseAt := range map[string]int32{"raised before": 1, "raised meanwhile": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var asked atomic.Int32
-			fence := &roomstest.Fence{}
-			fence.Asked = func(actor domain.Actor, system domain.SystemID) {
+			ban := &roomstest.Ban{}
+			ban.Asked = func(actor domain.Actor, system domain.SystemID) {
 				if asked.Add(1) == raiseAt {
-					fence.Raise(actor.Subject, system, rooms.Fenced{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+					ban.Raise(actor.Subject, system, rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
 				}
 			}
 			var refused *domain.Error
 			f := newFace(t, func(_ *face, c *Config) {
-				c.Fence = fence
+				c.Ban = ban
 				c.Refuse = func(w http.ResponseWriter, _ *http.Request, err error) {
 					refused = domain.AsError(err)
 					w.WriteHeader(http.StatusTeapot)
@@ -293,12 +293,12 @@ func TestFence(t *testing.T) {
 			if response.StatusCode != http.StatusTeapot || f.count() != 0 {
 				t.Fatalf("status %d, %d listed", response.StatusCode, f.count())
 			}
-			if ms, _ := refused.Params["retryAfterMs"].(int64); refused.Code != rooms.CodeFenced || refused.Kind != domain.KindForbidden || ms < 1000 {
+			if ms, _ := refused.Params["retryAfterMs"].(int64); refused.Code != rooms.CodeBanned || refused.Kind != domain.KindForbidden || ms < 1000 {
 				t.Errorf("refused with %v %v", refused, refused.Params)
 			}
-			fence.Lower("", "clinica-sol")
+			ban.Lower("", "clinica-sol")
 			if response, _ := f.open(t, ""); response.StatusCode != http.StatusOK {
-				t.Errorf("status %d after the fence", response.StatusCode)
+				t.Errorf("status %d after the ban", response.StatusCode)
 			}
 		})
 	}

@@ -42,7 +42,7 @@ func CloseRules() []CloseRule {
 }
 
 // The codes of error frames that only this face gives. Others come from the
-// domain, from the authenticator and, as [rooms.CodeFenced] and
+// domain, from the authenticator and, as [rooms.CodeBanned] and
 // [limit.CodeRateLimited], from packages rooms and limit.
 const (
 	CodeBadFrame     domain.Code = "bad-frame"     // then the socket is closed with 4400

@@ -32,7 +32,7 @@ type Metrics interface {
 	Subscribe(fn func(frame []byte)) (cancel func())
 }
 
-// Parts are what a [Server] works with. Limiter, Registry, Metrics and Fence may
+// Parts are what a [Server] works with. Limiter, Registry, Metrics and Ban may
 // be nil: then there is no limit across sockets, no list of sockets, no admin
 // dashboard, and nobody who is kept out.
 type Parts struct {
@@ -41,7 +41,7 @@ type Parts struct {
 	Limiter       limit.Limiter
 	Registry      rooms.Registry
 	Metrics       Metrics
-	Fence         rooms.Fence
+	Ban           rooms.Ban
 	Logger        *slog.Logger
 }
 

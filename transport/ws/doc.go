@@ -31,5 +31,5 @@
 // The server's lock guards the set of sockets, a socket's lock its state. They
 // are not held together, and no call leaves the package under either, but for a
 // send into Melody's buffer that has room. Methods of cursors, the registry, the
-// fence and the metrics feed are called without a lock.
+// ban and the metrics feed are called without a lock.
 package ws

@@ -50,7 +50,7 @@ func (s *socket) joinSystem(r *request) error {
 	if err := s.identity().Authorize(domain.ActionRead, system); err != nil {
 		return err
 	}
-	if f, fenced := s.server.fence(s.identity(), system); fenced {
+	if f, banned := s.server.ban(s.identity(), system); banned {
 		return f.Refusal()
 	}
 	if err := s.roomFor(system); err != nil {
@@ -71,7 +71,7 @@ func (s *socket) joinSystem(r *request) error {
 		cursor.Leave()
 		return nil // the socket is ending
 	}
-	if f, fenced := s.server.fence(s.identity(), system); fenced { // since it was asked above
+	if f, banned := s.server.ban(s.identity(), system); banned { // since it was asked above
 		s.leave(system)
 		s.publish()
 		return f.Refusal()

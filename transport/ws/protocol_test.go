@@ -155,7 +155,7 @@ func TestCloseCodes(t *testing.T) {
 		}, 4401, "token-missing"},
 		{"invalid token", Config{}, "forged", nil, 4401, "token-invalid"},
 		{"token expires", Config{}, "short", nil, 4401, CodeTokenExpired},
-		{"kept out", Config{}, "fenced", nil, 4403, domain.CodeForbidden},
+		{"kept out", Config{}, "banned", nil, 4403, domain.CodeForbidden},
 		{"no keys", Config{}, "unlucky", nil, 1012, domain.CodeUnavailable},
 		{"no join", Config{JoinWithin: 20 * time.Millisecond}, "viewer", nil, 4408, CodeNoJoin},
 		{"only refused joins", Config{JoinWithin: 100 * time.Millisecond}, "viewer", func(_ *testServer, c *client) {

@@ -55,7 +55,7 @@ func (s *socket) leaveLost(actor domain.Actor) (lost []left) {
 		why := ""
 		if actor.Authorize(domain.ActionRead, m.system) != nil {
 			why = notForIt
-		} else if f, fenced := s.server.fence(actor, m.system); fenced {
+		} else if f, banned := s.server.ban(actor, m.system); banned {
 			why = f.Refusal().Detail
 		}
 		if why != "" && s.leave(m.system) {
@@ -65,18 +65,18 @@ func (s *socket) leaveLost(actor domain.Actor) (lost []left) {
 	return lost
 }
 
-// fence asks whether the actor may come back.
-func (s *Server) fence(actor domain.Actor, system domain.SystemID) (rooms.Fenced, bool) {
-	return rooms.CheckFence(s.parts.Fence, actor, system)
+// ban asks whether the actor may come back.
+func (s *Server) ban(actor domain.Actor, system domain.SystemID) (rooms.Banned, bool) {
+	return rooms.CheckBan(s.parts.Ban, actor, system)
 }
 
 // keptOut throws the socket out if its owner was, and may not come back yet.
 func (s *socket) keptOut() bool {
-	f, fenced := s.server.fence(s.identity(), "")
-	if fenced {
+	f, banned := s.server.ban(s.identity(), "")
+	if banned {
 		s.end(closeThrownOut, encodeFrame(eventForcedDisconnect, nil, ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID}))
 	}
-	return fenced
+	return banned
 }
 
 // ping is for clients that cannot see the pings of the protocol below, such as

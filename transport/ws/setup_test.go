@@ -117,7 +117,7 @@ func (a *tokenTable) Verify(_ context.Context, token string) (domain.Actor, erro
 	defer a.mu.Unlock()
 	actor, ok := a.actors[token]
 	switch {
-	case token == "fenced":
+	case token == "banned":
 		return actor, domain.Fail(domain.KindForbidden, domain.CodeForbidden, "this subject is kept out")
 	case token == "unlucky":
 		return actor, errors.New("the keys cannot be looked up")

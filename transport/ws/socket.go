@@ -21,7 +21,7 @@ type socket struct {
 	remote  string
 	since   time.Time
 	refused *domain.Error // the credential was, and the socket is only opened to say so
-	fenced  bool          // its owner may not come back yet, and the socket is only opened to say so
+	banned  bool          // its owner may not come back yet, and the socket is only opened to say so
 
 	due atomic.Int64 // when tick should look at the socket, Unix nanoseconds
 
@@ -58,16 +58,16 @@ func (s *socket) connected(session *melody.Session) {
 	session.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
 	s.session = session
 	if s.refused == nil {
-		_, s.fenced = s.server.fence(s.actor, "")
+		_, s.banned = s.server.ban(s.actor, "")
 	}
-	status := connectionStatus{Connected: s.refused == nil && !s.fenced, SocketID: s.id, Node: s.server.config.Node, Deployment: s.server.config.Deployment}
+	status := connectionStatus{Connected: s.refused == nil && !s.banned, SocketID: s.id, Node: s.server.config.Node, Deployment: s.server.config.Deployment}
 	s.enqueue(outgoing{bytes: encodeFrame(eventConnectionStatus, nil, status)})
 	closing := s.server.add(s) // from here on others may end it
 	switch {
 	case s.refused != nil:
 		s.end(closeFor(s.refused), errorFrame(nil, s.refused))
-	case s.keptOut(): // also by a fence that was raised meanwhile
-		s.fenced = true
+	case s.keptOut(): // also by a ban that was raised meanwhile
+		s.banned = true
 	case closing:
 		s.end(closeRestart)
 	default:
@@ -84,7 +84,7 @@ func (s *socket) disconnected() {
 	s.mu.Unlock()
 	s.leaveAll()
 	s.server.remove(s)
-	if registry := s.server.parts.Registry; registry != nil && s.refused == nil && !s.fenced {
+	if registry := s.server.parts.Registry; registry != nil && s.refused == nil && !s.banned {
 		registry.Remove(s.id)
 	}
 }

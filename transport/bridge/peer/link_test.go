@@ -436,7 +436,7 @@ func TestRefusals(t *testing.T) {
 		}, false},
 		"pull: a bad token":                  {"pull", func(f *farEnd) { f.turnAway(4401, `{"event":"error","data":{"code":"token-invalid"}}`) }, true},
 		"pull: nobody can look at the token": {"pull", func(f *farEnd) { f.turnAway(1012, `{"event":"error","data":{"code":"unavailable"}}`) }, false},
-		"pull: fenced for a while": {"pull", func(f *farEnd) {
+		"pull: banned for a while": {"pull", func(f *farEnd) {
 			f.turnAway(4409, `{"event":"forced-disconnect","data":{"reconnect":true}}`)
 		}, false},
 		"pull: thrown out":         {"pull", func(f *farEnd) { f.frames = []string{`{"event":"forced-disconnect","data":{"reconnect":false}}`} }, true},

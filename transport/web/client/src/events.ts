@@ -164,7 +164,7 @@ export interface EventData {
     reason?: string;
     closeSockets: boolean;
     reconnect: boolean;
-    fenceUntil?: Time;
+    banUntil?: Time;
   };
   "disconnect-completed": { commandId: string; node: string; shellySockets: number; browserSockets: number };
   "history-exported": { after: Position; until: Position; events: number };

@@ -138,7 +138,7 @@ export class Room {
   refused({ code, detail, retryAfterMs }) {
     this.asked = null;
     if (code === "forbidden") return this.end("forbidden", detail);
-    if (code === "fenced") return this.end("thrown-out", detail);
+    if (code === "banned") return this.end("thrown-out", detail);
     if (code === "invalid-position") return this.lose(null);
     if (code === "too-many-rooms" || String(code).startsWith("invalid-")) return this.end("protocol", detail);
     const pause = retryAfterMs ?? Math.min(retry.most, retry.first * 2 ** this.tries++);

@@ -195,7 +195,7 @@ test("returns after being thrown out when told so, once", () => {
   assert.deepEqual([told, client.info.reason], [["restart", "enough"], "enough"]);
 });
 
-for (const [code, status] of [["forbidden", "forbidden"], ["fenced", "thrown-out"], ["invalid-system-id", "protocol"], ["too-many-rooms", "protocol"]]) {
+for (const [code, status] of [["forbidden", "forbidden"], ["banned", "thrown-out"], ["invalid-system-id", "protocol"], ["too-many-rooms", "protocol"]]) {
   test(`a join that is refused as ${code} ends it`, () => {
     const { client } = setup();
     Peer.last.accept();

@@ -1,20 +1,20 @@
-// Package fences keeps out for a while who was thrown out. Every process knows
-// all fences in memory, so that a check costs nothing; they are kept in Redis as
+// Package ban keeps out for a while who was thrown out. Every process knows
+// all bans in memory, so that a check costs nothing; they are kept in Redis as
 // well, for processes that start later.
 //
-// # How a process comes to know a fence
+// # How a process comes to know a ban
 //
-// It hears the command that raises it, from the log, and writes the fence to
+// It hears the command that raises it, from the log, and writes the ban to
 // Redis before it drops a single socket; every process does, and writes the
 // same. A process that starts hears commands from a place in the log on, and then
 // loads what Redis has. Between the two is a gap: a command from before that
-// place whose fence nobody has written yet. So it loads again after a few
+// place whose ban nobody has written yet. So it loads again after a few
 // seconds, and then now and again, which also mends what it missed while the log
 // could not be followed. Whoever came in meanwhile is thrown out then, by
-// [Fences.Learned]. One gap remains: if every process dies between the
-// command and its writing, the fence is lost. Then nobody was thrown out either,
+// [List.Learned]. One gap remains: if every process dies between the
+// command and its writing, the ban is lost. Then nobody was thrown out either,
 // and the sender was not told that it is done.
-package fences
+package ban
 
 import (
 	"context"
@@ -31,7 +31,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Bounds of what is kept. Beyond them the fences that end first go first. They
+// Bounds of what is kept. Beyond them the bans that end first go first. They
 // are per system, so that no system can push another's out.
 const (
 	MaxPerSystem = 256
@@ -39,18 +39,18 @@ const (
 )
 
 const (
-	writeLimit   = time.Second // the most that a fence holds up the drop behind it
+	writeLimit   = time.Second // the most that a ban holds up the drop behind it
 	loadLimit    = 5 * time.Second
 	retryPause   = time.Second
-	gapPause     = 3 * time.Second // longer than a process takes from hearing a command to writing its fence
+	gapPause     = 3 * time.Second // longer than a process takes from hearing a command to writing its ban
 	refreshEvery = time.Minute
 	slack        = time.Minute // for clocks that differ, before what is over is thrown away
-	keyLifetime  = domain.MaxFence + time.Hour
+	keyLifetime  = domain.MaxBan + time.Hour
 )
 
-// Fence keeps out everybody who matches all of Subject and Role that are set:
+// Ban keeps out everybody who matches all of Subject and Role that are set:
 // from one system or, without a system, from everything.
-type Fence struct {
+type Ban struct {
 	System    domain.SystemID `json:"system,omitempty"`
 	Subject   string          `json:"subject,omitempty"`
 	Role      domain.Role     `json:"role,omitempty"`
@@ -59,7 +59,7 @@ type Fence struct {
 	Until     time.Time       `json:"-"`
 }
 
-// who is whom a fence is for, within its system. There is one fence for each: the
+// who is whom a ban is for, within its system. There is one ban for each: the
 // one that ends last.
 type who struct {
 	subject string
@@ -67,40 +67,40 @@ type who struct {
 }
 
 type entry struct {
-	Fence
+	Ban
 	unwritten bool // Redis does not have it yet
 }
 
-// Fences is safe for concurrent use.
-type Fences struct {
+// List is safe for concurrent use.
+type List struct {
 	client redis.UniversalClient
 	prefix string
 	logger *slog.Logger
 
-	// Learned is called with each fence that Load brings and nobody raised here: who
+	// Learned is called with each ban that Load brings and nobody raised here: who
 	// matches it may have come in already. Nil does nothing. Set it before use.
-	Learned func(Fence)
+	Learned func(Ban)
 
-	any atomic.Bool // whether there may be a fence: nearly always there is none
+	any atomic.Bool // whether there may be a ban: nearly always there is none
 
 	mu      sync.RWMutex
 	systems map[domain.SystemID]map[who]entry // "" is the whole platform
 }
 
-// New makes the fences of one process. It knows none before [Fences.Load].
-func New(client redis.UniversalClient, prefix string, logger *slog.Logger) *Fences {
-	return &Fences{
-		client: client, prefix: prefix + ":{fences}:", logger: logger, // one slot of a cluster: they are few
+// New makes the bans of one process. It knows none before [List.Load].
+func New(client redis.UniversalClient, prefix string, logger *slog.Logger) *List {
+	return &List{
+		client: client, prefix: prefix + ":{bans}:", logger: logger, // one slot of a cluster: they are few
 		systems: map[domain.SystemID]map[who]entry{},
 	}
 }
 
-// Check returns the fence that keeps the actor out of the system or of the whole
+// Check returns the ban that keeps the actor out of the system or of the whole
 // platform, the one that ends last if there are several. An empty system asks for
 // the platform alone.
-func (f *Fences) Check(actor domain.Actor, system domain.SystemID) (found Fence, fenced bool) {
+func (f *List) Check(actor domain.Actor, system domain.SystemID) (found Ban, banned bool) {
 	if !f.any.Load() {
-		return Fence{}, false
+		return Ban{}, false
 	}
 	now := time.Now()
 	f.mu.RLock()
@@ -108,7 +108,7 @@ func (f *Fences) Check(actor domain.Actor, system domain.SystemID) (found Fence,
 	look := func(of map[who]entry) {
 		for _, w := range [...]who{{actor.Subject, actor.Role}, {actor.Subject, ""}, {"", actor.Role}, {}} {
 			if e, ok := of[w]; ok && now.Before(e.Until) && e.Until.After(found.Until) {
-				found, fenced = e.Fence, true
+				found, banned = e.Ban, true
 			}
 		}
 	}
@@ -116,32 +116,32 @@ func (f *Fences) Check(actor domain.Actor, system domain.SystemID) (found Fence,
 	if system != "" {
 		look(f.systems[system])
 	}
-	return found, fenced
+	return found, banned
 }
 
-// Raise holds a fence in this process, and returns when Redis has it, or with an
-// error when Redis does not take it within a second: [Fences.Run] then tries
-// again. Raising a fence twice is fine; one that is over is not raised.
-func (f *Fences) Raise(ctx context.Context, fence Fence) error {
-	if fence.System == "" && fence.Subject == "" && fence.Role == "" {
-		return errors.New("fences: raise: a fence needs a system, a subject or a role")
+// Raise holds a ban in this process, and returns when Redis has it, or with an
+// error when Redis does not take it within a second: [List.Run] then tries
+// again. Raising a ban twice is fine; one that is over is not raised.
+func (f *List) Raise(ctx context.Context, ban Ban) error {
+	if ban.System == "" && ban.Subject == "" && ban.Role == "" {
+		return errors.New("bans: raise: a ban needs a system, a subject or a role")
 	}
-	fence.Until = fence.Until.Truncate(time.Millisecond) // as Redis has it
-	if !time.Now().Before(fence.Until) {
+	ban.Until = ban.Until.Truncate(time.Millisecond) // as Redis has it
+	if !time.Now().Before(ban.Until) {
 		return nil
 	}
-	e := entry{fence, true}
+	e := entry{ban, true}
 	f.hold(e) // first, so that it is not learned of from Redis
-	if err := f.write(ctx, fence); err != nil {
-		return fmt.Errorf("fences: raise: %w", err)
+	if err := f.write(ctx, ban); err != nil {
+		return fmt.Errorf("bans: raise: %w", err)
 	}
 	f.written(e)
 	return nil
 }
 
-// hold keeps a fence in memory, and reports false when there is one for the same
+// hold keeps a ban in memory, and reports false when there is one for the same
 // that ends no sooner.
-func (f *Fences) hold(e entry) bool {
+func (f *List) hold(e entry) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	of := f.systems[e.System]
@@ -190,26 +190,26 @@ func last(of map[who]entry) (at time.Time) {
 	return at
 }
 
-// write puts a fence into Redis, and throws out what is over or too much there.
-func (f *Fences) write(ctx context.Context, fence Fence) error {
+// write puts a ban into Redis, and throws out what is over or too much there.
+func (f *List) write(ctx context.Context, ban Ban) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	member, err := json.Marshal(fence)
+	member, err := json.Marshal(ban)
 	if err != nil {
 		return err
 	}
 	over := fmt.Sprint(time.Now().Add(-slack).UnixMilli())
-	until := redis.Z{Score: float64(fence.Until.UnixMilli()), Member: member}
+	until := redis.Z{Score: float64(ban.Until.UnixMilli()), Member: member}
 	_, err = f.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		keep := func(key string, most int64) {
 			p.ZRemRangeByScore(ctx, key, "-inf", over)
 			p.ZRemRangeByRank(ctx, key, 0, -most-1)
 			p.PExpire(ctx, key, keyLifetime)
 		}
-		p.ZAdd(ctx, f.fencesKey(fence.System), until)
-		keep(f.fencesKey(fence.System), MaxPerSystem)
-		if fence.System != "" { // the platform's are looked at in any case
-			p.ZAddGT(ctx, f.systemsKey(), redis.Z{Score: until.Score, Member: string(fence.System)})
+		p.ZAdd(ctx, f.bansKey(ban.System), until)
+		keep(f.bansKey(ban.System), MaxPerSystem)
+		if ban.System != "" { // the platform's are looked at in any case
+			p.ZAddGT(ctx, f.systemsKey(), redis.Z{Score: until.Score, Member: string(ban.System)})
 			keep(f.systemsKey(), MaxSystems)
 		}
 		return nil
@@ -218,35 +218,35 @@ func (f *Fences) write(ctx context.Context, fence Fence) error {
 }
 
 // Load takes over what Redis has.
-func (f *Fences) Load(ctx context.Context) error {
+func (f *List) Load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, loadLimit)
 	defer cancel()
 	since := &redis.ZRangeBy{Min: fmt.Sprint("(", time.Now().UnixMilli()), Max: "+inf"}
 	systems, err := f.client.ZRangeByScore(ctx, f.systemsKey(), since).Result()
 	if err != nil {
-		return fmt.Errorf("fences: load: %w", err)
+		return fmt.Errorf("bans: load: %w", err)
 	}
 	systems = append(systems, "")
 	replies := make([]*redis.ZSliceCmd, len(systems))
 	_, err = f.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, system := range systems {
-			replies[i] = p.ZRangeByScoreWithScores(ctx, f.fencesKey(domain.SystemID(system)), since)
+			replies[i] = p.ZRangeByScoreWithScores(ctx, f.bansKey(domain.SystemID(system)), since)
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("fences: load: %w", err)
+		return fmt.Errorf("bans: load: %w", err)
 	}
 	for _, reply := range replies {
 		for _, z := range reply.Val() {
-			fence := Fence{Until: time.UnixMilli(int64(z.Score))}
+			ban := Ban{Until: time.UnixMilli(int64(z.Score))}
 			text, _ := z.Member.(string)
-			if err := json.Unmarshal([]byte(text), &fence); err != nil {
-				f.logger.Error("fences: a fence cannot be read", "error", err)
+			if err := json.Unmarshal([]byte(text), &ban); err != nil {
+				f.logger.Error("bans: a ban cannot be read", "error", err)
 				continue
 			}
-			if f.hold(entry{Fence: fence}) && f.Learned != nil {
-				f.Learned(fence)
+			if f.hold(entry{Ban: ban}) && f.Learned != nil {
+				f.Learned(ban)
 			}
 		}
 	}
@@ -255,7 +255,7 @@ func (f *Fences) Load(ctx context.Context) error {
 
 // Run loads what others have raised, writes what could not be written, and
 // forgets what is over, until ctx ends.
-func (f *Fences) Run(ctx context.Context) error {
+func (f *List) Run(ctx context.Context) error {
 	pause := gapPause
 	for {
 		select {
@@ -265,17 +265,17 @@ func (f *Fences) Run(ctx context.Context) error {
 		}
 		pause = refreshEvery
 		if err := f.refresh(ctx); err != nil && ctx.Err() == nil {
-			f.logger.Warn("fences: not up to date; trying again", "error", err)
+			f.logger.Warn("bans: not up to date; trying again", "error", err)
 			pause = retryPause
 		}
 	}
 }
 
-func (f *Fences) refresh(ctx context.Context) error {
+func (f *List) refresh(ctx context.Context) error {
 	var failed error
 	for _, e := range f.purge(time.Now()) {
-		if err := f.write(ctx, e.Fence); err != nil {
-			failed = fmt.Errorf("fences: write: %w", err)
+		if err := f.write(ctx, e.Ban); err != nil {
+			failed = fmt.Errorf("bans: write: %w", err)
 			break
 		}
 		f.written(e)
@@ -284,7 +284,7 @@ func (f *Fences) refresh(ctx context.Context) error {
 }
 
 // purge forgets what is over, and returns what Redis does not have yet.
-func (f *Fences) purge(now time.Time) (unwritten []entry) {
+func (f *List) purge(now time.Time) (unwritten []entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for system, of := range f.systems {
@@ -304,7 +304,7 @@ func (f *Fences) purge(now time.Time) (unwritten []entry) {
 	return unwritten
 }
 
-func (f *Fences) written(e entry) {
+func (f *List) written(e entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	w := who{e.Subject, e.Role}
@@ -314,8 +314,8 @@ func (f *Fences) written(e entry) {
 	}
 }
 
-func (f *Fences) systemsKey() string { return f.prefix + "systems" }
+func (f *List) systemsKey() string { return f.prefix + "systems" }
 
-// fencesKey is where the fences of a system are, by the time that they end. A
+// bansKey is where the bans of a system are, by the time that they end. A
 // system's id has no colon in it: it cannot be taken for the key above.
-func (f *Fences) fencesKey(system domain.SystemID) string { return f.prefix + "of:" + string(system) }
+func (f *List) bansKey(system domain.SystemID) string { return f.prefix + "of:" + string(system) }

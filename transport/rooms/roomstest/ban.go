@@ -7,12 +7,12 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// Fence is a [rooms.Fence] that keeps out whom a test says, by subject, from a
+// Ban is a [rooms.Ban] that keeps out whom a test says, by subject, from a
 // system or, with an empty system, from everything. It is safe for concurrent
 // use.
-type Fence struct {
+type Ban struct {
 	mu   sync.Mutex
-	kept map[kept]rooms.Fenced
+	kept map[kept]rooms.Banned
 
 	// Asked is called before each answer, unless it is nil. Set it before use.
 	Asked func(actor domain.Actor, system domain.SystemID)
@@ -24,24 +24,24 @@ type kept struct {
 }
 
 // Raise keeps somebody out.
-func (f *Fence) Raise(subject string, system domain.SystemID, why rooms.Fenced) {
+func (f *Ban) Raise(subject string, system domain.SystemID, why rooms.Banned) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.kept == nil {
-		f.kept = map[kept]rooms.Fenced{}
+		f.kept = map[kept]rooms.Banned{}
 	}
 	f.kept[kept{subject, system}] = why
 }
 
 // Lower ends it.
-func (f *Fence) Lower(subject string, system domain.SystemID) {
+func (f *Ban) Lower(subject string, system domain.SystemID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.kept, kept{subject, system})
 }
 
-// Check implements [rooms.Fence].
-func (f *Fence) Check(actor domain.Actor, system domain.SystemID) (rooms.Fenced, bool) {
+// Check implements [rooms.Ban].
+func (f *Ban) Check(actor domain.Actor, system domain.SystemID) (rooms.Banned, bool) {
 	if f.Asked != nil {
 		f.Asked(actor, system)
 	}
@@ -52,5 +52,5 @@ func (f *Fence) Check(actor domain.Actor, system domain.SystemID) (rooms.Fenced,
 			return why, true
 		}
 	}
-	return rooms.Fenced{}, false
+	return rooms.Banned{}, false
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 )
 
-var why = rooms.Fenced{Reason: "maintenance", CommandID: "c-1", Until: time.Now().Add(time.Hour)}
+var why = rooms.Banned{Reason: "maintenance", CommandID: "c-1", Until: time.Now().Add(time.Hour)}
 
-func withFence(f *roomstest.Fence) func(*Parts) { return func(p *Parts) { p.Fence = f } }
+func withBan(f *roomstest.Ban) func(*Parts) { return func(p *Parts) { p.Ban = f } }
 
 // requireThrownOut demands that the socket is told why and closed, and not told
 // that it may come back.
@@ -29,12 +29,12 @@ func (c *client) requireThrownOut() {
 }
 
 // Who is kept out of everything gets no further than the handshake, until the
-// fence ends.
-func TestFencedHandshake(t *testing.T) {
+// ban ends.
+func TestBannedHandshake(t *testing.T) {
 	t.Parallel()
-	fence := &roomstest.Fence{}
-	ts := serve(t, Config{}, withFence(fence))
-	fence.Raise("eva", "", why)
+	ban := &roomstest.Ban{}
+	ts := serve(t, Config{}, withBan(ban))
+	ban.Raise("eva", "", why)
 	c := ts.dial("viewer")
 	var status connectionStatus
 	if c.expect(eventConnectionStatus).into(t, &status); status.Connected {
@@ -45,66 +45,66 @@ func TestFencedHandshake(t *testing.T) {
 		t.Errorf("listed: %v", listed)
 	}
 	ts.join("staff", sol) // somebody else
-	fence.Lower("eva", "")
+	ban.Lower("eva", "")
 	ts.join("viewer", sol)
 }
 
-// A fence that is raised while a socket is being opened catches it, though the
+// A ban that is raised while a socket is being opened catches it, though the
 // drop that follows may not have seen it.
-func TestFenceDuringHandshake(t *testing.T) {
+func TestBanDuringHandshake(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
-	fence := &roomstest.Fence{}
-	fence.Asked = func(actor domain.Actor, _ domain.SystemID) {
+	ban := &roomstest.Ban{}
+	ban.Asked = func(actor domain.Actor, _ domain.SystemID) {
 		if asked.Add(1) == 2 {
-			fence.Raise(actor.Subject, "", why)
+			ban.Raise(actor.Subject, "", why)
 		}
 	}
-	ts := serve(t, Config{}, withFence(fence))
+	ts := serve(t, Config{}, withBan(ban))
 	ts.connect("viewer").requireThrownOut()
 }
 
 // Who is kept out of a system stays connected, and joins others.
-func TestFencedJoin(t *testing.T) {
+func TestBannedJoin(t *testing.T) {
 	t.Parallel()
-	fence := &roomstest.Fence{}
-	ts := serve(t, Config{}, withFence(fence))
-	fence.Raise("eva", sol, why)
+	ban := &roomstest.Ban{}
+	ts := serve(t, Config{}, withBan(ban))
+	ban.Raise("eva", sol, why)
 	c, _ := ts.join("both", luna)
-	c.requireFenced(sol)
+	c.requireBanned(sol)
 	ts.source.Append(sol, updates(1)...)
 	ts.source.Append(luna, updates(1)...)
 	if e := c.events(1)[0]; e.SystemID != luna {
 		t.Errorf("an event of %s", e.SystemID)
 	}
-	fence.Lower("eva", sol)
+	ban.Lower("eva", sol)
 	c.join(sol)
 }
 
-func (c *client) requireFenced(system domain.SystemID) {
+func (c *client) requireBanned(system domain.SystemID) {
 	c.t.Helper()
 	c.send(`{"event":"join-system","id":7,"data":{"systemId":"` + string(system) + `"}}`)
 	f := c.expect(eventError)
 	var told struct{ RetryAfterMs int64 }
-	if f.into(c.t, &told); f.code(c.t) != rooms.CodeFenced || string(f.ID) != "7" || told.RetryAfterMs < 1000 {
+	if f.into(c.t, &told); f.code(c.t) != rooms.CodeBanned || string(f.ID) != "7" || told.RetryAfterMs < 1000 {
 		c.t.Errorf("the answer to a join is %s", f.raw)
 	}
 }
 
-// The same for a fence that is raised while a room is being entered: nothing of
+// The same for a ban that is raised while a room is being entered: nothing of
 // it is sent.
-func TestFenceDuringJoin(t *testing.T) {
+func TestBanDuringJoin(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
-	fence := &roomstest.Fence{}
-	fence.Asked = func(actor domain.Actor, system domain.SystemID) {
+	ban := &roomstest.Ban{}
+	ban.Asked = func(actor domain.Actor, system domain.SystemID) {
 		if system == sol && asked.Add(1) == 2 {
-			fence.Raise(actor.Subject, sol, why)
+			ban.Raise(actor.Subject, sol, why)
 		}
 	}
-	ts := serve(t, Config{}, withFence(fence))
+	ts := serve(t, Config{}, withBan(ban))
 	c := ts.connect("viewer")
-	c.requireFenced(sol)
+	c.requireBanned(sol)
 	ts.source.Append(sol, updates(1)...)
 	c.stillOpen()
 	if listed := ts.Sockets(); len(listed) != 1 || len(listed[0].Systems) != 0 {
@@ -112,15 +112,15 @@ func TestFenceDuringJoin(t *testing.T) {
 	}
 }
 
-// A new token does not get its owner past a fence.
-func TestFencedToken(t *testing.T) {
+// A new token does not get its owner past a ban.
+func TestBannedToken(t *testing.T) {
 	t.Parallel()
-	fence := &roomstest.Fence{}
-	ts := serve(t, Config{}, withFence(fence))
+	ban := &roomstest.Ban{}
+	ts := serve(t, Config{}, withBan(ban))
 	ts.auth.add("mallory", domain.Actor{
 		Subject: "mallory", Role: domain.RoleViewer, Systems: []domain.SystemID{sol, luna}, ExpiresAt: time.Now().Add(time.Hour),
 	})
-	fence.Raise("mallory", sol, why)
+	ban.Raise("mallory", sol, why)
 	c, _ := ts.join("both", sol)
 	c.join(luna)
 	const renew = `{"event":"authenticate","data":{"token":"mallory"}}`
@@ -135,7 +135,7 @@ func TestFencedToken(t *testing.T) {
 	if e := c.events(1)[0]; e.SystemID != luna {
 		t.Errorf("an event of %s", e.SystemID)
 	}
-	fence.Raise("mallory", "", why)
+	ban.Raise("mallory", "", why)
 	other, _ := ts.join("both", sol)
 	other.send(renew)
 	other.requireThrownOut()
