@@ -1,6 +1,7 @@
 -- Read models: what the fold makes of history. All of it can be dropped and
--- rebuilt. A document is the row as the platform reads it back, exactly; the
--- columns beside it are for people, filters and order.
+-- rebuilt. A document is the row as the platform reads it back, exactly. No query
+-- looks into one: Postgres refuses to, as soon as any text in it has an escaped NUL.
+-- Everything that queries filter or order by has a column of its own.
 
 -- +goose Up
 
@@ -20,6 +21,7 @@ BEGIN
             device_id    identifier  NOT NULL,
             online       boolean,              -- null is not known
             relay_on     boolean,              -- null is not known
+            connection_id identifier,          -- that it last came through; null is not known
             updated_at   timestamptz NOT NULL,
             position_ms  bigint      NOT NULL, -- of the last event that changed it
             position_seq bigint      NOT NULL,
@@ -66,6 +68,7 @@ BEGIN
         )
         $table$, schema);
     EXECUTE format('CREATE INDEX ON %I.connections (connection_id)', schema);
+    EXECUTE format('CREATE INDEX ON %I.devices (system_id, connection_id)', schema);
     FOREACH read_model IN ARRAY ARRAY['devices', 'equipment', 'assignments', 'connections'] LOOP
         PERFORM guard_by_system(format('%I.%I', schema, read_model)::regclass);
     END LOOP;

@@ -7,7 +7,8 @@
 CREATE TABLE bridge_sites (
     link       identifier  NOT NULL,
     system_id  identifier  NOT NULL,
-    kept       jsonb       NOT NULL DEFAULT '{}', -- where the link goes on after a restart
+    kept       json        NOT NULL DEFAULT '{}', -- where the link goes on after a restart; texts of others are in it
+    turn       bigint      NOT NULL DEFAULT 0,    -- of what is kept: grows with each run of the link
     dropped    bigint      NOT NULL DEFAULT 0,    -- findings that were dropped, because there were too many
     created_at timestamptz NOT NULL DEFAULT now(),
     changed_at timestamptz NOT NULL DEFAULT now(),

@@ -41,6 +41,7 @@ type deviceColumns struct {
 	placeColumns
 	ids             []string
 	online, relayOn []*bool
+	connections     []*domain.ConnectionID
 	updated         []time.Time
 	documents       []string
 	attributes      []*string
@@ -121,6 +122,7 @@ func (c *deviceColumns) row(system domain.SystemID, d *domain.Device) error {
 	c.add(system, d.Position)
 	c.ids = append(c.ids, string(d.DeviceID))
 	c.online, c.relayOn = append(c.online, d.Online), append(c.relayOn, d.RelayOn)
+	c.connections = append(c.connections, d.ConnectionID)
 	c.updated = append(c.updated, d.UpdatedAt)
 	c.documents, c.attributes = append(c.documents, document), append(c.attributes, attributes)
 	return nil
@@ -158,12 +160,15 @@ func (c *connectionColumns) row(system domain.SystemID, conn *domain.Connection)
 
 const (
 	upsertDevices statement = `
-INSERT INTO projection.devices (system_id, device_id, online, relay_on, updated_at, position_ms, position_seq, document, attributes)
-SELECT s, i, o, r, u, m, n, d::json, a
-  FROM unnest($1::text[], $2::text[], $3::boolean[], $4::boolean[], $5::timestamptz[], $6::bigint[], $7::bigint[], $8::text[], $9::text[])
-    AS new (s, i, o, r, u, m, n, d, a)
-    ON CONFLICT (system_id, device_id) DO UPDATE SET (online, relay_on, updated_at, position_ms, position_seq, document, attributes) =
-       (excluded.online, excluded.relay_on, excluded.updated_at, excluded.position_ms, excluded.position_seq, excluded.document, excluded.attributes)`
+INSERT INTO projection.devices
+       (system_id, device_id, online, relay_on, connection_id, updated_at, position_ms, position_seq, document, attributes)
+SELECT s, i, o, r, c, u, m, n, d::json, a
+  FROM unnest($1::text[], $2::text[], $3::boolean[], $4::boolean[], $5::text[], $6::timestamptz[], $7::bigint[], $8::bigint[],
+              $9::text[], $10::text[]) AS new (s, i, o, r, c, u, m, n, d, a)
+    ON CONFLICT (system_id, device_id) DO UPDATE SET
+       (online, relay_on, connection_id, updated_at, position_ms, position_seq, document, attributes) =
+       (excluded.online, excluded.relay_on, excluded.connection_id, excluded.updated_at, excluded.position_ms, excluded.position_seq,
+        excluded.document, excluded.attributes)`
 	upsertEquipment statement = `
 INSERT INTO projection.equipment (system_id, equipment_id, retired, updated_at, position_ms, position_seq, document, attributes)
 SELECT s, i, r, u, m, n, d::json, a
@@ -200,7 +205,7 @@ SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $
 // queue adds the statements that write the rows of the read models of a schema.
 func (c *changes) queue(b *pgx.Batch, schema string) {
 	if d := &c.devices; len(d.ids) > 0 {
-		b.Queue(upsertDevices.in(schema), d.systems, d.ids, d.online, d.relayOn, d.updated, d.ms, d.n, d.documents, d.attributes)
+		b.Queue(upsertDevices.in(schema), d.systems, d.ids, d.online, d.relayOn, d.connections, d.updated, d.ms, d.n, d.documents, d.attributes)
 	}
 	if e := &c.equipment; len(e.ids) > 0 {
 		b.Queue(upsertEquipment.in(schema), e.systems, e.ids, e.retired, e.updated, e.ms, e.n, e.documents, e.attributes)

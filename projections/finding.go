@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -32,10 +33,16 @@ func (s *Store) LinkMemory(ctx context.Context, link string, system domain.Syste
 // KeepLinkMemory keeps a JSON object for one system of a link, unless its member
 // turn there is another number than was; absent is 0. It tells whether it did.
 func (s *Store) KeepLinkMemory(ctx context.Context, link string, system domain.SystemID, was uint64, kept json.RawMessage) (bool, error) {
+	var of struct {
+		Turn uint64 `json:"turn"`
+	}
+	if err := json.Unmarshal(kept, &of); err != nil {
+		return false, fmt.Errorf("projections: keep what a link keeps: %w", err)
+	}
 	done, err := s.pool.Exec(ctx, `
-		INSERT INTO bridge_sites AS site (link, system_id, kept) VALUES ($1, $2, $3)
-		ON CONFLICT (link, system_id) DO UPDATE SET kept = EXCLUDED.kept, changed_at = now()
-		 WHERE coalesce((site.kept->>'turn')::bigint, 0) = $4`, link, system, kept, int64(was))
+		INSERT INTO bridge_sites AS site (link, system_id, kept, turn) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (link, system_id) DO UPDATE SET (kept, turn, changed_at) = (EXCLUDED.kept, EXCLUDED.turn, now())
+		 WHERE site.turn = $5`, link, system, bytes.ToValidUTF8(kept, []byte("\uFFFD")), int64(of.Turn), int64(was))
 	return done.RowsAffected() == 1, readError("keep what a link keeps", err)
 }
 

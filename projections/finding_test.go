@@ -26,6 +26,7 @@ func TestFindings(t *testing.T) {
 		{0, `{"pid": "c", "turn": 1}`, true}, // another process begins
 		{0, `{"pid": "d"}`, false},           // and the one before has something to say
 		{1, `{"pid": "e", "turn": 1}`, true},
+		{1, `{"pid": "a NUL \u0000 and half a pair \ud800", "turn": 1}`, true}, // JSON that jsonb refuses
 	} {
 		before, err := b.store.LinkMemory(ctx, "old", "clinica1")
 		if err != nil {

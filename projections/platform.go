@@ -47,7 +47,7 @@ func (s *Store) ConnectionOf(ctx context.Context, system domain.SystemID, id dom
 // DevicesOf returns the devices of a system that last came through a connection,
 // in order of id.
 func (s *Store) DevicesOf(ctx context.Context, system domain.SystemID, connection domain.ConnectionID) ([]*domain.Device, error) {
-	return systemRows(ctx, s, system, scanDevice, deviceQuery+" AND document->>'connectionId' = $2 ORDER BY device_id", connection)
+	return systemRows(ctx, s, system, scanDevice, deviceQuery+" AND connection_id = $2 ORDER BY device_id", connection)
 }
 
 // Channels returns the devices that are the channels of one physical device, in

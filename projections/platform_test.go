@@ -72,3 +72,22 @@ func TestPlatformReads(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// A text with an escaped NUL, which is valid JSON, must not make the rows that it is
+// in unreadable for queries.
+func TestQueriesReadNoDocuments(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const system = domain.SystemID("nul-0")
+	nul := "rack\x00"
+	log := newScript(
+		must(t, system, 1000, domain.DeviceUpdate{DeviceID: "d", Name: domain.Some(nul), ConnectionID: domain.Some(domain.ConnectionID("c-1"))}),
+		must(t, system, 1001, domain.DeviceUpdate{DeviceID: "e", Errors: domain.Some([]string{nul}), ConnectionID: domain.Some(domain.ConnectionID("c-1"))}),
+		must(t, system, 1002, domain.DeviceUpdate{DeviceID: "f", ConnectionID: domain.Some(domain.ConnectionID("c-2"))}),
+	)
+	projectAll(t, b.store, log)
+	devices, err := b.store.DevicesOf(t.Context(), system, "c-1")
+	if err != nil || len(devices) != 2 || *devices[0].Name != nul {
+		t.Fatalf("%d devices, %v", len(devices), err)
+	}
+}
