@@ -14,7 +14,7 @@ func connected(t *testing.T) (*memory, *Service) {
 	m := newMemory()
 	s := newTestService(m)
 	create := CreateConnection{ConnectionCreated{ConnectionID: "acc1", Kind: ConnectionShellyOutbound, Name: "ground floor"}}
-	if _, err := s.CreateConnection(t.Context(), "clinica-sol", create, admin); err != nil {
+	if _, err := s.Execute(t.Context(), "clinica-sol", create, admin); err != nil {
 		t.Fatal(err)
 	}
 	return m, s
@@ -25,7 +25,7 @@ func TestUpdateConnection(t *testing.T) {
 	m, s := connected(t)
 	update := func(c ConnectionUpdated, kind ConnectionKind, match *Position) (Receipt, error) {
 		c.ConnectionID = "acc1"
-		return s.UpdateConnection(t.Context(), "clinica-sol", UpdateConnection{ConnectionUpdated: c, CredentialKind: kind, IfMatch: match}, admin)
+		return s.Execute(t.Context(), "clinica-sol", UpdateConnection{ConnectionUpdated: c, CredentialKind: kind, IfMatch: match}, admin)
 	}
 	if r, err := update(ConnectionUpdated{Name: Some("ground floor")}, "", nil); err != nil || !r.Unchanged {
 		t.Errorf("the same name: %+v, %v", r, err)
@@ -59,7 +59,7 @@ func TestUpdateConnection(t *testing.T) {
 	if dropped != want {
 		t.Errorf("%+v", dropped)
 	}
-	st, _ := m.State(t.Context(), "clinica-sol", Position{})
+	st, _ := m.whole("clinica-sol", Position{})
 	if got := st.Connections["acc1"]; got.Name != "cellar" || got.Position != m.events[2].Position {
 		t.Errorf("%+v", got)
 	}
@@ -70,16 +70,16 @@ func TestConnectionCommandErrors(t *testing.T) {
 	m, s := connected(t)
 	old := Position{Ms: 999}
 	create := func(id ConnectionID, kind ConnectionKind) error {
-		_, err := s.CreateConnection(t.Context(), "clinica-sol", CreateConnection{ConnectionCreated{ConnectionID: id, Kind: kind}}, admin)
+		_, err := s.Execute(t.Context(), "clinica-sol", CreateConnection{ConnectionCreated{ConnectionID: id, Kind: kind}}, admin)
 		return err
 	}
 	remove := func(id ConnectionID, match *Position, r Request) error {
-		_, err := s.CommandConnection(t.Context(), "clinica-sol",
+		_, err := s.Execute(t.Context(), "clinica-sol",
 			CommandConnection{ConnectionCommand: ConnectionCommand{ConnectionID: id}, Verb: VerbDelete, IfMatch: match}, r)
 		return err
 	}
 	operator := Request{Actor: Actor{Subject: "o", Role: RoleOperator, Systems: []SystemID{"clinica-sol"}}}
-	_, forbidden := s.UpdateConnection(t.Context(), "clinica-sol", UpdateConnection{ConnectionUpdated: ConnectionUpdated{ConnectionID: "acc1"}}, operator)
+	_, forbidden := s.Execute(t.Context(), "clinica-sol", UpdateConnection{ConnectionUpdated: ConnectionUpdated{ConnectionID: "acc1"}}, operator)
 	for name, c := range map[string]struct {
 		code Code
 		err  error
@@ -114,21 +114,21 @@ func TestBefore(t *testing.T) {
 	r.Before = func(context.Context) error { calls++; return nil }
 	rename := UpdateConnection{ConnectionUpdated: ConnectionUpdated{ConnectionID: "acc1", Name: Some("cellar")}}
 	create := CreateConnection{ConnectionCreated{ConnectionID: "acc1", Kind: ConnectionShellyOutbound}}
-	if _, err := s.CreateConnection(t.Context(), "clinica-sol", create, r); !HasCode(err, CodeConnectionExists) || calls != 0 {
+	if _, err := s.Execute(t.Context(), "clinica-sol", create, r); !HasCode(err, CodeConnectionExists) || calls != 0 {
 		t.Errorf("refused: %v, %d calls", err, calls)
 	}
-	first, err := s.UpdateConnection(t.Context(), "clinica-sol", rename, r)
+	first, err := s.Execute(t.Context(), "clinica-sol", rename, r)
 	if err != nil || calls != 1 {
 		t.Errorf("done: %v, %d calls", err, calls)
 	}
-	if again, err := s.UpdateConnection(t.Context(), "clinica-sol", rename, r); err != nil || !again.Replayed || calls != 1 {
+	if again, err := s.Execute(t.Context(), "clinica-sol", rename, r); err != nil || !again.Replayed || calls != 1 {
 		t.Errorf("repeated: %+v, %v, %d calls", again, err, calls)
 	}
 	no := errors.New("no")
 	r.IdempotencyKey = ""
 	r.Before = func(context.Context) error { return no }
 	rename.Name = Some("attic")
-	if _, err := s.UpdateConnection(t.Context(), "clinica-sol", rename, r); !errors.Is(err, no) || len(m.events) != 2 {
+	if _, err := s.Execute(t.Context(), "clinica-sol", rename, r); !errors.Is(err, no) || len(m.events) != 2 {
 		t.Errorf("refused by Before: %v, %d events", err, len(m.events))
 	}
 	// The same request runs twice at once: the one that comes second is a repeat,
@@ -137,10 +137,10 @@ func TestBefore(t *testing.T) {
 	r.Before = func(ctx context.Context) error {
 		twin := r
 		twin.Before = nil
-		first, err = s.UpdateConnection(ctx, "clinica-sol", rename, twin)
+		first, err = s.Execute(ctx, "clinica-sol", rename, twin)
 		return errors.Join(no, err)
 	}
-	second, err := s.UpdateConnection(t.Context(), "clinica-sol", rename, r)
+	second, err := s.Execute(t.Context(), "clinica-sol", rename, r)
 	if err != nil || !second.Replayed || second.Position != first.Position || second.CommandID != first.CommandID {
 		t.Errorf("%+v after %+v, %v", second, first, err)
 	}
@@ -157,11 +157,11 @@ func TestBeforeRunsAgainOnConflict(t *testing.T) {
 		if len(seen) > 1 {
 			return nil
 		}
-		_, err := s.CommandConnection(ctx, "clinica-sol",
+		_, err := s.Execute(ctx, "clinica-sol",
 			CommandConnection{ConnectionCommand: ConnectionCommand{ConnectionID: "acc1"}, Verb: VerbRestart}, admin)
 		return err
 	}
-	if _, err := s.UpdateConnection(t.Context(), "clinica-sol",
+	if _, err := s.Execute(t.Context(), "clinica-sol",
 		UpdateConnection{ConnectionUpdated: ConnectionUpdated{ConnectionID: "acc1", Name: Some("cellar")}}, r); err != nil {
 		t.Fatal(err)
 	}

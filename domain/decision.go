@@ -3,12 +3,13 @@ package domain
 import (
 	"bytes"
 	"encoding/json"
-	"time"
+	"fmt"
 )
 
-// The decisions: each looks at the state of one system and answers with the
-// events that should follow, or with an [Error] that says why not. No events and
-// no error means that things are already as asked. They do not change the state.
+// The commands on plugs and equipment. A Decide looks at the state of one system
+// and answers with the events that should follow, or with an [Error] that says
+// why not. No events and no error means that things are already as asked. It does
+// not change the state.
 
 // AssignPlug ties a plug to a piece of equipment, replacing what the plug fed
 // before.
@@ -19,10 +20,27 @@ type AssignPlug struct {
 	IfMatch     *Position // only if this is the position of the plug's present assignment
 }
 
+// Validate implements [Command].
+func (c AssignPlug) Validate() error {
+	if _, err := ParseDeviceID(string(c.DeviceID)); err != nil {
+		return err
+	}
+	_, err := ParseEquipmentID(string(c.EquipmentID))
+	return err
+}
+
+// Requires implements [Command].
+func (c AssignPlug) Requires() Requirements {
+	return Requirements{
+		Action: ActionCommand, Aggregate: AggregateInventory,
+		State: Needs{Devices: []DeviceID{c.DeviceID}, Equipment: []EquipmentID{c.EquipmentID}},
+	}
+}
+
 // Decide fails with [CodeUnknownDevice], [CodeUnknownEquipment], [CodeStale] or,
 // when another plug feeds the equipment and Move is not set,
 // [CodeEquipmentOccupied] with the holder.
-func (c AssignPlug) Decide(s *State) ([]Data, error) {
+func (c AssignPlug) Decide(s *State, _ string) ([]Data, error) {
 	if err := s.requireDevice(c.DeviceID); err != nil {
 		return nil, err
 	}
@@ -57,8 +75,22 @@ type ReleasePlug struct {
 	IfMatch  *Position // only if this is the position of the plug's present assignment
 }
 
+// Validate implements [Command].
+func (c ReleasePlug) Validate() error {
+	_, err := ParseDeviceID(string(c.DeviceID))
+	return err
+}
+
+// Requires implements [Command].
+func (c ReleasePlug) Requires() Requirements {
+	return Requirements{
+		Action: ActionCommand, Aggregate: AggregateInventory,
+		State: Needs{Devices: []DeviceID{c.DeviceID}},
+	}
+}
+
 // Decide fails with [CodeUnknownDevice], [CodeStale] or [CodeNotAssigned].
-func (c ReleasePlug) Decide(s *State) ([]Data, error) {
+func (c ReleasePlug) Decide(s *State, _ string) ([]Data, error) {
 	if err := s.requireDevice(c.DeviceID); err != nil {
 		return nil, err
 	}
@@ -75,9 +107,22 @@ func (c ReleasePlug) Decide(s *State) ([]Data, error) {
 // RegisterEquipment adds a piece of equipment.
 type RegisterEquipment struct{ EquipmentRegistered }
 
+// Validate fails with [CodeInvalidEquipmentID] or [CodeInvalidCommand].
+func (c RegisterEquipment) Validate() error {
+	return checkEquipment(c.EquipmentID, Some(c.Name), Some(c.Kind), Some(c.Location), c.Attributes)
+}
+
+// Requires implements [Command].
+func (c RegisterEquipment) Requires() Requirements {
+	return Requirements{
+		Action: ActionCommand, Aggregate: AggregateInventory,
+		State: Needs{Equipment: []EquipmentID{c.EquipmentID}},
+	}
+}
+
 // Decide fails with [CodeEquipmentExists]. The id of retired equipment is not
 // used again.
-func (c RegisterEquipment) Decide(s *State) ([]Data, error) {
+func (c RegisterEquipment) Decide(s *State, _ string) ([]Data, error) {
 	if s.Equipment[c.EquipmentID] != nil {
 		return nil, Fail(KindConflict, CodeEquipmentExists, "there is equipment "+quote(string(c.EquipmentID))+" already")
 	}
@@ -90,8 +135,21 @@ type UpdateEquipment struct {
 	IfMatch *Position // only if this is the equipment's present position
 }
 
+// Validate fails with [CodeInvalidEquipmentID] or [CodeInvalidCommand].
+func (c UpdateEquipment) Validate() error {
+	return checkEquipment(c.EquipmentID, c.Name, c.Kind, c.Location, c.Attributes)
+}
+
+// Requires implements [Command].
+func (c UpdateEquipment) Requires() Requirements {
+	return Requirements{
+		Action: ActionCommand, Aggregate: AggregateInventory,
+		State: Needs{Equipment: []EquipmentID{c.EquipmentID}},
+	}
+}
+
 // Decide fails with [CodeUnknownEquipment] or [CodeStale].
-func (c UpdateEquipment) Decide(s *State) ([]Data, error) {
+func (c UpdateEquipment) Decide(s *State, _ string) ([]Data, error) {
 	if err := s.requireEquipment(c.EquipmentID); err != nil {
 		return nil, err
 	}
@@ -118,8 +176,22 @@ type RetireEquipment struct {
 	IfMatch *Position // only if this is the equipment's present position
 }
 
+// Validate implements [Command].
+func (c RetireEquipment) Validate() error {
+	_, err := ParseEquipmentID(string(c.EquipmentID))
+	return err
+}
+
+// Requires implements [Command].
+func (c RetireEquipment) Requires() Requirements {
+	return Requirements{
+		Action: ActionCommand, Aggregate: AggregateInventory,
+		State: Needs{Equipment: []EquipmentID{c.EquipmentID}},
+	}
+}
+
 // Decide fails with [CodeUnknownEquipment] or [CodeStale].
-func (c RetireEquipment) Decide(s *State) ([]Data, error) {
+func (c RetireEquipment) Decide(s *State, _ string) ([]Data, error) {
 	if err := s.requireEquipment(c.EquipmentID); err != nil {
 		return nil, err
 	}
@@ -131,113 +203,6 @@ func (c RetireEquipment) Decide(s *State) ([]Data, error) {
 		events = append(events, AssignmentUpdated{DeviceID: holder, PreviousEquipmentID: &c.EquipmentID})
 	}
 	return append(events, c.EquipmentRetired), nil
-}
-
-// CreateConnection adds a Shelly credential.
-type CreateConnection struct{ ConnectionCreated }
-
-// Decide fails with [CodeConnectionExists].
-func (c CreateConnection) Decide(s *State) ([]Data, error) {
-	if s.Connections[c.ConnectionID] != nil {
-		return nil, Fail(KindConflict, CodeConnectionExists, "there is connection "+quote(string(c.ConnectionID))+" already")
-	}
-	return []Data{c.ConnectionCreated}, nil
-}
-
-// UpdateConnection changes the fields that are present.
-type UpdateConnection struct {
-	ConnectionUpdated
-	// CredentialKind is what kind of connection a new credential is for, when
-	// Credential says that there is one.
-	CredentialKind ConnectionKind
-	IfMatch        *Position // only if this is the connection's present position
-}
-
-// Decide fails with [CodeUnknownConnection], [CodeStale] or, when the credential
-// is not one for a connection of this kind, [CodeInvalidCommand]. With a new
-// credential it also asks every process to drop what the old one let in.
-func (c UpdateConnection) Decide(s *State) ([]Data, error) {
-	now, err := s.requireConnection(c.ConnectionID, c.IfMatch)
-	switch {
-	case err != nil:
-		return nil, err
-	case c.Credential && c.CredentialKind != now.Kind:
-		return nil, Invalid(CodeInvalidCommand, "connection "+quote(string(c.ConnectionID))+" is of kind "+string(now.Kind)+
-			" and takes no credential of kind "+string(c.CredentialKind))
-	case !c.Credential && isSame(c.Name, now.Name):
-		return nil, nil
-	case !c.Credential:
-		return []Data{c.ConnectionUpdated}, nil
-	}
-	return []Data{c.ConnectionUpdated, DisconnectRequested{
-		CommandID: c.CommandID, ConnectionID: c.ConnectionID, TargetSystem: s.SystemID, Reason: "credential replaced", Reconnect: true,
-	}}, nil
-}
-
-// ConnectionVerb is a command on a connection.
-type ConnectionVerb string
-
-// The commands on a connection.
-const (
-	VerbStart   ConnectionVerb = "start"
-	VerbStop    ConnectionVerb = "stop"
-	VerbRestart ConnectionVerb = "restart"
-	VerbDelete  ConnectionVerb = "delete"
-)
-
-// CommandConnection starts, stops, restarts or deletes a connection.
-type CommandConnection struct {
-	ConnectionCommand
-	Verb         ConnectionVerb
-	CloseSockets bool      // also close the browser sockets of the system
-	IfMatch      *Position // only if this is the connection's present position
-}
-
-// Decide fails with [CodeUnknownConnection] or [CodeStale]. All but start also ask every
-// process to drop the connection's sockets.
-func (c CommandConnection) Decide(s *State) ([]Data, error) {
-	now, err := s.requireConnection(c.ConnectionID, c.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	drop := DisconnectRequested{
-		CommandID: c.CommandID, ConnectionID: c.ConnectionID, TargetSystem: s.SystemID, Reason: c.Reason,
-		CloseSockets: c.CloseSockets, Reconnect: c.Verb == VerbRestart,
-	}
-	switch c.Verb {
-	case VerbStart:
-		if !now.Stopped {
-			return nil, nil
-		}
-		return []Data{ConnectionStarted{c.ConnectionCommand}}, nil
-	case VerbStop:
-		return []Data{ConnectionStopped{c.ConnectionCommand}, drop}, nil
-	case VerbRestart:
-		return []Data{ConnectionRestarted{c.ConnectionCommand}, drop}, nil
-	case VerbDelete:
-		return []Data{ConnectionDeleted{c.ConnectionCommand}, drop}, nil
-	default:
-		return nil, Invalid(CodeInvalidCommand, "a connection can be told to start, stop, restart or delete, not "+quote(string(c.Verb)))
-	}
-}
-
-// SwitchRelay asks for a relay to be switched.
-type SwitchRelay struct {
-	DeviceID    DeviceID
-	On          bool
-	ToggleAfter time.Duration // after which the device switches back; 0 is never
-	CommandID   string
-}
-
-// Decide fails with [CodeUnknownDevice]. It asks even when the relay is already
-// as wanted, because what is known may be old.
-func (c SwitchRelay) Decide(s *State) ([]Data, error) {
-	if err := s.requireDevice(c.DeviceID); err != nil {
-		return nil, err
-	}
-	return []Data{RelaySwitchRequested{
-		CommandID: c.CommandID, DeviceID: c.DeviceID, On: c.On, ToggleAfterS: c.ToggleAfter.Seconds(),
-	}}, nil
 }
 
 func (s *State) requireDevice(id DeviceID) error {
@@ -252,14 +217,6 @@ func (s *State) requireEquipment(id EquipmentID) error {
 		return Fail(KindNotFound, CodeUnknownEquipment, "there is no equipment "+quote(string(id)))
 	}
 	return nil
-}
-
-func (s *State) requireConnection(id ConnectionID, match *Position) (*Connection, error) {
-	now := s.Connections[id]
-	if now == nil {
-		return nil, Fail(KindNotFound, CodeUnknownConnection, "there is no connection "+quote(string(id)))
-	}
-	return now, requirePosition(now.Position, match)
 }
 
 func requireMatch(now *Assignment, want *Position) error {
@@ -292,4 +249,22 @@ func requireObject(raw json.RawMessage, code Code, limit int) error {
 		return Invalid(code, "attributes must be a JSON object")
 	}
 	return nil
+}
+
+func checkEquipment(id EquipmentID, name, kind, location Optional[string], attributes []byte) error {
+	if _, err := ParseEquipmentID(string(id)); err != nil {
+		return err
+	}
+	for _, field := range []struct {
+		name string
+		text Optional[string]
+	}{{"name", name}, {"kind", kind}, {"location", location}} {
+		if v, _ := field.text.Get(); len(v) > maxText {
+			return Invalid(CodeInvalidCommand, fmt.Sprintf("%s is limited to %d bytes", field.name, maxText))
+		}
+	}
+	if v, present := name.Get(); !name.IsZero() && (!present || v == "") {
+		return Invalid(CodeInvalidCommand, "name must not be empty")
+	}
+	return requireObject(attributes, CodeInvalidCommand, maxAttributes)
 }

@@ -95,8 +95,9 @@ var ErrGap = errors.New("domain: events are missing")
 
 // States is where decisions read from.
 type States interface {
-	// State returns the system's state at or after the given position, waiting
-	// for it until ctx ends. The caller owns what it gets. A system without
-	// events has the empty state.
-	State(ctx context.Context, system SystemID, atLeast Position) (*State, error)
+	// State returns the part of the system's state that is needed, as of one
+	// moment at or after the given position, waiting for it until ctx ends. Its
+	// Cursor is the system's; rows that are not needed may be missing. The caller
+	// owns what it gets. A system without events has the empty state.
+	State(ctx context.Context, system SystemID, needs Needs, atLeast Position) (*State, error)
 }

@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"time"
+	"maps"
 )
 
 // Service takes commands: it loads the state, decides, and appends what follows
@@ -52,116 +52,6 @@ type Receipt struct {
 // faster. Each try sees the state that beat the one before.
 const attempts = 16
 
-// AssignPlug ties a plug to equipment. Errors: as [AssignPlug.Decide].
-func (s *Service) AssignPlug(ctx context.Context, system SystemID, c AssignPlug, r Request) (Receipt, error) {
-	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
-}
-
-// ReleasePlug ends a plug's assignment. Errors: as [ReleasePlug.Decide].
-func (s *Service) ReleasePlug(ctx context.Context, system SystemID, c ReleasePlug, r Request) (Receipt, error) {
-	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
-}
-
-// RegisterEquipment adds equipment. Errors: as [RegisterEquipment.Decide], and
-// [CodeInvalidCommand] or [CodeInvalidEquipmentID] for bad content.
-func (s *Service) RegisterEquipment(ctx context.Context, system SystemID, c RegisterEquipment, r Request) (Receipt, error) {
-	if err := checkEquipment(c.EquipmentID, Some(c.Name), Some(c.Kind), Some(c.Location), c.Attributes); err != nil {
-		return Receipt{}, err
-	}
-	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
-}
-
-// UpdateEquipment changes equipment. Errors: as [UpdateEquipment.Decide], and as
-// RegisterEquipment for bad content.
-func (s *Service) UpdateEquipment(ctx context.Context, system SystemID, c UpdateEquipment, r Request) (Receipt, error) {
-	if err := checkEquipment(c.EquipmentID, c.Name, c.Kind, c.Location, c.Attributes); err != nil {
-		return Receipt{}, err
-	}
-	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
-}
-
-// RetireEquipment takes equipment out of use. Errors: as
-// [RetireEquipment.Decide].
-func (s *Service) RetireEquipment(ctx context.Context, system SystemID, c RetireEquipment, r Request) (Receipt, error) {
-	return s.command(ctx, system, ActionCommand, r, AggregateInventory, func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
-}
-
-// CreateConnection adds a credential. Errors: as [CreateConnection.Decide], and
-// [CodeInvalidCommand] or [CodeInvalidConnectionID] for bad content.
-func (s *Service) CreateConnection(ctx context.Context, system SystemID, c CreateConnection, r Request) (Receipt, error) {
-	if err := checkConnection(c.ConnectionID, c.Name); err != nil {
-		return Receipt{}, err
-	}
-	if c.Kind != ConnectionShellyCloud && c.Kind != ConnectionShellyOutbound {
-		return Receipt{}, Invalid(CodeInvalidCommand, "a connection is of kind "+string(ConnectionShellyCloud)+" or "+
-			string(ConnectionShellyOutbound)+", not "+quote(string(c.Kind)))
-	}
-	return s.command(ctx, system, ActionAdminister, r, AggregateConnection(c.ConnectionID),
-		func(st *State, _ string) ([]Data, error) { return c.Decide(st) })
-}
-
-// UpdateConnection changes a connection. Errors: as [UpdateConnection.Decide],
-// and [CodeInvalidCommand] or [CodeInvalidConnectionID] for bad content.
-func (s *Service) UpdateConnection(ctx context.Context, system SystemID, c UpdateConnection, r Request) (Receipt, error) {
-	name, _ := c.Name.Get()
-	if err := checkConnection(c.ConnectionID, name); err != nil {
-		return Receipt{}, err
-	}
-	return s.command(ctx, system, ActionAdminister, r, AggregateConnection(c.ConnectionID), func(st *State, commandID string) ([]Data, error) {
-		c.CommandID = commandID
-		return c.Decide(st)
-	})
-}
-
-// CommandConnection starts, stops, restarts or deletes a connection. Errors: as
-// [CommandConnection.Decide].
-func (s *Service) CommandConnection(ctx context.Context, system SystemID, c CommandConnection, r Request) (Receipt, error) {
-	action := ActionCommand
-	if c.Verb == VerbDelete {
-		action = ActionAdminister
-	}
-	return s.command(ctx, system, action, r, AggregateConnection(c.ConnectionID), func(st *State, commandID string) ([]Data, error) {
-		c.CommandID = commandID
-		return c.Decide(st)
-	})
-}
-
-// MaxToggleAfter bounds how long a relay may wait to switch back.
-const MaxToggleAfter = 24 * time.Hour
-
-// SwitchRelay asks for a relay to be switched. Errors: as [SwitchRelay.Decide],
-// and [CodeInvalidCommand] for a ToggleAfter out of bounds.
-func (s *Service) SwitchRelay(ctx context.Context, system SystemID, c SwitchRelay, r Request) (Receipt, error) {
-	if c.ToggleAfter < 0 || c.ToggleAfter > MaxToggleAfter {
-		return Receipt{}, Invalid(CodeInvalidCommand, fmt.Sprintf("toggleAfter must be 0 to %v", MaxToggleAfter))
-	}
-	return s.command(ctx, system, ActionCommand, r, "", func(st *State, commandID string) ([]Data, error) {
-		c.CommandID = commandID
-		return c.Decide(st)
-	})
-}
-
-// MaxBan bounds how long the return of who was thrown out may be refused.
-const MaxBan = 24 * time.Hour
-
-// Disconnect asks every process to drop the sockets that match. The request is
-// written to the log of the target system, or of [PlatformSystem] when it names
-// none, which only staff may. Errors: [CodeInvalidCommand] for one that names
-// nobody.
-func (s *Service) Disconnect(ctx context.Context, d DisconnectRequested, r Request) (Receipt, error) {
-	system := d.TargetSystem
-	if system == "" {
-		system = PlatformSystem
-	}
-	if d.TargetSystem == "" && d.SocketID == "" && d.Subject == "" && d.Role == "" {
-		return Receipt{}, Invalid(CodeInvalidCommand, "name a system, a socket, a subject or a role, or everybody would be thrown out")
-	}
-	return s.command(ctx, system, ActionAdminister, r, "", func(_ *State, commandID string) ([]Data, error) {
-		d.CommandID = commandID
-		return []Data{d}, nil
-	})
-}
-
 // expect makes the condition of a command: nothing was appended to the aggregate
 // that the deciding state has not seen. A state has seen all up to its cursor.
 func (a Aggregate) expect(s *State) *Expectation {
@@ -171,17 +61,22 @@ func (a Aggregate) expect(s *State) *Expectation {
 	return &Expectation{Aggregate: a, Head: s.Cursor.Position}
 }
 
-// command runs the loop that every command shares. An empty aggregate is for
-// commands that cannot conflict.
+// Execute runs a command in a system. It authorises the actor, loads the part of
+// the state that the decision needs, and appends what follows on the condition
+// that nothing newer was appended under the same aggregate; otherwise it decides
+// again. Errors: [CodeForbidden], those of the command's Validate and Decide,
+// those of the log, and [CodeContention].
 //
 // The state that it decides on may lag behind the log. An append tells when that
 // matters; a refusal, or "it is so already", appends nothing, so those are
 // believed only from a state that has all that was in the log when they came up.
 // Otherwise a plug that was published a moment ago would be unknown.
-func (s *Service) command(ctx context.Context, system SystemID, action Action, r Request, about Aggregate,
-	decide func(st *State, commandID string) ([]Data, error),
-) (Receipt, error) {
-	if err := r.Actor.Authorize(action, system); err != nil {
+func (s *Service) Execute(ctx context.Context, system SystemID, c Command, r Request) (Receipt, error) {
+	needs := c.Requires()
+	if err := r.Actor.Authorize(needs.Action, system); err != nil {
+		return Receipt{}, err
+	}
+	if err := c.Validate(); err != nil {
 		return Receipt{}, err
 	}
 	receipt := Receipt{CommandID: s.commandID(system, r)}
@@ -203,11 +98,11 @@ func (s *Service) command(ctx context.Context, system SystemID, action Action, r
 		current = true
 	}
 	for range attempts {
-		st, err := s.states.State(ctx, system, seen)
+		st, err := s.states.State(ctx, system, needs.State, seen)
 		if err != nil {
 			return Receipt{}, fmt.Errorf("domain: load state of %s: %w", system, err)
 		}
-		decided, err := decide(st, receipt.CommandID)
+		decided, err := c.Decide(st, receipt.CommandID)
 		if !current && (err != nil || len(decided) == 0) {
 			if seen, err = s.log.Newest(ctx, system); err != nil {
 				return Receipt{}, fmt.Errorf("domain: find the newest event of %s: %w", system, err)
@@ -225,7 +120,7 @@ func (s *Service) command(ctx context.Context, system SystemID, action Action, r
 		if done, err := s.before(ctx, system, r, &receipt); done || err != nil {
 			return receipt, err
 		}
-		opts.Expect = about.expect(st)
+		opts.Expect = needs.Aggregate.expect(st)
 		events, err := s.events(system, decided, receipt.CommandID, r)
 		if err != nil {
 			return Receipt{}, err
@@ -340,6 +235,7 @@ func (s *Service) Publish(ctx context.Context, updates []SystemUpdate, r Request
 func AtIndex(err error, index int) error {
 	e := *AsError(err)
 	e.Detail = fmt.Sprintf("item %d: %s", index, e.Detail)
+	e.Params = maps.Clone(e.Params) // err keeps its own
 	return (&e).With("index", index)
 }
 
@@ -355,27 +251,4 @@ func published(events []Event, appended Appended) Published {
 		p.Positions[events[i].SystemID] = span
 	}
 	return p
-}
-
-func checkConnection(id ConnectionID, name string) error {
-	if len(name) > maxText {
-		return Invalid(CodeInvalidCommand, fmt.Sprintf("name is limited to %d bytes", maxText))
-	}
-	_, err := ParseConnectionID(string(id))
-	return err
-}
-
-func checkEquipment(id EquipmentID, name, kind, location Optional[string], attributes []byte) error {
-	if _, err := ParseEquipmentID(string(id)); err != nil {
-		return err
-	}
-	for field, text := range map[string]Optional[string]{"name": name, "kind": kind, "location": location} {
-		if v, _ := text.Get(); len(v) > maxText {
-			return Invalid(CodeInvalidCommand, fmt.Sprintf("%s is limited to %d bytes", field, maxText))
-		}
-	}
-	if v, present := name.Get(); !name.IsZero() && (!present || v == "") {
-		return Invalid(CodeInvalidCommand, "name must not be empty")
-	}
-	return requireObject(attributes, CodeInvalidCommand, maxAttributes)
 }

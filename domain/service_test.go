@@ -82,7 +82,47 @@ func (m *memory) recall(i Idempotency) (Appended, error) {
 	}
 }
 
-func (m *memory) State(_ context.Context, system SystemID, atLeast Position) (*State, error) {
+func (m *memory) State(_ context.Context, system SystemID, needs Needs, atLeast Position) (*State, error) {
+	whole, err := m.whole(system, atLeast)
+	if err != nil {
+		return nil, err
+	}
+	return only(whole, needs), nil
+}
+
+// only leaves out of a state all that was not asked for, so that a command whose
+// Requires is not complete decides wrongly.
+func only(whole *State, needs Needs) *State {
+	s := NewState(whole.SystemID)
+	s.Cursor = whole.Cursor
+	assigned := func(device DeviceID) {
+		if a := whole.Assignments[device]; a != nil {
+			s.Assignments[device] = a
+		}
+	}
+	for _, id := range needs.Devices {
+		if d := whole.Devices[id]; d != nil {
+			s.Devices[id] = d
+		}
+		assigned(id)
+	}
+	for _, id := range needs.Equipment {
+		if e := whole.Equipment[id]; e != nil {
+			s.Equipment[id] = e
+		}
+		if holder, held := whole.Holder(id); held {
+			assigned(holder)
+		}
+	}
+	for _, id := range needs.Connections {
+		if c := whole.Connections[id]; c != nil {
+			s.Connections[id] = c
+		}
+	}
+	return s
+}
+
+func (m *memory) whole(system SystemID, atLeast Position) (*State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := max(m.stale(len(m.events)), int(atLeast.Ms))
@@ -112,7 +152,7 @@ func prepare(t interface{ Fatal(...any) }, m *memory, s *Service, devices, equip
 	}
 	for i := range equipment {
 		c := RegisterEquipment{EquipmentRegistered{EquipmentID: EquipmentID(fmt.Sprint("e", i)), Name: "laser"}}
-		if _, err := s.RegisterEquipment(ctx, "clinica-sol", c, admin); err != nil {
+		if _, err := s.Execute(ctx, "clinica-sol", c, admin); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,7 +171,7 @@ func TestConcurrentAssignments(t *testing.T) {
 	for i := range 8 {
 		group.Go(func() {
 			c := AssignPlug{DeviceID: DeviceID(fmt.Sprint("d", i)), EquipmentID: EquipmentID(fmt.Sprint("e", i%2))}
-			_, err := s.AssignPlug(context.Background(), "clinica-sol", c, admin)
+			_, err := s.Execute(context.Background(), "clinica-sol", c, admin)
 			switch {
 			case err == nil:
 				won.Add(1)
@@ -158,19 +198,19 @@ func TestSameKeyAppendsOnce(t *testing.T) {
 		r := admin
 		r.IdempotencyKey, r.Fingerprint = "k1", "a"
 		c := AssignPlug{DeviceID: "d1", EquipmentID: "e1"}
-		first, err := s.AssignPlug(context.Background(), "clinica-sol", c, r)
+		first, err := s.Execute(context.Background(), "clinica-sol", c, r)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range rapid.IntRange(1, 4).Draw(t, "repeats") {
 			if rapid.Bool().Draw(t, "meanwhile") {
 				other := AssignPlug{DeviceID: "d2", EquipmentID: "e1", Move: true}
-				if _, err := s.AssignPlug(context.Background(), "clinica-sol", other, admin); err != nil {
+				if _, err := s.Execute(context.Background(), "clinica-sol", other, admin); err != nil {
 					t.Fatal(err)
 				}
 				before = len(m.events) - 1
 			}
-			again, err := s.AssignPlug(context.Background(), "clinica-sol", c, r)
+			again, err := s.Execute(context.Background(), "clinica-sol", c, r)
 			first.Replayed = true
 			if err != nil || again != first {
 				t.Fatalf("repeat answered %+v, %v; first %+v", again, err, first)
@@ -180,7 +220,7 @@ func TestSameKeyAppendsOnce(t *testing.T) {
 			t.Fatalf("%d events appended", appended)
 		}
 		r.Fingerprint = "b"
-		if _, err := s.ReleasePlug(context.Background(), "clinica-sol", ReleasePlug{DeviceID: "d1"}, r); !HasCode(err, CodeKeyReused) {
+		if _, err := s.Execute(context.Background(), "clinica-sol", ReleasePlug{DeviceID: "d1"}, r); !HasCode(err, CodeKeyReused) {
 			t.Fatalf("another request under the key: %v", err)
 		}
 	})
@@ -194,12 +234,12 @@ func TestCommandsOnOneConnection(t *testing.T) {
 	ctx := context.Background()
 	create := CreateConnection{ConnectionCreated{ConnectionID: "acc1", Kind: ConnectionShellyCloud}}
 	for range 2 {
-		if _, err := s.CreateConnection(ctx, "clinica-sol", create, admin); err != nil {
+		if _, err := s.Execute(ctx, "clinica-sol", create, admin); err != nil {
 			t.Fatal(err)
 		}
 		for _, verb := range []ConnectionVerb{VerbStop, VerbStart, VerbRestart, VerbStop, VerbDelete} {
 			c := CommandConnection{ConnectionCommand: ConnectionCommand{ConnectionID: "acc1"}, Verb: verb}
-			if r, err := s.CommandConnection(ctx, "clinica-sol", c, admin); err != nil || r.Unchanged {
+			if r, err := s.Execute(ctx, "clinica-sol", c, admin); err != nil || r.Unchanged {
 				t.Fatalf("%s: %+v, %v", verb, r, err)
 			}
 		}
@@ -213,11 +253,11 @@ func TestCommandSeesWhatWasAcknowledged(t *testing.T) {
 	s := newTestService(m)
 	prepare(t, m, s, 1, 1)
 	m.stale = func(int) int { return 0 }
-	first, err := s.AssignPlug(context.Background(), "clinica-sol", AssignPlug{DeviceID: "d0", EquipmentID: "e0"}, admin)
+	first, err := s.Execute(context.Background(), "clinica-sol", AssignPlug{DeviceID: "d0", EquipmentID: "e0"}, admin)
 	if err != nil || first.Unchanged {
 		t.Fatalf("%+v, %v", first, err)
 	}
-	again, err := s.AssignPlug(context.Background(), "clinica-sol", AssignPlug{DeviceID: "d0", EquipmentID: "e0"}, admin)
+	again, err := s.Execute(context.Background(), "clinica-sol", AssignPlug{DeviceID: "d0", EquipmentID: "e0"}, admin)
 	if err != nil || !again.Unchanged || again.Position != first.Position {
 		t.Errorf("%+v, %v", again, err)
 	}
@@ -257,13 +297,13 @@ func TestCommandErrors(t *testing.T) {
 	s := newTestService(m)
 	prepare(t, m, s, 2, 2)
 	ctx, old := context.Background(), Position{Ms: 999}
-	if _, err := s.AssignPlug(ctx, "clinica-sol", AssignPlug{DeviceID: "d0", EquipmentID: "e0"}, admin); err != nil {
+	if _, err := s.Execute(ctx, "clinica-sol", AssignPlug{DeviceID: "d0", EquipmentID: "e0"}, admin); err != nil {
 		t.Fatal(err)
 	}
 	viewer := Request{Actor: Actor{Subject: "v", Role: RoleViewer, Systems: []SystemID{"clinica-sol"}}}
 	stranger := Request{Actor: Actor{Subject: "o", Role: RoleOperator, Systems: []SystemID{"centro-luna"}}}
 	assign := func(d DeviceID, e EquipmentID, r Request, match *Position) error {
-		_, err := s.AssignPlug(ctx, "clinica-sol", AssignPlug{DeviceID: d, EquipmentID: e, IfMatch: match}, r)
+		_, err := s.Execute(ctx, "clinica-sol", AssignPlug{DeviceID: d, EquipmentID: e, IfMatch: match}, r)
 		return err
 	}
 	for name, c := range map[string]struct {
@@ -289,10 +329,10 @@ func TestDisconnectNamesSomebody(t *testing.T) {
 	m := newMemory()
 	s := newTestService(m)
 	staff := Request{Actor: Actor{Subject: "root", Role: RoleStaff}}
-	if _, err := s.Disconnect(t.Context(), DisconnectRequested{CloseSockets: true}, staff); !HasCode(err, CodeInvalidCommand) {
+	if _, err := s.Execute(t.Context(), PlatformSystem, Disconnect{DisconnectRequested{CloseSockets: true}}, staff); !HasCode(err, CodeInvalidCommand) {
 		t.Errorf("%v", err)
 	}
-	if _, err := s.Disconnect(t.Context(), DisconnectRequested{Subject: "maria", CloseSockets: true}, staff); err != nil || len(m.events) != 1 {
+	if _, err := s.Execute(t.Context(), PlatformSystem, Disconnect{DisconnectRequested{Subject: "maria", CloseSockets: true}}, staff); err != nil || len(m.events) != 1 {
 		t.Errorf("%v, %d events", err, len(m.events))
 	}
 }
@@ -335,5 +375,37 @@ func BenchmarkParseSystemUpdate(b *testing.B) {
 		if _, err := ParseSystemUpdate(raw); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// One of several faults is always the same one: clients and their tests compare
+// the words.
+func TestSameFaultEachTime(t *testing.T) {
+	t.Parallel()
+	s := newTestService(newMemory())
+	long := string(make([]byte, maxText+1))
+	bad := RegisterEquipment{EquipmentRegistered{EquipmentID: "e", Name: long, Kind: long, Location: long}}
+	for range 50 {
+		if _, err := s.Execute(t.Context(), "clinica-sol", bad, admin); AsError(err).Detail != "name is limited to 256 bytes" {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A request to disconnect the sockets of one system cannot be made in another,
+// where the actor may administer.
+func TestDisconnectInItsSystem(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	s := newTestService(m)
+	administrator := Request{Actor: Actor{Subject: "a", Role: RoleAdmin, Systems: []SystemID{"clinica-sol"}}}
+	for _, target := range []SystemID{"", "centro-luna"} {
+		c := Disconnect{DisconnectRequested{TargetSystem: target, Subject: "maria", CloseSockets: true}}
+		if _, err := s.Execute(t.Context(), "clinica-sol", c, administrator); !HasCode(err, CodeForbidden) {
+			t.Errorf("target %q: %v", target, err)
+		}
+	}
+	if len(m.events) != 0 {
+		t.Errorf("%d events appended", len(m.events))
 	}
 }

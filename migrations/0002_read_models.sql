@@ -69,6 +69,7 @@ BEGIN
         $table$, schema);
     EXECUTE format('CREATE INDEX ON %I.connections (connection_id)', schema);
     EXECUTE format('CREATE INDEX ON %I.devices (system_id, connection_id)', schema);
+    EXECUTE format('CREATE INDEX ON %I.assignments (system_id, equipment_id)', schema); -- finds the plug that feeds a piece of equipment
     FOREACH read_model IN ARRAY ARRAY['devices', 'equipment', 'assignments', 'connections'] LOOP
         PERFORM guard_by_system(format('%I.%I', schema, read_model)::regclass);
     END LOOP;

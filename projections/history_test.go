@@ -162,7 +162,7 @@ func (n *naive) foldUntil(at domain.Position) *domain.State {
 func (n *naive) check(t fataler, store *projections.Store, at domain.Position) {
 	t.Helper()
 	ctx, system := context.Background(), n.state.SystemID
-	state, err := store.State(ctx, system, domain.Position{})
+	state, err := store.WholeState(ctx, staff, system, domain.Position{})
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -385,7 +385,7 @@ func TestPoison(t *testing.T) {
 		good(120),
 	}
 	projectAll(t, b.store, newScript(events...))
-	st, err := b.store.State(t.Context(), system, domain.Position{})
+	st, err := b.store.WholeState(t.Context(), staff, system, domain.Position{})
 	if err != nil {
 		t.Fatal(err)
 	}

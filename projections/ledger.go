@@ -93,29 +93,47 @@ const (
 	rowCheckpoint
 )
 
+// The rows of one system's state, in one shape, so that a single statement can
+// read several kinds of them. The columns are those that scan reads.
+const (
+	selectHead = `
+SELECT 0 AS kind, system_id::text, '' AS id, position_ms, position_seq, seq,
+       '' AS t1, NULL::text AS t2, 'epoch'::timestamptz AS at, hash
+  FROM heads`
+	selectDevices = `
+SELECT 1 AS kind, system_id::text, device_id::text AS id, position_ms, position_seq, 0::bigint AS seq,
+       document::text AS t1, attributes AS t2, 'epoch'::timestamptz AS at, NULL::bytea AS hash
+  FROM projection.devices`
+	selectEquipment = `
+SELECT 2 AS kind, system_id::text, equipment_id::text AS id, position_ms, position_seq, 0::bigint AS seq,
+       document::text AS t1, attributes AS t2, 'epoch'::timestamptz AS at, NULL::bytea AS hash
+  FROM projection.equipment`
+	selectAssignments = `
+SELECT 3 AS kind, system_id::text, device_id::text AS id, position_ms, position_seq, 0::bigint AS seq,
+       equipment_id::text AS t1, assigned_by AS t2, assigned_at AS at, NULL::bytea AS hash
+  FROM projection.assignments`
+	selectConnections = `
+SELECT 4 AS kind, system_id::text, connection_id::text AS id, position_ms, position_seq, 0::bigint AS seq,
+       document::text AS t1, NULL::text AS t2, 'epoch'::timestamptz AS at, NULL::bytea AS hash
+  FROM projection.connections`
+	selectCheckpoint = `
+SELECT 5 AS kind, '' AS system_id, '' AS id, position_ms, position_seq, 0::bigint AS seq,
+       '' AS t1, NULL::text AS t2, 'epoch'::timestamptz AS at, NULL::bytea AS hash
+  FROM checkpoints WHERE partition = $2`
+)
+
 // loadQuery reads everything that is kept of systems in one statement, and so
 // from one snapshot; $1 is the systems and $2 a partition whose checkpoint is
 // wanted too. A statement locks its tables before it takes its snapshot, so not
 // even a rebuild's swap can come between them.
-const loadQuery statement = `
-SELECT 0 AS kind, system_id::text, '' AS id, position_ms, position_seq, seq,
-       '' AS t1, NULL::text AS t2, 'epoch'::timestamptz AS at, hash
-  FROM heads WHERE system_id = ANY ($1::text[])
-UNION ALL
-SELECT 1, system_id, device_id, position_ms, position_seq, 0, document::text, attributes, 'epoch', NULL
-  FROM projection.devices WHERE system_id = ANY ($1::text[])
-UNION ALL
-SELECT 2, system_id, equipment_id, position_ms, position_seq, 0, document::text, attributes, 'epoch', NULL
-  FROM projection.equipment WHERE system_id = ANY ($1::text[])
-UNION ALL
-SELECT 3, system_id, device_id, position_ms, position_seq, 0, equipment_id, assigned_by, assigned_at, NULL
-  FROM projection.assignments WHERE system_id = ANY ($1::text[])
-UNION ALL
-SELECT 4, system_id, connection_id, position_ms, position_seq, 0, document::text, NULL, 'epoch', NULL
-  FROM projection.connections WHERE system_id = ANY ($1::text[])
-UNION ALL
-SELECT 5, '', '', position_ms, position_seq, 0, '', NULL, 'epoch', NULL
-  FROM checkpoints WHERE partition = $2`
+const loadQuery statement = selectHead + ofSystems +
+	" UNION ALL " + selectDevices + ofSystems +
+	" UNION ALL " + selectEquipment + ofSystems +
+	" UNION ALL " + selectAssignments + ofSystems +
+	" UNION ALL " + selectConnections + ofSystems +
+	" UNION ALL " + selectCheckpoint
+
+const ofSystems = " WHERE system_id = ANY ($1::text[])"
 
 // statement is SQL on the live read models.
 type statement string

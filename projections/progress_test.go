@@ -26,7 +26,7 @@ func TestWaitForAPosition(t *testing.T) {
 		waited := make(chan error, 2)
 		for _, store := range []*projections.Store{here, elsewhere} {
 			go func() {
-				st, err := store.State(t.Context(), system, at)
+				st, err := store.WholeState(t.Context(), staff, system, at)
 				if err == nil && st.Cursor.Position.Before(at) {
 					err = fmt.Errorf("state at %s, wanted %s", st.Cursor, at)
 				}
@@ -74,7 +74,7 @@ func TestWaitEndsWithItsContextAndWithTheStore(t *testing.T) {
 func TestStateOfNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	st, err := b.store.State(t.Context(), "nobody-0", domain.Position{})
+	st, err := b.store.WholeState(t.Context(), staff, "nobody-0", domain.Position{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestDatabaseDies(t *testing.T) {
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.store.State(t.Context(), "dies-0", domain.Position{}); !isUnavailable(err) {
+	if _, err := b.store.WholeState(t.Context(), staff, "dies-0", domain.Position{}); !isUnavailable(err) {
 		t.Errorf("state: %v", err)
 	}
 	if err := b.store.WaitFor(t.Context(), 0, domain.Position{Ms: 1 << 50}); !isUnavailable(err) {
@@ -152,7 +152,7 @@ func TestRedisIsWiped(t *testing.T) {
 			worker = startWorker(t, b, log, newDuties())
 		}
 	}
-	st, err := b.store.State(ctx, system, domain.Position{})
+	st, err := b.store.WholeState(ctx, staff, system, domain.Position{})
 	if err != nil || st.Cursor.Seq != 5 {
 		t.Fatalf("%s, %v", st.Cursor, err)
 	}

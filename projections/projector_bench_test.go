@@ -91,7 +91,7 @@ func BenchmarkRead(b *testing.B) {
 		name string
 		do   func() error
 	}{
-		{"State", func() error { _, err := store.State(b.Context(), system, domain.Position{}); return err }},
+		{"State", func() error { _, err := store.WholeState(b.Context(), staff, system, domain.Position{}); return err }},
 		{"Base", func() error { _, _, err := store.Base(b.Context(), system); return err }},
 		{"Locate", func() error { _, err := store.Locate(b.Context(), system, middle); return err }},
 		{"Page1000", func() error { _, err := store.Page(b.Context(), system, middle, 1000); return err }},

@@ -109,7 +109,7 @@ func TestRebuildUnderLoad(t *testing.T) {
 		others.Go(func() { // a reader
 			var last domain.Position
 			for ctx.Err() == nil {
-				st, err := b.store.State(ctx, system, domain.Position{})
+				st, err := b.store.WholeState(ctx, staff, system, domain.Position{})
 				if ctx.Err() != nil {
 					return
 				}

@@ -204,7 +204,7 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 	note("connections", len(connections), err)
 	events, err := store.Events(ctx, actor, system, projections.EventQuery{})
 	note("events", len(events), err)
-	st, err := store.StateFor(ctx, actor, system, domain.Position{})
+	st, err := store.WholeState(ctx, actor, system, domain.Position{})
 	note("state", len(st.Devices)+int(st.Cursor.Seq), err)
 	past, err := store.StateAt(ctx, actor, system, domain.Position{Ms: 1021})
 	note("past", len(past.Devices)+int(past.Cursor.Seq), err)

@@ -7,21 +7,55 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// State returns the system's state at or after a position, and waits for it
-// until ctx ends. It implements [domain.States]: the caller owns what it gets.
-func (s *Store) State(ctx context.Context, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
-	return s.state(ctx, within(system), system, atLeast)
+// State returns a part of the system's state at or after a position, and waits
+// for it until ctx ends. It implements [domain.States]: the caller owns what it
+// gets.
+func (s *Store) State(ctx context.Context, system domain.SystemID, needs domain.Needs, atLeast domain.Position) (*domain.State, error) {
+	return s.part(ctx, within(system), system, needs, atLeast)
 }
 
 // StateFor is [Store.State] within what an actor sees.
-func (s *Store) StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
-	return s.state(ctx, scopeOf(actor), system, atLeast)
+func (s *Store) StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, needs domain.Needs,
+	atLeast domain.Position,
+) (*domain.State, error) {
+	return s.part(ctx, scopeOf(actor), system, needs, atLeast)
 }
 
-func (s *Store) state(ctx context.Context, sc scope, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
+// partQuery reads the rows that a [domain.Needs] names in one statement, and so
+// from one snapshot.
+const partQuery = selectHead + ofSystem +
+	" UNION ALL " + selectDevices + ofSystem + " AND device_id = ANY ($3::text[])" +
+	" UNION ALL " + selectEquipment + ofSystem + " AND equipment_id = ANY ($4::text[])" +
+	" UNION ALL " + selectAssignments + ofSystem + " AND (device_id = ANY ($3::text[]) OR equipment_id = ANY ($4::text[]))" +
+	" UNION ALL " + selectConnections + ofSystem + " AND connection_id = ANY ($5::text[])" +
+	" UNION ALL " + selectCheckpoint
+
+const ofSystem = " WHERE system_id = $1"
+
+func (s *Store) part(ctx context.Context, sc scope, system domain.SystemID, needs domain.Needs, atLeast domain.Position) (*domain.State, error) {
+	return s.reach(ctx, system, atLeast, func(l *loading) error {
+		return s.read(ctx, sc, l.scan, partQuery, system, s.partition(system), needs.Devices, needs.Equipment, needs.Connections)
+	})
+}
+
+// WholeState returns all that is kept of a system, at or after a position, within
+// what an actor sees. It takes memory in proportion to the number of devices.
+func (s *Store) WholeState(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
+	return s.whole(ctx, scopeOf(actor), system, atLeast)
+}
+
+func (s *Store) whole(ctx context.Context, sc scope, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
+	return s.reach(ctx, system, atLeast, func(l *loading) error {
+		return s.read(ctx, sc, l.scan, string(loadQuery), []domain.SystemID{system}, s.partition(system))
+	})
+}
+
+// reach loads again until what it gets is at or after a position. The read must
+// include the system's head and the checkpoint of its partition.
+func (s *Store) reach(ctx context.Context, system domain.SystemID, atLeast domain.Position, load func(*loading) error) (*domain.State, error) {
 	for {
 		l := newLoading(system)
-		if err := s.read(ctx, sc, l.scan, string(loadQuery), []domain.SystemID{system}, s.partition(system)); err != nil {
+		if err := load(l); err != nil {
 			return nil, readError("read the state of "+string(system), err)
 		}
 		st := l.ledgers[system].state
@@ -37,7 +71,7 @@ func (s *Store) state(ctx context.Context, sc scope, system domain.SystemID, atL
 // Snapshot returns the system's current state as lists, and its cursor, from one
 // moment.
 func (s *Store) Snapshot(ctx context.Context, system domain.SystemID) (*domain.Snapshot, error) {
-	st, err := s.State(ctx, system, domain.Position{})
+	st, err := s.whole(ctx, within(system), system, domain.Position{})
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +83,7 @@ func (s *Store) Snapshot(ctx context.Context, system domain.SystemID) (*domain.S
 // time in proportion to the history before; the present is answered from the
 // read models.
 func (s *Store) StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error) {
-	st, err := s.StateFor(ctx, actor, system, domain.Position{})
+	st, err := s.whole(ctx, scopeOf(actor), system, domain.Position{})
 	if err != nil || !st.Cursor.Position.After(at) {
 		return st, err
 	}

@@ -18,7 +18,7 @@ func TestProjectAndRead(t *testing.T) {
 		must(t, sol, 4000, domain.ConnectionCreated{ConnectionID: "acc1", Kind: domain.ConnectionShellyCloud}),
 	)
 	projectAll(t, b.store, log)
-	st, err := b.store.State(t.Context(), sol, domain.Position{Ms: 4000})
+	st, err := b.store.WholeState(t.Context(), staff, sol, domain.Position{Ms: 4000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func TestWorkerProjectsTheLog(t *testing.T) {
 	for n := range 20 {
 		system := domain.SystemID(fmt.Sprint("clinica-", n))
 		at := append1(t, log, system, n)
-		st, err := store.State(ctx, system, at)
+		st, err := store.WholeState(ctx, staff, system, at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -301,10 +301,10 @@ func TestHangingTransactionIsEnded(t *testing.T) {
 	at := append1(t, log, system, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	st, err := b.store.State(ctx, system, domain.Position{})
+	st, err := b.store.WholeState(ctx, staff, system, domain.Position{})
 	for err == nil && st.Cursor.Position != at {
 		if err = b.store.WaitFor(ctx, partition, at); err == nil {
-			st, err = b.store.State(ctx, system, domain.Position{})
+			st, err = b.store.WholeState(ctx, staff, system, domain.Position{})
 		}
 	}
 	if err != nil {

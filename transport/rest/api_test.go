@@ -157,7 +157,7 @@ func (p *platform) fold(system domain.SystemID, keep func(domain.Position) bool)
 // commandStates is what domain.Service reads: it is never behind.
 type commandStates struct{ p *platform }
 
-func (s commandStates) State(_ context.Context, system domain.SystemID, _ domain.Position) (*domain.State, error) {
+func (s commandStates) State(_ context.Context, system domain.SystemID, _ domain.Needs, _ domain.Position) (*domain.State, error) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	lag := s.p.lag
@@ -166,7 +166,11 @@ func (s commandStates) State(_ context.Context, system domain.SystemID, _ domain
 	return s.p.fold(system, func(domain.Position) bool { return true })
 }
 
-func (p *platform) StateFor(ctx context.Context, _ domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
+func (p *platform) StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, _ domain.Needs, atLeast domain.Position) (*domain.State, error) {
+	return p.WholeState(ctx, actor, system, atLeast)
+}
+
+func (p *platform) WholeState(ctx context.Context, _ domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
 	for {
 		p.mu.Lock()
 		moved, broken := p.moved, p.broken
@@ -192,12 +196,12 @@ func (p *platform) StateFor(ctx context.Context, _ domain.Actor, system domain.S
 }
 
 func (p *platform) WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error {
-	_, err := p.StateFor(ctx, domain.Actor{}, system, at)
+	_, err := p.WholeState(ctx, domain.Actor{}, system, at)
 	return err
 }
 
 func (p *platform) Device(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Device, error) {
-	st, err := p.StateFor(ctx, actor, system, domain.Position{})
+	st, err := p.WholeState(ctx, actor, system, domain.Position{})
 	if err == nil && st.Devices[id] == nil {
 		err = domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice, "there is no such device")
 	}
@@ -208,7 +212,7 @@ func (p *platform) Device(ctx context.Context, actor domain.Actor, system domain
 }
 
 func (p *platform) Assignment(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Assignment, error) {
-	st, err := p.StateFor(ctx, actor, system, domain.Position{})
+	st, err := p.WholeState(ctx, actor, system, domain.Position{})
 	if err == nil && st.Assignments[id] == nil {
 		err = domain.Fail(domain.KindNotFound, domain.CodeNotAssigned, "there is no such assignment")
 	}
@@ -219,7 +223,7 @@ func (p *platform) Assignment(ctx context.Context, actor domain.Actor, system do
 }
 
 func (p *platform) Connection(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.ConnectionID) (*domain.Connection, error) {
-	st, err := p.StateFor(ctx, actor, system, domain.Position{})
+	st, err := p.WholeState(ctx, actor, system, domain.Position{})
 	if err == nil && st.Connections[id] == nil {
 		err = domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "there is no such connection")
 	}
@@ -295,7 +299,7 @@ func (p *platform) Head(_ context.Context, _ domain.Actor, system domain.SystemI
 
 func (p *platform) SystemOfConnection(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error) {
 	for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
-		st, err := commandStates{p}.State(ctx, system, domain.Position{})
+		st, err := commandStates{p}.State(ctx, system, domain.Needs{}, domain.Position{})
 		if err != nil {
 			return "", err
 		}

@@ -126,7 +126,7 @@ func (a *API) assign(ctx context.Context, in *assignInput) (*assignmentOutput, e
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.AssignPlug(ctx, in.SystemID, c, r)
+	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (a *API) release(ctx context.Context, in *releaseInput) (*assignmentOutput,
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.ReleasePlug(ctx, in.SystemID, c, r)
+	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (a *API) release(ctx context.Context, in *releaseInput) (*assignmentOutput,
 func (a *API) assigned(ctx context.Context, in *InDevice, w *Waits, receipt domain.Receipt) (*assignmentOutput, error) {
 	out := &assignmentOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
 	out.Body.CommandAnswer = answer(receipt)
-	st, err := a.settled(ctx, in.SystemID, receipt, w)
+	st, err := a.settled(ctx, in.SystemID, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}}, receipt, w)
 	if err != nil || st == nil {
 		return out, err
 	}

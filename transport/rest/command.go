@@ -132,14 +132,18 @@ func replayOf(replayed bool) Replay {
 }
 
 // settled waits until the read model has what a command did, if the caller asked
-// for that. Without, or when it takes longer than the caller would wait, the
-// state is nil: the command is taken all the same.
-func (a *API) settled(ctx context.Context, system domain.SystemID, r domain.Receipt, in *Waits) (*domain.State, error) {
+// for that, and returns the part of the state that the answer shows. Without, or
+// when it takes longer than the caller would wait, the state is nil: the command
+// is taken all the same.
+func (a *API) settled(ctx context.Context, system domain.SystemID, shows domain.Needs, r domain.Receipt, in *Waits) (st *domain.State, err error) {
 	patience, err := in.duration()
 	if err != nil || patience == 0 {
 		return nil, err
 	}
-	st, err := a.stateAfter(ctx, actorOf(ctx), system, r.Position, patience)
+	err = patiently(ctx, r.Position, patience, func(ctx context.Context) error {
+		st, err = a.reads.StateFor(ctx, actorOf(ctx), system, shows, r.Position)
+		return err
+	})
 	if domain.HasCode(err, CodeProjectionBehind) {
 		return nil, nil
 	}

@@ -247,7 +247,7 @@ func (a *API) createConnection(ctx context.Context, in *createConnectionInput) (
 	created := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: id, Kind: in.Body.Kind, Name: in.Body.Name}}
 	credential := NewCredential{System: in.SystemID, ConnectionID: id, Kind: in.Body.Kind, AuthCode: in.Body.AuthCode}
 	receipt, key, err := a.withCredential(ctx, credential, r, func(r domain.Request) (domain.Receipt, error) {
-		return a.service.CreateConnection(ctx, in.SystemID, created, r)
+		return a.service.Execute(ctx, in.SystemID, created, r)
 	})
 	if err != nil {
 		return nil, err
@@ -287,7 +287,7 @@ func (a *API) updateConnection(ctx context.Context, in *updateConnectionInput) (
 		return nil, err
 	}
 	update := func(r domain.Request) (domain.Receipt, error) {
-		return a.service.UpdateConnection(ctx, in.SystemID, c, r)
+		return a.service.Execute(ctx, in.SystemID, c, r)
 	}
 	var receipt domain.Receipt
 	var key string
@@ -329,7 +329,7 @@ func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (
 		return err
 	}
 	return a.dropping(ctx, in.SystemID, &in.Waits, func() (domain.Receipt, error) {
-		receipt, err := a.service.CommandConnection(ctx, in.SystemID, c, r)
+		receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
 		if err != nil {
 			return receipt, err
 		}
@@ -349,7 +349,7 @@ func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (
 func (a *API) changedConnection(ctx context.Context, system domain.SystemID, id domain.ConnectionID, w *Waits, receipt domain.Receipt) *connectionOutput {
 	out := &connectionOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
 	out.Body.CommandAnswer, out.Body.ConnectionID = answer(receipt), id
-	st, err := a.settled(ctx, system, receipt, w)
+	st, err := a.settled(ctx, system, domain.Needs{Connections: []domain.ConnectionID{id}}, receipt, w)
 	if err != nil {
 		a.log.WarnContext(ctx, "a connection that was changed cannot be read", "requestId", requestID(ctx), "error", err)
 	}
@@ -387,7 +387,7 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 	if err != nil {
 		return nil, err
 	}
-	command := func() (domain.Receipt, error) { return a.service.CommandConnection(ctx, system, c, r) }
+	command := func() (domain.Receipt, error) { return a.service.Execute(ctx, system, c, r) }
 	if c.Verb == domain.VerbStart { // drops nothing, so there is nobody to hear from
 		return a.started(ctx, system, &in.Waits, command)
 	}
@@ -401,7 +401,7 @@ func (a *API) started(ctx context.Context, system domain.SystemID, in *Waits, co
 	}
 	out := &droppedOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
 	out.Body.CommandAnswer = answer(receipt)
-	st, err := a.settled(ctx, system, receipt, in)
+	st, err := a.settled(ctx, system, domain.Needs{}, receipt, in)
 	if err != nil || st == nil {
 		return out, err
 	}
@@ -424,7 +424,7 @@ func (a *API) switchRelay(ctx context.Context, in *switchRelayInput) (*switchedO
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.SwitchRelay(ctx, in.SystemID, c, r)
+	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
 	if err != nil {
 		return nil, err
 	}

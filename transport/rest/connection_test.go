@@ -11,7 +11,7 @@ func TestConnections(t *testing.T) {
 	b := setup(t)
 	for id, system := range map[domain.ConnectionID]domain.SystemID{"acc1": "clinica-sol", "acc2": "centro-luna", "acc3": "clinica-sol"} {
 		c := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: id, Kind: domain.ConnectionShellyCloud}}
-		if _, err := b.api.service.CreateConnection(t.Context(), system, c, domain.Request{Actor: domain.Actor{Subject: "x", Role: domain.RoleStaff}}); err != nil {
+		if _, err := b.api.service.Execute(t.Context(), system, c, domain.Request{Actor: domain.Actor{Subject: "x", Role: domain.RoleStaff}}); err != nil {
 			t.Fatal(err)
 		}
 	}

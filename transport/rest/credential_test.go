@@ -112,7 +112,7 @@ func (b *bundle) lets(t *testing.T, dialInURL any) bool {
 	if kept == nil || kept.key != parts[3] {
 		return false
 	}
-	st, err := commandStates{b.platform}.State(t.Context(), kept.system, domain.Position{})
+	st, err := commandStates{b.platform}.State(t.Context(), kept.system, domain.Needs{}, domain.Position{})
 	if err != nil {
 		t.Fatal(err)
 	}

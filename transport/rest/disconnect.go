@@ -59,8 +59,10 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 	if err != nil {
 		return nil, err
 	}
-	command := func() (domain.Receipt, error) { return a.service.Disconnect(ctx, d, r) }
-	return a.dropping(ctx, recordedIn(&d), &in.Waits, command)
+	command := func() (domain.Receipt, error) {
+		return a.service.Execute(ctx, d.RecordedIn(), domain.Disconnect{DisconnectRequested: d}, r)
+	}
+	return a.dropping(ctx, d.RecordedIn(), &in.Waits, command)
 }
 
 // ban works out until when the return is refused.
@@ -78,13 +80,4 @@ func (in *disconnectInput) ban(d *domain.DisconnectRequested) error {
 	until := time.Now().Add(wait).UTC().Truncate(time.Millisecond)
 	d.BanUntil = &until
 	return nil
-}
-
-// recordedIn is the system whose log has a request to drop sockets, and what the
-// processes report of it.
-func recordedIn(d *domain.DisconnectRequested) domain.SystemID {
-	if d.TargetSystem == "" {
-		return domain.PlatformSystem
-	}
-	return d.TargetSystem
 }

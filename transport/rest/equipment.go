@@ -197,7 +197,7 @@ func (a *API) createEquipment(ctx context.Context, in *createEquipmentInput) (*e
 		}
 		id = domain.EquipmentID(made)
 	}
-	receipt, err := a.service.RegisterEquipment(ctx, in.SystemID, domain.RegisterEquipment{EquipmentRegistered: domain.EquipmentRegistered{
+	receipt, err := a.service.Execute(ctx, in.SystemID, domain.RegisterEquipment{EquipmentRegistered: domain.EquipmentRegistered{
 		EquipmentID: id, Name: in.Body.Name, Kind: in.Body.Kind, Location: in.Body.Location, Attributes: in.Body.Attributes,
 	}}, r)
 	if err != nil {
@@ -221,7 +221,7 @@ func (a *API) updateEquipment(ctx context.Context, in *updateEquipmentInput) (*e
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.UpdateEquipment(ctx, in.SystemID, c, r)
+	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func (a *API) retireEquipment(ctx context.Context, in *retireEquipmentInput) (*e
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.RetireEquipment(ctx, in.SystemID, c, r)
+	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +251,7 @@ func (a *API) retireEquipment(ctx context.Context, in *retireEquipmentInput) (*e
 func (a *API) equipped(ctx context.Context, system domain.SystemID, id domain.EquipmentID, w *Waits, receipt domain.Receipt) (*equipmentOutput, error) {
 	out := &equipmentOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
 	out.Body.CommandAnswer, out.Body.EquipmentID = answer(receipt), id
-	st, err := a.settled(ctx, system, receipt, w)
+	st, err := a.settled(ctx, system, domain.Needs{Equipment: []domain.EquipmentID{id}}, receipt, w)
 	if err != nil || st == nil {
 		return out, err
 	}

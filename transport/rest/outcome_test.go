@@ -106,7 +106,7 @@ func (p *platform) Follow(ctx context.Context, system domain.SystemID, after dom
 func (b *bundle) connect() {
 	b.t.Helper()
 	c := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: "acc1", Kind: domain.ConnectionShellyOutbound}}
-	if _, err := b.api.service.CreateConnection(b.t.Context(), "clinica-sol", c, domain.Request{Actor: domain.Actor{Role: domain.RoleStaff}}); err != nil {
+	if _, err := b.api.service.Execute(b.t.Context(), "clinica-sol", c, domain.Request{Actor: domain.Actor{Role: domain.RoleStaff}}); err != nil {
 		b.t.Fatal(err)
 	}
 }

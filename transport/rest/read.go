@@ -13,10 +13,12 @@ import (
 // the database can enforce again what was checked here. Errors are a
 // [domain.Error] where the caller can do something.
 type Reads interface {
-	// StateFor returns the system's present state, at or after the given
+	// StateFor returns a part of the system's present state, at or after the given
 	// position; it waits for that until ctx ends. A system without events has
 	// the empty state.
-	StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error)
+	StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, needs domain.Needs, atLeast domain.Position) (*domain.State, error)
+	// WholeState is StateFor without leaving anything out.
+	WholeState(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error)
 	// StateAt returns the state as of the last event at or before the position.
 	StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error)
 	// PositionAt returns the position of the newest event, by position, whose time
@@ -101,16 +103,9 @@ func (a *API) present(ctx context.Context, actor domain.Actor, system domain.Sys
 	if err != nil {
 		return nil, err
 	}
-	return a.stateAfter(ctx, actor, system, atLeast, maxLag)
-}
-
-// stateAfter reads the state at or after the position, or fails with
-// [CodeProjectionBehind] when that takes longer than patience.
-func (a *API) stateAfter(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position,
-	patience time.Duration,
-) (st *domain.State, err error) {
-	err = patiently(ctx, atLeast, patience, func(ctx context.Context) error {
-		st, err = a.reads.StateFor(ctx, actor, system, atLeast)
+	var st *domain.State
+	err = patiently(ctx, atLeast, maxLag, func(ctx context.Context) (err error) {
+		st, err = a.reads.WholeState(ctx, actor, system, atLeast)
 		return err
 	})
 	return st, err

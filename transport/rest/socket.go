@@ -124,8 +124,10 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 	if err != nil {
 		return nil, err
 	}
-	command := func() (domain.Receipt, error) { return a.service.Disconnect(ctx, d, r) }
-	return a.dropping(ctx, recordedIn(&d), &in.Waits, command, all[at].Node)
+	command := func() (domain.Receipt, error) {
+		return a.service.Execute(ctx, d.RecordedIn(), domain.Disconnect{DisconnectRequested: d}, r)
+	}
+	return a.dropping(ctx, d.RecordedIn(), &in.Waits, command, all[at].Node)
 }
 
 func unavailable(err error) error {
