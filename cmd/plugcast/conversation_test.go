@@ -19,19 +19,19 @@ const patience = time.Minute
 
 // conversation is one native socket, a frame at a time.
 type conversation struct {
-	t       *testing.T
+	t       testing.TB
 	conn    *websocket.Conn
 	pending []frame // of the message that was read last
 }
 
 // converse opens a socket with a token, and hangs up when the test ends.
-func converse(t *testing.T, base, token string) *conversation {
+func converse(t testing.TB, base, token string) *conversation {
 	t.Helper()
 	conn, err := dial(t.Context(), base, token)
 	return newConversation(t, conn, err)
 }
 
-func newConversation(t *testing.T, conn *websocket.Conn, err error) *conversation {
+func newConversation(t testing.TB, conn *websocket.Conn, err error) *conversation {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -111,17 +111,17 @@ var streamClient = &http.Client{Transport: &http.Transport{}}
 
 // eventStream is the body of an SSE response.
 type eventStream struct {
-	t     *testing.T
+	t     testing.TB
 	lines *bufio.Scanner
 }
 
 // openStream opens an event stream and demands a status of the answer.
-func openStream(t *testing.T, want int, base string, system domain.SystemID, query, token string) *eventStream {
+func openStream(t testing.TB, want int, base string, system domain.SystemID, query, token string) *eventStream {
 	t.Helper()
 	return openStreamWith(t, streamClient, want, base, system, query, token)
 }
 
-func openStreamWith(t *testing.T, client *http.Client, want int, base string, system domain.SystemID, query, token string) *eventStream {
+func openStreamWith(t testing.TB, client *http.Client, want int, base string, system domain.SystemID, query, token string) *eventStream {
 	t.Helper()
 	url := base + "/api/v1/systems/" + string(system) + "/events/stream" + query
 	request, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)

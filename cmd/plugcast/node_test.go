@@ -60,7 +60,7 @@ type deployment struct {
 	env      []string
 }
 
-func newDeployment(t *testing.T) *deployment {
+func newDeployment(t testing.TB) *deployment {
 	t.Helper()
 	d := &deployment{redis: redistest.New(t), postgres: pgtest.Database(t, migrate)}
 	d.env = append(os.Environ(),
@@ -70,7 +70,7 @@ func newDeployment(t *testing.T) *deployment {
 }
 
 // readModels is all rows of all read models, as text.
-func (d *deployment) readModels(t *testing.T) string {
+func (d *deployment) readModels(t testing.TB) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), d.postgres)
 	if err != nil {
@@ -100,7 +100,7 @@ type node struct {
 
 // start runs a serve process on a free port, or on the given address, and waits
 // until it is ready.
-func (d *deployment) start(t *testing.T, listen string, args ...string) *node {
+func (d *deployment) start(t testing.TB, listen string, args ...string) *node {
 	t.Helper()
 	if listen == "" {
 		listen = freeAddress(t)
@@ -147,7 +147,7 @@ func (n *node) kill() {
 }
 
 // residentKiB is the memory that the process has in RAM.
-func (n *node) residentKiB(t *testing.T) int {
+func (n *node) residentKiB(t testing.TB) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.process.Process.Pid))
 	if err != nil {
@@ -171,7 +171,7 @@ var (
 )
 
 // freeAddress finds a loopback port that nobody uses now, nor any other test.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	givenMu.Lock()
 	defer givenMu.Unlock()
@@ -192,13 +192,13 @@ func freeAddress(t *testing.T) string {
 }
 
 // waitFor polls until the condition holds, for at most a minute.
-func waitFor(t *testing.T, what string, holds func() bool) {
+func waitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	waitUpTo(t, time.Minute, what, holds)
 }
 
 // waitUpTo is waitFor with another patience.
-func waitUpTo(t *testing.T, patience time.Duration, what string, holds func() bool) {
+func waitUpTo(t testing.TB, patience time.Duration, what string, holds func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
