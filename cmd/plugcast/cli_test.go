@@ -84,6 +84,8 @@ func TestWrongUsage(t *testing.T) {
 		"bad system":            {[]string{secret}, "token --system a/b --role viewer", "--system"},
 		"bad ttl":               {[]string{secret}, "token --system s --role viewer --ttl soon", "--ttl"},
 		"ttl of nothing":        {[]string{secret}, "token --system s --role viewer --ttl 0s", "--ttl"},
+		"ttl under a second":    {[]string{secret}, "token --system s --role viewer --ttl 999ms", "--ttl"},
+		"ttl of centuries":      {[]string{secret}, "token --system s --role viewer --ttl 2000000h", "a hundred years"},
 		"no secret":             {nil, "token --system s --role viewer", "PLUGCAST_JWT_SECRET"},
 		"short secret":          {[]string{"PLUGCAST_JWT_SECRET=short"}, "token --system s --role viewer", "at least 32"},
 		"short secret of serve": {[]string{redis, postgres, "PLUGCAST_JWT_SECRET=short"}, "serve", "at least 32"},

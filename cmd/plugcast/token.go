@@ -20,6 +20,9 @@ type tokenCommand struct {
 	Auth authFlags `embed:""`
 }
 
+// maxTTL is a little less than what a token may be valid for: a hundred years.
+const maxTTL = 100 * 365 * 24 * time.Hour
+
 // Run implements the command.
 func (c *tokenCommand) Run(t terminal) error {
 	if c.Auth.JWTSecret == "" {
@@ -28,8 +31,8 @@ func (c *tokenCommand) Run(t terminal) error {
 	if err := c.Auth.config().Validate(); err != nil {
 		return usage("%v", err)
 	}
-	if c.TTL <= 0 {
-		return usage("--ttl must be more than 0, not %v", c.TTL)
+	if c.TTL < time.Second || c.TTL > maxTTL {
+		return usage("--ttl must be 1s to %v (a hundred years), not %v", maxTTL, c.TTL)
 	}
 	actor := domain.Actor{Subject: c.Subject, Role: domain.Role(c.Role), ExpiresAt: time.Now().Add(c.TTL)}
 	if actor.Subject == "" {

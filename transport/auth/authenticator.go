@@ -76,10 +76,11 @@ type Tickets interface {
 
 // Authenticator tells who somebody is. It is safe for concurrent use.
 type Authenticator struct {
-	parser  *jwt.Parser
-	key     func(ctx context.Context) jwt.Keyfunc
-	keys    *keySet // nil with a secret
-	tickets Tickets
+	parser    *jwt.Parser // of the signature alone
+	validator *jwt.Validator
+	key       func(ctx context.Context) jwt.Keyfunc
+	keys      *keySet // nil with a secret
+	tickets   Tickets
 }
 
 // New makes an Authenticator. With a JWKS, [Authenticator.Run] keeps the keys
@@ -95,22 +96,18 @@ func New(c Config, tickets Tickets, log *slog.Logger) (*Authenticator, error) {
 			return func(*jwt.Token) (any, error) { return c.Secret, nil }
 		}
 	} else {
-		var err error
-		if a.keys, err = newKeySet(c.JWKSURL, log); err != nil {
-			return nil, err
-		}
+		a.keys = newKeySet(c.JWKSURL, log)
 		algorithms, a.key = asymmetric, a.keys.keyfunc
 	}
-	options := []jwt.ParserOption{
-		jwt.WithValidMethods(algorithms), jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithStrictDecoding(),
-	}
+	options := []jwt.ParserOption{jwt.WithExpirationRequired(), jwt.WithLeeway(leeway)}
 	if c.Issuer != "" {
 		options = append(options, jwt.WithIssuer(c.Issuer))
 	}
 	if c.Audience != "" {
 		options = append(options, jwt.WithAudience(c.Audience))
 	}
-	a.parser = jwt.NewParser(options...)
+	a.parser = jwt.NewParser(jwt.WithValidMethods(algorithms), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
+	a.validator = jwt.NewValidator(options...)
 	return a, nil
 }
 

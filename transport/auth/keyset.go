@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/MicahParks/jwkset"
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/plugcast/plugcast/domain"
@@ -27,35 +28,43 @@ var asymmetric = []string{
 
 // How the keys are kept fresh. A key that was taken out of the set is refused
 // within freshFor; a new key is looked for when a token names it, but not more
-// often than eagerFor, so that made-up key ids cause no storm.
+// often than eagerFor, so that made-up key ids cause no storm. While nothing can be
+// fetched, the last keys count for keepFor.
 const (
 	freshFor     = 15 * time.Minute
 	retryFor     = 10 * time.Second
 	eagerFor     = 10 * time.Second
 	fetchTimeout = 10 * time.Second
+	keepFor      = 6 * time.Hour
 	maxKeySet    = 1 << 20 // bytes
 )
 
-// keySet holds the keys of a JWKS. jwkset can refresh by itself, but from a
-// goroutine that nobody can wait for, and it makes requests with unknown key ids
-// wait for a minute; so it only fetches and parses here.
+// keySet holds the keys of a JWKS. A set that was fetched takes the place of the
+// one before, so a key that is not in it any more is refused from then on, also
+// when other members cannot be used. When nothing can be fetched the last keys
+// stay, for keepFor: longer, whoever keeps us from the provider would keep a
+// revoked key valid.
 type keySet struct {
-	url     string
-	client  *http.Client
-	storage jwkset.Storage
-	lookup  keyfunc.Keyfunc
-	log     *slog.Logger
+	url    string
+	client *http.Client
+	log    *slog.Logger
+	keys   atomic.Pointer[fetchedKeys] // nil before the first fetch
 
 	fetching sync.Mutex // one fetch at a time; guards the rest
 	tried    time.Time
-	fetched  bool
+	warned   string // of members that cannot be used: said once, not at each fetch
 }
 
-func newKeySet(address string, log *slog.Logger) (*keySet, error) {
-	k := &keySet{url: address, storage: jwkset.NewMemoryStorage(), log: log}
+// fetchedKeys are what one fetch brought.
+type fetchedKeys struct {
+	keys []verificationKey
+	at   time.Time
+}
+
+func newKeySet(address string, log *slog.Logger) *keySet {
+	k := &keySet{url: address, log: log}
 	k.client = &http.Client{
-		Timeout:   fetchTimeout,
-		Transport: boundedBody{http.DefaultTransport},
+		Timeout: fetchTimeout,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if len(via) > 3 {
 				return errors.New("too many redirects")
@@ -63,11 +72,7 @@ func newKeySet(address string, log *slog.Logger) (*keySet, error) {
 			return checkKeySetURL(r.URL.String())
 		},
 	}
-	var err error
-	if k.lookup, err = keyfunc.New(keyfunc.Options{Storage: k.storage}); err != nil {
-		return nil, fmt.Errorf("auth: key set: %w", err)
-	}
-	return k, nil
+	return k
 }
 
 // checkKeySetURL refuses what would let somebody on the way put in keys of
@@ -116,59 +121,97 @@ func (k *keySet) fetch(ctx context.Context, notWithin time.Duration) error {
 	defer func() { k.tried = time.Now() }() // after a slow failure nobody tries at once again
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	_, err := jwkset.NewStorageFromHTTP(k.url, jwkset.HTTPClientStorageOptions{
-		Client: k.client, Ctx: ctx, HTTPTimeout: fetchTimeout, Storage: k.storage,
-	})
+	text, err := k.get(ctx)
 	if err != nil {
 		return fmt.Errorf("auth: fetch key set: %w", err)
 	}
-	k.fetched = true
+	keys, skipped, err := parseKeySet(text)
+	if err != nil {
+		return fmt.Errorf("auth: fetch key set: %w", err)
+	}
+	k.keys.Store(&fetchedKeys{keys, time.Now()})
+	if what := strings.Join(skipped, "; "); what != k.warned {
+		k.warned = what
+		if len(skipped) > 0 {
+			k.log.Warn("members of the key set for tokens cannot be used and are left out", "members", skipped[:min(len(skipped), 8)],
+				"leftOut", len(skipped), "used", len(keys))
+		}
+	}
 	return nil
 }
 
+func (k *keySet) get(ctx context.Context) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := k.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the provider answers %d", answer.StatusCode)
+	}
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxKeySet+1))
+	if err == nil && len(text) > maxKeySet {
+		err = fmt.Errorf("the key set is over %d bytes", maxKeySet)
+	}
+	return bytes.TrimPrefix(text, []byte("\ufeff")), err
+}
+
+// keyfunc finds the keys that may have signed a token.
 func (k *keySet) keyfunc(ctx context.Context) jwt.Keyfunc {
-	find := k.lookup.KeyfuncCtx(ctx)
 	return func(token *jwt.Token) (any, error) {
-		key, err := find(token)
-		if !isUnknown(key, err) {
-			return key, err
+		set, err := k.candidates(token)
+		if !errors.Is(err, errNoSuchKey) {
+			return set, err
 		}
 		// The caller may go away; whoever waits behind it still wants the keys.
 		if err := k.fetch(context.WithoutCancel(ctx), eagerFor); err != nil {
 			k.log.Error("keys for tokens cannot be fetched", "error", err)
 		}
-		if key, err = find(token); isUnknown(key, err) && !k.ready() {
+		if set, err = k.candidates(token); errors.Is(err, errNoSuchKey) && k.current() == nil {
 			return nil, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
 				"the keys that tokens are signed with cannot be fetched now; repeat in a moment").Because(err)
 		}
-		return key, err
+		return set, err
 	}
 }
 
-// isUnknown reports whether the set holds no key for the token: none of its key
-// id or, for a token without one, none at all.
-func isUnknown(key any, err error) bool {
-	all, isSet := key.(jwt.VerificationKeySet)
-	return errors.Is(err, jwkset.ErrKeyNotFound) || isSet && len(all.Keys) == 0
-}
+// errNoSuchKey says that there is no key of a token's key id or, for a token
+// without one, no key at all.
+var errNoSuchKey = errors.New("auth: no such key")
 
-func (k *keySet) ready() bool {
-	k.fetching.Lock()
-	defer k.fetching.Unlock()
-	return k.fetched
-}
-
-// boundedBody cuts answers off, so that a bad server cannot fill the memory.
-type boundedBody struct{ next http.RoundTripper }
-
-func (t boundedBody) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := t.next.RoundTrip(r)
-	if err != nil {
-		return nil, err
+// candidates are the keys that may be a token's: those of its key id and algorithm.
+func (k *keySet) candidates(token *jwt.Token) (jwt.VerificationKeySet, error) {
+	var set jwt.VerificationKeySet
+	id, named := token.Header["kid"].(string)
+	if _, there := token.Header["kid"]; there && !named {
+		return set, errors.New("auth: the key id is not a string")
 	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(resp.Body, maxKeySet), resp.Body}
-	return resp, nil
+	found := false
+	for _, key := range k.current() {
+		if named && key.id != id {
+			continue
+		}
+		found = true
+		if (key.algorithm == "" || key.algorithm == token.Method.Alg()) && fits(key.public, token.Method.Alg()) {
+			set.Keys = append(set.Keys, key.public)
+		}
+	}
+	if !found {
+		return set, errNoSuchKey
+	}
+	return set, nil // the parser refuses a token for which there is no key in it
+}
+
+// current are the keys that count now. It is nil when none were ever fetched, or
+// not for too long.
+func (k *keySet) current() []verificationKey {
+	last := k.keys.Load()
+	if last == nil || time.Since(last.at) > keepFor {
+		return nil
+	}
+	return last.keys
 }

@@ -16,7 +16,11 @@ import (
 	"strings"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/strictjson"
 )
+
+// configuration reads the file of links.
+var configuration = strictjson.Reader{Whole: "the configuration"}
 
 // Direction is which way events go over a link.
 type Direction string
@@ -149,7 +153,7 @@ type Raw struct {
 // Decode reads the link into v, a pointer to a struct. Members that v does not
 // have, that are there twice or that have another type are refused, with their
 // path.
-func (r Raw) Decode(v any) error { return decodeStrict(r.json, r.path, v) }
+func (r Raw) Decode(v any) error { return configuration.Decode(r.json, r.path, v) }
 
 // Bind completes a token that Decode read.
 func (r Raw) Bind(t *Token) { t.env = r.env }
@@ -175,7 +179,7 @@ func Load(in io.Reader, kinds map[string]Kind, env func(string) string) ([]Link,
 	var file struct {
 		Bridges []json.RawMessage `json:"bridges"`
 	}
-	if err := decodeStrict(bytes.TrimSpace(text), "", &file); err != nil {
+	if err := configuration.Decode(bytes.TrimSpace(text), "", &file); err != nil {
 		return nil, err
 	}
 	links := make([]Link, len(file.Bridges))

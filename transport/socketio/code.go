@@ -7,6 +7,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
+	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
 // The codes of errors that this face gives. Others come from the domain, from the
@@ -61,7 +62,9 @@ func (s *Server) public(err error, doing string) *domain.Error {
 }
 
 // readArgument reads the first argument of an event: a string into *text, or an
-// object with the members that into has, and no others.
+// object with the members that into has, to the letter, and no others: a join with
+// a misspelt "after" would start from now, and its client would never learn what it
+// missed.
 func readArgument(e *sio.Event, text *string, into any) error {
 	if len(e.Args) == 0 {
 		return domain.Invalid(CodeInvalidEvent, fmt.Sprintf("%s needs an argument", e.Name))
@@ -72,8 +75,9 @@ func readArgument(e *sio.Event, text *string, into any) error {
 	if e.Args[0][0] != '{' {
 		return domain.Invalid(CodeInvalidEvent, fmt.Sprintf("the argument of %s is a string or an object", e.Name))
 	}
-	if err := strictly(e.Args[0], into); err != nil {
-		return domain.Invalid(CodeInvalidEvent, fmt.Sprintf("the argument of %s: %v", e.Name, err))
+	argument := strictjson.Reader{Whole: "the argument of " + e.Name, NullIsAbsent: true}
+	if err := argument.Decode(e.Args[0], "", into); err != nil {
+		return domain.Invalid(CodeInvalidEvent, err.Error())
 	}
 	return nil
 }

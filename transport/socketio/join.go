@@ -1,9 +1,7 @@
 package socketio
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,15 +47,6 @@ type left struct {
 	SystemID domain.SystemID `json:"systemId,omitempty"`
 	Room     string          `json:"room,omitempty"`
 	Reason   string          `json:"reason,omitempty"` // of a room that the client did not ask to leave
-}
-
-// strictly reads JSON into a struct and refuses members that it does not have: a
-// join with a misspelt "after" would start from now, and its client would never
-// learn what it missed.
-func strictly(b []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	return d.Decode(into)
 }
 
 // joinSystem lets the socket into a room. One that is in it already and asks for

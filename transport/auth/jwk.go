@@ -1,0 +1,125 @@
+package auth
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/MicahParks/jwkset"
+
+	"github.com/plugcast/plugcast/transport/strictjson"
+)
+
+// verificationKey is a member of a key set that tokens can be verified with.
+type verificationKey struct {
+	id        string // kid, or ""
+	algorithm string // the only one that it may be used with, or "" for any that fits it
+	public    any    // *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
+}
+
+// maxKeys bounds the keys of a set: a token without a key id is tried with each.
+const maxKeys = 128
+
+// errOtherUse is the reason of a member that is right, and not for verifying.
+var errOtherUse = errors.New("it is for another use")
+
+// parseKeySet reads a JWKS, member by member: one that cannot be used does not
+// concern the others (RFC 7517, section 5). skipped says which were left out, and
+// why, without those that are only for another use. It fails when the text is no
+// key set, and when members were skipped and no key is left: a provider that takes
+// back all its keys says so with an empty list, and does not break them.
+func parseKeySet(text []byte) (keys []verificationKey, skipped []string, err error) {
+	set, err := strictjson.Members(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the key set %w", err)
+	}
+	var members []json.RawMessage // null is an empty list, as some providers write it
+	if json.Unmarshal(set["keys"], &members) != nil {
+		return nil, nil, errors.New(`the key set has no list "keys"`)
+	}
+	keys = []verificationKey{}
+	for i, member := range members {
+		key, err := parseKey(member)
+		switch {
+		case err == nil && len(keys) == maxKeys:
+			return keys, append(skipped, fmt.Sprintf("all from number %d: there are more than %d keys", i, maxKeys)), nil
+		case err == nil:
+			keys = append(keys, key)
+		case !errors.Is(err, errOtherUse):
+			skipped = append(skipped, fmt.Sprintf("number %d (kid %.80q): %v", i, key.id, err))
+		}
+	}
+	if len(keys) == 0 && len(skipped) > 0 {
+		return nil, skipped, errors.New("no member of the key set can be used: " + strings.Join(skipped[:min(len(skipped), 3)], "; "))
+	}
+	return keys, skipped, nil
+}
+
+// parseKey reads one member of a key set. The id of the answer is set also beside
+// an error, as far as it is known.
+func parseKey(text json.RawMessage) (key verificationKey, err error) {
+	members, err := strictjson.Members(text)
+	if err != nil {
+		return key, err
+	}
+	// Of the rest, certificates and their thumbprints are not needed, and a private
+	// key is none of our business.
+	var m jwkset.JWKMarshal
+	var operations []any
+	for name, into := range map[string]any{
+		"kid": &m.KID, "kty": &m.KTY, "use": &m.USE, "key_ops": &operations, "alg": &m.ALG,
+		"crv": &m.CRV, "x": &m.X, "y": &m.Y, "n": &m.N, "e": &m.E,
+	} {
+		if value, there := members[name]; there && json.Unmarshal(value, into) != nil {
+			err = errors.Join(err, errors.New(name+" has the wrong type"))
+		}
+	}
+	key.id, key.algorithm = m.KID, string(m.ALG)
+	if err != nil {
+		return key, err
+	}
+	if err := checkUse(&m, operations, members["key_ops"] != nil); err != nil {
+		return key, err
+	}
+	m.USE, m.ALG = "", "" // checked here; the library refuses those that it does not know
+	jwk, err := jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	if err != nil {
+		return key, err
+	}
+	if key.public = jwk.Key(); !fits(key.public, key.algorithm) {
+		return key, fmt.Errorf("a key of type %s cannot be used with %.32q", m.KTY, key.algorithm)
+	}
+	return key, nil
+}
+
+// checkUse says whether a member is meant for verifying tokens.
+func checkUse(m *jwkset.JWKMarshal, operations []any, limited bool) error {
+	switch {
+	case m.USE != "" && m.USE != jwkset.UseSig, limited && !slices.Contains(operations, any("verify")):
+		return errOtherUse
+	case m.ALG != "" && !slices.Contains(asymmetric, string(m.ALG)):
+		return errOtherUse
+	case m.KTY == jwkset.KtyOct, m.KTY == jwkset.KtyOKP && m.CRV == jwkset.CrvX25519:
+		return errOtherUse
+	}
+	return nil
+}
+
+// fits reports whether a key is of the kind that an algorithm needs; the empty
+// algorithm is any.
+func fits(public any, algorithm string) bool {
+	switch key := public.(type) {
+	case *rsa.PublicKey:
+		return algorithm == "" || algorithm[0] == 'R' || algorithm[0] == 'P'
+	case *ecdsa.PublicKey:
+		return algorithm == "" || algorithm == map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[key.Curve.Params().BitSize]
+	case ed25519.PublicKey:
+		return algorithm == "" || algorithm == "EdDSA"
+	}
+	return false
+}

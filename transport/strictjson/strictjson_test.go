@@ -1,0 +1,59 @@
+package strictjson_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/plugcast/plugcast/transport/strictjson"
+)
+
+func TestMembers(t *testing.T) {
+	t.Parallel()
+	got, err := strictjson.Members([]byte(` {"a" : 1, "A":[{"a":2,"a":3}], "": null} `))
+	want := map[string]json.RawMessage{"a": json.RawMessage("1"), "A": json.RawMessage(`[{"a":2,"a":3}]`), "": json.RawMessage("null")}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	for text, words := range map[string]string{
+		`{"a":1,"\u0061":2}`: "a: is there twice", "{\"a\":\"\xff\"}": "is not UTF-8", `{"a":1}{}`: "is not JSON", `[]`: "must be an object",
+		"null": "must be an object", "": "is not JSON", strings.Repeat("[", 20_000): "is not JSON",
+	} {
+		if _, err := strictjson.Members([]byte(text)); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%.40q: want %q, got %v", text, words, err)
+		}
+	}
+}
+
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	type inner struct {
+		B *string `json:"b"`
+	}
+	for _, c := range []struct {
+		text   string
+		absent bool
+		words  string // of the error, or "" for none
+	}{
+		{`{"list":["x"],"inner":{"b":"y"}}`, false, ""},
+		{` {"list":null,"inner":{"b":null}}`, true, ""},
+		{`{"list":null}`, false, "list: must be an array"},
+		{`{"inner":{"b":null}}`, false, "inner.b: must not be null"},
+		{`{"List":["x"]}`, true, "List: is not known"},
+		{`{"inner":{"b":"x","b":"y"}}`, true, "inner.b: is there twice"},
+		{`{"list":[1]}`, true, "list[0]: must not be number"},
+		{`[]`, true, "all of it: must be an object"},
+		{`{`, true, "all of it: is not JSON"},
+	} {
+		var v struct {
+			List  []string `json:"list"`
+			Inner inner    `json:"inner"`
+		}
+		err := strictjson.Reader{Whole: "all of it", NullIsAbsent: c.absent}.Decode([]byte(c.text), "", &v)
+		if c.words == "" && err != nil || c.words != "" && (err == nil || err.Error()[:min(len(c.words), len(err.Error()))] != c.words) {
+			t.Errorf("%s: want %q, got %v", c.text, c.words, err)
+		}
+	}
+}
