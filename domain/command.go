@@ -26,7 +26,7 @@ type Requirements struct {
 // Needs names a part of a system's state. The zero Needs is for a decision that
 // looks at nothing but which system it is in.
 type Needs struct {
-	Devices     []DeviceID    // with what they are assigned to
+	Devices     []DeviceID    // with their assignments and the connections that they are behind
 	Equipment   []EquipmentID // with the assignment of the plug that feeds each
 	Connections []ConnectionID
 }

@@ -103,6 +103,9 @@ func only(whole *State, needs Needs) *State {
 	for _, id := range needs.Devices {
 		if d := whole.Devices[id]; d != nil {
 			s.Devices[id] = d
+			if c := d.ConnectionID; c != nil && whole.Connections[*c] != nil {
+				s.Connections[*c] = whole.Connections[*c]
+			}
 		}
 		assigned(id)
 	}

@@ -83,7 +83,7 @@ func note[K ~string](set *map[K]struct{}, key K) {
 	(*set)[key] = struct{}{}
 }
 
-// Kinds of row in the answer of loadQuery.
+// Kinds of row in the answer of loadQuery and its like.
 const (
 	rowHead = iota
 	rowDevice
@@ -91,6 +91,7 @@ const (
 	rowAssignment
 	rowConnection
 	rowCheckpoint
+	rowMore // there are rows behind those of a page
 )
 
 // The rows of one system's state, in one shape, so that a single statement can
@@ -146,10 +147,11 @@ func (s statement) in(schema string) string {
 	return strings.ReplaceAll(string(s), readModels+".", schema+".")
 }
 
-// loading gathers the answer of loadQuery.
+// loading gathers the answer of loadQuery, or of a query of the same form.
 type loading struct {
 	ledgers    map[domain.SystemID]*ledger
 	checkpoint domain.Position
+	more       bool
 }
 
 func newLoading(systems ...domain.SystemID) *loading {
@@ -175,8 +177,12 @@ func (l *loading) scan(rows pgx.Rows) error {
 	if err := rows.Scan(&kind, &system, &id, &at.ms, &at.n, &seq, &t1, &t2, &time, &hash); err != nil {
 		return err
 	}
-	if kind == rowCheckpoint {
+	switch kind {
+	case rowCheckpoint:
 		l.checkpoint = at.position()
+		return nil
+	case rowMore:
+		l.more = true
 		return nil
 	}
 	led := l.ledgers[domain.SystemID(system)]

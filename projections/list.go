@@ -10,103 +10,82 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Lists are pages in order of id: up to limit rows after an id, from the first
-// for an empty one. Single reads fail with a [domain.Error] of
-// [domain.KindNotFound].
+// A page of a list has up to limit rows of one kind after an id, in order of id,
+// from the first for an empty id, and ends at [PageBytes] as well; more says
+// whether there are others behind it. It comes as a part of the system's state,
+// at or after a position, with what the rows are tied to, read in one statement
+// and so as of one moment.
 
-// Devices returns a page of the system's devices.
-func (s *Store) Devices(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int) ([]*domain.Device, error) {
-	return listRows(ctx, s, actor, scanDevice, deviceQuery+" AND device_id > $2 ORDER BY device_id LIMIT $3", system, after, pageSize(limit))
+// PageBytes is where a page ends besides its number of rows. A page has at least
+// one row.
+const PageBytes = 4 << 20
+
+// DevicePage returns a page of the system's devices, with their assignments and
+// their connections.
+func (s *Store) DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int, atLeast domain.Position,
+) (st *domain.State, more bool, err error) {
+	return s.listPage(ctx, actor, system, devicePage, string(after), limit, atLeast)
 }
 
-// Device returns one device, or fails with [domain.CodeUnknownDevice].
-func (s *Store) Device(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Device, error) {
-	found, err := listRows(ctx, s, actor, scanDevice, deviceQuery+" AND device_id = $2", system, id)
-	return single(found, err, domain.CodeUnknownDevice, "device", string(id))
-}
-
-const deviceQuery = "SELECT document::text, attributes FROM projection.devices WHERE system_id = $1"
-
-func scanDevice(rows pgx.Rows) (*domain.Device, error) {
-	var document string
-	var attributes *string
-	if err := rows.Scan(&document, &attributes); err != nil {
-		return nil, err
+// EquipmentPage returns a page of the system's equipment, with the assignments of
+// the plugs that feed it. What is retired is left out unless it is asked for.
+func (s *Store) EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int, retired bool,
+	atLeast domain.Position,
+) (st *domain.State, more bool, err error) {
+	query := equipmentPage
+	if retired {
+		query = allEquipmentPage
 	}
-	return readDevice(document, attributes)
+	return s.listPage(ctx, actor, system, query, string(after), limit, atLeast)
 }
 
-// Equipment returns a page of the system's equipment, also what is retired.
-func (s *Store) Equipment(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int) ([]*domain.Equipment, error) {
-	return listRows(ctx, s, actor, scanEquipment, equipmentQuery+" AND equipment_id > $2 ORDER BY equipment_id LIMIT $3",
-		system, after, pageSize(limit))
+// ConnectionPage returns a page of the system's connections.
+func (s *Store) ConnectionPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.ConnectionID, limit int,
+	atLeast domain.Position,
+) (st *domain.State, more bool, err error) {
+	return s.listPage(ctx, actor, system, connectionPage, string(after), limit, atLeast)
 }
 
-// EquipmentByID returns one piece of equipment, or fails with
-// [domain.CodeUnknownEquipment].
-func (s *Store) EquipmentByID(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.EquipmentID) (*domain.Equipment, error) {
-	found, err := listRows(ctx, s, actor, scanEquipment, equipmentQuery+" AND equipment_id = $2", system, id)
-	return single(found, err, domain.CodeUnknownEquipment, "equipment", string(id))
+func (s *Store) listPage(ctx context.Context, actor domain.Actor, system domain.SystemID, query, after string, limit int, atLeast domain.Position,
+) (*domain.State, bool, error) {
+	more := false
+	st, err := s.reach(ctx, system, atLeast, func(l *loading) error {
+		err := s.read(ctx, scopeOf(actor), l.scan, query, system, s.partition(system), after, pageSize(limit), PageBytes)
+		more = l.more
+		return err
+	})
+	return st, more, err
 }
 
-const equipmentQuery = "SELECT document::text, attributes FROM projection.equipment WHERE system_id = $1"
+var (
+	devicePage = pageOf(selectDevices, "device_id", "") +
+		// Row by row, because the planner would rather hash all that the system has.
+		" UNION ALL SELECT a.* FROM page, LATERAL (" + selectAssignments + ofSystem + " AND device_id = page.id OFFSET 0) AS a" +
+		" UNION ALL " + selectConnections + ofSystem + ` AND connection_id IN (
+			SELECT d.connection_id FROM page, LATERAL (
+				SELECT connection_id FROM projection.devices WHERE system_id = $1 AND device_id = page.id OFFSET 0) AS d)`
+	equipmentPage    = pageOf(selectEquipment, "equipment_id", " AND NOT retired") + holders
+	allEquipmentPage = pageOf(selectEquipment, "equipment_id", "") + holders
+	connectionPage   = pageOf(selectConnections, "connection_id", "")
+)
 
-func scanEquipment(rows pgx.Rows) (*domain.Equipment, error) {
-	var document string
-	var attributes *string
-	if err := rows.Scan(&document, &attributes); err != nil {
-		return nil, err
-	}
-	return readEquipment(document, attributes)
-}
+const holders = " UNION ALL SELECT a.* FROM page, LATERAL (" + selectAssignments + ofSystem + " AND equipment_id = page.id OFFSET 0) AS a"
 
-// Assignments returns a page of the system's assignments, in order of device.
-func (s *Store) Assignments(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int) ([]*domain.Assignment, error) {
-	return listRows(ctx, s, actor, scanAssignment, assignmentQuery+" AND device_id > $2 ORDER BY device_id LIMIT $3",
-		system, after, pageSize(limit))
-}
-
-// Assignment returns what a device is assigned to, or fails with
-// [domain.CodeNotAssigned].
-func (s *Store) Assignment(ctx context.Context, actor domain.Actor, system domain.SystemID, device domain.DeviceID) (*domain.Assignment, error) {
-	found, err := listRows(ctx, s, actor, scanAssignment, assignmentQuery+" AND device_id = $2", system, device)
-	return single(found, err, domain.CodeNotAssigned, "assignment of device", string(device))
-}
-
-const assignmentQuery = `SELECT device_id, equipment_id, assigned_by, assigned_at, position_ms, position_seq
-  FROM projection.assignments WHERE system_id = $1`
-
-func scanAssignment(rows pgx.Rows) (*domain.Assignment, error) {
-	var a domain.Assignment
-	var at place
-	if err := rows.Scan(&a.DeviceID, &a.EquipmentID, &a.AssignedBy, &a.AssignedAt, &at.ms, &at.n); err != nil {
-		return nil, err
-	}
-	a.AssignedAt, a.Position = a.AssignedAt.UTC(), at.position()
-	return &a, nil
-}
-
-// Connections returns a page of the system's connections.
-func (s *Store) Connections(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.ConnectionID, limit int) ([]*domain.Connection, error) {
-	return listRows(ctx, s, actor, scanConnection, connectionQuery+" AND connection_id > $2 ORDER BY connection_id LIMIT $3",
-		system, after, pageSize(limit))
-}
-
-// Connection returns one connection, or fails with
-// [domain.CodeUnknownConnection].
-func (s *Store) Connection(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.ConnectionID) (*domain.Connection, error) {
-	found, err := listRows(ctx, s, actor, scanConnection, connectionQuery+" AND connection_id = $2", system, id)
-	return single(found, err, domain.CodeUnknownConnection, "connection", string(id))
-}
-
-const connectionQuery = "SELECT document::text FROM projection.connections WHERE system_id = $1"
-
-func scanConnection(rows pgx.Rows) (*domain.Connection, error) {
-	var document string
-	if err := rows.Scan(&document); err != nil {
-		return nil, err
-	}
-	return readConnection(document)
+// pageOf makes the query of a page: $3 is the id that it begins after, $4 the
+// number of rows and $5 the number of bytes where it ends.
+func pageOf(rows, key, condition string) string {
+	return `
+WITH candidates AS (
+	SELECT *, row_number() OVER w AS n, sum(octet_length(t1) + coalesce(octet_length(t2), 0)) OVER w AS bytes
+	  FROM (` + rows + ofSystem + " AND " + key + " > $3" + condition + " ORDER BY " + key + ` LIMIT $4::int + 1) AS candidate
+	WINDOW w AS (ORDER BY id COLLATE "C")
+), page AS (
+	SELECT kind, system_id, id, position_ms, position_seq, seq, t1, t2, at, hash
+	  FROM candidates WHERE n <= $4::int AND (n = 1 OR bytes <= $5)
+)` + selectHead + ofSystem +
+		" UNION ALL SELECT * FROM page" +
+		" UNION ALL " + selectCheckpoint +
+		" UNION ALL SELECT 6, '', '', 0, 0, 0, '', NULL, 'epoch', NULL WHERE (SELECT count(*) FROM candidates) > (SELECT count(*) FROM page)"
 }
 
 // SystemOfConnection returns the system that a connection belongs to, among
@@ -173,6 +152,27 @@ func hashFrom(stored []byte, into *domain.Hash) error {
 	}
 	copy(into[:], stored)
 	return nil
+}
+
+const deviceQuery = "SELECT document::text, attributes FROM projection.devices WHERE system_id = $1"
+
+func scanDevice(rows pgx.Rows) (*domain.Device, error) {
+	var document string
+	var attributes *string
+	if err := rows.Scan(&document, &attributes); err != nil {
+		return nil, err
+	}
+	return readDevice(document, attributes)
+}
+
+const connectionQuery = "SELECT document::text FROM projection.connections WHERE system_id = $1"
+
+func scanConnection(rows pgx.Rows) (*domain.Connection, error) {
+	var document string
+	if err := rows.Scan(&document); err != nil {
+		return nil, err
+	}
+	return readConnection(document)
 }
 
 // listRows runs a query as the actor and reads each row.

@@ -3,6 +3,7 @@ package projections_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,9 +13,8 @@ import (
 	"github.com/plugcast/plugcast/projections"
 )
 
-// Pages hold what the fold has, in order of id, and each row can be read by
-// itself.
-func TestListsAndSingleReads(t *testing.T) {
+// Pages hold what the fold has, in order of id.
+func TestLists(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const system = domain.SystemID("list-1")
@@ -26,13 +26,18 @@ func TestListsAndSingleReads(t *testing.T) {
 	}
 	for _, id := range []string{"b", "a", "C", "c", "_", "a:2", "a-1"} { // an order that locales would not agree on
 		thing := domain.EquipmentID("e" + strings.ReplaceAll(id, ":", "."))
-		add(domain.DeviceUpdate{DeviceID: domain.DeviceID(id), Online: domain.Some(true), Attributes: json.RawMessage(`{ "a": "<" }`)})
+		add(domain.DeviceUpdate{
+			DeviceID: domain.DeviceID(id), Online: domain.Some(true), Attributes: json.RawMessage(`{ "a": "<" }`),
+			ConnectionID: domain.Some(domain.ConnectionID("c")),
+		})
 		add(domain.EquipmentRegistered{EquipmentID: thing, Name: "Laser", Attributes: json.RawMessage(`{ }`)})
 		add(domain.AssignmentUpdated{DeviceID: domain.DeviceID(id), EquipmentID: &thing})
 		add(domain.ConnectionCreated{ConnectionID: domain.ConnectionID(id), Kind: domain.ConnectionShellyCloud})
 	}
+	add(domain.EquipmentRetired{EquipmentID: "eb"})
 	projectAll(t, b.store, log)
-	want := naively(log.events[partitionOf(system)])[system].state.Snapshot()
+	state := naively(log.events[partitionOf(system)])[system].state
+	want := state.Snapshot()
 	got, err := b.store.Snapshot(t.Context(), system)
 	if err != nil {
 		t.Fatal(err)
@@ -41,65 +46,111 @@ func TestListsAndSingleReads(t *testing.T) {
 		t.Fatalf("snapshot (-folded +read)\n%s", diff)
 	}
 	ctx := t.Context()
-	checkList(t, want.Devices,
-		func(after domain.DeviceID) ([]*domain.Device, error) {
-			return b.store.Devices(ctx, staff, system, after, 3)
-		},
-		func(id domain.DeviceID) (*domain.Device, error) { return b.store.Device(ctx, staff, system, id) },
-		func(d *domain.Device) domain.DeviceID { return d.DeviceID }, domain.CodeUnknownDevice)
-	checkList(t, want.Equipment,
-		func(after domain.EquipmentID) ([]*domain.Equipment, error) {
-			return b.store.Equipment(ctx, staff, system, after, 3)
-		},
-		func(id domain.EquipmentID) (*domain.Equipment, error) {
-			return b.store.EquipmentByID(ctx, staff, system, id)
-		},
-		func(e *domain.Equipment) domain.EquipmentID { return e.EquipmentID }, domain.CodeUnknownEquipment)
-	checkList(t, want.Assignments,
-		func(after domain.DeviceID) ([]*domain.Assignment, error) {
-			return b.store.Assignments(ctx, staff, system, after, 3)
-		},
-		func(id domain.DeviceID) (*domain.Assignment, error) {
-			return b.store.Assignment(ctx, staff, system, id)
-		},
-		func(a *domain.Assignment) domain.DeviceID { return a.DeviceID }, domain.CodeNotAssigned)
-	checkList(t, want.Connections,
-		func(after domain.ConnectionID) ([]*domain.Connection, error) {
-			return b.store.Connections(ctx, staff, system, after, 3)
-		},
-		func(id domain.ConnectionID) (*domain.Connection, error) {
-			return b.store.Connection(ctx, staff, system, id)
-		},
-		func(c *domain.Connection) domain.ConnectionID { return c.ConnectionID }, domain.CodeUnknownConnection)
+	for limit := 1; limit <= 8; limit++ {
+		checkPages(t, limit, want.Devices, func(d *domain.Device) domain.DeviceID { return d.DeviceID },
+			func(after domain.DeviceID) ([]*domain.Device, bool, error) {
+				st, more, err := b.store.DevicePage(ctx, staff, system, after, limit, domain.Position{})
+				if err != nil {
+					return nil, false, err
+				}
+				rows := st.Snapshot()
+				for i, d := range rows.Devices {
+					if diff := cmp.Diff(state.Assignments[d.DeviceID], rows.Assignments[i]); diff != "" {
+						t.Errorf("assignment (-folded +read)\n%s", diff)
+					}
+					if d.ConnectionID != nil && st.Connections[*d.ConnectionID] == nil {
+						t.Errorf("%s came without its connection", d.DeviceID)
+					}
+				}
+				if len(st.Equipment) != 0 || len(st.Assignments) != len(st.Devices) || len(st.Connections) > len(st.Devices) || st.Cursor != state.Cursor {
+					t.Errorf("a page of devices has more than them, or is of %s", st.Cursor)
+				}
+				return rows.Devices, more, nil
+			})
+		for _, retired := range []bool{true, false} {
+			equipment := want.Equipment
+			if !retired {
+				equipment = slices.DeleteFunc(slices.Clone(equipment), func(e *domain.Equipment) bool { return e.Retired })
+			}
+			checkPages(t, limit, equipment, func(e *domain.Equipment) domain.EquipmentID { return e.EquipmentID },
+				func(after domain.EquipmentID) ([]*domain.Equipment, bool, error) {
+					st, more, err := b.store.EquipmentPage(ctx, staff, system, after, limit, retired, domain.Position{})
+					if err != nil {
+						return nil, false, err
+					}
+					for id := range st.Equipment {
+						holder, _ := st.Holder(id)
+						if want, _ := state.Holder(id); holder != want {
+							t.Errorf("%s is fed by %q, not %q", id, holder, want)
+						}
+					}
+					return st.Snapshot().Equipment, more, nil
+				})
+		}
+		checkPages(t, limit, want.Connections, func(c *domain.Connection) domain.ConnectionID { return c.ConnectionID },
+			func(after domain.ConnectionID) ([]*domain.Connection, bool, error) {
+				st, more, err := b.store.ConnectionPage(ctx, staff, system, after, limit, domain.Position{})
+				if err != nil {
+					return nil, false, err
+				}
+				return st.Snapshot().Connections, more, nil
+			})
+	}
 }
 
-func checkList[T any, K ~string](t *testing.T, want []*T, page func(K) ([]*T, error), single func(K) (*T, error), id func(*T) K, missing domain.Code) {
+// checkPages reads a list page by page and compares it with the whole.
+func checkPages[T any, K ~string](t *testing.T, limit int, want []*T, id func(*T) K, page func(after K) ([]*T, bool, error)) {
 	t.Helper()
 	var all []*T
-	for after := K(""); ; after = id(all[len(all)-1]) {
-		rows, err := page(after)
+	after := K("")
+	for more := true; more; after = id(all[len(all)-1]) {
+		rows, is, err := page(after)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(rows) == 0 {
-			break
+		if len(rows) > limit || is && len(rows) < limit || len(rows) == 0 {
+			t.Fatalf("a page of %d has %d rows, and more is %v", limit, len(rows), is)
 		}
-		all = append(all, rows...)
+		all, more = append(all, rows...), is
 	}
 	if diff := cmp.Diff(want, all); diff != "" {
 		t.Errorf("pages (-folded +read)\n%s", diff)
 	}
-	for _, row := range want {
-		got, err := single(id(row))
+}
+
+// A page ends at a number of bytes too, wherever the bytes are, and goes on with
+// the next row.
+func TestPagesEndAtBytes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const system, devices = domain.SystemID("heavy-1"), 1000
+	log := newScript()
+	large := json.RawMessage(`{"x":"` + strings.Repeat("x", 3<<12) + `"}`)
+	for i := range uint64(devices) {
+		log.add(must(t, system, 1000+i, domain.DeviceUpdate{DeviceID: domain.DeviceID(fmt.Sprintf("d%04d", i)), Attributes: large}))
+	}
+	projectAll(t, b.store, log)
+	seen, pages := 0, 0
+	for after, more := domain.DeviceID(""), true; more; pages++ {
+		st, is, err := b.store.DevicePage(t.Context(), staff, system, after, 0, domain.Position{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(row, got); diff != "" {
-			t.Errorf("(-folded +read)\n%s", diff)
+		bytes := 0
+		for _, d := range st.Snapshot().Devices {
+			if want := domain.DeviceID(fmt.Sprintf("d%04d", seen)); d.DeviceID != want {
+				t.Fatalf("%s came instead of %s", d.DeviceID, want)
+			}
+			bytes += len(d.Attributes)
+			seen, after = seen+1, d.DeviceID
 		}
+		if bytes == 0 || bytes > projections.PageBytes || is && bytes < projections.PageBytes*9/10 {
+			t.Errorf("page %d has %d bytes", pages, bytes)
+		}
+		more = is
 	}
-	if _, err := single("nothing"); !domain.HasCode(err, missing) {
-		t.Errorf("a row that is not there: %v", err)
+	if seen != devices || pages != 3 {
+		t.Errorf("%d devices on %d pages", seen, pages)
 	}
 }
 

@@ -96,7 +96,8 @@ func BenchmarkRead(b *testing.B) {
 		{"Locate", func() error { _, err := store.Locate(b.Context(), system, middle); return err }},
 		{"Page1000", func() error { _, err := store.Page(b.Context(), system, middle, 1000); return err }},
 		{"Device", func() error {
-			_, err := store.Device(b.Context(), viewer, system, "shellyplugsg3-000000000007")
+			needs := domain.Needs{Devices: []domain.DeviceID{"shellyplugsg3-000000000007"}}
+			_, err := store.StateFor(b.Context(), viewer, system, needs, domain.Position{})
 			return err
 		}},
 		{"Events/newest100", func() error {

@@ -66,9 +66,10 @@ func TestRebuildBringsTheSameRows(t *testing.T) {
 			system := domain.SystemID("after-0")
 			log.add(must(t, system, 1_900_000_000_000, domain.DeviceUpdate{DeviceID: "d", Online: domain.Some(true)}))
 			projectAll(t, b.store, log)
-			devices, err := b.store.Devices(t.Context(), domain.Actor{Systems: []domain.SystemID{system}}, system, "", 0)
-			if err != nil || len(devices) != 1 {
-				t.Errorf("%v, %v", devices, err)
+			viewer := domain.Actor{Systems: []domain.SystemID{system}}
+			st, _, err := b.store.DevicePage(t.Context(), viewer, system, "", 0, domain.Position{})
+			if err != nil || len(st.Devices) != 1 {
+				t.Errorf("%v, %v", st, err)
 			}
 		})
 	}

@@ -194,14 +194,13 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 		}
 		counts[what] = min(n, 1)
 	}
-	devices, err := store.Devices(ctx, actor, system, "", 0)
-	note("devices", len(devices), err)
-	equipment, err := store.Equipment(ctx, actor, system, "", 0)
-	note("equipment", len(equipment), err)
-	assignments, err := store.Assignments(ctx, actor, system, "", 0)
-	note("assignments", len(assignments), err)
-	connections, err := store.Connections(ctx, actor, system, "", 0)
-	note("connections", len(connections), err)
+	devices, _, err := store.DevicePage(ctx, actor, system, "", 0, domain.Position{})
+	note("devices", len(devices.Devices), err)
+	note("assignments", len(devices.Assignments), nil)
+	equipment, _, err := store.EquipmentPage(ctx, actor, system, "", 0, true, domain.Position{})
+	note("equipment", len(equipment.Equipment), err)
+	connections, _, err := store.ConnectionPage(ctx, actor, system, "", 0, domain.Position{})
+	note("connections", len(connections.Connections), err)
 	events, err := store.Events(ctx, actor, system, projections.EventQuery{})
 	note("events", len(events), err)
 	st, err := store.WholeState(ctx, actor, system, domain.Position{})
@@ -213,11 +212,8 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 	exported := 0
 	err = store.Export(ctx, actor, system, projections.EventQuery{}, func(*domain.Link) error { exported++; return nil })
 	note("export", exported, err)
-	device, err := store.Device(ctx, actor, system, "d")
-	if device != nil {
-		counts["device"]++
-	}
-	note("device", counts["device"], err)
+	part, err := store.StateFor(ctx, actor, system, domain.Needs{Devices: []domain.DeviceID{"d"}}, domain.Position{})
+	note("device", len(part.Devices), err)
 	return counts
 }
 
@@ -233,14 +229,14 @@ func TestRoleDoesNotStick(t *testing.T) {
 	defer store.Close()
 	log := newScript(must(t, "stick-0", 1000, domain.DeviceUpdate{DeviceID: "d"}))
 	for n := range 3 {
-		if _, err := store.Devices(t.Context(), staff, "stick-0", "", 0); err != nil {
+		if _, _, err := store.DevicePage(t.Context(), staff, "stick-0", "", 0, domain.Position{}); err != nil {
 			t.Fatal(err)
 		}
 		// The owner writes on the same connection, which a reader could not.
 		log.add(must(t, "stick-0", uint64(2000+n), domain.DeviceUpdate{DeviceID: "d"}))
 		projectAll(t, store, log)
 		b.exec(t, "ALTER TABLE projection.devices RENAME TO hidden")
-		if _, err := store.Devices(t.Context(), staff, "stick-0", "", 0); err == nil {
+		if _, _, err := store.DevicePage(t.Context(), staff, "stick-0", "", 0, domain.Position{}); err == nil {
 			t.Fatal("it read a table that is not there")
 		}
 		b.exec(t, "ALTER TABLE projection.hidden RENAME TO devices")

@@ -27,7 +27,8 @@ const partQuery = selectHead + ofSystem +
 	" UNION ALL " + selectDevices + ofSystem + " AND device_id = ANY ($3::text[])" +
 	" UNION ALL " + selectEquipment + ofSystem + " AND equipment_id = ANY ($4::text[])" +
 	" UNION ALL " + selectAssignments + ofSystem + " AND (device_id = ANY ($3::text[]) OR equipment_id = ANY ($4::text[]))" +
-	" UNION ALL " + selectConnections + ofSystem + " AND connection_id = ANY ($5::text[])" +
+	" UNION ALL " + selectConnections + ofSystem + ` AND (connection_id = ANY ($5::text[]) OR connection_id IN (
+		SELECT connection_id FROM projection.devices WHERE system_id = $1 AND device_id = ANY ($3::text[])))` +
 	" UNION ALL " + selectCheckpoint
 
 const ofSystem = " WHERE system_id = $1"

@@ -12,7 +12,10 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -191,7 +194,24 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 		p.write(w)
 		return
 	}
+	if err := checkText(r.URL.Query()); err != nil {
+		problemOf(r.Context(), a.log, err).write(w)
+		return
+	}
 	next(huma.WithValue(ctx, actorKey, actor))
+}
+
+// checkText refuses parameters that are no text: nothing that is stored has bytes
+// such as these in it, and Postgres does not even take them in a question.
+func checkText(query url.Values) error {
+	for name, values := range query {
+		for _, value := range values {
+			if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+				return invalidRequest("%s must be UTF-8 text without NUL", strconv.Quote(name))
+			}
+		}
+	}
+	return nil
 }
 
 // payer is the system on whose account a request goes: the one it names or, when

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -200,37 +201,47 @@ func (p *platform) WaitForSystem(ctx context.Context, system domain.SystemID, at
 	return err
 }
 
-func (p *platform) Device(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Device, error) {
-	st, err := p.WholeState(ctx, actor, system, domain.Position{})
-	if err == nil && st.Devices[id] == nil {
-		err = domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice, "there is no such device")
+// page keeps the rows of one kind up to limit behind an id.
+func page[K ~string, V any](rows map[K]V, after K, limit int) (more bool) {
+	keys := slices.Sorted(maps.Keys(rows))
+	for i, key := range slices.DeleteFunc(keys, func(key K) bool { return key <= after }) {
+		if more = more || i >= limit; i >= limit {
+			delete(rows, key)
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return st.Devices[id], nil
+	maps.DeleteFunc(rows, func(key K, _ V) bool { return key <= after })
+	return more
 }
 
-func (p *platform) Assignment(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Assignment, error) {
-	st, err := p.WholeState(ctx, actor, system, domain.Position{})
-	if err == nil && st.Assignments[id] == nil {
-		err = domain.Fail(domain.KindNotFound, domain.CodeNotAssigned, "there is no such assignment")
-	}
+func (p *platform) DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
+	atLeast domain.Position,
+) (*domain.State, bool, error) {
+	st, err := p.WholeState(ctx, actor, system, atLeast)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return st.Assignments[id], nil
+	return st, page(st.Devices, after, limit), nil
 }
 
-func (p *platform) Connection(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.ConnectionID) (*domain.Connection, error) {
-	st, err := p.WholeState(ctx, actor, system, domain.Position{})
-	if err == nil && st.Connections[id] == nil {
-		err = domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "there is no such connection")
-	}
+func (p *platform) EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int,
+	retired bool, atLeast domain.Position,
+) (*domain.State, bool, error) {
+	st, err := p.WholeState(ctx, actor, system, atLeast)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return st.Connections[id], nil
+	maps.DeleteFunc(st.Equipment, func(_ domain.EquipmentID, e *domain.Equipment) bool { return e.Retired && !retired })
+	return st, page(st.Equipment, after, limit), nil
+}
+
+func (p *platform) ConnectionPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.ConnectionID, limit int,
+	atLeast domain.Position,
+) (*domain.State, bool, error) {
+	st, err := p.WholeState(ctx, actor, system, atLeast)
+	if err != nil {
+		return nil, false, err
+	}
+	return st, page(st.Connections, after, limit), nil
 }
 
 // reached reports whether the projection has what is at or before the position.

@@ -80,22 +80,19 @@ func (a *API) registerAssignments() {
 }
 
 func (a *API) getAssignment(ctx context.Context, in *getAssignmentInput) (*getAssignmentOutput, error) {
-	actor, err := in.authorize(ctx, domain.ActionRead)
+	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
+		return nil, err
+	}
+	st, err := a.partOf(ctx, &in.InSystem, &in.Freshness, &Moment{}, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
 	if err != nil {
 		return nil, err
 	}
-	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
-		return nil, err
-	}
-	assigned, err := a.reads.Assignment(ctx, actor, in.SystemID, in.DeviceID)
-	if domain.HasCode(err, domain.CodeNotAssigned) {
-		// Say what there is not: the assignment, or the device.
-		if _, missing := a.reads.Device(ctx, actor, in.SystemID, in.DeviceID); missing != nil {
-			err = missing
-		}
-	}
-	if err != nil {
-		return nil, err
+	assigned := st.Assignments[in.DeviceID]
+	switch {
+	case st.Devices[in.DeviceID] == nil:
+		return nil, unknownDevice(in.DeviceID)
+	case assigned == nil:
+		return nil, domain.Fail(domain.KindNotFound, domain.CodeNotAssigned, `device "`+string(in.DeviceID)+`" is not assigned to any equipment`)
 	}
 	out := &getAssignmentOutput{Status: http.StatusOK, ETag: entityTag(assigned.Position), Body: assigned}
 	if in.matches(out.ETag) {

@@ -182,7 +182,15 @@ func (a *API) registerConnections() {
 }
 
 func (a *API) listConnections(ctx context.Context, in *listConnectionsInput) (*listConnectionsOutput, error) {
-	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	list := listed[*domain.Connection]{
+		of:   func(s *domain.Snapshot) []*domain.Connection { return s.Connections },
+		id:   func(c *domain.Connection) string { return string(c.ConnectionID) },
+		size: func(*domain.Connection) int { return rowBytes },
+	}
+	st, connections, next, err := pageOf(ctx, a, &in.InSystem, &in.Freshness, &in.Moment, &in.Paged,
+		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, bool, error) {
+			return a.reads.ConnectionPage(ctx, actor, in.SystemID, domain.ConnectionID(in.After), in.Limit, atLeast)
+		}, list)
 	if err != nil {
 		return nil, err
 	}
@@ -192,9 +200,7 @@ func (a *API) listConnections(ctx context.Context, in *listConnectionsInput) (*l
 		return out, nil
 	}
 	out.Body = new(listedConnections)
-	out.Body.AsOf = stamp(st)
-	out.Body.Connections, out.Body.Next = cut(&in.Paged, st.Snapshot().Connections,
-		func(c *domain.Connection) string { return string(c.ConnectionID) })
+	out.Body.AsOf, out.Body.Connections, out.Body.Next = stamp(st), connections, next
 	return out, nil
 }
 
@@ -202,7 +208,7 @@ func (a *API) getConnection(ctx context.Context, in *getConnectionInput) (*getCo
 	if _, err := domain.ParseConnectionID(string(in.ConnectionID)); err != nil {
 		return nil, err
 	}
-	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	st, err := a.partOf(ctx, &in.InSystem, &in.Freshness, &in.Moment, domain.Needs{Connections: []domain.ConnectionID{in.ConnectionID}})
 	if err != nil {
 		return nil, err
 	}

@@ -104,12 +104,20 @@ func (a *API) registerDevices() {
 	}, a.getSnapshot)
 }
 
+var devicesListed = listed[*domain.Device]{
+	of:   func(s *domain.Snapshot) []*domain.Device { return s.Devices },
+	id:   func(d *domain.Device) string { return string(d.DeviceID) },
+	size: func(d *domain.Device) int { return rowBytes + len(d.Attributes) },
+}
+
 func (a *API) listDevices(ctx context.Context, in *listDevicesInput) (*listDevicesOutput, error) {
-	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	st, devices, next, err := pageOf(ctx, a, &in.InSystem, &in.Freshness, &in.Moment, &in.Paged,
+		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, bool, error) {
+			return a.reads.DevicePage(ctx, actor, in.SystemID, domain.DeviceID(in.After), in.Limit, atLeast)
+		}, devicesListed)
 	if err != nil {
 		return nil, err
 	}
-	devices, next := cut(&in.Paged, st.Snapshot().Devices, func(d *domain.Device) string { return string(d.DeviceID) })
 	out := &listDevicesOutput{}
 	out.Body.AsOf, out.Body.Next = stamp(st), next
 	out.Body.Devices = make([]*deviceView, len(devices))
@@ -123,10 +131,15 @@ func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*getDeviceOutp
 	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
 		return nil, err
 	}
-	view, err := a.readDevice(ctx, in)
+	st, err := a.partOf(ctx, &in.InSystem, &in.Freshness, &in.Moment, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
 	if err != nil {
 		return nil, err
 	}
+	d := st.Devices[in.DeviceID]
+	if d == nil {
+		return nil, unknownDevice(in.DeviceID)
+	}
+	view := viewDevice(st, d)
 	tag := view.tag()
 	out := &getDeviceOutput{Status: http.StatusOK, ETag: tag, Body: view}
 	if in.matches(tag) {
@@ -135,52 +148,15 @@ func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*getDeviceOutp
 	return out, nil
 }
 
-// readDevice reads single rows for the present, and folds the past.
-func (a *API) readDevice(ctx context.Context, in *getDeviceInput) (*deviceView, error) {
-	if in.At != "" {
-		st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
-		if err != nil {
-			return nil, err
-		}
-		if st.Devices[in.DeviceID] == nil {
-			return nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice,
-				`there was no device "`+string(in.DeviceID)+`" at that time`)
-		}
-		return viewDevice(st, st.Devices[in.DeviceID]), nil
-	}
-	actor, err := in.authorize(ctx, domain.ActionRead)
-	if err == nil {
-		err = a.caughtUp(ctx, in.SystemID, &in.Freshness)
-	}
-	if err != nil {
-		return nil, err
-	}
-	device, err := a.reads.Device(ctx, actor, in.SystemID, in.DeviceID)
-	if err != nil {
-		return nil, err
-	}
-	assigned, err := a.reads.Assignment(ctx, actor, in.SystemID, in.DeviceID)
-	if err != nil && !domain.HasCode(err, domain.CodeNotAssigned) {
-		return nil, err
-	}
-	rows := domain.NewState(in.SystemID) // as much of it as the view is about
-	if assigned != nil {
-		rows.Assignments[in.DeviceID] = assigned
-	}
-	if device.ConnectionID != nil {
-		connection, err := a.reads.Connection(ctx, actor, in.SystemID, *device.ConnectionID)
-		if err != nil && !domain.HasCode(err, domain.CodeUnknownConnection) {
-			return nil, err
-		}
-		if connection != nil {
-			rows.Connections[*device.ConnectionID] = connection
-		}
-	}
-	return viewDevice(rows, device), nil
+func unknownDevice(id domain.DeviceID) error {
+	return domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice, `there is no device "`+string(id)+`"`)
 }
 
 func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*snapshotOutput, error) {
-	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	st, _, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment,
+		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, error) {
+			return a.reads.WholeState(ctx, actor, in.SystemID, atLeast)
+		})
 	if err != nil {
 		return nil, err
 	}

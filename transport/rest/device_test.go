@@ -66,3 +66,15 @@ func TestPast(t *testing.T) {
 	b.want(b.send(domain.RoleAuditor, "GET", sol+"/snapshot?at=yesterday"), 400, domain.CodeInvalidPosition)
 	b.want(b.send(domain.RoleAuditor, "GET", sol+"/snapshot?at=12:00"), 400, CodeInvalidRequest)
 }
+
+// A parameter that is no text is the caller's fault, and never reaches the
+// database, which takes no NUL.
+func TestParametersAreText(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, path := range []string{
+		"/devices?after=%00", "/equipment?after=a%00b", "/connections?after=%ff", "/events?actor=%00", "/events?correlationId=%c0%80", "/events?type=%00",
+	} {
+		b.want(b.send(domain.RoleAdmin, "GET", sol+path), 400, CodeInvalidRequest)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -133,15 +134,20 @@ func (a *API) registerEquipment() {
 }
 
 func (a *API) listEquipment(ctx context.Context, in *listEquipmentInput) (*listEquipmentOutput, error) {
-	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	list := listed[*domain.Equipment]{
+		of: func(s *domain.Snapshot) []*domain.Equipment {
+			return slices.DeleteFunc(s.Equipment, func(e *domain.Equipment) bool { return e.Retired && !in.Retired })
+		},
+		id:   func(e *domain.Equipment) string { return string(e.EquipmentID) },
+		size: func(e *domain.Equipment) int { return rowBytes + len(e.Attributes) },
+	}
+	st, some, next, err := pageOf(ctx, a, &in.InSystem, &in.Freshness, &in.Moment, &in.Paged,
+		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, bool, error) {
+			return a.reads.EquipmentPage(ctx, actor, in.SystemID, domain.EquipmentID(in.After), in.Limit, in.Retired, atLeast)
+		}, list)
 	if err != nil {
 		return nil, err
 	}
-	all := st.Snapshot().Equipment
-	if !in.Retired {
-		all = inUse(all)
-	}
-	some, next := cut(&in.Paged, all, func(e *domain.Equipment) string { return string(e.EquipmentID) })
 	out := &listEquipmentOutput{}
 	out.Body.AsOf, out.Body.Next = stamp(st), next
 	out.Body.Equipment = make([]*equipmentView, len(some))
@@ -151,22 +157,12 @@ func (a *API) listEquipment(ctx context.Context, in *listEquipmentInput) (*listE
 	return out, nil
 }
 
-func inUse(all []*domain.Equipment) []*domain.Equipment {
-	var some []*domain.Equipment
-	for _, e := range all {
-		if !e.Retired {
-			some = append(some, e)
-		}
-	}
-	return some
-}
-
 // getEquipment also shows equipment that is retired, for the sake of history.
 func (a *API) getEquipment(ctx context.Context, in *getEquipmentInput) (*getEquipmentOutput, error) {
 	if _, err := domain.ParseEquipmentID(string(in.EquipmentID)); err != nil {
 		return nil, err
 	}
-	st, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	st, err := a.partOf(ctx, &in.InSystem, &in.Freshness, &in.Moment, domain.Needs{Equipment: []domain.EquipmentID{in.EquipmentID}})
 	if err != nil {
 		return nil, err
 	}

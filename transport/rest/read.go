@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,12 +28,19 @@ type Reads interface {
 	// WaitForSystem returns once the reads have the system's events up to the
 	// position, or fails when ctx ends.
 	WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error
-	// Device fails with [domain.CodeUnknownDevice].
-	Device(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Device, error)
-	// Assignment fails with [domain.CodeNotAssigned].
-	Assignment(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.DeviceID) (*domain.Assignment, error)
-	// Connection fails with [domain.CodeUnknownConnection].
-	Connection(ctx context.Context, actor domain.Actor, system domain.SystemID, id domain.ConnectionID) (*domain.Connection, error)
+	// DevicePage returns up to limit devices after an id, in order of id, as the
+	// part of the present state that has them, their assignments and their
+	// connections; more says whether there are others behind them. A page of large
+	// rows may end before limit. It waits as StateFor does.
+	DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
+		atLeast domain.Position) (st *domain.State, more bool, err error)
+	// EquipmentPage is DevicePage for equipment, with the assignments of the plugs
+	// that feed it. Equipment that is retired is left out unless it is asked for.
+	EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int, retired bool,
+		atLeast domain.Position) (st *domain.State, more bool, err error)
+	// ConnectionPage is DevicePage for connections.
+	ConnectionPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.ConnectionID, limit int,
+		atLeast domain.Position) (st *domain.State, more bool, err error)
 	// Events returns archived events that match, in the query's order.
 	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query EventQuery) ([]domain.Event, error)
 	// Head returns the newest link of the system's hash chain.
@@ -97,20 +105,6 @@ func (in *Moment) parse() (domain.Position, time.Time, error) {
 	return domain.Position{}, at, nil
 }
 
-// present reads the state that a caller asked for with after-position.
-func (a *API) present(ctx context.Context, actor domain.Actor, system domain.SystemID, fresh *Freshness) (*domain.State, error) {
-	atLeast, err := fresh.position()
-	if err != nil {
-		return nil, err
-	}
-	var st *domain.State
-	err = patiently(ctx, atLeast, maxLag, func(ctx context.Context) (err error) {
-		st, err = a.reads.WholeState(ctx, actor, system, atLeast)
-		return err
-	})
-	return st, err
-}
-
 // patiently waits for the read model to reach the position.
 func patiently(ctx context.Context, at domain.Position, patience time.Duration, wait func(context.Context) error) error {
 	waiting, cancel := context.WithTimeout(ctx, patience)
@@ -123,34 +117,87 @@ func patiently(ctx context.Context, at domain.Position, patience time.Duration, 
 	return err
 }
 
-// stateOf reads the state that a caller asked for: of the present, or as of a
-// moment, which is history and needs the right to it.
-func (a *API) stateOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment) (*domain.State, error) {
+// stateOf answers from the state that a caller asked for: with what present
+// reads, or with the whole state as of a moment, which is history and needs the
+// right to it. past says which.
+func (a *API) stateOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment,
+	present func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, error),
+) (st *domain.State, past bool, err error) {
 	action := domain.ActionRead
 	if at.At != "" {
 		action = domain.ActionHistory
 	}
 	actor, err := in.authorize(ctx, action)
 	if err != nil {
-		return nil, err
+		return nil, false, err
+	}
+	atLeast, err := fresh.position()
+	if err != nil {
+		return nil, false, err
 	}
 	if at.At == "" {
-		return a.present(ctx, actor, in.SystemID, fresh)
+		err = patiently(ctx, atLeast, maxLag, func(ctx context.Context) (err error) {
+			st, err = present(ctx, actor, atLeast)
+			return err
+		})
+		return st, false, err
 	}
 	position, then, err := at.parse()
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	if err := a.caughtUp(ctx, in.SystemID, fresh); err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	if !then.IsZero() {
 		if position, err = a.reads.PositionAt(ctx, actor, in.SystemID, then); err != nil {
-			return nil, err
+			return nil, true, err
 		}
 	}
-	return a.reads.StateAt(ctx, actor, in.SystemID, position)
+	st, err = a.reads.StateAt(ctx, actor, in.SystemID, position)
+	return st, true, err
 }
+
+// partOf is stateOf for the rows that are named.
+func (a *API) partOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment, needs domain.Needs) (*domain.State, error) {
+	st, _, err := a.stateOf(ctx, in, fresh, at,
+		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, error) {
+			return a.reads.StateFor(ctx, actor, in.SystemID, needs, atLeast)
+		})
+	return st, err
+}
+
+// pageOf is stateOf for a page of a list.
+func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, at *Moment, paged *Paged,
+	read func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, bool, error),
+	list listed[T],
+) (st *domain.State, entries []T, next string, err error) {
+	more := false
+	st, past, err := a.stateOf(ctx, in, fresh, at,
+		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (st *domain.State, err error) {
+			st, more, err = read(ctx, actor, atLeast)
+			return st, err
+		})
+	if err != nil {
+		return nil, nil, "", err
+	}
+	if entries = list.of(st.Snapshot()); past {
+		entries, next = cut(paged, entries, list.id, list.size)
+	} else if more {
+		next = list.id(entries[len(entries)-1])
+	}
+	return st, entries, next, nil
+}
+
+// listed says how the entries of a list are found in a state.
+type listed[T any] struct {
+	of   func(*domain.Snapshot) []T
+	id   func(T) string
+	size func(T) int // roughly, as JSON
+}
+
+// rowBytes is roughly what a row without attributes takes.
+const rowBytes = 512
 
 // caughtUp waits until the read models are where the caller asked for.
 func (a *API) caughtUp(ctx context.Context, system domain.SystemID, fresh *Freshness) error {
@@ -164,19 +211,34 @@ func (a *API) caughtUp(ctx context.Context, system domain.SystemID, fresh *Fresh
 // Paged is part of the input of lists that are ordered by id.
 type Paged struct {
 	After string `query:"after" doc:"Begin behind this id: next of the page before"`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"1000" doc:"Entries per page"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"1000" doc:"Entries per page; a page of large entries ends before, at 4 MiB"`
 }
 
+// pageBytes is where a page ends besides its number of entries.
+const pageBytes = 4 << 20
+
 // cut returns the page of an ordered list, and the id to go on from when there
-// is more.
-func cut[T any](in *Paged, list []T, id func(T) string) (entries []T, next string) {
-	begin := 0
-	for begin < len(list) && in.After != "" && id(list[begin]) <= in.After {
-		begin++
+// is more. A page has at least one entry.
+func cut[T any](in *Paged, list []T, id func(T) string, size func(T) int) (entries []T, next string) {
+	begin, _ := slices.BinarySearchFunc(list, in.After, func(entry T, after string) int {
+		if id(entry) <= after {
+			return -1
+		}
+		return 1
+	})
+	if in.After == "" {
+		begin = 0
 	}
 	list = list[begin:]
-	if len(list) <= in.Limit {
+	end, bytes := 0, 0
+	for end < len(list) && end < in.Limit {
+		if bytes += size(list[end]); end > 0 && bytes > pageBytes {
+			break
+		}
+		end++
+	}
+	if end == len(list) {
 		return list, ""
 	}
-	return list[:in.Limit], id(list[in.Limit-1])
+	return list[:end], id(list[end-1])
 }

@@ -90,7 +90,8 @@ func (a *API) listSockets(ctx context.Context, in *listSocketsInput) (*listSocke
 	}
 	slices.SortFunc(visible, func(x, y Socket) int { return cmp.Compare(x.SocketID, y.SocketID) })
 	out := &listSocketsOutput{}
-	out.Body.Sockets, out.Body.Next = cut(&in.Paged, visible, func(s Socket) string { return s.SocketID })
+	out.Body.Sockets, out.Body.Next = cut(&in.Paged, visible,
+		func(s Socket) string { return s.SocketID }, func(Socket) int { return rowBytes })
 	return out, nil
 }
 
