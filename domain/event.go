@@ -3,6 +3,7 @@ package domain
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -101,6 +102,17 @@ func NewEvent(system SystemID, data Data, cause Cause) (Event, error) {
 
 // Cursor is the place of a reader that has this event as its last.
 func (e *Event) Cursor() Cursor { return Cursor{Position: e.Position, Seq: e.Seq} }
+
+// Arrival is when the event arrived in a log, as far as that can be believed: when
+// it was appended, and for an event of another deployment at the latest when it was
+// appended here, because its own time is that deployment's word.
+func (e *Event) Arrival() time.Time {
+	here := time.UnixMilli(int64(min(e.Position.Ms, math.MaxInt64)))
+	if e.Origin != "" && here.Before(e.Time) {
+		return here
+	}
+	return e.Time
+}
 
 // AppendEnvelope appends the event's JSON form, the same on every face, to b.
 // Empty correlation and causation ids and an empty origin are left out. It allocates nothing beyond

@@ -193,33 +193,33 @@ func (s *State) fold(e *Event, data Data) Touched {
 	return Touched{}
 }
 
+// MaxClockAhead is how far a device's clock may be ahead of the arrival of what it
+// says, for its times to order its updates.
+const MaxClockAhead = 5 * time.Minute
+
+// clockSet is before every time that a clock shows that was ever set: those that
+// were not count from 1970 or 2000.
+var clockSet = time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Orders reports whether a time on a device's clock orders the device's updates.
+// One that is too far ahead of its arrival, or that no clock shows that was set, is
+// the device's opinion: the event keeps it, and the fold goes by the log's order.
+// Otherwise one update from the future would make all that follow look old.
+func Orders(deviceTime, arrival time.Time) bool {
+	return !deviceTime.After(arrival.Add(MaxClockAhead)) && !deviceTime.Before(clockSet)
+}
+
 func (s *State) foldDeviceUpdate(e *Event, d DeviceUpdate) Touched {
 	dev := s.device(d.DeviceID)
-	if at, ok := d.DeviceTime.Get(); ok && dev.DeviceTime != nil && at.Before(*dev.DeviceTime) {
-		return Touched{} // older than what is known: recorded, not folded
+	if at, ok := d.DeviceTime.Get(); ok {
+		switch {
+		case !Orders(at, e.Arrival()):
+			d.DeviceTime = Optional[time.Time]{}
+		case dev.DeviceTime != nil && at.Before(*dev.DeviceTime):
+			return Touched{} // older than what is known: recorded, not folded
+		}
 	}
-	d.Online.apply(&dev.Online)
-	d.RelayOn.apply(&dev.RelayOn)
-	d.Channel.apply(&dev.Channel)
-	d.PowerW.apply(&dev.PowerW)
-	d.VoltageV.apply(&dev.VoltageV)
-	d.CurrentA.apply(&dev.CurrentA)
-	d.FrequencyHz.apply(&dev.FrequencyHz)
-	d.PowerFactor.apply(&dev.PowerFactor)
-	d.EnergyWh.apply(&dev.EnergyWh)
-	d.CounterWh.apply(&dev.CounterWh)
-	d.TemperatureC.apply(&dev.TemperatureC)
-	d.Source.apply(&dev.Source)
-	d.Errors.apply(&dev.Errors)
-	d.DeviceTime.apply(&dev.DeviceTime)
-	d.ConnectionID.apply(&dev.ConnectionID)
-	d.Name.apply(&dev.Name)
-	switch {
-	case string(d.Attributes) == "null":
-		dev.Attributes = nil
-	case d.Attributes != nil:
-		dev.Attributes = d.Attributes
-	}
+	d.fold(dev)
 	if online, ok := d.Online.Get(); !ok || online {
 		seen := e.Time
 		dev.LastSeenAt = &seen

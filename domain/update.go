@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -29,13 +28,9 @@ type SystemUpdate struct {
 // updateFields are the names of the fields of a published update. They are
 // matched exactly: encoding/json would take relayon for relayOn.
 var updateFields = func() map[string]bool {
-	names := map[string]bool{}
-	for _, t := range []reflect.Type{reflect.TypeFor[SystemUpdate](), reflect.TypeFor[DeviceUpdate]()} {
-		for i := range t.NumField() {
-			if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" {
-				names[name] = true
-			}
-		}
+	names := map[string]bool{"systemId": true, "deviceId": true, "changed": true}
+	for _, f := range DeviceFields {
+		names[f.Name] = true
 	}
 	return names
 }()
@@ -105,26 +100,10 @@ func (u *SystemUpdate) Validate() error {
 	if _, err := ParseDeviceID(string(u.DeviceID)); err != nil {
 		return err
 	}
-	if id, ok := u.ConnectionID.Get(); ok {
-		if _, err := ParseConnectionID(string(id)); err != nil {
-			return err
-		}
+	if err := checkTexts("changed", u.Changed); err != nil {
+		return err
 	}
-	if channel, ok := u.Channel.Get(); ok && (channel < 0 || channel > 255) {
-		return Invalid(CodeInvalidUpdate, "channel must be 0 to 255")
-	}
-	name, _ := u.Name.Get()
-	source, _ := u.Source.Get()
-	faults, _ := u.Errors.Get()
-	if len(faults) > maxList || len(u.Changed) > maxList {
-		return Invalid(CodeInvalidUpdate, fmt.Sprintf("errors and changed hold at most %d entries", maxList))
-	}
-	for _, text := range append([]string{name, source}, append(faults, u.Changed...)...) {
-		if len(text) > maxText {
-			return Invalid(CodeInvalidUpdate, fmt.Sprintf("texts are limited to %d bytes", maxText))
-		}
-	}
-	return requireObject(u.Attributes, CodeInvalidUpdate, maxAttributes)
+	return u.checkFields()
 }
 
 // invalidJSON turns a decoder's error into words for the caller.

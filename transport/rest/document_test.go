@@ -175,3 +175,24 @@ func TestEveryPathKnowsItsMethods(t *testing.T) {
 		}
 	}
 }
+
+// The document describes every field of a device, in what is published and in what
+// is read.
+func TestDocumentHasEveryDeviceField(t *testing.T) {
+	t.Parallel()
+	var doc struct {
+		Components struct {
+			Schemas map[string]struct{ Properties map[string]any }
+		}
+	}
+	if err := json.Unmarshal(setup(t).api.OpenAPI(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"SystemUpdate", "Device"} {
+		for _, f := range domain.DeviceFields {
+			if doc.Components.Schemas[name].Properties[f.Name] == nil {
+				t.Errorf("the document has no %s in %s", f.Name, name)
+			}
+		}
+	}
+}

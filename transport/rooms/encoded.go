@@ -15,8 +15,9 @@ type Encoded struct {
 	Time     time.Time // when it was appended
 	Envelope []byte    // read only
 
-	data    int // where the data begins in Envelope
-	end     int // where it ends
+	arrival time.Time // what a device's clock is held against: see [domain.Event.Arrival]
+	data    int       // where the data begins in Envelope
+	end     int       // where it ends
 	subject *subject
 	skips   bool // the envelope says what was left out before it
 }
@@ -29,7 +30,7 @@ func encode(e *domain.Event) *Encoded {
 	envelope := e.AppendEnvelope(make([]byte, 0, len(e.Data)+around))
 	end := len(envelope) - 1 // the brace
 	return &Encoded{
-		Cursor: e.Cursor(), Type: e.Type, Time: e.Time,
+		Cursor: e.Cursor(), Type: e.Type, Time: e.Time, arrival: e.Arrival(),
 		Envelope: envelope, data: end - len(e.Data), end: end,
 	}
 }
@@ -58,7 +59,7 @@ func (e *Encoded) cost() int { return len(e.Envelope) + bookkeeping }
 // device or conflate need it. The caller holds the room's lock.
 func (e *Encoded) about() *subject {
 	if e.subject == nil {
-		e.subject = readSubject(e.Type, e.Data())
+		e.subject = readSubject(e.Type, e.Data(), e.arrival)
 	}
 	return e.subject
 }

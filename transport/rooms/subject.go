@@ -12,30 +12,32 @@ import (
 type subject struct {
 	device domain.DeviceID
 	fields fieldSet
-	time   time.Time // on the device's clock; zero when the update has none
+	time   time.Time // orders it among the updates of its device; zero when it has none, or none to be believed
 }
 
 // fieldSet is a set of names of fields of a device-update.
-type fieldSet uint32
+type fieldSet uint64
 
-// foreignField stands for what is never covered by another update, such as names
-// that are not known here: nobody can tell whether two of them are the same.
-const foreignField fieldSet = 1 << 31
+const (
+	// foreignField stands for what is never covered by another update, such as names
+	// that are not known here: nobody can tell whether two of them are the same.
+	foreignField fieldSet = 1 << 63
+	// seenField is spoken of by every update that does not say that the device is
+	// offline: the fold notes when the device was last seen.
+	seenField fieldSet = 1 << 62
+)
 
 // fieldBits lists the fields that an update may speak of. deviceId is the same
 // in both of two that are compared, and changed is about the update itself.
 var fieldBits = func() map[string]fieldSet {
 	bits := map[string]fieldSet{"deviceId": 0, "changed": 0}
-	for i, name := range []string{
-		"online", "relayOn", "channel", "powerW", "voltageV", "currentA", "frequencyHz", "powerFactor", "energyWh",
-		"temperatureC", "source", "errors", "deviceTime", "connectionId", "name", "attributes",
-	} {
-		bits[name] = 1 << i
+	for i, f := range domain.DeviceFields {
+		bits[f.Name] = 1 << i
 	}
 	return bits
 }()
 
-func readSubject(t domain.EventType, data json.RawMessage) *subject {
+func readSubject(t domain.EventType, data json.RawMessage, arrival time.Time) *subject {
 	e := domain.Event{Type: t, Data: data}
 	s := &subject{device: e.Device()}
 	if t != domain.TypeDeviceUpdate {
@@ -53,10 +55,23 @@ func readSubject(t domain.EventType, data json.RawMessage) *subject {
 		}
 		s.fields |= bit
 	}
+	if string(fields["online"]) != "false" {
+		s.fields |= seenField
+	}
+	raw, ok := fields["deviceTime"]
+	if !ok {
+		return s
+	}
 	// A null makes the fold forget the clock, which changes what it ignores
 	// afterwards; so such an update stays.
-	if raw, ok := fields["deviceTime"]; ok && (string(raw) == "null" || json.Unmarshal(raw, &s.time) != nil) {
+	var at time.Time
+	switch {
+	case string(raw) == "null" || json.Unmarshal(raw, &at) != nil:
 		s.fields |= foreignField
+	case domain.Orders(at, arrival):
+		s.time = at
+	default: // the fold does not take it
+		s.fields &^= fieldBits["deviceTime"]
 	}
 	return s
 }

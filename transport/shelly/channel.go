@@ -30,32 +30,8 @@ type channelState struct {
 func (c *channelState) seed(row *domain.Device) {
 	c.inLog = true
 	c.emitted = row.UpdatedAt
-	c.logged = domain.DeviceUpdate{
-		Online:       optional(row.Online),
-		RelayOn:      optional(row.RelayOn),
-		Channel:      optional(row.Channel),
-		PowerW:       optional(row.PowerW),
-		VoltageV:     optional(row.VoltageV),
-		CurrentA:     optional(row.CurrentA),
-		FrequencyHz:  optional(row.FrequencyHz),
-		PowerFactor:  optional(row.PowerFactor),
-		EnergyWh:     optional(row.EnergyWh),
-		CounterWh:    optional(row.CounterWh),
-		TemperatureC: optional(row.TemperatureC),
-		Source:       optional(row.Source),
-		Errors:       optional(row.Errors),
-		DeviceTime:   optional(row.DeviceTime),
-		ConnectionID: optional(row.ConnectionID),
-		Name:         optional(row.Name),
-	}
+	c.logged = domain.UpdateOf(row)
 	c.energy = energyOf(c.logged.EnergyWh, c.logged.CounterWh)
-}
-
-func optional[T any](p *T) domain.Optional[T] {
-	if p == nil {
-		return domain.Optional[T]{}
-	}
-	return domain.Some(*p)
 }
 
 // show takes what the status says of the channel.
@@ -79,23 +55,15 @@ func (c *channelState) ours(d *Device) bool {
 
 // now is the channel's state as it is now, without what is not known.
 func (c *channelState) now(d *Device) domain.DeviceUpdate {
-	u := domain.DeviceUpdate{
-		DeviceID:     c.id,
-		Online:       d.online,
-		Channel:      domain.Some(c.number),
-		EnergyWh:     c.energy.total,
-		CounterWh:    c.energy.counter,
-		ConnectionID: domain.Some(d.connection.ID),
-		Name:         c.logged.Name,
+	var u domain.DeviceUpdate
+	if c.shown {
+		u = c.reading.DeviceUpdate
 	}
+	u.DeviceID, u.Channel, u.ConnectionID = c.id, domain.Some(c.number), domain.Some(d.connection.ID)
+	u.Online, u.Name = d.online, c.logged.Name
+	u.EnergyWh, u.CounterWh = c.energy.total, c.energy.counter
 	if d.name != "" {
 		u.Name = domain.Some(d.name)
-	}
-	if c.shown {
-		r := &c.reading
-		u.RelayOn, u.PowerW, u.VoltageV, u.CurrentA = r.RelayOn, r.PowerW, r.VoltageV, r.CurrentA
-		u.FrequencyHz, u.PowerFactor, u.TemperatureC = r.FrequencyHz, r.PowerFactor, r.TemperatureC
-		u.Source, u.Errors = r.Source, r.Errors
 	}
 	return u
 }
@@ -106,21 +74,26 @@ func (c *channelState) due(d *Device) (at time.Time, waits bool) {
 	if !c.ours(d) {
 		return time.Time{}, false
 	}
-	now, log := c.now(d), &c.logged
+	now := c.now(d)
 	switch {
-	case !c.inLog,
-		!same(now.RelayOn, log.RelayOn), !sameTexts(now.Errors, log.Errors), !same(now.Name, log.Name),
-		!same(now.Channel, log.Channel), !same(now.ConnectionID, log.ConnectionID):
+	case !c.inLog || c.differs(&now, domain.RoleState):
 		return time.Time{}, true
-	case d.policy.isStep(log.PowerW, now.PowerW):
+	case d.policy.isStep(c.logged.PowerW, now.PowerW):
 		return c.emitted.Add(d.policy.AtMostEvery), true
-	case !same(now.PowerW, log.PowerW), !same(now.VoltageV, log.VoltageV), !same(now.CurrentA, log.CurrentA),
-		!same(now.FrequencyHz, log.FrequencyHz), !same(now.PowerFactor, log.PowerFactor),
-		!same(now.EnergyWh, log.EnergyWh), !same(now.CounterWh, log.CounterWh),
-		!same(now.TemperatureC, log.TemperatureC), !same(now.Source, log.Source):
+	case c.differs(&now, domain.RoleReading):
 		return c.emitted.Add(d.policy.AtLeastEvery), true
 	}
 	return time.Time{}, false
+}
+
+// differs reports whether a field of that role is another than the log's.
+func (c *channelState) differs(now *domain.DeviceUpdate, role domain.FieldRole) bool {
+	for i := range domain.DeviceFields {
+		if f := &domain.DeviceFields[i]; f.Role == role && !f.Same(now, &c.logged) {
+			return true
+		}
+	}
+	return false
 }
 
 // isStep reports whether power changed enough to be worth an event soon. To
@@ -135,47 +108,34 @@ func (p Policy) isStep(from, to domain.Optional[float64]) bool {
 	return step >= p.MinPowerW && step >= p.MinPowerShare*math.Abs(a)
 }
 
+// mayOrder is how far a device's clock may be ahead for us to reckon with the log
+// taking its time for the newest: longer than [domain.MaxClockAhead], because an
+// append can be late. A clock that is ahead of that is wrong, and what it said must
+// not keep the times of the right one out afterwards.
+const mayOrder = time.Hour
+
 // take makes the update that brings the log up to date, and counts it as done.
 func (c *channelState) take(d *Device, now time.Time) Update {
 	u, log := c.now(d), &c.logged
-	x := difference{changed: make([]string, 0, 16)}
 	if d.online.IsZero() {
 		u.Online = log.Online // nobody said otherwise
 	}
-	u.Online = differ(&x, "online", log.Online, u.Online)
-	u.RelayOn = differ(&x, "relayOn", log.RelayOn, u.RelayOn)
-	u.Channel = differ(&x, "channel", log.Channel, u.Channel)
-	u.PowerW = differ(&x, "powerW", log.PowerW, u.PowerW)
-	u.VoltageV = differ(&x, "voltageV", log.VoltageV, u.VoltageV)
-	u.CurrentA = differ(&x, "currentA", log.CurrentA, u.CurrentA)
-	u.FrequencyHz = differ(&x, "frequencyHz", log.FrequencyHz, u.FrequencyHz)
-	u.PowerFactor = differ(&x, "powerFactor", log.PowerFactor, u.PowerFactor)
-	u.EnergyWh = differ(&x, "energyWh", log.EnergyWh, u.EnergyWh)
-	u.CounterWh = differ(&x, "counterWh", log.CounterWh, u.CounterWh)
-	u.TemperatureC = differ(&x, "temperatureC", log.TemperatureC, u.TemperatureC)
-	u.Source = differ(&x, "source", log.Source, u.Source)
-	if !sameTexts(u.Errors, log.Errors) {
-		x.changed = append(x.changed, "errors")
-	}
-	if _, known := u.Errors.Get(); !known {
-		u.Errors = nullIfKnown(log.Errors)
-	}
-	u.ConnectionID = differ(&x, "connectionId", log.ConnectionID, u.ConnectionID)
-	u.Name = differ(&x, "name", log.Name, u.Name)
+	u.Changed = settle(&u, log)
 	if u.RelayOn.IsZero() {
 		u.RelayOn = domain.Null[bool]() // in every update: who joins now must not take it for unchanged
 	}
 	newest := log.DeviceTime
 	if at, known := newest.Get(); !d.at.IsZero() && (!known || d.at.After(at)) {
-		newest = domain.Some(d.at.UTC().Truncate(time.Microsecond))
-		u.DeviceTime = newest
+		u.DeviceTime = domain.Some(d.at.UTC().Truncate(time.Microsecond))
+		if !d.at.After(now.Add(mayOrder)) {
+			newest = u.DeviceTime
+		}
 	}
 
 	c.logged, c.inLog, c.emitted = u, true, now
-	c.logged.DeviceTime = newest
-	u.Changed = x.changed
+	c.logged.DeviceTime, c.logged.Changed = newest, nil
 	update := Update{DeviceUpdate: u}
-	if cause := c.fulfil(u, x, now); cause != nil {
+	if cause := c.fulfil(u, now); cause != nil {
 		update.CausationID, update.CorrelationID = cause.CommandID, cause.CorrelationID
 	}
 	return update
@@ -214,10 +174,10 @@ func (c *channelState) forgo(commandID string) {
 
 // fulfil returns the command that the update says was done, if any. Those before
 // it have been overtaken.
-func (c *channelState) fulfil(u domain.DeviceUpdate, x difference, now time.Time) *SwitchCommand {
+func (c *channelState) fulfil(u domain.DeviceUpdate, now time.Time) *SwitchCommand {
 	c.expected = slices.DeleteFunc(c.expected, func(e expectation) bool { return !now.Before(e.until) })
 	on, known := u.RelayOn.Get()
-	if !known || !slices.Contains(x.changed, "relayOn") {
+	if !known || !slices.Contains(u.Changed, "relayOn") {
 		return nil
 	}
 	i := slices.IndexFunc(c.expected, func(e expectation) bool { return e.On == on })
@@ -229,37 +189,36 @@ func (c *channelState) fulfil(u domain.DeviceUpdate, x difference, now time.Time
 	return &done
 }
 
-// difference collects the names of fields that differ.
-type difference struct{ changed []string }
-
-// differ is what an update says of a field: its value, null for one that the log
-// has and that is not known any more, or nothing.
-func differ[T comparable](x *difference, name string, log, now domain.Optional[T]) domain.Optional[T] {
-	if !same(log, now) {
-		x.changed = append(x.changed, name)
+// settle makes each field of an update what the log is to be told: its value, null
+// for one that the log has and that is not known any more, or nothing. It returns
+// the names of those that differ from the log's.
+func settle(u, log *domain.DeviceUpdate) (changed []string) {
+	changed = make([]string, 0, len(domain.DeviceFields))
+	for i := range domain.DeviceFields {
+		f := &domain.DeviceFields[i]
+		if f.Role == domain.RoleClock {
+			continue
+		}
+		if !f.Same(u, log) {
+			changed = append(changed, f.Name)
+		}
+		switch {
+		case f.IsKnown(u):
+		case f.IsKnown(log):
+			f.Forget(u)
+		default:
+			f.Copy(u, &nothing)
+		}
 	}
-	if _, known := now.Get(); known {
-		return now
-	}
-	return nullIfKnown(log)
+	return changed
 }
 
-func nullIfKnown[T any](log domain.Optional[T]) domain.Optional[T] {
-	if _, known := log.Get(); known {
-		return domain.Null[T]()
-	}
-	return domain.Optional[T]{}
-}
+// nothing is an update that speaks of no field. Nobody writes it.
+var nothing domain.DeviceUpdate
 
 // same compares what is known: null and absent are the same.
 func same[T comparable](a, b domain.Optional[T]) bool {
 	x, knowsX := a.Get()
 	y, knowsY := b.Get()
 	return knowsX == knowsY && x == y
-}
-
-func sameTexts(a, b domain.Optional[[]string]) bool {
-	x, knowsX := a.Get()
-	y, knowsY := b.Get()
-	return knowsX == knowsY && slices.Equal(x, y)
 }

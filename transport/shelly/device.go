@@ -209,7 +209,8 @@ func (d *Device) Forgo(channel int, commandID string) {
 // deviceTime is not among them. A field that was known and is not there any more
 // is null; the energy and its counter stay. DeviceTime is there only when it is
 // later than the log's, because older updates are not folded: what comes on one
-// socket is in order, whatever the device's clock says.
+// socket is in order, whatever the device's clock says. See [domain.Orders] for a
+// clock that is ahead.
 func (d *Device) Take(now time.Time) []Update {
 	if !d.Ready() {
 		return nil

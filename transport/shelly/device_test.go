@@ -117,15 +117,19 @@ func TestUpdateIsTheWholeState(t *testing.T) {
 		DeviceTime:   domain.Some(time.Date(2026, 8, 6, 16, 20, 30, 0, time.UTC)),
 		ConnectionID: domain.Some(cred.ID), Name: domain.Some("laser 1"),
 	}}}
-	if diff := cmp.Diff(want, updates, cmp.Comparer(sameOptional[float64]), cmp.Comparer(sameOptional[bool]),
-		cmp.Comparer(sameOptional[int]), cmp.Comparer(sameOptional[string]), cmp.Comparer(sameOptional[time.Time]),
-		cmp.Comparer(sameOptional[domain.ConnectionID]), cmp.Comparer(func(a, b domain.Optional[[]string]) bool { return sameTexts(a, b) }),
-	); diff != "" {
+	if diff := cmp.Diff(want, updates, cmp.Comparer(sameUpdate)); diff != "" {
 		t.Fatal(diff)
 	}
 }
 
-func sameOptional[T comparable](a, b domain.Optional[T]) bool { return a == b }
+func sameUpdate(a, b domain.DeviceUpdate) bool {
+	for _, f := range domain.DeviceFields {
+		if f.IsIn(&a) != f.IsIn(&b) || !f.Same(&a, &b) {
+			return false
+		}
+	}
+	return a.DeviceID == b.DeviceID && slices.Equal(a.Changed, b.Changed)
+}
 
 func TestSwitchThatDoesNotSayWhatItDoes(t *testing.T) {
 	t.Parallel()
@@ -241,6 +245,43 @@ func TestWaitingDeltaOfTheSameSecond(t *testing.T) {
 	b.full(sample(t, "rpc-response-getstatus-plugsg3", "result"))
 	b.take(0)
 	b.want(plug, map[string]string{"relayOn": "false"})
+}
+
+// A clock that is ahead is told and not gone by, and when it is put right, its times
+// count again.
+func TestClockThatIsAhead(t *testing.T) {
+	t.Parallel()
+	at := func(ts float64) domain.Optional[time.Time] { return domain.Some(time.Unix(int64(ts), 0).UTC()) }
+	for name, c := range map[string]struct {
+		ts       float64
+		row      domain.Optional[time.Time]
+		restarts bool
+	}{
+		"decades":               {4102444800, domain.Optional[time.Time]{}, false},
+		"decades, and restarts": {4102444800, domain.Optional[time.Time]{}, true},
+		"two minutes":           {float64(epoch.Unix()) + 120, at(float64(epoch.Unix()) + 120), false},
+		"half an hour":          {float64(epoch.Unix()) + 1800, domain.Optional[time.Time]{}, true},
+	} {
+		b := setup(t)
+		b.full(fmt.Sprintf(`{"ts":%f,"switch:0":{"output":true}}`, c.ts))
+		if u := b.take(0); len(u) != 1 || u[0].DeviceTime != at(c.ts) {
+			t.Fatalf("%s: the event does not keep the time: %+v", name, u)
+		}
+		if got := domain.UpdateOf(b.state.Devices[plug]).DeviceTime; got != c.row {
+			t.Errorf("%s: the state has %v, want %v", name, got, c.row)
+		}
+		now := float64(epoch.Unix()) + 1
+		if c.restarts {
+			b.restart()
+			b.full(fmt.Sprintf(`{"ts":%f,"switch:0":{"output":true}}`, now))
+		}
+		b.delta(fmt.Sprintf(`{"ts":%f,"switch:0":{"output":false}}`, now))
+		b.take(time.Second) // which fails when it is not folded
+		b.want(plug, map[string]string{"relayOn": "false"})
+		if got := domain.UpdateOf(b.state.Devices[plug]).DeviceTime; c.row.IsZero() && got != at(now) {
+			t.Errorf("%s: after the clock was put right the state has %v", name, got)
+		}
+	}
 }
 
 func TestOnlineAloneIsNoUpdate(t *testing.T) {

@@ -95,10 +95,15 @@ func (b *bundle) fold(u Update) {
 	}
 }
 
-var wireNames = []string{
-	"online", "relayOn", "channel", "powerW", "voltageV", "currentA", "frequencyHz", "powerFactor", "energyWh",
-	"counterWh", "temperatureC", "source", "errors", "connectionId", "name",
-}
+// wireNames are the fields that an update can say to have changed.
+var wireNames = func() (names []string) {
+	for _, f := range domain.DeviceFields {
+		if f.Role != domain.RoleClock {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}()
 
 // wire is a row's fields as JSON; those that are not known are "".
 func wire(t fataler, row *domain.Device) map[string]string {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -149,6 +151,14 @@ func mustJSON(t interface{ Fatal(...any) }, v any) []byte {
 
 var begin = time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 
+// fieldValues are values of the fields of a device, but for its clock.
+var fieldValues = map[string][]any{
+	"online": {true, false}, "relayOn": {true, false}, "channel": {0, 3}, "powerW": {0, 12.5}, "voltageV": {230.1}, "currentA": {0.05},
+	"frequencyHz": {50}, "powerFactor": {0.98, -1}, "energyWh": {0, 100954.03}, "counterWh": {0, 100954.03}, "temperatureC": {-4.5},
+	"source": {"", "init"}, "errors": {[]string{}, []string{"overtemp"}}, "connectionId": {"c1", "c2"}, "name": {"Lamp"},
+	"attributes": {map[string]any{}, map[string]any{"a": 1}},
+}
+
 // drawEvent makes any event about a few devices, pieces of equipment and
 // connections.
 func drawEvent(t *rapid.T, n int) domain.Event {
@@ -166,16 +176,27 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 	}
 	deviceTime := func() string {
 		unit := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Microsecond}).Draw(t, "unit")
-		return maybe("deviceTime", begin.Add(time.Duration(rapid.IntRange(0, 1000).Draw(t, "device clock"))*unit))
+		at := begin.Add(time.Duration(rapid.IntRange(0, 1000).Draw(t, "device clock")) * unit)
+		switch rapid.IntRange(0, 5).Draw(t, "device clock is") {
+		case 0: // about as far ahead as it may be
+			at = at.Add(domain.MaxClockAhead + time.Duration(n)*time.Second)
+		case 1: // far ahead
+			at = at.AddDate(73, 0, 0)
+		case 2: // one that was never set
+			at = time.Unix(rapid.Int64Range(0, 1e9).Draw(t, "since 1970"), 0).UTC()
+		}
+		return maybe("deviceTime", at)
 	}
 	drawn := []struct {
 		of   domain.EventType
 		data func() string
 	}{
 		{domain.TypeDeviceUpdate, func() string {
-			return `"deviceId":"` + id("d") + `"` + maybe("online", true, false) + maybe("relayOn", true, false) + maybe("powerW", 0, 12.5) +
-				maybe("errors", []string{}, []string{"overtemp"}) + maybe("attributes", map[string]any{}, map[string]any{"a": 1}) +
-				maybe("name", "Lamp") + maybe("connectionId", "c1", "c2") + deviceTime()
+			data := `"deviceId":"` + id("d") + `"`
+			for _, name := range slices.Sorted(maps.Keys(fieldValues)) {
+				data += maybe(name, fieldValues[name]...)
+			}
+			return data + deviceTime()
 		}},
 		{domain.TypeDeviceOfflineStatus, func() string {
 			return `"deviceId":"` + id("d") + `","reason":"heartbeat-missed"` + maybe("online", true, false) + maybe("relayOn", true) + maybe("lastSeenAt", begin)
@@ -210,7 +231,8 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 	}
 	return domain.Event{
 		ID: fmt.Sprint("id-", n), Type: one.of, Version: version, SystemID: "s", Actor: "maria", Data: json.RawMessage("{" + data + "}"),
-		Origin: rapid.SampledFrom([]string{"", "elsewhere"}).Draw(t, "origin"),
-		Time:   begin.Add(time.Duration(n) * time.Second), Position: domain.Position{Ms: uint64(n)}, Seq: uint64(n),
+		Origin:   rapid.SampledFrom([]string{"", "elsewhere"}).Draw(t, "origin"),
+		Time:     begin.Add(time.Duration(n)*time.Second + rapid.SampledFrom([]time.Duration{0, 0, 123456 * time.Microsecond, time.Hour, -time.Hour}).Draw(t, "clock")),
+		Position: domain.Position{Ms: uint64(begin.UnixMilli() + int64(n)*1000)}, Seq: uint64(n),
 	}
 }

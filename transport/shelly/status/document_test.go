@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/plugcast/plugcast/domain"
 )
 
 func parse(t testing.TB, raw string) Document {
@@ -320,9 +322,10 @@ func checkReadings(t *testing.T, d Document) {
 }
 
 func sameReading(a, b Reading) bool {
-	x, _ := a.Errors.Get()
-	y, _ := b.Errors.Get()
-	return slices.Equal(x, y) && a.Channel == b.Channel && a.Switch == b.Switch && a.RelayOn == b.RelayOn &&
-		a.PowerW == b.PowerW && a.VoltageV == b.VoltageV && a.CurrentA == b.CurrentA && a.FrequencyHz == b.FrequencyHz &&
-		a.PowerFactor == b.PowerFactor && a.CounterWh == b.CounterWh && a.TemperatureC == b.TemperatureC && a.Source == b.Source
+	for _, f := range domain.DeviceFields {
+		if f.IsIn(&a.DeviceUpdate) != f.IsIn(&b.DeviceUpdate) || !f.Same(&a.DeviceUpdate, &b.DeviceUpdate) {
+			return false
+		}
+	}
+	return a.Channel == b.Channel && a.Switch == b.Switch
 }

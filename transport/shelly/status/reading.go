@@ -10,21 +10,14 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Reading is what a document says of one channel. An absent field is not there,
-// a null one is there and not known; the units are those of domain.DeviceUpdate.
+// Reading is what a document says of one channel: the fields of an update that a
+// device can tell. An absent field is not there, a null one is there and not known.
+// CounterWh is the device's energy counter, in Wh whatever it counts in; Errors is
+// present, and empty when there are none.
 type Reading struct {
-	Channel      int
-	Switch       bool // it has a relay, whether or not it says what that does
-	RelayOn      domain.Optional[bool]
-	PowerW       domain.Optional[float64]
-	VoltageV     domain.Optional[float64]
-	CurrentA     domain.Optional[float64]
-	FrequencyHz  domain.Optional[float64]
-	PowerFactor  domain.Optional[float64]
-	CounterWh    domain.Optional[float64] // the device's energy counter, in Wh whatever it counts in
-	TemperatureC domain.Optional[float64]
-	Source       domain.Optional[string]
-	Errors       domain.Optional[[]string] // present and empty when there are none
+	Channel int
+	Switch  bool // it has a relay, whether or not it says what that does
+	domain.DeviceUpdate
 }
 
 // mostReading is beyond what any plug can mean: a number over it is a fault, and
@@ -98,9 +91,7 @@ func componentOf(v any) (map[string]any, bool) {
 }
 
 func readChannel(kind string, channel int, c map[string]any) Reading {
-	r := Reading{
-		Channel:      channel,
-		Switch:       kind == switchKind,
+	r := Reading{Channel: channel, Switch: kind == switchKind, DeviceUpdate: domain.DeviceUpdate{
 		PowerW:       number(c, "apower"),
 		VoltageV:     number(c, "voltage"),
 		CurrentA:     number(c, "current"),
@@ -109,7 +100,7 @@ func readChannel(kind string, channel int, c map[string]any) Reading {
 		CounterWh:    number(object(c["aenergy"]), "total"), // Wh (Switch)
 		TemperatureC: number(object(c["temperature"]), "tC"),
 		Errors:       domain.Some(texts(c["errors"])),
-	}
+	}}
 	if r.Switch {
 		r.RelayOn = truth(c, "output")
 		r.Source = text(c, "source")
@@ -141,7 +132,7 @@ func (d Document) firstGeneration() []Reading {
 		if isTrue(d["overpower"]) || isTrue(relay["overpower"]) {
 			faults = append(faults, "overpower")
 		}
-		r := Reading{Channel: i, TemperatureC: temperature, Errors: domain.Some(faults)}
+		r := Reading{Channel: i, DeviceUpdate: domain.DeviceUpdate{TemperatureC: temperature, Errors: domain.Some(faults)}}
 		if i < len(relays) {
 			r.Switch = true
 			r.RelayOn = truth(relay, "ison")

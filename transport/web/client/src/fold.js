@@ -162,13 +162,14 @@ const kinds = {
     id: ["deviceId", deviceId], fields: { ...measured, changed: isList },
     fold(state, event, data) {
       const known = state.maps.devices.get(data.deviceId);
-      if (data.deviceTime && known?.deviceTime && isEarlier(data.deviceTime, known.deviceTime)) {
+      const ordered = !data.deviceTime || orders(data.deviceTime, event);
+      if (ordered && data.deviceTime && known?.deviceTime && isEarlier(data.deviceTime, known.deviceTime)) {
         return []; // older than what is known: recorded, not folded
       }
       /** @type {any} */
       const device = known ? { ...known } : { deviceId: data.deviceId, online: null, relayOn: null };
       for (const field in measured) {
-        if (field in data) device[field] = data[field];
+        if (field in data && (ordered || field !== "deviceTime")) device[field] = data[field];
       }
       if (data.online !== false) device.lastSeenAt = event.time;
       if (device.online !== false) delete device.offlineReason;
@@ -321,6 +322,20 @@ function behind(state, connectionId) {
 /** @param {DeviceView["equipment"]} a @param {DeviceView["equipment"]} b */
 function same(a, b) {
   return a === b || Boolean(a && b && a.equipmentId === b.equipmentId && !a.position && !b.position);
+}
+
+const maxClockAhead = 5 * 60_000;
+const clockSet = Date.UTC(2001, 0, 1); // clocks that were never set count from 1970 or 2000
+
+/** Whether a time on a device's clock orders the device's updates. One too far ahead of its
+ * arrival, or that no clock shows that was set, is the device's opinion.
+ * @param {string} deviceTime @param {Event} event */
+function orders(deviceTime, event) {
+  let arrival = event.time;
+  const here = Number(event.position.split("-")[0]);
+  if (event.origin && here < Date.parse(arrival)) arrival = new Date(here).toISOString(); // its own time is another deployment's word
+  const ahead = Date.parse(deviceTime) - Date.parse(arrival) - maxClockAhead;
+  return (ahead < 0 || (ahead === 0 && rest(deviceTime) <= rest(arrival))) && Date.parse(deviceTime) >= clockSet;
 }
 
 /** Compares times to the last digit, of which Date keeps three.
