@@ -1,9 +1,12 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,7 +23,34 @@ func (p *Program) adminHandler() http.Handler {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return mux
+	return p.knownHosts(mux)
+}
+
+// knownHosts serves requests that name this server as operators do: by an IP
+// address, as localhost, by the host of --admin-listen, or by one of --admin-hosts.
+// A browser that a page of the Internet makes ask for 127.0.0.1 under a name of the
+// page's own (DNS rebinding) sends that name.
+func (p *Program) knownHosts(next http.Handler) http.Handler {
+	known := map[string]bool{"localhost": true, "": true} // no browser leaves the host out
+	for _, name := range append(p.Server.AdminHosts, p.Server.AdminListen) {
+		known[hostName(name)] = true
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := hostName(r.Host)
+		if _, err := netip.ParseAddr(name); err != nil && !known[name] {
+			http.Error(w, "this server does not go by that host name; see --admin-hosts", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hostName is the host of HOST:PORT or HOST, as it is compared.
+func hostName(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		address = host
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(address, "[] "), "."))
 }
 
 // metricsHandler answers with the figures of this process. They name no system,
@@ -60,19 +90,24 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	appendsDesc      = describe("appends_total", "Events appended by this process.")
-	appendErrorsDesc = describe("append_errors_total", "Appends that failed.")
-	readDesc         = describe("entries_read_total", "Entries read from the log.")
-	deliveriesDesc   = describe("deliveries_total", "Events handed to sockets.")
-	socketsDesc      = describe("sockets", "Live sockets of this process.")
-	devicesDesc      = describe("device_sockets", "Live sockets of Shelly devices of this process.")
-	framesDesc       = describe("device_frames_total", "Frames that came from Shelly devices.")
-	refusalsDesc     = describe("device_refusals_total", "Shelly devices that were refused or thrown out.", "reason")
-	cloudDesc        = describe("shelly_cloud_connections", "Connections to the Shelly Cloud that this process holds.", "state")
-	roomsDesc        = describe("rooms", "Open rooms of this process.")
-	lagDesc          = describe("projection_lag_seconds", "Age of the checkpoint beside the log, of partitions that this process owns.", "partition")
-	latencyDesc      = describe("delivery_latency_seconds", "Time from append to delivery, since the process started.", "quantile")
-	quarantineDesc   = describe("quarantined_entries", "Entries of the log that could not be read, ever.")
+	appendsDesc       = describe("appends_total", "Events appended by this process.")
+	appendErrorsDesc  = describe("append_errors_total", "Appends that failed.")
+	readDesc          = describe("entries_read_total", "Entries read from the log.")
+	deliveriesDesc    = describe("deliveries_total", "Events handed to sockets.")
+	connectionsDesc   = describe("client_connections", "Network connections of clients and devices, until they are closed.")
+	connectionMaxDesc = describe("client_connections_limit", "How many there may be.")
+	refusedDesc       = describe("client_connections_refused_total", "Connections refused because there were too many, by what had too many.", "limit")
+	evictedDesc       = describe("client_connections_evicted_total", "Connections without a request that were closed to make room for others.")
+	acceptErrorsDesc  = describe("accept_errors_total", "Connections that could not be accepted, as when no file descriptor is left.")
+	socketsDesc       = describe("sockets", "Live sockets of this process.")
+	devicesDesc       = describe("device_sockets", "Live sockets of Shelly devices of this process.")
+	framesDesc        = describe("device_frames_total", "Frames that came from Shelly devices.")
+	refusalsDesc      = describe("device_refusals_total", "Shelly devices that were refused or thrown out.", "reason")
+	cloudDesc         = describe("shelly_cloud_connections", "Connections to the Shelly Cloud that this process holds.", "state")
+	roomsDesc         = describe("rooms", "Open rooms of this process.")
+	lagDesc           = describe("projection_lag_seconds", "Age of the checkpoint beside the log, of partitions that this process owns.", "partition")
+	latencyDesc       = describe("delivery_latency_seconds", "Time from append to delivery, since the process started.", "quantile")
+	quarantineDesc    = describe("quarantined_entries", "Entries of the log that could not be read, ever.")
 )
 
 // Describe implements prometheus.Collector. It describes nothing, which makes the
@@ -89,6 +124,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	send(appendsDesc, prometheus.CounterValue, float64(log.Appends))
 	send(appendErrorsDesc, prometheus.CounterValue, float64(log.AppendErrors))
 	send(readDesc, prometheus.CounterValue, float64(log.EntriesRead))
+	p.collectConnections(send)
 	send(socketsDesc, prometheus.GaugeValue, float64(len(p.registry.Own())))
 	if p.gateway != nil {
 		hub := p.gateway.hub.Stats(0)
@@ -118,4 +154,14 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		send(quarantineDesc, prometheus.GaugeValue, float64(unread))
 	}
+}
+
+func (p *Program) collectConnections(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
+	clients := p.clientEdge.Stats()
+	send(connectionsDesc, prometheus.GaugeValue, float64(clients.Connections))
+	send(connectionMaxDesc, prometheus.GaugeValue, float64(clients.MaxConnections))
+	send(refusedDesc, prometheus.CounterValue, float64(clients.RefusedByTotal), "total")
+	send(refusedDesc, prometheus.CounterValue, float64(clients.RefusedByAddress), "address")
+	send(evictedDesc, prometheus.CounterValue, float64(clients.Evicted))
+	send(acceptErrorsDesc, prometheus.CounterValue, float64(clients.AcceptErrors))
 }

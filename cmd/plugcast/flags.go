@@ -1,11 +1,13 @@
 package main
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/limits"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/edge"
 )
 
 // backendFlags say where Redis and Postgres are.
@@ -70,11 +72,34 @@ func (f *limitFlags) config() limits.Config {
 type serverFlags struct {
 	Listen         string          `group:"Server" help:"HOST:PORT to serve on." default:"127.0.0.1:8080"`
 	AdminListen    string          `group:"Server" help:"Address for metrics, health and profiles; keep it private. Default: 127.0.0.1:9090, or a free port when that is taken." placeholder:"HOST:PORT"`
+	AdminHosts     []string        `group:"Server" help:"Host names that --admin-listen is asked by, besides IP addresses, localhost and its own." placeholder:"HOST"`
 	AllowedOrigins []string        `group:"Server" help:"Web origins besides our own that browsers may come from." placeholder:"https://app.example.com"`
 	NodeName       string          `group:"Server" help:"Name of this process, unique in the deployment. Default: host name and a random part." placeholder:"NAME"`
 	Advertise      string          `group:"Server" help:"Address at which the other processes of the deployment reach this one. Default: that of --listen, or this machine's." placeholder:"HOST:PORT"`
 	Bridges        string          `group:"Server" help:"JSON file with the bridges to other deployments and servers." placeholder:"FILE"`
 	DrainTimeout   time.Duration   `group:"Server" help:"How long a stop waits for requests under way." default:"10s"`
+	Edge           edgeFlags       `embed:""`
 	Connections    connectionFlags `embed:""`
 	Limits         limitFlags      `embed:""`
+}
+
+// edgeFlags bound the connections of clients.
+type edgeFlags struct {
+	MaxConnections           int      `group:"Server" help:"Client connections at once. Default: the limit on open files, less an eighth (at least 256); at most 65,536." placeholder:"N"`
+	MaxConnectionsPerAddress int      `group:"Server" help:"The same, from one IPv4 address or IPv6 /64. Default: three quarters of --max-connections." placeholder:"N"`
+	TrustedProxies           []string `group:"Server" help:"Reverse proxies, whose X-Forwarded-For names the client; their own connections count in --max-connections only." placeholder:"10.0.0.0/8"`
+}
+
+func (f *edgeFlags) config(logger *slog.Logger) (edge.Config, error) {
+	proxies, err := edge.ParseProxies(f.TrustedProxies)
+	if err != nil {
+		return edge.Config{}, usage("--trusted-proxies: %v", err)
+	}
+	c := edge.Config{
+		MaxConnections: f.MaxConnections, MaxPerAddress: f.MaxConnectionsPerAddress, TrustedProxies: proxies, Logger: logger,
+	}
+	if err := c.Validate(); err != nil {
+		return edge.Config{}, usage("--max-connections and --max-connections-per-address: %v", err)
+	}
+	return c, nil
 }

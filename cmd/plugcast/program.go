@@ -24,6 +24,7 @@ import (
 	"github.com/plugcast/plugcast/streams/reactions"
 	"github.com/plugcast/plugcast/streams/tickets"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/edge"
 	"github.com/plugcast/plugcast/transport/rest"
 )
 
@@ -53,10 +54,12 @@ type Program struct {
 	gateway     *gateway            // nil without the role
 	figures     *figures
 
-	listener net.Listener // for clients
-	address  string       // of the listener, for the other processes
-	admin    net.Listener // for operators
-	draining atomic.Bool
+	listener   net.Listener // for clients
+	address    string       // of the listener, for the other processes
+	admin      net.Listener // for operators
+	clientEdge *edge.Server // serves listener
+	adminEdge  *edge.Server // serves admin
+	draining   atomic.Bool
 }
 
 // Open connects to Redis and Postgres and listens, so that Addr is known and a
@@ -100,6 +103,9 @@ func (p *Program) Open(ctx context.Context) (err error) {
 		}
 		p.disconnects.browsers = p.gateway
 	}
+	if err := p.newEdges(); err != nil {
+		return err
+	}
 	if err := p.listen(); err != nil {
 		return err
 	}
@@ -123,6 +129,9 @@ func (p *Program) checkConfig() error {
 	}
 	if err := p.Server.Limits.config().Validate(); err != nil {
 		return usage("%v", err)
+	}
+	if _, err := p.Server.Edge.config(p.Logger); err != nil {
+		return err
 	}
 	if _, err := p.Secret.keyring(); err != nil {
 		return err
@@ -205,16 +214,14 @@ func (p *Program) Run(ctx context.Context) error {
 	if p.worker != nil {
 		background("worker", p.worker.Run)
 	}
-	admin := p.server(p.adminHandler())
-	background("admin server", func(context.Context) error { return serve(admin, p.admin) })
-	clients := p.server(p.handler())
+	background("admin server", func(context.Context) error { return p.adminEdge.Serve(p.admin) })
 	listening := make(chan struct{})
 	background("reactions", func(ctx context.Context) error { return p.react(ctx, listening) })
 	background("disconnects", p.disconnects.run)
 	background("heartbeats", p.shelly.board.Run)
 	select {
 	case <-listening:
-		p.begin(ctx, background, clients)
+		p.begin(ctx, background)
 	case <-ctx.Done():
 	case <-running.Done():
 	}
@@ -222,7 +229,7 @@ func (p *Program) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-running.Done():
 	}
-	p.drain(ctx, clients, admin)
+	p.drain(ctx, p.clientEdge, p.adminEdge)
 	stop()
 	return group.Wait()
 }
@@ -230,13 +237,13 @@ func (p *Program) Run(ctx context.Context) error {
 // begin lets clients in, when this process hears what is asked of all: before, it
 // must not be on the board, where everybody is expected to answer. Bans are
 // loaded behind that, so that none falls in between; see package ban.
-func (p *Program) begin(ctx context.Context, background func(string, func(context.Context) error), clients *http.Server) {
+func (p *Program) begin(ctx context.Context, background func(string, func(context.Context) error)) {
 	if err := p.bans.Load(ctx); err != nil {
 		p.Logger.Warn("who was thrown out before this process began may come back for some seconds", "error", err)
 	}
 	background("bans", p.bans.Run)
 	background("presence", func(ctx context.Context) error { return p.registry.Run(ctx, p.figures.own) })
-	background("server", func(context.Context) error { return serve(clients, p.listener) })
+	background("server", func(context.Context) error { return p.clientEdge.Serve(p.listener) })
 	if p.gateway != nil {
 		background("tokens", p.gateway.authenticator.Run)
 	}
@@ -251,7 +258,7 @@ func (p *Program) react(ctx context.Context, listening chan<- struct{}) error {
 }
 
 // drain stops taking requests and lets those under way finish.
-func (p *Program) drain(ctx context.Context, servers ...*http.Server) {
+func (p *Program) drain(ctx context.Context, servers ...*edge.Server) {
 	p.draining.Store(true)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(p.Server.DrainTimeout, time.Second))
 	defer cancel()
@@ -292,26 +299,23 @@ func (p *Program) Close() {
 	}
 }
 
-// Bounds of the HTTP servers. There is none on a whole request or response,
-// because some are streams; the handlers bound bodies.
-const (
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
-	maxHeader     = 32 << 10
-)
+// adminConnections is how many operators' connections there may be. They are not
+// among those of clients, so that a flood there does not hide what it does.
+const adminConnections = 64
 
-func (p *Program) server(handler http.Handler) *http.Server {
-	return &http.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(p.Logger.Handler(), slog.LevelDebug),
-	}
-}
-
-func serve(server *http.Server, listener net.Listener) error {
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+// newEdges makes the servers of both listeners.
+func (p *Program) newEdges() (err error) {
+	clients, err := p.Server.Edge.config(p.Logger)
+	if err != nil {
 		return err
 	}
-	return nil
+	if p.clientEdge, err = edge.New(clients, p.handler()); err != nil {
+		return err
+	}
+	p.adminEdge, err = edge.New(edge.Config{
+		MaxConnections: adminConnections, MaxPerAddress: adminConnections, Logger: p.Logger,
+	}, p.adminHandler())
+	return err
 }
 
 // handler serves clients: everything for a gateway, health alone for a worker.

@@ -5,6 +5,7 @@ package handoff
 
 import (
 	"bufio"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -18,10 +19,7 @@ import (
 // closed for good. The caller is counted itself, until Serve returns.
 func Serve(w http.ResponseWriter, open *Open, upgrade func(w http.ResponseWriter)) {
 	open.Also()
-	h := &handoff{ResponseWriter: w, taken: make(chan struct{}), wrap: func(c net.Conn) net.Conn {
-		open.Also()
-		return &courteous{Conn: c, closed: open.Leave}
-	}}
+	h := &handoff{ResponseWriter: w, taken: make(chan struct{}), open: open}
 	over := make(chan struct{})
 	go func() {
 		defer open.Leave()
@@ -34,14 +32,6 @@ func Serve(w http.ResponseWriter, open *Open, upgrade func(w http.ResponseWriter
 	}
 }
 
-// TCP is the connection below one that Serve took over, or conn itself.
-func TCP(conn net.Conn) net.Conn {
-	if c, ok := conn.(*courteous); ok {
-		return c.Conn
-	}
-	return conn
-}
-
 // handoff is a response whose connection is kept while the request's goroutine
 // returns.
 //
@@ -51,7 +41,7 @@ func TCP(conn net.Conn) net.Conn {
 type handoff struct {
 	http.ResponseWriter
 	taken chan struct{} // closed when the connection was taken over
-	wrap  func(net.Conn) net.Conn
+	open  *Open
 }
 
 const (
@@ -69,19 +59,41 @@ func (h *handoff) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if buffered.Reader.Buffered() > 0 {
 		return conn, buffered, nil // frames before the handshake is over: the library refuses that
 	}
-	conn = h.wrap(conn)
-	return conn, bufio.NewReadWriter(bufio.NewReaderSize(conn, readBuffer), bufio.NewWriterSize(conn, handshakeBuffer)), nil
+	tcp := tcpOf(conn)
+	if tcp == nil {
+		_ = conn.Close()
+		return nil, nil, fmt.Errorf("handoff: %T is no TCP connection", conn)
+	}
+	h.open.Also()
+	lingering := &lingeringConn{TCPConn: tcp, whole: conn, closed: h.open.Leave}
+	return lingering, bufio.NewReadWriter(bufio.NewReaderSize(lingering, readBuffer), bufio.NewWriterSize(lingering, handshakeBuffer)), nil
 }
 
-// courteous is a connection that closes so that the peer gets what was sent.
+// tcpOf is the TCP connection that a server's connection is or, as it says itself,
+// stands for; nil when there is none.
+func tcpOf(conn net.Conn) *net.TCPConn {
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		return c
+	case interface{ TCP() *net.TCPConn }:
+		return c.TCP()
+	}
+	return nil
+}
+
+// lingeringConn is a connection that closes so that the peer gets what was sent.
 //
 // Closing a socket while there is something unread in it makes the kernel send a
 // reset, which makes the peer's kernel throw away what the peer has not read:
 // the close frame, and with it the reason. So the writing side is closed first,
 // and what the peer still sends is read, for a while.
-type courteous struct {
-	net.Conn
-	closed  func() // told when the connection is closed for good
+//
+// The TCP connection is embedded because net.Buffers writes a frame's head and its
+// data in one system call only to a type that has its methods.
+type lingeringConn struct {
+	*net.TCPConn
+	whole   net.Conn // what net/http gave: its Close counts the connection out
+	closed  func()   // told when the connection is closed for good
 	closing atomic.Bool
 	mu      sync.Mutex // held while the read deadline is set: the last one is the closing's
 }
@@ -93,11 +105,11 @@ const (
 
 // Read implements [net.Conn]. What comes during the closing is not for the
 // reader.
-func (c *courteous) Read(b []byte) (int, error) {
+func (c *lingeringConn) Read(b []byte) (int, error) {
 	if c.closing.Load() {
 		return 0, net.ErrClosed
 	}
-	n, err := c.Conn.Read(b)
+	n, err := c.TCPConn.Read(b)
 	if c.closing.Load() {
 		return 0, net.ErrClosed
 	}
@@ -106,40 +118,39 @@ func (c *courteous) Read(b []byte) (int, error) {
 
 // SetReadDeadline implements [net.Conn]. The reader may be about to put its
 // deadline off while the connection is being closed: that comes too late.
-func (c *courteous) SetReadDeadline(t time.Time) error {
+func (c *lingeringConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing.Load() {
 		return net.ErrClosed
 	}
-	return c.Conn.SetReadDeadline(t)
+	return c.TCPConn.SetReadDeadline(t)
 }
 
 // Close implements [net.Conn]. It does not wait. Closing twice is fine.
-func (c *courteous) Close() error {
+func (c *lingeringConn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closing.CompareAndSwap(false, true) {
 		return nil
 	}
-	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		_ = c.Conn.Close()
+	if c.TCPConn.CloseWrite() != nil {
+		_ = c.whole.Close()
 		c.closed()
 		return nil
 	}
-	_ = c.Conn.SetReadDeadline(time.Now()) // whoever reads now stops
+	_ = c.TCPConn.SetReadDeadline(time.Now()) // whoever reads now stops
 	go c.drain()
 	return nil
 }
 
-func (c *courteous) drain() {
+func (c *lingeringConn) drain() {
 	defer c.closed()
-	defer c.Conn.Close()
-	_ = c.Conn.SetReadDeadline(time.Now().Add(drainFor))
+	defer c.whole.Close()
+	_ = c.TCPConn.SetReadDeadline(time.Now().Add(drainFor))
 	var buf [2048]byte
 	for left := drainMost; left > 0; {
-		n, err := c.Conn.Read(buf[:])
+		n, err := c.TCPConn.Read(buf[:])
 		if err != nil {
 			return
 		}

@@ -29,13 +29,13 @@ func tcpPair(t *testing.T) (server, client net.Conn) {
 	return server, client
 }
 
-// TestCourteousClose closes while the peer's bytes are unread: the peer must get
+// TestLingeringClose closes while the peer's bytes are unread: the peer must get
 // what was written before, and not a reset.
-func TestCourteousClose(t *testing.T) {
+func TestLingeringClose(t *testing.T) {
 	t.Parallel()
 	server, peer := tcpPair(t)
 	closed := make(chan struct{})
-	c := &courteous{Conn: server, closed: func() { close(closed) }}
+	c := &lingeringConn{TCPConn: server.(*net.TCPConn), whole: server, closed: func() { close(closed) }}
 	if _, err := peer.Write(make([]byte, 100<<10)); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestDeadlineDuringClose(t *testing.T) {
 	t.Parallel()
 	server, _ := tcpPair(t) // the peer neither sends nor closes
 	closed := make(chan struct{})
-	c := &courteous{Conn: server, closed: func() { close(closed) }}
+	c := &lingeringConn{TCPConn: server.(*net.TCPConn), whole: server, closed: func() { close(closed) }}
 	_ = c.Close()
 	if err := c.SetReadDeadline(time.Now().Add(time.Hour)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the deadline was put off: %v", err)

@@ -57,7 +57,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if fault := recover(); fault != nil {
 			a.recovered(out, in, fault)
 		}
-		a.log.DebugContext(ctx, "request", "requestId", id, "method", r.Method, "path", r.URL.Path,
+		// The path is no use where it matches no route, and may have a key in it: that
+		// of a mistyped dial-in URL, say.
+		a.log.DebugContext(ctx, "request", "requestId", id, "method", r.Method, "route", out.route,
 			"status", out.status, "took", time.Since(began))
 	}()
 	if a.crossOrigin(out, in) {
@@ -75,6 +77,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *API) route(w *response, r *http.Request) {
 	handler, pattern := a.mux.Handler(r)
 	if pattern != "" {
+		w.route = pattern
 		a.mux.ServeHTTP(w, r) // again, because only this sets the path values
 		return
 	}
@@ -97,7 +100,7 @@ func (a *API) recovered(w *response, r *http.Request, fault any) {
 		return // the caller is gone, and huma panics with the error when it cannot write
 	}
 	a.log.ErrorContext(r.Context(), "request panicked", "requestId", requestID(r.Context()),
-		"method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(fault), "stack", string(debug.Stack()))
+		"method", r.Method, "route", w.route, "panic", fmt.Sprint(fault), "stack", string(debug.Stack()))
 	if w.status == 0 {
 		e := domain.AsError(errors.New("panic"))
 		newProblem(r.Context(), http.StatusInternalServerError, e.Code, e.Detail).write(w)
@@ -183,7 +186,8 @@ func (b *boundedBody) probe() (int, error) {
 type response struct {
 	http.ResponseWriter
 	status   int
-	bodiless bool // the request has no body
+	bodiless bool   // the request has no body
+	route    string // the pattern that the request matched
 }
 
 // WriteHeader implements [http.ResponseWriter].

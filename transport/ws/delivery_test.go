@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
@@ -127,7 +126,7 @@ func (ts *testServer) joinNarrow() (*client, *socket) {
 			newest = so
 		}
 	}
-	_ = handoff.TCP(newest.session.WebsocketConnection().NetConn()).(*net.TCPConn).SetWriteBuffer(16 << 10)
+	_ = newest.session.WebsocketConnection().NetConn().(interface{ SetWriteBuffer(bytes int) error }).SetWriteBuffer(16 << 10)
 	return c, newest
 }
 

@@ -1,11 +1,11 @@
 package outbound
 
 import (
-	"net"
 	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/edge"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
@@ -114,7 +114,7 @@ func (d *door) fateOf(id domain.ConnectionID) fate {
 func (d *door) stranger(remote string, now time.Time) (tooMany bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	host := hostOf(remote)
+	host := edge.Source(remote)
 	if d.strangers[host] == nil {
 		if len(d.strangers) >= mostRemembered {
 			clear(d.strangers)
@@ -122,13 +122,6 @@ func (d *door) stranger(remote string, now time.Time) (tooMany bool) {
 		d.strangers[host] = &window{}
 	}
 	return d.strangers[host].add(now, 1) > d.config.MaxRefusals
-}
-
-func hostOf(remote string) string {
-	if host, _, err := net.SplitHostPort(remote); err == nil {
-		return host
-	}
-	return remote
 }
 
 // wait is how long a device has to stay away.

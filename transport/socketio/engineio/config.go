@@ -28,7 +28,11 @@ type Config struct {
 	MaxPayload   int64 // bytes of a packet or a payload from a client; default 1,000,000
 	MaxQueue     int   // bytes that may wait for a client, unless it is a single packet; default 8 MiB
 	MaxQueued    int   // calls of Send that may wait for a client; default 256
-	MaxUnsettled int   // sessions that are not settled; beyond that the oldest goes; default 4,096
+	MaxUnsettled int   // sessions that are not settled; beyond that a silent one goes; default 8,192
+
+	// MaxUnsettledPerAddress is the same for the clients of one IPv4 address or IPv6
+	// /64; default a quarter of MaxUnsettled.
+	MaxUnsettledPerAddress int
 
 	// CheckOrigin says whether a page may connect; default: any may. Allowed pages
 	// of other origins get the headers that browsers ask for.
@@ -54,7 +58,8 @@ func (c Config) withDefaults() Config {
 	c.MaxPayload = cmp.Or(c.MaxPayload, 1_000_000)
 	c.MaxQueue = cmp.Or(c.MaxQueue, 8<<20)
 	c.MaxQueued = cmp.Or(c.MaxQueued, 256)
-	c.MaxUnsettled = cmp.Or(c.MaxUnsettled, 4096)
+	c.MaxUnsettled = cmp.Or(c.MaxUnsettled, 8192)
+	c.MaxUnsettledPerAddress = cmp.Or(c.MaxUnsettledPerAddress, max(c.MaxUnsettled/4, 1))
 	if c.CheckOrigin == nil {
 		c.CheckOrigin = func(*http.Request) bool { return true }
 	}
@@ -77,6 +82,7 @@ func (c Config) validate() error {
 	for _, d := range []time.Duration{
 		c.PingInterval, c.PingTimeout, c.UpgradeTimeout, c.SettleTimeout, c.WriteTimeout, c.CloseTimeout, c.Tick,
 		time.Duration(c.MaxPayload), time.Duration(c.MaxQueue), time.Duration(c.MaxQueued), time.Duration(c.MaxUnsettled),
+		time.Duration(c.MaxUnsettledPerAddress),
 	} {
 		if d < 0 {
 			return errors.New("engineio: config: no time and no bound is negative")

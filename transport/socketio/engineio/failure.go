@@ -20,6 +20,7 @@ var (
 	failRequest   = failure{3, "Bad request", http.StatusBadRequest}
 	failForbidden = failure{4, "Forbidden", http.StatusForbidden}
 	failVersion   = failure{5, "Unsupported protocol version", http.StatusBadRequest}
+	failBusy      = failure{3, "Too many clients are connecting", http.StatusServiceUnavailable}
 	failStopping  = failure{3, "The server is restarting", http.StatusServiceUnavailable}
 )
 

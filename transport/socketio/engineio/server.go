@@ -1,7 +1,6 @@
 package engineio
 
 import (
-	"container/list"
 	"context"
 	"encoding/json"
 	"maps"
@@ -38,7 +37,7 @@ type Server struct {
 	mu        sync.Mutex
 	sessions  map[string]*Session
 	sockets   map[*socket]struct{} // that are open, also of sessions that ended
-	unsettled list.List            // of *Session, the oldest first
+	unsettled unsettled
 }
 
 // New makes a Server. [Server.Shutdown] ends it.
@@ -47,6 +46,7 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: config.withDefaults(), sessions: map[string]*Session{}, sockets: map[*socket]struct{}{}}
+	s.unsettled.sources = map[string]*group{}
 	s.gone, s.drained = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
 	s.ticking.Go(s.tick)
@@ -128,6 +128,8 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport, as
 		failRequest.write(w)
 	case asked != version:
 		failVersion.write(w)
+	case !s.hasRoom(r.RemoteAddr, time.Now()):
+		failBusy.write(w)
 	case upgrade:
 		s.serveWebSocket(w, r, nil)
 	case !s.open.Enter():
@@ -150,9 +152,9 @@ func (s *Server) begin(r *http.Request, carrier *socket) *Session {
 	session.push(outgoing{bytes: s.openPacket(session, upgrades)})
 	session.handler = s.config.Open(session, r)
 	s.open.Also() // until finish, which has to come from here on
-	oldest, stopping := s.add(session)
-	if oldest != nil {
-		oldest.Close(ReasonForced)
+	victim, stopping := s.add(session)
+	if victim != nil {
+		victim.fail(ReasonForced)
 	}
 	session.schedule()
 	session.mu.Lock()
@@ -187,24 +189,11 @@ func (s *Server) openPacket(session *Session, upgrades []string) []byte {
 }
 
 // add lists a session, and returns one that has to go for it.
-func (s *Server) add(session *Session) (oldest *Session, stopping bool) {
+func (s *Server) add(session *Session) (victim *Session, stopping bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions[session.id] = session
-	session.waits = s.unsettled.PushBack(session)
-	if s.unsettled.Len() > s.config.MaxUnsettled {
-		oldest = s.unsettled.Front().Value.(*Session)
-	}
-	return oldest, s.open.Closing()
-}
-
-func (s *Server) settle(session *Session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if session.waits != nil {
-		s.unsettled.Remove(session.waits)
-		session.waits = nil
-	}
+	return s.enter(session, time.Now()), s.open.Closing()
 }
 
 func (s *Server) remove(session *Session) {
@@ -213,10 +202,15 @@ func (s *Server) remove(session *Session) {
 	delete(s.sessions, session.id)
 }
 
+// find returns the session that a request is for.
 func (s *Server) find(id string) *Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sessions[id]
+	session := s.sessions[id]
+	if session != nil {
+		s.spoke(session)
+	}
+	return session
 }
 
 // Len is how many sessions there are.

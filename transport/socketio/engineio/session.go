@@ -1,7 +1,6 @@
 package engineio
 
 import (
-	"container/list"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,9 +40,9 @@ type Session struct {
 	remote  string
 	handler Handler
 
-	due    atomic.Int64  // when tick should look at the session, Unix nanoseconds
-	waits  *list.Element // among the unsettled; guarded by the server's lock
-	closed sync.Once     // the handler knows
+	due    atomic.Int64 // when tick should look at the session, Unix nanoseconds
+	place  place        // among the unsettled; guarded by the server's lock
+	closed sync.Once    // the handler knows
 
 	order sync.Mutex // held while a message is handled
 

@@ -3,6 +3,7 @@ package engineio
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -17,6 +18,7 @@ type socket struct {
 	session *Session // set before it is connected, when it is to take a session over
 	conn    *melody.Session
 	cork    *cork
+	spoke   atomic.Bool // the client has sent something
 
 	// Guarded by the session's lock.
 	busy     bool     // a packet is with Melody
@@ -136,6 +138,11 @@ func (k *socket) received(message []byte, binary bool) {
 	s.mu.Lock()
 	carries, ended := s.socket == k, k.ended
 	s.mu.Unlock()
+	if k.spoke.CompareAndSwap(false, true) {
+		k.server.mu.Lock()
+		k.server.spoke(s)
+		k.server.mu.Unlock()
+	}
 	switch {
 	case ended:
 	case !carries:

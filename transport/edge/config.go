@@ -1,0 +1,119 @@
+// Package edge bounds what network clients can hold of a server before any face
+// knows them: how many connections there are, from one address and in all; how
+// long a request may take to arrive; and how long an answer may wait for its
+// reader.
+package edge
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Config holds the bounds of a [Server]. Zero fields take their defaults.
+type Config struct {
+	// MaxConnections bounds the connections of the server. Default: what the file
+	// descriptors of the process allow, see [Capacity].
+	MaxConnections int
+	// MaxPerAddress bounds the connections of one client: of an IPv4 address or an
+	// IPv6 /64. Default: three quarters of MaxConnections, so that no single address
+	// keeps all others out, and many clients may still share one.
+	MaxPerAddress int
+	// TrustedProxies are the reverse proxies whose X-Forwarded-For names the client.
+	// Their own connections count in MaxConnections only.
+	TrustedProxies []netip.Prefix
+
+	HeaderTimeout time.Duration // for the head of a request; default 10 s
+	// BodyTimeout is how long a whole request may take to arrive, whether anybody
+	// reads it or not; default 30 s. Faces may demand bodies sooner.
+	BodyTimeout time.Duration
+	// UnreadTimeout is BodyTimeout for the body of a GET or HEAD, which no face
+	// reads; default 5 s.
+	UnreadTimeout time.Duration
+	// WriteTimeout is how long a client may take for each 64 KiB of an answer;
+	// default 30 s. A face that sets a write deadline decides for itself.
+	WriteTimeout time.Duration
+	IdleTimeout  time.Duration // between two requests; default 2 min
+	MaxHeader    int           // bytes of the head of a request; default 32 KiB
+
+	// Logger gets warnings; nil drops them.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxConnections == 0 {
+		c.MaxConnections = Capacity(descriptors())
+	}
+	c.MaxPerAddress = min(cmp.Or(c.MaxPerAddress, max(c.MaxConnections*3/4, 1)), c.MaxConnections)
+	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 10*time.Second)
+	c.BodyTimeout = cmp.Or(c.BodyTimeout, 30*time.Second)
+	c.UnreadTimeout = cmp.Or(c.UnreadTimeout, 5*time.Second)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 2*time.Minute)
+	c.MaxHeader = cmp.Or(c.MaxHeader, 32<<10)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate finds bounds that make no sense.
+func (c Config) Validate() error {
+	if c.MaxConnections < 0 || c.MaxPerAddress < 0 {
+		return fmt.Errorf("edge: a limit on connections is 1 or more, or 0 for the default")
+	}
+	return nil
+}
+
+const (
+	// keptDescriptors is how many file descriptors stay for the connections to Redis
+	// and Postgres, to the Shelly Cloud and other deployments, and for files.
+	keptDescriptors = 256
+	// mostConnections bounds what is derived from very many descriptors: from there
+	// on memory is what runs out, and an operator has to say how much there is.
+	mostConnections = 1 << 16
+)
+
+// Capacity is how many connections a process with so many file descriptors takes:
+// an eighth of them, and at least 256, stay for everything else.
+func Capacity(descriptors uint64) int {
+	descriptors = min(descriptors, 1<<31)
+	kept := max(keptDescriptors, descriptors/8)
+	if descriptors < 2*kept {
+		kept = descriptors / 2
+	}
+	return int(min(max(descriptors-kept, 1), mostConnections))
+}
+
+// descriptors is how many files the process may have open. The runtime has raised
+// the limit as far as it goes.
+func descriptors() uint64 {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024 // what most systems give at least
+	}
+	return limit.Cur
+}
+
+// ParseProxies reads addresses and networks such as 10.0.0.0/8.
+func ParseProxies(list []string) ([]netip.Prefix, error) {
+	var proxies []netip.Prefix
+	for _, text := range list {
+		text = strings.TrimSpace(text)
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			proxies = append(proxies, prefix.Masked())
+			continue
+		}
+		address, err := netip.ParseAddr(text)
+		if err != nil || address.Zone() != "" {
+			return nil, fmt.Errorf("a proxy is an IP address or a network such as 10.0.0.0/8, not %q", text)
+		}
+		address = address.Unmap()
+		proxies = append(proxies, netip.PrefixFrom(address, address.BitLen()))
+	}
+	return proxies, nil
+}

@@ -1,0 +1,119 @@
+package engineio
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// flooded is a server of which an address begins more sessions than it may.
+type flooded struct {
+	t      *testing.T
+	server *Server
+}
+
+func flood(t *testing.T, test func(f *flooded)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		server, err := New(Config{
+			Open: func(*Session, *http.Request) Handler { return silent{} }, MaxUnsettled: 40, MaxUnsettledPerAddress: 10,
+			PingInterval: time.Hour, SettleTimeout: time.Hour,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = server.Shutdown(context.Background()) }()
+		test(&flooded{t, server})
+	})
+}
+
+func (f *flooded) request(method, address, query string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(method, "/?EIO=4&transport=polling"+query, nil)
+	r.RemoteAddr = address + ":1234"
+	f.server.ServeHTTP(w, r)
+	return w
+}
+
+// begin makes a handshake, and returns the id of the session.
+func (f *flooded) begin(address string) string {
+	f.t.Helper()
+	w := f.request("GET", address, "")
+	var open openData
+	if w.Code != http.StatusOK || json.Unmarshal(w.Body.Bytes()[1:], &open) != nil {
+		f.t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	return open.ID
+}
+
+// TestFloodOfHandshakes begins many sessions at one address. Clients of others, and
+// those of the same that are logging in, notice nothing.
+func TestFloodOfHandshakes(t *testing.T) {
+	t.Parallel()
+	flood(t, func(f *flooded) {
+		const flooder, neighbour = "192.0.2.1", "192.0.2.2"
+		other := f.begin(neighbour)
+		loggingIn := f.begin(flooder)
+		f.server.mu.Lock()
+		f.server.spoke(f.server.sessions[loggingIn])
+		f.server.mu.Unlock()
+		for range 1000 {
+			f.begin(flooder)
+		}
+		if f.server.find(other) == nil {
+			t.Error("a client of another address was evicted")
+		}
+		if f.server.find(loggingIn) == nil {
+			t.Error("a client that is logging in was evicted")
+		}
+		if n := f.server.Len(); n != 11 {
+			t.Errorf("%d sessions; the address may have 10", n)
+		}
+	})
+}
+
+// TestFloodOfLogins begins sessions that go on and never show who they are: those
+// that are there stay for a while, and newcomers are told to come back.
+func TestFloodOfLogins(t *testing.T) {
+	t.Parallel()
+	flood(t, func(f *flooded) {
+		const flooder = "2001:db8::"
+		at := func(n int) string { return fmt.Sprintf("[%s%x]", flooder, n+1) } // all of one network
+		var first string
+		for i := range 10 {
+			id := f.begin(at(i))
+			f.server.find(id) // as any request does
+			if i == 0 {
+				first = id
+			}
+		}
+		w := f.request("GET", at(99), "")
+		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+			t.Errorf("status %d, %v", w.Code, w.Header())
+		}
+		f.begin("192.0.2.2")
+		time.Sleep(loginTime)
+		f.begin(at(99))
+		if f.server.find(first) != nil {
+			t.Error("the session that took longest did not give way")
+		}
+	})
+}
+
+// TestSettledSessionsDoNotCount lets more clients in than may be logging in.
+func TestSettledSessionsDoNotCount(t *testing.T) {
+	t.Parallel()
+	flood(t, func(f *flooded) {
+		for range 100 {
+			f.server.find(f.begin("192.0.2.1")).Settle()
+		}
+		if n, kept := f.server.Len(), len(f.server.unsettled.sources); n != 100 || kept != 0 {
+			t.Errorf("%d sessions, and %d addresses are remembered", n, kept)
+		}
+	})
+}
