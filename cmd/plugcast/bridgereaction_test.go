@@ -37,7 +37,8 @@ func TestDisconnectOfAnotherDeployment(t *testing.T) {
 				shelly:   map[domain.ConnectionID][]time.Time{"acc1": {now.Add(-time.Hour), now.Add(-time.Minute)}},
 			}
 			raised := &raisedBans{held: held}
-			d := newDisconnects("here", &reportLog{}, raised, slog.New(slog.DiscardHandler))
+			log := &reportLog{}
+			d := newDisconnects("here", log, raised, slog.New(slog.DiscardHandler))
 			d.browsers, d.shelly = held, []shellyDropper{held}
 			d.speaksFor = func(context.Context, *domain.Event, domain.ConnectionID) (bool, error) { return c.may, nil }
 			request := domain.DisconnectRequested{
@@ -54,7 +55,7 @@ func TestDisconnectOfAnotherDeployment(t *testing.T) {
 			if gone := 2 - len(held.shelly["acc1"]); gone != c.want || len(held.browsers) != 1 || len(raised.bans) != 0 {
 				t.Errorf("%d device sockets went, %d clients are left, %d bans are raised", gone, len(held.browsers), len(raised.bans))
 			}
-			if reports := len(d.reports); (reports == 1) != c.report {
+			if reports := len(log.appended); (reports == 1) != c.report {
 				t.Errorf("%d reports", reports)
 			}
 		})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/ban"
+	"github.com/plugcast/plugcast/streams/reactions"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/ws"
 )
@@ -42,8 +44,6 @@ const (
 	// when clients have come back already.
 	clockSkew = 2 * time.Second
 
-	reportsAtOnce  = 4
-	reportsWaiting = 1024
 	reportTime     = 10 * time.Second // for one report, over all tries
 	lastReportTime = time.Second      // the same when the process ends
 	reportPause    = 200 * time.Millisecond
@@ -63,8 +63,6 @@ type disconnects struct {
 	// connection; nil asks nothing.
 	speaksFor func(ctx context.Context, e *domain.Event, id domain.ConnectionID) (bool, error)
 
-	reports chan domain.Event
-
 	mu    sync.Mutex
 	early map[string]int // sockets that went by a command's ban before the command was heard, by its id
 }
@@ -72,14 +70,11 @@ type disconnects struct {
 const earlyKept = 1000 // commands that are not heard after their ban: from before this process began
 
 func newDisconnects(node string, log appender, f banList, logger *slog.Logger) *disconnects {
-	return &disconnects{
-		node: node, log: log, bans: f, logger: logger, reports: make(chan domain.Event, reportsWaiting), early: map[string]int{},
-	}
+	return &disconnects{node: node, log: log, bans: f, logger: logger, early: map[string]int{}}
 }
 
-// react does what a command asks for. Sockets that are gone already are nothing
-// to do, so it may be repeated. It does not wait for the report, which must not
-// hold up the commands behind it.
+// react does what a command asks for, and reports. Sockets that are gone already
+// are nothing to do, so it may be repeated.
 func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	data, err := e.Decode()
 	if err != nil {
@@ -97,7 +92,7 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 		}
 	}
 	if e.Origin != "" {
-		return d.reactForeign(&e, &request)
+		return d.reactForeign(ctx, &e, &request)
 	}
 	by := openedBy(&e)
 	if d.raise(ctx, &request) {
@@ -106,14 +101,14 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	done := d.drop(&request, by)
 	done.CommandID, done.Node = request.CommandID, d.node
 	done.BrowserSockets += d.takeEarly(request.CommandID)
-	return d.report(&e, done)
+	return d.report(ctx, &e, done)
 }
 
 // reactForeign does what a command that was given in another deployment asks of
 // this one: it drops the device sockets of its connection. The clients that it
 // names are those of the other deployment, and so are its bans; who comes to this
 // one is for the tokens of this one to say. Nobody waits for a report of nothing.
-func (d *disconnects) reactForeign(e *domain.Event, request *domain.DisconnectRequested) error {
+func (d *disconnects) reactForeign(ctx context.Context, e *domain.Event, request *domain.DisconnectRequested) error {
 	by := openedBy(e)
 	if given := e.Time.Add(clockSkew); given.Before(by) {
 		by = given // a link that was cut brings old commands
@@ -125,23 +120,38 @@ func (d *disconnects) reactForeign(e *domain.Event, request *domain.DisconnectRe
 		return nil
 	}
 	done.CommandID, done.Node = request.CommandID, d.node
-	return d.report(e, done)
+	return d.report(ctx, e, done)
 }
 
-// report hands over what was done, without waiting until it is written.
-func (d *disconnects) report(e *domain.Event, done domain.DisconnectCompleted) error {
+// report appends what was done, once, however often it has to try; a process that
+// ends tries for a moment more. What it counts cannot be found out a second time,
+// so a report that fails for good is not tried again by its reaction.
+func (d *disconnects) report(ctx context.Context, e *domain.Event, done domain.DisconnectCompleted) error {
 	report, err := domain.NewEvent(e.SystemID, done, domain.Cause{
 		Actor: "node:" + d.node, CorrelationID: e.CorrelationID, CausationID: done.CommandID,
 	})
 	if err != nil {
 		return err
 	}
-	select {
-	case d.reports <- report:
-	default:
-		d.logger.Error("a report on dropped sockets is lost: too many wait", "command", done.CommandID)
+	appending, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastReportTime, cancel) })()
+	once := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: report.Actor, Key: "disconnect/" + report.CausationID}}
+	for {
+		_, err := d.log.Append(appending, []domain.Event{report}, once)
+		if err == nil {
+			return nil
+		}
+		switch domain.AsError(err).Kind {
+		case domain.KindUnavailable, domain.KindUnknownOutcome:
+			select {
+			case <-time.After(reportPause):
+				continue
+			case <-appending.Done():
+			}
+		}
+		return reactions.Permanent(fmt.Errorf("the report on dropped sockets is lost: %w", err))
 	}
-	return nil
 }
 
 // openedBy is when a socket was opened at the latest that a command can mean.
@@ -210,58 +220,4 @@ func named(d *domain.DisconnectRequested, s *rooms.Socket) bool {
 		(d.TargetSystem == "" || slices.Contains(s.Systems, d.TargetSystem)) &&
 		(d.Subject == "" || d.Subject == s.Subject) &&
 		(d.Role == "" || d.Role == s.Role)
-}
-
-// run appends reports until ctx ends, and then those that are left.
-func (d *disconnects) run(ctx context.Context) error {
-	var reporters sync.WaitGroup
-	for range reportsAtOnce {
-		reporters.Go(func() {
-			for {
-				select {
-				case report := <-d.reports:
-					d.append(ctx, report, reportTime)
-				case <-ctx.Done():
-					d.appendLast(context.WithoutCancel(ctx))
-					return
-				}
-			}
-		})
-	}
-	reporters.Wait()
-	return ctx.Err()
-}
-
-func (d *disconnects) appendLast(ctx context.Context) {
-	for {
-		select {
-		case report := <-d.reports:
-			d.append(ctx, report, lastReportTime)
-		default:
-			return
-		}
-	}
-}
-
-// append appends a report once, however often it has to try.
-func (d *disconnects) append(ctx context.Context, report domain.Event, limit time.Duration) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	defer cancel()
-	once := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: report.Actor, Key: "disconnect/" + report.CausationID}}
-	for {
-		_, err := d.log.Append(ctx, []domain.Event{report}, once)
-		if err == nil {
-			return
-		}
-		switch domain.AsError(err).Kind {
-		case domain.KindUnavailable, domain.KindUnknownOutcome:
-			select {
-			case <-time.After(reportPause):
-				continue
-			case <-ctx.Done():
-			}
-		}
-		d.logger.Error("a report on dropped sockets is lost", "command", report.CausationID, "error", err)
-		return
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -120,7 +121,12 @@ func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.Disco
 	if held != nil {
 		before = len(held.browsers)
 	}
-	if err := d.react(t.Context(), e); err != nil {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if len(log.fail) == 0 {
+		cancel() // also the reports of a process that ends are appended
+	}
+	if err := d.react(ctx, e); err != nil {
 		t.Fatal(err)
 	}
 	if until := request.BanUntil; until == nil || until.Before(time.Now()) {
@@ -131,11 +137,6 @@ func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.Disco
 		System: request.TargetSystem, Subject: request.Subject, Role: request.Role, Reason: request.Reason, CommandID: "c1", Until: *until,
 	}); len(raised.bans) != 1 || raised.bans[0] != want || raised.before != before {
 		t.Errorf("raised %+v when %d of %d sockets were there, want %+v", raised.bans, raised.before, before, want)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // also the reports of a process that ends are appended
-	if err := d.run(ctx); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
 	}
 	return log.reported(t)
 }
@@ -241,7 +242,8 @@ func TestBanThatIsHeardLate(t *testing.T) {
 func TestBanThatIsLearned(t *testing.T) {
 	t.Parallel()
 	sockets := held(time.Hour, 0)
-	d := newDisconnects("here", &reportLog{}, &raisedBans{}, slog.New(slog.DiscardHandler))
+	reports := &reportLog{}
+	d := newDisconnects("here", reports, &raisedBans{}, slog.New(slog.DiscardHandler))
 	d.enforce(ban.Ban{Subject: "maria", Until: time.Now().Add(time.Hour)}) // it serves no clients
 	d.browsers = sockets
 	d.enforce(ban.Ban{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
@@ -256,7 +258,7 @@ func TestBanThatIsLearned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report := <-d.reports
+	report := reports.appended[0]
 	if data, err := report.Decode(); err != nil || data.(domain.DisconnectCompleted).BrowserSockets != 2 || len(d.early) > 0 {
 		t.Errorf("reported %+v (%v)", data, err)
 	}
@@ -270,7 +272,7 @@ func TestBanThatIsLearned(t *testing.T) {
 }
 
 // A report is appended once whatever happens, under a key that makes a try of
-// unknown outcome harmless. What cannot be appended holds nothing up.
+// unknown outcome harmless. What cannot be appended ends in time, as an error.
 func TestReportIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -285,11 +287,14 @@ func TestReportIsTriedAgain(t *testing.T) {
 	})
 	d := newDisconnects("here", &reportLog{}, &raisedBans{}, slog.New(slog.DiscardHandler))
 	request, _ := domain.NewEvent("clinica-sol", domain.DisconnectRequested{CommandID: "c1", TargetSystem: "clinica-sol"}, domain.Cause{})
-	for range reportsWaiting + 1 { // nobody appends
-		if err := d.react(t.Context(), request); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		away := domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away")
+		d := newDisconnects("here", &reportLog{fail: slices.Repeat([]error{away}, 1000)}, &raisedBans{}, slog.New(slog.DiscardHandler))
+		began := time.Now()
+		if err := d.react(t.Context(), request); !errors.Is(err, away) || time.Since(began) != reportTime {
+			t.Errorf("a report that nobody takes: %v after %v", err, time.Since(began))
 		}
-	}
+	})
 	request.Data = json.RawMessage(`{"commandId":1}`)
 	if d.react(t.Context(), request) == nil {
 		t.Error("what is no command is taken for one")

@@ -48,6 +48,8 @@ type Program struct {
 	registry    *presence.Registry
 	bans        *ban.List
 	disconnects *disconnects
+	reactions   *reactions.Dispatcher
+	deadLetters *reactions.DeadLetters
 	shelly      *shellySide
 	bridges     *bridgeSide
 	worker      *projections.Worker // nil without the role
@@ -91,6 +93,7 @@ func (p *Program) Open(ctx context.Context) (err error) {
 	}
 	p.bridges.warnOfLinks(p, p.Logger)
 	p.bans.Learned = p.disconnects.enforce
+	p.newReactions()
 	if p.has(roleWorker) {
 		p.worker = projections.NewWorker(projections.WorkerConfig{
 			Store: p.backend.store, Log: p.backend.log, Duties: append(p.shelly.duties(), p.bridges.duties()...), Logger: p.Logger,
@@ -216,8 +219,9 @@ func (p *Program) Run(ctx context.Context) error {
 	}
 	background("admin server", func(context.Context) error { return p.adminEdge.Serve(p.admin) })
 	listening := make(chan struct{})
-	background("reactions", func(ctx context.Context) error { return p.react(ctx, listening) })
-	background("disconnects", p.disconnects.run)
+	background("reactions", func(ctx context.Context) error {
+		return reactions.Follow(ctx, p.backend.log, p.reactions, listening)
+	})
 	background("heartbeats", p.shelly.board.Run)
 	select {
 	case <-listening:
@@ -249,12 +253,16 @@ func (p *Program) begin(ctx context.Context, background func(string, func(contex
 	}
 }
 
-// react does what is asked of every process, whatever its roles. listening is
-// closed when it hears.
-func (p *Program) react(ctx context.Context, listening chan<- struct{}) error {
-	return reactions.Run(ctx, p.backend.log, merged(p.shelly.reactions(), map[domain.EventType]reactions.Reaction{
-		domain.TypeDisconnectRequested: p.disconnects.react,
-	}), p.Logger, listening)
+// newReactions makes what every process does when it hears certain events,
+// whatever its roles.
+func (p *Program) newReactions() {
+	p.deadLetters = reactions.NewDeadLetters(p.backend.log)
+	p.reactions = reactions.New(reactions.Config{
+		On: merged(p.shelly.reactions(), map[domain.EventType]reactions.Reaction{
+			domain.TypeDisconnectRequested: p.disconnects.react,
+		}),
+		Log: p.backend.log, DeadLetters: p.deadLetters, Node: p.Server.NodeName, Logger: p.Logger,
+	})
 }
 
 // drain stops taking requests and lets those under way finish.

@@ -1,0 +1,155 @@
+package reactions
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams"
+)
+
+// DeadLetter says of one event that a process gave up its reaction.
+type DeadLetter struct {
+	SystemID domain.SystemID  `json:"systemId"`
+	EventID  string           `json:"eventId"`
+	Position domain.Position  `json:"position"`
+	Type     domain.EventType `json:"type"`
+	Node     string           `json:"node"`
+	Tries    int              `json:"tries"`
+	Error    string           `json:"error"`
+	Time     time.Time        `json:"time"`
+}
+
+// Bounds of what is kept, so that no system pushes out another's or fills Redis.
+const (
+	// MaxPerSystem is how many dead letters of a system are kept, the newest.
+	MaxPerSystem = 100
+	// MaxSystems is how many systems of a partition have some, the last ones.
+	MaxSystems = 1000
+	// keptFor is when those of a system are forgotten that has had no new ones.
+	keptFor = 7 * 24 * time.Hour
+	// maxError bounds the text of an error, in bytes.
+	maxError = 500
+)
+
+// DeadLetters keeps what was given up, for all processes of the deployment. They
+// are in Redis, not in Postgres: a reaction often fails because Postgres does, and
+// what is kept is a bounded hint for operators, as the event itself is in history.
+type DeadLetters struct{ log *streams.Log }
+
+// NewDeadLetters makes the dead letters beside a log.
+func NewDeadLetters(log *streams.Log) *DeadLetters { return &DeadLetters{log} }
+
+// putScript takes the system, the letter, the score, and the bounds. The keys are
+// those of one partition: the systems that have letters, and the system's letters.
+var putScript = redis.NewScript(`
+redis.call('LPUSH', KEYS[2], ARGV[2])
+redis.call('LTRIM', KEYS[2], 0, ARGV[4] - 1)
+redis.call('PEXPIRE', KEYS[2], ARGV[6])
+redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3] - ARGV[6])
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -ARGV[5] - 1)
+redis.call('PEXPIRE', KEYS[1], ARGV[6])
+return 1
+`)
+
+// Put keeps a letter.
+func (l *DeadLetters) Put(ctx context.Context, letter DeadLetter) error {
+	letter.Error = cut(letter.Error)
+	text, err := json.Marshal(letter)
+	if err != nil {
+		return fmt.Errorf("dead letters: put: %w", err)
+	}
+	partition := l.log.Partition(letter.SystemID)
+	err = putScript.Run(ctx, l.log.Client(), []string{l.systemsKey(partition), l.key(partition, letter.SystemID)},
+		string(letter.SystemID), text, letter.Time.UnixMilli(), MaxPerSystem, MaxSystems, keptFor.Milliseconds()).Err()
+	if err != nil {
+		return fmt.Errorf("dead letters: put: %w", err)
+	}
+	return nil
+}
+
+// cut bounds an error's text and makes it valid.
+func cut(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= maxError {
+		return text
+	}
+	end := maxError
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
+}
+
+// List returns at most so many letters, the newest first: those of a system, or
+// of all when it is "".
+func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit int) ([]DeadLetter, error) {
+	letters := []DeadLetter{}
+	add := func(partition int, systems []string) error {
+		pipe := l.log.Client().Pipeline()
+		replies := make([]*redis.StringSliceCmd, len(systems))
+		for i, name := range systems {
+			replies[i] = pipe.LRange(ctx, l.key(partition, domain.SystemID(name)), 0, int64(min(limit, MaxPerSystem))-1)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return err
+		}
+		for _, reply := range replies {
+			for _, text := range reply.Val() {
+				var letter DeadLetter
+				if json.Unmarshal([]byte(text), &letter) == nil { // another version's may look otherwise
+					letters = append(letters, letter)
+				}
+			}
+		}
+		slices.SortStableFunc(letters, func(a, b DeadLetter) int {
+			return cmp.Or(b.Time.Compare(a.Time), b.Position.Compare(a.Position))
+		})
+		letters = letters[:min(len(letters), limit)]
+		return nil
+	}
+	if system != "" {
+		if err := add(l.log.Partition(system), []string{string(system)}); err != nil {
+			return nil, fmt.Errorf("dead letters: list: %w", err)
+		}
+		return letters, nil
+	}
+	for partition := range l.log.Partitions() {
+		systems, err := l.log.Client().ZRevRange(ctx, l.systemsKey(partition), 0, int64(limit)-1).Result()
+		if err == nil && len(systems) > 0 {
+			err = add(partition, systems)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("dead letters: list: %w", err)
+		}
+	}
+	return letters, nil
+}
+
+// Count returns how many systems have dead letters.
+func (l *DeadLetters) Count(ctx context.Context) (systems int64, err error) {
+	for partition := range l.log.Partitions() {
+		n, err := l.log.Client().ZCard(ctx, l.systemsKey(partition)).Result()
+		if err != nil {
+			return 0, fmt.Errorf("dead letters: count: %w", err)
+		}
+		systems += n
+	}
+	return systems, nil
+}
+
+func (l *DeadLetters) systemsKey(partition int) string { return l.log.Slot(partition) + "dead" }
+
+// key is where a system's letters are. A system's id has no colon in it.
+func (l *DeadLetters) key(partition int, system domain.SystemID) string {
+	return l.systemsKey(partition) + ":" + string(system)
+}
