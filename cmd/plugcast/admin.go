@@ -142,6 +142,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			send(refusalsDesc, prometheus.CounterValue, float64(n), reason)
 		}
 	}
+	p.collectReactions(send)
 	_, connections := p.shelly.figures()
 	for state, n := range connections {
 		send(cloudDesc, prometheus.GaugeValue, float64(n), state)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -52,6 +53,8 @@ type nodeFigures struct {
 	DeliveryLatencyMs   latencyFigures     `json:"deliveryLatencyMs"`
 	DeviceSockets       int                `json:"deviceSockets"`
 	ShellyConnections   map[string]int     `json:"shellyConnections"` // to the Shelly Cloud that this process holds, by state
+	DeadLetters         uint64             `json:"deadLetters"`       // events whose reaction was given up
+	Panics              uint64             `json:"panics"`            // that were caught
 	Partitions          []partitionFigures `json:"partitions"`        // that this process owns
 	Systems             []systemFigures    `json:"systems"`           // the busiest
 }
@@ -107,6 +110,10 @@ func (f *figures) measure() nodeFigures {
 		Partitions:        f.lags, Systems: []systemFigures{},
 	}
 	n.DeviceSockets, n.ShellyConnections = p.shelly.figures()
+	n.DeadLetters = p.reactions.Stats().Dead
+	for _, count := range isolate.Panics() {
+		n.Panics += count
+	}
 	for _, s := range hub.Systems {
 		now.systems[s.SystemID] = s.Deliveries
 		rate := float64(s.Deliveries-min(f.before.systems[s.SystemID], s.Deliveries)) / seconds
@@ -221,6 +228,8 @@ type platformFigures struct {
 	ProjectionLag       []partitionFigures `json:"projectionLag"`
 	DeviceSockets       int                `json:"deviceSockets"`
 	ShellyConnections   map[string]int     `json:"shellyConnections"` // to the Shelly Cloud, by state
+	DeadLetters         uint64             `json:"deadLetters"`
+	Panics              uint64             `json:"panics"`
 	TopSystems          []systemFigures    `json:"topSystems"`
 }
 
@@ -234,6 +243,8 @@ func summarise(nodes []nodeFigures, now time.Time) platformFigures {
 		s.Sockets += n.Sockets
 		s.Rooms += n.Rooms
 		s.DeviceSockets += n.DeviceSockets
+		s.DeadLetters += n.DeadLetters
+		s.Panics += n.Panics
 		for state, count := range n.ShellyConnections {
 			s.ShellyConnections[state] += count
 		}

@@ -75,7 +75,7 @@ func (p *Program) newGateway() (*gateway, error) {
 		Service: p.newService(), Reads: restReads{p.backend.store}, Authenticator: authenticator, Tickets: office,
 		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL,
 		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
-		Bridges: p.bridges, Findings: p.backend.store,
+		Bridges: p.bridges, Findings: p.backend.store, DeadLetters: p.deadLetters,
 		Version: version(), Log: p.Logger,
 	})
 	if err != nil {

@@ -253,18 +253,6 @@ func (p *Program) begin(ctx context.Context, background func(string, func(contex
 	}
 }
 
-// newReactions makes what every process does when it hears certain events,
-// whatever its roles.
-func (p *Program) newReactions() {
-	p.deadLetters = reactions.NewDeadLetters(p.backend.log)
-	p.reactions = reactions.New(reactions.Config{
-		On: merged(p.shelly.reactions(), map[domain.EventType]reactions.Reaction{
-			domain.TypeDisconnectRequested: p.disconnects.react,
-		}),
-		Log: p.backend.log, DeadLetters: p.deadLetters, Node: p.Server.NodeName, Logger: p.Logger,
-	})
-}
-
 // drain stops taking requests and lets those under way finish.
 func (p *Program) drain(ctx context.Context, servers ...*edge.Server) {
 	p.draining.Store(true)

@@ -16,18 +16,6 @@ import (
 	"github.com/plugcast/plugcast/streams"
 )
 
-// DeadLetter says of one event that a process gave up its reaction.
-type DeadLetter struct {
-	SystemID domain.SystemID  `json:"systemId"`
-	EventID  string           `json:"eventId"`
-	Position domain.Position  `json:"position"`
-	Type     domain.EventType `json:"type"`
-	Node     string           `json:"node"`
-	Tries    int              `json:"tries"`
-	Error    string           `json:"error"`
-	Time     time.Time        `json:"time"`
-}
-
 // Bounds of what is kept, so that no system pushes out another's or fills Redis.
 const (
 	// MaxPerSystem is how many dead letters of a system are kept, the newest.
@@ -62,7 +50,7 @@ return 1
 `)
 
 // Put keeps a letter.
-func (l *DeadLetters) Put(ctx context.Context, letter DeadLetter) error {
+func (l *DeadLetters) Put(ctx context.Context, letter domain.DeadLetter) error {
 	letter.Error = cut(letter.Error)
 	text, err := json.Marshal(letter)
 	if err != nil {
@@ -92,8 +80,8 @@ func cut(text string) string {
 
 // List returns at most so many letters, the newest first: those of a system, or
 // of all when it is "".
-func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit int) ([]DeadLetter, error) {
-	letters := []DeadLetter{}
+func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit int) ([]domain.DeadLetter, error) {
+	letters := []domain.DeadLetter{}
 	add := func(partition int, systems []string) error {
 		pipe := l.log.Client().Pipeline()
 		replies := make([]*redis.StringSliceCmd, len(systems))
@@ -105,13 +93,13 @@ func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit in
 		}
 		for _, reply := range replies {
 			for _, text := range reply.Val() {
-				var letter DeadLetter
+				var letter domain.DeadLetter
 				if json.Unmarshal([]byte(text), &letter) == nil { // another version's may look otherwise
 					letters = append(letters, letter)
 				}
 			}
 		}
-		slices.SortStableFunc(letters, func(a, b DeadLetter) int {
+		slices.SortStableFunc(letters, func(a, b domain.DeadLetter) int {
 			return cmp.Or(b.Time.Compare(a.Time), b.Position.Compare(a.Position))
 		})
 		letters = letters[:min(len(letters), limit)]
@@ -133,18 +121,6 @@ func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit in
 		}
 	}
 	return letters, nil
-}
-
-// Count returns how many systems have dead letters.
-func (l *DeadLetters) Count(ctx context.Context) (systems int64, err error) {
-	for partition := range l.log.Partitions() {
-		n, err := l.log.Client().ZCard(ctx, l.systemsKey(partition)).Result()
-		if err != nil {
-			return 0, fmt.Errorf("dead letters: count: %w", err)
-		}
-		systems += n
-	}
-	return systems, nil
 }
 
 func (l *DeadLetters) systemsKey(partition int) string { return l.log.Slot(partition) + "dead" }

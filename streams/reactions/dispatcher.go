@@ -92,7 +92,7 @@ type Config struct {
 	Log Log
 	// DeadLetters keeps the events that were given up.
 	DeadLetters interface {
-		Put(ctx context.Context, letter DeadLetter) error
+		Put(ctx context.Context, letter domain.DeadLetter) error
 	}
 	Node   string // the name of this process, for dead letters
 	Limits Limits
@@ -297,7 +297,8 @@ func (d *Dispatcher) react(ctx context.Context, j job) {
 	}
 	var permanent *permanentError
 	var panicked *isolate.PanicError
-	forGood := errors.As(err, &permanent) || errors.As(err, &panicked)
+	_, unreadable := e.Decode()
+	forGood := errors.As(err, &permanent) || errors.As(err, &panicked) || unreadable != nil
 	again := false
 	d.change(func(q *queues) {
 		d.stats.Failed++
@@ -327,7 +328,7 @@ func (d *Dispatcher) bury(ctx context.Context, e *domain.Event, tries int, why e
 	}
 	ctx, cancel := context.WithTimeout(ctx, buryTimeout)
 	defer cancel()
-	letter := DeadLetter{
+	letter := domain.DeadLetter{
 		SystemID: e.SystemID, EventID: e.ID, Position: e.Position, Type: e.Type, Node: d.config.Node,
 		Tries: tries, Error: why.Error(), Time: time.Now().UTC(),
 	}

@@ -65,11 +65,11 @@ func (l *memoryLog) Tail(context.Context, int) (domain.Position, error) {
 // letters keeps dead letters in memory.
 type letters struct {
 	mu   sync.Mutex
-	kept []DeadLetter
+	kept []domain.DeadLetter
 }
 
 // Put keeps one.
-func (l *letters) Put(_ context.Context, letter DeadLetter) error {
+func (l *letters) Put(_ context.Context, letter domain.DeadLetter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kept = append(l.kept, letter)
@@ -188,7 +188,7 @@ func TestDeadLetter(t *testing.T) {
 		if len(d.times("clinica-sol")) != 2 || len(d.dead.kept) != 2 {
 			t.Fatalf("handled %d, kept %+v", len(d.times("clinica-sol")), d.dead.kept)
 		}
-		want := DeadLetter{
+		want := domain.DeadLetter{
 			SystemID: "clinica-sol", EventID: "0", Position: domain.Position{Ms: 1}, Type: wantedType, Node: "here", Tries: 6, Error: "not now",
 			Time: d.dead.kept[0].Time,
 		}

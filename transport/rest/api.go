@@ -41,6 +41,7 @@ type Config struct {
 	Checks        []Check // what /readyz asks
 	Origins       auth.Origins
 	Bridges       Bridges      // nil: none can be made
+	DeadLetters   DeadLetters  // nil: they are not listed
 	Findings      Findings     // nil: there is no report of bridges
 	Stream        http.Handler // the events of a system, as text/event-stream
 	Version       string       // of the program, for the OpenAPI document
@@ -79,6 +80,7 @@ type API struct {
 	limiter       Limiter
 	bridges       Bridges
 	findings      Findings
+	deadLetters   DeadLetters
 	checks        []Check
 	origins       auth.Origins
 	log           *slog.Logger
@@ -99,7 +101,7 @@ func New(c Config) (*API, error) {
 	a := &API{
 		service: c.Service, reads: c.Reads, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
 		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
-		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
+		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
 	}
 	a.huma = humago.New(a.mux, newDocument(c.Version))
 	a.registerUpdates()
@@ -114,6 +116,9 @@ func New(c Config) (*API, error) {
 	a.registerHealth()
 	if c.Bridges != nil {
 		a.registerBridges()
+	}
+	if c.DeadLetters != nil {
+		a.registerDeadLetters()
 	}
 	if c.Findings != nil {
 		a.registerFindings()

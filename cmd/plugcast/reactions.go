@@ -1,0 +1,43 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/streams/reactions"
+)
+
+// newReactions makes what every process does when it hears certain events,
+// whatever its roles.
+func (p *Program) newReactions() {
+	p.deadLetters = reactions.NewDeadLetters(p.backend.log)
+	p.reactions = reactions.New(reactions.Config{
+		On: merged(p.shelly.reactions(), map[domain.EventType]reactions.Reaction{
+			domain.TypeDisconnectRequested: p.disconnects.react,
+		}),
+		Log: p.backend.log, DeadLetters: p.deadLetters, Node: p.Server.NodeName, Logger: p.Logger,
+	})
+}
+
+var (
+	handledDesc = describe("reactions_total", "Events that this process reacted to.")
+	failedDesc  = describe("reaction_failures_total", "Runs of reactions that failed.")
+	deadDesc    = describe("dead_letters_total", "Events whose reaction this process gave up.")
+	queuedDesc  = describe("reactions_queued", "Events in memory that wait for their reaction.")
+	behindDesc  = describe("reactions_systems_behind", "Systems with more such events than fit in memory; the log has them.")
+	panicsDesc  = describe("panics_total", "Panics that were caught, by the part that panicked.", "where")
+)
+
+// collectReactions sends the figures of reactions, and of panics.
+func (p *Program) collectReactions(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
+	s := p.reactions.Stats()
+	send(handledDesc, prometheus.CounterValue, float64(s.Handled))
+	send(failedDesc, prometheus.CounterValue, float64(s.Failed))
+	send(deadDesc, prometheus.CounterValue, float64(s.Dead))
+	send(queuedDesc, prometheus.GaugeValue, float64(s.Queued))
+	send(behindDesc, prometheus.GaugeValue, float64(s.Behind))
+	for where, n := range isolate.Panics() {
+		send(panicsDesc, prometheus.CounterValue, float64(n), where)
+	}
+}

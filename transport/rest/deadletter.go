@@ -1,0 +1,55 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// DeadLetters knows the events whose reaction a process gave up.
+type DeadLetters interface {
+	// List returns at most so many, the newest first: those of a system, or of all
+	// when it is "".
+	List(ctx context.Context, system domain.SystemID, limit int) ([]domain.DeadLetter, error)
+}
+
+type deadLettersInput struct {
+	WithTicket
+	SystemID domain.SystemID `query:"systemId" doc:"Only those of this system"`
+	Limit    int             `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+}
+
+type deadLettersOutput struct {
+	Body struct {
+		DeadLetters []domain.DeadLetter `json:"deadLetters"`
+	}
+}
+
+func (a *API) registerDeadLetters() {
+	register(a, operation{
+		id: "listDeadLetters", method: http.MethodGet, path: "/api/v1/dead-letters", tag: "Sockets",
+		summary: "List the events that processes could not react to",
+		detail: "For staff, the newest first. A process reacts to commands: it drops sockets, switches relays, lets devices in. A reaction that " +
+			"fails is tried again, and given up in the end. The newest 100 of each system are kept, for 7 days after the last. The events " +
+			"themselves are in history.",
+	}, a.listDeadLetters)
+}
+
+func (a *API) listDeadLetters(ctx context.Context, in *deadLettersInput) (*deadLettersOutput, error) {
+	if err := actorOf(ctx).AuthorizeAnywhere(domain.ActionMonitor); err != nil {
+		return nil, err
+	}
+	if in.SystemID != "" {
+		if _, err := domain.ParseSystemID(string(in.SystemID)); err != nil {
+			return nil, err
+		}
+	}
+	letters, err := a.deadLetters.List(ctx, in.SystemID, in.Limit)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	out := &deadLettersOutput{}
+	out.Body.DeadLetters = letters
+	return out, nil
+}
