@@ -105,6 +105,11 @@ CREATE INDEX history_actor ON history (system_id, actor, position_ms, position_s
 CREATE INDEX history_correlation ON history (system_id, correlation_id, position_ms, position_seq)
     WHERE correlation_id <> '';
 
+-- Positions that no clock gave, but an entry that somebody added with an id of his
+-- own: the log goes on behind it, and so must history.
+CREATE TABLE history_beyond PARTITION OF history FOR VALUES FROM (253402300800000) TO (MAXVALUE); -- the year 10000
+ALTER TABLE history_beyond ENABLE ROW LEVEL SECURITY;
+
 -- create_history_partition makes room for the month of a position, if there is
 -- none. It attaches a finished table, because that lets readers and writers of
 -- other months go on.
@@ -147,7 +152,16 @@ CREATE TABLE quarantine (
     quarantined_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (partition, position_ms, position_seq)
 );
-CREATE INDEX quarantine_system ON quarantine (system_id, position_ms, position_seq);
+CREATE INDEX quarantine_system ON quarantine (system_id, position_ms, position_seq, partition);
+CREATE INDEX quarantine_position ON quarantine (position_ms, position_seq, partition);
+
+-- How much came into quarantine, ever: what every process asks for all the time.
+CREATE TABLE quarantine_sizes (
+    partition integer     PRIMARY KEY,
+    entries   bigint      NOT NULL,
+    oldest    timestamptz NOT NULL DEFAULT now(),
+    newest    timestamptz NOT NULL DEFAULT now()
+);
 
 SELECT guard_by_system('heads');
 SELECT guard_by_system('history');

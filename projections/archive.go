@@ -2,7 +2,6 @@ package projections
 
 import (
 	"encoding/binary"
-	"strings"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -80,10 +79,4 @@ func (c *copyRows) int32(n int32) {
 }
 
 // printable is s as a text that Postgres takes, of bounded length.
-func printable(s string) string {
-	const most = 16 << 10
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
+func printable(s string) string { return domain.StorableText(s, 16<<10) }

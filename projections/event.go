@@ -25,15 +25,17 @@ type EventQuery struct {
 	Descending bool // the newest first
 }
 
-// Events returns what the query picks, in order of position.
-func (s *Store) Events(ctx context.Context, actor domain.Actor, system domain.SystemID, q EventQuery) ([]domain.Event, error) {
+// Events returns a page of what the query picks, in order of position, and whether
+// there is more behind it: a page of large events ends before its limit.
+func (s *Store) Events(ctx context.Context, actor domain.Actor, system domain.SystemID, q EventQuery) (
+	events []domain.Event, more bool, err error,
+) {
 	w := q.where(system)
-	var events []domain.Event
-	err := s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
+	err = s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
 		events = append(events, domain.Event{SystemID: system})
-		return scanEvent(rows, &events[len(events)-1])
-	}, "SELECT "+eventColumns+" FROM history h"+w.sql+q.order(), w.args...)
-	return events, readError("query history", err)
+		return scanEvent(rows, &events[len(events)-1], &more)
+	}, q.page(eventColumns, "SELECT "+eventColumns+" FROM history h"+w.sql), w.args...)
+	return events, more, readError("query history", err)
 }
 
 // where is a condition that grows, with its arguments.
@@ -89,12 +91,13 @@ func (q *EventQuery) where(system domain.SystemID) *where {
 	return w
 }
 
-func (q *EventQuery) order() string {
-	direction := ""
+// page orders a query on history h, and bounds it.
+func (q *EventQuery) page(columns, query string) string {
+	order := inOrder
 	if q.Descending {
-		direction = " DESC"
+		order = "position_ms DESC, position_seq DESC"
 	}
-	return fmt.Sprintf(" ORDER BY h.position_ms%s, h.position_seq%s LIMIT %d", direction, direction, pageSize(q.Limit))
+	return rowPage(columns, query, order, pageSize(q.Limit))
 }
 
 // filtered reports whether the query may leave out events between others. Times

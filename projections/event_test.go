@@ -83,7 +83,7 @@ func TestAnyQueryPicksWhatALoopPicks(t *testing.T) {
 		if q.Limit > 0 && len(want) > q.Limit {
 			want = want[:q.Limit]
 		}
-		got, err := b.store.Events(context.Background(), staff, n.state.SystemID, q)
+		got, _, err := b.store.Events(context.Background(), staff, n.state.SystemID, q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestTimesAreTheEvents(t *testing.T) {
 		{-18, 2, []uint64{1}}, {2, 3, []uint64{2}}, {4, 15, []uint64{4}}, {4, 16, []uint64{3, 4}},
 		{39, 30_001, []uint64{5}}, {39, 60_031, []uint64{5, 6, 7}}, {16, 39, nil},
 	} {
-		events, err := b.store.Events(t.Context(), staff, system, projections.EventQuery{From: when(c.from), To: when(c.to)})
+		events, _, err := b.store.Events(t.Context(), staff, system, projections.EventQuery{From: when(c.from), To: when(c.to)})
 		if err != nil {
 			t.Fatal(err)
 		}

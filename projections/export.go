@@ -23,7 +23,7 @@ func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.Sy
 		if left > 0 {
 			q.Limit = min(left, MaxPage)
 		}
-		links, err := s.links(ctx, actor, system, &q)
+		links, more, err := s.links(ctx, actor, system, &q)
 		if err != nil {
 			return readError("export history", err)
 		}
@@ -38,7 +38,7 @@ func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.Sy
 			last, q.After = l.Event.Seq, l.Event.Position
 		}
 		left -= len(links)
-		if len(links) < q.Limit || left == 0 {
+		if !more || left == 0 {
 			return nil
 		}
 	}
@@ -46,7 +46,9 @@ func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.Sy
 
 // links reads a page. Previous hashes come from the row before, which for a
 // filtered query has to be looked up, and otherwise only for the first.
-func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.SystemID, q *EventQuery) ([]domain.Link, error) {
+func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.SystemID, q *EventQuery) (
+	links []domain.Link, more bool, err error,
+) {
 	const before = `(SELECT p.hash FROM history p
 		WHERE p.system_id = h.system_id AND p.position_ms <= h.position_ms AND (p.position_ms, p.position_seq) < (h.position_ms, h.position_seq)
 		ORDER BY p.position_ms DESC, p.position_seq DESC LIMIT 1)`
@@ -55,17 +57,15 @@ func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.Sys
 		previous = `CASE WHEN row_number() OVER in_order = 1 THEN ` + before + ` ELSE lag(h.hash) OVER in_order END`
 	}
 	w := q.where(system)
-	query := "SELECT " + eventColumns + ", hash, previous FROM (SELECT h.*, " + previous + " AS previous FROM history h" + w.sql
+	query := "SELECT h.*, " + previous + " AS previous FROM history h" + w.sql
 	if !q.filtered() {
 		query += " WINDOW in_order AS (ORDER BY h.position_ms, h.position_seq)"
 	}
-	query += q.order() + ") AS page ORDER BY position_ms, position_seq"
-	var links []domain.Link
-	err := s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
+	err = s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
 		links = append(links, domain.Link{Event: domain.Event{SystemID: system}})
 		l := &links[len(links)-1]
 		var hash, previous []byte
-		if err := scanEvent(rows, &l.Event, &hash, &previous); err != nil {
+		if err := scanEvent(rows, &l.Event, &hash, &previous, &more); err != nil {
 			return err
 		}
 		if previous != nil {
@@ -74,6 +74,6 @@ func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.Sys
 		}
 		copy(l.Hash[:], hash) // of a wrong length when somebody altered it: then it does not hold
 		return nil
-	}, query, w.args...)
-	return links, err
+	}, q.page(eventColumns+", hash, previous", query), w.args...)
+	return links, more, err
 }

@@ -30,6 +30,61 @@ func readError(operation string, err error) error {
 	return wrapped
 }
 
+// blame is where the reason of a failed transaction lies.
+type blame int
+
+const (
+	ofCircumstance blame = iota // it passes, or an operator has to see to it; the same again may succeed
+	ofContent                   // what was to be written; the same again fails
+	ofUnknown                   // an error that nobody foresaw
+)
+
+// blameOf tells what failed for good from what may succeed when it is tried again.
+func blameOf(err error) blame {
+	panicked, unwritable, answer := new(foldError), new(rowError), new(pgconn.PgError)
+	switch {
+	case errors.As(err, &panicked), errors.As(err, &unwritable):
+		return ofContent
+	case errors.Is(err, ErrStaleOwner), errors.Is(err, errReplaced),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), unreachable(err):
+		return ofCircumstance
+	case errors.As(err, &answer):
+		return blameOfState(answer.Code)
+	}
+	return ofUnknown
+}
+
+// blameOfState judges by the class of Postgres' SQLSTATE.
+func blameOfState(code string) blame {
+	if len(code) != 5 {
+		return ofUnknown
+	}
+	switch code[:2] {
+	case "21", "22", "23", "54": // cardinality, data, constraints, limits
+		return ofContent
+	case "08", "25", "28", "3D", "40", "53", "55", "57", "58", // connections, roles, deadlocks, resources, the disk
+		"3F", "42": // a table or a schema is away: a rebuild makes it again
+		return ofCircumstance
+	}
+	return ofUnknown
+}
+
+// reasonOf says why something cannot be written, in words that name no address.
+func reasonOf(err error) string {
+	panicked, unwritable, answer := new(foldError), new(rowError), new(pgconn.PgError)
+	switch {
+	case errors.As(err, &panicked):
+		return "the code that folds it panicked"
+	case errors.As(err, &unwritable):
+		return unwritable.Error()
+	case errors.As(err, &answer):
+		return "the database refuses it: " + answer.Message + " (SQLSTATE " + answer.Code + ")"
+	case unreachable(err):
+		return "the database cannot be reached"
+	}
+	return "an unexpected error, which the log has"
+}
+
 // unreachable tells a database that is away from a question that is wrong.
 func unreachable(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

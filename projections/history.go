@@ -11,16 +11,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// MaxPage is the most that one page of anything holds. A limit of 0 means it.
-const MaxPage = 1000
-
-func pageSize(limit int) int {
-	if limit <= 0 || limit > MaxPage {
-		return MaxPage
-	}
-	return limit
-}
-
 // endOfTime is a position after all others.
 var endOfTime = domain.Position{Ms: math.MaxUint64, N: math.MaxUint64}
 
@@ -90,23 +80,27 @@ func scanEvent(rows pgx.Rows, e *domain.Event, also ...any) error {
 }
 
 // Page returns up to max archived events of the system after a position, in
-// order, with their seq.
+// order, with their seq. A page of large events has fewer; only an empty one says
+// that there are no more.
 func (s *Store) Page(ctx context.Context, system domain.SystemID, after domain.Position, limit int) ([]domain.Event, error) {
 	events, err := s.page(ctx, within(system), system, after, limit)
 	return events, readError("read history", err)
 }
 
-const pageQuery = "SELECT " + eventColumns + ` FROM history
- WHERE system_id = $1 AND position_ms >= $2 AND (position_ms, position_seq) > ($2, $3)
- ORDER BY position_ms, position_seq LIMIT $4`
+// pageQuery is the query of a page of all events of a system ($1) after a position.
+func pageQuery(limit int) string {
+	return rowPage(eventColumns, "SELECT "+eventColumns+` FROM history
+		WHERE system_id = $1 AND position_ms >= $2 AND (position_ms, position_seq) > ($2, $3)`, inOrder, pageSize(limit))
+}
 
 func (s *Store) page(ctx context.Context, sc scope, system domain.SystemID, after domain.Position, limit int) ([]domain.Event, error) {
 	p := placeOf(after)
 	var events []domain.Event
+	var more bool
 	err := s.read(ctx, sc, func(rows pgx.Rows) error {
 		events = append(events, domain.Event{SystemID: system})
-		return scanEvent(rows, &events[len(events)-1])
-	}, pageQuery, system, p.ms, p.n, pageSize(limit))
+		return scanEvent(rows, &events[len(events)-1], &more)
+	}, pageQuery(limit), system, p.ms, p.n)
 	return events, err
 }
 
@@ -118,10 +112,7 @@ func (s *Store) makeRoom(ctx context.Context, events []domain.Event) error {
 	var until int64
 	for i := range events {
 		ms := events[i].Position.Ms
-		if ms >= end {
-			return fmt.Errorf("projections: an event at %s lies beyond the year 9999", events[i].Position)
-		}
-		if int64(ms) < until {
+		if ms >= end || int64(ms) < until { // beyond the end there is one for all
 			continue
 		}
 		month = monthOf(events[i].Position)
@@ -130,7 +121,10 @@ func (s *Store) makeRoom(ctx context.Context, events []domain.Event) error {
 			return err
 		}
 	}
-	return s.makeMonth(ctx, month.AddDate(0, 1, 0))
+	if next := month.AddDate(0, 1, 0); until > 0 && next.UnixMilli() < end {
+		return s.makeMonth(ctx, next)
+	}
+	return nil
 }
 
 func (s *Store) makeMonth(ctx context.Context, month time.Time) error {

@@ -392,12 +392,12 @@ func TestPoison(t *testing.T) {
 	if st.Cursor.Seq != 8 || len(st.Devices) != 1 || *st.Devices["d"].PowerW != 120 || *st.Devices["d"].Name != "a\x00b" {
 		t.Errorf("cursor %s, devices %v", st.Cursor, st.Devices["d"])
 	}
-	quarantine, err := b.store.Quarantine(t.Context(), staff, domain.Position{}, 0)
+	quarantine, err := b.store.Quarantine(t.Context(), staff, domain.QuarantineQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var at []uint64
-	for _, q := range quarantine {
+	for _, q := range quarantine.Entries {
 		at = append(at, q.Position.Ms)
 		if q.Reason == "" || q.Data == "" {
 			t.Errorf("no reason or data: %+v", q)
@@ -406,12 +406,12 @@ func TestPoison(t *testing.T) {
 	if diff := cmp.Diff([]uint64{110, 100, 70, 60, 20}, at); diff != "" {
 		t.Errorf("quarantine (-want +got)\n%s", diff)
 	}
-	if n, err := b.store.QuarantineSize(t.Context()); err != nil || n != 5 {
-		t.Errorf("size %d, %v", n, err)
+	if n, err := b.store.QuarantineSize(t.Context()); err != nil || n.Entries != 5 {
+		t.Errorf("size %+v, %v", n, err)
 	}
-	own, err := b.store.Quarantine(t.Context(), domain.Actor{Role: domain.RoleAuditor, Systems: []domain.SystemID{system}}, domain.Position{}, 0)
-	if err != nil || len(own) != 4 {
-		t.Errorf("an auditor sees %d, %v", len(own), err)
+	own, err := b.store.Quarantine(t.Context(), domain.Actor{Role: domain.RoleAuditor, Systems: []domain.SystemID{system}}, domain.QuarantineQuery{})
+	if err != nil || len(own.Entries) != 4 {
+		t.Errorf("an auditor sees %d, %v", len(own.Entries), err)
 	}
 	verified, err := b.store.Verify(t.Context(), staff, system, nil)
 	if err != nil || verified.Broken != nil || verified.Checked != 8 {

@@ -152,6 +152,9 @@ type loading struct {
 	ledgers    map[domain.SystemID]*ledger
 	checkpoint domain.Position
 	more       bool
+	// unreadable, unless nil, is told of rows that cannot be read, which are left
+	// out then. Without it they are errors.
+	unreadable func(system domain.SystemID, id string, err error)
 }
 
 func newLoading(systems ...domain.SystemID) *loading {
@@ -203,7 +206,25 @@ func (l *loading) scan(rows pgx.Rows) error {
 	case rowConnection:
 		st.Connections[domain.ConnectionID(id)], err = readConnection(t1)
 	}
+	if err != nil && l.unreadable != nil {
+		l.unreadable(st.SystemID, id, err)
+		led.leaveOut(kind, id)
+		return nil
+	}
 	return err
+}
+
+// leaveOut forgets a row that could not be read. The next event about it writes it
+// whole, as far as the event goes; a rebuild makes it again from history.
+func (l *ledger) leaveOut(kind int, id string) {
+	switch kind {
+	case rowDevice:
+		delete(l.state.Devices, domain.DeviceID(id))
+	case rowEquipment:
+		delete(l.state.Equipment, domain.EquipmentID(id))
+	case rowConnection:
+		delete(l.state.Connections, domain.ConnectionID(id))
+	}
 }
 
 // querier is a pool, a connection or a transaction.
@@ -212,8 +233,12 @@ type querier interface {
 }
 
 // loadLedgers reads systems from the read models of a schema, as the owner.
-func loadLedgers(ctx context.Context, q querier, schema string, systems []domain.SystemID) (map[domain.SystemID]*ledger, error) {
+// unreadable is as in [loading].
+func loadLedgers(ctx context.Context, q querier, schema string, systems []domain.SystemID,
+	unreadable func(domain.SystemID, string, error),
+) (map[domain.SystemID]*ledger, error) {
 	l := newLoading(systems...)
+	l.unreadable = unreadable
 	rows, err := q.Query(ctx, loadQuery.in(schema), systems, noPartition)
 	if err != nil {
 		return nil, err

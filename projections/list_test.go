@@ -217,13 +217,19 @@ func TestOpenRefusesWhatIsNoDatabase(t *testing.T) {
 	}
 }
 
-// A position that no calendar has stops the partition with a clear error.
+// A position that no calendar has, which anybody who may write to Redis can give an
+// entry, is archived like any other, and so is what comes behind it.
 func TestPositionBeyondTheCalendar(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	log := newScript(must(t, "beyond-0", 253402300800000, domain.DeviceUpdate{DeviceID: "d"}))
-	err := projections.NewProjector(b.store, log, partitionOf("beyond-0")).Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "9999") {
-		t.Errorf("got %v", err)
+	const system = domain.SystemID("beyond-0")
+	log := newScript(
+		must(t, system, 253402300799999, domain.DeviceUpdate{DeviceID: "d"}),
+		must(t, system, 253402300800000, domain.DeviceUpdate{DeviceID: "d"}),
+		must(t, system, 9e18, domain.DeviceUpdate{DeviceID: "d", Online: domain.Some(true)}),
+	)
+	projectAll(t, b.store, log)
+	if events := archived(t, b.store, system); len(events) != 3 {
+		t.Errorf("%d events are archived", len(events))
 	}
 }

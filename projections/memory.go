@@ -36,6 +36,14 @@ func (m *memory) get(system domain.SystemID) *ledger {
 	return element.Value.(*ledger)
 }
 
+// drop forgets a system, if it is known.
+func (m *memory) drop(system domain.SystemID) {
+	if element := m.ledgers[system]; element != nil {
+		m.recent.Remove(element)
+	}
+	delete(m.ledgers, system)
+}
+
 // trim forgets what was not used for longest, down to the limit. A batch may
 // need more systems at once than that.
 func (m *memory) trim() {

@@ -64,6 +64,7 @@ type Projector struct {
 	generation int64
 	memory     *memory
 	rows       copyRows
+	unknown    int // failures in a row whose reason nobody knows
 }
 
 // NewProjector makes a Projector. It does nothing until Run.
@@ -103,7 +104,13 @@ func (p *Projector) begin(ctx context.Context) error {
 	}
 	p.at = at.position()
 	p.store.progress.note(p.partition, p.at)
-	return p.log.Ensure(ctx, p.partition, p.at)
+	if err := p.log.Ensure(ctx, p.partition, p.at); err != nil {
+		return err
+	}
+	if tail, err := p.log.Tail(ctx, p.partition); err == nil && !tail.After(p.at) {
+		p.store.failing.clear(p.partition) // nothing is left to fail with
+	}
+	return nil
 }
 
 // project writes events in transactions of bounded size.
@@ -114,11 +121,7 @@ func (p *Projector) project(ctx context.Context, events []domain.Event) error {
 			size += len(events[n].Data)
 			n++
 		}
-		if err := p.write(ctx, events[:n]); err != nil {
-			// Nobody knows what of this was written: what is remembered is void.
-			p.memory = newMemory(maxSystems)
-			p.store.months.Clear()
-			p.rows = copyRows{} // pgx' CopyFrom does not wait for its reader when a connection breaks
+		if err := p.settle(ctx, events[:n]); err != nil {
 			return err
 		}
 		events = events[n:]
@@ -150,6 +153,7 @@ func (p *Projector) write(ctx context.Context, events []domain.Event) error {
 			"first", b.quarantined.ids[0], "system", b.quarantined.systems[0], "reason", b.quarantined.reasons[0])
 	}
 	p.store.progress.note(p.partition, p.at)
+	p.store.failing.clear(p.partition)
 	return nil
 }
 
@@ -207,7 +211,11 @@ func (p *Projector) recall(ctx context.Context, events []domain.Event) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	loaded, err := loadLedgers(ctx, p.store.pool, readModels, missing)
+	// A row that was damaged must not stop its system, and a system not the others.
+	loaded, err := loadLedgers(ctx, p.store.pool, readModels, missing, func(system domain.SystemID, id string, err error) {
+		p.logger.Error("a row of the read models cannot be read and is left out; plugcast rebuild makes it again",
+			"system", system, "row", id, "error", err)
+	})
 	if err != nil {
 		return err
 	}

@@ -3,25 +3,13 @@ package projections
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/plugcast/plugcast/domain"
 )
-
-// Quarantined is an entry of the log that could not be read. One that names its
-// system is in that system's history as well.
-type Quarantined struct {
-	Partition     int
-	Position      domain.Position
-	SystemID      domain.SystemID // empty when the entry names none
-	EventID       string
-	Type          domain.EventType
-	Reason        string
-	Data          string // the event's data: for [domain.TypeUndecodable] the fields of the entry
-	QuarantinedAt time.Time
-}
 
 // faultOf says why an event could not be read: because of its data, or because
 // of what the log found.
@@ -52,40 +40,67 @@ func (c *quarantineColumns) queue(b *pgx.Batch, partition int) {
 	if len(c.ids) == 0 {
 		return
 	}
+	// One that is there already was put there before a restore, or by a rebuild.
 	b.Queue(`
-INSERT INTO quarantine (partition, system_id, position_ms, position_seq, event_id, type, reason, data)
-SELECT $1, nullif(s, ''), m, n, e, t, r, d
-  FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[]) AS new (s, m, n, e, t, r, d)`,
+WITH added AS (
+	INSERT INTO quarantine (partition, system_id, position_ms, position_seq, event_id, type, reason, data)
+	SELECT $1, nullif(s, ''), m, n, e, t, r, d
+	  FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[]) AS new (s, m, n, e, t, r, d)
+	    ON CONFLICT DO NOTHING RETURNING 1)
+INSERT INTO quarantine_sizes AS size (partition, entries) SELECT $1, count(*) FROM added HAVING count(*) > 0
+    ON CONFLICT (partition) DO UPDATE SET (entries, newest) = (size.entries + excluded.entries, now())`,
 		partition, c.systems, c.ms, c.n, c.ids, c.types, c.reasons, c.data)
 }
 
-// Quarantine lists what could not be read, the newest first: of the systems that
-// the actor sees, and for staff also what names none. A page goes on before a
-// position; zero begins with the newest.
-func (s *Store) Quarantine(ctx context.Context, actor domain.Actor, before domain.Position, limit int) ([]Quarantined, error) {
-	if before.IsZero() {
-		before = endOfTime
+// Quarantine lists what could not be read or projected, the newest first: of the
+// systems that the actor sees, and for staff also what names none.
+func (s *Store) Quarantine(ctx context.Context, actor domain.Actor, q domain.QuarantineQuery) (page domain.QuarantinePage, err error) {
+	const columns = "partition, position_ms, position_seq, coalesce(system_id, '') AS system, event_id, type, reason, data, quarantined_at"
+	before, partition := placeOf(endOfTime), math.MaxInt32
+	if !q.Before.Position.IsZero() {
+		before, partition = placeOf(q.Before.Position), q.Before.Partition
 	}
-	at := placeOf(before)
-	var list []Quarantined
-	err := s.read(ctx, scopeOf(actor), func(rows pgx.Rows) error {
-		var q Quarantined
+	w := &where{}
+	w.and("(position_ms, position_seq, partition) < (?, ?, ?)", before.ms, before.n, partition)
+	if q.System != "" {
+		w.and("system_id = ?", q.System)
+	}
+	err = s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
+		var one domain.Quarantined
 		var at place
-		if err := rows.Scan(&q.Partition, &at.ms, &at.n, &q.SystemID, &q.EventID, &q.Type, &q.Reason, &q.Data, &q.QuarantinedAt); err != nil {
+		if err := rows.Scan(&one.Partition, &at.ms, &at.n, &one.SystemID, &one.EventID, &one.Type, &one.Reason, &one.Data,
+			&one.QuarantinedAt, &page.More); err != nil {
 			return err
 		}
-		q.Position, q.QuarantinedAt = at.position(), q.QuarantinedAt.UTC()
-		list = append(list, q)
+		one.Position, one.QuarantinedAt = at.position(), one.QuarantinedAt.UTC()
+		page.Entries = append(page.Entries, one)
 		return nil
-	}, `SELECT partition, position_ms, position_seq, coalesce(system_id, ''), event_id, type, reason, data, quarantined_at
-		FROM quarantine WHERE (position_ms, position_seq) < ($1, $2)
-		ORDER BY position_ms DESC, position_seq DESC LIMIT $3`, at.ms, at.n, pageSize(limit))
-	return list, readError("read quarantine", err)
+	}, rowPage("partition, position_ms, position_seq, system, event_id, type, reason, data, quarantined_at",
+		"SELECT "+columns+" FROM quarantine"+w.sql, "position_ms DESC, position_seq DESC, partition DESC", pageSize(q.Limit)),
+		w.args...)
+	return page, readError("read quarantine", err)
 }
 
-// QuarantineSize counts what could not be read, ever, in all systems and in
-// none.
-func (s *Store) QuarantineSize(ctx context.Context) (n int64, err error) {
-	err = s.pool.QueryRow(ctx, "SELECT count(*) FROM quarantine").Scan(&n)
-	return n, readError("count quarantine", err)
+// QuarantineSize counts what could not be read or projected, ever.
+func (s *Store) QuarantineSize(ctx context.Context) (domain.QuarantineSize, error) {
+	size := domain.QuarantineSize{ByPartition: map[int]int64{}}
+	rows, err := s.pool.Query(ctx, "SELECT partition, entries, oldest, newest FROM quarantine_sizes")
+	if err != nil {
+		return size, readError("count quarantine", err)
+	}
+	var partition int
+	var n int64
+	var oldest, newest time.Time
+	_, err = pgx.ForEachRow(rows, []any{&partition, &n, &oldest, &newest}, func() error {
+		size.Entries += n
+		size.ByPartition[partition] = n
+		if size.Oldest.IsZero() || oldest.Before(size.Oldest) {
+			size.Oldest = oldest.UTC()
+		}
+		if newest.After(size.Newest) {
+			size.Newest = newest.UTC()
+		}
+		return nil
+	})
+	return size, readError("count quarantine", err)
 }

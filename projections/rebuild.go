@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -37,29 +38,45 @@ const (
 // same. A rebuild that is killed leaves the live ones as they are, and what it
 // made is dropped by the next.
 //
+// An event that the read models cannot hold is left out of them, put into
+// quarantine, and named in the result.
+//
 // report, which may be nil, is told how many events are folded of how many there
 // are. Rebuild fails with [ErrRebuilding] when another is running.
-func (s *Store) Rebuild(ctx context.Context, names []string, report func(done, total uint64)) error {
+func (s *Store) Rebuild(ctx context.Context, names []string, report func(done, total uint64)) (Rebuilt, error) {
 	names, err := chooseModels(names)
 	if err != nil {
-		return err
+		return Rebuilt{}, err
 	}
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return readError("rebuild", err)
+		return Rebuilt{}, readError("rebuild", err)
 	}
 	defer conn.Release()
-	r := &rebuild{conn: conn.Conn(), names: names, report: report, folded: map[domain.SystemID]domain.Cursor{}}
+	r := &rebuild{
+		conn: conn.Conn(), names: names, report: report, logger: s.logger,
+		folded: map[domain.SystemID]domain.Cursor{},
+	}
 	if err := r.lock(ctx); err != nil {
-		return readError("rebuild", err)
+		return Rebuilt{}, readError("rebuild", err)
 	}
 	err = r.run(ctx)
 	if cleaning := r.unlock(context.WithoutCancel(ctx)); cleaning != nil {
 		// What is done is done; the next run drops what this one left.
 		s.logger.Warn("cleaning up after a rebuild failed", "error", cleaning)
 	}
-	return readError("rebuild", err)
+	return Rebuilt{Events: r.done, Skipped: r.skipped, FirstSkipped: r.first}, readError("rebuild", err)
 }
+
+// Rebuilt says what a rebuild did.
+type Rebuilt struct {
+	Events       uint64               // folded
+	Skipped      uint64               // events that the read models cannot hold
+	FirstSkipped []domain.Quarantined // the first few of them
+}
+
+// maxNamed is how many skipped events a rebuild names.
+const maxNamed = 5
 
 func chooseModels(names []string) ([]string, error) {
 	if len(names) == 0 {
@@ -79,9 +96,12 @@ type rebuild struct {
 	conn   *pgx.Conn
 	names  []string
 	report func(done, total uint64)
+	logger *slog.Logger
 
 	folded      map[domain.SystemID]domain.Cursor // how far each system is made
 	done, total uint64                            // events
+	skipped     uint64
+	first       []domain.Quarantined
 }
 
 func (r *rebuild) lock(ctx context.Context) error {
@@ -143,12 +163,13 @@ func (r *rebuild) run(ctx context.Context) error {
 	// The swap gives up when a reader keeps it waiting, because those who come
 	// after it wait as well; then it tries again.
 	for {
-		folded, done := maps.Clone(r.folded), r.done
+		before := *r
+		before.folded = maps.Clone(r.folded)
 		err := pgx.BeginFunc(ctx, r.conn, func(tx pgx.Tx) error { return r.swap(ctx, tx) })
 		if waited := new(pgconn.PgError); !errors.As(err, &waited) || waited.Code != lockNotAvailable {
 			return err
 		}
-		r.folded, r.done = folded, done // what the transaction wrote is gone
+		*r = before // what the transaction wrote is gone
 		if err := r.catchUp(ctx, r.conn); err != nil {
 			return err
 		}
@@ -160,25 +181,27 @@ const lockNotAvailable = "55P03"
 
 // behind is a system with events that are not folded yet.
 type behind struct {
-	system domain.SystemID
-	head   domain.Cursor
+	system    domain.SystemID
+	partition int
+	head      domain.Cursor
 }
 
 // catchUp folds what history has beyond what is made.
 func (r *rebuild) catchUp(ctx context.Context, db database) error {
-	rows, err := db.Query(ctx, "SELECT system_id, position_ms, position_seq, seq FROM heads")
+	rows, err := db.Query(ctx, "SELECT system_id, partition, position_ms, position_seq, seq FROM heads")
 	if err != nil {
 		return err
 	}
 	var work []behind
 	var system domain.SystemID
+	var partition int
 	var at place
 	var seq uint64
 	r.total = 0
-	if _, err := pgx.ForEachRow(rows, []any{&system, &at.ms, &at.n, &seq}, func() error {
+	if _, err := pgx.ForEachRow(rows, []any{&system, &partition, &at.ms, &at.n, &seq}, func() error {
 		r.total += seq
 		if seq > r.folded[system].Seq {
-			work = append(work, behind{system, domain.Cursor{Position: at.position(), Seq: seq}})
+			work = append(work, behind{system, partition, domain.Cursor{Position: at.position(), Seq: seq}})
 		}
 		return nil
 	}); err != nil {
@@ -197,32 +220,67 @@ type database interface {
 	querier
 	execer
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// foldSystem makes one system's rows up to its head.
+// foldSystem makes one system's rows up to its head. Events that the rows cannot hold
+// are found by halving what is folded at once, and left out.
 func (r *rebuild) foldSystem(ctx context.Context, db database, b behind) error {
+	last := b.head.Seq
+	for r.folded[b.system].Seq < b.head.Seq {
+		from := r.folded[b.system].Seq
+		err := r.foldUpTo(ctx, db, b, last)
+		switch {
+		case err == nil:
+			last = b.head.Seq
+		case blameOf(err) != ofContent:
+			return err
+		case last-from > 1:
+			last = from + (last-from)/2
+		default:
+			if err := r.skip(ctx, db, b, err); err != nil {
+				return err
+			}
+			last = b.head.Seq
+		}
+	}
+	return nil
+}
+
+// foldUpTo folds a system's events from where it is made up to one, and writes the
+// rows, or nothing.
+func (r *rebuild) foldUpTo(ctx context.Context, db database, b behind, last uint64) error {
+	done := r.done
+	err := guard(func() error { return r.foldIn(ctx, db, b, last) })
+	if err != nil {
+		r.done = done
+	}
+	return err
+}
+
+func (r *rebuild) foldIn(ctx context.Context, db database, b behind, last uint64) error {
 	from := r.folded[b.system]
 	l := &ledger{state: domain.NewState(b.system)}
 	if from.Seq > 0 {
-		loaded, err := loadLedgers(ctx, db, nextModels, []domain.SystemID{b.system})
+		loaded, err := loadLedgers(ctx, db, nextModels, []domain.SystemID{b.system}, nil)
 		if err != nil {
 			return err
 		}
 		l = loaded[b.system]
 		l.state.Cursor = from // the head that was loaded with it is further on
 	}
-	for l.state.Cursor.Seq < b.head.Seq {
+	for l.state.Cursor.Seq < last {
 		at := placeOf(l.state.Cursor.Position)
-		rows, err := db.Query(ctx, pageQuery, b.system, at.ms, at.n, MaxPage)
+		rows, err := db.Query(ctx, pageQuery(MaxPage), b.system, at.ms, at.n)
 		if err != nil {
 			return err
 		}
-		folded, err := l.foldRows(rows, b.system, b.head.Seq)
+		folded, err := l.foldRows(rows, b.system, last)
 		if err != nil {
 			return err
 		}
 		if folded == 0 {
-			return fmt.Errorf("history ends at %s, before the head %s", l.state.Cursor, b.head)
+			return fmt.Errorf("%w: history ends at %s, before the head %s", errIncomplete, l.state.Cursor, b.head)
 		}
 		r.done += uint64(folded)
 		if r.report != nil {
@@ -235,19 +293,65 @@ func (r *rebuild) foldSystem(ctx context.Context, db database, b behind) error {
 	}
 	writing := &pgx.Batch{}
 	c.queue(writing, nextModels)
-	if err := db.SendBatch(ctx, writing).Close(); err != nil {
+	// Within the swap this is a part of its transaction: when it fails, the rest goes on.
+	if err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return tx.SendBatch(ctx, writing).Close() }); err != nil {
 		return err
 	}
 	r.folded[b.system] = l.state.Cursor
 	return nil
 }
 
+// errIncomplete says that events are missing in history: nothing can be made of it.
+var errIncomplete = errors.New("history is incomplete")
+
+// skip leaves one event out of the read models: the next of its system. It stays in
+// history as it is, which its hash is taken over, and is put into quarantine.
+func (r *rebuild) skip(ctx context.Context, db database, b behind, cause error) error {
+	from := r.folded[b.system]
+	at := placeOf(from.Position)
+	rows, err := db.Query(ctx, pageQuery(1), b.system, at.ms, at.n)
+	if err != nil {
+		return err
+	}
+	e, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (e domain.Event, err error) {
+		e.SystemID = b.system
+		var more bool
+		return e, scanEvent(row.(pgx.Rows), &e, &more)
+	})
+	if err != nil {
+		return err
+	}
+	r.logger.Error("an event cannot be projected and is left out of the read models", "system", b.system,
+		"position", e.Position.String(), "event", e.ID, "type", e.Type, "error", cause)
+	reason := "it cannot be projected: " + reasonOf(cause)
+	var quarantined quarantineColumns
+	quarantined.add(&e, errors.New(reason))
+	writing := &pgx.Batch{}
+	quarantined.queue(writing, b.partition)
+	place := placeOf(e.Position)
+	writing.Queue("UPDATE history SET fault = $4 WHERE system_id = $1 AND position_ms = $2 AND position_seq = $3",
+		b.system, place.ms, place.n, printable(reason))
+	if err := db.SendBatch(ctx, writing).Close(); err != nil {
+		return err
+	}
+	r.folded[b.system] = e.Cursor()
+	r.done++
+	r.skipped++
+	if len(r.first) < maxNamed {
+		r.first = append(r.first, domain.Quarantined{
+			Partition: b.partition, Position: e.Position, SystemID: e.SystemID, EventID: e.ID, Type: e.Type, Reason: reason,
+		})
+	}
+	return nil
+}
+
 // foldRows folds a page of history, up to the event of a seq.
 func (l *ledger) foldRows(rows pgx.Rows, system domain.SystemID, last uint64) (folded int, err error) {
 	defer rows.Close()
+	var more bool
 	for rows.Next() {
 		e := domain.Event{SystemID: system}
-		if err := scanEvent(rows, &e); err != nil {
+		if err := scanEvent(rows, &e, &more); err != nil {
 			return folded, err
 		}
 		if e.Seq > last {

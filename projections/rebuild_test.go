@@ -49,7 +49,7 @@ func TestRebuildBringsTheSameRows(t *testing.T) {
 			before := b.tables(t, tables...)
 			b.exec(t, loss.statement)
 			var done, total uint64
-			if err := b.store.Rebuild(t.Context(), loss.rebuild, func(d, n uint64) { done, total = d, n }); err != nil {
+			if _, err := b.store.Rebuild(t.Context(), loss.rebuild, func(d, n uint64) { done, total = d, n }); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(before, b.tables(t, tables...)); diff != "" {
@@ -129,7 +129,7 @@ func TestRebuildUnderLoad(t *testing.T) {
 		})
 	}
 	for range 6 {
-		if err := b.store.Rebuild(ctx, nil, nil); err != nil {
+		if _, err := b.store.Rebuild(ctx, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,14 +154,14 @@ func TestKilledRebuild(t *testing.T) {
 		b.exec(t, `SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 			WHERE l.locktype = 'advisory' AND a.datname = current_database()`)
 	}
-	if err := b.store.Rebuild(t.Context(), nil, kill); !isUnavailable(err) {
+	if _, err := b.store.Rebuild(t.Context(), nil, kill); !isUnavailable(err) {
 		t.Fatalf("got %v", err)
 	}
 	if diff := cmp.Diff(before, b.tables(t, readModels...)); diff != "" {
 		t.Errorf("the live ones changed (-before +after)\n%s", diff)
 	}
 	eventually(t, patience, "the lock is free", func() bool {
-		err := b.store.Rebuild(t.Context(), nil, nil)
+		_, err := b.store.Rebuild(t.Context(), nil, nil)
 		if err != nil && !errors.Is(err, projections.ErrRebuilding) {
 			t.Fatal(err)
 		}
@@ -179,9 +179,9 @@ func TestOneRebuildAtATime(t *testing.T) {
 	b := setup(t)
 	fill(t, b)
 	var second error
-	err := b.store.Rebuild(t.Context(), nil, func(done, _ uint64) {
+	_, err := b.store.Rebuild(t.Context(), nil, func(done, _ uint64) {
 		if second == nil {
-			second = openStore(t, b.url).Rebuild(t.Context(), nil, nil)
+			_, second = openStore(t, b.url).Rebuild(t.Context(), nil, nil)
 		}
 	})
 	if err != nil || !errors.Is(second, projections.ErrRebuilding) {
@@ -192,7 +192,7 @@ func TestOneRebuildAtATime(t *testing.T) {
 func TestRebuildRefusesUnknownNames(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	if err := b.store.Rebuild(t.Context(), []string{"history"}, nil); !domain.HasCode(err, domain.CodeInvalidCommand) {
+	if _, err := b.store.Rebuild(t.Context(), []string{"history"}, nil); !domain.HasCode(err, domain.CodeInvalidCommand) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -210,7 +210,10 @@ func TestSwapWaitsForReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	rebuilt := make(chan error, 1)
-	go func() { rebuilt <- b.store.Rebuild(t.Context(), nil, nil) }()
+	go func() {
+		_, err := b.store.Rebuild(t.Context(), nil, nil)
+		rebuilt <- err
+	}()
 	// since is when the transaction began that waits for the table, if any does.
 	since := func() (began time.Time) {
 		err := b.owner.QueryRow(t.Context(), `SELECT a.xact_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)

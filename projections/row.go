@@ -66,7 +66,7 @@ func makeAssignment(device, equipment, by string, at time.Time, p place) *domain
 func encodeRow(row any, attributes json.RawMessage) (string, *string, error) {
 	document, err := json.Marshal(row)
 	if err != nil {
-		return "", nil, fmt.Errorf("write a row as JSON: %w", err)
+		return "", nil, &rowError{err}
 	}
 	if attributes == nil {
 		return string(document), nil, nil
@@ -74,6 +74,12 @@ func encodeRow(row any, attributes json.RawMessage) (string, *string, error) {
 	text := string(attributes)
 	return string(document), &text, nil
 }
+
+// rowError says that a row cannot be written as JSON: a value in it has no form there.
+type rowError struct{ err error }
+
+func (e *rowError) Error() string { return "a value has no form in JSON: " + e.err.Error() }
+func (e *rowError) Unwrap() error { return e.err }
 
 func decodeRow(document string, into any) error {
 	if err := json.Unmarshal([]byte(document), into); err != nil {

@@ -71,7 +71,7 @@ func TestRebuiltTablesAreGuarded(t *testing.T) {
 	b := setup(t)
 	twoTenants(t, b)
 	b.exec(t, "DROP SCHEMA projection CASCADE")
-	if err := b.store.Rebuild(t.Context(), nil, nil); err != nil {
+	if _, err := b.store.Rebuild(t.Context(), nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	setting := "sol-1"
@@ -201,7 +201,7 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 	note("equipment", len(equipment.Equipment), err)
 	connections, _, err := store.ConnectionPage(ctx, actor, system, "", 0, domain.Position{})
 	note("connections", len(connections.Connections), err)
-	events, err := store.Events(ctx, actor, system, projections.EventQuery{})
+	events, _, err := store.Events(ctx, actor, system, projections.EventQuery{})
 	note("events", len(events), err)
 	st, err := store.WholeState(ctx, actor, system, domain.Position{})
 	note("state", len(st.Devices)+int(st.Cursor.Seq), err)

@@ -195,7 +195,7 @@ func TestRebuildLeavesSecretsAlone(t *testing.T) {
 	before := b.tables(t, secretTables...)
 	for _, loss := range []string{"SELECT", "TRUNCATE projection.connections", "DROP SCHEMA projection CASCADE"} {
 		b.exec(t, loss)
-		if err := b.store.Rebuild(t.Context(), nil, nil); err != nil {
+		if _, err := b.store.Rebuild(t.Context(), nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(before, b.tables(t, secretTables...)); diff != "" || len(before["connection_secrets"]) != 1 || len(before["device_bindings"]) != 1 {

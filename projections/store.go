@@ -50,6 +50,7 @@ type Store struct {
 	logger    *slog.Logger
 	progress  *progress
 	counts    counts
+	failing   failing
 	months    sync.Map // months of history that are known to have a partition: int64 -> struct{}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -266,15 +267,17 @@ const (
 func (w *Worker) project(ctx context.Context, partition int) {
 	projector := NewProjector(w.store, w.log, partition)
 	retry := firstRetry
+	defer w.store.failing.clear(partition)
 	var last domain.Position
 	for {
 		err := w.store.evict(ctx, partition)
 		if err == nil {
-			err = projector.Run(ctx)
+			err = guard(func() error { return projector.Run(ctx) })
 		}
 		if ctx.Err() != nil {
 			return
 		}
+		w.store.failing.note(partition, err)
 		w.logger.Error("projecting failed; trying again from the checkpoint", "partition", partition, "error", err)
 		if projector.at != last {
 			last, retry = projector.at, firstRetry
@@ -282,6 +285,16 @@ func (w *Worker) project(ctx context.Context, partition int) {
 		pause(ctx, retry)
 		retry = min(2*retry, lastRetry)
 	}
+}
+
+// guard turns a panic into an error: no partition may take the process down.
+func guard(run func() error) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = &foldError{value, debug.Stack()}
+		}
+	}()
+	return run()
 }
 
 // expire trims the log now and then until ctx ends.

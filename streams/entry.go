@@ -5,15 +5,10 @@ import (
 	"errors"
 	"math"
 	"strconv"
-	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/plugcast/plugcast/domain"
 )
-
-// maxKept bounds what an undecodable event repeats of one field of its entry.
-const maxKept = 16 << 10
 
 // entry is an entry of the log as it came over the wire.
 type entry struct {
@@ -161,6 +156,9 @@ func (e *entry) decode(text [len(fieldNames) - 1]string, data []byte) domain.Eve
 	if event.Time, err = domain.ParseTime(at); err != nil {
 		return e.undecodable(event.SystemID, "time is not RFC 3339")
 	}
+	if year := event.Time.Year(); year < 1 || year > 9999 { // an offset can lead out of the years that can be written
+		return e.undecodable(event.SystemID, "time is not in the years 1 to 9999")
+	}
 	if !utf8.Valid(data) || !isObject(data) {
 		return e.undecodable(event.SystemID, "data is not a JSON object in UTF-8")
 	}
@@ -171,20 +169,7 @@ func (e *entry) decode(text [len(fieldNames) - 1]string, data []byte) domain.Eve
 func (e *entry) undecodable(system domain.SystemID, reason string) domain.Event {
 	fields := make(map[string]string, len(e.fields)/2)
 	for i := 0; i+1 < len(e.fields); i += 2 {
-		fields[printable(e.bytes(i))] = printable(e.bytes(i + 1))
+		fields[string(e.bytes(i))] = string(e.bytes(i + 1))
 	}
-	data, _ := json.Marshal(domain.Undecodable{Reason: reason, Fields: fields}) // strings always marshal
-	return domain.Event{
-		ID: "undecodable-" + e.position.String(), Type: domain.TypeUndecodable, Version: 1, SystemID: system,
-		Time: time.UnixMilli(int64(e.position.Ms)).UTC(), Data: data, Position: e.position,
-	}
-}
-
-// printable is b as text that any database takes.
-func printable(b []byte) string {
-	s := strings.ReplaceAll(strings.ToValidUTF8(string(b), "\uFFFD"), "\x00", "\uFFFD")
-	if len(s) > maxKept {
-		s = strings.ToValidUTF8(s[:maxKept], "") + "…"
-	}
-	return s
+	return domain.NewUndecodable(system, e.position, reason, fields)
 }

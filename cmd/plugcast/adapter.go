@@ -22,7 +22,7 @@ import (
 type restReads struct{ *projections.Store }
 
 // Events implements rest.Reads.
-func (r restReads) Events(ctx context.Context, actor domain.Actor, system domain.SystemID, q rest.EventQuery) ([]domain.Event, error) {
+func (r restReads) Events(ctx context.Context, actor domain.Actor, system domain.SystemID, q rest.EventQuery) ([]domain.Event, bool, error) {
 	return r.Store.Events(ctx, actor, system, projections.EventQuery(q))
 }
 

@@ -70,15 +70,7 @@ func (p *Program) healthHandler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n")) // the caller is gone, or hears it
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		for _, check := range p.checks() {
-			if err := check.Ask(r.Context()); err != nil {
-				http.Error(w, check.Name+" is not ready", http.StatusServiceUnavailable)
-				return
-			}
-		}
-		_, _ = w.Write([]byte("ready\n"))
-	})
+	mux.Handle("GET /readyz", p.readiness)
 	return mux
 }
 
@@ -107,7 +99,6 @@ var (
 	roomsDesc         = describe("rooms", "Open rooms of this process.")
 	lagDesc           = describe("projection_lag_seconds", "Age of the checkpoint beside the log, of partitions that this process owns.", "partition")
 	latencyDesc       = describe("delivery_latency_seconds", "Time from append to delivery, since the process started.", "quantile")
-	quarantineDesc    = describe("quarantined_entries", "Entries of the log that could not be read, ever.")
 )
 
 // Describe implements prometheus.Collector. It describes nothing, which makes the
@@ -149,11 +140,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	p.bridges.collect(send)
 	if p.worker != nil {
-		lags, unread := p.figures.projection()
-		for _, lag := range lags {
+		for _, lag := range p.figures.projection() {
 			send(lagDesc, prometheus.GaugeValue, lag.BehindMs/1000, strconv.Itoa(lag.Partition))
 		}
-		send(quarantineDesc, prometheus.GaugeValue, float64(unread))
+		p.figures.collectProjections(send)
 	}
 }
 

@@ -20,12 +20,12 @@ type figures struct {
 	program *Program
 	started time.Time
 
-	mu       sync.Mutex
-	before   sample
-	lags     []partitionFigures // of the partitions that this process owns
-	unread   int64              // entries in quarantine, as far as a worker knows
-	watchers map[int]func(frame []byte)
-	next     int
+	mu         sync.Mutex
+	before     sample
+	lags       []partitionFigures    // of the partitions that this process owns
+	quarantine domain.QuarantineSize // as far as a worker knows
+	watchers   map[int]func(frame []byte)
+	next       int
 }
 
 // sample is what rates are measured between.
@@ -56,6 +56,7 @@ type nodeFigures struct {
 	DeadLetters         uint64             `json:"deadLetters"`       // events whose reaction was given up
 	Panics              uint64             `json:"panics"`            // that were caught
 	Partitions          []partitionFigures `json:"partitions"`        // that this process owns
+	Projections         projectionFigures  `json:"projections"`       // what does not go as it should
 	Systems             []systemFigures    `json:"systems"`           // the busiest
 }
 
@@ -114,6 +115,10 @@ func (f *figures) measure() nodeFigures {
 	for _, count := range isolate.Panics() {
 		n.Panics += count
 	}
+	n.Projections = projectionFigures{Failing: stuck(p.backend.store, now.at)}
+	if p.worker != nil {
+		n.Projections.Quarantine = figuresOfQuarantine(f.quarantine)
+	}
 	for _, s := range hub.Systems {
 		now.systems[s.SystemID] = s.Deliveries
 		rate := float64(s.Deliveries-min(f.before.systems[s.SystemID], s.Deliveries)) / seconds
@@ -158,13 +163,13 @@ func (f *figures) lookAtLags(ctx context.Context) {
 			mine = append(mine, partitionFigures{lag.Partition, millis(lag.Behind)})
 		}
 	}
-	unread, err := p.backend.store.QuarantineSize(ctx)
+	quarantine, err := p.backend.store.QuarantineSize(ctx)
 	if err != nil {
 		p.Logger.Debug("metrics: quarantine", "error", err)
 		return
 	}
 	f.mu.Lock()
-	f.lags, f.unread = mine, unread
+	f.lags, f.quarantine = mine, quarantine
 	f.mu.Unlock()
 }
 
@@ -184,10 +189,10 @@ func (f *figures) Subscribe(fn func(frame []byte)) (cancel func()) {
 }
 
 // projection is what a worker saw last.
-func (f *figures) projection() (lags []partitionFigures, unread int64) {
+func (f *figures) projection() []partitionFigures {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.lags, f.unread
+	return f.lags
 }
 
 // feed makes one frame for everybody who watches here.
@@ -203,17 +208,21 @@ func (f *figures) feed(ctx context.Context) {
 		f.program.Logger.Debug("metrics: nodes", "error", err)
 		return
 	}
-	var nodes []nodeFigures
+	frame := rawJSON(map[string]any{"event": "metrics", "data": summarise(decodeNodes(board), time.Now())})
+	for _, watch := range watchers {
+		watch(frame)
+	}
+}
+
+// decodeNodes reads what is on the board, in order of name.
+func decodeNodes(board map[string]json.RawMessage) (nodes []nodeFigures) {
 	for _, name := range slices.Sorted(maps.Keys(board)) {
 		var n nodeFigures
 		if json.Unmarshal(board[name], &n) == nil { // another version's node may say other things
 			nodes = append(nodes, n)
 		}
 	}
-	frame := rawJSON(map[string]any{"event": "metrics", "data": summarise(nodes, time.Now())})
-	for _, watch := range watchers {
-		watch(frame)
-	}
+	return nodes
 }
 
 // platformFigures is the data of a metrics frame.
@@ -226,6 +235,7 @@ type platformFigures struct {
 	DeliveriesPerSecond float64            `json:"deliveriesPerSecond"`
 	DeliveryLatencyMs   latencyFigures     `json:"deliveryLatencyMs"` // of the slowest node
 	ProjectionLag       []partitionFigures `json:"projectionLag"`
+	Projections         projectionFigures  `json:"projections"` // what does not go as it should
 	DeviceSockets       int                `json:"deviceSockets"`
 	ShellyConnections   map[string]int     `json:"shellyConnections"` // to the Shelly Cloud, by state
 	DeadLetters         uint64             `json:"deadLetters"`
@@ -236,7 +246,7 @@ type platformFigures struct {
 func summarise(nodes []nodeFigures, now time.Time) platformFigures {
 	s := platformFigures{
 		Time: domain.FormatTime(now), Nodes: nodes, ProjectionLag: []partitionFigures{}, ShellyConnections: map[string]int{},
-		TopSystems: []systemFigures{},
+		TopSystems: []systemFigures{}, Projections: summariseProjections(nodes),
 	}
 	systems, lags := map[domain.SystemID]systemFigures{}, map[int]float64{}
 	for _, n := range nodes {

@@ -74,8 +74,8 @@ func (p *Program) newGateway() (*gateway, error) {
 	g.api, err = rest.New(rest.Config{
 		Service: p.newService(), Reads: restReads{p.backend.store}, Authenticator: authenticator, Tickets: office,
 		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL,
-		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Checks: p.checks(), Origins: origins, Stream: g.streams,
-		Bridges: p.bridges, Findings: p.backend.store, DeadLetters: p.deadLetters,
+		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Readiness: p.readiness, Origins: origins,
+		Stream: g.streams, Bridges: p.bridges, Findings: p.backend.store, Quarantine: p.backend.store, DeadLetters: p.deadLetters,
 		Version: version(), Log: p.Logger,
 	})
 	if err != nil {

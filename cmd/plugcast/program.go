@@ -55,6 +55,7 @@ type Program struct {
 	worker      *projections.Worker // nil without the role
 	gateway     *gateway            // nil without the role
 	figures     *figures
+	readiness   *rest.Readiness
 
 	listener   net.Listener // for clients
 	address    string       // of the listener, for the other processes
@@ -100,6 +101,7 @@ func (p *Program) Open(ctx context.Context) (err error) {
 		})
 	}
 	p.figures = newFigures(p)
+	p.readiness = rest.NewReadiness(p.checks(), p.degradations, p.Logger)
 	if p.has(roleGateway) {
 		if p.gateway, err = p.newGateway(); err != nil {
 			return err

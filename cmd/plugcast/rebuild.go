@@ -32,9 +32,7 @@ func (c *rebuildCommand) Run(ctx context.Context, t terminal, logger *slog.Logge
 	}
 	defer store.Close()
 	bar := newProgress(t.err, 0, "events")
-	var folded uint64
-	err = store.Rebuild(ctx, c.Projection, func(done, total uint64) {
-		folded = done
+	rebuilt, err := store.Rebuild(ctx, c.Projection, func(done, total uint64) {
 		bar.ChangeMax64(int64(total))
 		_ = bar.Set64(int64(done))
 	})
@@ -42,6 +40,12 @@ func (c *rebuildCommand) Run(ctx context.Context, t terminal, logger *slog.Logge
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(t.out, "rebuilt from %d events\n", folded)
+	if rebuilt.Skipped > 0 {
+		fmt.Fprintf(t.err, "%d events cannot be projected: they were left out, and put into quarantine. The first:\n", rebuilt.Skipped)
+		for _, q := range rebuilt.FirstSkipped {
+			fmt.Fprintf(t.err, "  system %s, position %s, id %q, type %q: %s\n", q.SystemID, q.Position, q.EventID, q.Type, q.Reason)
+		}
+	}
+	_, err = fmt.Fprintf(t.out, "rebuilt from %d events\n", rebuilt.Events-rebuilt.Skipped)
 	return err
 }

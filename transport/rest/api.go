@@ -38,11 +38,12 @@ type Config struct {
 	Outcomes      Outcomes
 	Nodes         Nodes
 	Limiter       Limiter
-	Checks        []Check // what /readyz asks
+	Readiness     *Readiness // what /readyz answers; nil: always ready
 	Origins       auth.Origins
 	Bridges       Bridges      // nil: none can be made
 	DeadLetters   DeadLetters  // nil: they are not listed
 	Findings      Findings     // nil: there is no report of bridges
+	Quarantine    Quarantine   // nil: it cannot be listed
 	Stream        http.Handler // the events of a system, as text/event-stream
 	Version       string       // of the program, for the OpenAPI document
 	Log           *slog.Logger
@@ -81,7 +82,8 @@ type API struct {
 	bridges       Bridges
 	findings      Findings
 	deadLetters   DeadLetters
-	checks        []Check
+	quarantine    Quarantine
+	readiness     *Readiness
 	origins       auth.Origins
 	log           *slog.Logger
 
@@ -101,7 +103,11 @@ func New(c Config) (*API, error) {
 	a := &API{
 		service: c.Service, reads: c.Reads, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
 		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
-		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, checks: c.Checks, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
+		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, quarantine: c.Quarantine,
+		readiness: c.Readiness, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
+	}
+	if a.readiness == nil {
+		a.readiness = NewReadiness(nil, nil, c.Log)
 	}
 	a.huma = humago.New(a.mux, newDocument(c.Version))
 	a.registerUpdates()
@@ -122,6 +128,9 @@ func New(c Config) (*API, error) {
 	}
 	if c.Findings != nil {
 		a.registerFindings()
+	}
+	if c.Quarantine != nil {
+		a.registerQuarantine()
 	}
 	if c.Stream != nil {
 		a.registerStream(c.Stream)

@@ -268,7 +268,7 @@ func (p *platform) PositionAt(_ context.Context, _ domain.Actor, system domain.S
 	return at, nil
 }
 
-func (p *platform) Events(_ context.Context, _ domain.Actor, system domain.SystemID, q EventQuery) ([]domain.Event, error) {
+func (p *platform) Events(_ context.Context, _ domain.Actor, system domain.SystemID, q EventQuery) ([]domain.Event, bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var found []domain.Event
@@ -290,7 +290,7 @@ func (p *platform) Events(_ context.Context, _ domain.Actor, system domain.Syste
 	if q.Descending {
 		slices.Reverse(found)
 	}
-	return found[:min(len(found), q.Limit)], nil
+	return found[:min(len(found), q.Limit)], len(found) > q.Limit, nil
 }
 
 func (p *platform) Head(_ context.Context, _ domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error) {

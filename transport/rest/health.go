@@ -2,6 +2,8 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -34,8 +36,18 @@ type readyOutput struct {
 }
 
 type readyBody struct {
-	Status string            `json:"status" enum:"ready,unready"`
-	Checks map[string]string `json:"checks" doc:"ok or failing, by name; the log says why"`
+	Status   string            `json:"status" enum:"ready,unready"`
+	Checks   map[string]string `json:"checks" doc:"ok or failing, by name; the log says why"`
+	Degraded []Degradation     `json:"degraded,omitempty" doc:"What does not work as it should while the process serves; absent when all does"`
+}
+
+// Degradation is something that operators have to look at, although the process can be
+// sent requests.
+type Degradation struct {
+	Check  string    `json:"check" doc:"What is degraded" example:"quarantine"`
+	Detail string    `json:"detail" doc:"In words"`
+	Count  int64     `json:"count" doc:"Of how many things"`
+	Since  time.Time `json:"since"`
 }
 
 func (a *API) registerHealth() {
@@ -47,52 +59,75 @@ func (a *API) registerHealth() {
 		out.Body.Status = "ok"
 		return out, nil
 	})
-	r := &readiness{api: a}
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "ready", Method: http.MethodGet, Path: "/readyz", Tags: []string{"Health"},
-		Summary: "Whether the process can serve", Description: "503 while a check fails.",
-	}, r.get)
+		Summary: "Whether the process can serve", Description: "503 while a check fails. What is degraded is said, and is no reason for a 503.",
+	}, func(context.Context, *struct{}) (*readyOutput, error) {
+		status, body := a.readiness.answer()
+		return &readyOutput{Status: status, Body: body}, nil
+	})
 }
 
-// readiness remembers the last answer.
-type readiness struct {
-	api *API
+// Readiness answers whether a process can be sent requests, on every address that it is
+// asked at. It remembers the last answer for a moment, and is safe for concurrent use.
+type Readiness struct {
+	checks   []Check
+	degraded func(ctx context.Context) []Degradation
+	log      *slog.Logger
 
 	mu    sync.Mutex // held while checking: who comes meanwhile gets that answer
 	asked time.Time
 	last  readyBody
 }
 
-func (r *readiness) get(context.Context, *struct{}) (*readyOutput, error) {
+// NewReadiness makes a Readiness. degraded, which may be nil, says what does not work as it
+// should; its details are shown to everybody who asks.
+func NewReadiness(checks []Check, degraded func(ctx context.Context) []Degradation, log *slog.Logger) *Readiness {
+	if degraded == nil {
+		degraded = func(context.Context) []Degradation { return nil }
+	}
+	return &Readiness{checks: checks, degraded: degraded, log: log}
+}
+
+// ServeHTTP answers like GET /readyz of the API.
+func (r *Readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	status, body := r.answer()
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the caller is gone, or hears it
+}
+
+func (r *Readiness) answer() (status int, body readyBody) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.asked.IsZero() || time.Since(r.asked) >= checkEvery {
 		r.last, r.asked = r.check(), time.Now()
 	}
-	status := http.StatusOK
+	status = http.StatusOK
 	if r.last.Status != "ready" {
 		status = http.StatusServiceUnavailable
 	}
-	return &readyOutput{Status: status, Body: r.last}, nil
+	return status, r.last
 }
 
 // check asks all at once. It is not bound to the caller, who is not the only one
 // to get the answer.
-func (r *readiness) check() readyBody {
+func (r *Readiness) check() readyBody {
 	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
 	defer cancel()
-	failures := make([]error, len(r.api.checks))
+	failures := make([]error, len(r.checks))
+	body := readyBody{Status: "ready", Checks: map[string]string{}}
 	var group sync.WaitGroup
-	for i, c := range r.api.checks {
+	for i, c := range r.checks {
 		group.Go(func() { failures[i] = c.Ask(ctx) })
 	}
+	group.Go(func() { body.Degraded = r.degraded(ctx) })
 	group.Wait()
-	body := readyBody{Status: "ready", Checks: map[string]string{}}
-	for i, c := range r.api.checks {
+	for i, c := range r.checks {
 		body.Checks[c.Name] = "ok"
 		if failures[i] != nil {
 			body.Status, body.Checks[c.Name] = "unready", "failing"
-			r.api.log.Warn("not ready", "check", c.Name, "error", failures[i])
+			r.log.Warn("not ready", "check", c.Name, "error", failures[i])
 		}
 	}
 	return body

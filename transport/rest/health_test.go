@@ -12,7 +12,7 @@ func TestHealth(t *testing.T) {
 	asked := make(chan struct{}, 10)
 	broken := make(chan struct{})
 	b := setup(t, func(c *Config) {
-		c.Checks = []Check{
+		c.Readiness = NewReadiness([]Check{
 			{"redis", func(context.Context) error { asked <- struct{}{}; return nil }},
 			{"postgres", func(context.Context) error {
 				select {
@@ -22,12 +22,16 @@ func TestHealth(t *testing.T) {
 					return nil
 				}
 			}},
-		}
+		}, func(context.Context) []Degradation {
+			return []Degradation{{Check: "quarantine", Detail: "3 entries are in quarantine", Count: 3}}
+		}, c.Log)
 	})
 	b.want(b.send("", "GET", "/healthz"), 200, "")
 	for range 5 {
 		if r := b.send("", "GET", "/readyz"); r.status != 200 || r.body["checks"].(map[string]any)["postgres"] != "ok" {
 			t.Fatalf("%d %s", r.status, r.raw)
+		} else if r.body["degraded"].([]any)[0].(map[string]any)["detail"] != "3 entries are in quarantine" {
+			t.Fatalf("the degradation is missing: %s", r.raw)
 		}
 	}
 	if n := len(asked); n != 1 {

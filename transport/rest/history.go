@@ -36,7 +36,7 @@ type rawOutput struct {
 // eventPage and envelope only describe what listEvents writes.
 type eventPage struct {
 	Events []envelope       `json:"events"`
-	Next   *domain.Position `json:"next,omitempty" doc:"Pass it as after (or, in descending order, as before) for the next page, which may be empty; absent when there is none"`
+	Next   *domain.Position `json:"next,omitempty" doc:"Pass it as after (or, in descending order, as before) for the next page; absent when there is none. A page of large events ends before its limit"`
 }
 
 type envelope struct {
@@ -92,11 +92,11 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*rawOutput, erro
 	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
 		return nil, err
 	}
-	events, err := a.reads.Events(ctx, actor, in.SystemID, query)
+	events, more, err := a.reads.Events(ctx, actor, in.SystemID, query)
 	if err != nil {
 		return nil, err
 	}
-	return &rawOutput{ContentType: "application/json", Body: appendPage(nil, events, len(events) == in.Limit)}, nil
+	return &rawOutput{ContentType: "application/json", Body: appendPage(nil, events, more)}, nil
 }
 
 func (in *eventsInput) query() (EventQuery, error) {
@@ -136,9 +136,9 @@ func (in *eventsInput) query() (EventQuery, error) {
 	return q, nil
 }
 
-// appendPage writes an eventPage: the events in the bytes that every face sends.
-// A full page may have another behind it.
-func appendPage(b []byte, events []domain.Event, full bool) []byte {
+// appendPage writes an eventPage: the events in the bytes that every face sends, and
+// where the next page begins when there is more.
+func appendPage(b []byte, events []domain.Event, more bool) []byte {
 	b = append(b, `{"events":[`...)
 	for i := range events {
 		if i > 0 {
@@ -147,7 +147,7 @@ func appendPage(b []byte, events []domain.Event, full bool) []byte {
 		b = events[i].AppendEnvelope(b)
 	}
 	b = append(b, ']')
-	if full {
+	if more && len(events) > 0 {
 		b = append(b, `,"next":`...)
 		b = strconv.AppendQuote(b, events[len(events)-1].Position.String())
 	}

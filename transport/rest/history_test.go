@@ -25,7 +25,7 @@ func TestEvents(t *testing.T) {
 		"":                                   "12345",
 		"order=desc":                         "54321",
 		"limit=2":                            "12+",
-		"limit=5":                            "12345+",
+		"limit=5":                            "12345",
 		"limit=6":                            "12345",
 		"limit=2&order=desc":                 "54+",
 		"after=" + at(1):                     "345",

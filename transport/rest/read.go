@@ -41,8 +41,9 @@ type Reads interface {
 	// ConnectionPage is DevicePage for connections.
 	ConnectionPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.ConnectionID, limit int,
 		atLeast domain.Position) (st *domain.State, more bool, err error)
-	// Events returns archived events that match, in the query's order.
-	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query EventQuery) ([]domain.Event, error)
+	// Events returns archived events that match, in the query's order, and whether
+	// there are more behind them: a page of large events ends before its limit.
+	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query EventQuery) (page []domain.Event, more bool, err error)
 	// Head returns the newest link of the system's hash chain.
 	Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error)
 	// SystemOfConnection finds the system of a connection that the actor can

@@ -1,0 +1,201 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// An event never stops a partition. When a batch fails for a reason that lies in
+// what it says, the projector finds the event, puts one of [domain.TypeUndecodable]
+// in its place, and goes on. Everything else of the batch is written as it is.
+//
+// Events that the fold, or the rows it makes, cannot take are found in memory, however
+// many there are. What Postgres alone refuses is found by halving the batch.
+
+// maxUnknown is how often a batch may fail for a reason that nobody foresaw before
+// its events are suspected. With the worker's pauses that is some seconds.
+const maxUnknown = 5
+
+// foldError says that code of ours panicked while it worked on events.
+type foldError struct {
+	value any
+	stack []byte
+}
+
+func (e *foldError) Error() string { return fmt.Sprintf("projections: the fold panicked: %v", e.value) }
+
+// settle writes a batch, and finds the events that cannot be written.
+func (p *Projector) settle(ctx context.Context, events []domain.Event) error {
+	err := p.attempt(ctx, events)
+	if err == nil {
+		p.unknown = 0
+		return nil
+	}
+	if !p.suspects(err) {
+		return err
+	}
+	p.logger.Warn("a batch cannot be written; looking for the entry that is at fault", "entries", len(events),
+		"first", events[0].Position.String(), "error", err)
+	events = slices.Clone(events) // others read them too
+	if err = p.screen(ctx, events); err == nil {
+		err = p.attempt(ctx, events)
+	}
+	if err != nil && blameOf(err) != ofCircumstance {
+		err = p.isolate(ctx, events, err)
+	}
+	if err == nil {
+		p.unknown = 0
+	}
+	return err
+}
+
+// screen replaces the events that the fold or its rows cannot take. It writes nothing.
+func (p *Projector) screen(ctx context.Context, events []domain.Event) error {
+	p.forget()
+	defer p.forget()
+	if err := p.recall(ctx, events); err != nil {
+		return fmt.Errorf("load systems: %w", err)
+	}
+	for i := range events {
+		e := &events[i]
+		if e.SystemID == "" {
+			continue
+		}
+		err := guard(func() error { return p.memory.get(e.SystemID).try(*e) })
+		if err == nil {
+			continue
+		}
+		if blameOf(err) == ofCircumstance {
+			return err
+		}
+		p.complain(e, err)
+		*e = replacement(e, err, false)
+		// What the event did to its system's state must go.
+		if err := p.refold(ctx, events[:i+1], e.SystemID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// try folds an event and makes the rows that it touches, and forgets them.
+func (l *ledger) try(e domain.Event) error {
+	if _, err := l.count(&e); err != nil {
+		return err
+	}
+	var c changes
+	return c.gather(l)
+}
+
+// refold loads a system and folds what events have of it.
+func (p *Projector) refold(ctx context.Context, events []domain.Event, system domain.SystemID) error {
+	p.memory.drop(system)
+	if err := p.recall(ctx, events); err != nil {
+		return fmt.Errorf("load a system: %w", err)
+	}
+	for i := range events {
+		if events[i].SystemID != system {
+			continue
+		}
+		if err := p.memory.get(system).try(events[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complain logs the stack of a fold that panicked: that is a fault of ours.
+func (p *Projector) complain(e *domain.Event, err error) {
+	if panicked := new(foldError); errors.As(err, &panicked) {
+		p.logger.Error("the fold panicked", "system", e.SystemID, "position", e.Position.String(), "type", e.Type,
+			"panic", panicked.value, "stack", string(panicked.stack))
+	}
+}
+
+// suspects reports whether a batch failed because of what is in it, as far as that
+// can be known by now.
+func (p *Projector) suspects(err error) bool {
+	switch blameOf(err) {
+	case ofContent:
+		return true
+	case ofUnknown:
+		p.unknown++
+		return p.unknown >= maxUnknown
+	}
+	return false
+}
+
+// isolate writes events that failed together with cause. It fails when the fault is
+// not in an event: when it is transient, or stays when the event is replaced.
+func (p *Projector) isolate(ctx context.Context, events []domain.Event, cause error) error {
+	if len(events) == 1 {
+		return p.replace(ctx, events[0], cause)
+	}
+	half := len(events) / 2
+	for _, part := range [][]domain.Event{events[:half], events[half:]} {
+		err := p.attempt(ctx, part)
+		if err != nil && blameOf(err) != ofCircumstance {
+			err = p.isolate(ctx, part, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace writes another event in the place of one that cannot be written. That the
+// replacement is written is the proof that the event was at fault.
+func (p *Projector) replace(ctx context.Context, e domain.Event, cause error) error {
+	// It may have failed for what was remembered of its system: that is forgotten now.
+	err := p.attempt(ctx, []domain.Event{e})
+	for _, bare := range []bool{false, true} {
+		if err == nil || blameOf(err) == ofCircumstance {
+			return err
+		}
+		p.complain(&e, err)
+		err = p.attempt(ctx, []domain.Event{replacement(&e, cause, bare)})
+	}
+	if err != nil {
+		return fmt.Errorf("an entry at %s can neither be written nor replaced: %w", e.Position, err)
+	}
+	return nil
+}
+
+// replacement is what history keeps of an event that cannot be written: its envelope,
+// unless bare, and its content as text.
+func replacement(e *domain.Event, cause error, bare bool) domain.Event {
+	fields := map[string]string{"type": string(e.Type), "version": strconv.Itoa(e.Version), "data": string(e.Data)}
+	if bare {
+		fields["id"], fields["actor"], fields["time"] = e.ID, e.Actor, domain.FormatTime(e.Time)
+		fields["correlationId"], fields["causationId"], fields["origin"] = e.CorrelationID, e.CausationID, e.Origin
+	}
+	r := domain.NewUndecodable(e.SystemID, e.Position, "it cannot be projected: "+reasonOf(cause), fields)
+	if !bare {
+		r.ID, r.Time, r.Actor = e.ID, e.Time, e.Actor
+		r.CorrelationID, r.CausationID, r.Origin = e.CorrelationID, e.CausationID, e.Origin
+	}
+	return r
+}
+
+// attempt writes events in one transaction, or nothing of them. After a failure
+// nobody knows what was written: what is remembered is void.
+func (p *Projector) attempt(ctx context.Context, events []domain.Event) error {
+	err := guard(func() error { return p.write(ctx, events) })
+	if err != nil {
+		p.forget()
+		p.rows = copyRows{} // pgx' CopyFrom does not wait for its reader when a connection breaks
+	}
+	return err
+}
+
+// forget voids what is remembered of the database.
+func (p *Projector) forget() {
+	p.memory = newMemory(maxSystems)
+	p.store.months.Clear()
+}

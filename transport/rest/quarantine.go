@@ -1,0 +1,66 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// Quarantine is what of the log could not be read or projected. projections.Store is
+// one.
+type Quarantine interface {
+	Quarantine(ctx context.Context, actor domain.Actor, query domain.QuarantineQuery) (domain.QuarantinePage, error)
+}
+
+type quarantineInput struct {
+	WithTicket
+	System domain.SystemID `query:"systemId" doc:"Only entries of this system"`
+	Before string          `query:"before" maxLength:"64" doc:"The next of an earlier page" example:"1795461046705-0/3"`
+	Limit  int             `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Entries per page; a page of large ones ends before"`
+}
+
+type quarantineOutput struct {
+	Body struct {
+		Entries []domain.Quarantined `json:"entries"`
+		Next    string               `json:"next,omitempty" doc:"Pass it as before for the next page; absent on the last"`
+	}
+}
+
+func (a *API) registerQuarantine() {
+	register(a, operation{
+		id: "listQuarantine", method: http.MethodGet, path: "/api/v1/quarantine", tag: "History",
+		summary: "List entries that could not be read or projected",
+		detail: "For staff. Each has its place in the history of its system, under the type undecodable when it could not be kept as it was; " +
+			"those that name no system are here alone. The newest come first, by position.",
+	}, a.listQuarantine)
+}
+
+func (a *API) listQuarantine(ctx context.Context, in *quarantineInput) (*quarantineOutput, error) {
+	actor := actorOf(ctx)
+	if err := actor.AuthorizeAnywhere(domain.ActionMonitor); err != nil {
+		return nil, err
+	}
+	query := domain.QuarantineQuery{Limit: in.Limit}
+	var err error
+	if in.System != "" {
+		if query.System, err = domain.ParseSystemID(string(in.System)); err != nil {
+			return nil, err
+		}
+	}
+	if in.Before != "" {
+		if query.Before, err = domain.ParseQuarantinePlace(in.Before); err != nil {
+			return nil, err
+		}
+	}
+	page, err := a.quarantine.Quarantine(ctx, actor, query)
+	if err != nil {
+		return nil, err
+	}
+	out := &quarantineOutput{}
+	out.Body.Entries = append([]domain.Quarantined{}, page.Entries...)
+	if n := len(page.Entries); page.More && n > 0 {
+		out.Body.Next = page.Entries[n-1].Place().String()
+	}
+	return out, nil
+}
