@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -17,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/childproc"
@@ -223,6 +226,7 @@ func TestDev(t *testing.T) {
 			t.Errorf("env lacks %s", name)
 		}
 	}
+	d.keepsOthersOut(t, env)
 	var vars []string
 	for name, value := range env {
 		vars = append(vars, name+"="+value)
@@ -269,6 +273,45 @@ func TestDev(t *testing.T) {
 	for _, name := range []string{"redis", "postgres"} {
 		if _, err := os.Stat(filepath.Join(d.data, name+".pid")); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s.pid is still there: %v", name, err)
+		}
+	}
+}
+
+// keepsOthersOut finds out that other users of the machine, who reach the ports and
+// see command lines, get at no data.
+func (d *devRun) keepsOthersOut(t *testing.T, env map[string]string) {
+	t.Helper()
+	for _, name := range []string{"PLUGCAST_REDIS_URL", "PLUGCAST_POSTGRES_URL"} {
+		at, err := url.Parse(env[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		password, _ := at.User.Password()
+		if len(password) < 20 {
+			t.Errorf("%s has the password %q", name, password)
+		}
+		for _, pid := range d.pids {
+			for _, file := range []string{"cmdline", "environ"} {
+				text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file)) // a process that is gone shows nothing
+				if bytes.Contains(text, []byte(password)) {
+					t.Errorf("process %d shows the password of %s in its %s", pid, name, file)
+				}
+			}
+		}
+		if name == "PLUGCAST_REDIS_URL" {
+			forged := raw(t, "http://"+at.Host, "SET plugcast:ticket:forged staff\r\n")
+			answer := make([]byte, 7)
+			if _, err := io.ReadFull(forged, answer); err != nil || string(answer) != "-NOAUTH" {
+				t.Errorf("Redis answers a stranger %q (%v)", answer, err)
+			}
+			continue
+		}
+		for _, user := range []*url.Userinfo{url.User("plugcast"), url.UserPassword("plugcast", "guess"), url.User("postgres")} {
+			at.User = user
+			if conn, err := pgx.Connect(t.Context(), at.String()); err == nil {
+				_ = conn.Close(t.Context())
+				t.Errorf("Postgres lets %s in", user)
+			}
 		}
 	}
 }

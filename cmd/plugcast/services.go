@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -64,6 +65,7 @@ func (s *services) stop() {
 func (s *services) startRedis(ctx, running context.Context, dir string, logger *slog.Logger) error {
 	config := redisserver.Config{
 		Dir: filepath.Join(dir, "redis"), PIDFile: filepath.Join(dir, "redis.pid"), Logger: logger, Port: portOf(s.env[envRedisURL]),
+		Password: redisPassword(s.env[envRedisURL]),
 	}
 	start := func(ctx context.Context) (server, error) {
 		redis, err := redisserver.Start(ctx, config)
@@ -162,6 +164,17 @@ func supervise(ctx context.Context, name string, logger *slog.Logger, current se
 			}
 		}
 	}
+}
+
+// redisPassword is the password of a URL of the last run, or a new one. Redis has the
+// log and the tickets, and every user of the machine can reach its port.
+func redisPassword(raw string) string {
+	if u, err := url.Parse(raw); err == nil {
+		if password, _ := u.User.Password(); redisserver.ValidPassword(password) {
+			return password
+		}
+	}
+	return rand.Text()
 }
 
 // portOf is the port of a URL of the last run, or 0.

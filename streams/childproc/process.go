@@ -53,6 +53,9 @@ func launch(p Program, port int) (*Process, error) {
 		done:       make(chan struct{}),
 	}
 	proc.cmd.Env, proc.cmd.Dir = p.Env, p.Dir
+	if p.Input != "" {
+		proc.cmd.Stdin = strings.NewReader(p.Input)
+	}
 	proc.cmd.SysProcAttr = childAttr(p.StopSignal, p.Credential)
 	proc.cmd.Stdout, proc.cmd.Stderr = proc.output, proc.output
 	proc.cmd.WaitDelay = outputDelay

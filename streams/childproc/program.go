@@ -41,6 +41,9 @@ type Program struct {
 	Dir string
 	// Env is the whole environment: nothing is inherited.
 	Env []string
+	// Input is what the program reads on its standard input. Other users of the
+	// machine see arguments; this they do not.
+	Input string
 	// Credential is the user to run as; nil is the user of this process.
 	Credential *syscall.Credential
 	// StopSignal asks the program to end gracefully. Stop sends it, and the
@@ -107,6 +110,9 @@ type Command struct {
 	Args []string
 	// Env is the whole environment: nothing is inherited.
 	Env []string
+	// Input is what the program reads on its standard input. Other users of the
+	// machine see arguments; this they do not.
+	Input string
 	// Dir is the working directory.
 	Dir string
 	// Credential is the user to run as; nil is the user of this process.

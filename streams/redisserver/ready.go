@@ -16,8 +16,8 @@ const replyTimeout = 2 * time.Second
 // ready tells whether the Redis with that process id listens on the port and
 // has loaded its data. The id matters: while several programs look for a free
 // port, a stranger's Redis may answer on ours.
-func ready(ctx context.Context, pid, port int) bool {
-	info, err := serverInfo(ctx, port)
+func ready(ctx context.Context, password string, pid, port int) bool {
+	info, err := serverInfo(ctx, password, port)
 	if err != nil {
 		return false
 	}
@@ -26,7 +26,7 @@ func ready(ctx context.Context, pid, port int) bool {
 
 // serverInfo asks a Redis for what it says about itself. It speaks the
 // protocol by hand: a client library would pool, retry and log on top.
-func serverInfo(ctx context.Context, port int) (map[string]string, error) {
+func serverInfo(ctx context.Context, password string, port int) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
 	defer cancel()
 	var dialer net.Dialer
@@ -39,7 +39,11 @@ func serverInfo(ctx context.Context, port int) (map[string]string, error) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	if _, err := io.WriteString(conn, "INFO\r\nQUIT\r\n"); err != nil {
+	commands := "INFO\r\nQUIT\r\n"
+	if password != "" {
+		commands = "AUTH " + password + "\r\n" + commands
+	}
+	if _, err := io.WriteString(conn, commands); err != nil {
 		return nil, err
 	}
 	// After QUIT the server closes: what it sent until then is the answer.

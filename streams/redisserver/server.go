@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,6 +38,9 @@ type Config struct {
 	Port int
 	// PIDFile, unless empty, holds Redis' process id while it runs.
 	PIDFile string
+	// Password is what clients have to know: letters, digits, - and _. Empty lets in
+	// every user of the machine, who may then read and write all data.
+	Password string
 	// Fast leaves out the fsync of every write, for tests: data survive the
 	// death of Redis but not that of the machine.
 	Fast bool
@@ -61,6 +66,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Password != "" && !ValidPassword(cfg.Password) {
+		return nil, errors.New("redisserver: a password has at most 128 letters, digits, - and _")
+	}
 	dir, err := makeDir(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("redisserver: data directory: %w", err)
@@ -81,6 +89,16 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	cfg.Port = process.Port()
 	return &Server{config: cfg, process: process}, nil
+}
+
+// passwordAlphabet needs no quotes in a URL, in Redis' configuration, nor in its
+// inline commands.
+const passwordAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+// ValidPassword reports whether a text may be a password.
+func ValidPassword(text string) bool {
+	const most = 128 // characters
+	return text != "" && len(text) <= most && strings.Trim(text, passwordAlphabet) == ""
 }
 
 // makeDir makes the directory and returns its one true name: the name tells
@@ -137,9 +155,12 @@ func start(ctx context.Context, cfg Config, path string, lock *childproc.Lock) (
 		StopSignal: syscall.SIGTERM,
 		Port:       cfg.Port,
 		PIDFile:    cfg.PIDFile,
-		Ready:      ready,
-		Lock:       lock,
-		Logger:     cfg.Logger,
+		Input:      input(cfg),
+		Ready: func(ctx context.Context, pid, port int) bool {
+			return ready(ctx, cfg.Password, pid, port)
+		},
+		Lock:   lock,
+		Logger: cfg.Logger,
 	})
 }
 
@@ -148,7 +169,7 @@ func arguments(cfg Config, port int) []string {
 	if cfg.Fast {
 		fsync = "no"
 	}
-	return []string{
+	args := []string{
 		"--port", strconv.Itoa(port),
 		"--bind", "127.0.0.1",
 		"--protected-mode", "yes",
@@ -161,6 +182,19 @@ func arguments(cfg Config, port int) []string {
 		// Keeps the command line as it is: the next start knows us by it.
 		"--set-proc-title", "no",
 	}
+	if cfg.Password != "" {
+		args = append(args, "-") // more of the configuration is on the standard input
+	}
+	return args
+}
+
+// input is the part of the configuration that nobody else may see: arguments are
+// shown to all users of the machine.
+func input(cfg Config) string {
+	if cfg.Password == "" {
+		return ""
+	}
+	return "requirepass " + cfg.Password + "\n"
 }
 
 // serves recognises the command line of a Redis that works on dir.
@@ -191,8 +225,15 @@ func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 // Port is the port it listens on.
 func (s *Server) Port() int { return s.config.Port }
 
-// URL is the address as Redis clients take it: redis://127.0.0.1:port/0.
-func (s *Server) URL() string { return "redis://" + s.Addr() + "/0" }
+// URL is the address as Redis clients take it: redis://127.0.0.1:port/0. It
+// contains the password, if there is one: it must not be logged.
+func (s *Server) URL() string {
+	u := url.URL{Scheme: "redis", Host: s.Addr(), Path: "/0"}
+	if s.config.Password != "" {
+		u.User = url.UserPassword("", s.config.Password)
+	}
+	return u.String()
+}
 
 // PID is the process id of the Redis.
 func (s *Server) PID() int { return s.process.PID() }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -262,10 +263,10 @@ func TestNoDirectoryIsGiven(t *testing.T) {
 func TestAnotherRedisIsNotTakenForOurs(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, Config{Dir: t.TempDir()})
-	if !ready(t.Context(), server.PID(), server.Port()) {
+	if !ready(t.Context(), "", server.PID(), server.Port()) {
 		t.Error("our own does not count as ready")
 	}
-	if ready(t.Context(), os.Getpid(), server.Port()) {
+	if ready(t.Context(), "", os.Getpid(), server.Port()) {
 		t.Error("another process' Redis counts as ours")
 	}
 }
@@ -400,5 +401,55 @@ func TestStartAsAnOrdinaryUserAndAsRoot(t *testing.T) {
 		}
 		set(t, p.addr, "key")
 		p.kill(t)
+	}
+}
+
+// With a password nobody gets in without it, and no other user of the machine can
+// see it: neither among the arguments nor in a file.
+func TestPassword(t *testing.T) {
+	t.Parallel()
+	const password = "s3cret_of-the-test"
+	server := startServer(t, Config{Dir: t.TempDir(), Password: password})
+	for range 2 {
+		if err := client(t, server.Addr()).Set(t.Context(), "key", "forged", 0).Err(); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
+			t.Errorf("without the password: %v", err)
+		}
+		options, err := redis.ParseURL(server.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		knows := redis.NewClient(options)
+		defer knows.Close()
+		if err := knows.Set(t.Context(), "key", "kept", 0).Err(); err != nil {
+			t.Errorf("with the password: %v", err)
+		}
+		for _, file := range []string{"cmdline", "environ"} {
+			text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(server.PID()), file))
+			if err != nil || len(text) == 0 || bytes.Contains(text, []byte(password)) {
+				t.Errorf("%s: %q (%v)", file, text, err)
+			}
+		}
+		err = filepath.WalkDir(server.Dir(), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.Type().IsRegular() {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if bytes.Contains(text, []byte(password)) {
+				t.Errorf("the password is in %s", path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if err := server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		server = startServer(t, server.Config())
+	}
+	for _, bad := range []string{"two words", "quo\"te", "line\nend"} {
+		if _, err := Start(t.Context(), Config{Dir: t.TempDir(), Password: bad}); err == nil || strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: %v", bad, err)
+		}
 	}
 }
