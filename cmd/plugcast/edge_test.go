@@ -143,8 +143,11 @@ func TestUnknownPathsAreNotLogged(t *testing.T) {
 	d := newDeployment(t)
 	n := d.start(t, "", "--log-level", "debug")
 	const key = "the-secret-key-of-a-plug"
-	for _, path := range []string{"/Shelly/lab/", "/shelly/lab/x/", "//shelly/lab/", "/api/v1/shelly/lab/", "/api/v1/systems/", "/socket.io/", "/ws/", "/web/"} {
-		raw := raw(t, n.base, "GET "+path+key+"?ticket="+key+"&auth="+key+" HTTP/1.1\r\nHost: localhost\r\nReferer: http://x/"+key+"\r\nConnection: close\r\n\r\n")
+	for _, path := range []string{
+		"/Shelly/lab/", "/shelly/lab/x/", "//shelly/lab/", "/api/v1/shelly/lab/", "/api/v1/systems/", "/socket.io/", "/ws/", "/web/",
+	} {
+		raw := raw(t, n.base, "GET "+path+key+"?ticket="+key+"&auth="+key+" HTTP/1.1\r\nHost: localhost\r\n"+
+			"Referer: http://x/"+key+"\r\nConnection: close\r\n\r\n")
 		if _, err := io.Copy(io.Discard, raw); err != nil {
 			t.Fatal(err)
 		}

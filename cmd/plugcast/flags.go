@@ -73,7 +73,7 @@ type serverFlags struct {
 	Listen         string          `group:"Server" help:"HOST:PORT to serve on." default:"127.0.0.1:8080"`
 	AdminListen    string          `group:"Server" help:"Address for metrics, health and profiles; keep it private. Default: 127.0.0.1:9090, or a free port when that is taken." placeholder:"HOST:PORT"`
 	AdminHosts     []string        `group:"Server" help:"Host names that --admin-listen is asked by, besides IP addresses, localhost and its own." placeholder:"HOST"`
-	AllowedOrigins []string        `group:"Server" help:"Web origins besides our own that browsers may come from." placeholder:"https://app.example.com"`
+	AllowedOrigins []string        `group:"Server" help:"Web origins besides our own that browsers may come from; https://*.example.com for all subdomains, * for any." placeholder:"https://app.example.com"`
 	NodeName       string          `group:"Server" help:"Name of this process, unique in the deployment. Default: host name and a random part." placeholder:"NAME"`
 	Advertise      string          `group:"Server" help:"Address at which the other processes of the deployment reach this one. Default: that of --listen, or this machine's." placeholder:"HOST:PORT"`
 	Bridges        string          `group:"Server" help:"JSON file with the bridges to other deployments and servers." placeholder:"FILE"`
@@ -81,6 +81,14 @@ type serverFlags struct {
 	Edge           edgeFlags       `embed:""`
 	Connections    connectionFlags `embed:""`
 	Limits         limitFlags      `embed:""`
+}
+
+func (f *serverFlags) origins() (auth.Origins, error) {
+	origins, err := auth.ParseOrigins(f.AllowedOrigins)
+	if err != nil {
+		return origins, usage("--allowed-origins (PLUGCAST_ALLOWED_ORIGINS): %v", err)
+	}
+	return origins, nil
 }
 
 // edgeFlags bound the connections of clients.

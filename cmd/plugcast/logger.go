@@ -5,22 +5,33 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 	"unicode"
 
+	"github.com/lmittmann/tint"
 	"golang.org/x/term"
 )
 
-// newLogger writes for people on a terminal and JSON for everything else.
-func newLogger(w io.Writer, level string) *slog.Logger {
+// Formats of the log; the third is auto.
+const (
+	formatText = "text" // for people
+	formatJSON = "json"
+)
+
+// newLogger makes a log in a format: lines for people, with colours on a terminal,
+// or JSON. auto is the first on a terminal and the second elsewhere.
+func newLogger(w io.Writer, level, format string) *slog.Logger {
 	var at slog.Level
 	if err := at.UnmarshalText([]byte(level)); err != nil {
 		at = slog.LevelInfo // unreachable through the command line, which knows the levels
 	}
-	options := &slog.HandlerOptions{Level: at}
-	if isTerminal(w) {
-		return slog.New(slog.NewTextHandler(w, options))
+	terminal := isTerminal(w)
+	if format == formatText || format != formatJSON && terminal {
+		return slog.New(tint.NewHandler(w, &tint.Options{
+			Level: at, TimeFormat: time.TimeOnly, NoColor: !terminal || os.Getenv("NO_COLOR") != "",
+		}))
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: at}))
 }
 
 func isTerminal(w io.Writer) bool {

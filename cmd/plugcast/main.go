@@ -32,8 +32,9 @@ type cli struct {
 	Bridge   bridgeCommand   `cmd:"" help:"Look after bridges to other deployments and servers."`
 	Rebuild  rebuildCommand  `cmd:"" help:"Rebuild the read models from history while the platform serves."`
 
-	LogLevel string           `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
-	Version  kong.VersionFlag `help:"Print the version." env:"-"`
+	LogLevel  string           `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	LogFormat string           `help:"auto, text or json. auto is text for people on a terminal, and json elsewhere." default:"auto" enum:"auto,text,json"`
+	Version   kong.VersionFlag `help:"Print the version." env:"-"`
 }
 
 // Exit codes, part of the contract with scripts.
@@ -102,7 +103,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "plugcast: %s (see %s --help)\n", oneLine(err), commandOf(err))
 		return exitUsage
 	}
-	err = parsed.Run(newLogger(stderr, c.LogLevel))
+	err = parsed.Run(newLogger(stderr, c.LogLevel, c.LogFormat))
 	wrong := new(usageError)
 	switch {
 	case err == nil:

@@ -138,6 +138,9 @@ func (p *Program) checkConfig() error {
 	if _, err := p.Server.Edge.config(p.Logger); err != nil {
 		return err
 	}
+	if _, err := p.Server.origins(); err != nil {
+		return err
+	}
 	if _, err := p.Secret.keyring(); err != nil {
 		return err
 	}
@@ -351,9 +354,9 @@ func (p *Program) newGuards() (*auth.Authenticator, *tickets.Office, faceLimiter
 	if err != nil {
 		return nil, nil, faceLimiter{}, auth.Origins{}, err
 	}
-	origins, err := auth.ParseOrigins(p.Server.AllowedOrigins)
+	origins, err := p.Server.origins()
 	if err != nil {
-		return nil, nil, faceLimiter{}, auth.Origins{}, usage("--allowed-origins: %v", err)
+		return nil, nil, faceLimiter{}, auth.Origins{}, err
 	}
 	return authenticator, office, faceLimiter{limits.New(client, prefix, p.Server.Limits.config(), p.Logger)}, origins, nil
 }

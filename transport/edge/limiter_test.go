@@ -96,7 +96,8 @@ func TestClientsBehindAProxy(t *testing.T) {
 	remote := make(chan string, 10)
 	mux.HandleFunc("/who", func(_ http.ResponseWriter, r *http.Request) { remote <- r.RemoteAddr })
 	s, address := start(t, Config{
-		MaxConnections: 20, MaxPerAddress: 2, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/30"), netip.MustParsePrefix("10.0.0.0/8")},
+		MaxConnections: 20, MaxPerAddress: 2,
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/30"), netip.MustParsePrefix("10.0.0.0/8")},
 	}, mux)
 	from := func(chain string) net.Conn {
 		return dial(t, address, strings.Replace(echoRequest, "\r\n\r\n", "\r\nX-Forwarded-For: "+chain+"\r\n\r\n", 1))
