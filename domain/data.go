@@ -15,25 +15,41 @@ type Data interface {
 // as given; a Shelly source always sends the merged full state. An absent field
 // is unchanged and a null one not known; neither ever means off.
 type DeviceUpdate struct {
-	DeviceID     DeviceID               `json:"deviceId"`
-	Online       Optional[bool]         `json:"online,omitzero"`
-	RelayOn      Optional[bool]         `json:"relayOn,omitzero"`
-	Channel      Optional[int]          `json:"channel,omitzero"`      // the switch of a multi-switch device; 0 is the first
-	PowerW       Optional[float64]      `json:"powerW,omitzero"`       // active power
-	VoltageV     Optional[float64]      `json:"voltageV,omitzero"`     //
-	CurrentA     Optional[float64]      `json:"currentA,omitzero"`     //
-	FrequencyHz  Optional[float64]      `json:"frequencyHz,omitzero"`  //
-	PowerFactor  Optional[float64]      `json:"powerFactor,omitzero"`  //
-	EnergyWh     Optional[float64]      `json:"energyWh,omitzero"`     // lifetime total, corrected for counter resets
-	CounterWh    Optional[float64]      `json:"counterWh,omitzero"`    // the device's own counter behind EnergyWh; it can fall
-	TemperatureC Optional[float64]      `json:"temperatureC,omitzero"` //
-	Source       Optional[string]       `json:"source,omitzero"`       // who switched it, in the device's words
-	Errors       Optional[[]string]     `json:"errors,omitzero"`       // overtemp, overpower, overvoltage, undervoltage, …
-	Changed      []string               `json:"changed,omitempty"`     // names of the fields that this event changed
-	DeviceTime   Optional[time.Time]    `json:"deviceTime,omitzero"`   // on the device's clock
-	ConnectionID Optional[ConnectionID] `json:"connectionId,omitzero"` // through which it came
-	Name         Optional[string]       `json:"name,omitzero"`         //
-	Attributes   json.RawMessage        `json:"attributes,omitempty"`  // a free object of the publisher's, at most 4 KiB
+	DeviceID    DeviceID          `json:"deviceId"`
+	Online      Optional[bool]    `json:"online,omitzero"`
+	RelayOn     Optional[bool]    `json:"relayOn,omitzero"`
+	Channel     Optional[int]     `json:"channel,omitzero"`     // the switch of a multi-switch device; 0 is the first
+	PowerW      Optional[float64] `json:"powerW,omitzero"`      // active power
+	VoltageV    Optional[float64] `json:"voltageV,omitzero"`    //
+	CurrentA    Optional[float64] `json:"currentA,omitzero"`    //
+	FrequencyHz Optional[float64] `json:"frequencyHz,omitzero"` //
+	PowerFactor Optional[float64] `json:"powerFactor,omitzero"` //
+	EnergyWh    Optional[float64] `json:"energyWh,omitzero"`    // lifetime total, corrected for counter resets
+	CounterWh   Optional[float64] `json:"counterWh,omitzero"`   // the device's own counter behind EnergyWh; it can fall
+	// EnergySince says that EnergyWh rose by what was used since that time, all at
+	// once: the counter stood still, or nobody heard it.
+	EnergySince Optional[time.Time] `json:"energySince,omitzero"`
+	// EnergyOffsetWh is the part of EnergyWh that operators' corrections added. An
+	// update that lacks it knows of no correction, and the fold adds it.
+	EnergyOffsetWh Optional[float64] `json:"energyOffsetWh,omitzero"`
+	// CounterFalls are the falls of the counter that may not have been resets: it
+	// may come back to where it was.
+	CounterFalls Optional[[]CounterFall] `json:"counterFalls,omitzero"`
+	TemperatureC Optional[float64]       `json:"temperatureC,omitzero"` //
+	Source       Optional[string]        `json:"source,omitzero"`       // who switched it, in the device's words
+	Errors       Optional[[]string]      `json:"errors,omitzero"`       // overtemp, overpower, overvoltage, undervoltage, …
+	Changed      []string                `json:"changed,omitempty"`     // names of the fields that this event changed
+	DeviceTime   Optional[time.Time]     `json:"deviceTime,omitzero"`   // on the device's clock
+	ConnectionID Optional[ConnectionID]  `json:"connectionId,omitzero"` // through which it came
+	Name         Optional[string]        `json:"name,omitzero"`         //
+	Attributes   json.RawMessage         `json:"attributes,omitempty"`  // a free object of the publisher's, at most 4 KiB
+}
+
+// CounterFall is what was true of a device's counter right before it fell.
+type CounterFall struct {
+	At        time.Time `json:"at"` // when it was seen to have fallen
+	CounterWh float64   `json:"counterWh"`
+	EnergyWh  float64   `json:"energyWh"` // the lifetime total then, without corrections
 }
 
 // OfflineReason says why a device-offline-status was written.
@@ -56,6 +72,15 @@ type DeviceOfflineStatus struct {
 	RelayOn    Optional[bool]      `json:"relayOn,omitzero"`
 	LastSeenAt Optional[time.Time] `json:"lastSeenAt,omitzero"`
 	Reason     OfflineReason       `json:"reason"`
+}
+
+// EnergyCorrected says that an operator set a device's lifetime energy. It goes on
+// from there, whatever the device's holder knew of it when.
+type EnergyCorrected struct {
+	CommandID string   `json:"commandId"`
+	DeviceID  DeviceID `json:"deviceId"`
+	EnergyWh  float64  `json:"energyWh"`
+	Reason    string   `json:"reason,omitempty"`
 }
 
 // AssignmentUpdated says that a plug was assigned to equipment, moved, or
@@ -224,6 +249,9 @@ func (DeviceUpdate) EventType() EventType { return TypeDeviceUpdate }
 func (DeviceOfflineStatus) EventType() EventType { return TypeDeviceOfflineStatus }
 
 // EventType implements [Data].
+func (EnergyCorrected) EventType() EventType { return TypeEnergyCorrected }
+
+// EventType implements [Data].
 func (AssignmentUpdated) EventType() EventType { return TypeAssignmentUpdated }
 
 // EventType implements [Data].
@@ -285,6 +313,7 @@ type kind struct {
 var kinds = map[EventType]kind{
 	TypeDeviceUpdate:           {decode: decodeAs[DeviceUpdate]},
 	TypeDeviceOfflineStatus:    {decode: decodeAs[DeviceOfflineStatus]},
+	TypeEnergyCorrected:        {decode: decodeAs[EnergyCorrected]},
 	TypeAssignmentUpdated:      {decode: decodeAs[AssignmentUpdated]},
 	TypeEquipmentRegistered:    {decode: decodeAs[EquipmentRegistered]},
 	TypeEquipmentUpdated:       {decode: decodeAs[EquipmentUpdated]},
@@ -354,6 +383,8 @@ func checkIDs(data Data) (err error) {
 		_, err = ParseDeviceID(string(d.DeviceID))
 	case DeviceOfflineStatus:
 		_, err = ParseDeviceID(string(d.DeviceID))
+	case EnergyCorrected:
+		_, err = ParseDeviceID(string(d.DeviceID))
 	case AssignmentUpdated:
 		if _, err = ParseDeviceID(string(d.DeviceID)); err == nil && d.EquipmentID != nil {
 			_, err = ParseEquipmentID(string(*d.EquipmentID))
@@ -371,7 +402,7 @@ func checkIDs(data Data) (err error) {
 // only.
 func (e *Event) Device() DeviceID {
 	switch e.Type {
-	case TypeDeviceUpdate, TypeDeviceOfflineStatus, TypeAssignmentUpdated, TypeRelaySwitchRequested, TypeRelaySwitchCompleted:
+	case TypeDeviceUpdate, TypeDeviceOfflineStatus, TypeEnergyCorrected, TypeAssignmentUpdated, TypeRelaySwitchRequested, TypeRelaySwitchCompleted:
 	default:
 		return ""
 	}

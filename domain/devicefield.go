@@ -28,6 +28,18 @@ var DeviceFields = []DeviceField{
 	}),
 	field("energyWh", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.EnergyWh, &d.EnergyWh }),
 	field("counterWh", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.CounterWh, &d.CounterWh }),
+	fieldOf("energySince", RoleReading, time.Time.Equal,
+		func(u *DeviceUpdate, d *Device) (*Optional[time.Time], **time.Time) {
+			return &u.EnergySince, &d.EnergySince
+		}),
+	notFolded(field("energyOffsetWh", RoleReading,
+		func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+			return &u.EnergyOffsetWh, &d.EnergyOffsetWh
+		})),
+	fieldOf("counterFalls", RoleReading, slices.Equal[[]CounterFall],
+		func(u *DeviceUpdate, d *Device) (*Optional[[]CounterFall], **[]CounterFall) {
+			return &u.CounterFalls, &d.CounterFalls
+		}, checkFalls),
 	field("temperatureC", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
 		return &u.TemperatureC, &d.TemperatureC
 	}),
@@ -178,6 +190,17 @@ func (t *typedAccess[T]) check(u *DeviceUpdate, name string) error {
 	return nil
 }
 
+// unfolded is the access to a field that an update may name and that it does not
+// change: another event does.
+type unfolded struct{ fieldAccess }
+
+func notFolded(f DeviceField) DeviceField {
+	f.access = unfolded{f.access}
+	return f
+}
+
+func (unfolded) fold(*Device, *DeviceUpdate) {}
+
 // attributesAccess is the access to the publisher's own object, which is kept byte
 // for byte and so is no Optional.
 type attributesAccess struct{}
@@ -233,6 +256,13 @@ func checkTexts(name string, texts []string) error {
 		if err := checkText("each of "+name, text); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func checkFalls(name string, falls []CounterFall) error {
+	if len(falls) > maxList {
+		return Invalid(CodeInvalidUpdate, fmt.Sprintf("%s holds at most %d entries", name, maxList))
 	}
 	return nil
 }

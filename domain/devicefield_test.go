@@ -75,6 +75,7 @@ func genFields(t *rapid.T) (u DeviceUpdate) {
 	all := DeviceUpdate{
 		Online: Some(n > 500), RelayOn: Some(n < 500), Channel: Some(3), PowerW: Some(n), VoltageV: Some(n + 1), CurrentA: Some(n + 2),
 		FrequencyHz: Some(n + 3), PowerFactor: Some(n + 4), EnergyWh: Some(n + 5), CounterWh: Some(n + 6), TemperatureC: Some(n + 7),
+		EnergySince: Some(at), EnergyOffsetWh: Some(n + 8), CounterFalls: Some([]CounterFall{{At: at, CounterWh: n, EnergyWh: n}}),
 		Source: Some("init"), Errors: Some([]string{"overtemp"}), DeviceTime: Some(at), ConnectionID: Some(ConnectionID("c1")),
 		Name: Some("laser"), Attributes: json.RawMessage(`{"a":1}`),
 	}
@@ -102,6 +103,9 @@ func TestUpdateOfARowSaysWhatItKnows(t *testing.T) {
 		u.fold(row)
 		again := UpdateOf(row)
 		for _, f := range DeviceFields {
+			if f.Name == "energyOffsetWh" { // which corrections alone set
+				f.Copy(&u, &DeviceUpdate{})
+			}
 			if !f.Same(&u, &again) {
 				t.Fatalf("%s was lost between %+v and %+v", f.Name, u, again)
 			}
@@ -162,6 +166,45 @@ func TestClockThatIsWrongDoesNotOrder(t *testing.T) {
 		}
 		if ordered := d.DeviceTime != known; ordered != c.ordered {
 			t.Errorf("%s: the device time is %v", c.name, d.DeviceTime)
+		}
+	}
+}
+
+// A correction sets the total, which goes on from there, whether or not the next
+// update knows of it.
+func TestEnergyGoesOnFromACorrection(t *testing.T) {
+	t.Parallel()
+	s, at := NewState("clinica-sol"), Position{}
+	apply := func(typ EventType, data string) {
+		t.Helper()
+		at.Ms++
+		e := Event{Type: typ, Version: 1, Position: at, Time: epoch, Data: json.RawMessage(data)}
+		if _, err := s.Apply(&e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, step := range []struct {
+		typ  EventType
+		data string
+		want string
+	}{
+		{TypeEnergyCorrected, `{"deviceId":"d1","commandId":"c","energyWh":7}`, ""}, // of a device that is not known
+		{TypeDeviceUpdate, `{"deviceId":"d1","energyWh":100.1,"counterWh":100.1}`, "100.1"},
+		{TypeEnergyCorrected, `{"deviceId":"d1","commandId":"c","energyWh":5000}`, "5000"},
+		{TypeDeviceUpdate, `{"deviceId":"d1","energyWh":100.3,"counterWh":100.3}`, "5000.2"},
+		{TypeDeviceUpdate, `{"deviceId":"d1","energyWh":5000.4,"energyOffsetWh":4899.9,"counterWh":100.5}`, "5000.4"},
+		{TypeEnergyCorrected, `{"deviceId":"d1","commandId":"c","energyWh":90}`, "90"},
+		{TypeDeviceUpdate, `{"deviceId":"d1","energyWh":5001.4,"energyOffsetWh":4899.9,"counterWh":101.5}`, "91"},
+		{TypeDeviceUpdate, `{"deviceId":"d1","energyWh":null}`, ""},
+		{TypeDeviceUpdate, `{"deviceId":"d1","energyWh":102}`, "91.5"},
+	} {
+		apply(step.typ, step.data)
+		got := ""
+		if d := s.Devices["d1"]; d != nil && d.EnergyWh != nil {
+			got = marshal(t, *d.EnergyWh)
+		}
+		if got != step.want {
+			t.Errorf("after %s: %s, want %s", step.data, got, step.want)
 		}
 	}
 }

@@ -37,6 +37,7 @@ type EventType string
 const (
 	TypeDeviceUpdate           EventType = "device-update"
 	TypeDeviceOfflineStatus    EventType = "device-offline-status"
+	TypeEnergyCorrected        EventType = "energy-corrected"
 	TypeAssignmentUpdated      EventType = "smart-plug-assignment-updated"
 	TypeEquipmentRegistered    EventType = "equipment-registered"
 	TypeEquipmentUpdated       EventType = "equipment-updated"

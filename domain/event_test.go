@@ -25,13 +25,16 @@ func samples() map[EventType]Data {
 	return map[EventType]Data{
 		TypeDeviceUpdate: DeviceUpdate{
 			DeviceID: plug, Online: Some(true), RelayOn: Null[bool](), Channel: Some(0), PowerW: Some(399.2), VoltageV: Some(240.8),
-			CurrentA: Some(1.886), FrequencyHz: Some(50.0), PowerFactor: Some(0.98), EnergyWh: Some(2574466.629), TemperatureC: Some(46.3),
-			Source: Some("button"), Errors: Some([]string{"overtemp"}), Changed: []string{"powerW"}, DeviceTime: Some(at),
+			CurrentA: Some(1.886), FrequencyHz: Some(50.0), PowerFactor: Some(0.98), EnergyWh: Some(2574466.629), CounterWh: Some(12.5),
+			EnergySince: Some(at), EnergyOffsetWh: Some(-0.25), CounterFalls: Some([]CounterFall{{At: at, CounterWh: 2574000, EnergyWh: 2574454.129}}),
+			TemperatureC: Some(46.3),
+			Source:       Some("button"), Errors: Some([]string{"overtemp"}), Changed: []string{"powerW"}, DeviceTime: Some(at),
 			ConnectionID: Some(ConnectionID("acc1")), Name: Some("Láser"), Attributes: json.RawMessage(`{"floor":2}`),
 		},
 		TypeDeviceOfflineStatus: DeviceOfflineStatus{
 			DeviceID: plug, RelayOn: Null[bool](), LastSeenAt: Some(at), Reason: ReasonHeartbeatMissed,
 		},
+		TypeEnergyCorrected: EnergyCorrected{CommandID: "cmd-1", DeviceID: plug, EnergyWh: 2574466.629, Reason: "meter read by hand"},
 		TypeAssignmentUpdated: AssignmentUpdated{
 			DeviceID: plug, EquipmentID: &laser, PreviousEquipmentID: &lamp, PreviousDeviceID: &other,
 		},
@@ -97,7 +100,7 @@ func TestGolden(t *testing.T) {
 			}
 			if diff := cmp.Diff(data, read, cmp.AllowUnexported(
 				Optional[bool]{}, Optional[int]{}, Optional[float64]{}, Optional[string]{}, Optional[[]string]{},
-				Optional[time.Time]{}, Optional[ConnectionID]{},
+				Optional[time.Time]{}, Optional[ConnectionID]{}, Optional[[]CounterFall]{},
 			)); diff != "" {
 				t.Errorf("read back differently (-written +read):\n%s", diff)
 			}

@@ -26,28 +26,31 @@ type State struct {
 
 // Device is the current state of one plug. A nil pointer means not known.
 type Device struct {
-	DeviceID      DeviceID        `json:"deviceId"`
-	Online        *bool           `json:"online"`
-	RelayOn       *bool           `json:"relayOn"`
-	Channel       *int            `json:"channel,omitempty"`
-	PowerW        *float64        `json:"powerW,omitempty"`
-	VoltageV      *float64        `json:"voltageV,omitempty"`
-	CurrentA      *float64        `json:"currentA,omitempty"`
-	FrequencyHz   *float64        `json:"frequencyHz,omitempty"`
-	PowerFactor   *float64        `json:"powerFactor,omitempty"`
-	EnergyWh      *float64        `json:"energyWh,omitempty"`
-	CounterWh     *float64        `json:"counterWh,omitempty"`
-	TemperatureC  *float64        `json:"temperatureC,omitempty"`
-	Source        *string         `json:"source,omitempty"`
-	Errors        *[]string       `json:"errors,omitempty"`
-	DeviceTime    *time.Time      `json:"deviceTime,omitempty"`
-	ConnectionID  *ConnectionID   `json:"connectionId,omitempty"`
-	Name          *string         `json:"name,omitempty"`
-	Attributes    json.RawMessage `json:"attributes,omitempty"`
-	LastSeenAt    *time.Time      `json:"lastSeenAt,omitempty"`
-	OfflineReason OfflineReason   `json:"offlineReason,omitempty"` // why, while Online is false
-	UpdatedAt     time.Time       `json:"updatedAt"`
-	Position      Position        `json:"position"` // of the last event that changed it
+	DeviceID       DeviceID        `json:"deviceId"`
+	Online         *bool           `json:"online"`
+	RelayOn        *bool           `json:"relayOn"`
+	Channel        *int            `json:"channel,omitempty"`
+	PowerW         *float64        `json:"powerW,omitempty"`
+	VoltageV       *float64        `json:"voltageV,omitempty"`
+	CurrentA       *float64        `json:"currentA,omitempty"`
+	FrequencyHz    *float64        `json:"frequencyHz,omitempty"`
+	PowerFactor    *float64        `json:"powerFactor,omitempty"`
+	EnergyWh       *float64        `json:"energyWh,omitempty"`
+	CounterWh      *float64        `json:"counterWh,omitempty"`
+	EnergySince    *time.Time      `json:"energySince,omitempty"`
+	EnergyOffsetWh *float64        `json:"energyOffsetWh,omitempty"`
+	CounterFalls   *[]CounterFall  `json:"counterFalls,omitempty"`
+	TemperatureC   *float64        `json:"temperatureC,omitempty"`
+	Source         *string         `json:"source,omitempty"`
+	Errors         *[]string       `json:"errors,omitempty"`
+	DeviceTime     *time.Time      `json:"deviceTime,omitempty"`
+	ConnectionID   *ConnectionID   `json:"connectionId,omitempty"`
+	Name           *string         `json:"name,omitempty"`
+	Attributes     json.RawMessage `json:"attributes,omitempty"`
+	LastSeenAt     *time.Time      `json:"lastSeenAt,omitempty"`
+	OfflineReason  OfflineReason   `json:"offlineReason,omitempty"` // why, while Online is false
+	UpdatedAt      time.Time       `json:"updatedAt"`
+	Position       Position        `json:"position"` // of the last event that changed it
 	// Origin is the deployment that the last update came from, and so where the
 	// device is held; "" for this one.
 	Origin string `json:"origin,omitempty"`
@@ -152,6 +155,8 @@ func (s *State) fold(e *Event, data Data) Touched {
 		return s.foldDeviceUpdate(e, d)
 	case DeviceOfflineStatus:
 		return s.foldOfflineStatus(e, d)
+	case EnergyCorrected:
+		return s.foldEnergyCorrected(e, d)
 	case AssignmentUpdated:
 		return s.foldAssignment(e, d)
 	case EquipmentRegistered:
@@ -219,6 +224,10 @@ func (s *State) foldDeviceUpdate(e *Event, d DeviceUpdate) Touched {
 			return Touched{} // older than what is known: recorded, not folded
 		}
 	}
+	if total, ok := d.EnergyWh.Get(); ok && dev.EnergyOffsetWh != nil {
+		included, _ := d.EnergyOffsetWh.Get()
+		d.EnergyWh = Some(RoundEnergy(total + *dev.EnergyOffsetWh - included))
+	}
 	d.fold(dev)
 	if online, ok := d.Online.Get(); !ok || online {
 		seen := e.Time
@@ -240,6 +249,25 @@ func (s *State) foldOfflineStatus(e *Event, d DeviceOfflineStatus) Touched {
 	if online {
 		dev.OfflineReason = ""
 	}
+	return s.touchDevice(e, dev)
+}
+
+// foldEnergyCorrected keeps what the correction adds, because updates that were on
+// their way know nothing of it.
+func (s *State) foldEnergyCorrected(e *Event, d EnergyCorrected) Touched {
+	dev := s.Devices[d.DeviceID]
+	if dev == nil {
+		return Touched{}
+	}
+	offset := d.EnergyWh
+	if dev.EnergyOffsetWh != nil {
+		offset += *dev.EnergyOffsetWh
+	}
+	if dev.EnergyWh != nil {
+		offset -= *dev.EnergyWh
+	}
+	offset = RoundEnergy(offset)
+	dev.EnergyOffsetWh, dev.EnergyWh = &offset, &d.EnergyWh
 	return s.touchDevice(e, dev)
 }
 

@@ -48,8 +48,14 @@ func (s span) with(o span) span {
 // knows. Such a stale update replaces nothing, and what made it stale must be
 // sent before it.
 func (c *conflation) add(e *Encoded) {
-	if e.Type == domain.TypeDeviceUpdate {
+	switch e.Type {
+	case domain.TypeDeviceUpdate:
 		c.supersede(e)
+	case domain.TypeEnergyCorrected:
+		// It is a correction of what the updates before it said.
+		if known := c.devices[e.about().device]; known != nil {
+			known.updates = known.updates[:0]
+		}
 	}
 	c.kept = append(c.kept, gathered{event: e})
 	c.bytes += len(e.Envelope) + 1

@@ -20,7 +20,8 @@ func TestConflationLeavesOutWhatIsCovered(t *testing.T) {
 		return domain.DeviceUpdate{
 			DeviceID: "plug-1", Online: domain.Some(true), RelayOn: domain.Some(true), Channel: domain.Some(0),
 			PowerW: domain.Some(value), VoltageV: domain.Some(value), CurrentA: domain.Some(value), FrequencyHz: domain.Some(value),
-			PowerFactor: domain.Some(value), EnergyWh: domain.Some(value), CounterWh: domain.Some(value), TemperatureC: domain.Some(value),
+			PowerFactor: domain.Some(value), EnergyWh: domain.Some(value), CounterWh: domain.Some(value),
+			EnergySince: domain.Some(arrival), EnergyOffsetWh: domain.Some(value), CounterFalls: domain.Some([]domain.CounterFall{}), TemperatureC: domain.Some(value),
 			Source: domain.Some("init"), Errors: domain.Some([]string{}), DeviceTime: at, ConnectionID: domain.Some(domain.ConnectionID("c")),
 			Name: domain.Some("laser"), Attributes: []byte(`{"wifi":{}}`), Changed: []string{"powerW"},
 		}
@@ -115,6 +116,9 @@ func randomUpdate(t *testing.T, random *rand.Rand, seq uint64) domain.Event {
 		u.RelayOn = domain.Some(random.IntN(2) == 0)
 	}
 	if random.IntN(3) > 0 {
+		u.EnergyWh = domain.Some(float64(random.IntN(1000)))
+	}
+	if random.IntN(3) > 0 {
 		u.PowerW = domain.Some(float64(random.IntN(1000)))
 	}
 	if random.IntN(3) == 0 {
@@ -130,7 +134,11 @@ func randomUpdate(t *testing.T, random *rand.Rand, seq uint64) domain.Event {
 	case 6:
 		u.DeviceTime = domain.Some(time.Unix(int64(random.IntN(5)), 0).UTC())
 	}
-	e, err := domain.NewEvent("clinica-sol", u, domain.Cause{Actor: "test"})
+	var data domain.Data = u
+	if random.IntN(8) == 0 {
+		data = domain.EnergyCorrected{CommandID: "c", DeviceID: u.DeviceID, EnergyWh: float64(random.IntN(1000))}
+	}
+	e, err := domain.NewEvent("clinica-sol", data, domain.Cause{Actor: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,15 +31,23 @@ func (c *channelState) seed(row *domain.Device) {
 	c.inLog = true
 	c.emitted = row.UpdatedAt
 	c.logged = domain.UpdateOf(row)
-	c.energy = energyOf(c.logged.EnergyWh, c.logged.CounterWh)
+	c.energy = energyOf(&c.logged, row.UpdatedAt)
 }
 
 // show takes what the status says of the channel.
-func (c *channelState) show(r status.Reading) {
+func (c *channelState) show(r status.Reading, now time.Time) {
 	c.shown, c.everShown, c.reading = true, true, r
 	if counter, ok := r.CounterWh.Get(); ok {
-		c.energy.count(counter)
+		c.energy.count(counter, r.PowerW, now)
 	}
+}
+
+// correct takes over what operators have corrected, as a row has it that is newer.
+func (c *channelState) correct(row *domain.Device) {
+	newer := domain.UpdateOf(row).EnergyOffsetWh
+	by := valueOf(newer) - valueOf(c.energy.offset)
+	c.energy.offset, c.logged.EnergyOffsetWh = newer, newer
+	c.logged.EnergyWh = shifted(c.logged.EnergyWh, by) // as the fold has it
 }
 
 // ours reports whether there is anything to say of the channel: the device shows
@@ -61,7 +69,7 @@ func (c *channelState) now(d *Device) domain.DeviceUpdate {
 	}
 	u.DeviceID, u.Channel, u.ConnectionID = c.id, domain.Some(c.number), domain.Some(d.connection.ID)
 	u.Online, u.Name = d.online, c.logged.Name
-	u.EnergyWh, u.CounterWh = c.energy.total, c.energy.counter
+	c.energy.says(&u)
 	if d.name != "" {
 		u.Name = domain.Some(d.name)
 	}
@@ -133,6 +141,7 @@ func (c *channelState) take(d *Device, now time.Time) Update {
 	}
 
 	c.logged, c.inLog, c.emitted = u, true, now
+	c.energy.logged = true
 	c.logged.DeviceTime, c.logged.Changed = newest, nil
 	update := Update{DeviceUpdate: u}
 	if cause := c.fulfil(u, now); cause != nil {

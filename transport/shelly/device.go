@@ -78,7 +78,7 @@ func NewDevice(c Connection, base domain.DeviceID, known []*domain.Device, p Pol
 //
 // Deltas that waited are merged into the first Full, unless their time says that
 // they are older.
-func (d *Device) Full(doc status.Document) {
+func (d *Device) Full(doc status.Document, now time.Time) {
 	d.status = doc.Trim()
 	d.at, _ = doc.Time()
 	for _, delta := range d.waiting {
@@ -87,7 +87,7 @@ func (d *Device) Full(doc status.Document) {
 		}
 	}
 	d.waiting = nil
-	d.read()
+	d.read(now)
 }
 
 // olderThan reports whether the delta is known to be from before the full status.
@@ -114,10 +114,10 @@ const maxWaiting = 64
 //
 // Deltas count in the order in which they come. Their times do not order them:
 // device clocks are set back, and some documents have none.
-func (d *Device) Delta(doc status.Document) {
+func (d *Device) Delta(doc status.Document, now time.Time) {
 	if d.Ready() {
 		d.merge(doc)
-		d.read()
+		d.read(now)
 		return
 	}
 	if len(d.waiting) == maxWaiting {
@@ -148,6 +148,18 @@ func (d *Device) SetName(name string) {
 		name = strings.ToValidUTF8(name[:most], "")
 	}
 	d.name = name
+}
+
+// Correct takes over operators' corrections of the energy from rows of the device
+// that are newer than those. The fold adds a correction to updates that lack it.
+func (d *Device) Correct(rows []*domain.Device) {
+	for _, row := range rows {
+		if n, ok := d.ChannelOf(row.DeviceID); ok {
+			if i, known := d.find(n); known {
+				d.channels[i].correct(row)
+			}
+		}
+	}
 }
 
 // Relay is the state of a channel's relay, as far as it is known.
@@ -207,7 +219,7 @@ func (d *Device) Forgo(channel int, commandID string) {
 //
 // Changed has the names of the fields whose value is another than the log's;
 // deviceTime is not among them. A field that was known and is not there any more
-// is null; the energy and its counter stay. DeviceTime is there only when it is
+// is null; what is known of the energy stays. DeviceTime is there only when it is
 // later than the log's, because older updates are not folded: what comes on one
 // socket is in order, whatever the device's clock says. See [domain.Orders] for a
 // clock that is ahead.
@@ -252,13 +264,13 @@ type Update struct {
 }
 
 // read looks at the status anew.
-func (d *Device) read() {
+func (d *Device) read(now time.Time) {
 	for _, c := range d.channels {
 		c.shown = false
 	}
 	for _, r := range d.status.Readings() {
 		if c := d.channel(r.Channel); c != nil {
-			c.show(r)
+			c.show(r, now)
 		}
 	}
 }

@@ -221,7 +221,7 @@ func TestForeignRowsAreLeftAlone(t *testing.T) {
 		{DeviceID: plug, RelayOn: &on, Online: &offline},
 		{DeviceID: "another", RelayOn: &on},
 	}, Policy{})
-	d.Full(parse(t, `{"sys":{"wakeup_period":7200},"temperature:0":{"tC":17.6}}`))
+	d.Full(parse(t, `{"sys":{"wakeup_period":7200},"temperature:0":{"tC":17.6}}`), epoch)
 	if u := d.Take(epoch); u != nil {
 		t.Fatalf("%+v", u)
 	}
@@ -381,7 +381,7 @@ func TestWhatDoesNotFitIsLeftOut(t *testing.T) {
 	d.Full(status.Document{
 		"switch:0": map[string]any{"output": true, "source": long, "errors": slices.Repeat([]any{long}, 50)},
 		"switch:1": map[string]any{"output": true},
-	})
+	}, epoch)
 	u := d.Take(epoch)
 	if len(u) != 1 || len(d.Channels()) != 1 {
 		t.Fatalf("%+v", u)
@@ -407,14 +407,14 @@ func TestDeviceIsBounded(t *testing.T) {
 		}
 	}
 	for i := range 3 * maxWaiting {
-		b.Delta(junk(i))
+		b.Delta(junk(i), b.now)
 	}
 	if len(b.waiting) > maxWaiting {
 		t.Fatalf("%d deltas wait", len(b.waiting))
 	}
 	b.full(`{"switch:0":{"output":true}}`)
 	for i := range 10_000 {
-		b.Delta(junk(i))
+		b.Delta(junk(i), b.now)
 	}
 	if n := len(b.status); n > 100 {
 		t.Fatalf("the status has %d components", n)
@@ -439,12 +439,12 @@ func BenchmarkDelta(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			d := NewDevice(cred, plug, nil, Policy{})
-			d.Full(parse(b, sample(b, "rpc-notifyfullstatus-outbound-connect", "params")))
+			d.Full(parse(b, sample(b, "rpc-notifyfullstatus-outbound-connect", "params")), epoch)
 			now := epoch
 			d.Take(now)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				d.Delta(c.next(i))
+				d.Delta(c.next(i), now)
 				now = now.Add(time.Second)
 				if len(d.Take(now)) != 1 {
 					b.Fatal("a step of power was not taken")

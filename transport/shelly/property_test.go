@@ -19,20 +19,19 @@ import (
 // counter that was ever heard.
 type model struct {
 	flat     map[string]any
-	energy   map[int]float64
-	counters map[int]float64
+	counters map[int][]reading // every one that was ever heard
+	heard    time.Time
 	named    string
 }
 
-func (m *model) full(doc map[string]any) {
+func (m *model) full(doc map[string]any, now time.Time) {
 	m.flat = map[string]any{}
-	m.overlay("", doc)
-	m.count()
+	m.delta(doc, now)
 }
 
-func (m *model) delta(doc map[string]any) {
+func (m *model) delta(doc map[string]any, now time.Time) {
 	m.overlay("", doc)
-	m.count()
+	m.count(now)
 }
 
 // overlay writes an object's leaves; the object itself is a leaf that is empty.
@@ -57,23 +56,17 @@ func (m *model) overlay(path string, doc map[string]any) {
 	}
 }
 
-// count goes the other way about it than the device does: it adds differences.
-func (m *model) count() {
+// count keeps what the counters show, for the naive reference.
+func (m *model) count(now time.Time) {
+	after := now.Sub(m.heard)
+	m.heard = now
 	for channel, component := range modelChannels {
+		shown := reading{after: after}
 		counter, ok := m.flat[component+"/aenergy/total"].(float64)
-		if !ok || counter < 0 || counter > 1e12 {
-			continue
+		if shown.counter = counter; !ok || counter < 0 || counter > 1e12 {
+			shown.counter = math.NaN()
 		}
-		last, known := m.counters[channel]
-		switch {
-		case !known:
-			m.energy[channel] = counter
-		case counter >= last:
-			m.energy[channel] += counter - last
-		case counter < last/2:
-			m.energy[channel] += counter
-		}
-		m.counters[channel] = counter
+		m.counters[channel] = append(m.counters[channel], shown)
 	}
 }
 
@@ -170,10 +163,10 @@ func TestDeviceAgreesWithNaiveModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		b := setup(t)
-		m := &model{energy: map[int]float64{}, counters: map[int]float64{}}
+		m := &model{counters: map[int][]reading{}, heard: b.now}
 		full := func() {
 			doc := genDocument().Draw(t, "full")
-			m.full(doc)
+			m.full(doc, b.now)
 			b.full(encode(t, doc))
 		}
 		full()
@@ -195,7 +188,7 @@ func TestDeviceAgreesWithNaiveModel(t *testing.T) {
 				b.SetOnline(rapid.Bool().Draw(t, "online"))
 			default:
 				doc := genDocument().Draw(t, "delta")
-				m.delta(doc)
+				m.delta(doc, b.now)
 				b.delta(encode(t, doc))
 			}
 			if rapid.Bool().Draw(t, "takes") {
@@ -267,19 +260,19 @@ func compare(t *rapid.T, b *bundle, m *model) {
 		got, want := wire(t, row), m.want(channel)
 		for _, name := range wireNames {
 			switch name {
-			case "online", "energyWh", "counterWh":
+			case "online", "energyWh", "counterWh", "energySince", "counterFalls":
 			default:
 				if got[name] != want[name] {
 					t.Fatalf("%s of %s is %q, want %q", name, id, got[name], want[name])
 				}
 			}
 		}
-		energy, counted := m.energy[channel]
+		energy, counter, counted := naive(m.counters[channel])
 		if counted != (row.EnergyWh != nil) || counted && math.Abs(*row.EnergyWh-energy) > 1e-6 {
 			t.Fatalf("energy of %s is %v, want %v", id, got["energyWh"], energy)
 		}
-		if counted && *row.CounterWh != m.counters[channel] {
-			t.Fatalf("counter of %s is %v, want %v", id, *row.CounterWh, m.counters[channel])
+		if counted && *row.CounterWh != counter {
+			t.Fatalf("counter of %s is %v, want %v", id, *row.CounterWh, counter)
 		}
 	}
 }

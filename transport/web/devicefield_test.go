@@ -28,6 +28,9 @@ func TestClientFoldsEveryDeviceField(t *testing.T) {
 			data := mustJSON(t, map[string]any{"deviceId": "d", f.Name: value})
 			e := domain.Event{Type: domain.TypeDeviceUpdate, Version: 1, SystemID: "s", Time: begin, Position: domain.Position{Ms: 1}, Seq: 1, Data: data}
 			got := client.fold(t, domain.NewState("s").Snapshot(), []domain.Event{e})
+			if f.Name == "energyOffsetWh" {
+				value = nil // which corrections alone set
+			}
 			if len(got.Devices) != 1 || string(mustJSON(t, got.Devices[0][f.Name])) != string(mustJSON(t, value)) {
 				t.Errorf("%s folds to %v", data, got.Devices)
 			}

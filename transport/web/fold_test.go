@@ -154,7 +154,8 @@ var begin = time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 // fieldValues are values of the fields of a device, but for its clock.
 var fieldValues = map[string][]any{
 	"online": {true, false}, "relayOn": {true, false}, "channel": {0, 3}, "powerW": {0, 12.5}, "voltageV": {230.1}, "currentA": {0.05},
-	"frequencyHz": {50}, "powerFactor": {0.98, -1}, "energyWh": {0, 100954.03}, "counterWh": {0, 100954.03}, "temperatureC": {-4.5},
+	"frequencyHz": {50}, "powerFactor": {0.98, -1}, "energyWh": {0, 100954.03}, "counterWh": {0, 100954.03},
+	"energySince": {begin}, "energyOffsetWh": {-3.1, 0.7}, "counterFalls": {[]any{}, []domain.CounterFall{{At: begin, CounterWh: 2.5, EnergyWh: 7}}}, "temperatureC": {-4.5},
 	"source": {"", "init"}, "errors": {[]string{}, []string{"overtemp"}}, "connectionId": {"c1", "c2"}, "name": {"Lamp"},
 	"attributes": {map[string]any{}, map[string]any{"a": 1}},
 }
@@ -201,6 +202,9 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 		{domain.TypeDeviceOfflineStatus, func() string {
 			return `"deviceId":"` + id("d") + `","reason":"heartbeat-missed"` + maybe("online", true, false) + maybe("relayOn", true) + maybe("lastSeenAt", begin)
 		}},
+		{domain.TypeEnergyCorrected, func() string {
+			return `"deviceId":"` + id("d") + `","commandId":"c"` + maybe("energyWh", 5000, 0.1, 33.333)
+		}},
 		{domain.TypeAssignmentUpdated, func() string { return `"deviceId":"` + id("d") + `"` + maybe("equipmentId", "e1", "e2") }},
 		{domain.TypeEquipmentRegistered, func() string { return `"equipmentId":"` + id("e") + `","name":"Laser","kind":"laser"` }},
 		{domain.TypeEquipmentUpdated, func() string {
@@ -225,7 +229,7 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 		version = 2
 	case 1: // data that is not of its type's shape
 		data += rapid.SampledFrom([]string{
-			`,"relayOn":"yes"`, `,"channel":1.5`, `,"powerW":"7"`, `,"errors":[1]`, `,"deviceTime":"noon"`, `,"deviceTime":"2026-11-23"`, `,"deviceTime":"2026-11-23T18:00:00"`, `,"deviceTime":"Nov 23, 2026"`, `,"name":7`,
+			`,"relayOn":"yes"`, `,"channel":1.5`, `,"powerW":"7"`, `,"errors":[1]`, `,"counterFalls":[1]`, `,"counterFalls":[{"at":"noon"}]`, `,"energySince":7`, `,"energyWh":"much"`, `,"deviceTime":"noon"`, `,"deviceTime":"2026-11-23"`, `,"deviceTime":"2026-11-23T18:00:00"`, `,"deviceTime":"Nov 23, 2026"`, `,"name":7`,
 			`,"deviceId":"a b"`, `,"equipmentId":".."`, `,"connectionId":7`, `,"reason":false`, `,"online":0`, `,"kind":1`, `,"location":[]`,
 		}).Draw(t, "what is wrong")
 	}

@@ -72,15 +72,15 @@ func (h *held) repeats(doc status.Document) bool {
 }
 
 // full takes a status from all_status.
-func (h *held) full(doc status.Document) {
-	h.device.Full(doc)
+func (h *held) full(doc status.Document, now time.Time) {
+	h.device.Full(doc, now)
 	h.stamp = stampOf(h.gen, doc)
 	h.serial, _ = doc["serial"].(float64)
 	h.last = nil
 }
 
 // delta takes a status from the socket.
-func (h *held) delta(m StatusOnChange) {
+func (h *held) delta(m StatusOnChange, now time.Time) {
 	if m.Gen != "" {
 		h.gen = m.Gen
 	}
@@ -90,7 +90,7 @@ func (h *held) delta(m StatusOnChange) {
 	if s := stampOf(h.gen, m.Status); h.stamp.before(s) || h.stamp == (stamp{}) {
 		h.stamp = s
 	}
-	h.device.Delta(m.Status)
+	h.device.Delta(m.Status, now)
 	if m.Name != "" {
 		h.device.SetName(m.Name)
 	}

@@ -76,7 +76,7 @@ func (s *session) hear(d *held, m Message) {
 	switch m := m.(type) {
 	case StatusOnChange:
 		d.heard = now
-		d.delta(m)
+		d.delta(m, time.Now())
 		// One that comes late, after Online said that the device is gone, does not
 		// bring it back: that is for Online to say.
 		if d.online.IsZero() {
@@ -212,7 +212,7 @@ func (s *session) applyOne(id domain.DeviceID, entry deviceStatus, rows []*domai
 	at := stampOf(d.gen, entry.status)
 	// What was heard just before the states were asked for may be newer than they.
 	if justHeard := s.asked.Sub(d.heard) < snapshotAge; !d.device.Ready() || !justHeard || !at.before(d.stamp) {
-		d.full(entry.status)
+		d.full(entry.status, time.Now())
 	}
 	d.dirty = true // what waited when the last socket ended waits still
 	if online, ok := entry.online.Get(); ok {

@@ -284,12 +284,12 @@ func (s *session) reject(base domain.DeviceID, err error) {
 // full takes a whole status. What was in doubt before is settled by it.
 func (s *session) full(doc status.Document, now time.Time) {
 	s.doubtFull(doc, now)
-	s.device.Full(doc)
+	s.device.Full(doc, now)
 	s.watch(s.device.Channels(), s.offline, s.silentAfter())
 }
 
 func (s *session) delta(doc status.Document, now time.Time) {
-	s.device.Delta(s.withoutDoubts(doc, now))
+	s.device.Delta(s.withoutDoubts(doc, now), now)
 	if s.device.Ready() {
 		s.watch(s.device.Channels(), s.offline, s.silentAfter())
 	}

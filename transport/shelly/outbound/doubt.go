@@ -84,13 +84,13 @@ func (s *session) resolve(channel int, d *doubt, now time.Time) {
 	believe := func() {
 		d.asking = false
 		if d.kept != nil {
-			s.device.Delta(d.kept)
+			s.device.Delta(d.kept, time.Now())
 			d.kept = nil
 		}
 	}
 	s.put(&question{
 		deadline: now.Add(s.server.config.AskWithin), late: believe, lost: nothing,
-		answered: func(f *rpc.Frame, _ time.Time) {
+		answered: func(f *rpc.Frame, now time.Time) {
 			var part map[string]any
 			if f.Err != nil || json.Unmarshal(f.Result, &part) != nil {
 				believe()
@@ -100,7 +100,7 @@ func (s *session) resolve(channel int, d *doubt, now time.Time) {
 				delete(s.told, channel) // somebody else switched it: there is no doubt
 			}
 			d.asking, d.kept = false, nil
-			s.device.Delta(status.Document{component(channel): part})
+			s.device.Delta(status.Document{component(channel): part}, now)
 		},
 	}, func(id uint64) []byte { return rpc.SwitchGetStatus(id, s.ref().Device, channel) })
 }

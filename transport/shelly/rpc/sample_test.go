@@ -112,10 +112,10 @@ func updates(t *testing.T, id string, full, delta status.Document) string {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	d := shelly.NewDevice(shelly.Connection{System: "clinica-sol", ID: "acc1"}, domain.DeviceID(id), nil, shelly.Policy{})
 	d.SetOnline(true)
-	d.Full(full)
+	d.Full(full, time.Unix(1786033230, 0))
 	got := d.Take(now)
 	if delta != nil {
-		d.Delta(delta)
+		d.Delta(delta, time.Unix(1786033230, 0))
 		got = append(d.Take(now.Add(2*time.Second)), d.Take(now.Add(3*time.Minute))...)
 	}
 	if len(got) == 0 {

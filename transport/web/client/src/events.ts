@@ -22,6 +22,12 @@ export interface Device {
   energyWh?: number | null;
   /** The device's own counter, which returns to 0 when it is reset. */
   counterWh?: number | null;
+  /** `energyWh` rose by what was used since then, all at once: the counter stood still, or nobody heard it. */
+  energySince?: Time | null;
+  /** The part of `energyWh` that corrections by operators added. */
+  energyOffsetWh?: number | null;
+  /** The falls of the counter that may not have been resets: it may come back to where it was. */
+  counterFalls?: { at: Time; counterWh: number; energyWh: number }[] | null;
   temperatureC?: number | null;
   /** Who switched it, in the device's words. */
   source?: string | null;
@@ -118,6 +124,8 @@ export interface EventData {
     lastSeenAt?: Time | null;
     reason: "heartbeat-missed" | "socket-closed" | "reported" | "back";
   };
+  /** An operator set the lifetime total; it goes on from there. */
+  "energy-corrected": { commandId: string; deviceId: string; energyWh: number; reason?: string };
   "smart-plug-assignment-updated": {
     deviceId: string;
     /** null: released. */

@@ -20,6 +20,9 @@ const isFlag = (v) => typeof v === "boolean";
 const isTime = (v) => isText(v) && rfc3339.test(/** @type {string} */ (v)) && !Number.isNaN(Date.parse(/** @type {string} */ (v)));
 /** @param {unknown} v */
 const isList = (v) => Array.isArray(v) && v.every(isText);
+/** @param {unknown} v */
+const isFalls = (v) => Array.isArray(v) && v.every((f) => typeof f === "object" && f !== null && (f.at == null || isTime(f.at))
+  && (f.counterWh == null || isNumber(f.counterWh)) && (f.energyWh == null || isNumber(f.energyWh)));
 const isAnything = () => true;
 
 /** The fields that an update merges, with what they may be beside null.
@@ -27,7 +30,7 @@ const isAnything = () => true;
 const measured = {
   online: isFlag, relayOn: isFlag, channel: Number.isInteger, powerW: isNumber, voltageV: isNumber, currentA: isNumber,
   frequencyHz: isNumber, powerFactor: isNumber, energyWh: isNumber, counterWh: isNumber, temperatureC: isNumber,
-  source: isText, errors: isList, deviceTime: isTime, connectionId: isText, name: isText, attributes: isAnything,
+  energySince: isTime, energyOffsetWh: isNumber, counterFalls: isFalls, source: isText, errors: isList, deviceTime: isTime, connectionId: isText, name: isText, attributes: isAnything,
 };
 
 /** The collections of a state, by the names that they have in a snapshot. */
@@ -169,7 +172,11 @@ const kinds = {
       /** @type {any} */
       const device = known ? { ...known } : { deviceId: data.deviceId, online: null, relayOn: null };
       for (const field in measured) {
-        if (field in data && (ordered || field !== "deviceTime")) device[field] = data[field];
+        if (!(field in data) || field === "energyOffsetWh" || (field === "deviceTime" && !ordered)) continue;
+        device[field] = data[field];
+      }
+      if (data.energyWh != null && device.energyOffsetWh != null) { // of an update that may not know of a correction
+        device.energyWh = roundEnergy(data.energyWh + device.energyOffsetWh - (data.energyOffsetWh ?? 0));
       }
       if (data.online !== false) device.lastSeenAt = event.time;
       if (device.online !== false) delete device.offlineReason;
@@ -189,6 +196,17 @@ const kinds = {
       device.offlineReason = data.reason;
       if (device.online) delete device.offlineReason;
       return touch(state, event, device);
+    },
+  },
+
+  "energy-corrected": {
+    id: ["deviceId", deviceId], fields: { energyWh: isNumber, commandId: isText, reason: isText },
+    fold(state, event, data) {
+      const known = state.maps.devices.get(data.deviceId);
+      if (!known) return [];
+      const energyWh = data.energyWh ?? 0;
+      const energyOffsetWh = roundEnergy((known.energyOffsetWh ?? 0) + energyWh - (known.energyWh ?? 0));
+      return touch(state, event, { ...known, energyWh, energyOffsetWh });
     },
   },
 
@@ -323,6 +341,10 @@ function behind(state, connectionId) {
 function same(a, b) {
   return a === b || Boolean(a && b && a.equipmentId === b.equipmentId && !a.position && !b.position);
 }
+
+/** To a thousandth, as the server does it.
+ * @param {number} wh */
+const roundEnergy = (wh) => Math.floor(wh * 1000 + 0.5) / 1000;
 
 const maxClockAhead = 5 * 60_000;
 const clockSet = Date.UTC(2001, 0, 1); // clocks that were never set count from 1970 or 2000
