@@ -57,7 +57,7 @@ func (p *Program) newGateway() (*gateway, error) {
 	g.socketIO, err = socketio.New(socketio.Config{
 		Node: p.Server.NodeName, CheckOrigin: origins.Allow, NewID: g.peers.newID, Elsewhere: g.peers.elsewhere,
 	}, socketio.Parts{
-		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix()),
+		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix(), sessions.Limits{}),
 		Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
 	})
 	if err != nil {

@@ -232,14 +232,10 @@ func checkText(query url.Values) error {
 // that is not the actor's, one of the actor's own. So nobody can use up what
 // belongs to a neighbour.
 func payer(actor domain.Actor, named domain.SystemID) domain.SystemID {
-	switch {
-	case named != "" && actor.Sees(named):
+	if named != "" && actor.Sees(named) {
 		return named
-	case len(actor.Systems) > 0:
-		return actor.Systems[0]
-	default:
-		return domain.PlatformSystem
 	}
+	return actor.Account()
 }
 
 func actorOf(ctx context.Context) domain.Actor {

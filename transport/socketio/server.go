@@ -172,7 +172,7 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	if err != nil {
 		return sio.Accepted{}, shown(err)
 	}
-	return sio.Accepted{Handler: so, PID: so.pid}, nil
+	return sio.Accepted{Handler: so, PID: pidOf(so.ref)}, nil
 }
 
 func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string) (domain.Actor, error) {
@@ -187,25 +187,27 @@ func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string)
 // restore makes the socket of a client, in its rooms if it has been here before
 // and nothing is missing.
 func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor, a auth) (*socket, error) {
-	so := newSocket(s, io, actor, a.PID)
-	session, known, err := so.claim(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var shown *offset
 	if o, ok := parseOffset(a.Offset); ok && len(a.Offset) <= maxOffset {
 		shown = &o
 	}
-	if known {
-		err := so.resume(ctx, session, shown)
-		if err == nil {
-			return so, nil
-		}
-		if so.leaveAll(); !errors.Is(err, errLost) {
+	if ref, ok := parsePID(a.PID, actor); ok {
+		so := newSocket(s, io, actor, ref)
+		session, known, err := so.claim(ctx)
+		if err != nil {
 			return nil, err
 		}
+		if known {
+			err := so.resume(ctx, session, shown)
+			if err == nil {
+				return so, nil
+			}
+			if so.leaveAll(); !errors.Is(err, errLost) {
+				return nil, err
+			}
+		}
 	}
-	so = newSocket(s, io, actor, newPID())
+	so := newSocket(s, io, actor, newRef(actor))
 	if shown != nil {
 		so.session.Turn = shown.turn // the client will show it again, and must not be taken at its word
 	}
@@ -228,13 +230,13 @@ func (s *Server) keep() {
 			return
 		case <-ticker.C:
 		}
-		var ids []string
+		var refs []domain.SessionRef
 		for _, so := range s.all() {
 			if so.hasJoined() {
-				ids = append(ids, so.sessionID)
+				refs = append(refs, so.ref)
 			}
 		}
-		if err := s.parts.Sessions.Keep(s.ctx, ids); err != nil && s.ctx.Err() == nil {
+		if err := s.parts.Sessions.Keep(s.ctx, refs); err != nil && s.ctx.Err() == nil {
 			s.parts.Logger.Warn("socketio: sessions are not kept; trying again later", "error", err)
 		}
 	}

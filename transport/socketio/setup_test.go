@@ -123,12 +123,15 @@ func (t tokens) Authenticate(ctx context.Context, r *http.Request) (domain.Actor
 type memory struct {
 	mu      sync.Mutex
 	failing bool
-	saved   map[string][]byte
-	holders map[string]string
+	saved   map[domain.SessionRef][]byte
+	holders map[domain.SessionRef]string
+	ended   map[domain.SessionRef]bool
 	saving  func(holder string) // see before
 }
 
-func newMemory() *memory { return &memory{saved: map[string][]byte{}, holders: map[string]string{}} }
+func newMemory() *memory {
+	return &memory{saved: map[domain.SessionRef][]byte{}, holders: map[domain.SessionRef]string{}, ended: map[domain.SessionRef]bool{}}
+}
 
 func (m *memory) fail(failing bool) {
 	m.mu.Lock()
@@ -153,16 +156,17 @@ func (m *memory) do(f func()) error {
 	return nil
 }
 
-func (m *memory) Claim(_ context.Context, id, holder string) (saved []byte, ok bool, err error) {
+func (m *memory) Claim(_ context.Context, id domain.SessionRef, holder string) (saved []byte, ok bool, err error) {
 	err = m.do(func() {
 		if saved, ok = m.saved[id]; ok {
 			m.holders[id] = holder
+			delete(m.ended, id)
 		}
 	})
 	return saved, ok, err
 }
 
-func (m *memory) Save(_ context.Context, id, holder string, saved []byte) (ok bool, err error) {
+func (m *memory) Save(_ context.Context, id domain.SessionRef, holder string, saved []byte) (ok bool, err error) {
 	m.mu.Lock()
 	saving := m.saving
 	m.mu.Unlock()
@@ -174,13 +178,28 @@ func (m *memory) Save(_ context.Context, id, holder string, saved []byte) (ok bo
 			return
 		}
 		ok, m.saved[id], m.holders[id] = true, saved, holder
+		delete(m.ended, id)
 	})
 	return ok, err
 }
 
-func (m *memory) Keep(context.Context, []string) error { return m.do(func() {}) }
+func (m *memory) Keep(context.Context, []domain.SessionRef) error { return m.do(func() {}) }
 
-func (m *memory) all() map[string][]byte {
+func (m *memory) End(_ context.Context, id domain.SessionRef, holder string) error {
+	return m.do(func() {
+		if m.holders[id] == holder {
+			m.ended[id] = true
+		}
+	})
+}
+
+func (m *memory) isEnded(id domain.SessionRef) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ended[id]
+}
+
+func (m *memory) all() map[domain.SessionRef][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.saved)
