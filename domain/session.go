@@ -8,11 +8,17 @@ type SessionRef struct {
 	PID     string // random; the client shows it when it comes back
 }
 
-// Account is the system that the actor's requests are counted for when they name
-// none: the first of its token or, for a token of every system, [PlatformSystem].
-func (a Actor) Account() SystemID {
-	if a.AllSystems || len(a.Systems) == 0 {
+// Account is the system that something of the actor's is counted for: the one that
+// it names or, when it names none or none of the actor's, the first of the actor's
+// token. For a token of every system that is [PlatformSystem]. So nobody can use up
+// what belongs to a neighbour.
+func (a Actor) Account(named SystemID) SystemID {
+	switch {
+	case named != "" && a.Sees(named):
+		return named
+	case a.AllSystems || len(a.Systems) == 0:
 		return PlatformSystem
+	default:
+		return a.Systems[0]
 	}
-	return a.Systems[0]
 }

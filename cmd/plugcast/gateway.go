@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/streams/sessions"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/shelly/outbound"
@@ -19,15 +21,16 @@ import (
 
 // gateway is what serves clients: the rooms and all faces of them.
 type gateway struct {
-	authenticator *auth.Authenticator
-	hub           *rooms.Hub
-	sockets       *ws.Server
-	socketIO      *socketio.Server
-	peers         *peers // where sessions of socketIO are that others have
-	streams       *sse.Server
-	api           *rest.API
-	devices       http.Handler // where Shelly devices dial in
-	metrics       http.Handler
+	tokens    *auth.Authenticator
+	addresses *limit.Addresses
+	hub       *rooms.Hub
+	sockets   *ws.Server
+	socketIO  *socketio.Server
+	peers     *peers // where sessions of socketIO are that others have
+	streams   *sse.Server
+	api       *rest.API
+	devices   http.Handler // where Shelly devices dial in
+	metrics   http.Handler
 }
 
 // roomsPerSocket is how many systems one socket may have joined: a back end has
@@ -35,14 +38,15 @@ type gateway struct {
 const roomsPerSocket = 128
 
 func (p *Program) newGateway() (*gateway, error) {
-	authenticator, office, limiter, origins, err := p.newGuards()
+	tokens, office, limiter, origins, err := p.newGuards()
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{authenticator: authenticator, devices: p.shelly.outbound, metrics: p.metricsHandler()}
+	g := &gateway{tokens: tokens, addresses: limit.NewAddresses(p.Server.Limits.unauthenticated()), devices: p.shelly.outbound, metrics: p.metricsHandler()}
 	if g.hub, err = rooms.New(roomSource{p.backend.timeline, p.backend.store}, rooms.Config{}, p.Logger); err != nil {
 		return nil, err
 	}
+	authenticator := g.addresses.Authenticated(tokens)
 	registry, ban := roomRegistry{p.registry}, roomBan{p.bans}
 	g.sockets, err = ws.New(ws.Config{
 		Node: p.Server.NodeName, Deployment: p.bridges.deployment, CheckOrigin: origins.Allow,
@@ -92,12 +96,24 @@ func (g *gateway) handler() http.Handler {
 	mux.Handle("GET /web/", page)
 	mux.Handle("GET /ws", g.sockets)
 	mux.Handle("/socket.io/", g.socketIO)
+	mux.Handle("/socket.io", g.socketIO) // as clients with addTrailingSlash: false ask; a redirect would lack what pages of other origins need
 	mux.HandleFunc("/api/socket/init", g.socketIO.Init)
 	mux.Handle(outbound.Pattern, g.devices)
 	mux.Handle(outbound.Prefix, g.devices)
 	mux.Handle("GET /metrics", g.metrics)
 	mux.Handle("/", g.api)
-	return mux
+	return g.addresses.Guard(mux, isSpared)
+}
+
+// isSpared reports whether a request is served also when others of its address have
+// used up what is for requests without a valid token: one of a load balancer, or one
+// whose credential comes later.
+func isSpared(r *http.Request) bool {
+	switch r.URL.Path {
+	case "/healthz", "/readyz", "/metrics":
+		return true
+	}
+	return strings.HasPrefix(r.URL.Path, "/socket.io") || strings.HasPrefix(r.URL.Path, outbound.Prefix)
 }
 
 // disconnect throws out the clients of all faces that match, and returns how many

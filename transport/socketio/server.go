@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
@@ -42,7 +43,8 @@ func New(config Config, parts Parts) (*Server, error) {
 		Namespaces: map[string]sio.Namespace{packet.Main: s.connect}, Greet: s.greet, Logger: parts.Logger,
 		Engine: engineio.Config{
 			PingInterval: c.PingInterval, PingTimeout: c.PingTimeout, Tick: c.Tick, MaxPayload: c.MaxFrame, MaxUnsettled: c.MaxUnsettled,
-			CheckOrigin: c.CheckOrigin, NewID: c.NewID, Elsewhere: c.Elsewhere, Logger: parts.Logger,
+			CheckOrigin: c.CheckOrigin, NewID: c.NewID, Elsewhere: c.Elsewhere,
+			Known: func(r *http.Request) { limit.Attributed(r.Context()) }, Logger: parts.Logger,
 		},
 	})
 	if err != nil {
@@ -162,6 +164,9 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	ctx, cancel := context.WithTimeout(s.ctx, s.config.JoinTimeout)
 	defer cancel()
 	actor, err := s.authenticate(ctx, io, a.Token)
+	if err == nil {
+		err = limit.Handshake(ctx, s.parts.Limiter, actor)
+	}
 	if err != nil {
 		return sio.Accepted{}, shown(err)
 	}

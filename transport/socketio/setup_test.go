@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
@@ -37,6 +38,7 @@ type bundle struct {
 	ban      *roomstest.Ban
 	guest    string // who clients without a token are
 	metrics  Metrics
+	limiter  limit.Limiter
 
 	server   *Server
 	endpoint string
@@ -67,7 +69,7 @@ func (b *bundle) start() {
 		b.t.Fatal(err)
 	}
 	b.server, err = New(b.config, Parts{
-		Rooms: hub, Authenticator: tokens{b.guest}, Sessions: b.sessions, Metrics: b.metrics, Ban: b.ban, Logger: logger,
+		Rooms: hub, Authenticator: tokens{b.guest}, Sessions: b.sessions, Metrics: b.metrics, Ban: b.ban, Limiter: b.limiter, Logger: logger,
 	})
 	if err != nil {
 		b.t.Fatal(err)

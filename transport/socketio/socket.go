@@ -24,7 +24,7 @@ type socket struct {
 	ref    domain.SessionRef // what the client resumes with
 	since  time.Time
 
-	budget limit.Budget // used for one event at a time
+	budget limit.Budget
 
 	// sending is held from the moment at which an event's offset is known until
 	// the event is queued: an offset must not speak of what comes behind it.
