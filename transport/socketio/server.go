@@ -151,6 +151,9 @@ type auth struct {
 	Token  string `json:"token"`
 	PID    string `json:"pid"`
 	Offset string `json:"offset"`
+	// After is the place that a client kept by itself which has no connection state
+	// recovery: joins that name none begin behind it.
+	After string `json:"after"`
 }
 
 // connect implements [sio.Namespace].
@@ -158,7 +161,12 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	var a auth
 	if len(sent) > 0 {
 		if err := json.Unmarshal(sent, &a); err != nil {
-			return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid and offset must be strings"))
+			return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid, offset and after must be strings"))
+		}
+	}
+	if a.After != "" {
+		if _, err := positionIn(a.After, ""); err != nil {
+			return sio.Accepted{}, refusal(domain.AsError(err))
 		}
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.config.JoinTimeout)
@@ -177,6 +185,7 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	if err != nil {
 		return sio.Accepted{}, shown(err)
 	}
+	so.after = a.After
 	return sio.Accepted{Handler: so, PID: pidOf(so.ref)}, nil
 }
 

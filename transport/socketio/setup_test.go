@@ -216,6 +216,7 @@ type client struct {
 	token  string
 	pid    string
 	offset string
+	after  string
 	ws     *prototest.WebSocket
 
 	recovered bool
@@ -240,6 +241,12 @@ func (c *client) connect() *client {
 // try is connect, for who may be refused.
 func (c *client) try() (refusal string) {
 	c.b.t.Helper()
+	return c.tryWith(func(auth string) string { return auth })
+}
+
+// tryWith is try with another auth than the client's.
+func (c *client) tryWith(change func(auth string) string) (refusal string) {
+	c.b.t.Helper()
 	c.cut()
 	var err error
 	if c.ws, err = prototest.OpenWebSocket(c.ctx, c.b.endpoint); err != nil {
@@ -253,8 +260,11 @@ func (c *client) try() (refusal string) {
 	if c.offset != "" {
 		auth["offset"] = c.offset
 	}
+	if c.after != "" {
+		auth["after"] = c.after
+	}
 	sent, _ := json.Marshal(auth)
-	c.send("40" + string(sent))
+	c.send("40" + change(string(sent)))
 	text := c.read()
 	if reason, refused := strings.CutPrefix(text, "44"); refused {
 		return reason

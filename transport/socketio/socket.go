@@ -23,6 +23,7 @@ type socket struct {
 	io     *sio.Socket
 	ref    domain.SessionRef // what the client resumes with
 	since  time.Time
+	after  string // as the client showed it; "" when it did not
 
 	budget limit.Budget
 

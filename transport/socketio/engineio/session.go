@@ -185,9 +185,16 @@ func (s *Session) push(item outgoing) {
 	s.queued += len(item.bytes)
 }
 
-// take empties the queue. The caller holds the lock.
+// take empties the queue for one payload. The end of the session stays for a payload
+// of its own: socket.io-client handles packets a moment after it has read them, and
+// none of those before an end that it read with them. So it would never learn why.
+// The caller holds the lock.
 func (s *Session) take() []outgoing {
 	items := s.queue
+	if last := len(items) - 1; last > 0 && items[last].close {
+		s.queue, s.queued = items[last:], len(items[last].bytes)
+		return items[:last]
+	}
 	s.queue, s.queued = nil, 0
 	return items
 }
@@ -238,7 +245,7 @@ func (s *Session) finish(reason string, last []byte) {
 	}
 	defer s.server.open.Leave()
 	s.state = closed
-	s.take()
+	s.queue, s.queued = nil, 0
 	if s.poll != nil {
 		var items []outgoing
 		if last != nil {
