@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/edge"
 )
 
 // DefaultUnauthenticated is what one client address may do without a valid token.
@@ -33,12 +33,12 @@ type Addresses struct {
 	rate Rate
 
 	mu            sync.Mutex
-	known, before map[netip.Prefix]*rate.Limiter
+	known, before map[string]*rate.Limiter
 }
 
 // NewAddresses makes Addresses. A rate of 0 per second allows everything.
 func NewAddresses(r Rate) *Addresses {
-	return &Addresses{rate: r, known: map[netip.Prefix]*rate.Limiter{}}
+	return &Addresses{rate: r, known: map[string]*rate.Limiter{}}
 }
 
 // Spend counts a request from an address, or says how long to wait with the next.
@@ -53,7 +53,7 @@ func (a *Addresses) take(remote string, now time.Time, n int) time.Duration {
 	if a.rate.PerSecond == 0 {
 		return 0
 	}
-	l := a.of(prefixOf(remote))
+	l := a.of(edge.Source(remote))
 	reserved := l.ReserveN(now, 1)
 	wait := reserved.DelayFrom(now)
 	if wait > 0 || n == 0 {
@@ -62,7 +62,7 @@ func (a *Addresses) take(remote string, now time.Time, n int) time.Duration {
 	return wait
 }
 
-func (a *Addresses) of(address netip.Prefix) *rate.Limiter {
+func (a *Addresses) of(address string) *rate.Limiter {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.known[address]
@@ -73,26 +73,10 @@ func (a *Addresses) of(address netip.Prefix) *rate.Limiter {
 		l = rate.NewLimiter(a.rate.PerSecond, a.rate.Burst)
 	}
 	if len(a.known) >= mostAddresses {
-		a.before, a.known = a.known, map[netip.Prefix]*rate.Limiter{}
+		a.before, a.known = a.known, map[string]*rate.Limiter{}
 	}
 	a.known[address] = l
 	return l
-}
-
-// prefixOf is what counts as one client: an IPv4 address, or the /64 that an IPv6
-// client chooses its addresses from.
-func prefixOf(remote string) netip.Prefix {
-	bits := 32
-	at, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Prefix{} // in a test; all of them are one
-	}
-	address := at.Addr().Unmap().WithZone("")
-	if address.Is6() {
-		bits = 64
-	}
-	prefix, _ := address.Prefix(bits) // never more bits than it has
-	return prefix
 }
 
 type attributedKey struct{}
