@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,4 +202,49 @@ func connections(t *testing.T, n *node) int {
 		t.Fatal(err)
 	}
 	return count
+}
+
+// Handshakes that nobody goes on with, also from the same address, push out no
+// client that is logging in.
+func TestFloodOfHandshakes(t *testing.T) {
+	t.Parallel()
+	d := newDeployment(t)
+	n := d.start(t, "")
+	const (
+		handshakes = 15_000
+		flooders   = 3
+		path       = "/socket.io/?EIO=4&transport=polling"
+	)
+	begin := func() string {
+		_, _, answer, err := call(t.Context(), "GET", n.base+path, "", nil)
+		var open struct{ SID string }
+		if err != nil || json.Unmarshal(bytes.TrimPrefix(answer, []byte("0")), &open) != nil {
+			t.Fatalf("%s (%v)", answer, err)
+		}
+		return open.SID
+	}
+	speaking := begin()
+	if status, _, answer, err := call(t.Context(), "POST", n.base+path+"&sid="+speaking, "", "3"); err != nil || status != http.StatusOK {
+		t.Fatalf("before the flood: %d %s (%v)", status, answer, err)
+	}
+	var flood sync.WaitGroup
+	for range flooders {
+		flood.Go(func() {
+			for range handshakes / flooders {
+				if status, _, _, err := call(t.Context(), "GET", n.base+path, "", nil); err != nil || status != http.StatusOK {
+					t.Errorf("a handshake: %d (%v)", status, err)
+					return
+				}
+			}
+		})
+	}
+	flood.Wait()
+	token := testToken(t, domain.RoleViewer, "clinica-sol")
+	if status, _, _, err := call(t.Context(), "POST", n.base+path+"&sid="+speaking, "", `40{"token":"`+token+`"}`); err != nil || status != http.StatusOK {
+		t.Fatalf("after the flood: %d (%v)", status, err)
+	}
+	_, _, answer, err := call(t.Context(), "GET", n.base+path+"&sid="+speaking, "", nil)
+	if err != nil || !strings.HasPrefix(string(answer), "40{") {
+		t.Errorf("the client is not connected: %s (%v)", answer, err)
+	}
 }

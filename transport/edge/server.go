@@ -17,7 +17,7 @@ type Server struct {
 	config  Config
 	limiter limiter
 	http    *http.Server
-	refusal chan struct{} // has room for as many as are told at once why they are refused
+	refusal chan struct{} // has room for as many refused clients as are waited for at once
 }
 
 // New makes a Server of a handler.
@@ -196,8 +196,11 @@ const (
 		"Connection: close\r\n\r\n" + refusalText + "\n"
 )
 
-// refuse tells a client why it is not served, when not too many are being told.
+// refuse tells a client why it is not served, and waits until it has heard it when
+// not too many are being waited for.
 func (s *Server) refuse(tcp *net.TCPConn) {
+	_ = tcp.SetDeadline(time.Now().Add(refusalTime))
+	_, err := io.WriteString(tcp, refusalAnswer) // does not wait: nothing else is in the kernel's buffer
 	select {
 	case s.refusal <- struct{}{}:
 	default:
@@ -207,8 +210,7 @@ func (s *Server) refuse(tcp *net.TCPConn) {
 	go func() {
 		defer func() { <-s.refusal }()
 		defer tcp.Close()
-		_ = tcp.SetDeadline(time.Now().Add(refusalTime))
-		if _, err := io.WriteString(tcp, refusalAnswer); err != nil || tcp.CloseWrite() != nil {
+		if err != nil || tcp.CloseWrite() != nil {
 			return
 		}
 		// Closing over what is unread would make the kernel take the answer back.

@@ -54,7 +54,7 @@ type Config struct {
 	Elsewhere func(r *http.Request, id string) http.Handler
 
 	MaxFrame     int64         // bytes of a packet from a client; default 64 KiB
-	MaxUnsettled int           // connections that have not shown who they are; beyond that a silent one goes; default 8,192
+	MaxUnsettled int           // connections that have not shown who they are; beyond that a silent one goes; default 16,384
 	MaxRooms     int           // systems that a socket may have joined; default 16
 	JoinTimeout  time.Duration // for looking up a place and loading a snapshot; default 15 s
 	KeepEvery    time.Duration // how often the sessions of those who are connected are kept; default 1 h

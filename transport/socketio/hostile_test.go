@@ -34,7 +34,7 @@ func used() (goroutines int, heap uint64) {
 // over nothing is left of them. It is not parallel: it counts what the process
 // uses.
 func TestHostileClients(t *testing.T) {
-	b := setup(t, Config{PingInterval: time.Second, PingTimeout: time.Second, MaxUnsettled: 4000}) // a quarter of them from one address, which all have here
+	b := setup(t, Config{PingInterval: time.Second, PingTimeout: time.Second, MaxUnsettled: 2000}) // half of them from one address, which all have here
 	b.guest = "mallory:centro-luna"                                                                // has a token, as some of the hostile do
 	b.start()
 	honest := b.client("eva:clinica-sol")

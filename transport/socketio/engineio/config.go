@@ -28,11 +28,12 @@ type Config struct {
 	MaxPayload   int64 // bytes of a packet or a payload from a client; default 1,000,000
 	MaxQueue     int   // bytes that may wait for a client, unless it is a single packet; default 8 MiB
 	MaxQueued    int   // calls of Send that may wait for a client; default 256
-	MaxUnsettled int   // sessions that are not settled; beyond that a silent one goes; default 8,192
+	MaxSessions  int   // sessions at once; default 65,536
+	MaxUnsettled int   // sessions that are not settled; beyond that a silent one goes; default 16,384
 
-	// MaxUnsettledPerAddress is the same for the clients of one IPv4 address or IPv6
-	// /64; default a quarter of MaxUnsettled.
-	MaxUnsettledPerAddress int
+	// The same for the clients of one IPv4 address or IPv6 /64. Default: three
+	// quarters of MaxSessions, and half of MaxUnsettled.
+	MaxSessionsPerAddress, MaxUnsettledPerAddress int
 
 	// CheckOrigin says whether a page may connect; default: any may. Allowed pages
 	// of other origins get the headers that browsers ask for.
@@ -61,8 +62,10 @@ func (c Config) withDefaults() Config {
 	c.MaxPayload = cmp.Or(c.MaxPayload, 1_000_000)
 	c.MaxQueue = cmp.Or(c.MaxQueue, 8<<20)
 	c.MaxQueued = cmp.Or(c.MaxQueued, 256)
-	c.MaxUnsettled = cmp.Or(c.MaxUnsettled, 8192)
-	c.MaxUnsettledPerAddress = cmp.Or(c.MaxUnsettledPerAddress, max(c.MaxUnsettled/4, 1))
+	c.MaxUnsettled = cmp.Or(c.MaxUnsettled, 16_384)
+	c.MaxSessions = cmp.Or(c.MaxSessions, 1<<16)
+	c.MaxSessionsPerAddress = cmp.Or(c.MaxSessionsPerAddress, max(c.MaxSessions*3/4, 1))
+	c.MaxUnsettledPerAddress = cmp.Or(c.MaxUnsettledPerAddress, max(c.MaxUnsettled/2, 1))
 	if c.CheckOrigin == nil {
 		c.CheckOrigin = func(*http.Request) bool { return true }
 	}
@@ -88,7 +91,7 @@ func (c Config) validate() error {
 	for _, d := range []time.Duration{
 		c.PingInterval, c.PingTimeout, c.UpgradeTimeout, c.SettleTimeout, c.WriteTimeout, c.CloseTimeout, c.Tick,
 		time.Duration(c.MaxPayload), time.Duration(c.MaxQueue), time.Duration(c.MaxQueued), time.Duration(c.MaxUnsettled),
-		time.Duration(c.MaxUnsettledPerAddress),
+		time.Duration(c.MaxUnsettledPerAddress), time.Duration(c.MaxSessions), time.Duration(c.MaxSessionsPerAddress),
 	} {
 		if d < 0 {
 			return errors.New("engineio: config: no time and no bound is negative")

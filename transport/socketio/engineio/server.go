@@ -37,7 +37,7 @@ type Server struct {
 	mu        sync.Mutex
 	sessions  map[string]*Session
 	sockets   map[*socket]struct{} // that are open, also of sessions that ended
-	unsettled unsettled
+	admission admission
 }
 
 // New makes a Server. [Server.Shutdown] ends it.
@@ -46,7 +46,7 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: config.withDefaults(), sessions: map[string]*Session{}, sockets: map[*socket]struct{}{}}
-	s.unsettled.sources = map[string]*group{}
+	s.admission.sources = map[string]*group{}
 	s.gone, s.drained = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
 	s.ticking.Go(s.tick)
@@ -199,12 +199,6 @@ func (s *Server) add(session *Session) (victim *Session, stopping bool) {
 	defer s.mu.Unlock()
 	s.sessions[session.id] = session
 	return s.enter(session, time.Now()), s.open.Closing()
-}
-
-func (s *Server) remove(session *Session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sessions, session.id)
 }
 
 // find returns the session that a request is for.

@@ -46,7 +46,7 @@ type Session struct {
 	handler Handler
 
 	due    atomic.Int64 // when tick should look at the session, Unix nanoseconds
-	place  place        // among the unsettled; guarded by the server's lock
+	place  place        // where admission has it; guarded by the server's lock
 	closed sync.Once    // the handler knows
 
 	order sync.Mutex // held while a message is handled

@@ -21,7 +21,7 @@ func flood(t *testing.T, test func(f *flooded)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		server, err := New(Config{
-			Open: func(*Session, *http.Request) Handler { return silent{} }, MaxUnsettled: 40, MaxUnsettledPerAddress: 10,
+			Open: func(*Session, *http.Request) Handler { return silent{} }, MaxUnsettled: 40, MaxUnsettledPerAddress: 10, MaxSessions: 150, MaxSessionsPerAddress: 100,
 			PingInterval: time.Hour, SettleTimeout: time.Hour,
 		})
 		if err != nil {
@@ -105,15 +105,30 @@ func TestFloodOfLogins(t *testing.T) {
 	})
 }
 
-// TestSettledSessionsDoNotCount lets more clients in than may be logging in.
-func TestSettledSessionsDoNotCount(t *testing.T) {
+// TestSettledSessions lets more clients stay than may be logging in, and not as many
+// as like.
+func TestSettledSessions(t *testing.T) {
 	t.Parallel()
 	flood(t, func(f *flooded) {
+		const flooder, neighbour = "192.0.2.1", "192.0.2.2"
+		var sessions []*Session
 		for range 100 {
-			f.server.find(f.begin("192.0.2.1")).Settle()
+			session := f.server.find(f.begin(flooder))
+			session.Settle()
+			sessions = append(sessions, session)
 		}
-		if n, kept := f.server.Len(), len(f.server.unsettled.sources); n != 100 || kept != 0 {
-			t.Errorf("%d sessions, and %d addresses are remembered", n, kept)
+		if w := f.request("GET", flooder, ""); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("the address has one session more than it may: status %d", w.Code)
+		}
+		f.begin(neighbour)
+		sessions[0].fail(ReasonClosed)
+		f.begin(flooder)
+		for _, session := range sessions {
+			session.fail(ReasonClosed)
+		}
+		_ = f.server.Shutdown(context.Background())
+		if n, known := f.server.Len(), len(f.server.admission.sources); n != 0 || known != 0 || f.server.admission.all.sessions != 0 {
+			t.Errorf("%d sessions are left, and %d addresses are remembered", n, known)
 		}
 	})
 }
