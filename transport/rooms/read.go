@@ -47,12 +47,12 @@ func (r *room) fetchFor(who *reader, pause backoff, delay time.Duration) {
 }
 
 func (j *read) submit(delay time.Duration) {
-	pool := &j.room.hub.pool
+	pool, system := &j.room.hub.pool, j.room.system
 	if delay == 0 {
-		pool.submit(j.run)
+		pool.submit(system, j.run)
 		return
 	}
-	time.AfterFunc(delay, func() { pool.submit(j.run) }) // a closed pool drops it
+	time.AfterFunc(delay, func() { pool.submit(system, j.run) }) // a closed pool drops it
 }
 
 // run reads the page and gives it to those who wait. On failure it tries again
