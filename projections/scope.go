@@ -51,6 +51,10 @@ const (
 	becomeReaderAndPlan = becomeReader + `, set_config('plan_cache_mode', 'force_custom_plan', true)`
 )
 
+// becomeReaderInOrder has the parts of a UNION ALL run one after the other, in the
+// order in which they are written.
+const becomeReaderInOrder = becomeReader + `, set_config('max_parallel_workers_per_gather', '0', true)`
+
 // read runs a query within a scope and gives each row to scan. Changing the role
 // and the query share one round trip and one transaction, which ends with it:
 // the connection goes back as the owner's.

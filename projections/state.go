@@ -69,16 +69,6 @@ func (s *Store) reach(ctx context.Context, system domain.SystemID, atLeast domai
 	}
 }
 
-// Snapshot returns the system's current state as lists, and its cursor, from one
-// moment.
-func (s *Store) Snapshot(ctx context.Context, system domain.SystemID) (*domain.Snapshot, error) {
-	st, err := s.whole(ctx, within(system), system, domain.Position{})
-	if err != nil {
-		return nil, err
-	}
-	return st.Snapshot(), nil
-}
-
 // StateAt returns the system's state as it was at a position: what the fold
 // makes of all its events up to it, inclusively. See [Store.PositionAt] for a time. It takes
 // time in proportion to the history before; the present is answered from the

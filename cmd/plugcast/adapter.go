@@ -13,6 +13,7 @@ import (
 	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
 // The adapters of this file turn what the stores offer into what the faces ask
@@ -77,7 +78,7 @@ func (f roomBan) Check(actor domain.Actor, system domain.SystemID) (rooms.Banned
 // roomSource is [rooms.Source]: log and archive as one, and snapshots.
 type roomSource struct {
 	*timeline.Timeline
-	store *projections.Store
+	snapshots *snapshot.Cache
 }
 
 // Locate implements rooms.Source.
@@ -90,8 +91,17 @@ func (s roomSource) Locate(ctx context.Context, system domain.SystemID, after do
 }
 
 // Snapshot implements rooms.Source.
-func (s roomSource) Snapshot(ctx context.Context, system domain.SystemID) (*domain.Snapshot, error) {
-	return s.store.Snapshot(ctx, system)
+func (s roomSource) Snapshot(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error) {
+	return s.snapshots.Get(ctx, system)
+}
+
+// snapshotSource is [snapshot.Source] on the database.
+type snapshotSource struct{ *projections.Store }
+
+// Head implements snapshot.Source.
+func (s snapshotSource) Head(ctx context.Context, system domain.SystemID) (domain.Cursor, error) {
+	_, head, err := s.Base(ctx, system)
+	return head, err
 }
 
 // faceLimiter is the limiter as the faces know it.
@@ -101,9 +111,4 @@ type faceLimiter struct{ *limits.Limiter }
 func (l faceLimiter) Allow(ctx context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
 	d := l.Limiter.Allow(ctx, limits.Flow(flow), system, n)
 	return d.Allowed, d.RetryAfter
-}
-
-// AllowAll implements [rest.Limiter].
-func (l faceLimiter) AllowAll(ctx context.Context, flow string, counts map[domain.SystemID]int) (domain.SystemID, time.Duration) {
-	return l.Limiter.AllowAll(ctx, limits.Flow(flow), counts)
 }

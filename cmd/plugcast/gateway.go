@@ -3,16 +3,18 @@ package main
 import (
 	"context"
 	"net/http"
-	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/sessions"
+	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
-	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/shelly/outbound"
+	"github.com/plugcast/plugcast/transport/snapshot"
 	"github.com/plugcast/plugcast/transport/socketio"
 	"github.com/plugcast/plugcast/transport/sse"
 	"github.com/plugcast/plugcast/transport/web"
@@ -21,16 +23,18 @@ import (
 
 // gateway is what serves clients: the rooms and all faces of them.
 type gateway struct {
-	tokens    *auth.Authenticator
-	addresses *limit.Addresses
-	hub       *rooms.Hub
-	sockets   *ws.Server
-	socketIO  *socketio.Server
-	peers     *peers // where sessions of socketIO are that others have
-	streams   *sse.Server
-	api       *rest.API
-	devices   http.Handler // where Shelly devices dial in
-	metrics   http.Handler
+	authenticator *auth.Authenticator
+	hub           *rooms.Hub
+	work          *admission.Controller // reads of the database
+	answers       *admission.Controller // bytes that clients have not read yet
+	snapshots     *snapshot.Cache
+	sockets       *ws.Server
+	socketIO      *socketio.Server
+	peers         *peers // where sessions of socketIO are that others have
+	streams       *sse.Server
+	api           *rest.API
+	devices       http.Handler // where Shelly devices dial in
+	metrics       http.Handler
 }
 
 // roomsPerSocket is how many systems one socket may have joined: a back end has
@@ -38,15 +42,17 @@ type gateway struct {
 const roomsPerSocket = 128
 
 func (p *Program) newGateway() (*gateway, error) {
-	tokens, office, limiter, origins, err := p.newGuards()
+	authenticator, office, limiter, origins, err := p.newGuards()
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{tokens: tokens, addresses: limit.NewAddresses(p.Server.Limits.unauthenticated()), devices: p.shelly.outbound, metrics: p.metricsHandler()}
-	if g.hub, err = rooms.New(roomSource{p.backend.timeline, p.backend.store}, rooms.Config{}, p.Logger); err != nil {
+	g := &gateway{authenticator: authenticator, devices: p.shelly.outbound, metrics: p.metricsHandler()}
+	if err := g.newSnapshots(p.backend.store); err != nil {
 		return nil, err
 	}
-	authenticator := g.addresses.Authenticated(tokens)
+	if g.hub, err = rooms.New(roomSource{p.backend.timeline, g.snapshots}, rooms.Config{}, p.Logger); err != nil {
+		return nil, err
+	}
 	registry, ban := roomRegistry{p.registry}, roomBan{p.bans}
 	g.sockets, err = ws.New(ws.Config{
 		Node: p.Server.NodeName, Deployment: p.bridges.deployment, CheckOrigin: origins.Allow,
@@ -61,7 +67,7 @@ func (p *Program) newGateway() (*gateway, error) {
 	g.socketIO, err = socketio.New(socketio.Config{
 		Node: p.Server.NodeName, CheckOrigin: origins.Allow, NewID: g.peers.newID, Elsewhere: g.peers.elsewhere,
 	}, socketio.Parts{
-		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix(), sessions.Limits{}),
+		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix()),
 		Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
 	})
 	if err != nil {
@@ -76,7 +82,8 @@ func (p *Program) newGateway() (*gateway, error) {
 		return nil, err
 	}
 	g.api, err = rest.New(rest.Config{
-		Service: p.newService(), Reads: restReads{p.backend.store}, Authenticator: authenticator, Tickets: office,
+		Service: p.newService(), Reads: restReads{p.backend.store}, Snapshots: g.snapshots, Work: g.work, Answers: g.answers,
+		Authenticator: authenticator, Tickets: office,
 		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL,
 		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Readiness: p.readiness, Origins: origins,
 		Stream: g.streams, Bridges: p.bridges, Findings: p.backend.store, Quarantine: p.backend.store, DeadLetters: p.deadLetters,
@@ -88,6 +95,34 @@ func (p *Program) newGateway() (*gateway, error) {
 	return g, nil
 }
 
+// newSnapshots makes what bounds the concurrent work of systems, and what makes
+// snapshots within that.
+//
+// A unit of work is about a connection to Postgres. A quarter of the pool is left
+// to projectors, commands and rooms, and no system has more than a third of the
+// rest: two of them at their worst leave a third one room. A fold of the past takes
+// a system's whole share, so it makes one at a time.
+func (g *gateway) newSnapshots(store *projections.Store) (err error) {
+	const costOfSnapshot = 3
+	units := projections.DefaultMaxConns * 3 / 4
+	g.work, err = admission.New(admission.Config{
+		Capacity: units, Share: units / 3, Queue: 256, QueueAll: 4096, Patience: 5 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	g.answers, err = admission.New(admission.Config{
+		Capacity: 256 << 20, Share: 64 << 20, Queue: 256, QueueAll: 4096, Patience: 5 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	g.snapshots = snapshot.New(snapshot.Config{
+		Source: snapshotSource{store}, Work: g.work, Cost: costOfSnapshot, Memory: g.answers, Timeout: 30 * time.Second,
+	})
+	return nil
+}
+
 // handler is everything that clients reach.
 func (g *gateway) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -96,24 +131,12 @@ func (g *gateway) handler() http.Handler {
 	mux.Handle("GET /web/", page)
 	mux.Handle("GET /ws", g.sockets)
 	mux.Handle("/socket.io/", g.socketIO)
-	mux.Handle("/socket.io", g.socketIO) // as clients with addTrailingSlash: false ask; a redirect would lack what pages of other origins need
 	mux.HandleFunc("/api/socket/init", g.socketIO.Init)
 	mux.Handle(outbound.Pattern, g.devices)
 	mux.Handle(outbound.Prefix, g.devices)
 	mux.Handle("GET /metrics", g.metrics)
 	mux.Handle("/", g.api)
-	return g.addresses.Guard(mux, isSpared)
-}
-
-// isSpared reports whether a request is served also when others of its address have
-// used up what is for requests without a valid token: one of a load balancer, or one
-// whose credential comes later.
-func isSpared(r *http.Request) bool {
-	switch r.URL.Path {
-	case "/healthz", "/readyz", "/metrics":
-		return true
-	}
-	return strings.HasPrefix(r.URL.Path, "/socket.io") || strings.HasPrefix(r.URL.Path, outbound.Prefix)
+	return mux
 }
 
 // disconnect throws out the clients of all faces that match, and returns how many
@@ -135,4 +158,7 @@ func (g *gateway) shutdown(ctx context.Context) error {
 	return err
 }
 
-func (g *gateway) close() { g.hub.Close() }
+func (g *gateway) close() {
+	g.hub.Close()
+	g.snapshots.Close()
+}

@@ -84,7 +84,7 @@ func TestFacesAreApart(t *testing.T) {
 	t.Parallel()
 	shared := []string{
 		"transport/auth", "transport/rooms", "transport/limit", "transport/handoff", "transport/edge", "transport/socketio/packet",
-		"transport/nodetest", "transport/strictjson",
+		"transport/nodetest", "transport/strictjson", "transport/admission", "transport/snapshot",
 	}
 	for _, p := range listPackages(t) {
 		if !below(p.path, "transport") {

@@ -88,6 +88,7 @@ func (p *Program) Open(ctx context.Context) (err error) {
 	if p.shelly, err = p.newShelly(); err != nil {
 		return err
 	}
+	p.disconnects.speaksFor = p.shelly.speaksFor
 	if p.bridges, err = p.newBridges(ctx); err != nil {
 		return err
 	}
@@ -253,7 +254,7 @@ func (p *Program) begin(ctx context.Context, background func(string, func(contex
 	background("presence", func(ctx context.Context) error { return p.registry.Run(ctx, p.figures.own) })
 	background("server", func(context.Context) error { return p.clientEdge.Serve(p.listener) })
 	if p.gateway != nil {
-		background("tokens", p.gateway.tokens.Run)
+		background("tokens", p.gateway.authenticator.Run)
 	}
 }
 

@@ -12,15 +12,13 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
 )
 
@@ -30,6 +28,9 @@ import (
 type Config struct {
 	Service       *domain.Service
 	Reads         Reads
+	Snapshots     Snapshots
+	Work          *admission.Controller // admits reads at their cost; nil: any number
+	Answers       *admission.Controller // counts the bytes of answers that are not sent yet; nil: any number
 	Authenticator Authenticator
 	Tickets       auth.Tickets
 	Sockets       Sockets
@@ -59,9 +60,6 @@ type Limiter interface {
 	// Allow takes n from what the system may use of the flow, or says when to
 	// ask again.
 	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
-	// AllowAll takes from several systems, from all or from none. refused is the
-	// system that has not enough, or "".
-	AllowAll(ctx context.Context, flow string, counts map[domain.SystemID]int) (refused domain.SystemID, retryAfter time.Duration)
 }
 
 // The flows that this face limits.
@@ -74,6 +72,9 @@ const (
 type API struct {
 	service       *domain.Service
 	reads         Reads
+	snapshots     Snapshots
+	work          *admission.Controller
+	answers       *admission.Controller
 	authenticator Authenticator
 	tickets       auth.Tickets
 	sockets       Sockets
@@ -99,12 +100,12 @@ type API struct {
 // /readyz, and with a problem document everywhere else, so that it can be the
 // fallback of the program's mux.
 func New(c Config) (*API, error) {
-	if c.Service == nil || c.Reads == nil || c.Authenticator == nil || c.Tickets == nil || c.Sockets == nil || c.Credentials == nil ||
+	if c.Service == nil || c.Reads == nil || c.Snapshots == nil || c.Authenticator == nil || c.Tickets == nil || c.Sockets == nil || c.Credentials == nil ||
 		(c.Outcomes == nil) != (c.Nodes == nil) || c.Log == nil {
 		return nil, errors.New("rest: a part of the configuration is missing")
 	}
 	a := &API{
-		service: c.Service, reads: c.Reads, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
+		service: c.Service, reads: c.Reads, snapshots: c.Snapshots, work: c.Work, answers: c.Answers, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
 		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
 		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, quarantine: c.Quarantine,
 		readiness: c.Readiness, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
@@ -192,8 +193,7 @@ func register[I, O any](a *API, op operation, handle func(context.Context, *I) (
 	}
 }
 
-// admit authenticates the request and applies the rate limit: every request counts
-// as one, whatever becomes of it.
+// admit lets in who may be here and has not been here too often.
 func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	actor, err := a.authenticator.Authenticate(r.Context(), r)
@@ -201,8 +201,8 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 		problemOf(r.Context(), a.log, err).write(w)
 		return
 	}
-	if a.limiter != nil {
-		system := actor.Account(domain.SystemID(r.PathValue("systemId")))
+	if a.limiter != nil && r.URL.Path != publishPath {
+		system := payer(actor, domain.SystemID(r.PathValue("systemId")))
 		if ok, wait := a.limiter.Allow(r.Context(), flowRequests, system, 1); !ok {
 			limited(r.Context(), flowRequests, system, wait).write(w)
 			return
@@ -212,24 +212,21 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 		p.write(w)
 		return
 	}
-	if err := checkText(r.URL.Query()); err != nil {
-		problemOf(r.Context(), a.log, err).write(w)
-		return
-	}
 	next(huma.WithValue(ctx, actorKey, actor))
 }
 
-// checkText refuses parameters that are no text: nothing that is stored has bytes
-// such as these in it, and Postgres does not even take them in a question.
-func checkText(query url.Values) error {
-	for name, values := range query {
-		for _, value := range values {
-			if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
-				return invalidRequest("%s must be UTF-8 text without NUL", strconv.Quote(name))
-			}
-		}
+// payer is the system on whose account a request goes: the one it names or, when
+// that is not the actor's, one of the actor's own. So nobody can use up what
+// belongs to a neighbour.
+func payer(actor domain.Actor, named domain.SystemID) domain.SystemID {
+	switch {
+	case named != "" && actor.Sees(named):
+		return named
+	case len(actor.Systems) > 0:
+		return actor.Systems[0]
+	default:
+		return domain.PlatformSystem
 	}
-	return nil
 }
 
 func actorOf(ctx context.Context) domain.Actor {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
 // platform is the log, its projection and the rest that the API stands on, in
@@ -27,7 +28,7 @@ import (
 type platform struct {
 	mu      sync.Mutex
 	events  []domain.Event
-	heads   map[string]domain.Position // by system and aggregate
+	heads   map[domain.Aggregate]domain.Position
 	keys    map[string]remembered
 	lag     int           // how many of the newest events the projection has not seen
 	moved   chan struct{} // closed when lag or events change
@@ -78,12 +79,8 @@ func (p *platform) Append(_ context.Context, events []domain.Event, opts domain.
 			return known, err
 		}
 	}
-	head := ""
-	if x := opts.Expect; x != nil {
-		head = string(events[0].SystemID) + "/" + string(x.Aggregate)
-	}
-	if x := opts.Expect; x != nil && p.heads[head].After(x.Head) {
-		return domain.Appended{}, &domain.ConflictError{Aggregate: x.Aggregate, Expected: x.Head, Head: p.heads[head]}
+	if x := opts.Expect; x != nil && p.heads[x.Aggregate].After(x.Head) {
+		return domain.Appended{}, &domain.ConflictError{Aggregate: x.Aggregate, Expected: x.Head, Head: p.heads[x.Aggregate]}
 	}
 	var out domain.Appended
 	for _, e := range events {
@@ -94,8 +91,8 @@ func (p *platform) Append(_ context.Context, events []domain.Event, opts domain.
 		out.Positions = append(out.Positions, e.Position)
 	}
 	p.react(events)
-	if opts.Expect != nil {
-		p.heads[head] = out.Last()
+	if x := opts.Expect; x != nil {
+		p.heads[x.Aggregate] = out.Last()
 	}
 	if i := opts.Idempotency; i != nil {
 		p.keys[i.Scope+"/"+i.Key] = remembered{i.Fingerprint, out.Positions}
@@ -248,6 +245,15 @@ func (p *platform) ConnectionPage(ctx context.Context, actor domain.Actor, syste
 	return st, page(st.Connections, after, limit), nil
 }
 
+// Get implements [Snapshots].
+func (p *platform) Get(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error) {
+	st, err := p.WholeState(ctx, domain.Actor{}, system, domain.Position{})
+	if err != nil {
+		return nil, err
+	}
+	return snapshot.Of(st.Snapshot())
+}
+
 // reached reports whether the projection has what is at or before the position.
 func (p *platform) reached(at domain.Position) bool {
 	n := len(p.events) - p.lag
@@ -351,16 +357,6 @@ func (p *platform) Allow(_ context.Context, flow string, system domain.SystemID,
 	return p.allow(flow, system, n), 1500 * time.Millisecond
 }
 
-// AllowAll implements Limiter.
-func (p *platform) AllowAll(_ context.Context, flow string, counts map[domain.SystemID]int) (domain.SystemID, time.Duration) {
-	for system, n := range counts {
-		if !p.allow(flow, system, n) {
-			return system, 1500 * time.Millisecond
-		}
-	}
-	return "", 0
-}
-
 var (
 	start  = time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 	secret = auth.Config{Secret: []byte("0123456789abcdef0123456789abcdef")}
@@ -385,7 +381,7 @@ func setup(t testing.TB, change ...func(*Config)) *bundle {
 // assemble makes an API without a network, for a clock that a test moves.
 func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	p := &platform{
-		heads: map[string]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
+		heads: map[domain.Aggregate]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
 		tickets: map[string]domain.Actor{}, kept: map[domain.ConnectionID]*keptCredential{}, allow: func(string, domain.SystemID, int) bool { return true },
 	}
 	b := &bundle{platform: p, t: t, tokens: map[domain.Role]string{}}
@@ -399,7 +395,7 @@ func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	var commands int
 	c := Config{
 		Service: domain.NewService(p, commandStates{p}, func() string { commands++; return fmt.Sprint("cmd-", commands) }),
-		Reads:   p, Authenticator: authenticator, Tickets: p, Sockets: p, Credentials: p, Outcomes: p, Nodes: p, Limiter: p, Findings: p, DeadLetters: deadLetters{p}, Version: "test",
+		Reads:   p, Snapshots: p, Authenticator: authenticator, Tickets: p, Sockets: p, Credentials: p, Outcomes: p, Nodes: p, Limiter: p, Findings: p, DeadLetters: deadLetters{p}, Version: "test",
 		Bridges: &intakeStub{cursors: map[string]domain.Position{}},
 		Log:     slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

@@ -114,13 +114,12 @@ type connectionOutput struct {
 }
 
 // commandConnectionInput is the connection command of the system that this one
-// replaces: its path names no system, and several may have a connection of that id.
+// replaces: its path names no system.
 type commandConnectionInput struct {
 	WithTicket
 	CommandInput
 	ConnectionID domain.ConnectionID   `path:"connectionId" example:"acc1"`
 	Action       domain.ConnectionVerb `path:"action" enum:"start,stop,restart"`
-	SystemID     domain.SystemID       `query:"systemId" doc:"Whose connection it is. Without it: that of a system which the token names; otherwise the only one of that id, those that were created in this deployment first"`
 	Body         *struct {
 		Reason       string `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients that are closed, and kept in the events"`
 		CloseSockets *bool  `json:"closeSockets,omitempty" doc:"Also close the browser sockets of the system; when absent, true for stop and false otherwise. A start closes nothing"`
@@ -189,8 +188,8 @@ func (a *API) listConnections(ctx context.Context, in *listConnectionsInput) (*l
 		size: func(*domain.Connection) int { return rowBytes },
 	}
 	st, connections, next, err := pageOf(ctx, a, &in.InSystem, &in.Freshness, &in.Moment, &in.Paged,
-		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, bool, error) {
-			return a.reads.ConnectionPage(ctx, actor, in.SystemID, domain.ConnectionID(in.After), in.Limit, atLeast)
+		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
+			return a.reads.ConnectionPage(ctx, actor, in.SystemID, domain.ConnectionID(in.After), in.Limit, domain.Position{})
 		}, list)
 	if err != nil {
 		return nil, err
@@ -386,16 +385,11 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 			c.CloseSockets = *in.Body.CloseSockets
 		}
 	}
-	r, err := in.request(ctx, "commandConnection", in.SystemID, c)
+	r, err := in.request(ctx, "commandConnection", c)
 	if err != nil {
 		return nil, err
 	}
-	system := in.SystemID
-	if system == "" {
-		system, err = a.reads.SystemOfConnection(ctx, actor, in.ConnectionID)
-	} else {
-		_, err = (&InSystem{SystemID: system}).authorize(ctx, domain.ActionCommand)
-	}
+	system, err := a.reads.SystemOfConnection(ctx, actor, in.ConnectionID)
 	if err != nil {
 		return nil, err
 	}

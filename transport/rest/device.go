@@ -3,8 +3,12 @@ package rest
 import (
 	"context"
 	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
 const devicePath = systemPath + "/devices/{deviceId}"
@@ -84,10 +88,6 @@ type snapshotInput struct {
 	Moment
 }
 
-type snapshotOutput struct {
-	Body *domain.Snapshot
-}
-
 func (a *API) registerDevices() {
 	register(a, operation{
 		id: "listDevices", method: http.MethodGet, path: systemPath + "/devices", tag: "Devices",
@@ -101,6 +101,7 @@ func (a *API) registerDevices() {
 		id: "getSnapshot", method: http.MethodGet, path: systemPath + "/snapshot", tag: "Devices",
 		summary: "Get everything that is true of a system",
 		detail:  "The same that a join with `snapshot` sends. Events after its position continue it.",
+		answer:  reflect.TypeFor[domain.Snapshot](),
 	}, a.getSnapshot)
 }
 
@@ -112,8 +113,8 @@ var devicesListed = listed[*domain.Device]{
 
 func (a *API) listDevices(ctx context.Context, in *listDevicesInput) (*listDevicesOutput, error) {
 	st, devices, next, err := pageOf(ctx, a, &in.InSystem, &in.Freshness, &in.Moment, &in.Paged,
-		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, bool, error) {
-			return a.reads.DevicePage(ctx, actor, in.SystemID, domain.DeviceID(in.After), in.Limit, atLeast)
+		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
+			return a.reads.DevicePage(ctx, actor, in.SystemID, domain.DeviceID(in.After), in.Limit, domain.Position{})
 		}, devicesListed)
 	if err != nil {
 		return nil, err
@@ -152,13 +153,36 @@ func unknownDevice(id domain.DeviceID) error {
 	return domain.Fail(domain.KindNotFound, domain.CodeUnknownDevice, `there is no device "`+string(id)+`"`)
 }
 
-func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*snapshotOutput, error) {
-	st, _, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment,
-		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, error) {
-			return a.reads.WholeState(ctx, actor, in.SystemID, atLeast)
-		})
+func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*huma.StreamResponse, error) {
+	state, err := a.readSnapshot(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	return &snapshotOutput{Body: st.Snapshot()}, nil
+	untilSent(ctx, state.Release)
+	return streamed(func(send func([]byte) bool) {
+		_ = sendAll(state.JSON(), send) && send([]byte("\n"))
+	}), nil
+}
+
+// readSnapshot shares the present with others who ask, and folds the past.
+func (a *API) readSnapshot(ctx context.Context, in *snapshotInput) (*snapshot.Snapshot, error) {
+	if in.At == "" {
+		if _, err := in.authorize(ctx, domain.ActionRead); err != nil {
+			return nil, err
+		}
+		if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
+			return nil, err
+		}
+		return a.snapshots.Get(ctx, in.SystemID)
+	}
+	st, _, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment, costFold, nil)
+	if err != nil {
+		return nil, err
+	}
+	made, err := snapshot.Of(st.Snapshot())
+	if err != nil {
+		return nil, err
+	}
+	_, err = a.reserve(ctx, in.SystemID, len(made.JSON()))
+	return made, err
 }

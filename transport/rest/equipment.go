@@ -142,8 +142,8 @@ func (a *API) listEquipment(ctx context.Context, in *listEquipmentInput) (*listE
 		size: func(e *domain.Equipment) int { return rowBytes + len(e.Attributes) },
 	}
 	st, some, next, err := pageOf(ctx, a, &in.InSystem, &in.Freshness, &in.Moment, &in.Paged,
-		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, bool, error) {
-			return a.reads.EquipmentPage(ctx, actor, in.SystemID, domain.EquipmentID(in.After), in.Limit, in.Retired, atLeast)
+		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
+			return a.reads.EquipmentPage(ctx, actor, in.SystemID, domain.EquipmentID(in.After), in.Limit, in.Retired, domain.Position{})
 		}, list)
 	if err != nil {
 		return nil, err

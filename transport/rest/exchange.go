@@ -30,6 +30,7 @@ type contextKey int
 const (
 	requestIDKey contextKey = iota
 	actorKey
+	unsentKey
 )
 
 // requestID returns the id of the request that ctx belongs to, or "".
@@ -46,6 +47,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		id = uuid.NewString()
 	}
 	ctx := context.WithValue(r.Context(), requestIDKey, id)
+	answer := &unsent{}
+	defer answer.sent() // whatever became of it
+	ctx = context.WithValue(ctx, unsentKey, answer)
 	out := &response{ResponseWriter: w, bodiless: r.Body == nil || r.Body == http.NoBody}
 	in := r.WithContext(ctx)
 	in.Body = &boundedBody{ReadCloser: r.Body, limit: bodyLimit(r), left: bodyLimit(r), expects: r.Header.Get("Expect") != ""}

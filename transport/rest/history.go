@@ -27,12 +27,6 @@ type eventsInput struct {
 	Order         string           `query:"order" enum:"asc,desc" default:"asc" doc:"By position: oldest or newest first"`
 }
 
-// rawOutput is a body that is written without another encoding.
-type rawOutput struct {
-	ContentType string `header:"Content-Type" hidden:"true"`
-	Body        []byte
-}
-
 // eventPage and envelope only describe what listEvents writes.
 type eventPage struct {
 	Events []envelope       `json:"events"`
@@ -80,7 +74,7 @@ func (a *API) registerHistory() {
 	}, a.getHead)
 }
 
-func (a *API) listEvents(ctx context.Context, in *eventsInput) (*rawOutput, error) {
+func (a *API) listEvents(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
 	actor, err := in.authorize(ctx, domain.ActionHistory)
 	if err != nil {
 		return nil, err
@@ -92,12 +86,29 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*rawOutput, erro
 	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
 		return nil, err
 	}
-	events, more, err := a.reads.Events(ctx, actor, in.SystemID, query)
+	answer, err := a.reserve(ctx, in.SystemID, min(in.Limit*maxEventBytes, pageBytes))
 	if err != nil {
 		return nil, err
 	}
-	return &rawOutput{ContentType: "application/json", Body: appendPage(nil, events, more)}, nil
+	done, err := a.admitRead(ctx, in.SystemID, costPage)
+	if err != nil {
+		return nil, err
+	}
+	events, more, err := a.reads.Events(ctx, actor, in.SystemID, query)
+	done()
+	if err != nil {
+		return nil, err
+	}
+	bytes := 0
+	for i := range events {
+		bytes += len(events[i].Data) + rowBytes
+	}
+	answer.Shrink(bytes)
+	return streamed(func(send func([]byte) bool) { sendPage(events, more, send) }), nil
 }
+
+// maxEventBytes is the most that an event takes.
+const maxEventBytes = 64 << 10
 
 func (in *eventsInput) query() (EventQuery, error) {
 	q := EventQuery{
@@ -136,22 +147,27 @@ func (in *eventsInput) query() (EventQuery, error) {
 	return q, nil
 }
 
-// appendPage writes an eventPage: the events in the bytes that every face sends, and
-// where the next page begins when there is more.
-func appendPage(b []byte, events []domain.Event, more bool) []byte {
-	b = append(b, `{"events":[`...)
+// sendPage writes an eventPage, piece by piece: the events in the bytes that every
+// face sends, and where the next page begins when there is more.
+func sendPage(events []domain.Event, more bool, send func([]byte) bool) {
+	piece := append(make([]byte, 0, 2*pieceBytes), `{"events":[`...)
 	for i := range events {
 		if i > 0 {
-			b = append(b, ',')
+			piece = append(piece, ',')
 		}
-		b = events[i].AppendEnvelope(b)
+		if piece = events[i].AppendEnvelope(piece); len(piece) >= pieceBytes {
+			if !sendAll(piece, send) {
+				return
+			}
+			piece = piece[:0]
+		}
 	}
-	b = append(b, ']')
+	piece = append(piece, ']')
 	if more && len(events) > 0 {
-		b = append(b, `,"next":`...)
-		b = strconv.AppendQuote(b, events[len(events)-1].Position.String())
+		piece = append(piece, `,"next":`...)
+		piece = strconv.AppendQuote(piece, events[len(events)-1].Position.String())
 	}
-	return append(b, "}\n"...)
+	sendAll(append(piece, "}\n"...), send)
 }
 
 func (a *API) getHead(ctx context.Context, in *headInput) (*headOutput, error) {

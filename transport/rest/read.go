@@ -18,8 +18,6 @@ type Reads interface {
 	// position; it waits for that until ctx ends. A system without events has
 	// the empty state.
 	StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, needs domain.Needs, atLeast domain.Position) (*domain.State, error)
-	// WholeState is StateFor without leaving anything out.
-	WholeState(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error)
 	// StateAt returns the state as of the last event at or before the position.
 	StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error)
 	// PositionAt returns the position of the newest event, by position, whose time
@@ -46,10 +44,8 @@ type Reads interface {
 	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query EventQuery) (page []domain.Event, more bool, err error)
 	// Head returns the newest link of the system's hash chain.
 	Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error)
-	// SystemOfConnection finds the system of a connection that the actor can see.
-	// Systems that the actor's token names go first, and then connections that were
-	// created in this deployment. It fails with [domain.CodeUnknownConnection] when
-	// there is none, and with [domain.CodeAmbiguousConnection] when several are left.
+	// SystemOfConnection finds the system of a connection that the actor can
+	// see, or fails with [domain.CodeUnknownConnection].
 	SystemOfConnection(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error)
 }
 
@@ -122,9 +118,10 @@ func patiently(ctx context.Context, at domain.Position, patience time.Duration, 
 
 // stateOf answers from the state that a caller asked for: with what present
 // reads, or with the whole state as of a moment, which is history and needs the
-// right to it. past says which.
-func (a *API) stateOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment,
-	present func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, error),
+// right to it. past says which. It waits for the position first, and then for its
+// turn to read at the cost: one who waits for the projection takes no turn.
+func (a *API) stateOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment, cost int,
+	present func(ctx context.Context, actor domain.Actor) (*domain.State, error),
 ) (st *domain.State, past bool, err error) {
 	action := domain.ActionRead
 	if at.At != "" {
@@ -134,53 +131,61 @@ func (a *API) stateOf(ctx context.Context, in *InSystem, fresh *Freshness, at *M
 	if err != nil {
 		return nil, false, err
 	}
-	atLeast, err := fresh.position()
-	if err != nil {
-		return nil, false, err
-	}
-	if at.At == "" {
-		err = patiently(ctx, atLeast, maxLag, func(ctx context.Context) (err error) {
-			st, err = present(ctx, actor, atLeast)
-			return err
-		})
-		return st, false, err
-	}
-	position, then, err := at.parse()
-	if err != nil {
-		return nil, true, err
+	var position domain.Position
+	var then time.Time
+	past = at.At != ""
+	if past {
+		cost = costFold
+		if position, then, err = at.parse(); err != nil {
+			return nil, past, err
+		}
 	}
 	if err := a.caughtUp(ctx, in.SystemID, fresh); err != nil {
-		return nil, true, err
+		return nil, past, err
+	}
+	done, err := a.admitRead(ctx, in.SystemID, cost)
+	if err != nil {
+		return nil, past, err
+	}
+	defer done()
+	if !past {
+		st, err = present(ctx, actor)
+		return st, past, err
 	}
 	if !then.IsZero() {
 		if position, err = a.reads.PositionAt(ctx, actor, in.SystemID, then); err != nil {
-			return nil, true, err
+			return nil, past, err
 		}
 	}
 	st, err = a.reads.StateAt(ctx, actor, in.SystemID, position)
-	return st, true, err
+	return st, past, err
 }
 
 // partOf is stateOf for the rows that are named.
 func (a *API) partOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment, needs domain.Needs) (*domain.State, error) {
-	st, _, err := a.stateOf(ctx, in, fresh, at,
-		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, error) {
-			return a.reads.StateFor(ctx, actor, in.SystemID, needs, atLeast)
-		})
+	st, _, err := a.stateOf(ctx, in, fresh, at, costRow, func(ctx context.Context, actor domain.Actor) (*domain.State, error) {
+		return a.reads.StateFor(ctx, actor, in.SystemID, needs, domain.Position{})
+	})
 	return st, err
 }
 
-// pageOf is stateOf for a page of a list.
+// pageOf is stateOf for a page of a list. The page counts as unsent until the
+// answer is out.
 func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, at *Moment, paged *Paged,
-	read func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (*domain.State, bool, error),
-	list listed[T],
+	read func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error), list listed[T],
 ) (st *domain.State, entries []T, next string, err error) {
+	if _, err := in.authorize(ctx, domain.ActionRead); err != nil {
+		return nil, nil, "", err
+	}
+	answer, err := a.reserve(ctx, in.SystemID, inMemory*min(paged.Limit*maxRowBytes, pageBytes))
+	if err != nil {
+		return nil, nil, "", err
+	}
 	more := false
-	st, past, err := a.stateOf(ctx, in, fresh, at,
-		func(ctx context.Context, actor domain.Actor, atLeast domain.Position) (st *domain.State, err error) {
-			st, more, err = read(ctx, actor, atLeast)
-			return st, err
-		})
+	st, past, err := a.stateOf(ctx, in, fresh, at, costPage, func(ctx context.Context, actor domain.Actor) (st *domain.State, err error) {
+		st, more, err = read(ctx, actor)
+		return st, err
+	})
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -189,8 +194,19 @@ func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, 
 	} else if more {
 		next = list.id(entries[len(entries)-1])
 	}
+	bytes := 0
+	for _, entry := range entries {
+		bytes += list.size(entry)
+	}
+	answer.Shrink(inMemory * bytes)
 	return st, entries, next, nil
 }
+
+// What a page takes until it is sent.
+const (
+	inMemory    = 2       // times its bytes: as rows, and as JSON
+	maxRowBytes = 6 << 10 // of a row as JSON, with its attributes
+)
 
 // listed says how the entries of a list are found in a state.
 type listed[T any] struct {
@@ -199,7 +215,7 @@ type listed[T any] struct {
 	size func(T) int // roughly, as JSON
 }
 
-// rowBytes is roughly what a row without attributes takes.
+// rowBytes is roughly what a row without attributes takes, as JSON.
 const rowBytes = 512
 
 // caughtUp waits until the read models are where the caller asked for.

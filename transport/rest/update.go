@@ -114,8 +114,10 @@ func (a *API) chargeUpdates(ctx context.Context, actor domain.Actor, updates []d
 		}
 		counts[updates[i].SystemID]++
 	}
-	if refused, wait := a.limiter.AllowAll(ctx, flowUpdates, counts); refused != "" {
-		return limited(ctx, flowUpdates, refused, wait)
+	for system, n := range counts {
+		if ok, wait := a.limiter.Allow(ctx, flowUpdates, system, n); !ok {
+			return limited(ctx, flowUpdates, system, wait)
+		}
 	}
 	return nil
 }

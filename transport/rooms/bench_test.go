@@ -9,6 +9,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
 // fanSource gives events to whoever is subscribed, and does nothing else.
@@ -25,7 +26,7 @@ func (s *fanSource) Page(context.Context, domain.SystemID, domain.Cursor, int) (
 	return nil, nil
 }
 
-func (s *fanSource) Snapshot(context.Context, domain.SystemID) (*domain.Snapshot, error) {
+func (s *fanSource) Snapshot(context.Context, domain.SystemID) (*snapshot.Snapshot, error) {
 	return nil, nil
 }
 

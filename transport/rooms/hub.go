@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
 // Hub holds the rooms of a process. It is safe for concurrent use.
@@ -67,7 +68,9 @@ type Joined struct {
 	// it. It is false for a position that is not of this log: then the reader
 	// goes on from now.
 	Recovered bool
-	Snapshot  *domain.Snapshot // as of Cursor, when asked for
+	// Snapshot is the state as of Cursor, when it was asked for. Whoever gets it
+	// must Release it.
+	Snapshot *snapshot.Snapshot
 }
 
 // Join makes a reader of a system, who must call [Cursor.Start] next, and

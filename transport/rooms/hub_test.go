@@ -201,7 +201,7 @@ func TestSnapshotThenEventsBehindIt(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 1})
 		h.source.Append(sol, updates(20)...)
 		s := h.join(rooms.Options{Snapshot: true})
-		if s.joined.Snapshot == nil || s.joined.Snapshot.Seq != 20 || s.joined.Cursor.Seq != 20 || s.joined.Recovered {
+		if s.joined.Snapshot == nil || s.joined.Snapshot.Cursor.Seq != 20 || s.joined.Cursor.Seq != 20 || s.joined.Recovered {
 			t.Fatalf("joined %+v", s.joined)
 		}
 		h.source.Append(sol, updates(5)...)

@@ -21,7 +21,7 @@ func (r *room) join(ctx context.Context, o Options, sink Sink) (*Cursor, Joined,
 		if joined.Snapshot, err = r.hub.source.Snapshot(ctx, r.system); err != nil {
 			return nil, Joined{}, err
 		}
-		joined.Cursor = domain.Cursor{Position: joined.Snapshot.Position, Seq: joined.Snapshot.Seq}
+		joined.Cursor = joined.Snapshot.Cursor
 		joined.Recovered = resumed && joined.Cursor.Seq == place.Seq // else what is between shows in the state only
 	}
 

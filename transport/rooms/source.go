@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
 // Source is the sequence of every system: history and log as one. It is safe
@@ -26,8 +27,10 @@ type Source interface {
 	// more.
 	Subscribe(ctx context.Context, system domain.SystemID, fn func([]domain.Event, error)) (start domain.Cursor, cancel func(), err error)
 
-	// Snapshot returns the state of a system, as of a place that it names.
-	Snapshot(ctx context.Context, system domain.SystemID) (*domain.Snapshot, error)
+	// Snapshot returns the state of a system, as of a place that it names. The caller
+	// must Release it. It fails with [admission.CodeBusy] when the system causes too
+	// much work, or too many of its snapshots are held.
+	Snapshot(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error)
 }
 
 var (

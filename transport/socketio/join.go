@@ -57,9 +57,6 @@ func (s *socket) joinSystem(e *sio.Event) error {
 	if err := readArgument(e, &j.SystemID, &j); err != nil {
 		return err
 	}
-	if s.after != "" && j.After == nil && !j.Snapshot && s.member(domain.SystemID(j.SystemID)) == nil {
-		j.After = &s.after
-	}
 	system, way, options, err := j.way()
 	if err != nil {
 		return err
@@ -126,10 +123,12 @@ func (s *socket) enter(ctx context.Context, e *sio.Event, m *membership, way Way
 	way.Turn, way.After = next.Turn, at.Cursor.Position
 	next.Rooms[m.system] = way
 	if err := s.save(ctx, &next); err != nil {
+		m.takeSnapshot().Release()
 		cursor.Leave()
 		return err
 	}
 	if !s.take(m, next) {
+		m.takeSnapshot().Release()
 		cursor.Leave()
 		return nil // the socket is over
 	}
@@ -178,6 +177,7 @@ func (s *socket) take(m *membership, next Session) bool {
 	s.session = next
 	s.mu.Unlock()
 	if old != nil {
+		old.takeSnapshot().Release()
 		old.cursor.Leave()
 	}
 	return true
@@ -207,6 +207,7 @@ func (s *socket) leave(system domain.SystemID) bool {
 	if m == nil {
 		return false
 	}
+	m.takeSnapshot().Release()
 	m.cursor.Leave()
 	return true
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
@@ -43,8 +42,7 @@ func New(config Config, parts Parts) (*Server, error) {
 		Namespaces: map[string]sio.Namespace{packet.Main: s.connect}, Greet: s.greet, Logger: parts.Logger,
 		Engine: engineio.Config{
 			PingInterval: c.PingInterval, PingTimeout: c.PingTimeout, Tick: c.Tick, MaxPayload: c.MaxFrame, MaxUnsettled: c.MaxUnsettled,
-			CheckOrigin: c.CheckOrigin, NewID: c.NewID, Elsewhere: c.Elsewhere,
-			Known: func(r *http.Request) { limit.Attributed(r.Context()) }, Logger: parts.Logger,
+			CheckOrigin: c.CheckOrigin, NewID: c.NewID, Elsewhere: c.Elsewhere, Logger: parts.Logger,
 		},
 	})
 	if err != nil {
@@ -151,9 +149,6 @@ type auth struct {
 	Token  string `json:"token"`
 	PID    string `json:"pid"`
 	Offset string `json:"offset"`
-	// After is the place that a client kept by itself which has no connection state
-	// recovery: joins that name none begin behind it.
-	After string `json:"after"`
 }
 
 // connect implements [sio.Namespace].
@@ -161,20 +156,12 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	var a auth
 	if len(sent) > 0 {
 		if err := json.Unmarshal(sent, &a); err != nil {
-			return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid, offset and after must be strings"))
-		}
-	}
-	if a.After != "" {
-		if _, err := positionIn(a.After, ""); err != nil {
-			return sio.Accepted{}, refusal(domain.AsError(err))
+			return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid and offset must be strings"))
 		}
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.config.JoinTimeout)
 	defer cancel()
 	actor, err := s.authenticate(ctx, io, a.Token)
-	if err == nil {
-		err = limit.Handshake(ctx, s.parts.Limiter, actor)
-	}
 	if err != nil {
 		return sio.Accepted{}, shown(err)
 	}
@@ -185,8 +172,7 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	if err != nil {
 		return sio.Accepted{}, shown(err)
 	}
-	so.after = a.After
-	return sio.Accepted{Handler: so, PID: pidOf(so.ref)}, nil
+	return sio.Accepted{Handler: so, PID: so.pid}, nil
 }
 
 func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string) (domain.Actor, error) {
@@ -201,27 +187,25 @@ func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string)
 // restore makes the socket of a client, in its rooms if it has been here before
 // and nothing is missing.
 func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor, a auth) (*socket, error) {
+	so := newSocket(s, io, actor, a.PID)
+	session, known, err := so.claim(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var shown *offset
 	if o, ok := parseOffset(a.Offset); ok && len(a.Offset) <= maxOffset {
 		shown = &o
 	}
-	if ref, ok := parsePID(a.PID, actor); ok {
-		so := newSocket(s, io, actor, ref)
-		session, known, err := so.claim(ctx)
-		if err != nil {
+	if known {
+		err := so.resume(ctx, session, shown)
+		if err == nil {
+			return so, nil
+		}
+		if so.leaveAll(); !errors.Is(err, errLost) {
 			return nil, err
 		}
-		if known {
-			err := so.resume(ctx, session, shown)
-			if err == nil {
-				return so, nil
-			}
-			if so.leaveAll(); !errors.Is(err, errLost) {
-				return nil, err
-			}
-		}
 	}
-	so := newSocket(s, io, actor, newRef(actor))
+	so = newSocket(s, io, actor, newPID())
 	if shown != nil {
 		so.session.Turn = shown.turn // the client will show it again, and must not be taken at its word
 	}
@@ -244,13 +228,13 @@ func (s *Server) keep() {
 			return
 		case <-ticker.C:
 		}
-		var refs []domain.SessionRef
+		var ids []string
 		for _, so := range s.all() {
 			if so.hasJoined() {
-				refs = append(refs, so.ref)
+				ids = append(ids, so.sessionID)
 			}
 		}
-		if err := s.parts.Sessions.Keep(s.ctx, refs); err != nil && s.ctx.Err() == nil {
+		if err := s.parts.Sessions.Keep(s.ctx, ids); err != nil && s.ctx.Err() == nil {
 			s.parts.Logger.Warn("socketio: sessions are not kept; trying again later", "error", err)
 		}
 	}

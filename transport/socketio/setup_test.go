@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
@@ -38,7 +37,6 @@ type bundle struct {
 	ban      *roomstest.Ban
 	guest    string // who clients without a token are
 	metrics  Metrics
-	limiter  limit.Limiter
 
 	server   *Server
 	endpoint string
@@ -69,7 +67,7 @@ func (b *bundle) start() {
 		b.t.Fatal(err)
 	}
 	b.server, err = New(b.config, Parts{
-		Rooms: hub, Authenticator: tokens{b.guest}, Sessions: b.sessions, Metrics: b.metrics, Ban: b.ban, Limiter: b.limiter, Logger: logger,
+		Rooms: hub, Authenticator: tokens{b.guest}, Sessions: b.sessions, Metrics: b.metrics, Ban: b.ban, Logger: logger,
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -125,15 +123,12 @@ func (t tokens) Authenticate(ctx context.Context, r *http.Request) (domain.Actor
 type memory struct {
 	mu      sync.Mutex
 	failing bool
-	saved   map[domain.SessionRef][]byte
-	holders map[domain.SessionRef]string
-	ended   map[domain.SessionRef]bool
+	saved   map[string][]byte
+	holders map[string]string
 	saving  func(holder string) // see before
 }
 
-func newMemory() *memory {
-	return &memory{saved: map[domain.SessionRef][]byte{}, holders: map[domain.SessionRef]string{}, ended: map[domain.SessionRef]bool{}}
-}
+func newMemory() *memory { return &memory{saved: map[string][]byte{}, holders: map[string]string{}} }
 
 func (m *memory) fail(failing bool) {
 	m.mu.Lock()
@@ -158,17 +153,16 @@ func (m *memory) do(f func()) error {
 	return nil
 }
 
-func (m *memory) Claim(_ context.Context, id domain.SessionRef, holder string) (saved []byte, ok bool, err error) {
+func (m *memory) Claim(_ context.Context, id, holder string) (saved []byte, ok bool, err error) {
 	err = m.do(func() {
 		if saved, ok = m.saved[id]; ok {
 			m.holders[id] = holder
-			delete(m.ended, id)
 		}
 	})
 	return saved, ok, err
 }
 
-func (m *memory) Save(_ context.Context, id domain.SessionRef, holder string, saved []byte) (ok bool, err error) {
+func (m *memory) Save(_ context.Context, id, holder string, saved []byte) (ok bool, err error) {
 	m.mu.Lock()
 	saving := m.saving
 	m.mu.Unlock()
@@ -180,28 +174,13 @@ func (m *memory) Save(_ context.Context, id domain.SessionRef, holder string, sa
 			return
 		}
 		ok, m.saved[id], m.holders[id] = true, saved, holder
-		delete(m.ended, id)
 	})
 	return ok, err
 }
 
-func (m *memory) Keep(context.Context, []domain.SessionRef) error { return m.do(func() {}) }
+func (m *memory) Keep(context.Context, []string) error { return m.do(func() {}) }
 
-func (m *memory) End(_ context.Context, id domain.SessionRef, holder string) error {
-	return m.do(func() {
-		if m.holders[id] == holder {
-			m.ended[id] = true
-		}
-	})
-}
-
-func (m *memory) isEnded(id domain.SessionRef) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.ended[id]
-}
-
-func (m *memory) all() map[domain.SessionRef][]byte {
+func (m *memory) all() map[string][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.saved)
@@ -216,7 +195,6 @@ type client struct {
 	token  string
 	pid    string
 	offset string
-	after  string
 	ws     *prototest.WebSocket
 
 	recovered bool
@@ -241,12 +219,6 @@ func (c *client) connect() *client {
 // try is connect, for who may be refused.
 func (c *client) try() (refusal string) {
 	c.b.t.Helper()
-	return c.tryWith(func(auth string) string { return auth })
-}
-
-// tryWith is try with another auth than the client's.
-func (c *client) tryWith(change func(auth string) string) (refusal string) {
-	c.b.t.Helper()
 	c.cut()
 	var err error
 	if c.ws, err = prototest.OpenWebSocket(c.ctx, c.b.endpoint); err != nil {
@@ -260,11 +232,8 @@ func (c *client) tryWith(change func(auth string) string) (refusal string) {
 	if c.offset != "" {
 		auth["offset"] = c.offset
 	}
-	if c.after != "" {
-		auth["after"] = c.after
-	}
 	sent, _ := json.Marshal(auth)
-	c.send("40" + change(string(sent)))
+	c.send("40" + string(sent))
 	text := c.read()
 	if reason, refused := strings.CutPrefix(text, "44"); refused {
 		return reason

@@ -1,7 +1,6 @@
 package socketio
 
 import (
-	"context"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/snapshot"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
 )
@@ -19,13 +19,13 @@ import (
 //
 // Its locks are taken in the order sending, mu.
 type socket struct {
-	server *Server
-	io     *sio.Socket
-	ref    domain.SessionRef // what the client resumes with
-	since  time.Time
-	after  string // as the client showed it; "" when it did not
+	server    *Server
+	io        *sio.Socket
+	pid       string
+	sessionID string
+	since     time.Time
 
-	budget limit.Budget
+	budget limit.Budget // used for one event at a time
 
 	// sending is held from the moment at which an event's offset is known until
 	// the event is queued: an offset must not speak of what comes behind it.
@@ -37,26 +37,27 @@ type socket struct {
 	members []*membership
 	unwatch func()      // ends the metrics; nil when not in the admin room
 	expiry  *time.Timer // of the token
+	unsent  map[*sentSnapshot]struct{}
 	over    bool
 }
 
 // membership is a socket in the room of a system: the sink of a cursor, and the
 // receipt of what it gets.
 type membership struct {
-	socket   *socket
-	system   domain.SystemID
-	cursor   *rooms.Cursor
-	snapshot *domain.Snapshot // to be sent first
+	socket *socket
+	system domain.SystemID
+	cursor *rooms.Cursor
 
 	// Guarded by the socket's mu.
-	sent domain.Position // of the last event that was queued, or where it joined; zero before its snapshot is
-	left bool
-	held bool         // nothing is sent until release
-	next *rooms.Frame // which came while it was held
+	snapshot *snapshot.Snapshot // to be sent first
+	sent     domain.Position    // of the last event that was queued, or where it joined; zero before its snapshot is
+	left     bool
+	held     bool         // nothing is sent until release
+	next     *rooms.Frame // which came while it was held
 }
 
-func newSocket(s *Server, io *sio.Socket, actor domain.Actor, ref domain.SessionRef) *socket {
-	return &socket{server: s, io: io, ref: ref, since: time.Now(), actor: actor}
+func newSocket(s *Server, io *sio.Socket, actor domain.Actor, pid string) *socket {
+	return &socket{server: s, io: io, pid: pid, sessionID: sessionID(pid, actor.Subject), since: time.Now(), actor: actor}
 }
 
 // connectionStatus is the first that a client gets, as from the old system.
@@ -100,11 +101,6 @@ func (s *socket) Disconnected(reason string) {
 	if reason == sio.ReasonClient || reason == sio.ReasonServer {
 		s.flush() // the connection goes on, with the client's next socket
 	}
-	if reason == sio.ReasonClient && s.hasJoined() { // the client says that it goes: few come back
-		ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
-		defer cancel()
-		s.endSession(ctx)
-	}
 	s.server.remove(s)
 	if registry := s.server.parts.Registry; registry != nil {
 		registry.Remove(s.io.ID())
@@ -121,14 +117,18 @@ func (s *socket) flush() {
 func (s *socket) leaveAll() {
 	s.mu.Lock()
 	s.over = true
-	gone, unwatch, expiry := s.members, s.unwatch, s.expiry
-	s.members, s.unwatch, s.expiry = nil, nil, nil
+	gone, unwatch, expiry, unsent := s.members, s.unwatch, s.expiry, s.unsent
+	s.members, s.unwatch, s.expiry, s.unsent = nil, nil, nil, nil
 	for _, m := range gone {
 		m.left = true
 	}
 	s.mu.Unlock()
 	for _, m := range gone {
 		m.cursor.Leave()
+		m.takeSnapshot().Release()
+	}
+	for receipt := range unsent {
+		receipt.state.Release()
 	}
 	if unwatch != nil {
 		unwatch()
@@ -180,7 +180,7 @@ func (s *socket) isOver() bool {
 func (s *socket) hasJoined() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.session.isWorthKeeping()
+	return len(s.session.Rooms) > 0 || s.session.Admin
 }
 
 // throwOut tells the client why, and ends the socket. It reports false for one
@@ -243,17 +243,91 @@ func (m *membership) enter(cursor *rooms.Cursor, at rooms.Joined) {
 
 // begin sends the snapshot, if there is one, and lets events flow.
 func (m *membership) begin() {
-	if m.snapshot != nil {
-		m.emitPlace("snapshot", m.snapshot, m.snapshot.Position)
-		m.snapshot = nil
+	if state := m.takeSnapshot(); state != nil {
+		if err := m.sendSnapshot(state); err != nil {
+			m.socket.emit("error", problem(m.socket.server.public(err, "send a snapshot")))
+			m.socket.io.Close(engineio.ReasonForced) // it comes back after a pause, and asks again
+			return
+		}
 	}
 	m.cursor.Start()
+}
+
+// takeSnapshot takes the snapshot that is to be sent, if there is one.
+func (m *membership) takeSnapshot() *snapshot.Snapshot {
+	m.socket.mu.Lock()
+	defer m.socket.mu.Unlock()
+	state := m.snapshot
+	m.snapshot = nil
+	return state
+}
+
+// sentSnapshot is the receipt of a snapshot.
+type sentSnapshot struct {
+	socket *socket
+	state  *snapshot.Snapshot
+}
+
+// Sent implements [engineio.Receipt].
+func (r *sentSnapshot) Sent() {
+	s := r.socket
+	s.mu.Lock()
+	_, unsent := s.unsent[r]
+	delete(s.unsent, r)
+	s.mu.Unlock()
+	if unsent { // else the socket was over before, and let go of it
+		r.state.Release()
+	}
+}
+
+// sendSnapshot queues a snapshot, and releases it when it was sent or the socket
+// is over.
+func (m *membership) sendSnapshot(state *snapshot.Snapshot) error {
+	s := m.socket
+	at := state.Cursor.Position
+	wrap := func(rest []byte) ([]byte, error) {
+		return state.Wrap(`42["snapshot",`, `,"`+at.String()+string(rest)+`"]`)
+	}
+	s.mu.Lock()
+	rest := m.rest()
+	s.mu.Unlock()
+	_, _ = wrap(rest) // takes a while the first time, and deliveries wait for sending
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.mu.Lock()
+	if m.left {
+		s.mu.Unlock()
+		state.Release()
+		return nil
+	}
+	m.sent = at
+	rest = m.rest()
+	s.mu.Unlock()
+	packet, err := wrap(rest)
+	if err != nil {
+		state.Release()
+		return err
+	}
+	receipt := &sentSnapshot{socket: s, state: state}
+	s.mu.Lock()
+	if s.over {
+		s.mu.Unlock()
+		state.Release()
+		return nil
+	}
+	if s.unsent == nil {
+		s.unsent = map[*sentSnapshot]struct{}{}
+	}
+	s.unsent[receipt] = struct{}{}
+	s.mu.Unlock()
+	s.io.Send(packet, receipt)
+	return nil
 }
 
 // emitPlace sends an event of this face's own that is a place in the system.
 func (m *membership) emitPlace(name string, data any, at domain.Position) {
 	s := m.socket
-	encoded, err := json.Marshal(data) // a snapshot takes a while, and deliveries wait for sending
+	encoded, err := json.Marshal(data) // outside the lock: deliveries wait for sending
 	if err != nil {
 		s.server.parts.Logger.Error("socketio: encode", "event", name, "error", err)
 		return

@@ -68,17 +68,19 @@ func (s *socket) joinSystem(r *request) error {
 	}
 	m.cursor = cursor
 	if !s.enter(m) {
+		at.Snapshot.Release()
 		cursor.Leave()
 		return nil // the socket is ending
 	}
 	if f, banned := s.server.ban(s.identity(), system); banned { // since it was asked above
+		at.Snapshot.Release()
 		s.leave(system)
 		s.publish()
 		return f.Refusal()
 	}
 	s.answer(encodeFrame(eventJoined, r.ID, joined{system, at.Cursor.Position, at.Cursor.Seq, at.Recovered}))
 	if at.Snapshot != nil {
-		s.answer(encodeFrame(eventSnapshot, nil, at.Snapshot))
+		s.enqueue(outgoing{bytes: at.Snapshot.Frame(), done: at.Snapshot.Release})
 	}
 	cursor.Start()
 	s.publish()

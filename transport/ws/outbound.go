@@ -13,6 +13,7 @@ import (
 type outgoing struct {
 	bytes []byte
 	close []byte
+	done  func()      // when it was written, or will not be; may be nil
 	from  *membership // whose events are in the frame; nil for all other frames
 	kind  outgoingKind
 }
@@ -30,9 +31,9 @@ const (
 type outbound struct {
 	queue   []outgoing
 	writing bool
-	current *membership // whose frame is being written
-	answers int         // in the queue
-	bytes   int         // of them
+	current outgoing // is being written
+	answers int      // in the queue
+	bytes   int      // of them
 }
 
 // Bounds of the answers that wait for a client that does not read them.
@@ -58,6 +59,20 @@ func (o *outbound) push(g outgoing) {
 	o.queue = append(o.queue, g)
 }
 
+// finish says that g was written, or will not be.
+func (g *outgoing) finish() {
+	if g.done != nil {
+		g.done()
+	}
+}
+
+// abandon empties the queue for good, and returns what was in it.
+func (o *outbound) abandon() []outgoing {
+	abandoned := append(o.queue, o.current)
+	*o = outbound{writing: true} // nothing is written any more
+	return abandoned
+}
+
 // idle reports whether what comes can be written at once.
 func (o *outbound) idle() bool { return !o.writing && len(o.queue) == 0 }
 
@@ -80,7 +95,7 @@ func (o *outbound) next() (outgoing, bool) {
 		o.answers--
 		o.bytes -= len(g.bytes)
 	}
-	o.writing, o.current = true, g.from
+	o.writing, o.current = true, g
 	return g, true
 }
 
@@ -115,10 +130,11 @@ func (s *socket) enqueue(g outgoing) {
 	s.mu.Lock()
 	if s.ending || g.from != nil && g.from.left {
 		s.mu.Unlock()
+		g.finish()
 		return
 	}
 	if s.outbound.idle() { // nearly always: then nothing needs a queue
-		s.outbound.writing, s.outbound.current = true, g.from
+		s.outbound.writing, s.outbound.current = true, g
 		s.mu.Unlock()
 		s.write(g)
 		return
@@ -149,8 +165,9 @@ func (s *socket) write(g outgoing) {
 // sent runs in Melody's writing goroutine when a frame is out.
 func (s *socket) sent() {
 	s.mu.Lock()
-	from := s.outbound.current
-	s.outbound.writing, s.outbound.current = false, nil
+	out := s.outbound.current
+	from := out.from
+	s.outbound.writing, s.outbound.current = false, outgoing{}
 	next, ok := s.outbound.next()
 	if from != nil {
 		now := time.Now()
@@ -163,6 +180,7 @@ func (s *socket) sent() {
 	if ok {
 		s.write(next)
 	}
+	out.finish()
 	if from != nil {
 		from.cursor.Sent()
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
@@ -26,7 +25,7 @@ type socket struct {
 
 	due atomic.Int64 // when tick should look at the socket, Unix nanoseconds
 
-	budget limit.Budget
+	budget limit.Budget // used for one frame at a time
 
 	mu       sync.Mutex
 	actor    domain.Actor
@@ -58,7 +57,6 @@ func newSocket(s *Server, remote string, actor domain.Actor) *socket {
 func (s *socket) connected(session *melody.Session) {
 	session.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
 	s.session = session
-	handoff.OnPing(session.WebsocketConnection(), s.control)
 	if s.refused == nil {
 		_, s.banned = s.server.ban(s.actor, "")
 	}
@@ -82,8 +80,11 @@ func (s *socket) connected(session *melody.Session) {
 func (s *socket) disconnected() {
 	s.mu.Lock()
 	s.ending = true
-	s.outbound = outbound{writing: true} // nothing is written any more
+	abandoned := s.outbound.abandon()
 	s.mu.Unlock()
+	for _, g := range abandoned {
+		g.finish()
+	}
 	s.leaveAll()
 	s.server.remove(s)
 	if registry := s.server.parts.Registry; registry != nil && s.refused == nil && !s.banned {

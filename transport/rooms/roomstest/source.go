@@ -12,6 +12,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
 // ErrBroken is what failing calls return.
@@ -259,7 +260,7 @@ func (s *Source) Subscribe(ctx context.Context, system domain.SystemID, fn func(
 }
 
 // Snapshot implements [rooms.Source].
-func (s *Source) Snapshot(ctx context.Context, system domain.SystemID) (*domain.Snapshot, error) {
+func (s *Source) Snapshot(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.enter(ctx); err != nil {
@@ -269,7 +270,7 @@ func (s *Source) Snapshot(ctx context.Context, system domain.SystemID) (*domain.
 	if err != nil {
 		return nil, err
 	}
-	return state.Snapshot(), nil
+	return snapshot.Of(state.Snapshot())
 }
 
 // Fold makes a state of events, which need not be numbered without holes.

@@ -3,12 +3,8 @@ package packet
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 )
-
-// ErrAttachments is the error of an attachment where none may be.
-var ErrAttachments = fmt.Errorf("%w: binary data", ErrBad)
 
 // Assembly puts packets together from messages: a packet with attachments is a
 // text and so many binary messages after it. It is for one direction of one
@@ -31,7 +27,7 @@ func (a *Assembly) Text(message []byte) (p Packet, done bool, err error) {
 		return Packet{}, false, err
 	}
 	if attachments > a.MaxAttachments {
-		return Packet{}, false, fmt.Errorf("%w: %d attachments, where %d may be", ErrAttachments, attachments, a.MaxAttachments)
+		return Packet{}, false, bad("%d attachments, where %d may be", attachments, a.MaxAttachments)
 	}
 	if p.Type == BinaryEvent || p.Type == BinaryAck {
 		if err := checkPlaceholders(p.Data, attachments); err != nil {
@@ -49,7 +45,7 @@ func (a *Assembly) Text(message []byte) (p Packet, done bool, err error) {
 // Binary takes a binary message. done says that p is whole.
 func (a *Assembly) Binary(message []byte) (p Packet, done bool, err error) {
 	if a.waiting == nil {
-		return Packet{}, false, fmt.Errorf("%w: one that belongs to nothing", ErrAttachments)
+		return Packet{}, false, bad("an attachment to nothing")
 	}
 	a.waiting.Attachments = append(a.waiting.Attachments, message)
 	if a.missing--; a.missing > 0 {

@@ -1,0 +1,143 @@
+package projections
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// snapshotQuery reads what loadQuery reads of one system, each kind of row in
+// order of id. One statement is one moment; see loadQuery.
+const snapshotQuery = selectHead + ofSystem +
+	" UNION ALL (" + selectDevices + ofSystem + " ORDER BY device_id)" +
+	" UNION ALL (" + selectEquipment + ofSystem + " ORDER BY equipment_id)" +
+	" UNION ALL (" + selectAssignments + ofSystem + " ORDER BY device_id)" +
+	" UNION ALL (" + selectConnections + ofSystem + " ORDER BY connection_id)"
+
+// WriteSnapshot writes the present state of a system as JSON in the form of
+// [domain.Snapshot], piece by piece as the rows come, and returns the place that
+// it is of. The rows' documents go out as they are, without being read. write
+// keeps nothing of what it is given; its error ends the writing.
+func (s *Store) WriteSnapshot(ctx context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error) {
+	w := snapshotWriter{system: system, write: write}
+	err := s.readAs(ctx, becomeReaderInOrder, within(system), w.row, snapshotQuery, system)
+	if err == nil {
+		err = w.end()
+	}
+	if w.failed != nil {
+		return domain.Cursor{}, w.failed // the caller's own
+	}
+	return w.head, readError("read the snapshot of "+string(system), err)
+}
+
+// snapshotWriter turns rows into a snapshot.
+type snapshotWriter struct {
+	system domain.SystemID
+	write  func([]byte) error
+	failed error // of write
+
+	head  domain.Cursor
+	begun bool
+	list  int    // the kind of the rows whose list is open
+	last  string // id in that list
+	piece []byte
+}
+
+// snapshotPiece is how many bytes are gathered before they are written.
+const snapshotPiece = 32 << 10
+
+// snapshotLists are the members of the snapshot that are lists, by kind of row.
+var snapshotLists = map[int]string{rowDevice: "devices", rowEquipment: "equipment", rowAssignment: "assignments", rowConnection: "connections"}
+
+func (w *snapshotWriter) row(rows pgx.Rows) error {
+	var (
+		kind        int
+		id, t1      string
+		at          place
+		seq         int64
+		t2          *string
+		since       time.Time
+		system, sum any // not needed
+	)
+	if err := rows.Scan(&kind, &system, &id, &at.ms, &at.n, &seq, &t1, &t2, &since, &sum); err != nil {
+		return err
+	}
+	if kind == rowHead {
+		w.head = domain.Cursor{Position: at.position(), Seq: uint64(seq)}
+		return nil
+	}
+	if w.begun && (kind < w.list || kind == w.list && id <= w.last) {
+		return fmt.Errorf("row %q of kind %d came after %q of kind %d", id, kind, w.last, w.list)
+	}
+	w.openTo(kind)
+	if w.last != "" {
+		w.piece = append(w.piece, ',')
+	}
+	w.last = id
+	if kind == rowAssignment {
+		text, err := json.Marshal(makeAssignment(id, t1, *t2, since, at))
+		if err != nil {
+			return fmt.Errorf("write an assignment as JSON: %w", err)
+		}
+		w.piece = append(w.piece, text...)
+	} else {
+		w.piece = appendDocument(w.piece, t1, t2)
+	}
+	return w.flush(snapshotPiece)
+}
+
+// appendDocument adds a row's document with its attributes, byte for byte.
+func appendDocument(b []byte, document string, attributes *string) []byte {
+	if attributes == nil {
+		return append(b, document...)
+	}
+	b = append(b, document[:len(document)-1]...)
+	b = append(b, `,"attributes":`...)
+	b = append(b, *attributes...)
+	return append(b, '}')
+}
+
+// openTo begins the snapshot, if that is to be done, and the lists up to the one
+// of a kind.
+func (w *snapshotWriter) openTo(kind int) {
+	if !w.begun {
+		w.begun = true
+		w.list = rowDevice - 1
+		w.piece = append(w.piece, `{"systemId":`...)
+		w.piece = strconv.AppendQuote(w.piece, string(w.system))
+		w.piece = append(w.piece, `,"position":`...)
+		w.piece = strconv.AppendQuote(w.piece, w.head.Position.String())
+		w.piece = append(w.piece, `,"seq":`...)
+		w.piece = strconv.AppendUint(w.piece, w.head.Seq, 10)
+	}
+	for w.list < kind {
+		if w.list >= rowDevice {
+			w.piece = append(w.piece, ']')
+		}
+		w.list++
+		w.last = ""
+		w.piece = append(append(append(w.piece, `,"`...), snapshotLists[w.list]...), `":[`...)
+	}
+}
+
+func (w *snapshotWriter) end() error {
+	w.openTo(rowConnection)
+	w.piece = append(w.piece, "]}"...)
+	return w.flush(0)
+}
+
+// flush writes what is gathered if it is more than so many bytes.
+func (w *snapshotWriter) flush(above int) error {
+	if len(w.piece) <= above {
+		return nil
+	}
+	w.failed = w.write(w.piece)
+	w.piece = w.piece[:0]
+	return w.failed
+}

@@ -1,0 +1,289 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/admission"
+	"github.com/plugcast/plugcast/transport/snapshot"
+)
+
+func controller(t testing.TB, capacity, share, queue int, patience time.Duration) *admission.Controller {
+	c, err := admission.New(admission.Config{Capacity: capacity, Share: share, Queue: queue, QueueAll: 4 * queue, Patience: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// slowReads are reads that wait for a gate, and say when they began.
+type slowReads struct {
+	*platform
+	began chan domain.SystemID
+	gate  chan struct{}
+}
+
+func (s *slowReads) hold(ctx context.Context, system domain.SystemID) {
+	if system != "clinica-sol" {
+		return
+	}
+	s.began <- system
+	select {
+	case <-s.gate:
+	case <-ctx.Done():
+	}
+}
+
+func (s *slowReads) DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
+	atLeast domain.Position,
+) (*domain.State, bool, error) {
+	s.hold(ctx, system)
+	return s.platform.DevicePage(ctx, actor, system, after, limit, atLeast)
+}
+
+func (s *slowReads) StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error) {
+	s.hold(ctx, system)
+	return s.platform.StateAt(ctx, actor, system, at)
+}
+
+// A system that asks for more at once than it may waits, and is told to come back
+// when as much waits as may; another system's reads, and this one's commands, go
+// on.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		path string
+		most int // at the same time
+	}{
+		"lists": {sol + "/devices?limit=1", 3},
+		"past":  {sol + "/devices?at=1-0", 1},
+		"state": {sol + "/snapshot?at=1-0", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var reads *slowReads
+			work := controller(t, 18, 6, 2, time.Minute)
+			b := setup(t, func(c *Config) {
+				reads = &slowReads{platform: c.Reads.(*platform), began: make(chan domain.SystemID, 100), gate: make(chan struct{})}
+				c.Reads, c.Work = reads, work
+			})
+			b.furnish()
+			const queue = 2
+			answers := make(chan reply, 100)
+			for range c.most + queue {
+				go func() { answers <- b.send(domain.RoleAdmin, "GET", c.path) }()
+			}
+			for range c.most {
+				<-reads.began
+			}
+			waitFor(t, func() bool { return work.Usage().Waiting == queue })
+			r := b.send(domain.RoleAdmin, "GET", c.path)
+			b.want(r, 429, admission.CodeBusy)
+			if r.header.Get("Retry-After") != "1" {
+				t.Errorf("Retry-After is %q", r.header.Get("Retry-After"))
+			}
+			if len(reads.began) != 0 {
+				t.Errorf("%d more began", len(reads.began))
+			}
+			header := http.Header{"Authorization": {"Bearer " + b.token(domain.RoleAdmin, "centro-luna")}}
+			other := b.exchange("GET", strings.Replace(c.path, "clinica-sol", "centro-luna", 1), header, http.NoBody)
+			b.want(other, 200, "")
+			b.want(b.send(operator, "PUT", assignD1, e1), 202, "")
+			close(reads.gate)
+			for range c.most + queue {
+				b.want(<-answers, 200, "")
+			}
+			if u := work.Usage(); u != (admission.Usage{}) {
+				t.Errorf("left over: %+v", u)
+			}
+		})
+	}
+}
+
+// lateReads say when one begins to wait for the projection.
+type lateReads struct {
+	*platform
+	began chan struct{}
+}
+
+func (l *lateReads) WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error {
+	l.began <- struct{}{}
+	return l.platform.WaitForSystem(ctx, system, at)
+}
+
+// Reads that wait for the projection take nobody's turn.
+func TestWaitingForThePositionTakesNoTurn(t *testing.T) {
+	t.Parallel()
+	work := controller(t, 6, 2, 1, time.Minute)
+	var reads *lateReads
+	b := setup(t, func(c *Config) {
+		reads = &lateReads{platform: c.Reads.(*platform), began: make(chan struct{}, 20)}
+		c.Reads, c.Work = reads, work
+	})
+	b.furnish()
+	b.setLag(1)
+	last := b.events[len(b.events)-1].Position.String()
+	answers := make(chan reply, 20)
+	for range 20 {
+		go func() { answers <- b.send(domain.RoleAdmin, "GET", sol+"/equipment/e1?after-position="+last) }()
+	}
+	for range 20 {
+		<-reads.began
+	}
+	b.want(b.send(domain.RoleAdmin, "GET", sol+"/devices"), 200, "")
+	if u := work.Usage(); u != (admission.Usage{}) {
+		t.Errorf("%+v", u)
+	}
+	b.setLag(0)
+	var refused int
+	for range 20 {
+		if r := <-answers; r.status != 200 {
+			b.want(r, 429, admission.CodeBusy)
+			refused++
+		}
+	}
+	if refused == 20 {
+		t.Error("none was answered")
+	}
+}
+
+// largeSnapshots are snapshots of so many bytes, counted.
+type largeSnapshots struct {
+	size  int
+	loads chan struct{}
+}
+
+func (s *largeSnapshots) Head(context.Context, domain.SystemID) (domain.Cursor, error) {
+	return domain.Cursor{Seq: 1}, nil // never that of a snapshot: each one is made
+}
+
+func (s *largeSnapshots) WriteSnapshot(_ context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error) {
+	s.loads <- struct{}{}
+	if err := write(fmt.Appendf(nil, `{"systemId":%q,"x":"`, system)); err != nil {
+		return domain.Cursor{}, err
+	}
+	for left := s.size; left > 0; left -= 32 << 10 {
+		if err := write([]byte(strings.Repeat("x", min(left, 32<<10)))); err != nil {
+			return domain.Cursor{}, err
+		}
+	}
+	return domain.Cursor{}, write([]byte(`"}`))
+}
+
+// Callers who do not read what they asked for hold a bounded number of bytes: the
+// next of their system are told to come back, others are not concerned, and when
+// they are gone nothing is held.
+func TestUnreadAnswersAreBounded(t *testing.T) {
+	t.Parallel()
+	const size = 3 << 20 // more than the kernel takes
+	source := &largeSnapshots{size: size, loads: make(chan struct{}, 1000)}
+	answers := controller(t, 40<<20, 10<<20, 100, 50*time.Millisecond)
+	cache := snapshot.New(snapshot.Config{Source: source, Memory: answers, Timeout: 10 * time.Second})
+	b := setup(t, func(c *Config) { c.Snapshots, c.Answers = cache, answers })
+	t.Cleanup(cache.Close)
+	var silent []net.Conn
+	for range 30 {
+		conn, err := net.Dial("tcp", b.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.(*net.TCPConn).SetReadBuffer(4096)
+		fmt.Fprintf(conn, "GET %s/snapshot HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", sol, b.tokens[domain.RoleViewer])
+		silent = append(silent, conn)
+	}
+	waitFor(t, func() bool { return answers.Usage().Units > size && answers.Usage().Waiting == 0 })
+	r := b.send(domain.RoleViewer, "GET", sol+"/snapshot")
+	if r.status != 200 { // unless it came between two
+		b.want(r, 429, admission.CodeBusy)
+	}
+	if u := answers.Usage(); u.Units > 10<<20 {
+		t.Errorf("%d bytes are held", u.Units)
+	}
+	header := http.Header{"Authorization": {"Bearer " + b.token(domain.RoleViewer, "centro-luna")}}
+	other := b.exchange("GET", "/api/v1/systems/centro-luna/snapshot", header, http.NoBody)
+	if b.want(other, 200, ""); len(other.raw) < size {
+		t.Errorf("another system got %d bytes", len(other.raw))
+	}
+	for _, conn := range silent {
+		_ = conn.Close()
+	}
+	waitFor(t, func() bool { return answers.Usage() == admission.Usage{} })
+	if r := b.send(domain.RoleViewer, "GET", sol+"/snapshot"); r.status != 200 || !json.Valid([]byte(r.raw)) {
+		t.Errorf("afterwards: %d", r.status)
+	}
+}
+
+// A page of events is written in pieces, and a caller who goes away ends it.
+func TestSendPage(t *testing.T) {
+	t.Parallel()
+	events := make([]domain.Event, 50)
+	for i := range events {
+		events[i] = domain.Event{
+			SystemID: "s", Position: domain.Position{Ms: uint64(i + 1)}, Data: json.RawMessage(`{"x":"` + strings.Repeat("x", 60<<10) + `"}`),
+		}
+	}
+	var all []byte
+	sendPage(events, true, func(piece []byte) bool {
+		if len(piece) > pieceBytes {
+			t.Errorf("a piece of %d bytes", len(piece))
+		}
+		all = append(all, piece...)
+		return true
+	})
+	var page struct {
+		Events []json.RawMessage
+		Next   string
+	}
+	if err := json.Unmarshal(all, &page); err != nil || len(page.Events) != 50 || page.Next != "50-0" {
+		t.Errorf("%d events, next %s, %v", len(page.Events), page.Next, err)
+	}
+	pieces := 0
+	sendPage(events, true, func([]byte) bool { pieces++; return pieces < 3 })
+	if pieces != 3 {
+		t.Errorf("%d pieces were sent to a caller who is gone", pieces)
+	}
+}
+
+// A page of the past ends at a number of bytes as well.
+func TestPagesOfThePastEndAtBytes(t *testing.T) {
+	t.Parallel()
+	list := make([]string, 100)
+	for i := range list {
+		list[i] = fmt.Sprintf("%03d", i)
+	}
+	id := func(s string) string { return s }
+	var got []string
+	for in, more := (&Paged{Limit: 1000}), true; more; {
+		page, next := cut(in, list, id, func(string) int { return 1 << 20 })
+		if len(page) != 4 {
+			t.Fatalf("a page of %d", len(page))
+		}
+		got, in.After, more = append(got, page...), next, next != ""
+	}
+	if len(got) != 100 {
+		t.Errorf("%d of 100", len(got))
+	}
+	if page, next := cut(&Paged{Limit: 10}, list, id, func(string) int { return 5 << 20 }); len(page) != 1 || next != "000" {
+		t.Errorf("a large entry comes alone: %d, %s", len(page), next)
+	}
+}
+
+// waitFor waits on a condition.
+func waitFor(t *testing.T, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not come about")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -1,0 +1,224 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/admission"
+)
+
+// Source is where snapshots come from. It is safe for concurrent use.
+type Source interface {
+	// WriteSnapshot gives write the present state of a system as the JSON of a
+	// [domain.Snapshot], in pieces that are not kept, and returns the place that it
+	// is of. An error of write ends it, and is its own.
+	WriteSnapshot(ctx context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error)
+	// Head returns the place that WriteSnapshot would write the state of now.
+	Head(ctx context.Context, system domain.SystemID) (domain.Cursor, error)
+}
+
+// Config is what a [Cache] stands on. Without Work or Memory that is not bounded.
+type Config struct {
+	Source  Source
+	Work    *admission.Controller // admits the reading, at Cost
+	Cost    int
+	Memory  *admission.Controller // counts the bytes that are held
+	Timeout time.Duration         // of one reading
+}
+
+// Cache makes snapshots. It is safe for concurrent use.
+//
+// Of one system, one snapshot is made at a time. Those who ask while one is being
+// made share the next one, so each gets a snapshot that was begun after it asked,
+// and a thousand who come at once cause two. When nothing has happened in the
+// system since a snapshot that somebody still holds, that one is shared.
+type Cache struct {
+	config Config
+	ctx    context.Context // ends when the cache is closed
+	close  context.CancelFunc
+	making sync.WaitGroup
+
+	mu      sync.Mutex
+	systems map[domain.SystemID]*line
+}
+
+// line is the making of one system's snapshots. It exists while one is being made
+// or held.
+type line struct {
+	next   *making   // what those share who ask now; nil when nobody has asked
+	busy   bool      // a snapshot is being made
+	newest *Snapshot // nil when nobody holds it
+}
+
+// making is a snapshot on its way.
+type making struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	waiting int // guarded by the cache's lock
+
+	done chan struct{} // closed when made or err is set
+	made *Snapshot     // with a holder for each who waits
+	err  error
+}
+
+// New makes a Cache. [Cache.Close] ends it.
+func New(c Config) *Cache {
+	cache := &Cache{config: c, systems: map[domain.SystemID]*line{}}
+	cache.ctx, cache.close = context.WithCancel(context.Background())
+	return cache
+}
+
+// Close ends what is being made, with an error for those who wait.
+func (c *Cache) Close() {
+	c.close()
+	c.making.Wait()
+}
+
+// Get returns a snapshot that is not older than the call. The caller must Release
+// it. It fails with [admission.CodeBusy] when the system causes too much work, or
+// holds too many bytes, and with ctx's error.
+func (c *Cache) Get(ctx context.Context, system domain.SystemID) (*Snapshot, error) {
+	m := c.join(system)
+	select {
+	case <-m.done:
+		return m.made, m.err
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-m.done: // at the same moment
+		return m.made, m.err
+	default:
+	}
+	if m.waiting--; m.waiting == 0 {
+		m.cancel()
+	}
+	return nil, ctx.Err()
+}
+
+// join makes the caller one of those who wait for the next snapshot.
+func (c *Cache) join(system domain.SystemID) *making {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.systems[system]
+	if l == nil {
+		l = &line{}
+		c.systems[system] = l
+	}
+	if l.next == nil || l.next.waiting == 0 {
+		l.next = &making{done: make(chan struct{})}
+		l.next.ctx, l.next.cancel = context.WithTimeout(c.ctx, c.config.Timeout)
+	}
+	l.next.waiting++
+	if !l.busy {
+		l.busy = true
+		c.making.Go(func() { c.make(system, l) })
+	}
+	return l.next
+}
+
+// make makes one snapshot after the other, for as long as anybody waits for one.
+func (c *Cache) make(system domain.SystemID, l *line) {
+	for {
+		c.mu.Lock()
+		m := l.next
+		if l.next = nil; m == nil {
+			l.busy = false
+			c.forget(system, l)
+			c.mu.Unlock()
+			return
+		}
+		last := l.newest
+		c.mu.Unlock()
+
+		made, err := c.load(m.ctx, system, last)
+
+		c.mu.Lock()
+		if m.err = err; made != nil {
+			l.newest = made
+			if m.waiting > 0 {
+				m.made = made
+				made.holders.Add(int64(m.waiting))
+			}
+		}
+		m.cancel()
+		close(m.done)
+		c.mu.Unlock()
+		made.Release() // ours
+	}
+}
+
+// freed runs when a snapshot has no holder any more.
+func (c *Cache) freed(system domain.SystemID, s *Snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l := c.systems[system]; l != nil && l.newest == s {
+		l.newest = nil
+		c.forget(system, l)
+	}
+}
+
+// forget drops a line that nobody needs. The caller holds the lock.
+func (c *Cache) forget(system domain.SystemID, l *line) {
+	if l.newest == nil && l.next == nil && !l.busy {
+		delete(c.systems, system)
+	}
+}
+
+// load reads a snapshot, for one holder, or finds that the last one is still true.
+func (c *Cache) load(ctx context.Context, system domain.SystemID, last *Snapshot) (*Snapshot, error) {
+	if last != nil && last.hold() {
+		head, err := c.config.Source.Head(ctx, system)
+		if err == nil && head == last.Cursor {
+			return last, nil
+		}
+		last.Release()
+		if err != nil {
+			return nil, fmt.Errorf("snapshot: %w", err)
+		}
+	}
+	return c.read(ctx, system)
+}
+
+// firstBytes is what a snapshot is counted for before it is known how large it is.
+const firstBytes = 64 << 10
+
+func (c *Cache) read(ctx context.Context, system domain.SystemID) (*Snapshot, error) {
+	grant, err := c.config.Memory.Admit(ctx, system, firstBytes)
+	if err != nil {
+		return nil, err
+	}
+	work, err := c.config.Work.Admit(ctx, system, c.config.Cost)
+	if err != nil {
+		grant.Release()
+		return nil, err
+	}
+	defer work.Release()
+	buffer := append(make([]byte, 0, firstBytes), framePrefix...)
+	cursor, err := c.config.Source.WriteSnapshot(ctx, system, func(piece []byte) error {
+		if need := len(buffer) + len(piece) + len(frameSuffix); need > cap(buffer) {
+			larger := max(need, cap(buffer)+cap(buffer)/2)
+			if err := grant.Grow(larger); err != nil {
+				return err
+			}
+			buffer = append(make([]byte, 0, larger), buffer...)
+		}
+		buffer = append(buffer, piece...)
+		return nil
+	})
+	if err != nil {
+		grant.Release()
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	s := &Snapshot{Cursor: cursor, frame: append(buffer, frameSuffix...), grant: grant, size: cap(buffer)}
+	s.free = func() {
+		c.freed(system, s)
+		grant.Release()
+	}
+	s.holders.Store(1)
+	return s, nil
+}

@@ -1,0 +1,107 @@
+// Package snapshot makes the snapshot of a system, encoded, once for all who ask
+// for it at about the same time. A snapshot may be megabytes, and is held until
+// the last of those who got it has sent it; what all of them hold is bounded.
+package snapshot
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/admission"
+)
+
+// A snapshot lies in memory as the frame that the native protocol sends, and the
+// JSON that other faces send is within it.
+const (
+	framePrefix = `{"event":"snapshot","data":`
+	frameSuffix = `}`
+)
+
+// Snapshot is the encoded state of a system at one place. Its bytes are read
+// only. Each one who gets it from [Cache.Get] must Release it once.
+type Snapshot struct {
+	Cursor domain.Cursor
+
+	frame   []byte
+	grant   *admission.Grant // of its bytes, and of those that wrap it
+	holders atomic.Int64
+	free    func() // when the last holder is gone; may be nil
+
+	mu      sync.Mutex
+	size    int // of all that the grant is for
+	wrapped map[wrapping][]byte
+}
+
+type wrapping struct{ prefix, suffix string }
+
+// Frame returns the frame of the native protocol.
+func (s *Snapshot) Frame() []byte { return s.frame }
+
+// JSON returns a [domain.Snapshot] as JSON.
+func (s *Snapshot) JSON() []byte { return s.frame[len(framePrefix) : len(s.frame)-len(frameSuffix)] }
+
+// Wrap returns the JSON between two texts, as another face frames it. Those who
+// want the same share it, and it is held for as long as the snapshot is. It fails
+// with [admission.CodeBusy] when the system holds as many bytes as it may.
+func (s *Snapshot) Wrap(prefix, suffix string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := wrapping{prefix, suffix}
+	if made := s.wrapped[key]; made != nil {
+		return made, nil
+	}
+	json := s.JSON()
+	size := len(prefix) + len(json) + len(suffix)
+	if err := s.grant.Grow(s.size + size); err != nil {
+		return nil, err
+	}
+	s.size += size
+	made := append(append(append(make([]byte, 0, size), prefix...), json...), suffix...)
+	if s.wrapped == nil {
+		s.wrapped = map[wrapping][]byte{}
+	}
+	s.wrapped[key] = made
+	return made, nil
+}
+
+// Release says that the caller has sent it, or will not. Nobody may read the
+// bytes after that.
+func (s *Snapshot) Release() {
+	if s != nil && s.holders.Add(-1) == 0 && s.free != nil {
+		s.free()
+	}
+}
+
+// hold adds a holder, unless the last one is gone.
+func (s *Snapshot) hold() bool {
+	for {
+		n := s.holders.Load()
+		if n == 0 {
+			return false
+		}
+		if s.holders.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// Of encodes a snapshot that is there already, for one holder. Nobody counts its
+// bytes.
+func Of(s *domain.Snapshot) (*Snapshot, error) {
+	var b bytes.Buffer
+	b.WriteString(framePrefix)
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // attributes are the publisher's
+	if err := e.Encode(s); err != nil {
+		return nil, fmt.Errorf("snapshot: write %s as JSON: %w", s.SystemID, err)
+	}
+	b.Truncate(b.Len() - len("\n"))
+	b.WriteString(frameSuffix)
+	made := &Snapshot{Cursor: domain.Cursor{Position: s.Position, Seq: s.Seq}, frame: b.Bytes()}
+	made.holders.Store(1)
+	return made, nil
+}
