@@ -22,24 +22,28 @@ type span struct{ from, to int }
 
 func (e *entry) bytes(i int) []byte { return e.buf[e.fields[i].from:e.fields[i].to] }
 
-// decodeEntries reads a reply that is a list of entries, as of XRANGE, and
-// appends the events to into.
-func decodeEntries(r *reply, into []domain.Event) ([]domain.Event, error) {
+// decodeEntries reads a page from a reply that is a list of entries, as of XRANGE. It
+// ends at maxPageBytes: what is behind is read again with the next page.
+func decodeEntries(r *reply) (events []domain.Event, got reading, err error) {
 	n, err := r.array()
 	if err != nil || n <= 0 {
-		return into, err
+		return nil, got, err
 	}
-	if into == nil {
-		into = make([]domain.Event, 0, n)
-	}
+	got.entries = n
+	events = make([]domain.Event, 0, n)
 	var e entry
-	for range n {
+	for begin := r.at; len(events) < n; {
+		before := r.at
 		if err := e.read(r); err != nil {
-			return into, err
+			return events, got, err
 		}
-		into = append(into, e.event())
+		got.largest = max(got.largest, r.at-before)
+		if r.at-begin > maxPageBytes && len(events) > 0 {
+			break
+		}
+		events = append(events, e.event())
 	}
-	return into, nil
+	return events, got, nil
 }
 
 func (e *entry) read(r *reply) error {

@@ -144,16 +144,19 @@ func (f *follower) connect(ctx context.Context, working func()) error {
 func (f *follower) next(ctx context.Context, client *redis.Client) ([]domain.Event, error) {
 	k := &f.log.keys[f.partition]
 	pipe := client.Pipeline()
-	raw := redis.NewRawCmd(ctx, "xread", "count", maxBatch, "block", blockFor.Milliseconds(), "streams", k.events, f.at.String())
+	appetite := &f.log.appetites[f.partition]
+	count := appetite.next(maxBatch)
+	raw := redis.NewRawCmd(ctx, "xread", "count", count, "block", blockFor.Milliseconds(), "streams", k.events, f.at.String())
 	_ = pipe.Process(ctx, raw)
 	begins := pipe.Get(ctx, k.origin) // after the entries: a trim in between must be seen
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return nil, err
 	}
-	events, err := decodeRead(raw.Val())
+	events, got, err := decodeRead(raw.Val())
 	if err != nil {
 		return nil, err
 	}
+	appetite.note(count, got)
 	o, err := parseOrigin(begins.Val())
 	switch {
 	case err != nil, o.incarnation != f.incarnation, len(events) == 0, f.dials.Load() != f.checked:
@@ -189,17 +192,17 @@ func (f *follower) check(ctx context.Context) error {
 }
 
 // decodeRead reads the reply of an XREAD on one stream.
-func decodeRead(raw []byte) ([]domain.Event, error) {
+func decodeRead(raw []byte) (events []domain.Event, got reading, err error) {
 	r := &reply{buf: raw}
 	n, err := r.array()
 	if err != nil || n < 1 {
-		return nil, err
+		return nil, got, err
 	}
 	if _, err := r.array(); err != nil {
-		return nil, err
+		return nil, got, err
 	}
 	if _, err := r.bulk(); err != nil {
-		return nil, err
+		return nil, got, err
 	}
-	return decodeEntries(r, nil)
+	return decodeEntries(r)
 }

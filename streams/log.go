@@ -21,9 +21,10 @@ var _ domain.Log = (*Log)(nil)
 
 // Log is the log. It is safe for concurrent use.
 type Log struct {
-	config Config
-	logger *slog.Logger
-	keys   []keys
+	config    Config
+	logger    *slog.Logger
+	keys      []keys
+	appetites []appetite // by partition
 
 	general   redis.UniversalClient // reads and repeatable writes
 	appender  redis.UniversalClient // appends: sends nothing twice
@@ -53,7 +54,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	quieten()
 	l := &Log{
-		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), met: map[string]bool{},
+		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), appetites: make([]appetite, cfg.Partitions), met: map[string]bool{},
 		outage: outage{logger: cfg.Logger},
 	}
 	for p := range l.keys {

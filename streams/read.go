@@ -21,7 +21,8 @@ const (
 )
 
 // Read returns up to max events after a position, in order, none when there are
-// none yet. Positions are set and Seq is not. Every entry of the partition is
+// none yet. Only an empty page says that: one of large entries, or of a partition
+// whose entries' sizes are not known yet, has fewer than there are. Positions are set and Seq is not. Every entry of the partition is
 // among them, also one that cannot be decoded ([domain.TypeUndecodable]; its
 // SystemID is empty when the entry does not name one).
 //
@@ -62,7 +63,8 @@ func (l *Log) readRange(ctx context.Context, partition int, after domain.Positio
 	if after == (domain.Position{Ms: math.MaxUint64, N: math.MaxUint64}) {
 		return nil, origin{}, ErrRewound // Redis has no word for what is after it
 	}
-	raw := redis.NewRawCmd(ctx, "xrange", k.events, "("+after.String(), "+", "count", min(max(limit, 1), maxBatch))
+	count := l.appetites[partition].next(limit)
+	raw := redis.NewRawCmd(ctx, "xrange", k.events, "("+after.String(), "+", "count", count)
 	_ = tx.Process(ctx, raw)
 	if _, err := tx.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return nil, origin{}, err
@@ -74,7 +76,8 @@ func (l *Log) readRange(ctx context.Context, partition int, after domain.Positio
 	if after.Before(o.at) {
 		return nil, o, ErrTrimmed
 	}
-	events, err := decodeEntries(&reply{buf: raw.Val()}, nil)
+	events, got, err := decodeEntries(&reply{buf: raw.Val()})
+	l.appetites[partition].note(count, got)
 	l.entriesRead.Add(uint64(len(events)))
 	return events, o, err
 }
