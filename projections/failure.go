@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // readError says what failed. A database that cannot be reached, or is starting
@@ -41,7 +42,7 @@ const (
 
 // blameOf tells what failed for good from what may succeed when it is tried again.
 func blameOf(err error) blame {
-	panicked, unwritable, answer := new(foldError), new(rowError), new(pgconn.PgError)
+	panicked, unwritable, answer := new(isolate.PanicError), new(rowError), new(pgconn.PgError)
 	switch {
 	case errors.As(err, &panicked), errors.As(err, &unwritable):
 		return ofContent
@@ -71,7 +72,7 @@ func blameOfState(code string) blame {
 
 // reasonOf says why something cannot be written, in words that name no address.
 func reasonOf(err error) string {
-	panicked, unwritable, answer := new(foldError), new(rowError), new(pgconn.PgError)
+	panicked, unwritable, answer := new(isolate.PanicError), new(rowError), new(pgconn.PgError)
 	switch {
 	case errors.As(err, &panicked):
 		return "the code that folds it panicked"

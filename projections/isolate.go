@@ -2,12 +2,12 @@ package projections
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // An event never stops a partition. When a batch fails for a reason that lies in
@@ -21,13 +21,8 @@ import (
 // its events are suspected. With the worker's pauses that is some seconds.
 const maxUnknown = 5
 
-// foldError says that code of ours panicked while it worked on events.
-type foldError struct {
-	value any
-	stack []byte
-}
-
-func (e *foldError) Error() string { return fmt.Sprintf("projections: the fold panicked: %v", e.value) }
+// whereFold is what a panic of a projection is counted under.
+const whereFold = "projection"
 
 // settle writes a batch, and finds the events that cannot be written.
 func (p *Projector) settle(ctx context.Context, events []domain.Event) error {
@@ -66,14 +61,13 @@ func (p *Projector) screen(ctx context.Context, events []domain.Event) error {
 		if e.SystemID == "" {
 			continue
 		}
-		err := guard(func() error { return p.memory.get(e.SystemID).try(*e) })
+		err := isolate.Run(p.logger, whereFold, func() error { return p.memory.get(e.SystemID).try(*e) })
 		if err == nil {
 			continue
 		}
 		if blameOf(err) == ofCircumstance {
 			return err
 		}
-		p.complain(e, err)
 		*e = replacement(e, err, false)
 		// What the event did to its system's state must go.
 		if err := p.refold(ctx, events[:i+1], e.SystemID); err != nil {
@@ -107,14 +101,6 @@ func (p *Projector) refold(ctx context.Context, events []domain.Event, system do
 		}
 	}
 	return nil
-}
-
-// complain logs the stack of a fold that panicked: that is a fault of ours.
-func (p *Projector) complain(e *domain.Event, err error) {
-	if panicked := new(foldError); errors.As(err, &panicked) {
-		p.logger.Error("the fold panicked", "system", e.SystemID, "position", e.Position.String(), "type", e.Type,
-			"panic", panicked.value, "stack", string(panicked.stack))
-	}
 }
 
 // suspects reports whether a batch failed because of what is in it, as far as that
@@ -158,7 +144,6 @@ func (p *Projector) replace(ctx context.Context, e domain.Event, cause error) er
 		if err == nil || blameOf(err) == ofCircumstance {
 			return err
 		}
-		p.complain(&e, err)
 		err = p.attempt(ctx, []domain.Event{replacement(&e, cause, bare)})
 	}
 	if err != nil {
@@ -186,7 +171,7 @@ func replacement(e *domain.Event, cause error, bare bool) domain.Event {
 // attempt writes events in one transaction, or nothing of them. After a failure
 // nobody knows what was written: what is remembered is void.
 func (p *Projector) attempt(ctx context.Context, events []domain.Event) error {
-	err := guard(func() error { return p.write(ctx, events) })
+	err := isolate.Run(p.logger, whereFold, func() error { return p.write(ctx, events) })
 	if err != nil {
 		p.forget()
 		p.rows = copyRows{} // pgx' CopyFrom does not wait for its reader when a connection breaks

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // ErrRebuilding says that another rebuild runs.
@@ -251,7 +252,7 @@ func (r *rebuild) foldSystem(ctx context.Context, db database, b behind) error {
 // rows, or nothing.
 func (r *rebuild) foldUpTo(ctx context.Context, db database, b behind, last uint64) error {
 	done := r.done
-	err := guard(func() error { return r.foldIn(ctx, db, b, last) })
+	err := isolate.Run(r.logger, whereFold, func() error { return r.foldIn(ctx, db, b, last) })
 	if err != nil {
 		r.done = done
 	}

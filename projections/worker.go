@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // DefaultTerm is how long a worker keeps its partitions when it does not answer.
@@ -26,7 +26,8 @@ const DefaultTrimEvery = time.Minute
 // that the partition is lost or to be given back. Nobody else gets the partition
 // from this worker before the duty has returned; a worker that lost its session
 // cannot wait, so for the moment it takes to notice, another may be on the same
-// duty elsewhere. A duty that returns early is not called again for this tenure.
+// duty elsewhere. A duty that returns early is not called again for this tenure; one
+// that panics is.
 type Duty func(ctx context.Context, partition int)
 
 // WorkerConfig says what a [Worker] works on. Store and Log are required.
@@ -233,9 +234,9 @@ func (w *Worker) enter(ctx context.Context, partition int) {
 	w.logger.Debug("partition acquired", "partition", partition)
 	var running sync.WaitGroup
 	running.Go(func() { w.project(ctx, partition) })
-	running.Go(func() { w.expire(ctx, partition) })
+	running.Go(func() { isolate.Loop(ctx, w.logger, "trimming the log", func() { w.expire(ctx, partition) }) })
 	for _, duty := range w.duties {
-		running.Go(func() { duty(ctx, partition) })
+		running.Go(func() { isolate.Loop(ctx, w.logger, "duty of a partition", func() { duty(ctx, partition) }) })
 	}
 	go func() {
 		running.Wait()
@@ -272,7 +273,7 @@ func (w *Worker) project(ctx context.Context, partition int) {
 	for {
 		err := w.store.evict(ctx, partition)
 		if err == nil {
-			err = guard(func() error { return projector.Run(ctx) })
+			err = isolate.Run(w.logger, whereFold, func() error { return projector.Run(ctx) })
 		}
 		if ctx.Err() != nil {
 			return
@@ -285,16 +286,6 @@ func (w *Worker) project(ctx context.Context, partition int) {
 		pause(ctx, retry)
 		retry = min(2*retry, lastRetry)
 	}
-}
-
-// guard turns a panic into an error: no partition may take the process down.
-func guard(run func() error) (err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = &foldError{value, debug.Stack()}
-		}
-	}()
-	return run()
 }
 
 // expire trims the log now and then until ctx ends.
