@@ -17,7 +17,7 @@ type DeviceID string
 // characters of A-Z a-z 0-9 . _ and -.
 type EquipmentID string
 
-// ConnectionID names one Shelly credential, unique across systems. It is 1 to
+// ConnectionID names one Shelly credential, unique within its system. It is 1 to
 // 64 characters of A-Z a-z 0-9 . _ and -.
 type ConnectionID string
 

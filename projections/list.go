@@ -1,8 +1,10 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -88,23 +90,46 @@ WITH candidates AS (
 		" UNION ALL SELECT 6, '', '', 0, 0, 0, '', NULL, 'epoch', NULL WHERE (SELECT count(*) FROM candidates) > (SELECT count(*) FROM page)"
 }
 
-// SystemOfConnection returns the system that a connection belongs to, among
-// those that the actor sees. It fails with [domain.CodeUnknownConnection] when
-// there is none, and as a conflict when several systems have one of that id.
+// SystemOfConnection returns the system that a connection belongs to, among those
+// that the actor sees: of several that have one of that id, those that the actor's
+// token names go first, and then those whose connection was created in this
+// deployment. It fails with [domain.CodeUnknownConnection] when there is none, and
+// with [domain.CodeAmbiguousConnection] when several are left.
 func (s *Store) SystemOfConnection(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error) {
-	found, err := listRows(ctx, s, actor, func(rows pgx.Rows) (*domain.SystemID, error) {
-		var system domain.SystemID
-		return &system, rows.Scan(&system)
-	}, "SELECT system_id FROM projection.connections WHERE connection_id = $1 LIMIT 2", id)
-	if len(found) > 1 {
-		return "", domain.Fail(domain.KindConflict, domain.CodeConnectionExists,
-			"several systems have a connection "+strconv.Quote(string(id))+": name the system")
+	type candidate struct {
+		system domain.SystemID
+		rank   int // the lowest goes first
 	}
-	system, err := single(found, err, domain.CodeUnknownConnection, "connection", string(id))
+	const most = 100 // of more nobody could tell either
+	found, err := listRows(ctx, s, actor, func(rows pgx.Rows) (*candidate, error) {
+		var c candidate
+		var document string
+		if err := rows.Scan(&c.system, &document); err != nil {
+			return nil, err
+		}
+		connection, err := readConnection(document)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(actor.Systems, c.system) {
+			c.rank += 2
+		}
+		if connection.Origin != "" {
+			c.rank++
+		}
+		return &c, nil
+	}, `SELECT system_id, document::text FROM projection.connections WHERE connection_id = $1
+		 ORDER BY system_id = ANY($2::text[]) DESC, system_id LIMIT $3`, id, append([]domain.SystemID{}, actor.Systems...), most)
+	slices.SortStableFunc(found, func(a, b *candidate) int { return cmp.Compare(a.rank, b.rank) })
+	first, err := single(found, err, domain.CodeUnknownConnection, "connection", string(id))
 	if err != nil {
 		return "", err
 	}
-	return *system, nil
+	if len(found) > 1 && found[1].rank == first.rank {
+		return "", domain.Fail(domain.KindConflict, domain.CodeAmbiguousConnection,
+			"several systems have a connection "+strconv.Quote(string(id))+": name the system in ?systemId=")
+	}
+	return first.system, nil
 }
 
 // System says where a system's history stands.

@@ -162,8 +162,19 @@ func TestSystemOfConnection(t *testing.T) {
 	if system, err := b.store.SystemOfConnection(t.Context(), staff, "two-2"); err != nil || system != "two-2" {
 		t.Errorf("%s, %v", system, err)
 	}
-	if _, err := b.store.SystemOfConnection(t.Context(), staff, "shared"); !domain.HasCode(err, domain.CodeConnectionExists) {
+	if _, err := b.store.SystemOfConnection(t.Context(), staff, "shared"); !domain.HasCode(err, domain.CodeAmbiguousConnection) {
 		t.Errorf("got %v", err)
+	}
+	own := domain.Actor{Role: domain.RoleStaff, Systems: []domain.SystemID{"two-2"}}
+	if system, err := b.store.SystemOfConnection(t.Context(), own, "shared"); err != nil || system != "two-2" {
+		t.Errorf("one's own: %s, %v", system, err)
+	}
+	// What came over a bridge makes nothing ambiguous that was not so before.
+	bridged := must(t, "three-3", 3000, domain.ConnectionCreated{ConnectionID: "one-1", Kind: domain.ConnectionShellyCloud})
+	bridged.Origin = "far"
+	projectAll(t, b.store, newScript(append(events, bridged)...))
+	if system, err := b.store.SystemOfConnection(t.Context(), staff, "one-1"); err != nil || system != "one-1" {
+		t.Errorf("beside a bridged one: %s, %v", system, err)
 	}
 	one := domain.Actor{Systems: []domain.SystemID{"one-1"}}
 	if system, err := b.store.SystemOfConnection(t.Context(), one, "shared"); err != nil || system != "one-1" {

@@ -28,15 +28,15 @@ type Secret struct {
 	ChangedAt time.Time // given by the database
 }
 
-// Secret returns what is kept for a connection, or fails with
+// Secret returns what is kept for a connection of a system, or fails with
 // [domain.CodeUnknownConnection].
-func (s *Store) Secret(ctx context.Context, id domain.ConnectionID) (*Secret, error) {
-	secret := &Secret{ConnectionID: id}
+func (s *Store) Secret(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (*Secret, error) {
+	secret := &Secret{System: system, ConnectionID: id}
 	var keyID *string
 	err := s.pool.QueryRow(ctx, `
-		SELECT system_id, kind, key_hash, key_id, sealed, revision::text, created_at, changed_at
-		  FROM connection_secrets WHERE connection_id = $1`, id).
-		Scan(&secret.System, &secret.Kind, &secret.KeyHash, &keyID, &secret.Sealed, &secret.Revision, &secret.CreatedAt, &secret.ChangedAt)
+		SELECT kind, key_hash, key_id, sealed, revision::text, created_at, changed_at
+		  FROM connection_secrets WHERE system_id = $1 AND connection_id = $2`, system, id).
+		Scan(&secret.Kind, &secret.KeyHash, &keyID, &secret.Sealed, &secret.Revision, &secret.CreatedAt, &secret.ChangedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, unknownConnection(id)
 	}
@@ -51,13 +51,11 @@ func (s *Store) Secret(ctx context.Context, id domain.ConnectionID) (*Secret, er
 
 // PutSecret keeps a secret in the place of the one with the given Revision, or
 // where there is none when that is empty, and returns the new revision. So of two
-// who change what both have read, one fails, with [domain.CodeContention]. What
-// another system keeps under the id is never touched: that is
-// [domain.CodeConnectionExists], and does not say whose it is.
+// who change what both have read, one fails, with [domain.CodeContention].
 func (s *Store) PutSecret(ctx context.Context, secret Secret) (revision string, err error) {
 	statement := `
 		INSERT INTO connection_secrets (connection_id, system_id, kind, key_hash, key_id, sealed)
-		VALUES ($1, $2, $3, $4, NULLIF($5, ''), $6) ON CONFLICT (connection_id) DO NOTHING RETURNING revision::text`
+		VALUES ($1, $2, $3, $4, NULLIF($5, ''), $6) ON CONFLICT (system_id, connection_id) DO NOTHING RETURNING revision::text`
 	args := []any{secret.ConnectionID, secret.System, secret.Kind, secret.KeyHash, secret.KeyID, secret.Sealed}
 	if secret.Revision != "" {
 		statement = `
@@ -70,21 +68,14 @@ func (s *Store) PutSecret(ctx context.Context, secret Secret) (revision string, 
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return revision, readError("keep a secret", err)
 	}
-	kept, err := s.Secret(ctx, secret.ConnectionID)
-	if err == nil && kept.System != secret.System {
-		return "", domain.Fail(domain.KindConflict, domain.CodeConnectionExists,
-			"there is connection "+strconv.Quote(string(secret.ConnectionID))+" already")
-	}
-	if err != nil && !domain.HasCode(err, domain.CodeUnknownConnection) {
-		return "", err
-	}
 	return "", domain.Fail(domain.KindUnavailable, domain.CodeContention, "somebody else changes the same connection; repeat in a moment")
 }
 
-// DeleteSecret removes what is kept for a connection, and the bindings of its
-// devices, if it still has the revision. Otherwise it does nothing.
-func (s *Store) DeleteSecret(ctx context.Context, id domain.ConnectionID, revision string) error {
-	_, err := s.pool.Exec(ctx, "DELETE FROM connection_secrets WHERE connection_id = $1 AND revision::text = $2", id, revision)
+// DeleteSecret removes what is kept for a connection, if it still has the revision.
+// Otherwise it does nothing.
+func (s *Store) DeleteSecret(ctx context.Context, system domain.SystemID, id domain.ConnectionID, revision string) error {
+	_, err := s.pool.Exec(ctx,
+		"DELETE FROM connection_secrets WHERE system_id = $1 AND connection_id = $2 AND revision::text = $3", system, id, revision)
 	return readError("delete a secret", err)
 }
 
@@ -103,26 +94,28 @@ func (s *Store) SealedWith(ctx context.Context) ([]string, error) {
 type OutboundCredential struct {
 	System   domain.SystemID
 	Kind     domain.ConnectionKind
-	KeyHash  []byte          // SHA-256 of the key, or nil when nobody can dial in
+	KeyHash  []byte          // SHA-256 of the key
 	Stopped  bool            // by command
 	Position domain.Position // of the connection's row: what is known of it may be older than what a caller has heard
 }
 
-// OutboundCredential returns what is kept for a connection that exists, or fails
-// with [domain.CodeUnknownConnection]. A connection that was created a moment ago
+// OutboundCredential returns what is kept for the connection of that id whose key
+// has the hash, if it exists, or fails with [domain.CodeUnknownConnection]. A device
+// that dials in names no system: several may have a connection of that id, and the
+// key, which is random, says which. A connection that was created a moment ago
 // is waited for: when there is a secret and no row yet, until the read model has
 // what newest, which asks the log, says is its system's newest position.
-func (s *Store) OutboundCredential(ctx context.Context, id domain.ConnectionID,
+func (s *Store) OutboundCredential(ctx context.Context, id domain.ConnectionID, keyHash []byte,
 	newest func(context.Context, domain.SystemID) (domain.Position, error),
 ) (*OutboundCredential, error) {
-	credential, exists, err := s.outboundCredential(ctx, id)
+	credential, exists, err := s.outboundCredential(ctx, id, keyHash)
 	if err == nil && !exists {
 		var at domain.Position
 		if at, err = newest(ctx, credential.System); err == nil {
 			err = s.WaitForSystem(ctx, credential.System, at)
 		}
 		if err == nil {
-			credential, exists, err = s.outboundCredential(ctx, id)
+			credential, exists, err = s.outboundCredential(ctx, id, keyHash)
 		}
 	}
 	if err == nil && !exists {
@@ -135,14 +128,16 @@ func (s *Store) OutboundCredential(ctx context.Context, id domain.ConnectionID,
 }
 
 // outboundCredential reads both in one statement, so that they are of one moment.
-func (s *Store) outboundCredential(ctx context.Context, id domain.ConnectionID) (c *OutboundCredential, exists bool, err error) {
+func (s *Store) outboundCredential(ctx context.Context, id domain.ConnectionID, keyHash []byte) (
+	c *OutboundCredential, exists bool, err error,
+) {
 	c = &OutboundCredential{}
 	var stopped *bool
 	var at place
 	err = s.pool.QueryRow(ctx, `
 		SELECT s.system_id, s.kind, s.key_hash, c.stopped, coalesce(c.position_ms, 0), coalesce(c.position_seq, 0)
 		  FROM connection_secrets s LEFT JOIN projection.connections c USING (system_id, connection_id)
-		 WHERE s.connection_id = $1`, id).Scan(&c.System, &c.Kind, &c.KeyHash, &stopped, &at.ms, &at.n)
+		 WHERE s.connection_id = $1 AND s.key_hash = $2`, id, keyHash).Scan(&c.System, &c.Kind, &c.KeyHash, &stopped, &at.ms, &at.n)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, false, unknownConnection(id)

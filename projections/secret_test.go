@@ -35,7 +35,7 @@ func TestSecrets(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
-	if _, err := b.store.Secret(ctx, "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
+	if _, err := b.store.Secret(ctx, "sol-1", "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("nothing kept: %v", err)
 	}
 	first := projections.Secret{ConnectionID: "acc1", System: "sol-1", Kind: domain.ConnectionShellyCloud, KeyID: "0a1b2c3d", Sealed: []byte("sealed")}
@@ -43,7 +43,7 @@ func TestSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := b.store.Secret(ctx, "acc1")
+	got, err := b.store.Secret(ctx, "sol-1", "acc1")
 	if err != nil || got.System != "sol-1" || got.Kind != first.Kind || got.KeyID != first.KeyID || !bytes.Equal(got.Sealed, first.Sealed) ||
 		got.KeyHash != nil || got.Revision != revision || got.CreatedAt.IsZero() || !got.ChangedAt.Equal(got.CreatedAt) {
 		t.Errorf("%+v, %v", got, err)
@@ -67,29 +67,37 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, seen := range []string{"", newer} { // another system's
-		s := projections.Secret{ConnectionID: "acc1", System: "luna-2", Kind: second.Kind, KeyHash: []byte("theirs"), Revision: seen}
-		if _, err := b.store.PutSecret(ctx, s); !domain.HasCode(err, domain.CodeConnectionExists) || strings.Contains(err.Error(), "sol") {
-			t.Errorf("another system: %v", err)
-		}
+	// Another system may use the same id, and neither notices.
+	theirs := projections.Secret{ConnectionID: "acc1", System: "luna-2", Kind: second.Kind, KeyHash: []byte("theirs"), Revision: newer}
+	if _, err := b.store.PutSecret(ctx, theirs); !domain.HasCode(err, domain.CodeContention) {
+		t.Errorf("in the place of another system's: %v", err)
 	}
-	got, err = b.store.Secret(ctx, "acc1")
+	theirs.Revision = ""
+	if theirs.Revision, err = b.store.PutSecret(ctx, theirs); err != nil {
+		t.Errorf("beside another system's: %v", err)
+	}
+	if err := b.store.DeleteSecret(ctx, "luna-2", "acc1", newer); err != nil {
+		t.Error(err)
+	}
+	got, err = b.store.Secret(ctx, "sol-1", "acc1")
 	if err != nil || got.System != "sol-1" || string(got.KeyHash) != "hash" || got.KeyID != "" || got.Sealed != nil || got.Revision != newer {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if err := b.store.DeleteSecret(ctx, "acc1", revision); err != nil {
+	if err := b.store.DeleteSecret(ctx, "sol-1", "acc1", revision); err != nil {
 		t.Error(err)
 	}
-	if _, err := b.store.Secret(ctx, "acc1"); err != nil {
+	if _, err := b.store.Secret(ctx, "sol-1", "acc1"); err != nil {
 		t.Errorf("deleting an old revision: %v", err)
 	}
-	if err := b.store.DeleteSecret(ctx, "acc1", newer); err != nil {
+	if err := b.store.DeleteSecret(ctx, "sol-1", "acc1", newer); err != nil {
 		t.Error(err)
 	}
-	if _, err := b.store.Secret(ctx, "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
+	if _, err := b.store.Secret(ctx, "sol-1", "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("deleted: %v", err)
 	}
-	b.keep(t, "luna-2", "acc1", "hash") // the id is free again, for anybody
+	if got, err := b.store.Secret(ctx, "luna-2", "acc1"); err != nil || got.Revision != theirs.Revision {
+		t.Errorf("another system's is there: %+v, %v", got, err)
+	}
 }
 
 // Of many who change what all have read, one does.
@@ -128,7 +136,7 @@ func TestOutboundCredential(t *testing.T) {
 	log := newScript(must(t, "sol-1", 1000, domain.ConnectionCreated{ConnectionID: "acc1", Kind: domain.ConnectionShellyOutbound}))
 
 	// A secret without a connection is a reservation: the log has nothing more.
-	if _, err := b.store.OutboundCredential(ctx, "acc1", func(context.Context, domain.SystemID) (domain.Position, error) {
+	if _, err := b.store.OutboundCredential(ctx, "acc1", []byte("hash"), func(context.Context, domain.SystemID) (domain.Position, error) {
 		return domain.Position{}, nil
 	}); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("a reservation: %v", err)
@@ -137,7 +145,7 @@ func TestOutboundCredential(t *testing.T) {
 	asked := make(chan struct{})
 	answer := make(chan error, 1)
 	go func() {
-		got, err := b.store.OutboundCredential(ctx, "acc1", func(_ context.Context, system domain.SystemID) (domain.Position, error) {
+		got, err := b.store.OutboundCredential(ctx, "acc1", []byte("hash"), func(_ context.Context, system domain.SystemID) (domain.Position, error) {
 			close(asked)
 			if system != "sol-1" {
 				t.Errorf("asked for %s", system)
@@ -157,30 +165,42 @@ func TestOutboundCredential(t *testing.T) {
 	}
 	log.add(must(t, "sol-1", 2000, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1"}}))
 	projectAll(t, b.store, log)
-	if got, err := b.store.OutboundCredential(ctx, "acc1", unasked); err != nil || !got.Stopped || got.Position != (domain.Position{Ms: 2000}) {
+	if got, err := b.store.OutboundCredential(ctx, "acc1", []byte("hash"), unasked); err != nil || !got.Stopped || got.Position != (domain.Position{Ms: 2000}) {
 		t.Errorf("stopped: %+v, %v", got, err)
 	}
-	if _, err := b.store.OutboundCredential(ctx, "acc2", unasked); !domain.HasCode(err, domain.CodeUnknownConnection) {
+	if _, err := b.store.OutboundCredential(ctx, "acc2", []byte("hash"), unasked); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("nothing kept: %v", err)
+	}
+	// The key says which of two systems is meant.
+	b.keep(t, "luna-2", "acc1", "theirs")
+	log.add(must(t, "luna-2", 2500, domain.ConnectionCreated{ConnectionID: "acc1", Kind: domain.ConnectionShellyOutbound}))
+	projectAll(t, b.store, log)
+	for hash, system := range map[string]domain.SystemID{"hash": "sol-1", "theirs": "luna-2"} {
+		if got, err := b.store.OutboundCredential(ctx, "acc1", []byte(hash), unasked); err != nil || got.System != system || got.Stopped != (system == "sol-1") {
+			t.Errorf("%s: %+v, %v", hash, got, err)
+		}
+	}
+	if _, err := b.store.OutboundCredential(ctx, "acc1", []byte("none"), unasked); !domain.HasCode(err, domain.CodeUnknownConnection) {
+		t.Errorf("nobody's key: %v", err)
 	}
 	// A connection of the same id in another system has nothing to do with it.
 	log.add(must(t, "luna-2", 3000, domain.ConnectionCreated{ConnectionID: "acc2"}))
 	b.keep(t, "sol-1", "acc2", "hash")
 	projectAll(t, b.store, log)
-	if _, err := b.store.OutboundCredential(ctx, "acc2", func(context.Context, domain.SystemID) (domain.Position, error) {
+	if _, err := b.store.OutboundCredential(ctx, "acc2", []byte("hash"), func(context.Context, domain.SystemID) (domain.Position, error) {
 		return domain.Position{Ms: 2000}, nil
 	}); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("another system's connection: %v", err)
 	}
 	down := errors.New("down")
-	if _, err := b.store.OutboundCredential(ctx, "acc2", func(context.Context, domain.SystemID) (domain.Position, error) {
+	if _, err := b.store.OutboundCredential(ctx, "acc2", []byte("hash"), func(context.Context, domain.SystemID) (domain.Position, error) {
 		return domain.Position{}, down
 	}); !errors.Is(err, down) {
 		t.Errorf("a log that does not answer: %v", err)
 	}
 }
 
-var secretTables = []string{"connection_secrets", "device_bindings"}
+var secretTables = []string{"connection_secrets"}
 
 // Whatever becomes of the read models, what is kept beside them stays, and fits
 // to what history makes of them again.
@@ -189,19 +209,16 @@ func TestRebuildLeavesSecretsAlone(t *testing.T) {
 	b := setup(t)
 	b.keep(t, "sol-1", "acc1", "hash")
 	projectAll(t, b.store, newScript(must(t, "sol-1", 1000, domain.ConnectionCreated{ConnectionID: "acc1", Kind: domain.ConnectionShellyOutbound})))
-	if err := b.store.Bind(t.Context(), "plug", "sol-1", "acc1"); err != nil {
-		t.Fatal(err)
-	}
 	before := b.tables(t, secretTables...)
 	for _, loss := range []string{"SELECT", "TRUNCATE projection.connections", "DROP SCHEMA projection CASCADE"} {
 		b.exec(t, loss)
 		if _, err := b.store.Rebuild(t.Context(), nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(before, b.tables(t, secretTables...)); diff != "" || len(before["connection_secrets"]) != 1 || len(before["device_bindings"]) != 1 {
+		if diff := cmp.Diff(before, b.tables(t, secretTables...)); diff != "" || len(before["connection_secrets"]) != 1 {
 			t.Errorf("after %s (-before +after)\n%s", loss, diff)
 		}
-		if got, err := b.store.OutboundCredential(t.Context(), "acc1", unasked); err != nil || string(got.KeyHash) != "hash" {
+		if got, err := b.store.OutboundCredential(t.Context(), "acc1", []byte("hash"), unasked); err != nil || string(got.KeyHash) != "hash" {
 			t.Errorf("after %s: %+v, %v", loss, got, err)
 		}
 	}
@@ -220,7 +237,7 @@ func TestReplayMeetsKeptSecrets(t *testing.T) {
 	b.exec(t, "TRUNCATE history, heads, checkpoints, projection.connections")
 	again := openStore(t, b.url)
 	projectAll(t, again, log)
-	if got, err := again.OutboundCredential(t.Context(), "acc1", unasked); err != nil || got.Position != (domain.Position{Ms: 2000}) {
+	if got, err := again.OutboundCredential(t.Context(), "acc1", []byte("hash"), unasked); err != nil || got.Position != (domain.Position{Ms: 2000}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

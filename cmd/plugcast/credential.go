@@ -88,8 +88,8 @@ func (c *credentials) Make(ctx context.Context, n rest.NewCredential) (rest.Cred
 
 // kept is what a system keeps for a connection, or nil.
 func (c *credentials) kept(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (*projections.Secret, error) {
-	secret, err := c.store.Secret(ctx, id)
-	if domain.HasCode(err, domain.CodeUnknownConnection) || err == nil && secret.System != system {
+	secret, err := c.store.Secret(ctx, system, id)
+	if domain.HasCode(err, domain.CodeUnknownConnection) {
 		return nil, nil
 	}
 	return secret, err
@@ -101,7 +101,7 @@ func (c *credentials) Removal(ctx context.Context, system domain.SystemID, id do
 	if err != nil || secret == nil {
 		return func(context.Context) error { return nil }, err
 	}
-	return func(ctx context.Context) error { return c.store.DeleteSecret(ctx, id, secret.Revision) }, nil
+	return func(ctx context.Context) error { return c.store.DeleteSecret(ctx, system, id, secret.Revision) }, nil
 }
 
 // seal puts a plain secret into the row, encrypted with the key that seals now.
@@ -116,11 +116,13 @@ func (c *credentials) seal(row *projections.Secret, plain []byte) error {
 }
 
 // open decrypts what is kept of a cloud account. The row is for save.
-func (c *credentials) open(ctx context.Context, id domain.ConnectionID) (plain []byte, row *projections.Secret, err error) {
-	if row, err = c.store.Secret(ctx, id); err != nil {
+func (c *credentials) open(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (
+	plain []byte, row *projections.Secret, err error,
+) {
+	if row, err = c.store.Secret(ctx, system, id); err != nil {
 		return nil, nil, err
 	}
-	plain, err = c.ring.Open(row.System, id, credential.Sealed{KeyID: row.KeyID, Sealed: row.Sealed})
+	plain, err = c.ring.Open(system, id, credential.Sealed{KeyID: row.KeyID, Sealed: row.Sealed})
 	return plain, row, err
 }
 
@@ -192,14 +194,14 @@ func (m *madeCredential) Undo(ctx context.Context) error {
 
 // undoUnknown undoes a Keep that failed, and may have been done all the same.
 func (m *madeCredential) undoUnknown(ctx context.Context) error {
-	now, err := m.store.Secret(ctx, m.next.ConnectionID)
+	now, err := m.store.Secret(ctx, m.next.System, m.next.ConnectionID)
 	if domain.HasCode(err, domain.CodeUnknownConnection) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if now.System != m.next.System || !bytes.Equal(now.KeyHash, m.next.KeyHash) || !bytes.Equal(now.Sealed, m.next.Sealed) {
+	if !bytes.Equal(now.KeyHash, m.next.KeyHash) || !bytes.Equal(now.Sealed, m.next.Sealed) {
 		return nil // hashes and seals are random: it is somebody else's
 	}
 	return m.undo(ctx, now.Revision)
@@ -207,7 +209,7 @@ func (m *madeCredential) undoUnknown(ctx context.Context) error {
 
 func (m *madeCredential) undo(ctx context.Context, revision string) error {
 	if m.before == nil {
-		return m.store.DeleteSecret(ctx, m.next.ConnectionID, revision)
+		return m.store.DeleteSecret(ctx, m.next.System, m.next.ConnectionID, revision)
 	}
 	back := *m.before
 	back.Revision = revision

@@ -73,26 +73,26 @@ func (c *credentials) mustKeep(t *testing.T, system domain.SystemID, id domain.C
 }
 
 // matches reports whether a key is the one that is kept.
-func (c *credentials) matches(t *testing.T, id domain.ConnectionID, key string) bool {
+func (c *credentials) matches(t *testing.T, system domain.SystemID, id domain.ConnectionID, key string) bool {
 	t.Helper()
-	secret, err := c.store.Secret(t.Context(), id)
+	secret, err := c.store.Secret(t.Context(), system, id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return credential.Match(secret.KeyHash, key)
 }
 
-// A process that dies between the secret and the event leaves a reservation: its
-// own system takes it over, and no other does.
+// A process that dies between the secret and the event leaves a reservation, which
+// its own system takes over. Another system's of the same id is another.
 func TestReservation(t *testing.T) {
 	t.Parallel()
 	c := newCredentials(t)
 	left := c.mustKeep(t, "sol", "acc1") // and here it died
 	theirs := c.mustMake(t, "luna", "acc1")
-	if err := theirs.Keep(t.Context()); !domain.HasCode(err, domain.CodeConnectionExists) || strings.Contains(err.Error(), "sol") {
+	if err := theirs.Keep(t.Context()); err != nil || !c.matches(t, "luna", "acc1", theirs.DialInKey()) {
 		t.Errorf("another system: %v", err)
 	}
-	if err := theirs.Undo(t.Context()); err != nil || !c.matches(t, "acc1", left.DialInKey()) {
+	if err := theirs.Undo(t.Context()); err != nil || !c.matches(t, "sol", "acc1", left.DialInKey()) {
 		t.Errorf("another system's undo: %v", err)
 	}
 	again, late := c.mustMake(t, "sol", "acc1"), c.mustMake(t, "sol", "acc1")
@@ -106,7 +106,7 @@ func TestReservation(t *testing.T) {
 	if err := late.Undo(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if !c.matches(t, "acc1", again.DialInKey()) || c.matches(t, "acc1", left.DialInKey()) || again.DialInKey() == left.DialInKey() {
+	if !c.matches(t, "sol", "acc1", again.DialInKey()) || c.matches(t, "sol", "acc1", left.DialInKey()) || again.DialInKey() == left.DialInKey() {
 		t.Error("the wrong key is kept")
 	}
 }
@@ -118,19 +118,19 @@ func TestUndoPutsBackWhatWasKept(t *testing.T) {
 	if err := fresh.Undo(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.store.Secret(t.Context(), "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
+	if _, err := c.store.Secret(t.Context(), "sol", "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("a first one stays: %v", err)
 	}
 	old := c.mustKeep(t, "sol", "acc1")
 	rotated := c.mustKeep(t, "sol", "acc1")
-	if c.matches(t, "acc1", old.DialInKey()) || !c.matches(t, "acc1", rotated.DialInKey()) {
+	if c.matches(t, "sol", "acc1", old.DialInKey()) || !c.matches(t, "sol", "acc1", rotated.DialInKey()) {
 		t.Error("the old key works still")
 	}
-	if err := rotated.Undo(t.Context()); err != nil || !c.matches(t, "acc1", old.DialInKey()) {
+	if err := rotated.Undo(t.Context()); err != nil || !c.matches(t, "sol", "acc1", old.DialInKey()) {
 		t.Errorf("the old key is not back: %v", err)
 	}
 	next := c.mustKeep(t, "sol", "acc1")
-	if err := rotated.Undo(t.Context()); err != nil || !c.matches(t, "acc1", next.DialInKey()) {
+	if err := rotated.Undo(t.Context()); err != nil || !c.matches(t, "sol", "acc1", next.DialInKey()) {
 		t.Errorf("an undo that comes late undoes somebody else's: %v", err)
 	}
 }
@@ -144,7 +144,7 @@ func TestUndoOfALostAnswer(t *testing.T) {
 	if err := lost.Undo(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.store.Secret(t.Context(), "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
+	if _, err := c.store.Secret(t.Context(), "sol", "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("it stays: %v", err)
 	}
 }
@@ -164,7 +164,7 @@ func TestRemoval(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, remove := range map[string]func(context.Context) error{"of what was replaced": old, "of another system's": foreign} {
-		if err := remove(ctx); err != nil || !c.matches(t, "acc1", second.DialInKey()) || c.matches(t, "acc1", first.DialInKey()) {
+		if err := remove(ctx); err != nil || !c.matches(t, "sol", "acc1", second.DialInKey()) || c.matches(t, "sol", "acc1", first.DialInKey()) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -172,7 +172,7 @@ func TestRemoval(t *testing.T) {
 	if err == nil {
 		err = remove(ctx)
 	}
-	if _, missing := c.store.Secret(ctx, "acc1"); err != nil || !domain.HasCode(missing, domain.CodeUnknownConnection) {
+	if _, missing := c.store.Secret(ctx, "sol", "acc1"); err != nil || !domain.HasCode(missing, domain.CodeUnknownConnection) {
 		t.Errorf("%v, %v", err, missing)
 	}
 	if again, err := c.Removal(ctx, "sol", "acc1"); err != nil || again(ctx) != nil {
@@ -195,7 +195,7 @@ func TestSecretKeysRotate(t *testing.T) {
 		t.Fatal(err)
 	}
 	both := before.with(t, secretKey("b"), secretKey("a"))
-	plain, row, err := both.open(ctx, "acc1")
+	plain, row, err := both.open(ctx, "sol", "acc1")
 	var kept cloud.Secret
 	if err != nil || json.Unmarshal(plain, &kept) != nil || kept.AuthCode != code || both.ring.Seals(row.KeyID) {
 		t.Fatalf("%v", err)
@@ -211,10 +211,10 @@ func TestSecretKeysRotate(t *testing.T) {
 		t.Error(err)
 	}
 	after := before.with(t, secretKey("b"))
-	if plain, _, err := after.open(ctx, "acc1"); err != nil || string(plain) != `{"authCode":"renewed again"}` {
+	if plain, _, err := after.open(ctx, "sol", "acc1"); err != nil || string(plain) != `{"authCode":"renewed again"}` {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := before.open(ctx, "acc1"); err == nil || !strings.Contains(err.Error(), row.KeyID) {
+	if _, _, err := before.open(ctx, "sol", "acc1"); err == nil || !strings.Contains(err.Error(), row.KeyID) {
 		t.Errorf("under the old key alone: %v", err)
 	}
 	for name, c := range map[string]struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/streams/reactions"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/ws"
 )
 
@@ -19,7 +20,7 @@ import (
 type shellyDropper interface {
 	// Drop closes the sockets of a connection that were opened by then, and returns
 	// how many there were, without waiting for them.
-	Drop(id domain.ConnectionID, openedBy time.Time) int
+	Drop(c shelly.Connection, openedBy time.Time) int
 }
 
 // browserDropper holds sockets of clients in this process.
@@ -59,9 +60,6 @@ type disconnects struct {
 	browsers browserDropper // nil in a process that serves no clients
 	shelly   []shellyDropper
 	logger   *slog.Logger
-	// speaksFor reports whether the system of the event may say something of the
-	// connection; nil asks nothing.
-	speaksFor func(ctx context.Context, e *domain.Event, id domain.ConnectionID) (bool, error)
 
 	mu    sync.Mutex
 	early map[string]int // sockets that went by a command's ban before the command was heard, by its id
@@ -84,13 +82,6 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	if !ok {
 		return nil // of a later version
 	}
-	if request.ConnectionID != "" && d.speaksFor != nil {
-		if may, err := d.speaksFor(ctx, &e, request.ConnectionID); err != nil {
-			return err
-		} else if !may {
-			request.ConnectionID, request.CloseSockets, request.BanUntil = "", false, nil // nothing is done, and that is reported
-		}
-	}
 	if e.Origin != "" {
 		return d.reactForeign(ctx, &e, &request)
 	}
@@ -98,7 +89,7 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	if d.raise(ctx, &request) {
 		by = *request.BanUntil // who has come back since must not have
 	}
-	done := d.drop(&request, by)
+	done := d.drop(e.SystemID, &request, by)
 	done.CommandID, done.Node = request.CommandID, d.node
 	done.BrowserSockets += d.takeEarly(request.CommandID)
 	return d.report(ctx, &e, done)
@@ -115,7 +106,7 @@ func (d *disconnects) reactForeign(ctx context.Context, e *domain.Event, request
 	}
 	devices := *request
 	devices.CloseSockets = false
-	done := d.drop(&devices, by)
+	done := d.drop(e.SystemID, &devices, by)
 	if done.ShellySockets == 0 {
 		return nil
 	}
@@ -177,7 +168,7 @@ func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectReque
 // enforce throws out who is here although others have raised a ban: this
 // process has not heard the command yet, or never will.
 func (d *disconnects) enforce(f ban.Ban) {
-	done := d.drop(&domain.DisconnectRequested{
+	done := d.drop(f.System, &domain.DisconnectRequested{
 		CommandID: f.CommandID, TargetSystem: f.System, Subject: f.Subject, Role: f.Role, Reason: f.Reason, CloseSockets: true,
 	}, f.Until)
 	if done.BrowserSockets == 0 {
@@ -199,11 +190,12 @@ func (d *disconnects) takeEarly(commandID string) int {
 	return n
 }
 
-// drop closes what matches and was opened in time, and counts it.
-func (d *disconnects) drop(request *domain.DisconnectRequested, openedBy time.Time) (done domain.DisconnectCompleted) {
+// drop closes what matches and was opened in time, and counts it. The connection is
+// one of the system that the command was given in.
+func (d *disconnects) drop(system domain.SystemID, request *domain.DisconnectRequested, openedBy time.Time) (done domain.DisconnectCompleted) {
 	if request.ConnectionID != "" {
 		for _, s := range d.shelly {
-			done.ShellySockets += s.Drop(request.ConnectionID, openedBy)
+			done.ShellySockets += s.Drop(shelly.Connection{System: system, ID: request.ConnectionID}, openedBy)
 		}
 	}
 	if request.CloseSockets && d.browsers != nil {

@@ -16,13 +16,14 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/ws"
 )
 
 // heldSockets are sockets of clients and of devices that one process holds.
 type heldSockets struct {
 	browsers map[string]rooms.Socket
-	shelly   map[domain.ConnectionID][]time.Time // when each was opened
+	shelly   map[shelly.Connection][]time.Time // when each was opened
 	told     ws.ForcedDisconnect
 }
 
@@ -38,7 +39,7 @@ func (h *heldSockets) disconnect(match func(rooms.Socket) bool, why ws.ForcedDis
 }
 
 // Drop implements shellyDropper.
-func (h *heldSockets) Drop(id domain.ConnectionID, openedBy time.Time) (n int) {
+func (h *heldSockets) Drop(id shelly.Connection, openedBy time.Time) (n int) {
 	var kept []time.Time
 	for _, at := range h.shelly[id] {
 		if at.After(openedBy) {
@@ -109,7 +110,7 @@ func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.Disco
 	raised := &raisedBans{held: held}
 	d := newDisconnects("here", log, raised, slog.New(slog.DiscardHandler))
 	if held != nil {
-		d.browsers, d.shelly = held, []shellyDropper{held, &heldSockets{shelly: map[domain.ConnectionID][]time.Time{}}}
+		d.browsers, d.shelly = held, []shellyDropper{held, &heldSockets{shelly: map[shelly.Connection][]time.Time{}}}
 	}
 	request.CommandID = "c1"
 	e, err := domain.NewEvent("clinica-sol", request, domain.Cause{CorrelationID: "r1", CausationID: "c1"})
@@ -143,13 +144,14 @@ func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.Disco
 
 // held makes sockets of two systems that were opened so long ago.
 func held(ago ...time.Duration) *heldSockets {
-	h := &heldSockets{browsers: map[string]rooms.Socket{}, shelly: map[domain.ConnectionID][]time.Time{}}
+	h := &heldSockets{browsers: map[string]rooms.Socket{}, shelly: map[shelly.Connection][]time.Time{}}
 	for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
 		for _, d := range ago {
 			at := time.Now().Add(-d)
 			id := string(system) + " " + d.String()
 			h.browsers[id] = rooms.Socket{SocketID: id, Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{system}, ConnectedAt: at}
-			h.shelly[domain.ConnectionID("of-"+system)] = append(h.shelly[domain.ConnectionID("of-"+system)], at)
+			plugs := shelly.Connection{System: system, ID: domain.ConnectionID("of-" + system)}
+			h.shelly[plugs] = append(h.shelly[plugs], at)
 		}
 	}
 	return h
@@ -212,7 +214,8 @@ func TestCommandThatIsHeardLate(t *testing.T) {
 					id := "back " + since.String()
 					at := time.Now().Add(-since)
 					sockets.browsers[id] = rooms.Socket{SocketID: id, Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: at}
-					sockets.shelly["of-clinica-sol"] = append(sockets.shelly["of-clinica-sol"], at)
+					plugs := shelly.Connection{System: "clinica-sol", ID: "of-clinica-sol"}
+					sockets.shelly[plugs] = append(sockets.shelly[plugs], at)
 				}
 			}
 			back := len(sockets.browsers) - before

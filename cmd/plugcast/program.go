@@ -88,7 +88,6 @@ func (p *Program) Open(ctx context.Context) (err error) {
 	if p.shelly, err = p.newShelly(); err != nil {
 		return err
 	}
-	p.disconnects.speaksFor = p.shelly.speaksFor
 	if p.bridges, err = p.newBridges(ctx); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/plugcast/plugcast/streams/reactions"
 	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/shelly/cloud"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
 	"github.com/plugcast/plugcast/transport/shelly/outbound"
 	"github.com/plugcast/plugcast/transport/shelly/switching"
 )
@@ -40,7 +41,7 @@ func (p *Program) newShelly() (*shellySide, error) {
 	var err error
 	if p.has(roleGateway) {
 		s.outbound, err = outbound.New(outbound.Config{SilentAfter: p.Server.Connections.SilentAfter}, outbound.Parts{
-			Credentials: store, Bindings: store, Known: store, Events: p.backend.log, Heartbeats: boardHeartbeats{s.board}, Logger: p.Logger,
+			Credentials: store, Known: store, Events: p.backend.log, Heartbeats: boardHeartbeats{s.board}, Logger: p.Logger,
 		})
 		if err != nil {
 			return nil, err
@@ -136,11 +137,8 @@ func (s *shellySide) connectionChanged(ctx context.Context, e domain.Event) erro
 		return err // nil: of a later version
 	}
 	c := shelly.Connection{System: e.SystemID, ID: connectionOf(data)}
-	if may, err := s.speaksFor(ctx, &e, c.ID); err != nil || !may {
-		return err
-	}
 	if s.outbound != nil {
-		letIn(s.outbound, c.ID, data, e.Position)
+		letIn(s.outbound, c, data, e.Position)
 	}
 	if s.cloud != nil {
 		s.cloud.Changed(s.program.backend.log.Partition(e.SystemID), c, e.Type)
@@ -149,26 +147,6 @@ func (s *shellySide) connectionChanged(ctx context.Context, e domain.Event) erro
 		return s.started(ctx, c)
 	}
 	return nil
-}
-
-// speaksFor reports whether the system of an event may say something of a
-// connection: not when the connection's secret is another system's. Ids are unique
-// among those that were created here, and what comes over a bridge may name any.
-func (s *shellySide) speaksFor(ctx context.Context, e *domain.Event, id domain.ConnectionID) (bool, error) {
-	secret, err := s.program.backend.store.Secret(ctx, id)
-	switch {
-	case domain.HasCode(err, domain.CodeUnknownConnection):
-		return true, nil // nobody comes in through it here
-	case err != nil && e.Origin == "":
-		return true, nil // our own commands are carried out also while the database is away
-	case err != nil:
-		return false, err
-	case secret.System != e.SystemID:
-		s.program.Logger.Warn("an event speaks of another system's connection; passed over",
-			"system", e.SystemID, "connection", id, "event", e.ID, "origin", e.Origin)
-		return false, nil
-	}
-	return true, nil
 }
 
 // started looks for the devices of a connection that was started: nobody did while
@@ -207,7 +185,7 @@ func connectionOf(data domain.Data) domain.ConnectionID {
 }
 
 // letIn tells the server whom to let in from here on.
-func letIn(server *outbound.Server, id domain.ConnectionID, command domain.Data, at domain.Position) {
+func letIn(server *outbound.Server, id shelly.Connection, command domain.Data, at domain.Position) {
 	switch c := command.(type) {
 	case domain.ConnectionCreated, domain.ConnectionStarted, domain.ConnectionRestarted:
 		server.Allow(id, at)
@@ -267,7 +245,7 @@ func (s *shellySide) shutdown(ctx context.Context) error {
 type cloudSockets struct{ *cloud.Runner }
 
 // Drop implements shellyDropper.
-func (c cloudSockets) Drop(id domain.ConnectionID, _ time.Time) int { return c.Runner.Drop(id) }
+func (c cloudSockets) Drop(id shelly.Connection, _ time.Time) int { return c.Runner.Drop(id) }
 
 // boardHeartbeats is [shelly.Heartbeats] on the board.
 type boardHeartbeats struct{ board *heartbeats.Board }
@@ -314,19 +292,14 @@ func (s shellyStore) caughtUp(ctx context.Context, system domain.SystemID) error
 }
 
 // Credential implements outbound.Credentials.
-func (s shellyStore) Credential(ctx context.Context, id domain.ConnectionID) (outbound.Credential, error) {
-	c, err := s.backend.store.OutboundCredential(ctx, id, s.backend.log.Newest)
+func (s shellyStore) Credential(ctx context.Context, id domain.ConnectionID, key credential.Secret) (outbound.Credential, error) {
+	c, err := s.backend.store.OutboundCredential(ctx, id, credential.Hash(key), s.backend.log.Newest)
 	if err != nil {
 		return outbound.Credential{}, err
 	}
 	return outbound.Credential{
 		Connection: shelly.Connection{System: c.System, ID: id}, KeyHash: c.KeyHash, Stopped: c.Stopped, Position: c.Position,
 	}, nil
-}
-
-// Bind implements outbound.Bindings.
-func (s shellyStore) Bind(ctx context.Context, device domain.DeviceID, c shelly.Connection) error {
-	return s.backend.store.Bind(ctx, device, c.System, c.ID)
 }
 
 // Channels implements shelly.Known.
@@ -399,12 +372,9 @@ func (s cloudStore) Secret(ctx context.Context, c shelly.Connection) (cloud.Secr
 }
 
 func (s cloudStore) open(ctx context.Context, c shelly.Connection) (cloud.Secret, *projections.Secret, error) {
-	plain, row, err := s.credentials.open(ctx, c.ID)
+	plain, row, err := s.credentials.open(ctx, c.System, c.ID)
 	if err != nil {
 		return cloud.Secret{}, nil, err
-	}
-	if row.System != c.System {
-		return cloud.Secret{}, nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "the connection is another system's")
 	}
 	var secret cloud.Secret
 	if json.Unmarshal(plain, &secret) != nil { // whose error would show what it is about

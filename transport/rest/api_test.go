@@ -28,7 +28,7 @@ import (
 type platform struct {
 	mu      sync.Mutex
 	events  []domain.Event
-	heads   map[domain.Aggregate]domain.Position
+	heads   map[string]domain.Position // by system and aggregate
 	keys    map[string]remembered
 	lag     int           // how many of the newest events the projection has not seen
 	moved   chan struct{} // closed when lag or events change
@@ -79,8 +79,12 @@ func (p *platform) Append(_ context.Context, events []domain.Event, opts domain.
 			return known, err
 		}
 	}
-	if x := opts.Expect; x != nil && p.heads[x.Aggregate].After(x.Head) {
-		return domain.Appended{}, &domain.ConflictError{Aggregate: x.Aggregate, Expected: x.Head, Head: p.heads[x.Aggregate]}
+	head := ""
+	if x := opts.Expect; x != nil {
+		head = string(events[0].SystemID) + "/" + string(x.Aggregate)
+	}
+	if x := opts.Expect; x != nil && p.heads[head].After(x.Head) {
+		return domain.Appended{}, &domain.ConflictError{Aggregate: x.Aggregate, Expected: x.Head, Head: p.heads[head]}
 	}
 	var out domain.Appended
 	for _, e := range events {
@@ -91,8 +95,8 @@ func (p *platform) Append(_ context.Context, events []domain.Event, opts domain.
 		out.Positions = append(out.Positions, e.Position)
 	}
 	p.react(events)
-	if x := opts.Expect; x != nil {
-		p.heads[x.Aggregate] = out.Last()
+	if opts.Expect != nil {
+		p.heads[head] = out.Last()
 	}
 	if i := opts.Idempotency; i != nil {
 		p.keys[i.Scope+"/"+i.Key] = remembered{i.Fingerprint, out.Positions}
@@ -381,7 +385,7 @@ func setup(t testing.TB, change ...func(*Config)) *bundle {
 // assemble makes an API without a network, for a clock that a test moves.
 func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	p := &platform{
-		heads: map[domain.Aggregate]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
+		heads: map[string]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
 		tickets: map[string]domain.Actor{}, kept: map[domain.ConnectionID]*keptCredential{}, allow: func(string, domain.SystemID, int) bool { return true },
 	}
 	b := &bundle{platform: p, t: t, tokens: map[domain.Role]string{}}

@@ -83,10 +83,9 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	domain.CodeContention:    func(b *bundle) reply { b.fail = &domain.ConflictError{}; return b.send(operator, "PUT", assignD1, e2) },
 	CodeProjectionBehind:     nil, // needs a clock that a test moves: TestProjectionBehind
 	domain.CodeConnectionExists: func(b *bundle) reply {
-		b.kept["theirs"] = &keptCredential{system: "centro-luna"}
-		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"theirs","kind":"shelly-outbound"}`)
+		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"made","kind":"shelly-outbound"}`)
 	},
-	domain.CodeForeignDevice: nil, // devices meet it: TestBind of package projections
+	domain.CodeAmbiguousConnection: nil, // TestSystemOfConnection of package projections, and TestSameNames of the program
 	CodeNoSecretKey: func(b *bundle) reply {
 		b.noKey = true
 		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"kind":"shelly-cloud","authCode":"good"}`)
@@ -115,6 +114,7 @@ func TestEveryCode(t *testing.T) {
 			b.furnish()
 			b.want(b.send(operator, "PUT", sol+"/devices/d2/assignment", e1), 202, "")
 			b.want(b.send(service, "POST", publishPath, strings.ReplaceAll(oneItem, "12.5", "1"), "Idempotency-Key: used"), 200, "")
+			b.want(b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"made","kind":"shelly-outbound"}`), 201, "")
 			if row.Code == CodeRateLimited {
 				b.allow = func(string, domain.SystemID, int) bool { return false }
 			}

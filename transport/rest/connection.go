@@ -114,12 +114,13 @@ type connectionOutput struct {
 }
 
 // commandConnectionInput is the connection command of the system that this one
-// replaces: its path names no system.
+// replaces: its path names no system, and several may have a connection of that id.
 type commandConnectionInput struct {
 	WithTicket
 	CommandInput
 	ConnectionID domain.ConnectionID   `path:"connectionId" example:"acc1"`
 	Action       domain.ConnectionVerb `path:"action" enum:"start,stop,restart"`
+	SystemID     domain.SystemID       `query:"systemId" doc:"Whose connection it is. Without it: that of a system which the token names; otherwise the only one of that id, those that were created in this deployment first"`
 	Body         *struct {
 		Reason       string `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients that are closed, and kept in the events"`
 		CloseSockets *bool  `json:"closeSockets,omitempty" doc:"Also close the browser sockets of the system; when absent, true for stop and false otherwise. A start closes nothing"`
@@ -385,11 +386,16 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 			c.CloseSockets = *in.Body.CloseSockets
 		}
 	}
-	r, err := in.request(ctx, "commandConnection", c)
+	r, err := in.request(ctx, "commandConnection", in.SystemID, c)
 	if err != nil {
 		return nil, err
 	}
-	system, err := a.reads.SystemOfConnection(ctx, actor, in.ConnectionID)
+	system := in.SystemID
+	if system == "" {
+		system, err = a.reads.SystemOfConnection(ctx, actor, in.ConnectionID)
+	} else {
+		_, err = (&InSystem{SystemID: system}).authorize(ctx, domain.ActionCommand)
+	}
 	if err != nil {
 		return nil, err
 	}

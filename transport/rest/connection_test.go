@@ -33,7 +33,28 @@ func TestConnections(t *testing.T) {
 	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc1/delete"), 400, CodeInvalidRequest)
 	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc2/stop"), 404, domain.CodeUnknownConnection) // a neighbour's
 	b.want(b.send(domain.RoleViewer, "POST", "/api/websocket/acc1/stop"), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc2/stop?systemId=centro-luna"), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc2/stop?systemId=clinica-sol"), 404, domain.CodeUnknownConnection)
+	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc1/stop?systemId=a/b"), 400, domain.CodeInvalidSystemID)
 	if n := b.count(); n != before {
 		t.Errorf("%d events", n-before)
+	}
+}
+
+// Where several systems have a connection of one id, ?systemId= says which.
+func TestConnectionCommandNamesTheSystem(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
+		c := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: "shared", Kind: domain.ConnectionShellyCloud}}
+		if _, err := b.api.service.Execute(t.Context(), system, c, domain.Request{Actor: domain.Actor{Subject: "x", Role: domain.RoleStaff}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.want(b.send(domain.RoleStaff, "POST", "/api/websocket/shared/stop?systemId=centro-luna"), 202, "")
+	for system, stopped := range map[string]bool{"clinica-sol": false, "centro-luna": true} {
+		if got := b.send(domain.RoleStaff, "GET", "/api/v1/systems/"+system+"/connections/shared"); got.body["stopped"] != stopped {
+			t.Errorf("%s: %s", system, got.raw)
+		}
 	}
 }

@@ -20,9 +20,8 @@ type Credentials interface {
 	// is no key for that, [domain.CodeInvalidCommand] when it is none. No error
 	// shows any of it.
 	Make(ctx context.Context, c NewCredential) (Credential, error)
-	// Removal readies the removal of what is kept for a connection now, with the
-	// bindings of its devices. Calling the answer does nothing when something else
-	// is kept by then, or when what is kept is another system's.
+	// Removal readies the removal of what is kept for a connection now. Calling the
+	// answer does nothing when something else is kept by then.
 	Removal(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (func(context.Context) error, error)
 }
 
@@ -37,8 +36,7 @@ type NewCredential struct {
 // Credential is a new credential of one connection. It is for one goroutine.
 type Credential interface {
 	// Keep puts it in the place of what was kept when it was made; once it is kept
-	// it stays, however often it is called. Errors: [domain.CodeConnectionExists]
-	// when another system has the connection's id, [domain.CodeContention] when
+	// it stays, however often it is called. Errors: [domain.CodeContention] when
 	// something else is kept by now.
 	Keep(ctx context.Context) error
 	// Undo puts back what was kept before, if this is kept.

@@ -44,8 +44,10 @@ type Reads interface {
 	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query EventQuery) (page []domain.Event, more bool, err error)
 	// Head returns the newest link of the system's hash chain.
 	Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error)
-	// SystemOfConnection finds the system of a connection that the actor can
-	// see, or fails with [domain.CodeUnknownConnection].
+	// SystemOfConnection finds the system of a connection that the actor can see.
+	// Systems that the actor's token names go first, and then connections that were
+	// created in this deployment. It fails with [domain.CodeUnknownConnection] when
+	// there is none, and with [domain.CodeAmbiguousConnection] when several are left.
 	SystemOfConnection(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error)
 }
 

@@ -128,7 +128,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		stopped := shelly.Connection{System: sol, ID: "acc1"}
 		for range 10 {
 			b.eventually("there is a socket", func() bool { return a.Counts().Sockets == 1 })
-			b.runner.Drop("acc1")
+			b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"})
 		}
 		b.command(sol, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
 		b.runner.Changed(0, stopped, domain.TypeConnectionStopped)
@@ -137,7 +137,7 @@ func TestFaultCasesAuth(t *testing.T) {
 			t.Errorf("%d sockets at once", n)
 		}
 		dials := a.Counts().Dials
-		b.runner.Drop("acc1")
+		b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"})
 		b.runner.Changed(0, stopped, domain.TypeConnectionUpdated)
 		b.eventually("the stop is told", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
 		if a.Counts().Dials != dials {

@@ -168,6 +168,6 @@ func (a *actor) serversOf(s Secret) (servers []server, user string, err error) {
 // account is the HTTP side for the user, behind the gate that all credentials of
 // the user's account share. done gives it back.
 func (a *actor) account(user string) (acc *account, done func()) {
-	g, done := a.gates.of(cmp.Or(user, "connection "+string(a.conn.ID)))
+	g, done := a.gates.of(cmp.Or(user, "connection "+string(a.conn.System)+"/"+string(a.conn.ID)))
 	return &account{http: a.http, gate: g, max: a.cfg.MaxAllStatus}, done
 }

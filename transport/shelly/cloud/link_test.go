@@ -117,7 +117,7 @@ func TestFaultCasesLink(t *testing.T) {
 		b, a, _ := begin(t, func(c *Config) { c.BackoffMin, c.BackoffMax = time.Hour, time.Hour })
 		a.BreakSockets()
 		b.eventually("it waits to reconnect", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
-		if n := b.runner.Drop("acc1"); n != 0 {
+		if n := b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"}); n != 0 {
 			t.Errorf("%d sockets were dropped where there was none", n)
 		}
 		b.command(sol, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
@@ -126,7 +126,7 @@ func TestFaultCasesLink(t *testing.T) {
 		b.command(sol, domain.ConnectionStarted{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
 		b.runner.Changed(0, acc1, domain.TypeConnectionStarted)
 		again(b, a, 2)
-		if n := b.runner.Drop("acc1"); n != 1 {
+		if n := b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"}); n != 1 {
 			t.Errorf("%d sockets were dropped", n)
 		}
 		again(b, a, 3) // nobody stopped it
@@ -163,7 +163,7 @@ func TestFaultCasesLink(t *testing.T) {
 		for n := range 20 {
 			b.runner.Changed(0, acc1, domain.TypeConnectionRestarted)
 			if n%3 == 0 {
-				b.runner.Drop("acc1")
+				b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"})
 			}
 			before := a.Counts().Dials
 			b.eventually("there is another socket", func() bool { return a.Counts().Dials > before })
@@ -305,7 +305,7 @@ func TestStoppedAndDeleted(t *testing.T) {
 		b.runner.Changed(0, shelly.Connection{System: sol, ID: "key1"}, domain.TypeConnectionCreated)
 		b.runner.mu.Lock()
 		defer b.runner.mu.Unlock()
-		return b.runner.keepers["acc1"] != nil && b.runner.keepers["key1"] != nil
+		return b.runner.keepers[acc1] != nil && b.runner.keepers[shelly.Connection{System: sol, ID: "key1"}] != nil
 	})
 	if a.Counts().Dials != 0 {
 		t.Error("a stopped connection was dialled")
@@ -323,7 +323,7 @@ func TestStoppedAndDeleted(t *testing.T) {
 	b.eventually("it is forgotten", func() bool {
 		b.runner.mu.Lock()
 		defer b.runner.mu.Unlock()
-		return b.runner.keepers["acc1"] == nil && a.Counts().Sockets == 0
+		return b.runner.keepers[acc1] == nil && a.Counts().Sockets == 0
 	})
 }
 

@@ -22,7 +22,7 @@ type Runner struct {
 
 	mu      sync.Mutex // taken before an actor's, never after
 	tenures map[int]*tenure
-	keepers map[domain.ConnectionID]*keeper
+	keepers map[shelly.Connection]*keeper
 	systems map[domain.SystemID]map[*keeper]struct{}
 }
 
@@ -50,7 +50,7 @@ func New(cfg Config, parts Parts) (*Runner, error) {
 	}
 	return &Runner{
 		cfg: cfg, parts: parts, http: newHTTPClient(cfg.RequestTimeout), gates: newGates(cfg.RequestEvery),
-		tenures: map[int]*tenure{}, keepers: map[domain.ConnectionID]*keeper{},
+		tenures: map[int]*tenure{}, keepers: map[shelly.Connection]*keeper{},
 		systems: map[domain.SystemID]map[*keeper]struct{}{},
 	}, nil
 }
@@ -138,10 +138,10 @@ func (r *Runner) wake(partition int, c shelly.Connection, why cause) {
 	if t == nil || !t.loaded || t.ctx.Err() != nil {
 		return
 	}
-	k := r.keepers[c.ID]
+	k := r.keepers[c]
 	if k == nil {
 		k = newKeeper(r, c)
-		r.keepers[c.ID] = k
+		r.keepers[c] = k
 		if r.systems[c.System] == nil {
 			r.systems[c.System] = map[*keeper]struct{}{}
 		}
@@ -159,7 +159,7 @@ func (r *Runner) remove(k *keeper, anyway bool) bool {
 	if !anyway && len(k.wake) > 0 {
 		return false
 	}
-	delete(r.keepers, k.conn.ID)
+	delete(r.keepers, k.conn)
 	delete(r.systems[k.conn.System], k)
 	if len(r.systems[k.conn.System]) == 0 {
 		delete(r.systems, k.conn.System)
@@ -169,10 +169,10 @@ func (r *Runner) remove(k *keeper, anyway bool) bool {
 
 // Drop closes the connection's socket and returns how many there were: 0 or 1. What
 // is known of the connection is read before another is opened.
-func (r *Runner) Drop(id domain.ConnectionID) int {
+func (r *Runner) Drop(c shelly.Connection) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := r.keepers[id]
+	k := r.keepers[c]
 	if k == nil {
 		return 0
 	}

@@ -58,7 +58,7 @@ func storm(t *testing.T, random *rand.Rand) {
 		case 3:
 			b.runner.Changed(0, acc1, domain.TypeConnectionRestarted)
 		case 4:
-			b.runner.Drop("acc1")
+			b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"})
 		case 5:
 			a.Mute(true)
 			d.Press(0, random.IntN(2) == 0)

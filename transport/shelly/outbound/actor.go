@@ -225,10 +225,6 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, ioWithin)
 	defer cancel()
-	if err := server.parts.Bindings.Bind(ctx, base, s.credential.Connection); err != nil {
-		s.reject(base, err)
-		return false
-	}
 	s.mu.Lock()
 	s.base = base
 	s.mu.Unlock()
@@ -268,15 +264,9 @@ func (s *session) mayCome(base domain.DeviceID, now time.Time) bool {
 
 // reject ends the session of a device that could not be let in.
 func (s *session) reject(base domain.DeviceID, err error) {
-	log := s.server.parts.Logger.With("connection", s.credential.ID, "device", base)
-	if domain.AsError(err).Kind == domain.KindForbidden {
-		log.Warn("outbound: a device of another system was refused")
-		s.server.door.failed(shelly.DeviceRef{System: s.credential.System, Device: base}, time.Now())
-		s.endFor("foreign-device", closeForeign)
-		return
-	}
 	if s.ctx.Err() == nil {
-		log.Warn("outbound: a device could not be let in", "error", err)
+		s.server.parts.Logger.Warn("outbound: a device could not be let in",
+			"system", s.credential.System, "connection", s.credential.ID, "device", base, "error", err)
 	}
 	s.endFor("unavailable", closeLater)
 }

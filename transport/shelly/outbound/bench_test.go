@@ -31,7 +31,7 @@ func BenchmarkDevices(b *testing.B) {
 	const devices = 2000
 	ports := &benchPorts{key: credential.NewKey(), opened: make(chan struct{}, devices)}
 	server, err := New(Config{MaxMessages: 1 << 30, PingEvery: benchPing, Policy: shelly.Policy{AtLeastEvery: time.Hour}},
-		Parts{Credentials: ports, Bindings: ports, Known: ports, Events: ports, Heartbeats: ports, Logger: slog.New(slog.DiscardHandler)})
+		Parts{Credentials: ports, Known: ports, Events: ports, Heartbeats: ports, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -139,11 +139,9 @@ type benchPorts struct {
 	opened chan struct{}
 }
 
-func (p *benchPorts) Credential(context.Context, domain.ConnectionID) (Credential, error) {
+func (p *benchPorts) Credential(context.Context, domain.ConnectionID, credential.Secret) (Credential, error) {
 	return Credential{Connection: shelly.Connection{System: system, ID: acc}, KeyHash: credential.Hash(p.key)}, nil
 }
-
-func (p *benchPorts) Bind(context.Context, domain.DeviceID, shelly.Connection) error { return nil }
 
 func (p *benchPorts) Channels(context.Context, domain.SystemID, domain.DeviceID) ([]*domain.Device, error) {
 	return nil, nil

@@ -18,7 +18,6 @@ var (
 	closeRestart   = closeRule{1012, "the server restarts"}
 	closeBadFrame  = closeRule{1008, "a frame that no device sends"}
 	closeChanged   = closeRule{1008, "src changed"}
-	closeForeign   = closeRule{1008, "this device belongs to another system"}
 	closeFlood     = closeRule{1008, "too many messages"}
 	closeNotInTime = closeRule{1013, "no status in time"}
 	closeTooMany   = closeRule{1013, "too many devices on this connection"}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
 // Credential is what lets devices in through one connection.
@@ -21,23 +22,15 @@ type Credential struct {
 
 // Credentials finds credentials.
 type Credentials interface {
-	// Credential fails with [domain.CodeUnknownConnection] when there is no such
-	// connection.
-	Credential(ctx context.Context, id domain.ConnectionID) (Credential, error)
-}
-
-// Bindings ties devices to systems.
-type Bindings interface {
-	// Bind notes that a device, by the name it gives itself, came in through the
-	// connection. It fails with a [domain.Error] of [domain.KindForbidden] when the
-	// device belongs to another system.
-	Bind(ctx context.Context, device domain.DeviceID, c shelly.Connection) error
+	// Credential returns the connection of that id whose key it is: several systems
+	// may have one of that id. It fails with [domain.CodeUnknownConnection] when
+	// there is none.
+	Credential(ctx context.Context, id domain.ConnectionID, key credential.Secret) (Credential, error)
 }
 
 // Parts are what a [Server] works with. All are required.
 type Parts struct {
 	Credentials Credentials
-	Bindings    Bindings
 	Known       shelly.Known
 	Events      shelly.Events
 	Heartbeats  shelly.Heartbeats
@@ -94,7 +87,7 @@ func (c Config) withDefaults() Config {
 }
 
 func (p *Parts) validate() error {
-	if p.Credentials == nil || p.Bindings == nil || p.Known == nil || p.Events == nil || p.Heartbeats == nil || p.Logger == nil {
+	if p.Credentials == nil || p.Known == nil || p.Events == nil || p.Heartbeats == nil || p.Logger == nil {
 		return errors.New("outbound: a part is missing")
 	}
 	return nil

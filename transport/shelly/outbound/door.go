@@ -16,7 +16,7 @@ type door struct {
 	config *Config
 
 	mu        sync.Mutex
-	commands  map[domain.ConnectionID]command
+	commands  map[shelly.Connection]command
 	strangers map[string]*window
 	failures  map[shelly.DeviceRef]failure
 }
@@ -51,12 +51,12 @@ const mostRemembered = 10_000
 
 func newDoor(config *Config) *door {
 	return &door{
-		config: config, commands: map[domain.ConnectionID]command{}, strangers: map[string]*window{}, failures: map[shelly.DeviceRef]failure{},
+		config: config, commands: map[shelly.Connection]command{}, strangers: map[string]*window{}, failures: map[shelly.DeviceRef]failure{},
 	}
 }
 
 // command notes what was heard of a connection, unless something newer was.
-func (d *door) command(id domain.ConnectionID, at domain.Position, says standing) {
+func (d *door) command(id shelly.Connection, at domain.Position, says standing) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if c := d.commands[id]; !at.Before(c.at) {
@@ -66,7 +66,7 @@ func (d *door) command(id domain.ConnectionID, at domain.Position, says standing
 }
 
 // renew notes that a connection has another key.
-func (d *door) renew(id domain.ConnectionID, at domain.Position) {
+func (d *door) renew(id shelly.Connection, at domain.Position) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if c := d.commands[id]; at.After(c.renewed) {
@@ -80,7 +80,7 @@ func (d *door) renew(id domain.ConnectionID, at domain.Position) {
 func (d *door) isOld(c *Credential) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.commands[c.ID].renewed.After(c.Position)
+	return d.commands[c.Connection].renewed.After(c.Position)
 }
 
 // refuses reports whether the connection is stopped: as the newer of what was
@@ -88,7 +88,7 @@ func (d *door) isOld(c *Credential) bool {
 func (d *door) refuses(c *Credential) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if heard, ok := d.commands[c.ID]; ok && !heard.at.IsZero() && !heard.at.Before(c.Position) {
+	if heard, ok := d.commands[c.Connection]; ok && !heard.at.IsZero() && !heard.at.Before(c.Position) {
 		return heard.says != allowed
 	}
 	return c.Stopped
@@ -97,7 +97,7 @@ func (d *door) refuses(c *Credential) bool {
 // fateOf is what becomes of the devices of a connection whose sockets are dropped.
 // Of a stopped one, nobody looks for them: they are stale. Otherwise they are to
 // come back, through this connection or, when it is gone, through another.
-func (d *door) fateOf(id domain.ConnectionID) fate {
+func (d *door) fateOf(id shelly.Connection) fate {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch d.commands[id].says {

@@ -40,20 +40,6 @@ func TestFaultCasesOutbound(t *testing.T) {
 			}
 		}
 	})
-	run("foreign src", func(t *testing.T, b *bundle) {
-		b.set(func() { b.owners[plug] = "centro-luna" })
-		w := b.device()
-		w.full(plug, true)
-		w.mustClose(1008)
-		again := b.device() // and it is kept out for a while
-		again.full(plug, true)
-		again.mustClose(1013)
-		b.eventually("nothing to be known of it", func() bool { return len(b.events) == 0 && len(b.beats) == 0 })
-		// Its owner is not kept out for that.
-		b.connection("centro-luna", "acc2")
-		b.deviceOf("acc2").full(plug, true)
-		b.eventually("the owner's device", func() bool { return len(b.events) == 1 && b.events[0].SystemID == "centro-luna" })
-	})
 	run("src changed mid-session", func(t *testing.T, b *bundle) {
 		w := b.admitted()
 		w.delta("shellyplugsg3-000000000000", `{"switch:0":{"output":false}}`)
@@ -265,7 +251,7 @@ func TestFaultCasesLink(t *testing.T) {
 			w.send(`{"src":"` + string(plug) + `","method":"NotifyEvent","params":{"events":[]}}`)
 		}
 		w.mustClose(1008)
-		b.eventually("the session to be over", func() bool { return len(b.server.of(acc)) == 0 })
+		b.eventually("the session to be over", func() bool { return len(b.server.of(ours)) == 0 })
 		again := b.device() // and it is kept out for a while
 		again.full(plug, true)
 		again.mustClose(1013)

@@ -40,7 +40,7 @@ type Server struct {
 	open   handoff.Open
 
 	mu       sync.Mutex
-	sessions map[domain.ConnectionID]map[*session]struct{}
+	sessions map[shelly.Connection]map[*session]struct{}
 	devices  map[shelly.DeviceRef]*session // by the name that the device gives itself
 
 	sockets, frames atomic.Int64
@@ -56,7 +56,7 @@ func New(config Config, parts Parts) (*Server, error) {
 	}
 	s := &Server{
 		config: config.withDefaults(), parts: parts,
-		sessions: map[domain.ConnectionID]map[*session]struct{}{}, devices: map[shelly.DeviceRef]*session{},
+		sessions: map[shelly.Connection]map[*session]struct{}{}, devices: map[shelly.DeviceRef]*session{},
 	}
 	s.door = newDoor(&s.config)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -147,7 +147,7 @@ func (s *Server) credential(r *http.Request) (Credential, error) {
 	if err != nil {
 		return Credential{}, err
 	}
-	return s.parts.Credentials.Credential(r.Context(), id)
+	return s.parts.Credentials.Credential(r.Context(), id, credential.Conceal(r.PathValue("key")))
 }
 
 // refusal texts, by reason.
@@ -177,7 +177,7 @@ func (s *Server) count(reason string) {
 func (s *Server) add(one *session) (rule *closeRule, f fate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id := one.credential.ID
+	id := one.credential.Connection
 	if s.sessions[id] == nil {
 		s.sessions[id] = map[*session]struct{}{}
 	}
@@ -199,7 +199,7 @@ func (s *Server) add(one *session) (rule *closeRule, f fate) {
 func (s *Server) remove(one *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id := one.credential.ID
+	id := one.credential.Connection
 	delete(s.sessions[id], one)
 	if len(s.sessions[id]) == 0 {
 		delete(s.sessions, id)
@@ -227,7 +227,7 @@ func (s *Server) holder(d shelly.DeviceRef) *session {
 	return s.devices[shelly.DeviceRef{System: d.System, Device: domain.DeviceID(base)}]
 }
 
-func (s *Server) of(id domain.ConnectionID) []*session {
+func (s *Server) of(id shelly.Connection) []*session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]*session, 0, len(s.sessions[id]))
@@ -238,27 +238,27 @@ func (s *Server) of(id domain.ConnectionID) []*session {
 }
 
 // Allow says that a connection was started, at that position of the log.
-func (s *Server) Allow(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, allowed) }
+func (s *Server) Allow(id shelly.Connection, at domain.Position) { s.door.command(id, at, allowed) }
 
 // Refuse says that a connection was stopped, at that position of the log: devices
 // that dial in are refused from here on. Those that are in already stay until
 // [Server.Drop].
-func (s *Server) Refuse(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, stopped) }
+func (s *Server) Refuse(id shelly.Connection, at domain.Position) { s.door.command(id, at, stopped) }
 
 // Remove is [Server.Refuse] for a connection that was deleted.
-func (s *Server) Remove(id domain.ConnectionID, at domain.Position) { s.door.command(id, at, deleted) }
+func (s *Server) Remove(id shelly.Connection, at domain.Position) { s.door.command(id, at, deleted) }
 
 // Renew says that the connection's key was replaced, at that position of the log:
 // a handshake that is under way with what was known before ends with 1013. Those
 // that are in already stay until [Server.Drop].
-func (s *Server) Renew(id domain.ConnectionID, at domain.Position) { s.door.renew(id, at) }
+func (s *Server) Renew(id shelly.Connection, at domain.Position) { s.door.renew(id, at) }
 
 // Drop closes the sockets of a connection that were opened by then and returns how
 // many there were, without waiting for them. Nobody will find the devices of a
 // stopped connection silent for it: that is known already when Drop returns. Those
 // of a deleted one are silent unless they come back soon, and others have all the
 // time that a device may be silent.
-func (s *Server) Drop(id domain.ConnectionID, openedBy time.Time) int {
+func (s *Server) Drop(id shelly.Connection, openedBy time.Time) int {
 	n, f := 0, s.door.fateOf(id)
 	for _, one := range s.of(id) {
 		if !one.began.After(openedBy) && one.end(closeDropped, f) {

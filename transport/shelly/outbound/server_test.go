@@ -12,7 +12,53 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
+
+// ours is the connection that every bundle begins with.
+var ours = shelly.Connection{System: system, ID: acc}
+
+// Two systems may use the same id for a connection, and their plugs the same name:
+// the key says whose a device is, and no system notices the other's.
+func TestSameNamesInTwoSystems(t *testing.T) {
+	t.Parallel()
+	b := newBundle(t, Config{})
+	theirs := shelly.Connection{System: "centro-luna", ID: acc}
+	path := "/shelly/acc1/" + b.keys[acc]
+	one := b.admitted()
+	b.set(func() { b.connection(theirs.System, theirs.ID) }) // with a key of its own
+	other := b.device()
+	other.full(plug, false)
+	b.eventually("both devices", func() bool {
+		return len(b.events) == 2 && b.events[0].SystemID == system && b.events[1].SystemID == theirs.System
+	})
+	one.delta(plug, `{"switch:0":{"output":false}}`)
+	b.eventually("the first one, whose socket is open", func() bool { return len(b.events) == 3 && b.events[2].SystemID == system })
+	for _, beat := range b.beats {
+		if strings.HasPrefix(beat, "close") || strings.HasPrefix(beat, "forget") {
+			t.Errorf("a namesake took a device along: %s", beat)
+		}
+	}
+	// What is commanded of one connection does not concern the other.
+	b.server.Refuse(theirs, domain.Position{Ms: 5})
+	b.server.Renew(theirs, domain.Position{Ms: 5})
+	if n := b.server.Drop(theirs, time.Now()); n != 1 {
+		t.Errorf("%d sockets were dropped", n)
+	}
+	other.mustClose(1001)
+	if o := b.order(true); !o.taken {
+		t.Error("the namesake's device was dropped")
+	} else {
+		one.answer(plug, one.asked("Switch.Set").ID, `"result":{}`)
+		o.ends(t, domain.OutcomeCompleted)
+	}
+	if _, status, _ := b.dial("/shelly/acc1/" + b.keys[acc]); status != http.StatusForbidden {
+		t.Errorf("the stopped connection let in: %d", status)
+	}
+	if _, status, _ := b.dial(path); status != http.StatusSwitchingProtocols {
+		t.Errorf("its namesake did not: %d", status)
+	}
+}
 
 func TestRefuseAndDrop(t *testing.T) {
 	t.Parallel()
@@ -24,8 +70,8 @@ func TestRefuseAndDrop(t *testing.T) {
 	b.eventually("both", func() bool { return b.relay("neighbour") == "on" })
 	path := "/shelly/acc1/" + b.keys[acc]
 
-	b.server.Refuse(acc, domain.Position{Ms: 5})
-	if n := b.server.Drop(acc, time.Now()); n != 1 {
+	b.server.Refuse(ours, domain.Position{Ms: 5})
+	if n := b.server.Drop(ours, time.Now()); n != 1 {
 		t.Errorf("%d sockets were dropped", n)
 	}
 	b.mu.Lock()
@@ -38,17 +84,17 @@ func TestRefuseAndDrop(t *testing.T) {
 	if _, status, text := b.dial(path); status != http.StatusForbidden || !strings.Contains(text, "stopped") {
 		t.Errorf("dialling back: %d %s", status, text)
 	}
-	b.server.Allow(acc, domain.Position{Ms: 4}) // older
+	b.server.Allow(ours, domain.Position{Ms: 4}) // older
 	if _, status, _ := b.dial(path); status != http.StatusForbidden {
 		t.Errorf("an older start counted: %d", status)
 	}
-	b.set(func() { b.credentials[acc].Position = domain.Position{Ms: 6} }) // the read model is newer than what was heard
+	b.set(func() { b.credentials[ours].Position = domain.Position{Ms: 6} }) // the read model is newer than what was heard
 	b.device()
-	b.set(func() { b.credentials[acc].Stopped, b.credentials[acc].Position = true, domain.Position{Ms: 7} })
+	b.set(func() { b.credentials[ours].Stopped, b.credentials[ours].Position = true, domain.Position{Ms: 7} })
 	if _, status, _ := b.dial(path); status != http.StatusForbidden {
 		t.Errorf("a stopped connection let in: %d", status)
 	}
-	b.server.Allow(acc, domain.Position{Ms: 8})
+	b.server.Allow(ours, domain.Position{Ms: 8})
 	b.device()
 	b.eventually("the dropped to be gone", func() bool { return b.server.Stats().Sockets == 3 })
 	for _, beat := range b.beats {
@@ -79,10 +125,10 @@ func TestNewKeyDuringHandshake(t *testing.T) {
 	at := domain.Position{Ms: 50}
 	b.set(func() {
 		b.connection(system, acc)
-		b.credentials[acc].Position = at
+		b.credentials[ours].Position = at
 	})
-	b.server.Renew(acc, at)
-	b.server.Drop(acc, time.Now().Add(time.Minute))
+	b.server.Renew(ours, at)
+	b.server.Drop(ours, time.Now().Add(time.Minute))
 	slow.release <- struct{}{}
 	conn := <-old
 	if conn == nil {
@@ -100,8 +146,8 @@ type slowCredentials struct {
 	read, release chan struct{}
 }
 
-func (s slowCredentials) Credential(ctx context.Context, id domain.ConnectionID) (Credential, error) {
-	c, err := s.bundle.Credential(ctx, id)
+func (s slowCredentials) Credential(ctx context.Context, id domain.ConnectionID, key credential.Secret) (Credential, error) {
+	c, err := s.bundle.Credential(ctx, id, key)
 	s.read <- struct{}{}
 	<-s.release
 	return c, err
@@ -113,17 +159,17 @@ func (s slowCredentials) Credential(ctx context.Context, id domain.ConnectionID)
 func TestFateOfDroppedDevices(t *testing.T) {
 	t.Parallel()
 	for beat, hear := range map[string]func(*bundle){
-		"forget " + string(plug):                       func(b *bundle) { b.server.Refuse(acc, domain.Position{Ms: 5}) },
-		"close " + string(plug) + " 10s socket-closed": func(b *bundle) { b.server.Remove(acc, domain.Position{Ms: 5}) },
+		"forget " + string(plug):                       func(b *bundle) { b.server.Refuse(ours, domain.Position{Ms: 5}) },
+		"close " + string(plug) + " 10s socket-closed": func(b *bundle) { b.server.Remove(ours, domain.Position{Ms: 5}) },
 		"close " + string(plug) + " 2m0s socket-closed": func(b *bundle) {
-			b.server.Refuse(acc, domain.Position{Ms: 4})
-			b.server.Allow(acc, domain.Position{Ms: 5})
+			b.server.Refuse(ours, domain.Position{Ms: 4})
+			b.server.Allow(ours, domain.Position{Ms: 5})
 		},
 	} {
 		b := newBundle(t, Config{})
 		w := b.admitted()
 		hear(b)
-		b.server.Drop(acc, time.Now())
+		b.server.Drop(ours, time.Now())
 		w.mustClose(1001)
 		b.eventually(beat, func() bool { return b.beaten(beat) })
 	}
@@ -172,12 +218,12 @@ func TestStopDuringHandshake(t *testing.T) {
 		var both sync.WaitGroup
 		both.Go(func() { _, _, _ = b.dial("/shelly/acc1/" + b.keys[acc]) })
 		both.Go(func() {
-			b.server.Refuse(acc, at)
-			b.server.Drop(acc, time.Now())
+			b.server.Refuse(ours, at)
+			b.server.Drop(ours, time.Now())
 		})
 		both.Wait()
 		b.eventually("no socket to be left", func() bool { return b.server.Stats().Sockets == 0 })
-		b.server.Allow(acc, domain.Position{Ms: at.Ms + 1})
+		b.server.Allow(ours, domain.Position{Ms: at.Ms + 1})
 	}
 }
 
@@ -234,7 +280,7 @@ func TestLimits(t *testing.T) {
 		b := newBundle(t, Config{MaxDevices: 2})
 		b.device()
 		b.device()
-		b.eventually("both to be listed", func() bool { return len(b.server.of(acc)) == 2 }) // which is after the handshake
+		b.eventually("both to be listed", func() bool { return len(b.server.of(ours)) == 2 }) // which is after the handshake
 		b.device().mustClose(1013)
 	})
 	t.Run("> 256 KiB frame", func(t *testing.T) {

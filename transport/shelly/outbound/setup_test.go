@@ -40,26 +40,24 @@ type bundle struct {
 
 	mu          sync.Mutex
 	changed     chan struct{} // closed, and made anew, at every change below
-	credentials map[domain.ConnectionID]*Credential
-	owners      map[domain.DeviceID]domain.SystemID
+	credentials map[shelly.Connection]*Credential
 	state       *domain.State
 	events      []domain.Event
 	beats       []string
 	away        error         // what the log answers
 	holdUp      chan struct{} // the log waits for it, unless nil
-	bindDown    error
 }
 
 func newBundle(t *testing.T, config Config) *bundle {
 	t.Helper()
 	b := &bundle{
-		t: t, changed: make(chan struct{}), keys: map[domain.ConnectionID]string{}, credentials: map[domain.ConnectionID]*Credential{},
-		owners: map[domain.DeviceID]domain.SystemID{}, state: domain.NewState(system),
+		t: t, changed: make(chan struct{}), keys: map[domain.ConnectionID]string{}, credentials: map[shelly.Connection]*Credential{},
+		state: domain.NewState(system),
 	}
 	b.connection(system, acc)
 	var err error
 	b.server, err = New(config, Parts{
-		Credentials: b, Bindings: b, Known: b, Events: b, Heartbeats: b, Logger: slog.New(slog.NewTextHandler(&b.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Credentials: b, Known: b, Events: b, Heartbeats: b, Logger: slog.New(slog.NewTextHandler(&b.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +88,8 @@ func newBundle(t *testing.T, config Config) *bundle {
 func (b *bundle) connection(system domain.SystemID, id domain.ConnectionID) {
 	key := credential.NewKey()
 	b.keys[id] = key.Reveal()
-	b.credentials[id] = &Credential{Connection: shelly.Connection{System: system, ID: id}, KeyHash: credential.Hash(key), Position: domain.Position{Ms: 1}}
+	c := shelly.Connection{System: system, ID: id}
+	b.credentials[c] = &Credential{Connection: c, KeyHash: credential.Hash(key), Position: domain.Position{Ms: 1}}
 }
 
 func (b *bundle) set(change func()) {
@@ -125,27 +124,15 @@ func (b *bundle) eventually(what string, holds func() bool) {
 }
 
 // Credential implements Credentials.
-func (b *bundle) Credential(_ context.Context, id domain.ConnectionID) (Credential, error) {
+func (b *bundle) Credential(_ context.Context, id domain.ConnectionID, key credential.Secret) (Credential, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if c := b.credentials[id]; c != nil {
-		return *c, nil
+	for c, kept := range b.credentials {
+		if c.ID == id && credential.Match(kept.KeyHash, key.Reveal()) {
+			return *kept, nil
+		}
 	}
 	return Credential{}, domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "no such connection")
-}
-
-// Bind implements Bindings.
-func (b *bundle) Bind(_ context.Context, device domain.DeviceID, c shelly.Connection) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.bindDown != nil {
-		return b.bindDown
-	}
-	if owner, known := b.owners[device]; known && owner != c.System {
-		return domain.Fail(domain.KindForbidden, domain.CodeForeignDevice, "another system's")
-	}
-	b.owners[device] = c.System
-	return nil
 }
 
 // Channels implements shelly.Known.
