@@ -217,8 +217,11 @@ type DisconnectRequested struct {
 	Role         Role         `json:"role,omitempty"`
 	Reason       string       `json:"reason,omitempty"`
 	CloseSockets bool         `json:"closeSockets"`
-	Reconnect    bool         `json:"reconnect"`          // whether clients may come back at once
-	BanUntil     *time.Time   `json:"banUntil,omitempty"` // until when their return is refused
+	// EveryRoom closes a socket that is in the rooms of other systems as well, or is
+	// staff's. Without it such a socket leaves the room of TargetSystem and lives on.
+	EveryRoom bool       `json:"everyRoom,omitempty"`
+	Reconnect bool       `json:"reconnect"`          // whether clients may come back at once
+	BanUntil  *time.Time `json:"banUntil,omitempty"` // until when their return is refused
 }
 
 // DisconnectCompleted reports what one node did for a DisconnectRequested.

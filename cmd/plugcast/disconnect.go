@@ -168,10 +168,13 @@ func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectReque
 // enforce throws out who is here although others have raised a ban: this
 // process has not heard the command yet, or never will.
 func (d *disconnects) enforce(f ban.Ban) {
-	done := d.drop(f.System, &domain.DisconnectRequested{
+	request := &domain.DisconnectRequested{
 		CommandID: f.CommandID, TargetSystem: f.System, Subject: f.Subject, Role: f.Role, Reason: f.Reason, CloseSockets: true,
-	}, f.Until)
-	if done.BrowserSockets == 0 {
+	}
+	dropped := d.dropClients(request, func(s *rooms.Socket) bool {
+		return !s.ConnectedAt.After(f.Until) && (f.System == "" || s.Role != domain.RoleStaff) // whom no system keeps out
+	})
+	if dropped == 0 {
 		return
 	}
 	d.mu.Lock()
@@ -179,7 +182,7 @@ func (d *disconnects) enforce(f ban.Ban) {
 	if len(d.early) >= earlyKept {
 		clear(d.early)
 	}
-	d.early[f.CommandID] += done.BrowserSockets
+	d.early[f.CommandID] += dropped
 }
 
 func (d *disconnects) takeEarly(commandID string) int {
@@ -198,12 +201,22 @@ func (d *disconnects) drop(system domain.SystemID, request *domain.DisconnectReq
 			done.ShellySockets += s.Drop(shelly.Connection{System: system, ID: request.ConnectionID}, openedBy)
 		}
 	}
-	if request.CloseSockets && d.browsers != nil {
-		match := func(s rooms.Socket) bool { return named(request, &s) && !s.ConnectedAt.After(openedBy) }
-		done.BrowserSockets = d.browsers.disconnect(match,
-			ws.ForcedDisconnect{Reason: request.Reason, CommandID: request.CommandID, Reconnect: request.Reconnect})
-	}
+	done.BrowserSockets = d.dropClients(request, func(s *rooms.Socket) bool { return !s.ConnectedAt.After(openedBy) })
 	return done
+}
+
+// dropClients closes the sockets of clients that match the command and are meant,
+// and returns how many there were. Of a command on one system, those that live on
+// without it leave its room alone.
+func (d *disconnects) dropClients(request *domain.DisconnectRequested, meant func(*rooms.Socket) bool) int {
+	if !request.CloseSockets || d.browsers == nil {
+		return 0
+	}
+	why := ws.ForcedDisconnect{Reason: request.Reason, CommandID: request.CommandID, Reconnect: request.Reconnect}
+	if !request.EveryRoom {
+		why.Room = request.TargetSystem
+	}
+	return d.browsers.disconnect(func(s rooms.Socket) bool { return named(request, &s) && meant(&s) }, why)
 }
 
 // named reports whether a socket matches all that the command says.

@@ -183,7 +183,9 @@ func TestDropWhatIsNamed(t *testing.T) {
 			if want := (domain.DisconnectCompleted{CommandID: "c1", Node: "here", ShellySockets: one.shelly, BrowserSockets: one.browser}); got != want {
 				t.Errorf("reported %+v, want %+v", got, want)
 			}
-			if want := (ws.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Reconnect: true}); one.browser > 0 && sockets.told != want {
+			if want := (ws.ForcedDisconnect{
+				Reason: "maintenance", CommandID: "c1", Reconnect: true, Room: one.request.TargetSystem,
+			}); one.browser > 0 && sockets.told != want {
 				t.Errorf("told %+v", sockets.told)
 			}
 			if left := 6 - len(sockets.browsers); left != one.browser {

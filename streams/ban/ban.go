@@ -97,7 +97,7 @@ func New(client redis.UniversalClient, prefix string, logger *slog.Logger) *List
 
 // Check returns the ban that keeps the actor out of the system or of the whole
 // platform, the one that ends last if there are several. An empty system asks for
-// the platform alone.
+// the platform alone. No system keeps staff out: its admin could hide from them.
 func (f *List) Check(actor domain.Actor, system domain.SystemID) (found Ban, banned bool) {
 	if !f.any.Load() {
 		return Ban{}, false
@@ -113,7 +113,7 @@ func (f *List) Check(actor domain.Actor, system domain.SystemID) (found Ban, ban
 		}
 	}
 	look(f.systems[""])
-	if system != "" {
+	if system != "" && actor.Role != domain.RoleStaff {
 		look(f.systems[system])
 	}
 	return found, banned

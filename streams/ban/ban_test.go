@@ -125,6 +125,26 @@ func TestWhoIsKeptOut(t *testing.T) {
 }
 
 // A ban ends by itself, everywhere, and of two for the same the longer counts.
+// No system keeps staff out; staff itself may, of everything.
+func TestStaffIsKeptOutOfNoSystem(t *testing.T) {
+	t.Parallel()
+	f := process(t, redistest.URL(t))
+	staff := domain.Actor{Subject: "maria", Role: domain.RoleStaff}
+	for _, b := range []Ban{
+		{System: "sol-1", CommandID: "c1", Until: soon}, {System: "sol-1", Subject: "maria", CommandID: "c2", Until: soon},
+		{System: "sol-1", Role: domain.RoleStaff, CommandID: "c3", Until: soon},
+	} {
+		f.raise(t, b)
+	}
+	if f.keepsOut(staff, "sol-1") || !f.keepsOut(maria, "sol-1") {
+		t.Error("a system keeps staff out, or nobody")
+	}
+	f.raise(t, Ban{Subject: "maria", CommandID: "c4", Until: soon})
+	if !f.keepsOut(staff, "sol-1") || !f.keepsOut(staff, "") {
+		t.Error("nobody can keep staff out")
+	}
+}
+
 func TestEnd(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)

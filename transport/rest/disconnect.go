@@ -27,7 +27,8 @@ func (a *API) registerDisconnects() {
 		summary: "Throw out all sockets of a system, a subject or a role",
 		detail: "Sockets are thrown out that match all that is given; at least one of `systemId`, `subject` and `role` is. With `banFor` " +
 			"their owners, and everybody else who matches, are kept out until it ends: of the system, if one is given, and of every live " +
-			"connection otherwise. Nobody is exempt, the sender no more than others. HTTP requests other than the event stream are not " +
+			"connection otherwise. With `systemId`, a socket that is in rooms of other systems as well, or is staff's, leaves the room " +
+			"of that system and lives on; nor does a ban of a system keep staff out. HTTP requests other than the event stream are not " +
 			"banned. " + waitsForNodes,
 		errors: []int{413, 415, 422, 504},
 	}, a.disconnect)

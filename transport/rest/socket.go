@@ -56,7 +56,8 @@ func (a *API) registerSockets() {
 	register(a, operation{
 		id: "closeSocket", method: http.MethodDelete, path: "/api/v1/sockets/{socketId}", tag: "Sockets", status: http.StatusAccepted,
 		summary: "Throw a socket out",
-		detail: "The token must be for every system that the socket is in. With `wait` the answer is 200 when the process that holds the " +
+		detail: "The token must be for every system that the socket is in. A socket of staff is closed by staff; with another token it " +
+			"leaves the room and lives on. With `wait` the answer is 200 when the process that holds the " +
 			"socket has closed it, and says so in `nodes`; 202 with the outcome `unknown` when it did not answer in time.",
 		errors: []int{404, 422, 504},
 	}, a.closeSocket)
@@ -108,18 +109,18 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 	if at < 0 || !slices.ContainsFunc(all[at].Systems, actor.Sees) && actor.Role != domain.RoleStaff {
 		return nil, domain.Fail(domain.KindNotFound, CodeUnknownSocket, "no live socket has this id")
 	}
+	if slices.ContainsFunc(all[at].Systems, func(system domain.SystemID) bool { return !actor.Sees(system) }) {
+		return nil, domain.Fail(domain.KindForbidden, domain.CodeForbidden,
+			"this token may not close the socket; POST /api/v1/disconnects takes sockets out of the room of one system")
+	}
 	d := domain.DisconnectRequested{
 		SocketID: in.SocketID, Reason: in.Reason, CloseSockets: true, Reconnect: in.Reconnect,
+		EveryRoom: len(all[at].Systems) > 1 && all[at].Role != domain.RoleStaff || actor.Role == domain.RoleStaff,
 	}
-	for i, system := range all[at].Systems {
-		if err := actor.Authorize(domain.ActionAdminister, system); err != nil {
-			return nil, err
-		}
-		if i == 0 {
-			// The node of the socket follows this system, and it is a matter of
-			// its history. One that is in no room yet is a matter for staff.
-			d.TargetSystem = system
-		}
+	if len(all[at].Systems) > 0 {
+		// The node of the socket follows this system, and it is a matter of its
+		// history. A socket that is in no room yet is a matter for staff.
+		d.TargetSystem = all[at].Systems[0]
 	}
 	r, err := in.request(ctx, "closeSocket", in.SocketID, in.Reason, in.Reconnect)
 	if err != nil {

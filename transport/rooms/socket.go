@@ -18,6 +18,22 @@ type Socket struct {
 	ConnectedAt time.Time         `json:"connectedAt"`
 }
 
+// LivesWithout reports whether a socket lives on when it is taken out of a system's
+// room by command: it is in rooms of other systems, which the sender of the command
+// may have nothing to do with, or it is staff's, whom no system keeps away from the
+// others. It is false for no system.
+func (s *Socket) LivesWithout(room domain.SystemID) bool {
+	return room != "" && (s.Role == domain.RoleStaff || len(s.Systems) > 1)
+}
+
+// Dismissed is the reason that a socket is told that leaves a room by command.
+func Dismissed(reason string) string {
+	if reason == "" {
+		return "taken out of the room by command"
+	}
+	return reason
+}
+
 // Registry is told of the sockets of a face. Its methods must not block. Calls
 // for one socket come in order, the last is Remove.
 type Registry interface {

@@ -256,6 +256,23 @@ func (s *socket) expel(system domain.SystemID) {
 	}
 }
 
+// dismiss takes the socket out of a room by command, and tells it why. It may be
+// called from any goroutine, and saves nothing: the next change does. A client that
+// comes back before that shows a later turn than was saved, and begins afresh.
+func (s *socket) dismiss(system domain.SystemID, reason string) bool {
+	if !s.leave(system) {
+		return false
+	}
+	next := s.turned()
+	delete(next.Rooms, system)
+	s.mu.Lock()
+	s.session = next
+	s.mu.Unlock()
+	s.emit("left", left{SystemID: system, Reason: rooms.Dismissed(reason)})
+	s.publish()
+	return true
+}
+
 // keepSession saves a change of the session, and makes it.
 func (s *socket) keepSession(next Session) error {
 	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,41 @@ func TestForcedDisconnect(t *testing.T) {
 	b.ban.Raise("eva", "", rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Minute)})
 	if refusal := b.client("eva:clinica-sol").try(); !strings.Contains(refusal, `"banned"`) {
 		t.Errorf("behind the ban: %s", refusal)
+	}
+}
+
+// Of a command on one system, a client that is in other rooms as well leaves that
+// room and lives on.
+func TestDismissedFromARoom(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("clinica-sol")
+	c.join("centro-luna")
+	in := func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) }
+	if n := b.server.Disconnect(in, ForcedDisconnect{Reason: "cleaning", Room: sol}); n != 1 {
+		t.Errorf("%d sockets", n)
+	}
+	if e := c.next(); e.name != "left" || string(e.args[0]) != `{"systemId":"clinica-sol","reason":"cleaning"}` {
+		t.Errorf("got %s %s", e.name, e.args)
+	}
+	b.append(sol, 1)
+	b.append(luna, 1)
+	if e := c.next(); e.name != "device-update" || !strings.Contains(string(e.args[1]), "centro-luna") {
+		t.Errorf("got %s %s", e.name, e.args)
+	}
+	c.join("clinica-sol")
+	if n := b.server.Disconnect(in, ForcedDisconnect{Room: luna}); n != 1 {
+		t.Errorf("%d sockets", n)
+	}
+	if n := b.server.Disconnect(in, ForcedDisconnect{Room: sol}); n != 1 { // the only room that is left
+		t.Errorf("%d sockets", n)
+	}
+	if e := c.next(); e.name != "left" {
+		t.Errorf("got %s", e.name)
+	}
+	if e := c.next(); e.name != "forced-disconnect" {
+		t.Errorf("got %s", e.name)
 	}
 }
 

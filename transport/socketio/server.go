@@ -80,16 +80,25 @@ type ForcedDisconnect struct {
 	Reason    string `json:"reason"`
 	CommandID string `json:"commandId"`
 	Reconnect bool   `json:"reconnect"` // whether the client may come back at once
+	// Room is the system whose room this is about: a socket that lives on without it,
+	// see [rooms.Socket.LivesWithout], is not closed but leaves it. Empty is all rooms.
+	Room domain.SystemID `json:"-"`
 }
 
 // Disconnect throws out the sockets that match: they are told why. Who may come
 // back does so by itself; who may not is disconnected by the server, after which
-// unmodified clients stay away. It returns how many there were, without waiting
-// for them.
+// unmodified clients stay away. Some only leave one room. It returns how many there
+// were, without waiting for them.
 func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect) int {
 	n := 0
 	for _, so := range s.all() {
-		if match(so.describe()) && so.throwOut(why) {
+		switch about := so.describe(); {
+		case !match(about):
+		case about.LivesWithout(why.Room):
+			if so.dismiss(why.Room, why.Reason) {
+				n++
+			}
+		case so.throwOut(why):
 			n++
 		}
 	}

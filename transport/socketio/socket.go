@@ -30,6 +30,8 @@ type socket struct {
 	// sending is held from the moment at which an event's offset is known until
 	// the event is queued: an offset must not speak of what comes behind it.
 	sending sync.Mutex
+	// publishing is taken before mu.
+	publishing sync.Mutex
 
 	mu      sync.Mutex
 	actor   domain.Actor
@@ -144,6 +146,8 @@ func (s *socket) publish() {
 	if registry == nil {
 		return
 	}
+	s.publishing.Lock() // so that the list ends with the last state
+	defer s.publishing.Unlock()
 	registry.Put(s.describe())
 	if s.isOver() { // it may have been removed before it was put
 		registry.Remove(s.io.ID())

@@ -67,6 +67,9 @@ type ForcedDisconnect struct {
 	Reason    string `json:"reason"`
 	CommandID string `json:"commandId"`
 	Reconnect bool   `json:"reconnect"` // whether the reader may come back at once
+	// Room is the system whose room this is about: a socket that lives on without it,
+	// see [rooms.Socket.LivesWithout], is not closed but leaves it. Empty is all rooms.
+	Room domain.SystemID `json:"-"`
 }
 
 // Error makes it the cause for which a stream's context ends.

@@ -143,4 +143,7 @@ type ForcedDisconnect struct {
 	Reason    string `json:"reason"`
 	CommandID string `json:"commandId"`
 	Reconnect bool   `json:"reconnect"` // whether the client may come back at once
+	// Room is the system whose room this is about: a socket that lives on without it,
+	// see [rooms.Socket.LivesWithout], is not closed but leaves it. Empty is all rooms.
+	Room domain.SystemID `json:"-"`
 }

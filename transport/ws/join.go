@@ -167,3 +167,14 @@ func (s *socket) leave(system domain.SystemID) bool {
 	m.cursor.Leave()
 	return true
 }
+
+// dismiss takes the socket out of a room by command, and tells it why. It may be
+// called from any goroutine.
+func (s *socket) dismiss(system domain.SystemID, reason string) bool {
+	if !s.leave(system) {
+		return false
+	}
+	s.answer(encodeFrame(eventLeft, nil, left{SystemID: system, Reason: rooms.Dismissed(reason)}))
+	s.publish()
+	return true
+}

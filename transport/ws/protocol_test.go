@@ -456,6 +456,32 @@ func TestRegistryAndDisconnect(t *testing.T) {
 		}
 		return len(ts.registry.all()) == 2 && len(ts.Sockets()) == 2
 	})
+	// Of one system, it leaves that room and lives on; so does staff's.
+	ofSol, ofLuna := ForcedDisconnect{Reason: "cleaning", CommandID: "c-0", Room: sol}, ForcedDisconnect{Room: luna}
+	if n := ts.Disconnect(func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) }, ofSol); n != 1 {
+		t.Errorf("%d sockets left a room", n)
+	}
+	var out left
+	if f := eva.expect(eventLeft); true {
+		if f.into(t, &out); out != (left{SystemID: sol, Reason: "cleaning"}) {
+			t.Errorf("told %s", f.raw)
+		}
+	}
+	if n := ts.Disconnect(func(s rooms.Socket) bool { return s.Role == domain.RoleStaff }, ofLuna); n != 1 {
+		t.Errorf("%d sockets of staff left a room", n)
+	}
+	root.expect(eventLeft)
+	waitFor(t, "the rooms to be listed", func() bool {
+		for _, s := range ts.registry.all() {
+			if s.Subject == "eva" && !slices.Equal(s.Systems, []domain.SystemID{luna}) || s.Subject != "eva" && len(s.Systems) > 0 {
+				return false
+			}
+		}
+		return len(ts.registry.all()) == 2
+	})
+	eva.stillOpen()
+	eva.join(sol)
+
 	why := ForcedDisconnect{Reason: "maintenance", CommandID: "c-1", Reconnect: true}
 	isEva := func(s rooms.Socket) bool { return s.Subject == "eva" && slices.Contains(s.Systems, sol) }
 	if n := ts.Disconnect(isEva, why); n != 1 {

@@ -142,12 +142,19 @@ func (s *Server) Sockets() []rooms.Socket {
 }
 
 // Disconnect throws out the sockets that match: they are told why and closed
-// with 4409. It returns how many there were, without waiting for them.
+// with 4409, or leave one room. It returns how many there were, without waiting for
+// them.
 func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect) int {
 	n := 0
 	frame := encodeFrame(eventForcedDisconnect, nil, why)
 	for _, so := range s.all() {
-		if match(so.describe()) && so.end(closeThrownOut, frame) {
+		switch about := so.describe(); {
+		case !match(about):
+		case about.LivesWithout(why.Room):
+			if so.dismiss(why.Room, why.Reason) {
+				n++
+			}
+		case so.end(closeThrownOut, frame):
 			n++
 		}
 	}

@@ -27,6 +27,9 @@ type socket struct {
 
 	budget limit.Budget // used for one frame at a time
 
+	publishing sync.Mutex // taken before mu
+	unlisted   bool       // guarded by publishing
+
 	mu       sync.Mutex
 	actor    domain.Actor
 	rooms    []*membership
@@ -88,17 +91,30 @@ func (s *socket) disconnected() {
 	s.leaveAll()
 	s.server.remove(s)
 	if registry := s.server.parts.Registry; registry != nil && s.refused == nil && !s.banned {
-		registry.Remove(s.id)
+		s.unlist()
 	}
 }
 
 // publish puts the socket on the list of all sockets, or changes what is there.
-// It is called before reading begins and then for one frame at a time, so the
-// list ends with the last state.
+// One call at a time, so that the list ends with the last state.
 func (s *socket) publish() {
-	if registry := s.server.parts.Registry; registry != nil {
+	registry := s.server.parts.Registry
+	if registry == nil {
+		return
+	}
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	if !s.unlisted {
 		registry.Put(s.describe())
 	}
+}
+
+// unlist takes the socket off the list, for good.
+func (s *socket) unlist() {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	s.unlisted = true
+	s.server.parts.Registry.Remove(s.id)
 }
 
 func (s *socket) describe() rooms.Socket {
