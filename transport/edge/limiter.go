@@ -2,7 +2,6 @@ package edge
 
 import (
 	"container/list"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +11,6 @@ import (
 // safe for concurrent use.
 type limiter struct {
 	maxTotal, maxPer int
-	logger           *slog.Logger
 
 	mu      sync.Mutex
 	total   int

@@ -27,7 +27,7 @@ func New(config Config, handler http.Handler) (*Server, error) {
 	}
 	c := config.withDefaults()
 	s := &Server{config: c, refusal: make(chan struct{}, refusalsAtOnce)}
-	s.limiter = limiter{maxTotal: c.MaxConnections, maxPer: c.MaxPerAddress, logger: c.Logger, sources: map[string]*source{}}
+	s.limiter = limiter{maxTotal: c.MaxConnections, maxPer: c.MaxPerAddress, sources: map[string]*source{}}
 	s.http = &http.Server{
 		Handler:           s.bounded(handler),
 		ReadHeaderTimeout: c.HeaderTimeout,
