@@ -24,15 +24,16 @@ const PageBytes = 4 << 20
 
 // DevicePage returns a page of the system's devices, with their assignments and
 // their connections.
-func (s *Store) DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int, atLeast domain.Position,
+func (s *Store) DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
+	atLeast domain.Position,
 ) (st *domain.State, more bool, err error) {
 	return s.listPage(ctx, actor, system, devicePage, string(after), limit, atLeast)
 }
 
 // EquipmentPage returns a page of the system's equipment, with the assignments of
 // the plugs that feed it. What is retired is left out unless it is asked for.
-func (s *Store) EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int, retired bool,
-	atLeast domain.Position,
+func (s *Store) EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int,
+	retired bool, atLeast domain.Position,
 ) (st *domain.State, more bool, err error) {
 	query := equipmentPage
 	if retired {
@@ -48,7 +49,8 @@ func (s *Store) ConnectionPage(ctx context.Context, actor domain.Actor, system d
 	return s.listPage(ctx, actor, system, connectionPage, string(after), limit, atLeast)
 }
 
-func (s *Store) listPage(ctx context.Context, actor domain.Actor, system domain.SystemID, query, after string, limit int, atLeast domain.Position,
+func (s *Store) listPage(ctx context.Context, actor domain.Actor, system domain.SystemID, query, after string, limit int,
+	atLeast domain.Position,
 ) (*domain.State, bool, error) {
 	more := false
 	st, err := s.reach(ctx, system, atLeast, func(l *loading) error {

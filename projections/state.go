@@ -33,7 +33,8 @@ const partQuery = selectHead + ofSystem +
 
 const ofSystem = " WHERE system_id = $1"
 
-func (s *Store) part(ctx context.Context, sc scope, system domain.SystemID, needs domain.Needs, atLeast domain.Position) (*domain.State, error) {
+func (s *Store) part(ctx context.Context, sc scope, system domain.SystemID, needs domain.Needs, atLeast domain.Position,
+) (*domain.State, error) {
 	return s.reach(ctx, system, atLeast, func(l *loading) error {
 		return s.read(ctx, sc, l.scan, partQuery, system, s.partition(system), needs.Devices, needs.Equipment, needs.Connections)
 	})
@@ -41,7 +42,8 @@ func (s *Store) part(ctx context.Context, sc scope, system domain.SystemID, need
 
 // WholeState returns all that is kept of a system, at or after a position, within
 // what an actor sees. It takes memory in proportion to the number of devices.
-func (s *Store) WholeState(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
+func (s *Store) WholeState(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position,
+) (*domain.State, error) {
 	return s.whole(ctx, scopeOf(actor), system, atLeast)
 }
 
@@ -53,7 +55,8 @@ func (s *Store) whole(ctx context.Context, sc scope, system domain.SystemID, atL
 
 // reach loads again until what it gets is at or after a position. The read must
 // include the system's head and the checkpoint of its partition.
-func (s *Store) reach(ctx context.Context, system domain.SystemID, atLeast domain.Position, load func(*loading) error) (*domain.State, error) {
+func (s *Store) reach(ctx context.Context, system domain.SystemID, atLeast domain.Position, load func(*loading) error,
+) (*domain.State, error) {
 	for {
 		l := newLoading(system)
 		if err := load(l); err != nil {

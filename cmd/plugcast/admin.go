@@ -97,6 +97,9 @@ var (
 	refusalsDesc      = describe("device_refusals_total", "Shelly devices that were refused or thrown out.", "reason")
 	cloudDesc         = describe("shelly_cloud_connections", "Connections to the Shelly Cloud that this process holds.", "state")
 	roomsDesc         = describe("rooms", "Open rooms of this process.")
+	workDesc          = describe("read_units", "Units of reading that are under way.")
+	unsentDesc        = describe("unsent_bytes", "Bytes of answers and snapshots that were made and not yet sent.")
+	waitingDesc       = describe("requests_waiting", "Requests that wait because their system, or all, have as much under way as they may.", "for")
 	lagDesc           = describe("projection_lag_seconds", "Age of the checkpoint beside the log, of partitions that this process owns.", "partition")
 	latencyDesc       = describe("delivery_latency_seconds", "Time from append to delivery, since the process started.", "quantile")
 )
@@ -124,6 +127,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		for _, q := range []float64{0.5, 0.95, 0.99} {
 			send(latencyDesc, prometheus.GaugeValue, hub.Latency.Quantile(q).Seconds(), strconv.FormatFloat(q, 'g', -1, 64))
 		}
+		work, answers := p.gateway.work.Usage(), p.gateway.answers.Usage()
+		send(workDesc, prometheus.GaugeValue, float64(work.Units))
+		send(unsentDesc, prometheus.GaugeValue, float64(answers.Units))
+		send(waitingDesc, prometheus.GaugeValue, float64(work.Waiting), "work")
+		send(waitingDesc, prometheus.GaugeValue, float64(answers.Waiting), "bytes")
 	}
 	if p.shelly.outbound != nil {
 		devices := p.shelly.outbound.Stats()

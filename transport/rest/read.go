@@ -17,7 +17,8 @@ type Reads interface {
 	// StateFor returns a part of the system's present state, at or after the given
 	// position; it waits for that until ctx ends. A system without events has
 	// the empty state.
-	StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, needs domain.Needs, atLeast domain.Position) (*domain.State, error)
+	StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, needs domain.Needs,
+		atLeast domain.Position) (*domain.State, error)
 	// StateAt returns the state as of the last event at or before the position.
 	StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error)
 	// PositionAt returns the position of the newest event, by position, whose time
