@@ -51,6 +51,7 @@ const (
 	CodeBridgeBehind        Code = "bridge-behind"
 	CodeTooManySources      Code = "too-many-sources"
 	CodeKeyReused           Code = "idempotency-key-reused"
+	CodeTooManyKeys         Code = "too-many-idempotency-keys"
 	CodeUnavailable         Code = "unavailable"
 	CodeUnknownOutcome      Code = "outcome-unknown"
 )

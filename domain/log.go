@@ -62,6 +62,9 @@ type Idempotency struct {
 	Scope       string
 	Key         string
 	Fingerprint string // of the request; the same key with another one is refused
+	// Counted says that a caller chose the key. How many such keys a system may have
+	// is bounded: beyond that an append fails with [CodeTooManyKeys], and appends nothing.
+	Counted bool
 }
 
 // Appended is the answer to an append.

@@ -183,7 +183,7 @@ func (r Request) idempotency() *Idempotency {
 	if r.IdempotencyKey == "" {
 		return nil
 	}
-	return &Idempotency{Scope: r.Actor.Subject, Key: r.IdempotencyKey, Fingerprint: r.Fingerprint}
+	return &Idempotency{Scope: r.Actor.Subject, Key: r.IdempotencyKey, Fingerprint: r.Fingerprint, Counted: true}
 }
 
 // Published is the answer to a batch of device updates.

@@ -21,16 +21,22 @@ const keyLifetime = 24 * time.Hour
 // appendScript checks the conditions of an append and adds all of its entries,
 // or none. Nothing is written before all is checked.
 //
-// KEYS: events, heads, then idempotency keys, one per system of the append.
+// KEYS: events, heads, then idempotency keys, one per system of the append, and
+// where these count, the counter of each of those systems.
 // ARGV: fingerprint, lifetime of keys in seconds, head field or "", expected
-// head, then ten values per entry in the order of fieldNames.
+// head, how many idempotency keys there are, how many one system may have (0: they
+// do not count), then ten values per entry in the order of fieldNames.
 //
 // The first entry gets its id from Redis and the rest follow it closely, so
 // that an idempotency key has to remember the first and the count only. Ids are
 // compared as text: Lua's numbers would round them.
+//
+// A counter has the keys that were made, per hour. Keys of hours that are wholly
+// past have expired.
 var appendScript = newScript(luaAfter + luaAdd + `
+local named, most = tonumber(ARGV[5]), tonumber(ARGV[6])
 local known = 0
-for i = 3, #KEYS do
+for i = 3, 2 + named do
 	local kept = redis.call('GET', KEYS[i])
 	if kept then
 		local fingerprint = string.match(kept, '^%d+ %S+ (.*)$')
@@ -39,7 +45,7 @@ for i = 3, #KEYS do
 	end
 end
 if known > 0 then
-	if known < #KEYS - 2 then return {'reused'} end
+	if known < named then return {'reused'} end
 	local count, first = string.match(redis.call('GET', KEYS[3]), '^(%d+) (%S+)')
 	return {'replayed', first, count}
 end
@@ -48,12 +54,30 @@ if ARGV[3] ~= '' then
 	local head = redis.call('HGET', KEYS[2], ARGV[3])
 	if head and after(head, ARGV[4]) then return {'conflict', head} end
 end
+local seconds = tonumber(redis.call('TIME')[1])
+local hour = math.floor(seconds / 3600)
+if most > 0 then
+	for i = 3 + named, 2 + 2 * named do
+		local made, oldest = 0, hour
+		local counts = redis.call('HGETALL', KEYS[i])
+		for j = 1, #counts, 2 do
+			local of = tonumber(counts[j])
+			if (of + 1) * 3600 + ARGV[2] <= seconds then
+				redis.call('HDEL', KEYS[i], counts[j])
+			else
+				made = made + counts[j + 1]
+				oldest = math.min(oldest, of)
+			end
+		end
+		if made >= most then return {'full', string.format('%.0f', (oldest + 1) * 3600 + ARGV[2] - seconds)} end
+	end
+end
 local first, ms, n
-local count = (#ARGV - 4) / 10
+local count = (#ARGV - 6) / 10
 for i = 0, count - 1 do
 	local id = '*'
 	if i > 0 then id = ms .. '-' .. string.format('%.0f', n + i) end
-	local v = 4 + i * 10
+	local v = 6 + i * 10
 	local added = add(KEYS[1], id, v)
 	if i == 0 then
 		first = added
@@ -64,8 +88,12 @@ end
 if ARGV[3] ~= '' then
 	redis.call('HSET', KEYS[2], ARGV[3], ms .. '-' .. string.format('%.0f', n + count - 1))
 end
-for i = 3, #KEYS do
+for i = 3, 2 + named do
 	redis.call('SET', KEYS[i], string.format('%.0f', count) .. ' ' .. first .. ' ' .. ARGV[1], 'EX', ARGV[2])
+	if most > 0 then
+		redis.call('HINCRBY', KEYS[i + named], hour, 1)
+		redis.call('EXPIRE', KEYS[i + named], ARGV[2] + 3600)
+	end
 end
 return {'added', first}
 `)
@@ -112,12 +140,20 @@ func (s *script) run(ctx context.Context, client redis.UniversalClient, keys []s
 func (l *Log) sendScript(ctx context.Context, s share, entries [][]any, opts domain.AppendOptions) (domain.Appended, error) {
 	k := &l.keys[s.partition]
 	names := []string{k.events, k.heads}
-	args := make([]any, 4, 4+len(entries)*len(fieldNames))
-	args[0], args[1], args[2], args[3] = "", int(keyLifetime/time.Second), "", ""
+	args := make([]any, 6, 6+len(entries)*len(fieldNames))
+	args[0], args[1], args[2], args[3], args[4], args[5] = "", int(keyLifetime/time.Second), "", "", 0, 0
 	if opts.Idempotency != nil {
 		args[0] = fingerprint(opts.Idempotency)
-		for _, system := range systems(s.events) {
+		of := systems(s.events)
+		for _, system := range of {
 			names = append(names, k.idempotency(system, opts.Idempotency))
+		}
+		args[4] = len(of)
+		if opts.Idempotency.Counted {
+			args[5] = l.config.MaxKeys
+			for _, system := range of {
+				names = append(names, k.made(system))
+			}
 		}
 	}
 	if opts.Expect != nil {
@@ -149,6 +185,12 @@ func scriptAnswer(reply []any, n int, opts domain.AppendOptions) (domain.Appende
 		return domain.Appended{}, errMissing
 	case "reused":
 		return domain.Appended{}, keyReused()
+	case "full":
+		seconds, err := strconv.ParseInt(words[1], 10, 64)
+		if err != nil {
+			return domain.Appended{}, fmt.Errorf("streams: append: the script answered %v", reply)
+		}
+		return domain.Appended{}, tooManyKeys(time.Duration(seconds) * time.Second)
 	case "conflict":
 		head, err := domain.ParsePosition(words[1])
 		if err != nil {
@@ -172,6 +214,13 @@ func scriptAnswer(reply []any, n int, opts domain.AppendOptions) (domain.Appende
 
 func keyReused() error {
 	return domain.Invalid(domain.CodeKeyReused, "this idempotency key was used for another request")
+}
+
+// tooManyKeys refuses a request whose key could not be remembered. To forget another
+// key before its time would let a repeat append twice.
+func tooManyKeys(wait time.Duration) error {
+	return domain.Fail(domain.KindLimited, domain.CodeTooManyKeys, "the system has used as many idempotency keys as are kept for 24 hours: "+
+		"send more in one request, or repeat it without a key if it may be done twice").With("retryAfterMs", max(wait, time.Second).Milliseconds())
 }
 
 // following lists n positions that follow each other closely.
@@ -258,12 +307,37 @@ func (l *Log) Newest(ctx context.Context, system domain.SystemID) (domain.Positi
 }
 
 // refuseReuse looks, before anything is appended to several partitions, whether
-// any of them knows the key from another request.
+// any of them knows the key from another request, or can remember no more keys.
 func (l *Log) refuseReuse(ctx context.Context, events []domain.Event, key *domain.Idempotency) error {
 	for _, system := range systems(events) {
-		if _, err := l.Recall(ctx, system, *key); err != nil {
+		recalled, err := l.Recall(ctx, system, *key)
+		if err == nil && key.Counted && !recalled.Replayed {
+			err = l.refuseFull(ctx, system)
+		}
+		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// refuseFull fails when a system has as many idempotency keys as it may.
+func (l *Log) refuseFull(ctx context.Context, system domain.SystemID) error {
+	counts, err := l.general.HGetAll(ctx, l.keys[l.Partition(system)].made(system)).Result()
+	if err != nil {
+		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
+			"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: count keys: %w", err))
+	}
+	now, made, wait := time.Now(), 0, keyLifetime
+	for hour, n := range counts {
+		hours, _ := strconv.ParseInt(hour, 10, 64)
+		over := time.Unix((hours+1)*3600, 0).Add(keyLifetime)
+		if n, err := strconv.Atoi(n); err == nil && over.After(now) {
+			made, wait = made+n, min(wait, over.Sub(now))
+		}
+	}
+	if made >= l.config.MaxKeys {
+		return tooManyKeys(wait)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ const (
 	DefaultPartitions = 16
 	DefaultRetention  = 24 * time.Hour
 	DefaultPatience   = 2 * time.Second
+	DefaultMaxKeys    = 1_000_000
 )
 
 // MaxPartitions bounds [Config.Partitions]: each costs every process a follower.
@@ -45,6 +46,9 @@ type Config struct {
 	// certain that nothing was sent; [DefaultPatience] when 0, never when
 	// negative.
 	Patience time.Duration
+	// MaxKeys is how many idempotency keys the callers of one system may have, of
+	// those that are kept (24 hours); [DefaultMaxKeys] when 0.
+	MaxKeys int
 	// Floor returns how far a partition is archived elsewhere. It is asked
 	// before the first append to a Redis that this process has not met yet, so
 	// that after a loss of data new positions begin beyond the archive. Nil
@@ -86,6 +90,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Patience == 0 {
 		c.Patience = DefaultPatience
+	}
+	if c.MaxKeys == 0 {
+		c.MaxKeys = DefaultMaxKeys
+	}
+	if c.MaxKeys < 0 {
+		return fmt.Errorf("streams: config: the most keys must be positive, not %d", c.MaxKeys)
 	}
 	if c.Floor == nil {
 		c.Floor = func(context.Context, int) (domain.Position, error) { return domain.Position{}, nil }

@@ -32,6 +32,8 @@ type keys struct {
 	origin string
 	heads  string // hash: <system>/<aggregate> -> position of its last conditional append
 	idem   string // prefix of idempotency keys
+	// idemMade is the prefix of hashes: hour since 1970 -> how many keys were made in it.
+	idemMade string
 	// cursors is a hash: <system>/<source> -> position in the source's log up to
 	// which it was taken; and "" -> milliseconds up to which foreign was cleared.
 	cursors string
@@ -47,7 +49,7 @@ func slotOf(prefix string, partition int) string {
 func makeKeys(prefix string, partition int) keys {
 	slot := slotOf(prefix, partition)
 	return keys{
-		events: slot + "events", origin: slot + "origin", heads: slot + "heads", idem: slot + "idem:",
+		events: slot + "events", origin: slot + "origin", heads: slot + "heads", idem: slot + "idem:", idemMade: slot + "idem-made:",
 		cursors: slot + "cursors", foreign: slot + "foreign",
 	}
 }
@@ -58,6 +60,9 @@ func (k *keys) idempotency(system domain.SystemID, key *domain.Idempotency) stri
 	sum := sha256.Sum256([]byte(string(system) + "\x00" + key.Scope + "\x00" + key.Key))
 	return k.idem + base64.RawURLEncoding.EncodeToString(sum[:18])
 }
+
+// made counts the idempotency keys that callers of a system made, per hour.
+func (k *keys) made(system domain.SystemID) string { return k.idemMade + string(system) }
 
 func headField(system domain.SystemID, aggregate domain.Aggregate) string {
 	return string(system) + "/" + string(aggregate)

@@ -218,6 +218,103 @@ func TestIdempotency(t *testing.T) {
 	}
 }
 
+// A caller that makes up keys gets so many and no more: a key is not forgotten
+// before its time, because a repeat under it would be appended twice.
+func TestKeysOfOneSystemAreBounded(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	const most = 50
+	l := open(t, streams.Config{URL: url, Partitions: 2, MaxKeys: most})
+	client := connect(t, url)
+	ctx := t.Context()
+	keys := func() int64 {
+		found, err := client.Keys(ctx, "*:idem:*").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int64(len(found))
+	}
+	under := func(scope string, n int) domain.AppendOptions {
+		key := fmt.Sprint(strings.Repeat("k", 200), n)
+		return domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: scope, Key: key, Fingerprint: "f", Counted: true}}
+	}
+	refused := func(err error) {
+		t.Helper()
+		e := new(domain.Error)
+		if !errors.As(err, &e) || e.Code != domain.CodeTooManyKeys || e.Kind != domain.KindLimited {
+			t.Fatalf("not refused: %v", err)
+		}
+		if ms := e.Params["retryAfterMs"].(int64); ms <= (24*time.Hour-time.Minute).Milliseconds() || ms > (25*time.Hour).Milliseconds() {
+			t.Errorf("to come back in %d ms", ms)
+		}
+	}
+	for n := range 3 * most {
+		_, err := l.Append(ctx, updates(sol, 1), under("mallory", n))
+		if n < most && err != nil {
+			t.Fatal(err)
+		}
+		if n >= most {
+			refused(err)
+		}
+	}
+	_, err := l.Append(ctx, updates(sol, 1), under("eva", 1))
+	refused(err)
+	if n := keys(); n != most {
+		t.Errorf("%d keys", n)
+	}
+	// Nothing is forgotten for it, and who uses no key or is of another system goes on.
+	if again, err := l.Append(ctx, updates(sol, 1), under("mallory", 0)); err != nil || !again.Replayed {
+		t.Errorf("a repeat: %+v, %v", again, err)
+	}
+	own := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "heartbeats", Key: "k", Fingerprint: "f"}}
+	for _, opts := range []domain.AppendOptions{{}, own} {
+		if _, err := l.Append(ctx, updates(sol, 1), opts); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := l.Append(ctx, updates("another", 1), under("eva", 2)); err != nil {
+		t.Error(err)
+	}
+	// A batch for several systems, of which one has used up its keys, is refused whole.
+	before := l.Stats().Appends
+	var several []domain.Event
+	for i := range 10 {
+		several = append(several, update(domain.SystemID(fmt.Sprint("s", i)), i))
+	}
+	_, err = l.Append(ctx, append(several, update(sol, 1)), under("eva", 3))
+	refused(err)
+	if n := l.Stats().Appends; n != before {
+		t.Errorf("%d of them were appended", n-before)
+	}
+	// What keys cost, for the table in docs/architecture.md.
+	for _, key := range []string{client.Keys(ctx, "*:idem:*").Val()[0], client.Keys(ctx, "*:idem-made:*").Val()[0]} {
+		used, left := client.MemoryUsage(ctx, key).Val(), client.TTL(ctx, key).Val()
+		if used > 256 || left <= 0 || left > 25*time.Hour {
+			t.Errorf("%s is %d bytes for %v", key, used, left)
+		}
+	}
+}
+
+// Hours whose keys have all expired count no more, and their counts go.
+func TestKeysOfPastHoursDoNotCount(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	l := open(t, streams.Config{URL: url, Partitions: 1, MaxKeys: 1})
+	client := connect(t, url)
+	hour := time.Now().Unix() / 3600
+	made := "plugcast:{p00}:idem-made:" + string(sol)
+	if err := client.HSet(t.Context(), made, hour-25, 1_000, hour-26, 1_000).Err(); err != nil {
+		t.Fatal(err)
+	}
+	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "eva", Key: "k", Fingerprint: "f", Counted: true}}
+	if _, err := l.Append(t.Context(), updates(sol, 1), opts); err != nil {
+		t.Fatal(err)
+	}
+	if n := client.HLen(t.Context(), made).Val(); n != 1 {
+		t.Errorf("%d hours are counted", n)
+	}
+}
+
 func TestIdempotencyOverSeveralPartitions(t *testing.T) {
 	t.Parallel()
 	l := open(t, streams.Config{Partitions: 2})

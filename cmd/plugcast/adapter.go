@@ -112,3 +112,8 @@ func (l faceLimiter) Allow(ctx context.Context, flow string, system domain.Syste
 	d := l.Limiter.Allow(ctx, limits.Flow(flow), system, n)
 	return d.Allowed, d.RetryAfter
 }
+
+// AllowAll implements [rest.Limiter].
+func (l faceLimiter) AllowAll(ctx context.Context, flow string, counts map[domain.SystemID]int) (domain.SystemID, time.Duration) {
+	return l.Limiter.AllowAll(ctx, limits.Flow(flow), counts)
+}

@@ -4,10 +4,13 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/limits"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/edge"
+	"github.com/plugcast/plugcast/transport/limit"
 )
 
 // backendFlags say where Redis and Postgres are.
@@ -57,6 +60,9 @@ type limitFlags struct {
 	LimitFramesBurst        int `group:"Rate limits, per system" help:"Frames from clients at once." default:"2000"`
 	LimitDeviceUpdates      int `group:"Rate limits, per system" help:"Published device updates per second." default:"20000"`
 	LimitDeviceUpdatesBurst int `group:"Rate limits, per system" help:"Published device updates at once." default:"100000"`
+
+	LimitUnauthenticated      int `group:"Rate limits, per client address" help:"Requests without a valid token per second." default:"100"`
+	LimitUnauthenticatedBurst int `group:"Rate limits, per client address" help:"Requests without a valid token at once." default:"1000"`
 }
 
 func (f *limitFlags) config() limits.Config {
@@ -66,6 +72,12 @@ func (f *limitFlags) config() limits.Config {
 		limits.Frames:        {PerSecond: f.LimitFrames, Burst: f.LimitFramesBurst},
 		limits.DeviceUpdates: {PerSecond: f.LimitDeviceUpdates, Burst: f.LimitDeviceUpdatesBurst},
 	}
+}
+
+// unauthenticated is the limit of each client address. It is of this process: there
+// is no system to count for.
+func (f *limitFlags) unauthenticated() limit.Rate {
+	return limit.Rate{PerSecond: rate.Limit(f.LimitUnauthenticated), Burst: max(f.LimitUnauthenticatedBurst, 1)}
 }
 
 // serverFlags are what dev and serve share.

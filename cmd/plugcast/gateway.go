@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -11,6 +12,7 @@ import (
 	"github.com/plugcast/plugcast/streams/sessions"
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/shelly/outbound"
@@ -23,18 +25,19 @@ import (
 
 // gateway is what serves clients: the rooms and all faces of them.
 type gateway struct {
-	authenticator *auth.Authenticator
-	hub           *rooms.Hub
-	work          *admission.Controller // reads of the database
-	answers       *admission.Controller // bytes that clients have not read yet
-	snapshots     *snapshot.Cache
-	sockets       *ws.Server
-	socketIO      *socketio.Server
-	peers         *peers // where sessions of socketIO are that others have
-	streams       *sse.Server
-	api           *rest.API
-	devices       http.Handler // where Shelly devices dial in
-	metrics       http.Handler
+	tokens    *auth.Authenticator
+	addresses *limit.Addresses
+	hub       *rooms.Hub
+	work      *admission.Controller // reads of the database
+	answers   *admission.Controller // bytes that clients have not read yet
+	snapshots *snapshot.Cache
+	sockets   *ws.Server
+	socketIO  *socketio.Server
+	peers     *peers // where sessions of socketIO are that others have
+	streams   *sse.Server
+	api       *rest.API
+	devices   http.Handler // where Shelly devices dial in
+	metrics   http.Handler
 }
 
 // roomsPerSocket is how many systems one socket may have joined: a back end has
@@ -42,17 +45,18 @@ type gateway struct {
 const roomsPerSocket = 128
 
 func (p *Program) newGateway() (*gateway, error) {
-	authenticator, office, limiter, origins, err := p.newGuards()
+	tokens, office, limiter, origins, err := p.newGuards()
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{authenticator: authenticator, devices: p.shelly.outbound, metrics: p.metricsHandler()}
+	g := &gateway{tokens: tokens, addresses: limit.NewAddresses(p.Server.Limits.unauthenticated()), devices: p.shelly.outbound, metrics: p.metricsHandler()}
 	if err := g.newSnapshots(p.backend.store); err != nil {
 		return nil, err
 	}
 	if g.hub, err = rooms.New(roomSource{p.backend.timeline, g.snapshots}, rooms.Config{}, p.Logger); err != nil {
 		return nil, err
 	}
+	authenticator := g.addresses.Authenticated(tokens)
 	registry, ban := roomRegistry{p.registry}, roomBan{p.bans}
 	g.sockets, err = ws.New(ws.Config{
 		Node: p.Server.NodeName, Deployment: p.bridges.deployment, CheckOrigin: origins.Allow,
@@ -67,7 +71,7 @@ func (p *Program) newGateway() (*gateway, error) {
 	g.socketIO, err = socketio.New(socketio.Config{
 		Node: p.Server.NodeName, CheckOrigin: origins.Allow, NewID: g.peers.newID, Elsewhere: g.peers.elsewhere,
 	}, socketio.Parts{
-		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix()),
+		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix(), sessions.Limits{}),
 		Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
 	})
 	if err != nil {
@@ -131,12 +135,24 @@ func (g *gateway) handler() http.Handler {
 	mux.Handle("GET /web/", page)
 	mux.Handle("GET /ws", g.sockets)
 	mux.Handle("/socket.io/", g.socketIO)
+	mux.Handle("/socket.io", g.socketIO) // as clients with addTrailingSlash: false ask; a redirect would lack what pages of other origins need
 	mux.HandleFunc("/api/socket/init", g.socketIO.Init)
 	mux.Handle(outbound.Pattern, g.devices)
 	mux.Handle(outbound.Prefix, g.devices)
 	mux.Handle("GET /metrics", g.metrics)
 	mux.Handle("/", g.api)
-	return mux
+	return g.addresses.Guard(mux, isSpared)
+}
+
+// isSpared reports whether a request is served also when others of its address have
+// used up what is for requests without a valid token: one of a load balancer, or one
+// whose credential comes later.
+func isSpared(r *http.Request) bool {
+	switch r.URL.Path {
+	case "/healthz", "/readyz", "/metrics":
+		return true
+	}
+	return strings.HasPrefix(r.URL.Path, "/socket.io") || strings.HasPrefix(r.URL.Path, outbound.Prefix)
 }
 
 // disconnect throws out the clients of all faces that match, and returns how many

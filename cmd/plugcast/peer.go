@@ -22,6 +22,7 @@ import (
 
 	"github.com/plugcast/plugcast/streams/presence"
 	"github.com/plugcast/plugcast/transport/handoff"
+	"github.com/plugcast/plugcast/transport/limit"
 )
 
 // peers passes the requests of a Socket.IO session on to the process that has it.
@@ -69,6 +70,12 @@ func newPeers(registry *presence.Registry, node string, logger *slog.Logger) *pe
 			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 			r.SetXForwarded()
 			r.Out.Header.Set(forwarded, p.own)
+		},
+		ModifyResponse: func(r *http.Response) error {
+			if r.StatusCode < http.StatusBadRequest {
+				limit.Attributed(r.Request.Context()) // the peer knows the session
+			}
+			return nil
 		},
 		// A client that is told so begins a new session, and goes on where it was.
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

@@ -253,7 +253,7 @@ func (p *Program) begin(ctx context.Context, background func(string, func(contex
 	background("presence", func(ctx context.Context) error { return p.registry.Run(ctx, p.figures.own) })
 	background("server", func(context.Context) error { return p.clientEdge.Serve(p.listener) })
 	if p.gateway != nil {
-		background("tokens", p.gateway.authenticator.Run)
+		background("tokens", p.gateway.tokens.Run)
 	}
 }
 

@@ -452,3 +452,27 @@ func TestReactLeavesNothingBehind(t *testing.T) {
 		}
 	}
 }
+
+// After a change of user a component shows nothing of what the first one saw, not at
+// a single render, whether the token is a text or comes from a function.
+func TestReactShowsAnotherUserNothing(t *testing.T) {
+	t.Parallel()
+	d := newDeployment(t)
+	site := application(t)
+	d.env = append(d.env, "PLUGCAST_ALLOWED_ORIGINS="+site.URL)
+	server := d.start(t, "")
+	tr := newTraffic(t, 1, func() string { return server.base })
+	system := tr.systems[0]
+	if err := tr.publish(t.Context(), 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	token := testToken(t, domain.RoleViewer, system)
+	for _, p := range openPages(t, strings.TrimPrefix(server.base, "http://"), site, token, system) {
+		for _, asFunction := range []bool{false, true} {
+			shown := p.Eval(fmt.Sprintf("test.changeUser(%q, %q, %t)", token, testToken(t, domain.RoleOperator, "another"), asFunction))
+			if shown != "nothing" {
+				t.Errorf("React %s, from a function: %t: the second user saw devices: %s", p.react, asFunction, shown)
+			}
+		}
+	}
+}

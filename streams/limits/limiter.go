@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,9 +22,9 @@ type Flow string
 
 // The flows.
 const (
-	Requests      Flow = "requests"       // HTTP requests, other than device updates
+	Requests      Flow = "requests"       // HTTP requests
 	Joins         Flow = "joins"          // joins of a room
-	Frames        Flow = "frames"         // frames from clients
+	Frames        Flow = "frames"         // frames from clients, pings and handshakes
 	DeviceUpdates Flow = "device-updates" // published updates, counted one by one
 )
 
@@ -90,9 +92,7 @@ func (l *Limiter) Allow(ctx context.Context, flow Flow, system domain.SystemID, 
 	if limit.PerSecond == 0 {
 		return Decision{Allowed: true}
 	}
-	key := fmt.Sprintf("%s:limit:%s:%s", l.prefix, flow, system)
-	rate := redis_rate.Limit{Rate: limit.PerSecond, Burst: limit.Burst, Period: time.Second}
-	result, err := l.limiter.AllowN(ctx, key, rate, min(n, limit.Burst))
+	result, err := l.limiter.AllowN(ctx, l.key(flow, system), rateOf(limit), min(n, limit.Burst))
 	if err != nil {
 		l.complain(ctx, err)
 		return Decision{Allowed: true}
@@ -101,6 +101,49 @@ func (l *Limiter) Allow(ctx context.Context, flow Flow, system domain.SystemID, 
 		return Decision{RetryAfter: max(result.RetryAfter, time.Millisecond), Remaining: result.Remaining}
 	}
 	return Decision{Allowed: true, Remaining: result.Remaining}
+}
+
+// AllowAll takes from several systems, all or nothing. refused is the system that
+// has not enough, or "". A system that has enough when it is looked at and not when
+// it is taken from, because others take at the same moment, may be charged in vain.
+func (l *Limiter) AllowAll(ctx context.Context, flow Flow, counts map[domain.SystemID]int) (refused domain.SystemID, retryAfter time.Duration) {
+	limit := l.config[flow]
+	if limit.PerSecond == 0 {
+		return "", 0
+	}
+	systems := slices.Sorted(maps.Keys(counts))
+	if len(systems) > 1 {
+		for _, system := range systems {
+			if wait := l.missing(ctx, flow, system, min(counts[system], limit.Burst)); wait > 0 {
+				return system, wait
+			}
+		}
+	}
+	for _, system := range systems {
+		if d := l.Allow(ctx, flow, system, counts[system]); !d.Allowed {
+			return system, d.RetryAfter
+		}
+	}
+	return "", 0
+}
+
+// missing takes nothing, and says when there will be enough.
+func (l *Limiter) missing(ctx context.Context, flow Flow, system domain.SystemID, n int) time.Duration {
+	limit := l.config[flow]
+	result, err := l.limiter.AllowN(ctx, l.key(flow, system), rateOf(limit), 0)
+	if err != nil {
+		l.complain(ctx, err)
+		return 0
+	}
+	return max(time.Duration(n-result.Remaining)*time.Second/time.Duration(limit.PerSecond), 0)
+}
+
+func (l *Limiter) key(flow Flow, system domain.SystemID) string {
+	return fmt.Sprintf("%s:limit:%s:%s", l.prefix, flow, system)
+}
+
+func rateOf(limit Limit) redis_rate.Limit {
+	return redis_rate.Limit{Rate: limit.PerSecond, Burst: limit.Burst, Period: time.Second}
 }
 
 // complain logs at most every ten seconds, and not for callers that went away.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
@@ -78,4 +79,27 @@ func TestAllowWithoutRedis(t *testing.T) {
 	if d := l.Allow(context.Background(), Joins, "clinica-sol", 1); !d.Allowed {
 		t.Errorf("a dead guard closed the house: %+v", d)
 	}
+}
+
+// A batch for several systems takes from all or from none: repeats of one that is
+// refused must not use up what the other systems have.
+func TestAllowAll(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(t, Config{DeviceUpdates: {PerSecond: 1, Burst: 10}})
+	ctx := context.Background()
+	all := func(counts map[domain.SystemID]int, want domain.SystemID) {
+		t.Helper()
+		refused, wait := l.AllowAll(ctx, DeviceUpdates, counts)
+		if refused != want || (wait > 0) != (want != "") || wait > 10*time.Second {
+			t.Fatalf("refused %q for %v", refused, wait)
+		}
+	}
+	all(map[domain.SystemID]int{"clinica-sol": 5, "centro-luna": 8}, "")
+	for range 20 {
+		all(map[domain.SystemID]int{"clinica-sol": 4, "centro-luna": 4, "another": 4}, "centro-luna")
+	}
+	all(map[domain.SystemID]int{"clinica-sol": 5, "another": 10}, "")
+	all(map[domain.SystemID]int{"clinica-sol": 5}, "clinica-sol")
+	all(map[domain.SystemID]int{"of its own": 1000}, "") // more than the burst is the whole burst
+	all(map[domain.SystemID]int{"new": 1000, "of its own": 1000}, "of its own")
 }

@@ -1,68 +1,197 @@
-// Package sessions keeps what a client needs to go on where it was, on any
+// Package sessions keeps what a client needs to resume where it was, on any
 // process and after the one that served it died. What that is, is the face's
 // matter. A session has one holder at a time, the connection that claimed it last:
 // an older one, whose network hangs, cannot overwrite it.
+//
+// # Bounds
+//
+// Any viewer may leave sessions behind, and they are in the Redis that holds the
+// log. So what one subject and one system leave is bounded in bytes: beyond that the
+// sessions that expire first are removed, the subject's own before those of others.
+// All sessions of a system are in four keys on one slot of a cluster, which expire
+// when no session of the system was written for [Lifetime].
 package sessions
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
 )
 
-// Lifetime is how long a session is kept after it was saved, claimed or kept last.
-const Lifetime = 7 * 24 * time.Hour
-
-const seconds = int(Lifetime / time.Second)
+const (
+	// Lifetime is how long a session is kept after it was saved, claimed or kept last.
+	Lifetime = 7 * 24 * time.Hour
+	// EndedLifetime is how long a session is kept that its client ended in order.
+	EndedLifetime = 2 * time.Minute
+)
 
 // batch is how many sessions one write keeps.
 const batch = 500
+
+// Overhead is what a session is counted as, beyond the bytes that were saved: its
+// share of the four keys (measured: 470 bytes with Redis 7.0).
+const Overhead = 512
+
+// Limits bound what is kept, in bytes. Zero fields take their defaults.
+type Limits struct {
+	PerSubject int // of one subject in one system; default 1 MiB: 1,500 clients in one room each
+	PerSystem  int // default 16 MiB
+}
 
 // Sessions is safe for concurrent use. A session that one process saved can be
 // claimed by all.
 type Sessions struct {
 	client redis.UniversalClient
 	prefix string
+	limits Limits
 }
 
 // New makes Sessions under the prefix.
-func New(client redis.UniversalClient, prefix string) *Sessions {
-	return &Sessions{client: client, prefix: prefix}
+func New(client redis.UniversalClient, prefix string, limits Limits) *Sessions {
+	limits.PerSubject = cmp.Or(limits.PerSubject, 1<<20)
+	limits.PerSystem = cmp.Or(limits.PerSystem, 16<<20)
+	return &Sessions{client: client, prefix: prefix, limits: limits}
 }
 
-// claim makes ARGV[1] the holder of a session that there is, keeps it for ARGV[2]
-// seconds, and returns what was saved. A key that is no session is like none: an
-// error would turn its client away for ever.
-var claim = redis.NewScript(`
-if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
-	return false
-end
-local saved = redis.call('HGET', KEYS[1], 'saved')
-if saved then
-	redis.call('HSET', KEYS[1], 'holder', ARGV[1])
-	redis.call('EXPIRE', KEYS[1], ARGV[2])
-end
-return saved`)
+// luaStore is what the scripts share.
+//
+// KEYS: the sessions of a system as a hash (id -> holder and record), their ids by
+// the time at which they expire, the same per subject (in the order of the text
+// subject:time:id), and the bytes in use, per subject and under ” of all.
+// ARGV: the bounds per subject and system, what a session counts as beyond its
+// bytes, Lifetime in ms.
+const luaStore = `
+local saved, expiring, owned, used = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local perSubject, perSystem, overhead, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-// save writes ARGV[2] if the session is that of ARGV[1], or nobody's, and keeps it
-// for ARGV[3] seconds.
-var save = redis.NewScript(`
-local holder = redis.call('HGET', KEYS[1], 'holder')
-if holder and holder ~= ARGV[1] then
-	return 0
+local function subjectOf(id) return string.match(id, '^[^:]*') end
+local function ownedMember(id, expires) return subjectOf(id) .. ':' .. string.format('%015.0f', expires) .. ':' .. id end
+
+local function read(id)
+	local kept = redis.call('HGET', saved, id)
+	if not kept then return nil end
+	local holder, record = string.match(kept, '^(%S+) (.*)$')
+	return holder, record
 end
-redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'saved', ARGV[2])
-redis.call('EXPIRE', KEYS[1], ARGV[3])
+
+local function count(id, n)
+	for _, field in ipairs({'', subjectOf(id)}) do
+		if redis.call('HINCRBY', used, field, n) <= 0 then redis.call('HDEL', used, field) end
+	end
+end
+
+local function remove(id)
+	local expires = redis.call('ZSCORE', expiring, id)
+	if not expires then return end
+	count(id, -redis.call('HSTRLEN', saved, id) - overhead)
+	redis.call('HDEL', saved, id)
+	redis.call('ZREM', expiring, id)
+	redis.call('ZREM', owned, ownedMember(id, tonumber(expires)))
+end
+
+local function expire(id, expires)
+	local before = redis.call('ZSCORE', expiring, id)
+	if before then redis.call('ZREM', owned, ownedMember(id, tonumber(before))) end
+	redis.call('ZADD', expiring, string.format('%.0f', expires), id)
+	redis.call('ZADD', owned, 0, ownedMember(id, expires))
+end
+
+local function put(id, holder, record, expires)
+	remove(id)
+	local kept = holder .. ' ' .. record
+	redis.call('HSET', saved, id, kept)
+	count(id, #kept + overhead)
+	expire(id, expires)
+end
+
+-- trim removes what has expired, and then what is too much, except one.
+local function trim(except)
+	for _, id in ipairs(redis.call('ZRANGEBYSCORE', expiring, '-inf', now, 'LIMIT', 0, 1000)) do remove(id) end
+	local subject = subjectOf(except)
+	while tonumber(redis.call('HGET', used, subject) or 0) > perSubject do
+		local gone
+		for _, member in ipairs(redis.call('ZRANGEBYLEX', owned, '[' .. subject .. ':', '(' .. subject .. ';', 'LIMIT', 0, 2)) do
+			local id = string.match(member, '^[^:]*:%d+:(.*)$')
+			if id ~= except then gone = gone or id end
+		end
+		if not gone then break end
+		remove(gone)
+	end
+	while tonumber(redis.call('HGET', used, '') or 0) > perSystem do
+		local gone
+		for _, id in ipairs(redis.call('ZRANGE', expiring, 0, 1)) do
+			if id ~= except then gone = gone or id end
+		end
+		if not gone then break end
+		remove(gone)
+	end
+	for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, lifetime) end
+end
+`
+
+// claim makes ARGV[6] the holder of session ARGV[5], if there is one, and returns
+// what was saved. A field that is no session is like none: an error would turn its
+// client away for ever.
+var claim = redis.NewScript(luaStore + `
+local id = ARGV[5]
+local expires = redis.call('ZSCORE', expiring, id)
+local _, record = read(id)
+if not record or not expires or tonumber(expires) <= now then return false end
+put(id, ARGV[6], record, now + lifetime)
+trim(id)
+return record`)
+
+// save writes ARGV[7] if session ARGV[5] is that of ARGV[6], or nobody's.
+var save = redis.NewScript(luaStore + `
+local id = ARGV[5]
+local holder = read(id)
+if holder and holder ~= ARGV[6] then return 0 end
+put(id, ARGV[6], ARGV[7], now + lifetime)
+trim(id)
 return 1`)
+
+// finish lets session ARGV[5] expire after ARGV[7] ms if it is that of ARGV[6].
+var finish = redis.NewScript(luaStore + `
+if read(ARGV[5]) == ARGV[6] then expire(ARGV[5], now + ARGV[7]) end
+return 1`)
+
+// keep puts off when sessions expire, those from ARGV[5] on that there are.
+var keep = redis.NewScript(luaStore + `
+for i = 5, #ARGV do
+	if redis.call('ZSCORE', expiring, ARGV[i]) then expire(ARGV[i], now + lifetime) end
+end
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, lifetime) end
+return 1`)
+
+func (s *Sessions) run(ctx context.Context, script *redis.Script, system domain.SystemID, args ...any) *redis.Cmd {
+	base := s.prefix + ":{sessions:" + string(system) + "}:"
+	keys := []string{base + "saved", base + "expiring", base + "owned", base + "used"}
+	all := append([]any{s.limits.PerSubject, s.limits.PerSystem, Overhead, Lifetime.Milliseconds()}, args...)
+	return script.Run(ctx, s.client, keys, all...)
+}
+
+// id names a session within its system. Subjects are of any length and any
+// characters.
+func id(ref domain.SessionRef) string {
+	sum := sha256.Sum256([]byte(ref.Subject))
+	return base64.RawURLEncoding.EncodeToString(sum[:16]) + ":" + ref.PID
+}
 
 // Claim returns what was saved last, and makes holder the only one who can save
 // from now on, and keeps it for [Lifetime]. ok is false when there is nothing, or
 // nothing any more.
-func (s *Sessions) Claim(ctx context.Context, id, holder string) (saved []byte, ok bool, err error) {
-	text, err := claim.Run(ctx, s.client, []string{s.key(id)}, holder, seconds).Text()
+func (s *Sessions) Claim(ctx context.Context, ref domain.SessionRef, holder string) (saved []byte, ok bool, err error) {
+	text, err := s.run(ctx, claim, ref.System, id(ref), holder).Text()
 	if errors.Is(err, redis.Nil) {
 		return nil, false, nil
 	}
@@ -72,33 +201,41 @@ func (s *Sessions) Claim(ctx context.Context, id, holder string) (saved []byte, 
 	return []byte(text), true, nil
 }
 
-// Save keeps something for [Lifetime]. Redis has it on disk when it returns, as far
-// as Redis is set up so. ok is false, and nothing is saved, when somebody else has
-// claimed the session since.
-func (s *Sessions) Save(ctx context.Context, id, holder string, saved []byte) (ok bool, err error) {
-	did, err := save.Run(ctx, s.client, []string{s.key(id)}, holder, saved, seconds).Int()
+// Save keeps something for [Lifetime], or until there is too much of the subject or
+// of the system. Redis has it on disk when Save returns, as far as Redis is set up
+// so. ok is false, and nothing is saved, when somebody else has claimed the session
+// since. A holder has no white space in it.
+func (s *Sessions) Save(ctx context.Context, ref domain.SessionRef, holder string, saved []byte) (ok bool, err error) {
+	did, err := s.run(ctx, save, ref.System, id(ref), holder, saved).Int()
 	if err != nil {
 		return false, fmt.Errorf("sessions: save: %w", err)
 	}
 	return did == 1, nil
 }
 
-// Keep keeps sessions for [Lifetime] from now. Those that are gone stay gone.
-func (s *Sessions) Keep(ctx context.Context, ids []string) error {
-	for len(ids) > 0 {
-		n := min(batch, len(ids))
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, id := range ids[:n] {
-				p.Expire(ctx, s.key(id), Lifetime)
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("sessions: keep: %w", err)
-		}
-		ids = ids[n:]
+// End says that the client ended the session in order, or has nothing to resume: it
+// is kept for [EndedLifetime]. A session that somebody else has claimed stays.
+func (s *Sessions) End(ctx context.Context, ref domain.SessionRef, holder string) error {
+	if err := s.run(ctx, finish, ref.System, id(ref), holder, EndedLifetime.Milliseconds()).Err(); err != nil {
+		return fmt.Errorf("sessions: end: %w", err)
 	}
 	return nil
 }
 
-func (s *Sessions) key(id string) string { return s.prefix + ":session:" + id }
+// Keep keeps sessions for [Lifetime] from now. Those that are gone stay gone.
+func (s *Sessions) Keep(ctx context.Context, refs []domain.SessionRef) error {
+	bySystem := map[domain.SystemID][]any{}
+	for _, ref := range refs {
+		bySystem[ref.System] = append(bySystem[ref.System], id(ref))
+	}
+	for system, ids := range bySystem {
+		for len(ids) > 0 {
+			n := min(batch, len(ids))
+			if err := s.run(ctx, keep, system, ids[:n]...).Err(); err != nil {
+				return fmt.Errorf("sessions: keep: %w", err)
+			}
+			ids = ids[n:]
+		}
+	}
+	return nil
+}

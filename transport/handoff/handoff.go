@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 // Serve upgrades a request in a goroutine of its own, by calling upgrade, and
@@ -156,4 +158,22 @@ func (c *lingeringConn) drain() {
 		}
 		left -= n
 	}
+}
+
+// pongWait is how long the answer to a ping may wait for a frame that is being
+// written.
+const pongWait = time.Second
+
+// OnPing has answer called with each ping, in the reading goroutine. A pong follows
+// if it is true. The library by itself answers every ping, however many there are.
+func OnPing(conn *websocket.Conn, answer func() bool) {
+	conn.SetPingHandler(func(data string) error {
+		if !answer() {
+			return nil
+		}
+		// One that cannot be written is like one that was lost on the way: a connection
+		// that is broken ends by itself.
+		_ = conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(pongWait))
+		return nil
+	})
 }

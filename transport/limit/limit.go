@@ -1,11 +1,13 @@
-// Package limit bounds what one socket may send, by itself and together with the
-// others of its system, for the faces that take frames from clients.
+// Package limit bounds what clients may send: one socket by itself, all sockets of a
+// system together, and what comes from one address without a valid token. Everything
+// that costs counts, also what the protocols below answer by themselves.
 package limit
 
 import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -47,9 +49,10 @@ func (r Rates) WithDefaults() Rates {
 	return Rates{cmp.Or(r.Frames, Rate{50, 200}), cmp.Or(r.Joins, Rate{10, 128}), cmp.Or(r.Refused, Rate{5, 100})}
 }
 
-// Budget is what one socket has left. It is used for one frame at a time. A socket
-// that sends nothing has not much of it.
+// Budget is what one socket has left. It is safe for concurrent use. A socket that
+// sends nothing has not much of it.
 type Budget struct {
+	mu                     sync.Mutex // not held while the limiter across sockets is asked
 	frames, joins, refused *rate.Limiter
 	unchecked              int       // frames that the limiter across sockets has not counted
 	paused                 time.Time // until when that limiter has nothing left
@@ -63,32 +66,62 @@ const framesAtOnce = 16
 // sockets. home says for which system it is counted there, if for any; it is asked
 // now and then.
 func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across Limiter, home func() (domain.SystemID, bool)) error {
-	if err := spend(&b.frames, rates.Frames, now, FlowFrames); err != nil {
+	n, err := b.frame(now, rates)
+	if err != nil || n == 0 || across == nil {
 		return err
 	}
-	if wait := b.paused.Sub(now); wait > 0 { // or it would be one frame of framesAtOnce that is refused
-		return limited(FlowFrames, wait)
-	}
-	if b.unchecked++; b.unchecked < framesAtOnce || across == nil {
-		return nil
-	}
-	n := b.unchecked
-	b.unchecked = 0
 	system, ok := home()
 	if !ok {
 		return nil // nor are they counted later, for a system that had nothing to do with them
 	}
 	if ok, wait := across.Allow(ctx, FlowFrames, system, n); !ok {
+		b.mu.Lock()
 		b.paused = now.Add(wait)
+		b.mu.Unlock()
 		return limited(FlowFrames, wait)
 	}
 	return nil
 }
 
+// frame counts a frame here, and says how many are to be counted across sockets now.
+func (b *Budget) frame(now time.Time, rates *Rates) (n int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := spend(&b.frames, rates.Frames, now, FlowFrames); err != nil {
+		return 0, err
+	}
+	if wait := b.paused.Sub(now); wait > 0 { // or it would be one frame of framesAtOnce that is refused
+		return 0, limited(FlowFrames, wait)
+	}
+	if b.unchecked++; b.unchecked < framesAtOnce {
+		return 0, nil
+	}
+	n, b.unchecked = b.unchecked, 0
+	return n, nil
+}
+
+// Control counts as a frame what carries none: a ping or a pong of the protocols
+// below, or a request that cannot be served. One that is too much gets no answer,
+// and for an error the socket is to be told and closed.
+func (b *Budget) Control(
+	ctx context.Context, now time.Time, rates *Rates, across Limiter, home func() (domain.SystemID, bool),
+) (answer bool, err error) {
+	if err = b.Frame(ctx, now, rates, across, home); err == nil {
+		return true, nil
+	}
+	if b.Refused(now, rates) {
+		return false, nil
+	}
+	return false, err
+}
+
 // Join counts a join of a system's room, here and, if across is not nil, across
 // sockets.
 func (b *Budget) Join(ctx context.Context, now time.Time, rates *Rates, across Limiter, system domain.SystemID) error {
-	if err := spend(&b.joins, rates.Joins, now, FlowJoins); err != nil {
+	b.mu.Lock()
+	err := spend(&b.joins, rates.Joins, now, FlowJoins)
+	b.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	return Joins(ctx, across, system)
@@ -105,8 +138,22 @@ func Joins(ctx context.Context, across Limiter, system domain.SystemID) error {
 	return nil
 }
 
+// Handshake counts the handshake of an actor across sockets, as a frame: it costs as
+// much, and a client that joins nothing may begin one after the other.
+func Handshake(ctx context.Context, across Limiter, actor domain.Actor) error {
+	if across == nil {
+		return nil
+	}
+	if ok, wait := across.Allow(ctx, FlowFrames, actor.Account(""), 1); !ok {
+		return limited("handshakes", wait)
+	}
+	return nil
+}
+
 // Refused counts a refusal, and reports whether the socket may stay.
 func (b *Budget) Refused(now time.Time, rates *Rates) (stays bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return spend(&b.refused, rates.Refused, now, "refusals") == nil
 }
 

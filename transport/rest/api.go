@@ -60,6 +60,9 @@ type Limiter interface {
 	// Allow takes n from what the system may use of the flow, or says when to
 	// ask again.
 	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
+	// AllowAll takes from several systems, from all or from none. refused is the
+	// system that has not enough, or "".
+	AllowAll(ctx context.Context, flow string, counts map[domain.SystemID]int) (refused domain.SystemID, retryAfter time.Duration)
 }
 
 // The flows that this face limits.
@@ -193,7 +196,8 @@ func register[I, O any](a *API, op operation, handle func(context.Context, *I) (
 	}
 }
 
-// admit lets in who may be here and has not been here too often.
+// admit authenticates the request and applies the rate limit: every request counts
+// as one, whatever becomes of it.
 func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	actor, err := a.authenticator.Authenticate(r.Context(), r)
@@ -201,8 +205,8 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 		problemOf(r.Context(), a.log, err).write(w)
 		return
 	}
-	if a.limiter != nil && r.URL.Path != publishPath {
-		system := payer(actor, domain.SystemID(r.PathValue("systemId")))
+	if a.limiter != nil {
+		system := actor.Account(domain.SystemID(r.PathValue("systemId")))
 		if ok, wait := a.limiter.Allow(r.Context(), flowRequests, system, 1); !ok {
 			limited(r.Context(), flowRequests, system, wait).write(w)
 			return
@@ -213,20 +217,6 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	next(huma.WithValue(ctx, actorKey, actor))
-}
-
-// payer is the system on whose account a request goes: the one it names or, when
-// that is not the actor's, one of the actor's own. So nobody can use up what
-// belongs to a neighbour.
-func payer(actor domain.Actor, named domain.SystemID) domain.SystemID {
-	switch {
-	case named != "" && actor.Sees(named):
-		return named
-	case len(actor.Systems) > 0:
-		return actor.Systems[0]
-	default:
-		return domain.PlatformSystem
-	}
 }
 
 func actorOf(ctx context.Context) domain.Actor {

@@ -361,6 +361,16 @@ func (p *platform) Allow(_ context.Context, flow string, system domain.SystemID,
 	return p.allow(flow, system, n), 1500 * time.Millisecond
 }
 
+// AllowAll implements Limiter.
+func (p *platform) AllowAll(_ context.Context, flow string, counts map[domain.SystemID]int) (domain.SystemID, time.Duration) {
+	for system, n := range counts {
+		if !p.allow(flow, system, n) {
+			return system, 1500 * time.Millisecond
+		}
+	}
+	return "", 0
+}
+
 var (
 	start  = time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 	secret = auth.Config{Secret: []byte("0123456789abcdef0123456789abcdef")}

@@ -129,8 +129,8 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 	if b.Events, err = readEnvelopes(in.body); err != nil {
 		return nil, unreadable(ctx, err)
 	}
-	if a.limiter != nil && len(b.Events) > 0 {
-		if ok, wait := a.limiter.Allow(ctx, flowUpdates, in.SystemID, len(b.Events)); !ok {
+	if a.limiter != nil {
+		if ok, wait := a.limiter.Allow(ctx, flowUpdates, in.SystemID, max(len(b.Events), 1)); !ok {
 			return nil, limited(ctx, flowUpdates, in.SystemID, wait)
 		}
 	}

@@ -71,6 +71,7 @@ var codes = []struct {
 	{CodeUnsupportedMediaType, 415, "The body must be application/json, and without a Content-Encoding."},
 	{domain.CodeKeyReused, 422, "The Idempotency-Key was used for another request within 24 hours."},
 	{CodeRateLimited, 429, "Too many requests or updates for this system; Retry-After says when to come back."},
+	{domain.CodeTooManyKeys, 429, "The system has used 1,000,000 values of Idempotency-Key within 24 hours, and nothing was appended. No key is forgotten early: send more in one request, or without a key."},
 	{admission.CodeBusy, 429, "The system has too much under way at once: reads, or answers that nobody has read yet. Retry-After says when to come back."},
 	{domain.CodeInternal, 500, "A fault of ours. The server's log has it under the `requestId`."},
 	{domain.CodeUnavailable, 503, "A part is down and nothing was done; repeat."},

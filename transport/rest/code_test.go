@@ -76,12 +76,20 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	CodeBodyTooLarge:         func(b *bundle) reply { return b.exchange("POST", publishPath, b.header(service), spaces(10<<20)) },
 	CodeUnsupportedMediaType: func(b *bundle) reply { return b.send(operator, "PUT", assignD1, e1, "Content-Type: text/plain") },
 	domain.CodeKeyReused:     func(b *bundle) reply { return b.send(service, "POST", publishPath, oneItem, "Idempotency-Key: used") },
-	CodeRateLimited:          func(b *bundle) reply { return b.send(operator, "GET", sol+"/connections") },
-	admission.CodeBusy:       nil, // TestBusy
-	domain.CodeInternal:      func(b *bundle) reply { b.broken = errDown; return b.send(operator, "GET", sol+"/devices") },
-	domain.CodeUnavailable:   func(b *bundle) reply { b.broken = errDown; return b.send(domain.RoleAdmin, "GET", "/api/v1/sockets") },
-	domain.CodeContention:    func(b *bundle) reply { b.fail = &domain.ConflictError{}; return b.send(operator, "PUT", assignD1, e2) },
-	CodeProjectionBehind:     nil, // needs a clock that a test moves: TestProjectionBehind
+	domain.CodeTooManyKeys: func(b *bundle) reply {
+		b.fail = domain.Fail(domain.KindLimited, domain.CodeTooManyKeys, "too many keys").With("retryAfterMs", int64(90_000))
+		answer := b.send(operator, "PUT", assignD1, e2, "Idempotency-Key: one-more")
+		if after := answer.header.Get("Retry-After"); after != "90" {
+			b.t.Errorf("Retry-After is %q", after)
+		}
+		return answer
+	},
+	CodeRateLimited:        func(b *bundle) reply { return b.send(operator, "GET", sol+"/connections") },
+	admission.CodeBusy:     nil, // TestBusy
+	domain.CodeInternal:    func(b *bundle) reply { b.broken = errDown; return b.send(operator, "GET", sol+"/devices") },
+	domain.CodeUnavailable: func(b *bundle) reply { b.broken = errDown; return b.send(domain.RoleAdmin, "GET", "/api/v1/sockets") },
+	domain.CodeContention:  func(b *bundle) reply { b.fail = &domain.ConflictError{}; return b.send(operator, "PUT", assignD1, e2) },
+	CodeProjectionBehind:   nil, // needs a clock that a test moves: TestProjectionBehind
 	domain.CodeConnectionExists: func(b *bundle) reply {
 		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"made","kind":"shelly-outbound"}`)
 	},

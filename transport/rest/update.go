@@ -114,10 +114,8 @@ func (a *API) chargeUpdates(ctx context.Context, actor domain.Actor, updates []d
 		}
 		counts[updates[i].SystemID]++
 	}
-	for system, n := range counts {
-		if ok, wait := a.limiter.Allow(ctx, flowUpdates, system, n); !ok {
-			return limited(ctx, flowUpdates, system, wait)
-		}
+	if refused, wait := a.limiter.AllowAll(ctx, flowUpdates, counts); refused != "" {
+		return limited(ctx, flowUpdates, refused, wait)
 	}
 	return nil
 }

@@ -136,8 +136,8 @@ func TestPublishOnce(t *testing.T) {
 	}
 }
 
-// Each update is charged to the system that it is for, and a stranger's attempt
-// to nobody.
+// Each update is charged to the system that it is for, and each request to one of
+// the caller's own, also one that is refused or has nothing in it.
 func TestPublishIsLimited(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -154,7 +154,10 @@ func TestPublishIsLimited(t *testing.T) {
 	}
 	b.want(b.send(domain.RoleService, "POST", publishPath, `[{"systemId":"centro-luna","deviceId":"d"}]`), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleViewer, "GET", "/api/v1/systems/centro-luna/devices"), 403, domain.CodeForbidden)
-	if len(charged) != 2 || charged["device-updates/clinica-sol"] != 9 || charged["requests/clinica-sol"] != 1 {
+	b.want(b.send(domain.RoleService, "POST", publishPath, `[]`), 200, "")
+	b.want(b.send(domain.RoleService, "POST", publishPath, `{`), 400, domain.CodeInvalidUpdate)
+	b.want(b.send(domain.RoleViewer, "POST", publishPath, `[]`), 403, domain.CodeForbidden)
+	if len(charged) != 2 || charged["device-updates/clinica-sol"] != 9 || charged["requests/clinica-sol"] != 7 {
 		t.Errorf("charged %v", charged)
 	}
 	if b.count() != 4 {

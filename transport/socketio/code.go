@@ -16,6 +16,7 @@ import (
 const (
 	CodeUnknownEvent domain.Code = "unknown-event" // none that clients send
 	CodeInvalidEvent domain.Code = "invalid-event" // the event is known and its arguments are not right
+	CodeBinary       domain.Code = "binary"        // binary data, which no event takes; then the connection is closed
 	CodeNotJoined    domain.Code = "not-joined"    // to be left, a room has to be joined
 	CodeTooManyRooms domain.Code = "too-many-rooms"
 	CodeTokenExpired domain.Code = "token-expired" // then the connection is closed

@@ -59,6 +59,23 @@ func (s *socket) handle(e *sio.Event, now time.Time) error {
 	return handler(s, e)
 }
 
+// Control implements [sio.Handler].
+func (s *socket) Control() (answer, stays bool) {
+	if s.isOver() {
+		return false, true
+	}
+	answer, err := s.budget.Control(s.server.ctx, time.Now(), &s.server.config.Rates, s.server.parts.Limiter, s.home)
+	if err != nil {
+		s.emit("error", problem(s.server.public(err, "count packets")))
+	}
+	return answer, err == nil
+}
+
+// Refused implements [sio.Handler].
+func (s *socket) Refused(err error) {
+	s.emit("error", problem(domain.Invalid(CodeBinary, "no event takes binary data: send JSON").Because(err)))
+}
+
 // fail answers an event with an error: in its acknowledgement, or else as an event.
 // Who goes on causing refusals by sending too much is closed.
 func (s *socket) fail(e *sio.Event, err error) {

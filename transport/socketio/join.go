@@ -57,6 +57,9 @@ func (s *socket) joinSystem(e *sio.Event) error {
 	if err := readArgument(e, &j.SystemID, &j); err != nil {
 		return err
 	}
+	if s.after != "" && j.After == nil && !j.Snapshot && s.member(domain.SystemID(j.SystemID)) == nil {
+		j.After = &s.after
+	}
 	system, way, options, err := j.way()
 	if err != nil {
 		return err

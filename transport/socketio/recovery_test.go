@@ -2,8 +2,11 @@ package socketio
 
 import (
 	"encoding/json"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -279,5 +282,58 @@ func TestSessionThatCannotBeRead(t *testing.T) {
 	c.join("clinica-sol")
 	if c.connect(); !c.recovered {
 		t.Error("not recovered afterwards")
+	}
+}
+
+// A client that says that it goes, and one that is in no room any more, leaves
+// nothing behind that has to be kept for days.
+func TestSessionsOfClientsThatGoExpireSoon(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	ended := func(c *client, systems ...domain.SystemID) {
+		t.Helper()
+		ref, ok := parsePID(c.pid, domain.Actor{Subject: "eva", Systems: systems})
+		if !ok {
+			t.Fatalf("no pid: %q", c.pid)
+		}
+		for deadline := time.Now().Add(patience); !b.sessions.isEnded(ref); runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatal("the session is kept")
+			}
+		}
+	}
+	c := b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	c.ask(nil, "leave-system", map[string]any{"systemId": "clinica-sol"})
+	ended(c, sol)
+	c = b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	c.send("41")
+	ended(c, sol)
+	if c.connect(); !c.recovered { // it has changed its mind
+		t.Error("not recovered")
+	}
+	ref, _ := parsePID(c.pid, domain.Actor{Subject: "eva"})
+	c.cut()
+	if c.connect(); b.sessions.isEnded(ref) {
+		t.Error("the session of a client that was cut off is not kept")
+	}
+}
+
+// What a client shows for a pid names at most a session of its own subject.
+func TestPIDs(t *testing.T) {
+	t.Parallel()
+	actor := domain.Actor{Subject: "eva", Systems: []domain.SystemID{sol}}
+	ref := newRef(actor)
+	if got, ok := parsePID(pidOf(ref), actor); !ok || got != ref {
+		t.Errorf("%v became %v", ref, got)
+	}
+	for _, bad := range []string{
+		"", ref.PID, ref.PID + ".", "." + string(sol), strings.Repeat("A", 25) + ".clinica-sol", strings.Repeat(":", 26) + ".clinica-sol",
+		ref.PID + ".clinica sol", ref.PID + "." + strings.Repeat("a", 70_000),
+	} {
+		if got, ok := parsePID(bad, actor); ok {
+			t.Errorf("%.60q is %v", bad, got)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
@@ -42,7 +43,8 @@ func New(config Config, parts Parts) (*Server, error) {
 		Namespaces: map[string]sio.Namespace{packet.Main: s.connect}, Greet: s.greet, Logger: parts.Logger,
 		Engine: engineio.Config{
 			PingInterval: c.PingInterval, PingTimeout: c.PingTimeout, Tick: c.Tick, MaxPayload: c.MaxFrame, MaxUnsettled: c.MaxUnsettled,
-			CheckOrigin: c.CheckOrigin, NewID: c.NewID, Elsewhere: c.Elsewhere, Logger: parts.Logger,
+			CheckOrigin: c.CheckOrigin, NewID: c.NewID, Elsewhere: c.Elsewhere,
+			Known: func(r *http.Request) { limit.Attributed(r.Context()) }, Logger: parts.Logger,
 		},
 	})
 	if err != nil {
@@ -158,6 +160,9 @@ type auth struct {
 	Token  string `json:"token"`
 	PID    string `json:"pid"`
 	Offset string `json:"offset"`
+	// After is the place that a client kept by itself which has no connection state
+	// recovery: joins that name none begin behind it.
+	After string `json:"after"`
 }
 
 // connect implements [sio.Namespace].
@@ -165,12 +170,20 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	var a auth
 	if len(sent) > 0 {
 		if err := json.Unmarshal(sent, &a); err != nil {
-			return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid and offset must be strings"))
+			return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid, offset and after must be strings"))
+		}
+	}
+	if a.After != "" {
+		if _, err := positionIn(a.After, ""); err != nil {
+			return sio.Accepted{}, refusal(domain.AsError(err))
 		}
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.config.JoinTimeout)
 	defer cancel()
 	actor, err := s.authenticate(ctx, io, a.Token)
+	if err == nil {
+		err = limit.Handshake(ctx, s.parts.Limiter, actor)
+	}
 	if err != nil {
 		return sio.Accepted{}, shown(err)
 	}
@@ -181,7 +194,8 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	if err != nil {
 		return sio.Accepted{}, shown(err)
 	}
-	return sio.Accepted{Handler: so, PID: so.pid}, nil
+	so.after = a.After
+	return sio.Accepted{Handler: so, PID: pidOf(so.ref)}, nil
 }
 
 func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string) (domain.Actor, error) {
@@ -196,25 +210,27 @@ func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string)
 // restore makes the socket of a client, in its rooms if it has been here before
 // and nothing is missing.
 func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor, a auth) (*socket, error) {
-	so := newSocket(s, io, actor, a.PID)
-	session, known, err := so.claim(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var shown *offset
 	if o, ok := parseOffset(a.Offset); ok && len(a.Offset) <= maxOffset {
 		shown = &o
 	}
-	if known {
-		err := so.resume(ctx, session, shown)
-		if err == nil {
-			return so, nil
-		}
-		if so.leaveAll(); !errors.Is(err, errLost) {
+	if ref, ok := parsePID(a.PID, actor); ok {
+		so := newSocket(s, io, actor, ref)
+		session, known, err := so.claim(ctx)
+		if err != nil {
 			return nil, err
 		}
+		if known {
+			err := so.resume(ctx, session, shown)
+			if err == nil {
+				return so, nil
+			}
+			if so.leaveAll(); !errors.Is(err, errLost) {
+				return nil, err
+			}
+		}
 	}
-	so = newSocket(s, io, actor, newPID())
+	so := newSocket(s, io, actor, newRef(actor))
 	if shown != nil {
 		so.session.Turn = shown.turn // the client will show it again, and must not be taken at its word
 	}
@@ -237,13 +253,13 @@ func (s *Server) keep() {
 			return
 		case <-ticker.C:
 		}
-		var ids []string
+		var refs []domain.SessionRef
 		for _, so := range s.all() {
 			if so.hasJoined() {
-				ids = append(ids, so.sessionID)
+				refs = append(refs, so.ref)
 			}
 		}
-		if err := s.parts.Sessions.Keep(s.ctx, ids); err != nil && s.ctx.Err() == nil {
+		if err := s.parts.Sessions.Keep(s.ctx, refs); err != nil && s.ctx.Err() == nil {
 			s.parts.Logger.Warn("socketio: sessions are not kept; trying again later", "error", err)
 		}
 	}

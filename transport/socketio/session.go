@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/limit"
@@ -15,15 +16,20 @@ import (
 // Sessions keeps what clients need to go on where they were, for all processes. It
 // is safe for concurrent use. The holder of a session is the socket that claimed it
 // last: a connection that hangs must not save over what its client did on the next.
+// What one subject and one system have there is bounded: the sessions that expire
+// first are removed for a new one.
 type Sessions interface {
 	// Claim returns what was saved last, and takes the session from its holder. ok
 	// is false when there is nothing, or nothing any more.
-	Claim(ctx context.Context, id, holder string) (saved []byte, ok bool, err error)
+	Claim(ctx context.Context, ref domain.SessionRef, holder string) (saved []byte, ok bool, err error)
 	// Save keeps something, durably when it returns. ok is false, and nothing is
 	// saved, when another holder has claimed the session.
-	Save(ctx context.Context, id, holder string, saved []byte) (ok bool, err error)
-	// Keep puts off the day when something is forgotten.
-	Keep(ctx context.Context, ids []string) error
+	Save(ctx context.Context, ref domain.SessionRef, holder string, saved []byte) (ok bool, err error)
+	// End says that nothing is left to resume, or that the client does not mean to:
+	// the session expires soon, unless another holder has claimed it.
+	End(ctx context.Context, ref domain.SessionRef, holder string) error
+	// Keep puts off when sessions expire.
+	Keep(ctx context.Context, refs []domain.SessionRef) error
 }
 
 // Session is what a client came to be in. It changes when the client joins or
@@ -33,6 +39,9 @@ type Session struct {
 	Rooms map[domain.SystemID]Way `json:"rooms,omitempty"`
 	Admin bool                    `json:"admin,omitempty"` // in the room of the admin dashboard
 }
+
+// isWorthKeeping reports whether the client is in any room.
+func (s *Session) isWorthKeeping() bool { return len(s.Rooms) > 0 || s.Admin }
 
 // Way is how a client is in a room.
 type Way struct {
@@ -69,19 +78,31 @@ const (
 	maxOffset = 4 << 10
 )
 
-func newPID() string { return rand.Text() }
+// newRef names a new session of an actor.
+func newRef(actor domain.Actor) domain.SessionRef {
+	return domain.SessionRef{System: actor.Account(""), Subject: actor.Subject, PID: rand.Text()}
+}
 
-// sessionID names a session in the store. It has its owner in it, so that a pid is
-// worth nothing to anybody else.
-func sessionID(pid, subject string) string { return pid + ":" + subject }
+// pidOf is what the client shows to resume a session. The system is in it because
+// the client's next token may list its systems in another order.
+func pidOf(ref domain.SessionRef) string { return ref.PID + "." + string(ref.System) }
+
+// parsePID names the session that the actor's client means. It is not ok for what
+// is no pid. The actor's subject is part of the name, so a pid is worth nothing to
+// anybody else.
+func parsePID(pid string, actor domain.Actor) (ref domain.SessionRef, ok bool) {
+	random, name, ok := strings.Cut(pid, ".")
+	if !ok || len(random) != pidLength || strings.Trim(random, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
+		return domain.SessionRef{}, false
+	}
+	system, err := domain.ParseSystemID(name)
+	return domain.SessionRef{System: system, Subject: actor.Subject, PID: random}, err == nil
+}
 
 // claim returns the session of a client that comes back with its pid. It is not ok
 // when there is none that can be read.
 func (s *socket) claim(ctx context.Context) (session Session, ok bool, err error) {
-	if len(s.pid) != pidLength {
-		return Session{}, false, nil
-	}
-	saved, ok, err := s.server.parts.Sessions.Claim(ctx, s.sessionID, s.io.ID())
+	saved, ok, err := s.server.parts.Sessions.Claim(ctx, s.ref, s.io.ID())
 	if err != nil || !ok {
 		return Session{}, false, err
 	}
@@ -101,11 +122,22 @@ func (s *socket) save(ctx context.Context, session *Session) error {
 	if err != nil {
 		return fmt.Errorf("socketio: write a session: %w", err)
 	}
-	ok, err := s.server.parts.Sessions.Save(ctx, s.sessionID, s.io.ID(), saved)
+	ok, err := s.server.parts.Sessions.Save(ctx, s.ref, s.io.ID(), saved)
 	if err == nil && !ok {
 		err = errTaken
 	}
+	if err == nil && !session.isWorthKeeping() {
+		s.endSession(ctx)
+	}
 	return err
+}
+
+// endSession lets the session expire soon. When the store does not answer, the
+// session expires later.
+func (s *socket) endSession(ctx context.Context) {
+	if err := s.server.parts.Sessions.End(ctx, s.ref, s.io.ID()); err != nil {
+		s.server.parts.Logger.Debug("socketio: a session is kept longer than needed", "error", err)
+	}
 }
 
 // errLost says that a client cannot go on where it was: it begins anew, and is told.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
@@ -37,6 +38,7 @@ type bundle struct {
 	ban      *roomstest.Ban
 	guest    string // who clients without a token are
 	metrics  Metrics
+	limiter  limit.Limiter
 
 	server   *Server
 	endpoint string
@@ -67,7 +69,7 @@ func (b *bundle) start() {
 		b.t.Fatal(err)
 	}
 	b.server, err = New(b.config, Parts{
-		Rooms: hub, Authenticator: tokens{b.guest}, Sessions: b.sessions, Metrics: b.metrics, Ban: b.ban, Logger: logger,
+		Rooms: hub, Authenticator: tokens{b.guest}, Sessions: b.sessions, Metrics: b.metrics, Ban: b.ban, Limiter: b.limiter, Logger: logger,
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -123,12 +125,15 @@ func (t tokens) Authenticate(ctx context.Context, r *http.Request) (domain.Actor
 type memory struct {
 	mu      sync.Mutex
 	failing bool
-	saved   map[string][]byte
-	holders map[string]string
+	saved   map[domain.SessionRef][]byte
+	holders map[domain.SessionRef]string
+	ended   map[domain.SessionRef]bool
 	saving  func(holder string) // see before
 }
 
-func newMemory() *memory { return &memory{saved: map[string][]byte{}, holders: map[string]string{}} }
+func newMemory() *memory {
+	return &memory{saved: map[domain.SessionRef][]byte{}, holders: map[domain.SessionRef]string{}, ended: map[domain.SessionRef]bool{}}
+}
 
 func (m *memory) fail(failing bool) {
 	m.mu.Lock()
@@ -153,16 +158,17 @@ func (m *memory) do(f func()) error {
 	return nil
 }
 
-func (m *memory) Claim(_ context.Context, id, holder string) (saved []byte, ok bool, err error) {
+func (m *memory) Claim(_ context.Context, id domain.SessionRef, holder string) (saved []byte, ok bool, err error) {
 	err = m.do(func() {
 		if saved, ok = m.saved[id]; ok {
 			m.holders[id] = holder
+			delete(m.ended, id)
 		}
 	})
 	return saved, ok, err
 }
 
-func (m *memory) Save(_ context.Context, id, holder string, saved []byte) (ok bool, err error) {
+func (m *memory) Save(_ context.Context, id domain.SessionRef, holder string, saved []byte) (ok bool, err error) {
 	m.mu.Lock()
 	saving := m.saving
 	m.mu.Unlock()
@@ -174,13 +180,28 @@ func (m *memory) Save(_ context.Context, id, holder string, saved []byte) (ok bo
 			return
 		}
 		ok, m.saved[id], m.holders[id] = true, saved, holder
+		delete(m.ended, id)
 	})
 	return ok, err
 }
 
-func (m *memory) Keep(context.Context, []string) error { return m.do(func() {}) }
+func (m *memory) Keep(context.Context, []domain.SessionRef) error { return m.do(func() {}) }
 
-func (m *memory) all() map[string][]byte {
+func (m *memory) End(_ context.Context, id domain.SessionRef, holder string) error {
+	return m.do(func() {
+		if m.holders[id] == holder {
+			m.ended[id] = true
+		}
+	})
+}
+
+func (m *memory) isEnded(id domain.SessionRef) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ended[id]
+}
+
+func (m *memory) all() map[domain.SessionRef][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.saved)
@@ -195,6 +216,7 @@ type client struct {
 	token  string
 	pid    string
 	offset string
+	after  string
 	ws     *prototest.WebSocket
 
 	recovered bool
@@ -219,6 +241,12 @@ func (c *client) connect() *client {
 // try is connect, for who may be refused.
 func (c *client) try() (refusal string) {
 	c.b.t.Helper()
+	return c.tryWith(func(auth string) string { return auth })
+}
+
+// tryWith is try with another auth than the client's.
+func (c *client) tryWith(change func(auth string) string) (refusal string) {
+	c.b.t.Helper()
 	c.cut()
 	var err error
 	if c.ws, err = prototest.OpenWebSocket(c.ctx, c.b.endpoint); err != nil {
@@ -232,8 +260,11 @@ func (c *client) try() (refusal string) {
 	if c.offset != "" {
 		auth["offset"] = c.offset
 	}
+	if c.after != "" {
+		auth["after"] = c.after
+	}
 	sent, _ := json.Marshal(auth)
-	c.send("40" + string(sent))
+	c.send("40" + change(string(sent)))
 	text := c.read()
 	if reason, refused := strings.CutPrefix(text, "44"); refused {
 		return reason

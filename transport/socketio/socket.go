@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -19,13 +20,13 @@ import (
 //
 // Its locks are taken in the order sending, mu.
 type socket struct {
-	server    *Server
-	io        *sio.Socket
-	pid       string
-	sessionID string
-	since     time.Time
+	server *Server
+	io     *sio.Socket
+	ref    domain.SessionRef // what the client resumes with
+	since  time.Time
+	after  string // as the client showed it; "" when it did not
 
-	budget limit.Budget // used for one event at a time
+	budget limit.Budget
 
 	// sending is held from the moment at which an event's offset is known until
 	// the event is queued: an offset must not speak of what comes behind it.
@@ -58,8 +59,8 @@ type membership struct {
 	next     *rooms.Frame // which came while it was held
 }
 
-func newSocket(s *Server, io *sio.Socket, actor domain.Actor, pid string) *socket {
-	return &socket{server: s, io: io, pid: pid, sessionID: sessionID(pid, actor.Subject), since: time.Now(), actor: actor}
+func newSocket(s *Server, io *sio.Socket, actor domain.Actor, ref domain.SessionRef) *socket {
+	return &socket{server: s, io: io, ref: ref, since: time.Now(), actor: actor}
 }
 
 // connectionStatus is the first that a client gets, as from the old system.
@@ -102,6 +103,11 @@ func (s *socket) Disconnected(reason string) {
 	s.leaveAll() // first: who is over is not listed any more
 	if reason == sio.ReasonClient || reason == sio.ReasonServer {
 		s.flush() // the connection goes on, with the client's next socket
+	}
+	if reason == sio.ReasonClient && s.hasJoined() { // the client says that it goes: few come back
+		ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
+		defer cancel()
+		s.endSession(ctx)
 	}
 	s.server.remove(s)
 	if registry := s.server.parts.Registry; registry != nil {
@@ -184,7 +190,7 @@ func (s *socket) isOver() bool {
 func (s *socket) hasJoined() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.session.Rooms) > 0 || s.session.Admin
+	return s.session.isWorthKeeping()
 }
 
 // throwOut tells the client why, and ends the socket. It reports false for one

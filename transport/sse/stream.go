@@ -212,14 +212,14 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	if err != nil {
 		return actor, system, options, err
 	}
+	if err := limit.Joins(r.Context(), s.config.Limiter, actor.Account(system)); err != nil { // also one that is refused
+		return actor, system, options, err
+	}
 	if err := actor.Authorize(domain.ActionRead, system); err != nil {
 		return actor, system, options, err
 	}
 	if f, banned := rooms.CheckBan(s.config.Ban, actor, system); banned {
 		return actor, system, options, f.Refusal()
-	}
-	if err := limit.Joins(r.Context(), s.config.Limiter, system); err != nil {
-		return actor, system, options, err
 	}
 	options, err = readOptions(r)
 	return actor, system, options, err

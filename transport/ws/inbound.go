@@ -47,17 +47,33 @@ func (s *socket) receive(message []byte) {
 }
 
 func (s *socket) handle(r *request, now time.Time) error {
-	if err := r.checkID(); err != nil {
-		return err
-	}
+	idErr := r.checkID() // first, because any answer repeats it
 	if err := s.budget.Frame(s.server.ctx, now, &s.server.config.Rates, s.server.parts.Limiter, s.home); err != nil {
 		return err
+	}
+	if idErr != nil {
+		return idErr
 	}
 	handler := handlers[r.Event]
 	if handler == nil {
 		return domain.Invalid(CodeUnknownEvent, fmt.Sprintf("there is no event %.80q for clients to send", r.Event))
 	}
 	return handler(s, r)
+}
+
+// control counts a ping or a pong of WebSocket, and reports whether it is to be
+// answered. It runs in the reading goroutine.
+func (s *socket) control() (answer bool) {
+	now := time.Now()
+	_ = s.session.WebsocketConnection().SetReadDeadline(now.Add(s.server.config.PongWait))
+	if s.isEnding() {
+		return false
+	}
+	answer, err := s.budget.Control(s.server.ctx, now, &s.server.config.Rates, s.server.parts.Limiter, s.home)
+	if err != nil {
+		s.end(closeFlood, errorFrame(nil, s.server.shown(err, "count frames")))
+	}
+	return answer
 }
 
 // fail answers a request with an error. Who goes on causing refusals by sending

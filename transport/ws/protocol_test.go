@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -251,7 +252,7 @@ func TestRateLimits(t *testing.T) {
 	}
 }
 
-// stubbornLimiter allows joins and no frames.
+// stubbornLimiter allows joins and handshakes, and no frames.
 type stubbornLimiter struct{ joins int }
 
 func (l *stubbornLimiter) Allow(_ context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
@@ -259,7 +260,92 @@ func (l *stubbornLimiter) Allow(_ context.Context, flow string, system domain.Sy
 		l.joins++
 		return true, 0
 	}
-	return false, 7 * time.Millisecond
+	return n == 1, 7 * time.Millisecond
+}
+
+// What the protocol below answers by itself counts as well, and so does a frame with
+// a bad id, an empty one and one to a room that is not joined.
+func TestFloodsOfWhatIsNoRequest(t *testing.T) {
+	t.Parallel()
+	for name, send := range map[string]func(c *client) error{
+		"pings": func(c *client) error { return c.WriteControl(websocket.PingMessage, nil, time.Now().Add(patience)) },
+		"pongs": func(c *client) error { return c.WriteControl(websocket.PongMessage, nil, time.Now().Add(patience)) },
+		"ids": func(c *client) error {
+			return c.WriteMessage(websocket.TextMessage, []byte(`{"event":"ping","id":[]}`))
+		},
+		"rooms": func(c *client) error {
+			return c.WriteMessage(websocket.TextMessage, []byte(`{"event":"leave-system","data":{"systemId":"nowhere"}}`))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ts := serve(t, Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1, Burst: 5}, Refused: limit.Rate{PerSecond: 1, Burst: 5}}})
+			c, _ := ts.join("viewer", sol)
+			for range 100 {
+				if send(c) != nil {
+					break // it is closed
+				}
+			}
+			if code, last := c.expectClose(); code != 4429 || last.code(t) != limit.CodeRateLimited {
+				t.Errorf("closed with %d behind %s", code, last.raw)
+			}
+		})
+	}
+}
+
+// A client that pings now and then gets its pongs, and is alive for it.
+func TestPingIsAnswered(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{})
+	c, _ := ts.join("viewer", sol)
+	pongs := make(chan string, 1)
+	c.SetPongHandler(func(data string) error {
+		pongs <- data
+		return nil
+	})
+	if err := c.WriteControl(websocket.PingMessage, []byte("here"), time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	c.send(`{"event":"ping"}`)
+	c.expect(eventPong)
+	if got := <-pongs; got != "here" {
+		t.Errorf("the pong says %q", got)
+	}
+}
+
+// Handshakes count for the system of their token, also of a client that does nothing
+// else.
+func TestFloodOfHandshakes(t *testing.T) {
+	t.Parallel()
+	limiter := &countingLimiter{left: 3}
+	ts := serve(t, Config{}, func(p *Parts) { p.Limiter = limiter })
+	for range 3 {
+		ts.connect("viewer")
+	}
+	c := ts.dial("viewer")
+	if code, last := c.expectClose(); code != 4429 || last.code(t) != limit.CodeRateLimited {
+		t.Errorf("closed with %d behind %s", code, last.raw)
+	}
+	var status connectionStatus
+	if ts.dial("luna").expect(eventConnectionStatus).into(t, &status); !status.Connected {
+		t.Error("another system pays for it")
+	}
+}
+
+// countingLimiter lets so many frames of sol through.
+type countingLimiter struct {
+	mu   sync.Mutex
+	left int
+}
+
+func (l *countingLimiter) Allow(_ context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if flow != limit.FlowFrames || system != sol {
+		return true, 0
+	}
+	l.left -= n
+	return l.left >= 0, time.Second
 }
 
 func TestSeveralRooms(t *testing.T) {

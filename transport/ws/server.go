@@ -12,6 +12,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/handoff"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -69,6 +70,7 @@ func (s *Server) newMelody() *melody.Melody {
 	m.HandleDisconnect(func(session *melody.Session) { socketOf(session).disconnected() })
 	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receiveApart(message) })
 	m.HandleMessageBinary(func(session *melody.Session, _ []byte) { socketOf(session).receiveBinary() })
+	m.HandlePong(func(session *melody.Session) { socketOf(session).control() })
 	m.HandleSentMessage(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
 	return m
 }
@@ -95,6 +97,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.open.Leave()
 	actor, err := s.parts.Authenticator.Authenticate(r.Context(), r)
+	if err == nil {
+		err = limit.Handshake(r.Context(), s.parts.Limiter, actor)
+	}
 	so := newSocket(s, r.RemoteAddr, actor)
 	if err != nil {
 		so.refused = s.shown(err, "authenticate")

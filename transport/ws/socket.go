@@ -9,6 +9,7 @@ import (
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
@@ -25,7 +26,7 @@ type socket struct {
 
 	due atomic.Int64 // when tick should look at the socket, Unix nanoseconds
 
-	budget limit.Budget // used for one frame at a time
+	budget limit.Budget
 
 	publishing sync.Mutex // taken before mu
 	unlisted   bool       // guarded by publishing
@@ -60,6 +61,7 @@ func newSocket(s *Server, remote string, actor domain.Actor) *socket {
 func (s *socket) connected(session *melody.Session) {
 	session.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
 	s.session = session
+	handoff.OnPing(session.WebsocketConnection(), s.control)
 	if s.refused == nil {
 		_, s.banned = s.server.ban(s.actor, "")
 	}

@@ -243,6 +243,19 @@ func TestFaultCasesLink(t *testing.T) {
 			t.Error("the last flip is not the last")
 		}
 	})
+	for name, kind := range map[string]int{"pings": websocket.PingMessage, "pongs": websocket.PongMessage} {
+		t.Run("flood of "+name, func(t *testing.T) {
+			t.Parallel()
+			b := newBundle(t, Config{MaxMessages: 20})
+			w := b.admitted()
+			for range 30 {
+				if w.conn.WriteControl(kind, nil, time.Now().Add(patience)) != nil {
+					break // it is closed
+				}
+			}
+			w.mustClose(1008)
+		})
+	}
 	t.Run("flood 600/min", func(t *testing.T) {
 		t.Parallel()
 		b := newBundle(t, Config{})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/handoff"
+	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
@@ -124,6 +125,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.refuse(w, "unknown-key", http.StatusUnauthorized, 0)
 		return
+	}
+	limit.Attributed(r.Context()) // a device with a valid key, however many there are at its address
+	switch {
 	case s.door.refuses(&found):
 		s.refuse(w, "stopped", http.StatusForbidden, 0)
 		return

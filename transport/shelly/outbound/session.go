@@ -12,6 +12,7 @@ import (
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
@@ -69,6 +70,7 @@ func (s *session) ref() shelly.DeviceRef {
 func (s *session) connected(ws *melody.Session) {
 	ws.Request = nil // Melody needs it no more, and the key is in it
 	s.ws = ws
+	handoff.OnPing(ws.WebsocketConnection(), s.ping)
 	s.server.sockets.Add(1)
 	rule, f := s.server.add(s)
 	s.server.open.Go(s.run)
@@ -113,7 +115,19 @@ func (s *session) waitToPass(message []byte) {
 	}
 }
 
-func (s *session) pong() { s.noteHeard(time.Now()) }
+// pong counts as a message: we ask for few.
+func (s *session) pong() { s.ping() }
+
+// ping counts as a message too, and reports whether the device gets an answer.
+func (s *session) ping() (answer bool) {
+	now := time.Now()
+	if s.messages.add(now, 1) > s.server.config.MaxMessages {
+		s.endFor("flood", closeFlood)
+		return false
+	}
+	s.noteHeard(now)
+	return true
+}
 
 // heardEvery bounds how often the heartbeats are told.
 const heardEvery = time.Second

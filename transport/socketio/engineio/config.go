@@ -38,6 +38,9 @@ type Config struct {
 	// CheckOrigin says whether a page may connect; default: any may. Allowed pages
 	// of other origins get the headers that browsers ask for.
 	CheckOrigin func(*http.Request) bool
+	// Known is told of each request that belongs to a session, also the one that begins
+	// it. All others are refused.
+	Known func(r *http.Request)
 	// NewID makes the id of a session: unguessable, and of the characters of
 	// base64url, a dot and a tilde. Default: 120 random bits.
 	NewID func() string
@@ -65,6 +68,9 @@ func (c Config) withDefaults() Config {
 	c.MaxUnsettledPerAddress = cmp.Or(c.MaxUnsettledPerAddress, max(c.MaxUnsettled/2, 1))
 	if c.CheckOrigin == nil {
 		c.CheckOrigin = func(*http.Request) bool { return true }
+	}
+	if c.Known == nil {
+		c.Known = func(*http.Request) {}
 	}
 	if c.NewID == nil {
 		c.NewID = NewID

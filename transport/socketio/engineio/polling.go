@@ -28,6 +28,7 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if items == nil {
+		s.control()
 		failRequest.write(w)
 		return
 	}
@@ -155,6 +156,7 @@ func (s *Session) writePayload(w http.ResponseWriter, items []outgoing) error {
 // servePost takes the packets of a POST.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	if !s.beginPost() {
+		s.control()
 		failRequest.write(w)
 		return
 	}
@@ -166,6 +168,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := s.readPayload(w, r)
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		s.control()
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
 		return
 	} else if err != nil {

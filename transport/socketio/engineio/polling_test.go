@@ -68,6 +68,8 @@ type silent struct{}
 func (silent) Message([]byte, bool) {}
 func (silent) Closed(string)        {}
 
+func (silent) Control() (answer, stays bool) { return true, true }
+
 // A handshake that panics, which net/http survives, does not hold up a stop.
 func TestStopAfterAHandshakeThatPanics(t *testing.T) {
 	t.Parallel()

@@ -82,16 +82,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		failSession.write(w)
 		return
 	}
+	s.config.Known(r)
 	switch {
 	case transport == transportWebSocket && upgrade:
 		s.serveWebSocket(w, r, session)
 	case transport == transportWebSocket || session.Transport() != transport:
+		session.control()
 		failRequest.write(w)
 	case r.Method == http.MethodGet:
 		session.servePoll(w, r)
 	case r.Method == http.MethodPost:
 		session.servePost(w, r)
 	default:
+		session.control()
 		failMethod.write(w)
 	}
 }
@@ -131,11 +134,13 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport, as
 	case !s.hasRoom(r.RemoteAddr, time.Now()):
 		failBusy.write(w)
 	case upgrade:
+		s.config.Known(r)
 		s.serveWebSocket(w, r, nil)
 	case !s.open.Enter():
 		failStopping.write(w)
 	default:
 		defer s.open.Leave()
+		s.config.Known(r)
 		s.begin(r, nil).servePoll(w, r)
 	}
 }

@@ -12,6 +12,11 @@ type Handler interface {
 	// client sent them. data is the handler's to keep. While it works, the client
 	// waits, and nobody else does.
 	Message(data []byte, binary bool)
+	// Control counts something else that the client sent: a packet or a frame of the
+	// protocols below that is no message, or a request that cannot be served. answer
+	// says whether it gets the answer that it asks for, if any. The session is closed
+	// when it may not stay. Control is called at any time.
+	Control() (answer, stays bool)
 	// Closed is called once, when the session takes nothing more, with one of the
 	// reasons or what [Session.Close] was given. It may be called while Message
 	// works.
@@ -180,9 +185,16 @@ func (s *Session) push(item outgoing) {
 	s.queued += len(item.bytes)
 }
 
-// take empties the queue. The caller holds the lock.
+// take empties the queue for one payload. The end of the session stays for a payload
+// of its own: socket.io-client handles packets a moment after it has read them, and
+// none of those before an end that it read with them. So it would never learn why.
+// The caller holds the lock.
 func (s *Session) take() []outgoing {
 	items := s.queue
+	if last := len(items) - 1; last > 0 && items[last].close {
+		s.queue, s.queued = items[last:], len(items[last].bytes)
+		return items[:last]
+	}
 	s.queue, s.queued = nil, 0
 	return items
 }
@@ -233,7 +245,7 @@ func (s *Session) finish(reason string, last []byte) {
 	}
 	defer s.server.open.Leave()
 	s.state = closed
-	s.take()
+	s.queue, s.queued = nil, 0
 	if s.poll != nil {
 		var items []outgoing
 		if last != nil {
@@ -261,6 +273,9 @@ func (s *Session) over(reason string) {
 
 // receive handles a packet that came over what carries the session.
 func (s *Session) receive(p packet) {
+	if p.kind != packetMessage && p.kind != packetClose {
+		s.control() // a pong that is one too many is one all the same
+	}
 	switch p.kind {
 	case packetMessage:
 		s.order.Lock()
@@ -282,6 +297,15 @@ func (s *Session) receive(p packet) {
 	default:
 		s.fail(ReasonParse)
 	}
+}
+
+// control counts what is no message, and reports whether it is to be answered.
+func (s *Session) control() (answer bool) {
+	answer, stays := s.handler.Control()
+	if !stays {
+		s.Close(ReasonForced)
+	}
+	return answer && stays
 }
 
 func (s *Session) is(want state) bool {

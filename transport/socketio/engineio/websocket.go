@@ -263,6 +263,7 @@ func (s *Server) newMelody() *melody.Melody {
 	m.HandleDisconnect(func(session *melody.Session) { socketOf(session).gone() })
 	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, false) })
 	m.HandleMessageBinary(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, true) })
+	m.HandlePong(func(session *melody.Session) { socketOf(session).session.control() })
 	m.HandleSentMessage(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
 	m.HandleSentMessageBinary(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
 	return m
@@ -289,6 +290,7 @@ func (k *socket) connected(conn *melody.Session) {
 	conn.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
 	k.conn = conn
 	k.server.connected(k)
+	handoff.OnPing(conn.WebsocketConnection(), func() bool { return k.session.control() }) // the session is known by then
 	if k.session == nil {
 		k.session = k.server.begin(r, k)
 		return

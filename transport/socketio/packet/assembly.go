@@ -3,8 +3,12 @@ package packet
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 )
+
+// ErrAttachments is the error of an attachment where none may be.
+var ErrAttachments = fmt.Errorf("%w: binary data", ErrBad)
 
 // Assembly puts packets together from messages: a packet with attachments is a
 // text and so many binary messages after it. It is for one direction of one
@@ -27,7 +31,7 @@ func (a *Assembly) Text(message []byte) (p Packet, done bool, err error) {
 		return Packet{}, false, err
 	}
 	if attachments > a.MaxAttachments {
-		return Packet{}, false, bad("%d attachments, where %d may be", attachments, a.MaxAttachments)
+		return Packet{}, false, fmt.Errorf("%w: %d attachments, where %d may be", ErrAttachments, attachments, a.MaxAttachments)
 	}
 	if p.Type == BinaryEvent || p.Type == BinaryAck {
 		if err := checkPlaceholders(p.Data, attachments); err != nil {
@@ -45,7 +49,7 @@ func (a *Assembly) Text(message []byte) (p Packet, done bool, err error) {
 // Binary takes a binary message. done says that p is whole.
 func (a *Assembly) Binary(message []byte) (p Packet, done bool, err error) {
 	if a.waiting == nil {
-		return Packet{}, false, bad("an attachment to nothing")
+		return Packet{}, false, fmt.Errorf("%w: one that belongs to nothing", ErrAttachments)
 	}
 	a.waiting.Attachments = append(a.waiting.Attachments, message)
 	if a.missing--; a.missing > 0 {

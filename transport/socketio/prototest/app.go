@@ -43,9 +43,25 @@ const waiting = 100_000
 // the test is over. Its reports come in order; the channel is closed when it ends.
 func NodeApp(t *testing.T, c AppConfig) <-chan AppReport {
 	t.Helper()
+	return node(t, "main.mjs", c.URL, c.Token, c.System)
+}
+
+// NodeAppWith runs an application under Node whose client has the options given. It
+// joins the system, and emits binary data after its first event.
+func NodeAppWith(t *testing.T, options map[string]any, url, system string) <-chan AppReport {
+	t.Helper()
+	text, err := json.Marshal(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return node(t, "options.mjs", url, string(text), system)
+}
+
+func node(t *testing.T, program string, args ...string) <-chan AppReport {
+	t.Helper()
 	dir := nodetest.Folder(t, "testdata", "app")
 	nodetest.Install(t, dir)
-	cmd := nodetest.Command(t, dir, "main.mjs", c.URL, c.Token, c.System)
+	cmd := nodetest.Command(t, dir, append([]string{program}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

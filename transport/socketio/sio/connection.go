@@ -3,6 +3,7 @@ package sio
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 
 	"golang.org/x/time/rate"
@@ -29,10 +30,11 @@ type connection struct {
 	refused  int
 	connects *rate.Limiter // nil before the first
 
-	mu      sync.Mutex
-	closed  bool
-	reason  string
-	sockets []*Socket
+	mu       sync.Mutex
+	closed   bool
+	reason   string
+	sockets  []*Socket
+	controls *rate.Limiter // nil before the first, and for a client that was accepted
 }
 
 func newConnection(s *Server, session *engineio.Session) *connection {
@@ -50,8 +52,36 @@ func (c *connection) Message(data []byte, binary bool) {
 		err = c.handle(&p)
 	}
 	if err != nil {
+		if errors.Is(err, packet.ErrAttachments) {
+			for _, s := range c.all() {
+				s.handler.Refused(err)
+			}
+		}
 		c.session.Close(engineio.ReasonParse)
 	}
+}
+
+// Control implements [engineio.Handler].
+func (c *connection) Control() (answer, stays bool) {
+	if connected := c.all(); len(connected) > 0 {
+		return connected[0].handler.Control()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false, true
+	}
+	if c.controls == nil {
+		c.controls = rate.NewLimiter(c.server.config.Controls, int(10*c.server.config.Controls))
+	}
+	stays = c.controls.Allow()
+	return stays, stays
+}
+
+func (c *connection) all() []*Socket {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.sockets)
 }
 
 // handle does what a packet says, or returns an error when a client may not send
@@ -80,6 +110,10 @@ func (c *connection) handle(p *packet.Packet) error {
 	case packet.Disconnect:
 		c.drop(s, ReasonClient)
 	case packet.Ack, packet.BinaryAck:
+		if _, stays := s.handler.Control(); !stays {
+			c.session.Close(engineio.ReasonForced)
+			return nil
+		}
 		return s.answered(p)
 	default:
 		return errors.New("sio: a packet that servers send")

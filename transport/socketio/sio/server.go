@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 
+	"golang.org/x/time/rate"
+
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
@@ -45,6 +47,12 @@ type Handler interface {
 	Connected()
 	// Event takes an event, one after the other. While it works, the client waits.
 	Event(Event)
+	// Control counts what the client sent that is no event, such as a pong; see
+	// [engineio.Handler]. It may be called while Event works.
+	Control() (answer, stays bool)
+	// Refused is told of what ends the connection when the client may hear of it, as
+	// of an event with attachments where none may be.
+	Refused(err error)
 	// Disconnected is called once, last of all but possibly while Event works. The
 	// reason is [ReasonClient], [ReasonServer], or why the connection ended.
 	Disconnected(reason string)
@@ -56,9 +64,10 @@ type Config struct {
 	// Greet looks at the request that begins a connection, and makes what
 	// [Socket.Greeting] returns. It may be nil.
 	Greet          func(r *http.Request) any
-	MaxAttachments int // of one packet from a client; default 0
-	MaxRefused     int // refusals to connect after which the connection is closed; default 16
-	MaxConnects    int // connects at once, and one more each second; the connection is closed beyond that; default 32
+	MaxAttachments int        // of one packet from a client; default 0
+	Controls       rate.Limit // packets without a message each second, and ten times that at once, before a namespace accepted the client; default 10
+	MaxRefused     int        // refusals to connect after which the connection is closed; default 16
+	MaxConnects    int        // connects at once, and one more each second; the connection is closed beyond that; default 32
 	Logger         *slog.Logger
 
 	// Engine is the configuration of what is below. Open and SettleTimeout are set
@@ -79,6 +88,7 @@ func New(config Config) (*Server, error) {
 	}
 	config.MaxRefused = cmp.Or(config.MaxRefused, 16)
 	config.MaxConnects = cmp.Or(config.MaxConnects, 32)
+	config.Controls = cmp.Or(config.Controls, 10)
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -70,6 +70,8 @@ func (e echo) Message(data []byte, binary bool) {
 	e.session.SendText(data)
 }
 
+func (e echo) Control() (answer, stays bool) { return true, true }
+
 func (e echo) Closed(string) {}
 
 // client is a socket in one of the namespaces.
@@ -101,5 +103,9 @@ func (c *client) Event(e sio.Event) {
 func (c *client) answered(args []json.RawMessage, attachments [][]byte) {
 	_ = c.socket.EmitBinary("answered", args, attachments)
 }
+
+func (c *client) Control() (answer, stays bool) { return true, true }
+
+func (c *client) Refused(error) {}
 
 func (c *client) Disconnected(string) {}

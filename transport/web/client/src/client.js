@@ -34,7 +34,16 @@ export class Client {
     this.systemIds = typeof options.systemId === "string" ? [options.systemId] : [...options.systemId];
     this.#rooms = new Map(this.systemIds.map((id) => [id, this.#newRoom(id)]));
     this.#link = new Link(() => address(options.url), options.token, {
-      onOpen: () => this.#each((room) => room.join()),
+      onOpen: () => this.#each((room) => {
+        const kept = this.#stored((storage) => storage.getItem(this.#key(room)));
+        if (!room.fold && /^\d+-\d+$/.test(kept ?? "")) room.heard ??= kept;
+        room.join();
+      }),
+      onUser: () => {
+        this.lastEvent = null;
+        this.#each((room) => room.lose(null));
+        this.#flush();
+      },
       onDown: () => this.#each((room) => room.down()),
       onFrame: (frame) => this.#take(frame),
       onRead: () => this.#flush(),
@@ -112,11 +121,7 @@ export class Client {
   /** Connects, and stays connected. Also after {@link Client.close} or an end: then it goes on from where it was. */
   connect() {
     if (this.#link.running) return;
-    this.#each((room) => {
-      room.move("joining");
-      const kept = this.#stored((storage) => storage.getItem(this.#key(room)));
-      if (!room.fold && /^\d+-\d+$/.test(kept ?? "")) room.heard ??= kept;
-    });
+    this.#each((room) => room.move("joining"));
     this.#watchPage();
     this.#link.start();
   }
@@ -133,7 +138,8 @@ export class Client {
 
   /**
    * Replaces the token: on the open socket, or for a new try if the old one was
-   * refused. Functions are asked when a token is needed.
+   * refused. One of another user is for another socket, and nothing of the first
+   * user's state stays. Functions are asked when a token is needed.
    * @param {TokenSource} token
    */
   setToken(token) {
@@ -253,8 +259,8 @@ export class Client {
    * @returns {T | null} */
   #stored(use) {
     try {
-      const storage = this.options.storage === undefined ? globalThis.sessionStorage : this.options.storage;
-      return storage ? use(storage) : null;
+      const { storage = globalThis.sessionStorage } = this.options;
+      return storage && use(storage);
     } catch {
       return null;
     }
@@ -262,7 +268,7 @@ export class Client {
 
   /** @param {{ systemId: string }} room */
   #key({ systemId }) {
-    return ["plugcast", address(this.options.url), systemId, this.options.name ?? ""].join(" ");
+    return ["plugcast", address(this.options.url), systemId, this.options.name ?? ""].concat(this.#link.user ?? []).join(" ");
   }
 
   /** Listens to what the page and the network do. A page that is put aside closes

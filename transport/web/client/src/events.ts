@@ -260,6 +260,8 @@ export interface Options {
   conflate?: boolean;
   /** Keeps the position across reloads. Default `sessionStorage`; null keeps nothing. */
   storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
+  /** Who the token is for, where a hook gets it from a function: another user is another connection. Default: the `sub` of a token that is a text. */
+  user?: string;
   /** Tells clients of the same system in one page apart, in the storage. */
   name?: string;
   /** Where there is none, such as Node before 22. */

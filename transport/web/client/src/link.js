@@ -6,6 +6,7 @@
  * @import { Frame, Status, StatusInfo, TokenSource } from "./events.js"
  * @typedef {object} Uses what a link tells its owner
  * @property {() => void} onOpen there is a new socket: nothing is joined
+ * @property {() => void} onUser the token in use is another user's than the one before
  * @property {() => void} onDown the socket is gone
  * @property {(frame: Frame) => void} onFrame
  * @property {() => void} onRead all frames of a message were told
@@ -27,6 +28,7 @@ export class Link {
   /** @type {StatusInfo} */ info = Object.freeze({ status: "idle" });
   /** @type {WebSocket | null} */ socket = null;
   /** @type {string | null} the token in use */ current = null;
+  /** @type {string | undefined} whose token that is, or was last */ user = undefined;
   /** @type {number | null} the request that replaces it */ renewal = null;
   /** @type {string | undefined} what the server said last of why */ reason = undefined;
   running = false;
@@ -181,11 +183,17 @@ export class Link {
 
   // --- tokens
 
-  /** @param {string} token */
+  /** Takes a token into use, and answers whether it is another user's.
+   * @param {string} token */
   adopt(token) {
     this.current = token;
     this.refused = false;
     this.schedule();
+    const { user } = this;
+    this.user = claims(token).sub ?? user;
+    const another = user && user !== this.user;
+    if (another) this.uses.onUser();
+    return another;
   }
 
   /** Puts the replacement of the token off until shortly before its end.
@@ -221,8 +229,8 @@ export class Link {
   /** Replaces the token of the socket that is open.
    * @param {string} token */
   authenticate(token) {
-    this.adopt(token);
-    this.renewal = this.request("authenticate", { token });
+    if (this.adopt(token)) this.open();
+    else this.renewal = this.request("authenticate", { token });
   }
 
   /** @param {Frame} frame */
@@ -256,12 +264,7 @@ export class Link {
   /** How long a JWT lasts, in ms; for ever, if that cannot be read.
    * @param {string} token */
   lasts(token) {
-    try {
-      const claims = atob((token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/"));
-      return (JSON.parse(claims).exp ?? Infinity) * 1000 - Date.now() - this.skew;
-    } catch {
-      return Infinity;
-    }
+    return (claims(token).exp ?? Infinity) * 1000 - Date.now() - this.skew;
   }
 
   // --- the end of a socket, and what follows
@@ -362,5 +365,17 @@ export class Link {
     if (status === "live" && this.info.status === "live") return;
     this.info = Object.freeze({ status, ...more });
     this.uses.onStatus();
+  }
+}
+
+/** What a JWT says of its user and its end; nothing, if it cannot be read.
+ * @param {unknown} token
+ * @returns {{ sub?: string, exp?: number }} */
+export function claims(token) {
+  try {
+    const [, body = ""] = String(token).split(".");
+    return Object(JSON.parse(atob(body.replace(/-/g, "+").replace(/_/g, "/"))));
+  } catch {
+    return {};
   }
 }

@@ -125,10 +125,10 @@ export class Room {
     this.join();
   }
 
-  /** Forgets the state, which is void, and asks for a new one.
+  /** Forgets the state, which is void or was another user's, and asks for a new one.
    * @param {Position | null} heard what need not be delivered again; null: what is not in the new state */
   lose(heard) {
-    this.fold = null;
+    this.fold = this.kept = null;
     this.heard = heard;
     this.host.tell("reset");
     this.join();

@@ -1,7 +1,7 @@
 // How a client gets its token, and replaces it.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Peer, jwt, live, settled, setup, snapshot, tick } from "./peer.mjs";
+import { Peer, jwt, live, settled, setup, snapshot, storage, tick, update } from "./peer.mjs";
 
 test("a token is replaced before it expires", async () => {
   let n = 0;
@@ -140,5 +140,58 @@ test("a new token opens what the old one was not for", () => {
   assert.deepEqual(Peer.last.joins.slice(2), [{ systemId: "b", snapshot: true }]);
   Peer.last.joined(7);
   assert.deepEqual([client.status, client.statusOf("b"), client.state("b").seq], ["live", "live", 7]);
+  client.close();
+});
+
+// Another user must see nothing of the first one's, whichever way the token comes.
+const plug = (deviceId) => snapshot(5, "s", [{ deviceId, online: true }]);
+const isEmpty = (client) => client.devices.size === 0 && !client.isLoaded() && client.lastEvent === null;
+
+test("a token of another user is for another socket, and a new state", () => {
+  const place = storage();
+  const { client, seen, heard } = setup({ token: jwt(100, { sub: "ana" }), storage: place });
+  const joined = (peer, deviceId) => {
+    peer.say({ event: "joined", id: peer.sent.findLast((f) => f.event === "join-system").id, data: { systemId: "s", position: "5-0", seq: 5, recovered: true } });
+    peer.say(plug(deviceId));
+  };
+  Peer.last.accept();
+  joined(Peer.last, "of-ana");
+  Peer.last.say(update(6));
+  assert.deepEqual([[...client.devices.keys()], heard], [["of-ana", "d1"], [6]]);
+  client.setToken(jwt(100, { sub: "ana", more: 1 })); // the same user
+  assert.deepEqual([Peer.all.length, client.devices.size, Peer.last.sent.at(-1).event], [1, 2, "authenticate"]);
+  const first = Peer.last;
+  let told = 0;
+  client.subscribe(() => told++);
+  client.setToken(jwt(100, { sub: "eva" }));
+  assert.ok(isEmpty(client) && told > 0 && seen.includes("reset"));
+  assert.deepEqual([Peer.all.length, first.readyState, first.sent.filter((f) => f.event === "authenticate").length], [2, 3, 1]);
+  Peer.last.accept();
+  assert.deepEqual(Peer.last.joins, [{ systemId: "s", snapshot: true }]);
+  assert.ok(isEmpty(client));
+  joined(Peer.last, "of-eva");
+  assert.deepEqual([[...client.devices.keys()], heard], [["of-eva"], [6]]);
+  // The place of each is their own, also after a reload.
+  assert.deepEqual([...place.kept], [["plugcast ws://x/ws s  ana", "6-0"], ["plugcast ws://x/ws s  eva", "5-0"]]);
+  client.close();
+});
+
+test("a function that gives another user's token is noticed before anything is sent with it", async () => {
+  let user = "ana";
+  const { client } = setup({ token: async () => jwt(100, { sub: user }) });
+  await settled();
+  Peer.last.accept();
+  Peer.last.joined(5);
+  Peer.last.say(plug("of-ana"));
+  user = "eva";
+  for (const ms of [25_000, 25_000, 21_000]) { // until it is time to replace it
+    tick(ms);
+    Peer.last.say({ event: "pong" });
+  }
+  await settled();
+  assert.ok(isEmpty(client));
+  assert.equal(Peer.all.at(-2).sent.some((f) => f.event === "authenticate"), false);
+  Peer.last.accept();
+  assert.deepEqual(Peer.last.joins, [{ systemId: "s", snapshot: true }]);
   client.close();
 });

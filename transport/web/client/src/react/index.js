@@ -49,7 +49,7 @@ const Context = createContext(/** @type {Client | null} */ (null));
  * Connects while the component is mounted: components that ask for the same share
  * one connection. Without options it gives the one of the {@link SocketProvider}
  * above.
- * @param {Options} [options] a new url, system or name is a new connection; a new token is not
+ * @param {Options} [options] a new url, system, name or user is a new connection; a new token of the same user is not
  * @returns {Socket}
  */
 export function useSocket(options) {
@@ -140,7 +140,7 @@ function useClient(socket) {
  */
 function useShared(options) {
   const key = options ? keyOf(options) : null;
-  const made = useMemo(() => (options && key ? (peek(key) ?? new Client(options)) : null), [key]);
+  const made = useMemo(() => (options && key ? (peek(key, options) ?? new Client(options)) : null), [key]);
   const [shared, setShared] = useState(/** @type {{ key: string, client: Client } | null} */ (null));
   useEffect(() => {
     if (!key || !made) return;

@@ -1,6 +1,7 @@
 // Clients that components share: one for a key, while anybody has it.
 
 import { Client } from "../client.js";
+import { claims } from "../link.js";
 
 /** @import { Options } from "../events.js" */
 
@@ -11,16 +12,21 @@ const linger = 500; // ms
 /** @type {Map<string, { client: Client, users: number, timer?: ReturnType<typeof setTimeout> }>} */
 const shared = new Map();
 
-/** What makes two connections the same.
+/** What makes two connections the same: another user must not see the first one's.
  * @param {Options} options */
-export function keyOf({ url = "", systemId, name = "", conflate = false }) {
-  return JSON.stringify([url, systemId, name, conflate]);
+export function keyOf({ url = "", systemId, name = "", conflate = false, user, token }) {
+  return JSON.stringify([url, systemId, name, conflate, user ?? claims(token).sub]);
 }
 
-/** The client of a key, if there is one.
- * @param {string} key */
-export function peek(key) {
-  return shared.get(key)?.client;
+/**
+ * The client of a key, if there is one. One that nobody has any more is for who has
+ * the same token, or the same function for it: whose token another gives is not known.
+ * @param {string} key
+ * @param {Options} options
+ */
+export function peek(key, { token, user }) {
+  const entry = shared.get(key);
+  if (entry && (entry.users > 0 || user !== undefined || typeof token === "string" || entry.client.options.token === token)) return entry.client;
 }
 
 /**
@@ -30,7 +36,8 @@ export function peek(key) {
  * @param {Client} candidate
  */
 export function acquire(key, candidate) {
-  const entry = shared.get(key) ?? { client: candidate, users: 0 };
+  const known = shared.get(key);
+  const entry = known && (known.client === candidate || peek(key, candidate.options)) ? known : { client: candidate, users: 0 };
   shared.set(key, entry);
   clearTimeout(entry.timer);
   entry.users++;
@@ -44,7 +51,7 @@ export function release(key, client) {
   const entry = shared.get(key);
   if (!entry || entry.client !== client || --entry.users > 0) return;
   entry.timer = setTimeout(() => {
-    shared.delete(key);
+    if (shared.get(key) === entry) shared.delete(key);
     client.close();
   }, linger);
 }

@@ -78,6 +78,13 @@ async function comeAndGo(name) {
   root.unmount();
 }
 
+// A component whose user changes. It tells what it shows, at each render.
+function Whose({ who, shows }) {
+  const { status, devices } = useSocket({ ...options, ...who, name: "whose", storage: null });
+  shows(status, devices.size);
+  return null;
+}
+
 const sorted = (rows) => [...rows.keys()].sort().map((key) => rows.get(key));
 
 window.test = {
@@ -94,6 +101,21 @@ window.test = {
     await Promise.all(Array.from({ length: 8 }, async () => {
       while (next < n) await comeAndGo(prefix + next++);
     }));
+  },
+  // What a component shows to a second user who may not see what the first one saw:
+  // how many devices, at each render until it knows that.
+  async changeUser(first, second, asFunction) {
+    const root = createRoot(document.createElement("div"));
+    const render = (token, user, isDone) => new Promise((done) => {
+      const shown = [];
+      const shows = (status, n) => shown.push(n) && isDone(status, n) && done(shown);
+      const who = asFunction ? { user, token: () => token } : { token };
+      flushSync(() => root.render(<StrictMode><Whose who={who} shows={shows} /></StrictMode>));
+    });
+    await render(first, "ana", (_, n) => n > 0);
+    const shown = await render(second, "eva", (status) => status === "forbidden");
+    root.unmount();
+    return shown.every((n) => n === 0) ? "nothing" : JSON.stringify(shown);
   },
   // Guests that come and go too fast for a socket to be closed between them.
   hasty(n) {

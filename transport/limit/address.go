@@ -1,0 +1,189 @@
+package limit
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/edge"
+)
+
+// DefaultUnauthenticated is what one client address may do without a valid token.
+var DefaultUnauthenticated = Rate{PerSecond: 100, Burst: 1_000}
+
+// mostAddresses bounds the memory: of so many addresses, and of as many before
+// those, it is known what they did.
+const mostAddresses = 10_000
+
+// Addresses bounds the requests without a valid token, per client address and in
+// this process: there is no system to count them for. It is safe for concurrent
+// use.
+//
+// A client with a valid token is never refused here, however many others there are
+// at its address: that may be a proxy's.
+type Addresses struct {
+	rate Rate
+
+	mu            sync.Mutex
+	known, before map[string]*rate.Limiter
+}
+
+// NewAddresses makes Addresses. A rate of 0 per second allows everything.
+func NewAddresses(r Rate) *Addresses {
+	return &Addresses{rate: r, known: map[string]*rate.Limiter{}}
+}
+
+// Spend counts a request from an address, or says how long to wait with the next.
+func (a *Addresses) Spend(remote string, now time.Time) (wait time.Duration) {
+	return a.take(remote, now, 1)
+}
+
+// wait says how long the address has to wait, and counts nothing.
+func (a *Addresses) wait(remote string, now time.Time) time.Duration { return a.take(remote, now, 0) }
+
+func (a *Addresses) take(remote string, now time.Time, n int) time.Duration {
+	if a.rate.PerSecond == 0 {
+		return 0
+	}
+	l := a.of(edge.Source(remote))
+	reserved := l.ReserveN(now, 1)
+	wait := reserved.DelayFrom(now)
+	if wait > 0 || n == 0 {
+		reserved.CancelAt(now)
+	}
+	return wait
+}
+
+func (a *Addresses) of(address string) *rate.Limiter {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.known[address]
+	if l != nil {
+		return l
+	}
+	if l = a.before[address]; l == nil {
+		l = rate.NewLimiter(a.rate.PerSecond, a.rate.Burst)
+	}
+	if len(a.known) >= mostAddresses {
+		a.before, a.known = a.known, map[string]*rate.Limiter{}
+	}
+	a.known[address] = l
+	return l
+}
+
+type attributedKey struct{}
+
+// Attributed says that the request of a context is counted elsewhere: for the
+// system of a valid token, or for a session that has shown one.
+func Attributed(ctx context.Context) {
+	if mark, ok := ctx.Value(attributedKey{}).(*atomic.Bool); ok {
+		mark.Store(true)
+	}
+}
+
+// Guard counts the requests to next that nobody marks as [Attributed]. Of an address
+// that has nothing left such a request gets 429 and Retry-After: before it is served
+// if it shows no credential, and otherwise in place of its refusal. spared says which
+// requests are served in any case, such as those of load balancers.
+func (a *Addresses) Guard(next http.Handler, spared func(*http.Request) bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		isSpared := spared(r)
+		if !isSpared && !showsCredential(r) {
+			if wait := a.wait(r.RemoteAddr, time.Now()); wait > 0 {
+				refuse(w, wait)
+				return
+			}
+		}
+		mark := new(atomic.Bool)
+		out := &guarded{ResponseWriter: w, mark: mark, spend: func() time.Duration { return a.Spend(r.RemoteAddr, time.Now()) }}
+		next.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), attributedKey{}, mark)))
+		if !out.spent && !isSpared && !mark.Load() {
+			out.spend()
+		}
+	})
+}
+
+func showsCredential(r *http.Request) bool {
+	return r.Header.Get("Authorization") != "" || r.Header.Get("Sec-WebSocket-Protocol") != "" || strings.Contains(r.URL.RawQuery, "ticket=")
+}
+
+func refuse(w http.ResponseWriter, wait time.Duration) {
+	header := w.Header()
+	header.Del("Content-Length")
+	header.Set("Content-Type", "application/problem+json")
+	header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(wait.Seconds())))))
+	w.WriteHeader(http.StatusTooManyRequests)
+	_, _ = w.Write([]byte(`{"type":"about:blank","title":"Too Many Requests","status":429,"code":"` + string(CodeRateLimited) +
+		`","detail":"too many requests without a valid token from this address"}` + "\n")) // a client that is gone needs none
+}
+
+// guarded is a response whose refusal may become another.
+type guarded struct {
+	http.ResponseWriter
+	mark     *atomic.Bool
+	spend    func() time.Duration
+	spent    bool
+	replaced bool // what else is written is of no use
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (g *guarded) WriteHeader(status int) {
+	if status >= http.StatusBadRequest && status < http.StatusInternalServerError && !g.spent && !g.mark.Load() {
+		g.spent = true
+		if wait := g.spend(); wait > 0 {
+			g.replaced = true
+			refuse(g.ResponseWriter, wait)
+			return
+		}
+	}
+	g.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements [http.ResponseWriter].
+func (g *guarded) Write(b []byte) (int, error) {
+	if g.replaced {
+		return len(b), nil
+	}
+	return g.ResponseWriter.Write(b)
+}
+
+// Unwrap is for [http.ResponseController].
+func (g *guarded) Unwrap() http.ResponseWriter { return g.ResponseWriter }
+
+// Authenticator tells who somebody is; see package auth.
+type Authenticator interface {
+	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
+	Verify(ctx context.Context, token string) (domain.Actor, error)
+}
+
+// Authenticated is an [Authenticator] that marks the requests of valid tokens as
+// [Attributed], and answers with [CodeRateLimited] where an address shows one after
+// the other that is not.
+func (a *Addresses) Authenticated(by Authenticator) Authenticator { return authenticator{by, a} }
+
+type authenticator struct {
+	Authenticator
+	addresses *Addresses
+}
+
+// Authenticate implements [Authenticator].
+func (a authenticator) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
+	actor, err := a.Authenticator.Authenticate(ctx, r)
+	switch {
+	case err == nil:
+		Attributed(r.Context())
+	case domain.AsError(err).Kind == domain.KindUnauthenticated:
+		if wait := a.addresses.wait(r.RemoteAddr, time.Now()); wait > 0 {
+			return actor, limited("requests without a valid token", wait)
+		}
+	}
+	return actor, err
+}
