@@ -15,6 +15,7 @@ const (
 	RoleAuditor  Role = "auditor"
 	RoleAdmin    Role = "admin"
 	RoleService  Role = "service"
+	RoleBridge   Role = "bridge" // the far end of a bridge
 	RoleStaff    Role = "staff"
 )
 
@@ -29,7 +30,7 @@ const (
 	ActionPublish    Action = "publish"    // device updates
 	ActionAdminister Action = "administer" // sockets, connections, device keys
 	ActionMonitor    Action = "monitor"    // the admin dashboard
-	ActionBridge     Action = "bridge"     // bring in events of another deployment
+	ActionBridge     Action = "bridge"     // bring in events of another deployment, in anybody's name
 )
 
 var permissions = map[Role][]Action{
@@ -37,7 +38,8 @@ var permissions = map[Role][]Action{
 	RoleOperator: {ActionRead, ActionCommand},
 	RoleAuditor:  {ActionRead, ActionHistory},
 	RoleAdmin:    {ActionRead, ActionCommand, ActionHistory, ActionAdminister},
-	RoleService:  {ActionRead, ActionCommand, ActionPublish, ActionBridge},
+	RoleService:  {ActionRead, ActionCommand, ActionPublish},
+	RoleBridge:   {ActionRead, ActionBridge},
 	RoleStaff:    {ActionRead, ActionCommand, ActionHistory, ActionPublish, ActionAdminister, ActionMonitor, ActionBridge},
 }
 
@@ -46,7 +48,7 @@ func (r Role) Valid() bool { return permissions[r] != nil }
 
 // Roles lists the roles, for help texts and checks.
 func Roles() []Role {
-	return []Role{RoleViewer, RoleOperator, RoleAuditor, RoleAdmin, RoleService, RoleStaff}
+	return []Role{RoleViewer, RoleOperator, RoleAuditor, RoleAdmin, RoleService, RoleBridge, RoleStaff}
 }
 
 // Actor is who asks, authorised once at the edge and carried in every call.

@@ -63,28 +63,6 @@ func ParseOrigin(s string) (string, error) {
 	return s, nil
 }
 
-// Foreign makes the event one that came from the source: it gets its origin, if
-// it has none, and is replaced by an [Undecodable] that has the whole of it when
-// its data is not what its type says. So nothing that happened elsewhere is lost,
-// and nothing that cannot be read gets in under a known name. The position stays.
-func (e *Event) Foreign(source string) Event {
-	foreign := *e
-	foreign.Seq = 0
-	if foreign.Origin == "" {
-		foreign.Origin = source
-	}
-	if _, err := e.Decode(); err != nil {
-		replaced, newErr := NewEvent(e.SystemID, Undecodable{
-			Reason: "came over a bridge, and " + err.Error(),
-			Fields: map[string]string{"type": string(e.Type), "version": fmt.Sprint(e.Version), "data": string(e.Data)},
-		}, Cause{Actor: e.Actor, CorrelationID: e.CorrelationID, CausationID: e.CausationID})
-		if newErr == nil { // strings always marshal
-			foreign.Type, foreign.Version, foreign.Data = replaced.Type, replaced.Version, replaced.Data
-		}
-	}
-	return foreign
-}
-
 // Aggregate is what the event changes that commands decide on, or "": who takes
 // an event from elsewhere moves its head, so that a command that has not seen it
 // is decided anew.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"time"
 )
 
 // Link is an event with its place in the system's hash chain, as exports carry
@@ -68,7 +67,7 @@ func ParseCloudEvent(line []byte) (Link, error) {
 		SpecVersion   string          `json:"specversion"`
 		ID            string          `json:"id"`
 		Type          EventType       `json:"type"`
-		Time          time.Time       `json:"time"`
+		Time          string          `json:"time"`
 		SystemID      SystemID        `json:"systemid"`
 		Position      Position        `json:"position"`
 		Seq           uint64          `json:"seq"`
@@ -87,8 +86,12 @@ func ParseCloudEvent(line []byte) (Link, error) {
 	if w.SpecVersion != "1.0" || w.SystemID == "" {
 		return Link{}, fmt.Errorf("domain: read CloudEvent: not a line of a plugcast export")
 	}
+	at, err := parseInstant(w.Time)
+	if err != nil {
+		return Link{}, fmt.Errorf("domain: read CloudEvent: time %w", err)
+	}
 	l := Link{Event: Event{
-		ID: w.ID, Type: w.Type, Version: w.DataVersion, SystemID: w.SystemID, Time: w.Time.UTC(), Actor: w.Actor,
+		ID: w.ID, Type: w.Type, Version: w.DataVersion, SystemID: w.SystemID, Time: at, Actor: w.Actor,
 		CorrelationID: w.CorrelationID, CausationID: w.CausationID, Origin: w.Origin, Data: w.Data, Position: w.Position, Seq: w.Seq,
 	}}
 	var ok bool

@@ -13,7 +13,7 @@ type CreateConnection struct{ ConnectionCreated }
 
 // Validate fails with [CodeInvalidConnectionID] or [CodeInvalidCommand].
 func (c CreateConnection) Validate() error {
-	if err := checkConnection(c.ConnectionID, c.Name); err != nil {
+	if err := checkConnection(c.ConnectionID, short("name", c.Name)); err != nil {
 		return err
 	}
 	if c.Kind != ConnectionShellyCloud && c.Kind != ConnectionShellyOutbound {
@@ -50,8 +50,7 @@ type UpdateConnection struct {
 
 // Validate fails with [CodeInvalidConnectionID] or [CodeInvalidCommand].
 func (c UpdateConnection) Validate() error {
-	name, _ := c.Name.Get()
-	return checkConnection(c.ConnectionID, name)
+	return checkConnection(c.ConnectionID, optionalShort("name", c.Name))
 }
 
 // Requires implements [Command].
@@ -107,7 +106,7 @@ type CommandConnection struct {
 func (c CommandConnection) Validate() error {
 	switch c.Verb {
 	case VerbStart, VerbStop, VerbRestart, VerbDelete:
-		return checkConnection(c.ConnectionID, "")
+		return checkConnection(c.ConnectionID, long("reason", c.Reason))
 	default:
 		return Invalid(CodeInvalidCommand, "a connection can be told to start, stop, restart or delete, not "+quote(string(c.Verb)))
 	}
@@ -212,7 +211,7 @@ func (c Disconnect) Validate() error {
 	if c.TargetSystem == "" && c.SocketID == "" && c.Subject == "" && c.Role == "" {
 		return Invalid(CodeInvalidCommand, "name a system, a socket, a subject or a role, or everybody would be disconnected")
 	}
-	return nil
+	return c.validate(CodeInvalidCommand)
 }
 
 // Requires implements [Command].
@@ -238,10 +237,9 @@ func (s *State) requireConnection(id ConnectionID, match *Position) (*Connection
 	return now, requirePosition(now.Position, match)
 }
 
-func checkConnection(id ConnectionID, name string) error {
-	if len(name) > maxText {
-		return Invalid(CodeInvalidCommand, fmt.Sprintf("name is limited to %d bytes", maxText))
+func checkConnection(id ConnectionID, texts ...boundedText) error {
+	if _, err := ParseConnectionID(string(id)); err != nil {
+		return err
 	}
-	_, err := ParseConnectionID(string(id))
-	return err
+	return requireTexts(CodeInvalidCommand, texts...)
 }

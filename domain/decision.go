@@ -1,10 +1,6 @@
 package domain
 
-import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-)
+import "bytes"
 
 // The commands on plugs and equipment. A Decide looks at the state of one system
 // and answers with the events that should follow, or with an [Error] that says
@@ -109,7 +105,7 @@ type RegisterEquipment struct{ EquipmentRegistered }
 
 // Validate fails with [CodeInvalidEquipmentID] or [CodeInvalidCommand].
 func (c RegisterEquipment) Validate() error {
-	return checkEquipment(c.EquipmentID, Some(c.Name), Some(c.Kind), Some(c.Location), c.Attributes)
+	return c.validate(CodeInvalidCommand)
 }
 
 // Requires implements [Command].
@@ -137,7 +133,7 @@ type UpdateEquipment struct {
 
 // Validate fails with [CodeInvalidEquipmentID] or [CodeInvalidCommand].
 func (c UpdateEquipment) Validate() error {
-	return checkEquipment(c.EquipmentID, c.Name, c.Kind, c.Location, c.Attributes)
+	return c.validate(CodeInvalidCommand)
 }
 
 // Requires implements [Command].
@@ -155,6 +151,10 @@ func (c UpdateEquipment) Decide(s *State, _ string) ([]Data, error) {
 	}
 	now := s.Equipment[c.EquipmentID]
 	if err := requirePosition(now.Position, c.IfMatch); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.Attributes, err = freeObject(c.Attributes, CodeInvalidCommand); err != nil {
 		return nil, err
 	}
 	same := (c.Attributes == nil || bytes.Equal(c.Attributes, now.Attributes)) &&
@@ -178,8 +178,10 @@ type RetireEquipment struct {
 
 // Validate implements [Command].
 func (c RetireEquipment) Validate() error {
-	_, err := ParseEquipmentID(string(c.EquipmentID))
-	return err
+	if _, err := ParseEquipmentID(string(c.EquipmentID)); err != nil {
+		return err
+	}
+	return requireTexts(CodeInvalidCommand, long("reason", c.Reason))
 }
 
 // Requires implements [Command].
@@ -235,36 +237,4 @@ func requirePosition(now Position, want *Position) error {
 		return nil
 	}
 	return Fail(KindPrecondition, CodeStale, "it has changed since: look again and decide").With("position", now)
-}
-
-// requireObject checks a free object of a caller's.
-func requireObject(raw json.RawMessage, code Code, limit int) error {
-	if raw == nil || string(raw) == "null" {
-		return nil
-	}
-	if len(raw) > limit {
-		return Invalid(code, "attributes are limited to 4 KiB")
-	}
-	if bytes.TrimLeft(raw, " \t\r\n")[0] != '{' {
-		return Invalid(code, "attributes must be a JSON object")
-	}
-	return nil
-}
-
-func checkEquipment(id EquipmentID, name, kind, location Optional[string], attributes []byte) error {
-	if _, err := ParseEquipmentID(string(id)); err != nil {
-		return err
-	}
-	for _, field := range []struct {
-		name string
-		text Optional[string]
-	}{{"name", name}, {"kind", kind}, {"location", location}} {
-		if v, _ := field.text.Get(); len(v) > maxText {
-			return Invalid(CodeInvalidCommand, fmt.Sprintf("%s is limited to %d bytes", field.name, maxText))
-		}
-	}
-	if v, present := name.Get(); !name.IsZero() && (!present || v == "") {
-		return Invalid(CodeInvalidCommand, "name must not be empty")
-	}
-	return requireObject(attributes, CodeInvalidCommand, maxAttributes)
 }

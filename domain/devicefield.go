@@ -49,7 +49,7 @@ var DeviceFields = []DeviceField{
 	fieldOf("deviceTime", RoleClock, time.Time.Equal,
 		func(u *DeviceUpdate, d *Device) (*Optional[time.Time], **time.Time) {
 			return &u.DeviceTime, &d.DeviceTime
-		}),
+		}, checkInstant),
 	field("connectionId", RoleState,
 		func(u *DeviceUpdate, d *Device) (*Optional[ConnectionID], **ConnectionID) {
 			return &u.ConnectionID, &d.ConnectionID
@@ -107,7 +107,8 @@ func (u *DeviceUpdate) fold(row *Device) {
 	}
 }
 
-// checkFields checks the values that the update has.
+// checkFields checks the values that the update has, and takes insignificant white
+// space out of its attributes.
 func (u *DeviceUpdate) checkFields() error {
 	for i := range DeviceFields {
 		if err := DeviceFields[i].access.check(u, DeviceFields[i].Name); err != nil {
@@ -201,8 +202,8 @@ func notFolded(f DeviceField) DeviceField {
 
 func (unfolded) fold(*Device, *DeviceUpdate) {}
 
-// attributesAccess is the access to the publisher's own object, which is kept byte
-// for byte and so is no Optional.
+// attributesAccess is the access to the publisher's own object, which is kept token
+// for token and so is no Optional.
 type attributesAccess struct{}
 
 var jsonNull = json.RawMessage("null")
@@ -231,7 +232,9 @@ func (a attributesAccess) same(x, y *DeviceUpdate) bool {
 }
 
 func (attributesAccess) check(u *DeviceUpdate, _ string) error {
-	return requireObject(u.Attributes, CodeInvalidUpdate, maxAttributes)
+	var err error
+	u.Attributes, err = freeObject(u.Attributes, CodeInvalidUpdate)
+	return err
 }
 
 func checkChannel(name string, n int) error {
@@ -242,8 +245,12 @@ func checkChannel(name string, n int) error {
 }
 
 func checkText(name, text string) error {
-	if len(text) > maxText {
-		return Invalid(CodeInvalidUpdate, fmt.Sprintf("%s is limited to %d bytes", name, maxText))
+	return requireText(CodeInvalidUpdate, name, text, maxText)
+}
+
+func checkInstant(name string, at time.Time) error {
+	if _, err := writable(at); err != nil {
+		return Invalid(CodeInvalidUpdate, name+" "+err.Error())
 	}
 	return nil
 }

@@ -60,22 +60,6 @@ const (
 	TypeUndecodable EventType = "undecodable"
 )
 
-// timeLayout is RFC 3339 with exactly six decimals, so that an event has one
-// written form for ever.
-const timeLayout = "2006-01-02T15:04:05.000000Z07:00"
-
-// FormatTime writes t as events carry it: RFC 3339, UTC, microseconds.
-func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
-
-// ParseTime reads any RFC 3339 time and cuts it to microseconds, UTC.
-func ParseTime(s string) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("domain: time %s is not RFC 3339", quote(s))
-	}
-	return t.UTC().Truncate(time.Microsecond), nil
-}
-
 // Cause says who caused an event and in what context.
 type Cause struct {
 	Actor         string
@@ -86,7 +70,7 @@ type Cause struct {
 // NewEvent makes an event that is ready to be appended; the log gives it its id,
 // time and position. It fails only when data cannot be written as JSON.
 func NewEvent(system SystemID, data Data, cause Cause) (Event, error) {
-	raw, err := json.Marshal(data)
+	raw, err := EncodeJSON(data)
 	if err != nil {
 		return Event{}, fmt.Errorf("domain: new %s event: %w", data.EventType(), err)
 	}
@@ -155,38 +139,12 @@ func (e *Event) AppendEnvelope(b []byte) []byte {
 // MarshalJSON writes the envelope.
 func (e Event) MarshalJSON() ([]byte, error) { return e.AppendEnvelope(nil), nil }
 
-// UnmarshalJSON reads an envelope.
-func (e *Event) UnmarshalJSON(b []byte) error {
-	var w struct {
-		Event         EventType       `json:"event"`
-		Position      Position        `json:"position"`
-		Seq           uint64          `json:"seq"`
-		ID            string          `json:"id"`
-		SystemID      SystemID        `json:"systemId"`
-		Time          time.Time       `json:"time"`
-		Actor         string          `json:"actor"`
-		CorrelationID string          `json:"correlationId"`
-		CausationID   string          `json:"causationId"`
-		Origin        string          `json:"origin"`
-		Version       int             `json:"version"`
-		Data          json.RawMessage `json:"data"`
-	}
-	if err := json.Unmarshal(b, &w); err != nil {
-		return fmt.Errorf("domain: envelope: %w", err)
-	}
-	*e = Event{
-		ID: w.ID, Type: w.Event, Version: w.Version, SystemID: w.SystemID, Time: w.Time.UTC(), Actor: w.Actor,
-		CorrelationID: w.CorrelationID, CausationID: w.CausationID, Origin: w.Origin, Data: w.Data, Position: w.Position, Seq: w.Seq,
-	}
-	return nil
-}
-
 // appendJSONString appends s as a JSON string. Plain ASCII, which is nearly all
 // there is, is copied; the rest goes the slow, exact way.
 func appendJSONString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			quoted, _ := json.Marshal(s) // a string always marshals
+			quoted, _ := EncodeJSON(s) // a string can always be written
 			return append(b, quoted...)
 		}
 	}

@@ -2,7 +2,9 @@ package domain
 
 import (
 	"encoding/json"
+	"math"
 	"strconv"
+	"time"
 )
 
 // Optional is a field that may be absent, null or have a value. The three are
@@ -43,7 +45,17 @@ func (o Optional[T]) MarshalJSON() ([]byte, error) {
 	if !o.known {
 		return []byte("null"), nil
 	}
-	return json.Marshal(o.value)
+	switch v := any(o.value).(type) {
+	case bool:
+		return strconv.AppendBool(nil, v), nil
+	case string:
+		return appendJSONString(nil, v), nil
+	case []string:
+		return EncodeJSON(v)
+	case time.Time:
+		return json.Marshal(v.UTC())
+	}
+	return json.Marshal(o.value) // without what HTML would have escaped
 }
 
 // UnmarshalJSON is called only for fields that are present. Booleans and numbers
@@ -66,6 +78,32 @@ func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 			*v = f
 			return nil
 		}
+	case *int:
+		if n, ok := parseWhole(string(b)); ok {
+			*v = n
+			return nil
+		}
+	case *time.Time:
+		var text string
+		if err := json.Unmarshal(b, &text); err != nil {
+			return err
+		}
+		var err error
+		*v, err = parseInstant(text)
+		return err
 	}
 	return json.Unmarshal(b, &o.value) // also for the wording of an error
+}
+
+// parseWhole reads a JSON number that is a whole one, however it is written:
+// 1, 1.0 and 1e0 are the same.
+func parseWhole(s string) (int, bool) {
+	if n, err := strconv.Atoi(s); err == nil {
+		return n, true
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > math.MaxInt32 {
+		return 0, false
+	}
+	return int(f), true
 }

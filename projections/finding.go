@@ -65,12 +65,11 @@ func (s *Store) AddFindings(ctx context.Context, link string, system domain.Syst
 				link, system, what, int64(counts[what]))
 		}
 		for i := range findings {
-			document, err := json.Marshal(findings[i])
+			document, err := domain.EncodeJSON(findings[i])
 			if err != nil {
 				return err
 			}
-			// Payloads of others are in it, byte for byte.
-			document = bytes.ToValidUTF8(document, []byte("\uFFFD"))
+			document = domain.CleanJSON(document) // payloads of others are in it
 			batch.Queue("INSERT INTO bridge_findings (link, system_id, at, document) VALUES ($1, $2, $3, $4)",
 				link, system, findings[i].At, document)
 		}

@@ -94,7 +94,7 @@ func TestFindingOfSomethingStrange(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, err := b.store.Findings(t.Context(), domain.FindingsFilter{})
-	if err != nil || len(report.Findings) != 1 || string(report.Findings[0].There) != "{\"a\":\"\\u0000\uFFFD\"}" {
+	if err != nil || len(report.Findings) != 1 || string(report.Findings[0].There) != "{\"a\":\"\\ufffd\uFFFD\"}" {
 		t.Errorf("%+v, %v", report, err)
 	}
 }

@@ -160,12 +160,11 @@ func replacement(e *domain.Event, cause error, bare bool) domain.Event {
 		fields["id"], fields["actor"], fields["time"] = e.ID, e.Actor, domain.FormatTime(e.Time)
 		fields["correlationId"], fields["causationId"], fields["origin"] = e.CorrelationID, e.CausationID, e.Origin
 	}
-	r := domain.NewUndecodable(e.SystemID, e.Position, "it cannot be projected: "+reasonOf(cause), fields)
-	if !bare {
-		r.ID, r.Time, r.Actor = e.ID, e.Time, e.Actor
-		r.CorrelationID, r.CausationID, r.Origin = e.CorrelationID, e.CausationID, e.Origin
+	reason := "it cannot be projected: " + reasonOf(cause)
+	if bare {
+		return domain.NewUndecodable(e.SystemID, e.Position, reason, fields)
 	}
-	return r
+	return e.Undecodable(reason, fields)
 }
 
 // attempt writes events in one transaction, or nothing of them. After a failure

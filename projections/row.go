@@ -64,7 +64,7 @@ func makeAssignment(device, equipment, by string, at time.Time, p place) *domain
 }
 
 func encodeRow(row any, attributes json.RawMessage) (string, *string, error) {
-	document, err := json.Marshal(row)
+	document, err := domain.EncodeJSON(row)
 	if err != nil {
 		return "", nil, &rowError{err}
 	}

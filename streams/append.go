@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
@@ -133,43 +130,11 @@ func stamp(events []domain.Event) ([]domain.Event, error) {
 		if e.Time.IsZero() {
 			e.Time = now
 		}
-		if err := keepable(e); err != nil {
+		if err := e.Canonicalize(); err != nil {
 			return nil, domain.AtIndex(err, i)
 		}
 	}
 	return out, nil
-}
-
-// keepable refuses what could not be read again, or not be archived.
-func keepable(e *domain.Event) error {
-	if _, err := domain.ParseSystemID(string(e.SystemID)); err != nil {
-		return err
-	}
-	if e.Type == "" || e.Version < 1 {
-		return fmt.Errorf("streams: append: an event needs a type and a version, not %q and %d", e.Type, e.Version)
-	}
-	if e.Version > math.MaxInt32 {
-		return fmt.Errorf("streams: append: version %d is not one", e.Version)
-	}
-	for _, s := range []string{e.ID, string(e.Type), e.Actor, e.CorrelationID, e.CausationID, e.Origin} {
-		if !isText(s) {
-			return domain.Invalid(domain.CodeInvalidUpdate, "text must be UTF-8 without the character NUL, and at most 512 bytes")
-		}
-	}
-	if !utf8.Valid(e.Data) || !isObject(e.Data) {
-		return domain.Invalid(domain.CodeInvalidUpdate, "an event's data must be a JSON object in UTF-8")
-	}
-	return nil
-}
-
-// maxText bounds each text of an envelope, in bytes: an archive has to index it.
-const maxText = 512
-
-// isText reports whether a text of an envelope is one that can be kept. Appends
-// refuse what is not, and readers take an entry that has it anyway, written by
-// somebody else, for undecodable: so everybody sees the same event.
-func isText(s string) bool {
-	return len(s) <= maxText && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
 
 func (l *Log) appendShares(ctx context.Context, shares []share, n int, opts domain.AppendOptions) (domain.Appended, error) {

@@ -3,9 +3,7 @@ package streams
 import (
 	"encoding/json"
 	"errors"
-	"math"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -134,8 +132,9 @@ func (e *entry) envelope() (text [len(fieldNames) - 1]string, data []byte) {
 	return text, e.bytes(2*len(text) + 1)
 }
 
-// decode checks the values of the fields and makes the event of them. Who reads
-// the same entry elsewhere gets the same event.
+// decode checks the values of the fields and makes the event of them: what is
+// appended by somebody else may have any form. Every process that reads the entry
+// gets the same event.
 func (e *entry) decode(text [len(fieldNames) - 1]string, data []byte) domain.Event {
 	id, kind, version, system, at := text[0], text[1], text[2], text[3], text[4]
 	if _, err := domain.ParseSystemID(system); err != nil {
@@ -145,31 +144,24 @@ func (e *entry) decode(text [len(fieldNames) - 1]string, data []byte) domain.Eve
 		ID: id, Type: domain.EventType(kind), SystemID: domain.SystemID(system),
 		Actor: text[5], CorrelationID: text[6], CausationID: text[7], Origin: text[8], Position: e.position,
 	}
-	for _, s := range text {
-		if !isText(s) {
-			return e.undecodable(event.SystemID, "a field is not UTF-8 text of at most 512 bytes")
-		}
-	}
 	if id == "" || kind == "" {
 		return e.undecodable(event.SystemID, "no id or no type")
 	}
 	var err error
-	if event.Version, err = strconv.Atoi(version); err != nil || event.Version < 1 || event.Version > math.MaxInt32 {
+	if event.Version, err = strconv.Atoi(version); err != nil {
 		return e.undecodable(event.SystemID, "version is not a number from 1")
 	}
 	if event.Time, err = domain.ParseTime(at); err != nil {
 		return e.undecodable(event.SystemID, "time is not RFC 3339")
 	}
-	if year := event.Time.Year(); year < 1 || year > 9999 { // an offset can lead out of the years that can be written
-		return e.undecodable(event.SystemID, "time is not in the years 1 to 9999")
-	}
-	if !utf8.Valid(data) || !isObject(data) {
-		return e.undecodable(event.SystemID, "data is not a JSON object in UTF-8")
-	}
 	event.Data = append(make(json.RawMessage, 0, len(data)), data...)
+	if err := event.Canonicalize(); err != nil {
+		return e.undecodable(event.SystemID, domain.AsError(err).Detail)
+	}
 	return event
 }
 
+// undecodable stands for an entry that is not in canonical form.
 func (e *entry) undecodable(system domain.SystemID, reason string) domain.Event {
 	fields := make(map[string]string, len(e.fields)/2)
 	for i := 0; i+1 < len(e.fields); i += 2 {

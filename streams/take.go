@@ -104,7 +104,7 @@ func (l *Log) take(ctx context.Context, b domain.Batch, looked Looked) (domain.T
 		return domain.Taken{}, unavailable(ctx.Err())
 	}
 	for i := range b.Events {
-		if err := keepable(&b.Events[i]); err != nil {
+		if err := b.Events[i].Canonicalize(); err != nil {
 			return domain.Taken{}, domain.AtIndex(err, i)
 		}
 		if e := &b.Events[i]; e.ID == "" || e.Time.IsZero() || e.Origin == "" || e.SystemID != b.System {

@@ -27,7 +27,7 @@ func bridgesFile(t *testing.T, name, url string, system domain.SystemID, directi
 	config := filepath.Join(dir, "bridges.json")
 	text := fmt.Sprintf(`{"bridges":[{"name":%q,"kind":"plugcast","url":%q,"token":{"file":%q},"systems":[{"system":%q,"direction":%q}]}]}`,
 		name, url, token, system, direction)
-	for path, content := range map[string]string{token: testToken(t, domain.RoleService, system), config: text} {
+	for path, content := range map[string]string{token: testToken(t, domain.RoleBridge, system), config: text} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -81,7 +81,7 @@ func TestBridgedStopOfANamesake(t *testing.T) {
 		`"data":{"connectionId":"plugs","commandId":"c1","closeSockets":true,"reconnect":false}}
 `
 	mustCall(t, http.StatusOK, "POST", n.base+"/api/v1/systems/clinica-sol/bridge/events?source=far&after=0-0&through=2-0",
-		testToken(t, domain.RoleService, "clinica-sol"), events, nil)
+		testToken(t, domain.RoleBridge, "clinica-sol"), events, nil)
 	// A disconnect of the neighbour's own reports when the process has heard of all that.
 	mustCall(t, http.StatusOK, "POST", n.base+"/api/v1/disconnects?wait=20s", testToken(t, domain.RoleAdmin, "clinica-sol"), `{"systemId":"clinica-sol"}`, nil)
 	if _, outcome := switched(t, n.base, "centro-luna", id, true); outcome != domain.OutcomeCompleted {

@@ -92,7 +92,7 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
 	}
-	at, err := time.Parse(time.RFC3339Nano, s)
+	at, err := domain.ParseTime(s)
 	if err != nil {
 		return at, usage("--since is a time such as 2026-11-23T18:00:00Z, or a duration such as 24h, not %q", s)
 	}

@@ -93,7 +93,7 @@ func (c *bridgeStatusCommand) ask(ctx context.Context, server *url.URL) ([]byte,
 const unheardAfter = 15 * time.Second
 
 func showBridges(out io.Writer, deployment string, list []bridge.Status, now time.Time) error {
-	fmt.Fprintf(out, "deployment %s\n", deployment)
+	fmt.Fprintf(out, "deployment %s\n", plain(deployment))
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(out, "no bridges are configured, or none has run yet")
 		return err
@@ -114,7 +114,7 @@ func showBridges(out io.Writer, deployment string, list []bridge.Status, now tim
 			flow *bridge.Flow
 		}{{"pull", s.Pull}, {"push", s.Push}} {
 			if f.flow != nil {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", s.Bridge, s.System, state, f.way, f.flow.Position,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", plain(s.Bridge), plain(string(s.System)), state, f.way, f.flow.Position,
 					f.flow.Behind, f.flow.Accepted, f.flow.Duplicates, f.flow.Own, f.flow.Filtered, f.flow.Refused, f.flow.Gaps)
 			}
 		}
@@ -124,7 +124,7 @@ func showBridges(out io.Writer, deployment string, list []bridge.Status, now tim
 	}
 	for i := range list {
 		if s := &list[i]; s.LastError != "" && s.LastErrorAt != nil {
-			fmt.Fprintf(out, "%s %s: %s: %s\n", s.Bridge, s.System, s.LastErrorAt.Format(time.RFC3339), plain(s.LastError))
+			fmt.Fprintf(out, "%s %s: %s: %s\n", plain(s.Bridge), plain(string(s.System)), s.LastErrorAt.Format(time.RFC3339), plain(s.LastError))
 		}
 	}
 	return nil

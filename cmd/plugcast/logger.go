@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
@@ -41,14 +40,3 @@ func isTerminal(w io.Writer) bool {
 
 // oneLine is an error as scripts expect it on stderr.
 func oneLine(err error) string { return plain(strings.Join(strings.Fields(err.Error()), " ")) }
-
-// plain is a text without what would make a terminal do something, a new line too:
-// it may be in the words of another server.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == ' ' || unicode.IsGraphic(r) {
-			return r
-		}
-		return -1
-	}, s)
-}

@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { panic(exited) }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(terminal{out: stdout, err: stderr}),
+		kong.Bind(terminal{out: onTerminal(stdout), err: stderr}),
 	)
 	if err != nil {
 		fmt.Fprintf(stderr, "plugcast: %v\n", err)

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -129,15 +127,11 @@ func showEnvelope(w io.Writer, e *domain.Event) error {
 }
 
 // showEvent prints one event as a person reads it: when, what, by whom, and its
-// data without the braces.
+// data without the braces. What a device or another server calls itself does not
+// reach the terminal's controls.
 func showEvent(w io.Writer, e *domain.Event) error {
-	var data bytes.Buffer
-	if err := json.Compact(&data, e.Data); err != nil {
-		data.Reset()
-		data.Write(e.Data)
-	}
-	members := strings.TrimSuffix(strings.TrimPrefix(data.String(), "{"), "}")
+	members := strings.TrimSuffix(strings.TrimPrefix(string(e.Data), "{"), "}")
 	_, err := fmt.Fprintf(w, "%s  %6d  %-30s  %s  (%s)\n",
-		e.Time.Local().Format("15:04:05.000"), e.Seq, e.Type, members, e.Actor)
+		e.Time.Local().Format("15:04:05.000"), e.Seq, plain(string(e.Type)), plain(members), plain(e.Actor))
 	return err
 }

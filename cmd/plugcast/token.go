@@ -13,7 +13,7 @@ import (
 // theirs from the SaaS, signed with the same secret or a key of its JWKS.
 type tokenCommand struct {
 	System  []string      `required:"" help:"Systems that the token is for; '*' for all." placeholder:"S1,S2"`
-	Role    string        `required:"" help:"viewer, operator, auditor, admin, service or staff." enum:"viewer,operator,auditor,admin,service,staff"`
+	Role    string        `required:"" help:"viewer, operator, auditor, admin, service, bridge or staff." enum:"viewer,operator,auditor,admin,service,bridge,staff"`
 	Subject string        `help:"Whom it stands for; written to events as their actor. Default: the role." placeholder:"NAME"`
 	TTL     time.Duration `name:"ttl" help:"How long it is good for." default:"1h"`
 

@@ -145,7 +145,7 @@ func TestTake(t *testing.T) {
 	var got []string
 	for _, e := range b.archived() {
 		got = append(got, e.Origin+"/"+e.ID)
-		if string(e.Data) != `{"deviceId":"d1", "relayOn":true}` || e.Actor != "far" || domain.FormatTime(e.Time) != "2026-11-23T18:00:00.123456Z" {
+		if string(e.Data) != `{"deviceId":"d1","relayOn":true}` || e.Actor != "far" || domain.FormatTime(e.Time) != "2026-11-23T18:00:00.123456Z" {
 			t.Errorf("history has %+v", e)
 		}
 	}

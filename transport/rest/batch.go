@@ -60,6 +60,9 @@ type itemReader struct {
 // or io.EOF behind the last.
 func (r *itemReader) next() ([]byte, error) {
 	c, err := r.nextByte()
+	if err == nil && (c == 0xEF || c >= 0xFE) {
+		return nil, malformed("there is a byte order mark (BOM) before item %d; send JSON without", r.count)
+	}
 	if r.count == 0 && c == '[' && err == nil {
 		r.array = true
 		c, err = r.nextByte()

@@ -163,9 +163,9 @@ func readEnvelopes(body io.Reader) ([]domain.Event, error) {
 			return nil, domain.Fail(domain.KindTooLarge, domain.CodeBatchTooLarge,
 				fmt.Sprintf("a batch holds at most %d events", domain.MaxBatch))
 		}
-		var e domain.Event
-		if err := json.Unmarshal(item, &e); err != nil {
-			return nil, domain.AtIndex(domain.Invalid(CodeInvalidRequest, "it is not an envelope").Because(err), len(events))
+		e, err := domain.ParseEnvelope(item)
+		if err != nil {
+			return nil, domain.AtIndex(domain.Invalid(CodeInvalidRequest, err.Error()), len(events))
 		}
 		events = append(events, e)
 	}

@@ -78,7 +78,7 @@ func TestTakeEvents(t *testing.T) {
 	b := setup(t, func(c *Config) { c.Bridges = stub })
 	const events = sol + "/bridge/events?source=far"
 
-	got := b.send(service, "POST", events+"&after=0-0&through=9-0", bridged+"\n"+strings.ReplaceAll(bridged, `"7-0"`, `"8-0"`),
+	got := b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=9-0", bridged+"\n"+strings.ReplaceAll(bridged, `"7-0"`, `"8-0"`),
 		"Content-Type: application/x-ndjson")
 	b.want(got, 200, "")
 	if diff := cmp.Diff(map[string]any{"accepted": 2.0, "duplicates": 0.0, "own": 0.0, "position": "9-0"}, got.body); diff != "" {
@@ -88,18 +88,25 @@ func TestTakeEvents(t *testing.T) {
 	if e.ID != "a" || e.Origin != "third" || e.Position != (domain.Position{Ms: 7}) || string(e.Data) != `{"deviceId":"d1","relayOn":true}` {
 		t.Errorf("the intake got %+v", e)
 	}
-	b.want(b.send(service, "POST", events+"&after=9-0&through=12-0", ""), 200, "") // nothing that is wanted
+	b.want(b.send(domain.RoleBridge, "POST", events+"&after=9-0&through=12-0", ""), 200, "") // nothing that is wanted
 
-	behind := b.send(service, "POST", events+"&after=13-0&through=14-0", "[]")
+	behind := b.send(domain.RoleBridge, "POST", events+"&after=13-0&through=14-0", "[]")
 	b.want(behind, 409, domain.CodeBridgeBehind)
 	if behind.body["cursor"] != "12-0" {
 		t.Errorf("the sender is told to go on from %v", behind.body["cursor"])
 	}
-	b.want(b.send(operator, "POST", events+"&after=0-0&through=9-0", "[]"), 403, domain.CodeForbidden)
-	b.want(b.send(service, "POST", "/api/v1/systems/centro-luna/bridge/events?source=far&after=0-0&through=9-0", "[]"), 403, domain.CodeForbidden)
-	b.want(b.send(service, "POST", events+"&after=0-0&through=x", "[]"), 400, domain.CodeInvalidPosition)
-	b.want(b.send(service, "POST", events+"&after=0-0&through=9-0", `[{"position":7}]`), 400, CodeInvalidRequest)
-	b.want(b.send(service, "POST", events+"&after=0-0&through=9-0", "["+strings.Repeat(bridged+",", domain.MaxBatch)+bridged+"]"),
+	for _, role := range []domain.Role{domain.RoleViewer, operator, domain.RoleAuditor, domain.RoleAdmin, service} { // they would act in anybody's name
+		b.want(b.send(role, "POST", events+"&after=0-0&through=9-0", "[]"), 403, domain.CodeForbidden)
+		b.want(b.send(role, "PUT", sol+"/bridge/cursor?source=far", `{"position":"5-1"}`), 403, domain.CodeForbidden)
+	}
+	b.want(b.send(domain.RoleBridge, "GET", sol+"/devices", ""), 200, "")
+	b.want(b.send(domain.RoleBridge, "GET", sol+"/events", ""), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleBridge, "POST", publishPath, oneItem), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleBridge, "PUT", sol+"/devices/d1/assignment", `{"equipmentId":"laser-1"}`), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleBridge, "POST", "/api/v1/systems/centro-luna/bridge/events?source=far&after=0-0&through=9-0", "[]"), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=x", "[]"), 400, domain.CodeInvalidPosition)
+	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=9-0", `[{"position":7}]`), 400, CodeInvalidRequest)
+	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=9-0", "["+strings.Repeat(bridged+",", domain.MaxBatch)+bridged+"]"),
 		413, domain.CodeBatchTooLarge)
 }
 
@@ -118,7 +125,7 @@ func TestBridgeCursor(t *testing.T) {
 		{"PUT", `{"position":"3-0","rewind":true}`, true, "3-0"},
 		{"GET", "", true, "3-0"},
 	} {
-		got := b.send(service, step.method, cursor, step.body)
+		got := b.send(domain.RoleBridge, step.method, cursor, step.body)
 		b.want(got, 200, "")
 		if got.body["known"] != step.known || got.body["position"] != step.position || got.body["deployment"] != "this-one" {
 			t.Errorf("%s %s: %v", step.method, step.body, got.body)

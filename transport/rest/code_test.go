@@ -33,12 +33,12 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	domain.CodeInvalidEquipmentID:  func(b *bundle) reply { return b.send(operator, "PUT", assignD1, `{"equipmentId":"a b"}`) },
 	domain.CodeInvalidConnectionID: func(b *bundle) reply { return b.send(operator, "POST", "/api/websocket/a%20b/stop") },
 	domain.CodeInvalidPosition:     func(b *bundle) reply { return b.send(operator, "GET", sol+"/devices?after-position=x") },
-	domain.CodeInvalidDeployment:   func(b *bundle) reply { return b.send(service, "GET", sol+"/bridge/cursor?source=a%20b") },
+	domain.CodeInvalidDeployment:   func(b *bundle) reply { return b.send(domain.RoleBridge, "GET", sol+"/bridge/cursor?source=a%20b") },
 	domain.CodeTooManySources: func(b *bundle) reply {
-		return b.send(service, "PUT", sol+"/bridge/cursor?source="+oneTooMany, `{"position":"1-0"}`)
+		return b.send(domain.RoleBridge, "PUT", sol+"/bridge/cursor?source="+oneTooMany, `{"position":"1-0"}`)
 	},
 	domain.CodeBridgeBehind: func(b *bundle) reply {
-		return b.send(service, "POST", sol+"/bridge/events?source=far&after=5-0&through=6-0", "[]")
+		return b.send(domain.RoleBridge, "POST", sol+"/bridge/events?source=far&after=5-0&through=6-0", "[]")
 	},
 	CodeInvalidFilter:         nil, // the event stream's: TestParseFilter of package rooms
 	CodeBanned:                nil, // the event stream's: TestRefuseBanned

@@ -14,7 +14,7 @@ type disconnectInput struct {
 	Body struct {
 		SystemID  domain.SystemID `json:"systemId,omitempty" doc:"Sockets in the room of this system. Only staff may leave it out" example:"clinica-sol"`
 		Subject   string          `json:"subject,omitempty" maxLength:"256" doc:"Sockets whose token has this sub"`
-		Role      domain.Role     `json:"role,omitempty" enum:"viewer,operator,auditor,admin,service,staff" doc:"Sockets whose token has this role"`
+		Role      domain.Role     `json:"role,omitempty" enum:"viewer,operator,auditor,admin,service,bridge,staff" doc:"Sockets whose token has this role"`
 		Reason    string          `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients, and kept in the event"`
 		Reconnect bool            `json:"reconnect,omitempty" doc:"Whether the clients may come back at once; not together with banFor"`
 		BanFor    string          `json:"banFor,omitempty" doc:"Refuse the return of all who match for this long, at most 24h" example:"10m"`

@@ -50,9 +50,21 @@ func newDocument(version string) huma.Config {
 				},
 			},
 		},
-		Formats:       huma.DefaultFormats,
+		Formats:       map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat},
 		DefaultFormat: "application/json",
 	}
+}
+
+// jsonFormat reads bodies that can be kept, wherever their texts end up, and says
+// what is wrong with others.
+var jsonFormat = huma.Format{
+	Marshal: huma.DefaultJSONFormat.Marshal,
+	Unmarshal: func(data []byte, v any) error {
+		if err := domain.CheckJSON(data); err != nil {
+			return err
+		}
+		return json.Unmarshal(data, v)
+	},
 }
 
 // nullable describes an optional field as what it looks like in JSON.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -50,7 +49,7 @@ func (a *API) listFindings(ctx context.Context, in *findingsInput) (*findingsOut
 		}
 	}
 	if in.Since != "" {
-		if filter.Since, err = time.Parse(time.RFC3339Nano, in.Since); err != nil {
+		if filter.Since, err = domain.ParseTime(in.Since); err != nil {
 			return nil, domain.Invalid(CodeInvalidRequest, "since must be a time in RFC 3339")
 		}
 	}

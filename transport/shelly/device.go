@@ -143,11 +143,7 @@ func (d *Device) SetOnline(online bool) { d.online = domain.Some(online) }
 // nothing. A name of over 256 bytes is cut.
 func (d *Device) SetName(name string) {
 	const most = 256 // bytes that an event may carry
-	name = strings.ToValidUTF8(name, "")
-	if len(name) > most {
-		name = strings.ToValidUTF8(name[:most], "")
-	}
-	d.name = name
+	d.name = domain.CutText(name, most)
 }
 
 // Correct takes over operators' corrections of the energy from rows of the device

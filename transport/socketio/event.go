@@ -273,7 +273,7 @@ func (w *watcher) take(frame []byte) {
 	if err := json.Unmarshal(frame, &envelope); err != nil || !w.busy.CompareAndSwap(false, true) {
 		return
 	}
-	name, _ := json.Marshal(envelope.Event) // a string
+	name, _ := domain.EncodeJSON(envelope.Event) // a string
 	packet := append([]byte("42["), name...)
 	packet = append(packet, ',')
 	packet = append(packet, envelope.Data...)

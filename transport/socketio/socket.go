@@ -337,7 +337,7 @@ func (m *membership) sendSnapshot(state *snapshot.Snapshot) error {
 // emitPlace sends an event of this face's own that is a place in the system.
 func (m *membership) emitPlace(name string, data any, at domain.Position) {
 	s := m.socket
-	encoded, err := json.Marshal(data) // outside the lock: deliveries wait for sending
+	encoded, err := domain.EncodeJSON(data) // outside the lock: deliveries wait for sending
 	if err != nil {
 		s.server.parts.Logger.Error("socketio: encode", "event", name, "error", err)
 		return

@@ -3,7 +3,6 @@ package sse
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"sync"
 	"time"
@@ -179,7 +178,7 @@ func (o *writer) restarted(from domain.Cursor) error { return o.event("restarted
 // event writes an event of the stream itself, which has no id: it is no place to
 // resume from.
 func (o *writer) event(name string, about any) error {
-	data, err := json.Marshal(about)
+	data, err := domain.EncodeJSON(about)
 	if err != nil {
 		return err
 	}

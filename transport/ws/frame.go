@@ -72,7 +72,7 @@ func (r *request) checkID() error {
 // encodeFrame writes a frame to a client. data is one of this package's, or a
 // snapshot, and can always be written.
 func encodeFrame(event string, id json.RawMessage, data any) []byte {
-	b, err := json.Marshal(struct {
+	b, err := domain.EncodeJSON(struct {
 		Event string          `json:"event"`
 		ID    json.RawMessage `json:"id,omitempty"`
 		Data  any             `json:"data,omitempty"`

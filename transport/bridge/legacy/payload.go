@@ -29,7 +29,7 @@ func parsePayload(args []json.RawMessage) (object, *mark, error) {
 		return nil, nil, errors.New("it has no payload")
 	}
 	var o object
-	if json.Unmarshal(args[0], &o) != nil || o == nil {
+	if json.Unmarshal(domain.CleanJSON(args[0]), &o) != nil || o == nil {
 		return nil, nil, errors.New("its payload is no object")
 	}
 	var m *mark
@@ -99,10 +99,7 @@ func updateOf(system domain.SystemID, device domain.DeviceID, o object) (domain.
 	known := object{"systemId": quoted(string(system)), "deviceId": quoted(string(device))}
 	rest := object{}
 	for name, value := range o {
-		alone, err := json.Marshal(object{"systemId": known["systemId"], "deviceId": known["deviceId"], name: value})
-		if err == nil {
-			_, err = domain.ParseSystemUpdate(alone)
-		}
+		_, err := domain.ParseSystemUpdate(mustJSON(object{"systemId": known["systemId"], "deviceId": known["deviceId"], name: value}))
 		switch {
 		case name == "attributes":
 			if err := unpack(value, rest); err != nil {
@@ -291,7 +288,7 @@ func quoted(s string) json.RawMessage { return mustJSON(s) }
 
 // mustJSON writes what is made of strings and of JSON that was read.
 func mustJSON(v any) json.RawMessage {
-	b, err := json.Marshal(v)
+	b, err := domain.EncodeJSON(v)
 	if err != nil {
 		panic("legacy: JSON that was read cannot be written: " + err.Error())
 	}

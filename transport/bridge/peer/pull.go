@@ -300,9 +300,15 @@ func (p *puller) frames(message []byte) (events []domain.Event, err error) {
 		}
 		switch {
 		case f.Position != nil:
-			var e domain.Event
-			if err := json.Unmarshal(raw, &e); err != nil {
-				return events, fmt.Errorf("the far end sent an event that is no envelope, after %s", p.at)
+			e, err := domain.ParseEnvelope(raw)
+			if err != nil {
+				salvaged, ok := domain.SalvageEnvelope(raw, p.system.System, err)
+				if !ok {
+					return events, fmt.Errorf("the far end sent an event without a place, after %s: %w", p.at, err)
+				}
+				p.log.Warn("an event of the far end cannot be read; kept as undecodable", "position", salvaged.Position.String(), "error", err)
+				p.state.OnPull(func(f *bridge.Flow) { f.Refused++ })
+				e = salvaged
 			}
 			if e.Seq != p.at.Seq+1 {
 				p.state.OnPull(func(f *bridge.Flow) { f.Gaps++ })
@@ -395,11 +401,12 @@ func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {
 		if !p.system.Wants(events[i].Type) {
 			continue
 		}
-		if _, err := events[i].Decode(); err != nil {
+		foreign := events[i].Foreign(p.remote)
+		if foreign.Type != events[i].Type {
 			refused++
-			p.log.Warn("an event of the far end is not of its type's shape; kept as undecodable", "id", events[i].ID, "error", err)
+			p.log.Warn("an event of the far end is not what its type says; kept as undecodable", "id", events[i].ID, "type", events[i].Type)
 		}
-		b.Events = append(b.Events, events[i])
+		b.Events = append(b.Events, foreign)
 	}
 	taken, err := p.link.parts.Intake.Take(ctx, b)
 	if err != nil {

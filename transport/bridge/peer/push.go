@@ -22,8 +22,7 @@ const (
 	pageSize = 500
 	// maxBody is how large a batch grows, in bytes, before the next one begins. The
 	// far end takes 8 MiB, and 1 MiB for one event.
-	maxBody  = 4 << 20
-	maxEvent = 1 << 20
+	maxBody = 4 << 20
 	// maxAnswer bounds what is read of an answer.
 	maxAnswer = 64 << 10
 	// longestWait bounds how long the far end may make us wait at a time.
@@ -187,10 +186,6 @@ func (p *pusher) draft(events []domain.Event) (n int, body []byte, count drafted
 		}
 		foreign := e.Foreign(p.link.parts.Deployment)
 		line := foreign.AppendEnvelope(nil)
-		if len(line) > maxEvent {
-			foreign = tooLarge(&foreign)
-			line = foreign.AppendEnvelope(nil)
-		}
 		if len(body) > 0 && len(body)+len(line) > maxBody {
 			return n, body, count // this one is in the next
 		}
@@ -201,17 +196,6 @@ func (p *pusher) draft(events []domain.Event) (n int, body []byte, count drafted
 		body = append(append(body, line...), '\n')
 	}
 	return len(events), body, count
-}
-
-// tooLarge stands for an event that no far end takes.
-func tooLarge(e *domain.Event) domain.Event {
-	small := *e
-	data, _ := json.Marshal(domain.Undecodable{ // strings always marshal
-		Reason: fmt.Sprintf("over %d bytes, which is too large for a bridge", maxEvent),
-		Fields: map[string]string{"type": string(e.Type), "version": strconv.Itoa(e.Version)},
-	})
-	small.Type, small.Version, small.Data = domain.TypeUndecodable, 1, data
-	return small
 }
 
 // sent is what the far end says of a batch.

@@ -224,7 +224,8 @@ func (a *actor) become(state domain.ConnectionState, reason string) {
 }
 
 func (a *actor) changed(state domain.ConnectionState, reason string) *domain.ConnectionStateChanged {
-	return &domain.ConnectionStateChanged{ConnectionID: a.conn.ID, State: state, Reason: reason}
+	const most = 512 // bytes; the cloud's own words may be in it
+	return &domain.ConnectionStateChanged{ConnectionID: a.conn.ID, State: state, Reason: domain.CutText(reason, most)}
 }
 
 // refuse waits for the end: only a new credential, or a command, starts another

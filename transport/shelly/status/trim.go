@@ -5,7 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/plugcast/plugcast/domain"
 )
 
 // Bounds of what is kept.
@@ -159,14 +160,11 @@ func (d Document) shrink() {
 	}
 }
 
-// cut shortens a text to what an event may carry, at the border of a character.
+// cut makes a text one that an event may carry: without what cannot be kept, and
+// shortened at the border of a character.
 func cut(s string) string {
-	if len(s) <= maxString {
-		return s
+	if kept := domain.CutText(s, maxString); kept != s {
+		return strings.Clone(kept)
 	}
-	end := maxString
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return strings.Clone(s[:end])
+	return s
 }

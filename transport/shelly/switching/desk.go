@@ -309,10 +309,13 @@ func (d *Desk) report(c shelly.SwitchCommand, r shelly.SwitchResult) {
 	})
 }
 
+// maxError bounds what a device says of why it refused, in bytes.
+const maxError = 512
+
 // write appends the outcome of a command, unless it has one.
 func (d *Desk) write(ctx context.Context, c shelly.SwitchCommand, r shelly.SwitchResult) error {
 	e, err := domain.NewEvent(c.System, domain.RelaySwitchCompleted{
-		CommandID: c.CommandID, DeviceID: c.Device, Outcome: r.Outcome, Error: r.Error,
+		CommandID: c.CommandID, DeviceID: c.Device, Outcome: r.Outcome, Error: domain.CutText(r.Error, maxError),
 	}, domain.Cause{Actor: eventActor, CorrelationID: c.CorrelationID, CausationID: c.CommandID})
 	if err != nil {
 		return err

@@ -1,21 +1,28 @@
-package streams
+package domain
 
 import (
 	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 )
 
-// isObject agrees with encoding/json about what is JSON.
-func TestIsObjectAgreesWithEncodingJSON(t *testing.T) {
+// scanObject agrees with encoding/json about what is JSON, and with json.Compact
+// about white space.
+func TestScanObjectAgreesWithEncodingJSON(t *testing.T) {
 	t.Parallel()
 	agree := func(t interface{ Fatalf(string, ...any) }, b []byte) {
-		want := json.Valid(b) && bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{"))
-		if got := isObject(b); got != want {
+		want := json.Valid(b) && utf8.Valid(b) && bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{"))
+		got, loose := scanObject(b)
+		if got != want {
 			t.Fatalf("%q: %v, want %v", b, got, want)
+		}
+		var compact bytes.Buffer
+		if want && json.Compact(&compact, b) == nil && loose == bytes.Equal(compact.Bytes(), b) {
+			t.Fatalf("%q: white space %v, compact is %q", b, loose, compact.Bytes())
 		}
 	}
 	for _, s := range []string{
@@ -34,18 +41,20 @@ func TestIsObjectAgreesWithEncodingJSON(t *testing.T) {
 		agree(t, b)
 		agree(t, append(append([]byte(`{"k":`), b...), '}'))
 	})
-	if deep := strings.Repeat(`{"a":`, 600) + "1" + strings.Repeat("}", 600); isObject([]byte(deep)) {
-		t.Error("600 levels were taken")
+	if deep := strings.Repeat(`{"a":`, 600) + "1" + strings.Repeat("}", 600); deep != "" {
+		if ok, _ := scanObject([]byte(deep)); ok {
+			t.Error("600 levels were taken")
+		}
 	}
 }
 
-func BenchmarkIsObject(b *testing.B) {
+func BenchmarkScanObject(b *testing.B) {
 	data := []byte(`{"deviceId":"shellyplugsg3-8cbfea9a1b2c","online":true,"relayOn":true,"powerW":41.5,"voltageV":231.2,` +
 		`"currentA":0.52,"energyWh":10432.881,"changed":["powerW","currentA"],"deviceTime":"2026-11-24T10:00:00Z"}`)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if !isObject(data) {
+		if ok, loose := scanObject(data); !ok || loose {
 			b.Fatal("refused")
 		}
 	}

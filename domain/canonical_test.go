@@ -1,0 +1,363 @@
+package domain
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+)
+
+// survives fails unless the event can be written in every form that events have,
+// and read again for the same.
+func survives(t interface{ Fatalf(string, ...any) }, e Event) {
+	if err := e.Canonicalize(); err != nil {
+		t.Fatalf("it is not canonical: %v\n%s", err, e.AppendEnvelope(nil))
+	}
+	envelope := e.AppendEnvelope(nil)
+	var read Event
+	if err := json.Unmarshal(envelope, &read); err != nil || !bytes.Equal(read.AppendEnvelope(nil), envelope) {
+		t.Fatalf("the envelope is read as %s, %v\nwritten %s", read.AppendEnvelope(nil), err, envelope)
+	}
+	if strict, err := ParseEnvelope(envelope); err != nil || !bytes.Equal(strict.AppendEnvelope(nil), envelope) {
+		t.Fatalf("the envelope is refused: %v\n%s", err, envelope)
+	}
+	link := Link{Event: e, Previous: &Hash{}}
+	line := link.AppendCloudEvent(nil)
+	if bytes.ContainsAny(line, "\r\n") || len(line) > MaxEvent {
+		t.Fatalf("the line has %d bytes, or is more than one:\n%.2000s", len(line), line)
+	}
+	if again, err := ParseCloudEvent(line); err != nil || !bytes.Equal(again.AppendCloudEvent(nil), line) {
+		t.Fatalf("the line is read as %s, %v\nwritten %s", again.AppendCloudEvent(nil), err, line)
+	}
+	st := NewState(e.SystemID)
+	if _, err := st.Apply(&e); err != nil && e.Version <= currentVersion(e.Type) {
+		t.Fatalf("the fold says %v\n%s", err, envelope)
+	}
+	snapshot, err := EncodeJSON(st.Snapshot())
+	if err != nil {
+		t.Fatalf("the state after %s cannot be written: %v", envelope, err)
+	}
+	// As a row of the database: what a text or json column refuses.
+	if CheckJSON(snapshot) != nil || !utf8.Valid(e.Data) {
+		t.Fatalf("the state after it cannot be kept: %v\n%s", CheckJSON(snapshot), snapshot)
+	}
+	for _, d := range st.Devices {
+		for _, at := range []*time.Time{d.DeviceTime, d.LastSeenAt, &d.UpdatedAt} {
+			if at != nil && at.Location() != time.UTC {
+				t.Fatalf("a time of the state is not UTC: %s", snapshot)
+			}
+		}
+	}
+}
+
+// oddValues are tokens that people and programs send for a value.
+var oddValues = []string{
+	`null`, `true`, `"x"`, `"on"`, `1`, `1.0`, `1e0`, `-1`, `255`, `256`, `1.5`, `1e400`, `-0`, `0.1000000000000000055`, `1E-400`,
+	`123456789012345678901234567890`, `"\u0000"`, `"\ud800"`, `"\ud83d\ude00"`, `"\udc00\ud800"`, "\"\xff\"", "\"\u2028\"", `"<&>"`,
+	`"2026-11-23T18:00:00Z"`, `"2026-11-23t18:00:00z"`, `"2026-11-23T18:00:00+01:00"`, `"2026-11-23T18:00:00+24:00"`,
+	`"2026-11-23T18:00:00+23:60"`, `"9999-12-31T23:59:59-23:59"`, `"0000-01-01T00:00:00+23:59"`, `"2026-11-23T18:00:00,5Z"`,
+	`"10000-01-01T00:00:00Z"`, `"2026-11-23T24:00:00Z"`, `{}`, `[]`, `["a"]`, `["\u0000"]`, `{"a":{"b":[1e999,"\u0000"]}}`,
+	"{ \"b\" :\n1.50,\t\"a\":\"\\u003c\",\"a\":2 }", `{"a":"<"}`, `"` + strings.Repeat("x", 300) + `"`, `"` + strings.Repeat(`\u0001`, 2000) + `"`,
+	`"d1"`, `"a b"`, `""`, `"acc1"`, strings.Repeat("[", 600) + strings.Repeat("]", 600), `nul`, `{"a"}`,
+}
+
+// odd draws data of some type, most of it well-formed and hardly any of it plain.
+func odd(t *rapid.T) (EventType, json.RawMessage) {
+	types := make([]string, 0, len(kinds)+1)
+	for typ := range samples() {
+		types = append(types, string(typ))
+	}
+	typ := EventType(rapid.SampledFrom(append(types, "of-the-future", "device-update", "device-update")).Draw(t, "type"))
+	names := []string{"unknown", "DeviceId", `\u0064eviceId`, "deviceid", `a\u0000`}
+	for name := range dataFields[typ] {
+		names = append(names, name)
+	}
+	var b strings.Builder
+	b.WriteString(rapid.SampledFrom([]string{"{", " {\n", "{", "{"}).Draw(t, "open"))
+	for _, id := range []string{"deviceId", "equipmentId", "connectionId"} {
+		if _, has := dataFields[typ][id]; has && rapid.IntRange(0, 9).Draw(t, "id") > 0 {
+			fmt.Fprintf(&b, `"%s":"d1",`, id)
+		}
+	}
+	for range rapid.IntRange(0, 5).Draw(t, "members") {
+		fmt.Fprintf(&b, `"%s":%s,`, rapid.SampledFrom(names).Draw(t, "name"), rapid.SampledFrom(oddValues).Draw(t, "value"))
+	}
+	return typ, json.RawMessage(strings.TrimSuffix(b.String(), ",") + rapid.SampledFrom([]string{"}", "}", "}", "\r\n}", "", "}}"}).Draw(t, "close"))
+}
+
+// Whatever comes over a bridge is kept, and can be written again in every form.
+func TestForeignEventsSurvive(t *testing.T) {
+	t.Parallel()
+	known := 0
+	rapid.Check(t, func(t *rapid.T) {
+		typ, data := odd(t)
+		e := Event{
+			ID: "0192f0a0-0000-7000-8000-000000000001", Type: typ, Version: rapid.SampledFrom([]int{1, 1, 1, 2, math.MaxInt32}).Draw(t, "version"),
+			SystemID: "clinica-sol", Time: time.Date(2026, 11, 23, 18, 0, 0, 123456789, time.UTC), Actor: "<Ana> \u2028 \"ñ\"",
+			CorrelationID: strings.Repeat("\x01", rapid.IntRange(0, maxEnvelopeText).Draw(t, "correlation")),
+			Position:      Position{math.MaxUint64, math.MaxUint64}, Seq: 1, Data: data,
+		}
+		foreign := e.Foreign("far")
+		if foreign.Type == typ {
+			known++
+		} else if foreign.Type != TypeUndecodable {
+			t.Fatalf("it became %s", foreign.Type)
+		}
+		foreign.Seq = 1
+		survives(t, foreign)
+		if again := foreign.Foreign("further"); again.Type != foreign.Type || !bytes.Equal(again.Data, foreign.Data) {
+			t.Fatalf("over the next bridge it becomes %s %s, from %s", again.Type, again.Data, foreign.Data)
+		}
+	})
+	if known == 0 {
+		t.Error("nothing was what its type says")
+	}
+}
+
+// Whatever is published and accepted survives as well.
+func TestPublishedUpdatesSurvive(t *testing.T) {
+	t.Parallel()
+	accepted := 0
+	rapid.Check(t, func(t *rapid.T) {
+		_, data := odd(t)
+		raw := append([]byte(`{"systemId":"clinica-sol","deviceId":"d1",`), bytes.TrimPrefix(bytes.TrimSpace(data), []byte("{"))...)
+		u, err := ParseSystemUpdate(raw)
+		if err != nil {
+			if AsError(err).Kind != KindInvalid {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		accepted++
+		e, err := NewEvent(u.SystemID, u.DeviceUpdate, Cause{Actor: "backend"})
+		if err != nil {
+			t.Fatalf("%s is taken and cannot be written: %v", raw, err)
+		}
+		e.ID, e.Time, e.Position, e.Seq = "x", time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC), Position{1, 0}, 1
+		survives(t, e)
+		if foreign := e.Foreign("far"); foreign.Type != e.Type || !bytes.Equal(foreign.Data, e.Data) {
+			t.Fatalf("what is published does not pass a bridge: %s", foreign.Data)
+		}
+	})
+	if accepted == 0 {
+		t.Error("nothing was accepted")
+	}
+}
+
+// Data within their bounds pass a bridge; beyond them they are kept as undecodable,
+// whole where they fit.
+func TestForeignBounds(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("x", maxText)
+	list := strings.TrimSuffix(strings.Repeat(`"a",`, maxList), ",")
+	for _, c := range []struct {
+		typ      EventType
+		in, over string
+	}{
+		{TypeDeviceUpdate, `{"deviceId":"d1","name":"` + text + `"}`, `{"deviceId":"d1","name":"` + text + `x"}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","errors":[` + list + `]}`, `{"deviceId":"d1","errors":[` + list + `,"a"]}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","channel":255}`, `{"deviceId":"d1","channel":256}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","attributes":{}}`, `{"deviceId":"d1","attributes":[]}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","connectionId":"a"}`, `{"deviceId":"d1","connectionId":"a b"}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","a":1,"a":2}`, `{"deviceId":"d1","powerW":1,"powerW":2}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","powered":1}`, `{"deviceId":"d1","PowerW":1}`},
+		{TypeDeviceOfflineStatus, `{"deviceId":"d1","online":false}`, `{"deviceId":"d1","online":false,"lastSeenAt":"2026-11-29T03:00:00+24:00"}`},
+		{TypeEquipmentRegistered, `{"equipmentId":"e1","name":"x"}`, `{"equipmentId":"e1","name":""}`},
+		{TypeEquipmentRegistered, `{"equipmentId":"e1","name":"x"}`, `{"equipmentId":"e1","name":"x","attributes":{"a":"` + strings.Repeat("x", 4<<10) + `"}}`},
+		{TypeEquipmentUpdated, `{"equipmentId":"e1"}`, `{"equipmentId":"e1","location":"` + text + `x"}`},
+		{TypeAssignmentUpdated, `{"deviceId":"d1","equipmentId":null}`, `{"deviceId":"d1","equipmentId":null,"previousDeviceId":"a b"}`},
+		{TypeConnectionCreated, `{"connectionId":"a","kind":"shelly-cloud","name":"` + text + `"}`, `{"connectionId":"a","kind":"shelly-cloud","name":"\u0000"}`},
+		{TypeConnectionStopped, `{"connectionId":"a","reason":"` + text + `"}`, `{"connectionId":"a","reason":"` + strings.Repeat(text, 5) + `"}`},
+		{TypeRelaySwitchRequested, `{"commandId":"c","deviceId":"d1","on":true,"toggleAfterS":86400}`, `{"commandId":"c","deviceId":"d1","on":true,"toggleAfterS":-1}`},
+		{TypeDisconnectRequested, `{"commandId":"c","banUntil":"2026-11-29t03:00:00z"}`, `{"commandId":"c","banUntil":"2026-11-29T03:00:00+24:00"}`},
+		{"of-the-future", `{"a":"` + strings.Repeat("x", 60_000) + `"}`, `{"a":"` + strings.Repeat("x", 70_000) + `"}`},
+		{"of-the-future", `{"a":"\u0001"}`, `{"a":"\u0000"}`},
+	} {
+		e := Event{
+			ID: "x", Type: c.typ, Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: json.RawMessage(c.in), Position: Position{1, 0},
+		}
+		if got := e.Foreign("far"); got.Type != c.typ {
+			t.Errorf("%s %.100s: %.200s", c.typ, c.in, got.Data)
+		}
+		e.Data = json.RawMessage(c.over)
+		got := e.Foreign("far")
+		var kept Undecodable
+		if err := json.Unmarshal(got.Data, &kept); err != nil || got.Type != TypeUndecodable {
+			t.Errorf("%s %.100s: is kept as %s, %v", c.typ, c.over, got.Type, err)
+			continue
+		}
+		if whole := kept.Fields["data"] == c.over; whole != (len(c.over) < 60_000) || kept.Fields["type"] != string(c.typ) {
+			t.Errorf("%s %.100s: whole is %v: %.300s", c.typ, c.over, whole, got.Data)
+		}
+	}
+}
+
+// A canonical event of ours costs no allocation to check, and passes a bridge byte
+// for byte.
+func TestSamplesAreCanonical(t *testing.T) {
+	t.Parallel()
+	for typ, data := range samples() {
+		e, err := NewEvent("clinica-sol", data, Cause{Actor: "maria", CorrelationID: "k"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.ID, e.Time, e.Position = "x", time.Unix(1, 0), Position{1, 0}
+		if foreign := e.Foreign("far"); foreign.Type != typ || !bytes.Equal(foreign.Data, e.Data) {
+			t.Errorf("%s becomes %s %s", typ, foreign.Type, foreign.Data)
+		}
+	}
+}
+
+// The text of an undecodable event is cut to what fits, whatever its entry had.
+func TestUndecodableFits(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		fields := rapid.MapOfN(rapid.StringN(0, 300, -1), rapid.StringN(0, 30_000, -1), 0, 12).Draw(t, "fields")
+		fields["data"] = strings.Repeat(rapid.SampledFrom([]string{"x", "\x01", "\x00", "\xff", "é", "\u2028", `"`}).Draw(t, "text"),
+			rapid.IntRange(0, 80_000).Draw(t, "length"))
+		e := Event{ID: "x", SystemID: "s", Time: time.Unix(1, 0), Position: Position{1, 0}, Seq: 1}
+		survives(t, e.Undecodable(strings.Repeat("y", rapid.IntRange(0, 3000).Draw(t, "reason")), fields))
+	})
+}
+
+func TestParseTime(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"2026-11-23T18:00:00Z":                  "2026-11-23T18:00:00.000000Z",
+		"2026-11-23t18:00:00z":                  "2026-11-23T18:00:00.000000Z",
+		"2026-11-23t18:00:00.5+01:30":           "2026-11-23T16:30:00.500000Z",
+		"2026-11-23T18:00:00.123456789Z":        "2026-11-23T18:00:00.123456Z",
+		"2026-11-23T18:00:00-23:59":             "2026-11-24T17:59:00.000000Z",
+		"0000-01-01T00:00:00Z":                  "0000-01-01T00:00:00.000000Z",
+		"9999-12-31T23:59:59.999999999Z":        "9999-12-31T23:59:59.999999Z",
+		"2026-11-23T18:00:00.1234567890123456Z": "2026-11-23T18:00:00.123456Z",
+	} {
+		if at, err := ParseTime(text); err != nil || FormatTime(at) != want {
+			t.Errorf("%s: %v, %v", text, at, err)
+		}
+	}
+	for _, text := range []string{
+		"", "Z", "2026-11-23", "2026-11-23T18:00:00", "2026-11-23 18:00:00Z", "2026-11-23T18:00Z", "2026-11-23T8:00:00Z", "2026-11-23T18:00:00,5Z",
+		"2026-11-23T18:00:00+24:00", "2026-11-23T18:00:00+23:60", "2026-11-23T18:00:00+1:00", "2026-11-23T18:00:00+0100", "2026-11-23T18:00:00.Z",
+		"9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01", "10000-01-01T00:00:00Z", "2026-13-01T00:00:00Z", "2026-11-23T24:00:00Z",
+		"2026-11-23T18:00:00Zz", "2026-11-23T18:00:00+01:00Z", "-026-11-23T18:00:00Z", "2026-02-29T00:00:00Z",
+	} {
+		if at, err := ParseTime(text); err == nil {
+			t.Errorf("%q is read as %v", text, at)
+		}
+	}
+}
+
+func TestCleanTexts(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"plain é": "plain é", "a\x00b\xffc": "a\uFFFDb\uFFFDc", "\xed\xa0\x80": "\uFFFD",
+	} {
+		if got := CleanText(given); got != want {
+			t.Errorf("%q becomes %q", given, got)
+		}
+	}
+	if got := CutText("aé\x00", 2); got != "a" {
+		t.Errorf("cut to %q", got)
+	}
+	for given, want := range map[string]string{
+		`{"a":"\\u0000","b":"\u0000\ud800x\ud83d\ude00\udc00"}`: `{"a":"\\u0000","b":"\ufffd\ufffdx\ud83d\ude00\ufffd"}`,
+		"{\"\\u0000\":\"\xff\"}":                                `{"\ufffd":"` + "\uFFFD" + `"}`,
+		`{"a":"\ud800\u0000"}`:                                  `{"a":"\ufffd\ufffd"}`,
+		`{"a":1`:                                                `{"a":1`,
+	} {
+		if got := string(CleanJSON([]byte(given))); got != want {
+			t.Errorf("%s becomes %s", given, got)
+		}
+	}
+}
+
+// An envelope that is refused is kept whole where its place can be read.
+func TestSalvageEnvelope(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []string{
+		`{"position":"7-0","seq":3,"id":"a","version":-1}`,
+		`{"position":"7-0","seq":3,"id":"\u0000","data":"\u0000"}`,
+		`{"position":"18446744073709551615-0","seq":18446744073709551615,"time":"` + strings.Repeat("x", 100_000) + `"}`,
+	} {
+		e, ok := SalvageEnvelope([]byte(raw), "clinica-sol", fmt.Errorf("version must be something"))
+		if !ok {
+			t.Fatalf("%.100s is lost", raw)
+		}
+		foreign := e.Foreign("far")
+		if foreign.Type != TypeUndecodable || !bytes.Equal(foreign.Data, e.Data) {
+			t.Errorf("it becomes %s %.200s", foreign.Type, foreign.Data)
+		}
+		foreign.Seq = 1
+		survives(t, foreign)
+	}
+	for _, raw := range []string{``, `[]`, `{"seq":1}`, `{"position":"7-0","seq":-1}`, `{"position":7,"seq":1}`} {
+		if e, ok := SalvageEnvelope([]byte(raw), "clinica-sol", fmt.Errorf("x")); ok {
+			t.Errorf("%s is placed at %s", raw, e.Cursor())
+		}
+	}
+}
+
+func FuzzForeign(f *testing.F) {
+	for typ, data := range samples() {
+		raw, err := EncodeJSON(data)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(typ), []byte(raw))
+	}
+	for _, value := range oddValues {
+		f.Add("device-update", []byte(`{"deviceId":"d1","deviceTime":`+value+`,"attributes":`+value+`}`))
+	}
+	f.Fuzz(func(t *testing.T, typ string, data []byte) {
+		if typ == "" || !IsText(typ) || len(typ) > maxEnvelopeText {
+			return
+		}
+		e := Event{ID: "x", Type: EventType(typ), Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: data, Position: Position{1, 0}}
+		foreign := e.Foreign("far")
+		foreign.Seq = 1
+		survives(t, foreign)
+	})
+}
+
+func BenchmarkNewEvent(b *testing.B) {
+	data := samples()[TypeDeviceUpdate]
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := NewEvent("clinica-sol", data, Cause{Actor: "x"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkCanonicalize(b *testing.B) {
+	e, err := NewEvent("clinica-sol", samples()[TypeDeviceUpdate], Cause{Actor: "shelly:acc1"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := e.Canonicalize(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkForeign(b *testing.B) {
+	e, err := NewEvent("clinica-sol", samples()[TypeDeviceUpdate], Cause{Actor: "shelly:acc1"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if e.Foreign("far").Type != TypeDeviceUpdate {
+			b.Fatal("undecodable")
+		}
+	}
+}
