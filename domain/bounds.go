@@ -45,6 +45,8 @@ func checkBounds(data Data) error {
 		return d.validate()
 	case DeviceOfflineStatus:
 		return requireTexts(code, short("reason", string(d.Reason)))
+	case EnergyCorrected:
+		return requireTexts(code, short("commandId", d.CommandID), long("reason", d.Reason))
 	case AssignmentUpdated:
 		return checkReferences(d.PreviousEquipmentID, d.PreviousDeviceID)
 	case EquipmentRegistered:

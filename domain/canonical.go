@@ -229,7 +229,7 @@ const (
 var dataFields = func() map[EventType]map[string]form {
 	all := map[EventType]map[string]form{}
 	for _, data := range []Data{
-		DeviceUpdate{}, DeviceOfflineStatus{}, AssignmentUpdated{}, EquipmentRegistered{}, EquipmentUpdated{}, EquipmentRetired{},
+		DeviceUpdate{}, DeviceOfflineStatus{}, EnergyCorrected{}, AssignmentUpdated{}, EquipmentRegistered{}, EquipmentUpdated{}, EquipmentRetired{},
 		ConnectionCreated{}, ConnectionUpdated{}, ConnectionStarted{}, ConnectionStopped{}, ConnectionRestarted{}, ConnectionStateChanged{},
 		ConnectionDeleted{}, RelaySwitchRequested{}, RelaySwitchCompleted{}, DisconnectRequested{}, DisconnectCompleted{}, HistoryExported{},
 		Undecodable{},

@@ -207,6 +207,9 @@ func TestSamplesAreCanonical(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if dataFields[typ] == nil {
+			t.Errorf("the fields of %s are not known to canonicalFields", typ)
+		}
 		e.ID, e.Time, e.Position = "x", time.Unix(1, 0), Position{1, 0}
 		if foreign := e.Foreign("far"); foreign.Type != typ || !bytes.Equal(foreign.Data, e.Data) {
 			t.Errorf("%s becomes %s %s", typ, foreign.Type, foreign.Data)
