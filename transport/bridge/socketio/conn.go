@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge/wsdial"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
@@ -214,7 +215,7 @@ func (c *Conn) connectPacket(auth map[string]json.RawMessage, resume Session) []
 	}
 	p := packet.Packet{Type: packet.Connect, Namespace: c.namespace}
 	if len(all) > 0 {
-		p.Data, _ = json.Marshal(all) // raw JSON and strings always marshal
+		p.Data, _ = domain.EncodeJSON(all) // raw JSON and strings always marshal
 	}
 	return packet.Append([]byte{engineMessage}, &p)
 }

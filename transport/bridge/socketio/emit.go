@@ -10,6 +10,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
 
@@ -104,7 +105,7 @@ func (c *Conn) emit(ctx context.Context, id string, name string, args []any) err
 func (c *Conn) send(ctx context.Context, p packet.Packet, args []any) error {
 	if args != nil {
 		var err error
-		if p.Data, err = json.Marshal(args); err != nil {
+		if p.Data, err = domain.EncodeJSON(args); err != nil {
 			return fmt.Errorf("socketio: emit: %w", err)
 		}
 	}
