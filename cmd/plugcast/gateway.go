@@ -116,7 +116,7 @@ func (g *gateway) newSnapshots(store *projections.Store) (err error) {
 		return err
 	}
 	g.answers, err = admission.New(admission.Config{
-		Capacity: 256 << 20, Share: 64 << 20, Queue: 256, QueueAll: 4096, Patience: 5 * time.Second,
+		Capacity: 256 << 20, Share: 32 << 20, Queue: 256, QueueAll: 4096, Patience: 5 * time.Second,
 	})
 	if err != nil {
 		return err

@@ -178,7 +178,12 @@ func (a *API) getHead(ctx context.Context, in *headInput) (*headOutput, error) {
 	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
 		return nil, err
 	}
+	done, err := a.admitRead(ctx, in.SystemID, costRow)
+	if err != nil {
+		return nil, err
+	}
 	cursor, hash, err := a.reads.Head(ctx, actor, in.SystemID)
+	done()
 	if err != nil {
 		return nil, err
 	}
