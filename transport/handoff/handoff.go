@@ -5,6 +5,7 @@ package handoff
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -97,7 +98,8 @@ type lingeringConn struct {
 	whole   net.Conn // what net/http gave: its Close counts the connection out
 	closed  func()   // told when the connection is closed for good
 	closing atomic.Bool
-	mu      sync.Mutex // held while the read deadline is set: the last one is the closing's
+	pieces  atomic.Int64 // bytes that were read since the last whole frame
+	mu      sync.Mutex   // held while the read deadline is set: the last one is the closing's
 }
 
 const (
@@ -115,7 +117,29 @@ func (c *lingeringConn) Read(b []byte) (int, error) {
 	if c.closing.Load() {
 		return 0, net.ErrClosed
 	}
+	if c.pieces.Add(int64(n)) > mostPieces {
+		_ = c.Close()
+		return 0, errPieces
+	}
 	return n, err
+}
+
+// mostPieces bounds what a client may send before a whole frame came of it, in
+// bytes: several times the largest frame of any face. The library bounds the content
+// of a frame, and not in how many empty pieces it comes.
+const mostPieces = 2 << 20
+
+var errPieces = errors.New("handoff: a frame in too many pieces")
+
+// Whole says that a whole frame came, which its face counts.
+func Whole(conn *websocket.Conn) {
+	below := conn.NetConn()
+	if wrapped, ok := below.(interface{ NetConn() net.Conn }); ok {
+		below = wrapped.NetConn()
+	}
+	if c, ok := below.(*lingeringConn); ok {
+		c.pieces.Store(0)
+	}
 }
 
 // SetReadDeadline implements [net.Conn]. The reader may be about to put its
@@ -168,7 +192,7 @@ const pongWait = time.Second
 // if it is true. The library by itself answers every ping, however many there are.
 func OnPing(conn *websocket.Conn, answer func() bool) {
 	conn.SetPingHandler(func(data string) error {
-		if !answer() {
+		if Whole(conn); !answer() {
 			return nil
 		}
 		// One that cannot be written is like one that was lost on the way: a connection

@@ -63,6 +63,19 @@ func TestFloodsOfPacketsWithoutAnEvent(t *testing.T) {
 	}
 }
 
+// What ends a frame that never ends does not end a client that sends much.
+func TestManyLargeFrames(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	for range 100 {
+		c.send(`42["ping","` + strings.Repeat("x", 60<<10) + `"]`)
+		if e := c.next(); e.name != "pong" {
+			t.Fatalf("got %s %s", e.name, e.args)
+		}
+	}
+}
+
 // A connection that shows no token has a bound of its own.
 func TestFloodBeforeTheToken(t *testing.T) {
 	t.Parallel()

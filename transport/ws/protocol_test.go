@@ -1,8 +1,10 @@
 package ws
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -682,4 +684,34 @@ func TestTroubledSource(t *testing.T) {
 	if e := c.events(1)[0]; e.Seq != 2 {
 		t.Errorf("the next event is %d", e.Seq)
 	}
+}
+
+// A frame that comes in empty pieces, on and on, is none that anything counts: its
+// connection is cut. Pieces that make a frame are fine.
+func TestFrameInPieces(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{})
+	c, _ := ts.join("viewer", sol)
+	begin, more := []byte{0x01, 0x80, 0, 0, 0, 0}, []byte{0x00, 0x80, 0, 0, 0, 0} // text and continuation: not the last, masked, empty
+	whole := append(bytes.Repeat(more, 10_000), 0x80, 0x80|16, 0, 0, 0, 0)
+	for range 50 { // more bytes together than there may be of one frame
+		if _, err := c.NetConn().Write(append(slices.Concat(begin, whole), `{"event":"ping"}`...)); err != nil {
+			t.Fatal(err)
+		}
+		c.expect(eventPong)
+	}
+	_ = c.NetConn().SetWriteDeadline(time.Now().Add(patience))
+	if _, err := c.NetConn().Write(begin); err != nil {
+		t.Fatal(err)
+	}
+	pieces := bytes.Repeat(more, 10_000)
+	for range 1000 {
+		if _, err := c.NetConn().Write(pieces); err != nil {
+			if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+				t.Error("the server neither reads nor cuts")
+			}
+			return
+		}
+	}
+	t.Error("a frame of 60 MB in empty pieces is read on and on")
 }

@@ -70,7 +70,10 @@ func (s *Server) newMelody() *melody.Melody {
 	m.HandleDisconnect(func(session *melody.Session) { socketOf(session).disconnected() })
 	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receiveApart(message) })
 	m.HandleMessageBinary(func(session *melody.Session, _ []byte) { socketOf(session).receiveBinary() })
-	m.HandlePong(func(session *melody.Session) { socketOf(session).control() })
+	m.HandlePong(func(session *melody.Session) {
+		handoff.Whole(session.WebsocketConnection())
+		socketOf(session).control()
+	})
 	m.HandleSentMessage(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
 	return m
 }

@@ -83,7 +83,10 @@ func (s *Server) newMelody() *melody.Melody {
 	m.HandleConnect(func(ms *melody.Session) { sessionOf(ms).connected(ms) })
 	m.HandleMessage(func(ms *melody.Session, message []byte) { sessionOf(ms).receive(message) })
 	m.HandleMessageBinary(func(ms *melody.Session, _ []byte) { sessionOf(ms).endFor("bad-frame", closeBadFrame) })
-	m.HandlePong(func(ms *melody.Session) { sessionOf(ms).pong() })
+	m.HandlePong(func(ms *melody.Session) {
+		handoff.Whole(ms.WebsocketConnection())
+		sessionOf(ms).pong()
+	})
 	m.HandleError(func(ms *melody.Session, err error) { sessionOf(ms).broke(err) })
 	m.HandleDisconnect(func(ms *melody.Session) { sessionOf(ms).disconnected() })
 	return m

@@ -83,6 +83,7 @@ func (s *session) connected(ws *melody.Session) {
 // socket is read no further.
 func (s *session) receive(message []byte) {
 	s.server.frames.Add(1)
+	handoff.Whole(s.ws.WebsocketConnection())
 	if s.messages.add(time.Now(), 1) > s.server.config.MaxMessages {
 		s.endFor("flood", closeFlood)
 		return

@@ -21,6 +21,9 @@ type cork struct {
 	held []byte
 }
 
+// NetConn is the connection below, which package handoff looks for.
+func (c *cork) NetConn() net.Conn { return c.Conn }
+
 // Write implements [net.Conn].
 func (c *cork) Write(b []byte) (int, error) {
 	if c.more.Load() && len(c.held)+len(b) <= corkMost {

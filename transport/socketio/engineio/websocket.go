@@ -263,7 +263,10 @@ func (s *Server) newMelody() *melody.Melody {
 	m.HandleDisconnect(func(session *melody.Session) { socketOf(session).gone() })
 	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, false) })
 	m.HandleMessageBinary(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, true) })
-	m.HandlePong(func(session *melody.Session) { socketOf(session).session.control() })
+	m.HandlePong(func(session *melody.Session) {
+		handoff.Whole(session.WebsocketConnection())
+		socketOf(session).session.control()
+	})
 	m.HandleSentMessage(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
 	m.HandleSentMessageBinary(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
 	return m
@@ -272,6 +275,7 @@ func (s *Server) newMelody() *melody.Melody {
 // receivedApart handles a frame in a goroutine of its own and waits for it: what a
 // handler needs of stack is not kept while the reading goroutine sits in a read.
 func (k *socket) receivedApart(message []byte, binary bool) {
+	handoff.Whole(k.conn.WebsocketConnection())
 	if !binary && len(message) == 1 { // most frames are pongs
 		k.received(message, false)
 		return
