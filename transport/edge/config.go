@@ -6,6 +6,7 @@ package edge
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -61,10 +62,14 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate finds bounds that make no sense.
+// Validate finds bounds that make no sense, or that the process cannot keep.
 func (c Config) Validate() error {
 	if c.MaxConnections < 0 || c.MaxPerAddress < 0 {
-		return fmt.Errorf("edge: a limit on connections is 1 or more, or 0 for the default")
+		return errors.New("edge: a limit on connections is 1 or more, or 0 for the default")
+	}
+	if limit := descriptors(); uint64(c.MaxConnections)+leastKept > limit {
+		return fmt.Errorf("edge: %d connections and the process's own files need more than the %d files that it may have open: "+
+			"raise that (ulimit -n, LimitNOFILE) or allow fewer connections", c.MaxConnections, limit)
 	}
 	return nil
 }
@@ -73,6 +78,9 @@ const (
 	// keptDescriptors is how many file descriptors stay for the connections to Redis
 	// and Postgres, to the Shelly Cloud and other deployments, and for files.
 	keptDescriptors = 256
+	// leastKept is how many stay when an operator says how many connections there
+	// may be.
+	leastKept = 64
 	// mostConnections bounds what is derived from very many descriptors: from there
 	// on memory is what runs out, and an operator has to say how much there is.
 	mostConnections = 1 << 16

@@ -153,6 +153,17 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
+// More connections than file descriptors are refused at start, and not when they
+// come.
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	for _, c := range []Config{{MaxConnections: -1}, {MaxPerAddress: -1}, {MaxConnections: 1 << 40}, {MaxConnections: int(descriptors())}} {
+		if _, err := New(c, http.NotFoundHandler()); err == nil {
+			t.Errorf("%+v is accepted", c)
+		}
+	}
+}
+
 func TestParseProxies(t *testing.T) {
 	t.Parallel()
 	proxies, err := ParseProxies([]string{"10.1.2.3/8", " 127.0.0.1", "::1", "::ffff:192.0.2.1"})
