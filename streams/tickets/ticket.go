@@ -1,10 +1,13 @@
-// Package tickets keeps the one-use tickets that stand in for a token where only
-// a URL can carry a credential.
+// Package tickets keeps the tickets that stand in for a token where only a URL can
+// carry a credential: those for one use, and those for the event stream of one
+// system, which a browser's EventSource shows again whenever it reconnects.
 package tickets
 
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,5 +77,58 @@ func (o *Office) Redeem(ctx context.Context, ticket string) (actor domain.Actor,
 	}
 	return domain.Actor(r), true, nil
 }
+
+// IssueStream returns a ticket that is good for the event stream of one system, again
+// and again until the actor's authority ends, which is the time that it returns. The
+// same actor gets the same ticket for the same stream, so a token leaves one for each
+// of its systems in Redis, however often it asks.
+func (o *Office) IssueStream(ctx context.Context, actor domain.Actor, system domain.SystemID) (string, time.Time, error) {
+	actor.Systems, actor.AllSystems = []domain.SystemID{system}, false
+	value, err := json.Marshal(record(actor))
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("tickets: issue for a stream: %w", err)
+	}
+	life := time.Until(actor.ExpiresAt)
+	if life < time.Millisecond {
+		return "", time.Time{}, errors.New("tickets: issue for a stream: the authority has ended")
+	}
+	digest := sha256.Sum256(value)
+	same := o.prefix + ":stream-ticket-of:" + hex.EncodeToString(digest[:])
+	ticket := rand.Text()
+	// Whoever comes second takes the first one's, and writes the same for it.
+	known, err := o.client.SetArgs(ctx, same, ticket, redis.SetArgs{Mode: "NX", Get: true, TTL: life}).Result()
+	switch {
+	case err == nil:
+		ticket = known
+	case !errors.Is(err, redis.Nil):
+		return "", time.Time{}, fmt.Errorf("tickets: issue for a stream: %w", err)
+	}
+	if err := o.client.Set(ctx, o.streamKey(ticket), value, life).Err(); err != nil {
+		return "", time.Time{}, fmt.Errorf("tickets: issue for a stream: %w", err)
+	}
+	return ticket, actor.ExpiresAt, nil
+}
+
+// Stream returns the actor that a ticket of [Office.IssueStream] stands for. ok is
+// false for one that is unknown, for the stream of another system, or over.
+func (o *Office) Stream(ctx context.Context, ticket string, system domain.SystemID) (actor domain.Actor, ok bool, err error) {
+	value, err := o.client.Get(ctx, o.streamKey(ticket)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return domain.Actor{}, false, nil
+	}
+	if err != nil {
+		return domain.Actor{}, false, fmt.Errorf("tickets: look a stream's up: %w", err)
+	}
+	var r record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return domain.Actor{}, false, fmt.Errorf("tickets: look a stream's up: %w", err)
+	}
+	if len(r.Systems) != 1 || r.Systems[0] != system {
+		return domain.Actor{}, false, nil
+	}
+	return domain.Actor(r), true, nil
+}
+
+func (o *Office) streamKey(ticket string) string { return o.prefix + ":stream-ticket:" + ticket }
 
 func (o *Office) key(ticket string) string { return o.prefix + ":ticket:" + ticket }

@@ -76,3 +76,54 @@ func TestUnknownTicket(t *testing.T) {
 		t.Errorf("%v, %v", ok, err)
 	}
 }
+
+// A stream's ticket is good any number of times, at that stream alone, and the same
+// token leaves one.
+func TestTicketOfAStream(t *testing.T) {
+	t.Parallel()
+	o, ctx := newOffice(t), context.Background()
+	actor := domain.Actor{
+		Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{"clinica-sol", "centro-luna"},
+		ExpiresAt: time.Now().AddDate(99, 0, 0).UTC().Truncate(time.Second),
+	}
+	ticket, expires, err := o.IssueStream(ctx, actor, "clinica-sol")
+	if err != nil || !expires.Equal(actor.ExpiresAt) {
+		t.Fatalf("expires %v, %v", expires, err)
+	}
+	want := actor
+	want.Systems = []domain.SystemID{"clinica-sol"} // nothing else can be done with it
+	for range 3 {
+		got, ok, err := o.Stream(ctx, ticket, "clinica-sol")
+		if diff := cmp.Diff(want, got); err != nil || !ok || diff != "" {
+			t.Errorf("%v %v %s", ok, err, diff)
+		}
+		if again, _, err := o.IssueStream(ctx, actor, "clinica-sol"); err != nil || again != ticket {
+			t.Errorf("asked again: another ticket, %v", err)
+		}
+	}
+	if _, ok, err := o.Stream(ctx, ticket, "centro-luna"); ok || err != nil {
+		t.Errorf("another stream: %v, %v", ok, err)
+	}
+	if _, ok, err := o.Redeem(ctx, ticket); ok || err != nil {
+		t.Errorf("another use: %v, %v", ok, err)
+	}
+	once, _, err := o.Issue(ctx, actor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := o.Stream(ctx, once, "clinica-sol"); ok || err != nil {
+		t.Errorf("one for one use: %v, %v", ok, err)
+	}
+	other := actor
+	other.Subject = "ana"
+	if theirs, _, err := o.IssueStream(ctx, other, "clinica-sol"); err != nil || theirs == ticket {
+		t.Errorf("two people have one ticket, %v", err)
+	}
+	if keys := o.client.Keys(ctx, "*").Val(); len(keys) != 5 { // two for each stream's, one for the other
+		t.Errorf("%d keys: %v", len(keys), keys)
+	}
+	actor.ExpiresAt = time.Now()
+	if _, _, err := o.IssueStream(ctx, actor, "clinica-sol"); err == nil {
+		t.Error("a ticket for a token that has ended")
+	}
+}

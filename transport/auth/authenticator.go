@@ -64,14 +64,21 @@ func checkSecret(secret []byte) error {
 	return nil
 }
 
-// Tickets gives out short-lived credentials for one use, which may stand in a
-// URL because they are worth nothing afterwards.
+// Tickets gives out credentials that may stand in a URL: for one use, because they
+// are worth nothing afterwards, or for one event stream, because they open nothing
+// else.
 type Tickets interface {
 	// Issue makes a ticket that stands for the actor until expires.
 	Issue(ctx context.Context, actor domain.Actor) (ticket string, expires time.Time, err error)
 	// Redeem gives the actor of a ticket, once. ok is false for a ticket that is
 	// unknown, used or too old.
 	Redeem(ctx context.Context, ticket string) (actor domain.Actor, ok bool, err error)
+	// IssueStream makes a ticket for the event stream of one system, good until the
+	// actor's authority ends.
+	IssueStream(ctx context.Context, actor domain.Actor, system domain.SystemID) (ticket string, expires time.Time, err error)
+	// Stream gives the actor of such a ticket, any number of times. ok is false for a
+	// ticket that is unknown, too old, or another stream's.
+	Stream(ctx context.Context, ticket string, system domain.SystemID) (actor domain.Actor, ok bool, err error)
 }
 
 // Authenticator tells who somebody is. It is safe for concurrent use.
@@ -136,6 +143,26 @@ func (a *Authenticator) Authenticate(ctx context.Context, r *http.Request) (doma
 	default:
 		return domain.Actor{}, refuse(CodeTokenMissing, "send a token in Authorization: Bearer")
 	}
+}
+
+// AuthenticateStream is [Authenticator.Authenticate] for a request for the event
+// stream of a system. It also takes a ticket that was made for that stream, which is
+// good again when the reader reconnects.
+func (a *Authenticator) AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error) {
+	shown, err := credentialOf(r)
+	if err == nil && shown.ticket != "" && len(shown.ticket) <= maxTicket && a.tickets != nil {
+		actor, ok, err := a.tickets.Stream(ctx, shown.ticket, system)
+		switch {
+		case err != nil:
+			return domain.Actor{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
+				"the ticket cannot be checked now; connect again").Because(fmt.Errorf("auth: ticket of a stream: %w", err))
+		case ok && actor.ExpiresAt.After(time.Now()):
+			return actor, nil
+		case ok:
+			return domain.Actor{}, refuse(CodeTokenExpired, "the token that the ticket was made with has expired")
+		}
+	}
+	return a.Authenticate(ctx, r)
 }
 
 func (a *Authenticator) redeem(ctx context.Context, ticket string) (domain.Actor, error) {

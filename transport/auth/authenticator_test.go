@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -205,6 +206,45 @@ func (o *onceTickets) Redeem(_ context.Context, ticket string) (domain.Actor, bo
 	actor, ok := o.actors[ticket]
 	delete(o.actors, ticket)
 	return actor, ok, o.fail
+}
+
+func (o *onceTickets) IssueStream(context.Context, domain.Actor, domain.SystemID) (string, time.Time, error) {
+	return "", time.Time{}, errors.ErrUnsupported
+}
+
+func (o *onceTickets) Stream(_ context.Context, ticket string, system domain.SystemID) (domain.Actor, bool, error) {
+	actor, ok := o.actors[string(system)+" "+ticket]
+	return actor, ok, o.fail
+}
+
+// A ticket that was made for a stream opens that one, again and again, and nothing
+// else.
+func TestTicketOfAStream(t *testing.T) {
+	t.Parallel()
+	a := newAuthenticator(t, Config{Secret: secret}, &onceTickets{actors: map[string]domain.Actor{
+		"sol t1": {Subject: "maria", ExpiresAt: hour()}, "sol t2": {Subject: "maria", ExpiresAt: time.Now().Add(-time.Second)},
+		"once": {Subject: "maria", ExpiresAt: hour()},
+	}})
+	request := func(ticket string) *http.Request { return httptest.NewRequest("GET", "/?ticket="+ticket, nil) }
+	for range 3 {
+		if actor, err := a.AuthenticateStream(t.Context(), request("t1"), "sol"); err != nil || actor.Subject != "maria" {
+			t.Errorf("%+v, %v", actor, err)
+		}
+	}
+	if _, err := a.AuthenticateStream(t.Context(), request("t1"), "luna"); !domain.HasCode(err, CodeTicketInvalid) {
+		t.Errorf("another stream: %v", err)
+	}
+	if _, err := a.Authenticate(t.Context(), request("t1")); !domain.HasCode(err, CodeTicketInvalid) {
+		t.Errorf("another request: %v", err)
+	}
+	if _, err := a.AuthenticateStream(t.Context(), request("t2"), "sol"); !domain.HasCode(err, CodeTokenExpired) {
+		t.Errorf("after the token: %v", err)
+	}
+	for i, want := range []domain.Code{"", CodeTicketInvalid} {
+		if _, err := a.AuthenticateStream(t.Context(), request("once"), "sol"); i == 0 && err != nil || i == 1 && !domain.HasCode(err, want) {
+			t.Errorf("one for one use, time %d: %v", i+1, err)
+		}
+	}
 }
 
 func TestAuthenticate(t *testing.T) {

@@ -357,6 +357,17 @@ func (p *platform) Redeem(_ context.Context, ticket string) (domain.Actor, bool,
 	return actor, ok, nil
 }
 
+func (p *platform) IssueStream(_ context.Context, actor domain.Actor, system domain.SystemID) (string, time.Time, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tickets["stream of "+string(system)] = actor
+	return "stream of " + string(system), actor.ExpiresAt, nil
+}
+
+func (p *platform) Stream(context.Context, string, domain.SystemID) (domain.Actor, bool, error) {
+	return domain.Actor{}, false, errors.ErrUnsupported // the stream is a face of its own
+}
+
 func (p *platform) Allow(_ context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
 	return p.allow(flow, system, n), 1500 * time.Millisecond
 }

@@ -90,3 +90,18 @@ func TestTickets(t *testing.T) {
 	b.want(b.send("", "GET", path), 401, "ticket-invalid")
 	b.want(b.send("", "GET", sol+"/devices?token="+b.tokens[domain.RoleViewer]), 401, "token-invalid")
 }
+
+// A ticket for a stream is made for a system that the token may read.
+func TestTicketsOfStreams(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"stream":"clinica-sol"}`)
+	b.want(r, 201, "")
+	if at, err := time.Parse(time.RFC3339, r.body["expiresAt"].(string)); err != nil || r.body["ticket"] != "stream of clinica-sol" || time.Until(at) < time.Minute {
+		t.Errorf("%s", r.raw)
+	}
+	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"stream":"centro-luna"}`), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"stream":"a/b"}`), 400, domain.CodeInvalidSystemID)
+	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"Stream":"clinica-sol"}`), 400, CodeInvalidRequest)
+	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{}`), 201, "")
+}

@@ -4,13 +4,20 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/plugcast/plugcast/domain"
 )
 
-type createTicketInput struct{ WithTicket }
+type createTicketInput struct {
+	WithTicket
+	Body *struct {
+		Stream domain.SystemID `json:"stream,omitempty" doc:"Make it for the event stream of this system, where it is good again and again until the token ends" example:"clinica-sol"`
+	}
+}
 
 type createTicketOutput struct {
 	Body struct {
-		Ticket    string    `json:"ticket" doc:"Put it in ?ticket= of a WebSocket or event stream URL, once"`
+		Ticket    string    `json:"ticket" doc:"Put it in ?ticket= of a WebSocket or event stream URL"`
 		ExpiresAt time.Time `json:"expiresAt" doc:"Until when it must be used"`
 	}
 }
@@ -18,13 +25,25 @@ type createTicketOutput struct {
 func (a *API) registerTickets() {
 	register(a, operation{
 		id: "createTicket", method: http.MethodPost, path: "/api/v1/tickets", tag: "Tickets", status: http.StatusCreated,
-		summary: "Get a ticket for one use in a URL",
-		detail:  "It stands for the token of this request, for 30 s. What it opens lives as long as the token.",
+		summary: "Get a ticket for a URL",
+		detail: "It stands for the token of this request, for 30 s and one use. What it opens lives as long as the token. With `stream` it is " +
+			"for the event stream of that system and nothing else, any number of times until the token ends: an `EventSource` that " +
+			"reconnects shows it again.",
+		errors: []int{413, 415},
 	}, a.createTicket)
 }
 
-func (a *API) createTicket(ctx context.Context, _ *createTicketInput) (*createTicketOutput, error) {
-	ticket, expires, err := a.tickets.Issue(ctx, actorOf(ctx))
+func (a *API) createTicket(ctx context.Context, in *createTicketInput) (*createTicketOutput, error) {
+	issue := a.tickets.Issue
+	if in.Body != nil && in.Body.Stream != "" {
+		if _, err := (&InSystem{SystemID: in.Body.Stream}).authorize(ctx, domain.ActionRead); err != nil {
+			return nil, err
+		}
+		issue = func(ctx context.Context, actor domain.Actor) (string, time.Time, error) {
+			return a.tickets.IssueStream(ctx, actor, in.Body.Stream)
+		}
+	}
+	ticket, expires, err := issue(ctx, actorOf(ctx))
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -3,10 +3,14 @@
 package sse
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +25,7 @@ const Pattern = "GET /api/v1/systems/{systemId}/events/stream"
 
 // Authenticator tells who sent a request. Package auth has one.
 type Authenticator interface {
-	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
+	AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error)
 }
 
 // Config is what the face stands on. All but the ban and the times are
@@ -208,7 +212,7 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	if err != nil {
 		return domain.Actor{}, "", options, err
 	}
-	actor, err := s.config.Authenticator.Authenticate(r.Context(), r)
+	actor, err := s.config.Authenticator.AuthenticateStream(r.Context(), r, system)
 	if err != nil {
 		return actor, system, options, err
 	}
@@ -225,26 +229,39 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	return actor, system, options, err
 }
 
+// parameters are what a request may have in its URL: a misspelt filter must not pass
+// for none.
+var parameters = []string{"after", "lastEventId", "types", "type", "devices", "deviceId", "ticket"}
+
 // readOptions reads where to begin and what to leave out. Last-Event-ID, which
-// an EventSource sends by itself when it reconnects, wins over ?after=.
+// an EventSource sends by itself when it reconnects, wins over ?lastEventId=, which
+// those send that cannot set a header, and that over ?after=, which stays in the URL
+// that the page made.
 func readOptions(r *http.Request) (rooms.Options, error) {
 	options := rooms.Options{Encoding: encoding{}}
-	query := r.URL.Query()
-	after := r.Header.Get("Last-Event-ID")
-	if after == "" {
-		after = query.Get("after")
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return options, domain.Invalid(codeInvalidRequest, "the query of the URL is not well-formed")
 	}
-	if after != "" {
+	for name := range query {
+		if !slices.Contains(parameters, name) {
+			return options, domain.Invalid(codeInvalidRequest,
+				fmt.Sprintf("query.%.64q: there is no such parameter; there are %s", name, strings.Join(parameters, ", ")))
+		}
+	}
+	if after := cmp.Or(r.Header.Get("Last-Event-ID"), query.Get("lastEventId"), query.Get("after")); after != "" {
 		position, err := domain.ParsePosition(after)
 		if err != nil {
 			return options, err
 		}
 		options.After = &position
 	}
-	var err error
-	options.Filter, err = rooms.ParseFilter(list(query["types"]), list(query["devices"]))
+	options.Filter, err = rooms.ParseFilter(list(append(query["types"], query["type"]...)), list(append(query["devices"], query["deviceId"]...)))
 	return options, err
 }
+
+// codeInvalidRequest is the HTTP API's code for a request that does not fit.
+const codeInvalidRequest domain.Code = "invalid-request"
 
 // list takes a parameter that is repeated, or has commas, or both.
 func list(values []string) (names []string) {

@@ -33,7 +33,7 @@ type face struct {
 }
 
 // Authenticate lets in whoever says a role and a system, as "role system".
-func (f *face) Authenticate(_ context.Context, r *http.Request) (domain.Actor, error) {
+func (f *face) AuthenticateStream(_ context.Context, r *http.Request, _ domain.SystemID) (domain.Actor, error) {
 	role, system, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok {
 		return domain.Actor{}, domain.Fail(domain.KindUnauthenticated, "token-missing", "no token")
@@ -175,6 +175,13 @@ func TestStreamResumes(t *testing.T) {
 	_, lines = f.open(t, "?after=0-0", "Last-Event-ID", second.Position.String())
 	check(t, next(t, lines), third)
 	check(t, next(t, lines), fourth)
+	// What a client that cannot set headers sends wins over what the page's URL had.
+	_, lines = f.open(t, "?after=0-0&lastEventId="+third.Position.String())
+	check(t, next(t, lines), fourth)
+	_, lines = f.open(t, "?after=0-0&lastEventId="+first.Position.String(), "Last-Event-ID", third.Position.String())
+	check(t, next(t, lines), fourth)
+	_, lines = f.open(t, "?after="+third.Position.String()+"&lastEventId=", "Last-Event-ID", "")
+	check(t, next(t, lines), fourth)
 }
 
 func TestStreamFilters(t *testing.T) {
@@ -185,6 +192,9 @@ func TestStreamFilters(t *testing.T) {
 	f.source.Append("clinica-sol", domain.RelaySwitchRequested{DeviceID: "d2", CommandID: "c"})
 	last := f.append("clinica-sol", "d3")
 	_, lines := f.open(t, "?after=0-0&types=device-update,x&devices=d2&devices=d3")
+	check(t, next(t, lines), want)
+	check(t, next(t, lines), last)
+	_, lines = f.open(t, "?after=0-0&type=device-update&deviceId=d2,d3") // the names of history
 	check(t, next(t, lines), want)
 	check(t, next(t, lines), last)
 }
@@ -209,6 +219,7 @@ func TestRefusals(t *testing.T) {
 		"token-missing":     first(f.open(t, "", "Authorization", "")),
 		"forbidden":         first(f.open(t, "", "Authorization", "viewer centro-luna")),
 		"invalid-position":  first(f.open(t, "?after=x")),
+		"invalid-request":   first(f.open(t, "?typ=device-update")),
 		"invalid-device-id": first(f.open(t, "?devices=a%20b")),
 		"invalid-filter":    first(f.open(t, "?types=a"+strings.Repeat(",a", 64))),
 		"rate-limited":      first(limited.open(t, "")),
