@@ -26,7 +26,8 @@ func pageSize(limit int) int {
 func rowPage(columns, query, order string, limit int) string {
 	n, size := strconv.Itoa(limit), "octet_length(data) + "+strconv.Itoa(rowOverhead)
 	return "SELECT " + columns + ", more FROM (SELECT *, lead(true, 1, false) OVER in_order AS more, row_number() OVER in_order AS number," +
-		" sum(" + size + ") OVER (in_order ROWS UNBOUNDED PRECEDING) AS bytes" +
-		" FROM (" + query + " ORDER BY " + order + " LIMIT " + n + " + 1) AS one_more WINDOW in_order AS (ORDER BY " + order + ")) AS page" +
+		" sum(" + size + ") OVER in_order AS bytes" +
+		" FROM (" + query + " ORDER BY " + order + " LIMIT " + n + " + 1) AS one_more" +
+		" WINDOW in_order AS (ORDER BY " + order + " ROWS UNBOUNDED PRECEDING)) AS page" +
 		" WHERE number <= " + n + " AND (number = 1 OR bytes <= " + strconv.Itoa(PageBytes) + ") ORDER BY " + order
 }
