@@ -574,3 +574,40 @@ func waitUntil(t *testing.T, holds func() bool) {
 		}
 	}
 }
+
+// What other deployments have is kept, whatever it is: nothing of it stops the
+// archive, and history has it as it was or as undecodable.
+func TestTakeOfWhatCannotBeWrittenAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.archive()
+	defer func() { b.stop() }()
+	data := []string{
+		`{"deviceId":"d1","deviceTime":"2026-11-29T03:00:00+24:00"}`,
+		`{"deviceId":"d1","powerW":1e400}`,
+		`{"deviceId":"d1","name":"\u0000","errors":["\ud800"]}`,
+		"{\"deviceId\":\"d1\",\n\"attributes\":{\"a\":\"\\r\\n\"}\r\n}",
+		`{"deviceId":"d1","attributes":{"a":"` + strings.Repeat("x", 70_000) + `"}}`,
+		`[]`,
+	}
+	events := make([]domain.Event, len(data))
+	for i := range data {
+		events[i] = update(fmt.Sprint(i), "", uint64(10*i+10))
+		events[i].Data = json.RawMessage(data[i])
+	}
+	b.expect(b.take(batch("a", 0, events...)), len(data), 0, 0, uint64(10*len(data)))
+	got := b.archived()
+	if len(got) != len(data) {
+		t.Fatalf("history has %d events", len(got))
+	}
+	for i := range got {
+		link := domain.Link{Event: got[i]}
+		line := link.AppendCloudEvent(nil)
+		if _, err := domain.ParseCloudEvent(line); err != nil || strings.ContainsAny(string(line), "\r\n") || len(line) > domain.MaxEvent {
+			t.Errorf("%s: %d bytes, %v: %.300s", data[i][:min(len(data[i]), 80)], len(line), err, line)
+		}
+		if undecodable := got[i].Type == domain.TypeUndecodable; undecodable == (i == 3) {
+			t.Errorf("%.80s is kept as %s", data[i], got[i].Type)
+		}
+	}
+}
