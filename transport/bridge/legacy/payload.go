@@ -101,16 +101,21 @@ func updateOf(system domain.SystemID, device domain.DeviceID, o object) (domain.
 	for name, value := range o {
 		_, err := domain.ParseSystemUpdate(mustJSON(object{"systemId": known["systemId"], "deviceId": known["deviceId"], name: value}))
 		switch {
-		case name == "attributes":
-			if err := unpack(value, rest); err != nil {
-				return domain.Event{}, err
-			}
-		case err == nil:
+		case err == nil && name != "attributes":
 			known[name] = value
+		case name == "attributes": // below
 		case name == "online" || name == "relayOn":
 			return domain.Event{}, fmt.Errorf("%s: is neither true nor false", name)
 		default:
 			rest[name] = value
+		}
+	}
+	switch attributes := o["attributes"]; {
+	case len(rest) == 0 && attributes != nil && !isNull(attributes):
+		known["attributes"] = attributes // token for token
+	case attributes != nil:
+		if err := unpack(attributes, rest); err != nil {
+			return domain.Event{}, err
 		}
 	}
 	if len(rest) > 0 {
