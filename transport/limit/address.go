@@ -161,6 +161,7 @@ func (g *guarded) Unwrap() http.ResponseWriter { return g.ResponseWriter }
 // Authenticator tells who somebody is; see package auth.
 type Authenticator interface {
 	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
+	AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error)
 	Verify(ctx context.Context, token string) (domain.Actor, error)
 }
 
@@ -177,6 +178,18 @@ type authenticator struct {
 // Authenticate implements [Authenticator].
 func (a authenticator) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
 	actor, err := a.Authenticator.Authenticate(ctx, r)
+	return a.charge(r, actor, err)
+}
+
+// AuthenticateStream implements [Authenticator].
+func (a authenticator) AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error) {
+	actor, err := a.Authenticator.AuthenticateStream(ctx, r, system)
+	return a.charge(r, actor, err)
+}
+
+// charge puts a request on the account of its token or, without a valid one, of its
+// address.
+func (a authenticator) charge(r *http.Request, actor domain.Actor, err error) (domain.Actor, error) {
 	switch {
 	case err == nil:
 		Attributed(r.Context())

@@ -71,6 +71,10 @@ func (gate) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, er
 	return gate{}.Verify(ctx, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 }
 
+func (g gate) AuthenticateStream(ctx context.Context, r *http.Request, _ domain.SystemID) (domain.Actor, error) {
+	return g.Authenticate(ctx, r)
+}
+
 func (gate) Verify(_ context.Context, token string) (domain.Actor, error) {
 	switch token {
 	case "good":
