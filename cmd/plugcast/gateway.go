@@ -90,7 +90,8 @@ func (p *Program) newGateway() (*gateway, error) {
 		Authenticator: authenticator, Tickets: office,
 		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL,
 		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Readiness: p.readiness, Origins: origins,
-		Stream: g.streams, Bridges: p.bridges, Findings: p.backend.store, Quarantine: p.backend.store, DeadLetters: p.deadLetters,
+		Stream: g.streams, Bridges: p.bridges, Findings: p.backend.store, Quarantine: p.backend.store,
+		DeadLetters: p.deadLetters, Refusals: p.shelly.outbound,
 		Version: version(), Log: p.Logger,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -119,6 +120,7 @@ func (s *shellySide) reactions() map[domain.EventType]reactions.Reaction {
 	on := map[domain.EventType]reactions.Reaction{
 		domain.TypeRelaySwitchRequested: s.desk.Requested,
 		domain.TypeRelaySwitchCompleted: s.desk.Completed,
+		domain.TypeEnergyCorrected:      s.energyCorrected,
 	}
 	for _, t := range []domain.EventType{
 		domain.TypeConnectionCreated, domain.TypeConnectionUpdated, domain.TypeConnectionStarted,
@@ -127,6 +129,20 @@ func (s *shellySide) reactions() map[domain.EventType]reactions.Reaction {
 		on[t] = s.connectionChanged
 	}
 	return on
+}
+
+// energyCorrected tells whoever holds the device here. Until they have heard of it,
+// the fold adds the correction to what they say.
+func (s *shellySide) energyCorrected(ctx context.Context, e domain.Event) error {
+	base, _, _ := strings.Cut(string(e.Device()), ":")
+	rows, err := shellyStore{s.program.backend, s.program.credentials}.Channels(ctx, e.SystemID, domain.DeviceID(base))
+	if err != nil {
+		return err
+	}
+	for _, h := range s.desk.Holders() {
+		h.Correct(shelly.DeviceRef{System: e.SystemID, Device: domain.DeviceID(base)}, rows)
+	}
+	return nil
 }
 
 // connectionChanged passes on what was commanded of a connection. Device sockets

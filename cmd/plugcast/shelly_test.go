@@ -107,6 +107,30 @@ func TestFleetOfSimulatedPlugs(t *testing.T) {
 	}
 	waitFor(t, "the plug to say so", func() bool { return causedUpdate(history(t, here.base, system), command, plug.ID(), false) })
 
+	// An operator corrects the total at one process, and the plug's socket is at the
+	// other: the next updates go on from there.
+	var corrected struct{ Device deviceView }
+	mustCall(t, http.StatusOK, "POST", here.base+"/api/v1/systems/"+string(system)+"/devices/"+string(plug.ID())+"/energy-correction?wait=20s",
+		testToken(t, domain.RoleOperator, system), map[string]any{"energyWh": 123456.789, "reason": "read by hand"}, &corrected)
+	if wh := corrected.Device.EnergyWh; wh == nil || *wh != 123456.789 {
+		t.Errorf("the corrected device is %+v", corrected.Device)
+	}
+	on := false
+	waitFor(t, "the plug's holder to go on from the correction", func() bool {
+		on = !on
+		command, _ := switched(t, here.base, system, plug.ID(), on)
+		waitFor(t, "the plug to say so", func() bool { return causedUpdate(history(t, here.base, system), command, plug.ID(), on) })
+		for _, e := range history(t, here.base, system) {
+			if data, _ := e.Decode(); e.Type == domain.TypeDeviceUpdate && e.CausationID == command {
+				u := data.(domain.DeviceUpdate)
+				wh, _ := u.EnergyWh.Get()
+				_, aware := u.EnergyOffsetWh.Get()
+				return aware && wh >= 123456.789 && wh < 123466
+			}
+		}
+		return false
+	})
+
 	plug.SetMute(true)
 	if _, outcome := switched(t, here.base, system, plug.ID(), true); outcome != domain.OutcomeUnknown {
 		t.Errorf("a plug that does not answer: %s", outcome)

@@ -43,6 +43,7 @@ type Config struct {
 	Origins       auth.Origins
 	Bridges       Bridges      // nil: none can be made
 	DeadLetters   DeadLetters  // nil: they are not listed
+	Refusals      Refusals     // nil: none are shown
 	Findings      Findings     // nil: there is no report of bridges
 	Quarantine    Quarantine   // nil: it cannot be listed
 	Stream        http.Handler // the events of a system, as text/event-stream
@@ -89,6 +90,7 @@ type API struct {
 	bridges       Bridges
 	findings      Findings
 	deadLetters   DeadLetters
+	refusals      Refusals
 	quarantine    Quarantine
 	readiness     *Readiness
 	origins       auth.Origins
@@ -110,7 +112,7 @@ func New(c Config) (*API, error) {
 	a := &API{
 		service: c.Service, reads: c.Reads, snapshots: c.Snapshots, work: c.Work, answers: c.Answers, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
 		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
-		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, quarantine: c.Quarantine,
+		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, refusals: c.Refusals, quarantine: c.Quarantine,
 		readiness: c.Readiness, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
 	}
 	if a.readiness == nil {
@@ -122,6 +124,7 @@ func New(c Config) (*API, error) {
 	a.registerAssignments()
 	a.registerEquipment()
 	a.registerConnections()
+	a.registerEnergy()
 	a.registerHistory()
 	a.registerSockets()
 	a.registerDisconnects()

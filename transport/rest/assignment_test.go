@@ -152,3 +152,31 @@ func TestRelay(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+func TestEnergyCorrection(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.furnish()
+	b.want(b.send(domain.RoleService, "POST", "/api/v1/device-updates", `[{"systemId":"clinica-sol","deviceId":"d1","energyWh":100.25}]`), 200, "")
+	path := sol + "/devices/d1/energy-correction"
+	r := b.send(domain.RoleOperator, "POST", path+"?wait=5s", `{"energyWh":5000.1234,"reason":"read by hand"}`)
+	b.want(r, 200, "")
+	if device := r.body["device"].(map[string]any); device["energyWh"] != 5000.123 || device["energyOffsetWh"] != 4899.873 {
+		t.Errorf("the answer shows %v", device)
+	}
+	if got := string(b.events[5].Data); got != `{"commandId":"`+r.body["commandId"].(string)+`","deviceId":"d1","energyWh":5000.123,"reason":"read by hand"}` {
+		t.Errorf("appended %s", got)
+	}
+	b.want(b.send(domain.RoleService, "POST", "/api/v1/device-updates", `[{"systemId":"clinica-sol","deviceId":"d1","energyWh":101.25}]`), 200, "")
+	if got := b.send(domain.RoleViewer, "GET", sol+"/devices/d1"); got.body["energyWh"] != 5001.123 {
+		t.Errorf("it goes on with %v", got.body["energyWh"])
+	}
+	for _, body := range []string{`{}`, `{"energyWh":-1}`, `{"energyWh":1e13}`, `{"energyWh":"much"}`, `{"energyWh":null}`} {
+		if r := b.send(domain.RoleOperator, "POST", path, body); r.status != 400 && r.status != 422 {
+			t.Errorf("%s: %d %s", body, r.status, r.raw)
+		}
+	}
+	b.want(b.send(domain.RoleOperator, "POST", sol+"/devices/nope/energy-correction", `{"energyWh":1}`), 404, domain.CodeUnknownDevice)
+	b.want(b.send(domain.RoleViewer, "POST", path, `{"energyWh":1}`), 403, domain.CodeForbidden)
+	b.want(b.send(domain.RoleAdmin, "POST", path, `{"energyWh":1}`), 202, "")
+}

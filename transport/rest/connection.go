@@ -57,7 +57,19 @@ type getConnectionInput struct {
 type getConnectionOutput struct {
 	Status int
 	ETag   string `header:"ETag" doc:"The quoted position of the connection, for If-Match"`
-	Body   *domain.Connection
+	Body   *connectionDetail
+}
+
+// connectionDetail is a connection, and which of its devices had no luck.
+type connectionDetail struct {
+	domain.Connection
+	LastRefusals []domain.DeviceRefusal `json:"lastRefusals,omitempty" doc:"Of a shelly-outbound connection, for who may command it: the last 10 devices that the process that answers refused, or whose socket it ended for what they did, the newest first. They are kept in memory"`
+}
+
+// Refusals knows which devices this process refused last.
+type Refusals interface {
+	// LastRefusals returns those that came over a connection, the newest first.
+	LastRefusals(system domain.SystemID, connection domain.ConnectionID) []domain.DeviceRefusal
 }
 
 type createConnectionInput struct {
@@ -218,8 +230,11 @@ func (a *API) getConnection(ctx context.Context, in *getConnectionInput) (*getCo
 		return nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection,
 			`there is no connection "`+string(in.ConnectionID)+`"`)
 	}
-	out := &getConnectionOutput{Status: http.StatusOK, ETag: entityTag(c.Position), Body: c}
-	if in.matches(out.ETag) {
+	out := &getConnectionOutput{Status: http.StatusOK, ETag: entityTag(c.Position), Body: &connectionDetail{Connection: *c}}
+	if a.refusals != nil && actorOf(ctx).Authorize(domain.ActionCommand, in.SystemID) == nil {
+		out.Body.LastRefusals = a.refusals.LastRefusals(in.SystemID, in.ConnectionID)
+	}
+	if in.matches(out.ETag) && len(out.Body.LastRefusals) == 0 { // which the tag says nothing of
 		out.Status, out.Body = http.StatusNotModified, nil
 	}
 	return out, nil

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
@@ -55,6 +56,31 @@ func TestConnectionCommandNamesTheSystem(t *testing.T) {
 	for system, stopped := range map[string]bool{"clinica-sol": false, "centro-luna": true} {
 		if got := b.send(domain.RoleStaff, "GET", "/api/v1/systems/"+system+"/connections/shared"); got.body["stopped"] != stopped {
 			t.Errorf("%s: %s", system, got.raw)
+		}
+	}
+}
+
+// refusalStub knows one refusal.
+type refusalStub struct{}
+
+func (refusalStub) LastRefusals(system domain.SystemID, id domain.ConnectionID) []domain.DeviceRefusal {
+	if system != "clinica-sol" || id != "acc1" {
+		return nil
+	}
+	return []domain.DeviceRefusal{{Reason: "bad-frame", DeviceID: "plug-1", Remote: "192.0.2.1:5", Detail: "it is not JSON"}}
+}
+
+// Refusals are for operators; others see the connection.
+func TestConnectionShowsLastRefusals(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.Refusals = refusalStub{} })
+	b.furnish()
+	b.want(b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"acc1","kind":"shelly-outbound"}`), 201, "")
+	for role, want := range map[domain.Role]bool{domain.RoleViewer: false, domain.RoleOperator: true, domain.RoleAdmin: true} {
+		r := b.send(role, "GET", sol+"/connections/acc1")
+		b.want(r, 200, "")
+		if got := strings.Contains(r.raw, `"lastRefusals":[{"at":"0001-01-01T00:00:00Z","reason":"bad-frame","deviceId":"plug-1"`); got != want || r.body["connectionId"] != "acc1" {
+			t.Errorf("%s sees %s", role, r.raw)
 		}
 	}
 }

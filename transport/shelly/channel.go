@@ -20,6 +20,7 @@ type channelState struct {
 	reading   status.Reading // while shown
 	energy    energy
 
+	mode     string              // of the reading that the log has; see [status.Reading]
 	logged   domain.DeviceUpdate // what the log has; a field that it has not is not known
 	inLog    bool                // it has the channel at all
 	emitted  time.Time           // when the log last heard of it
@@ -36,6 +37,9 @@ func (c *channelState) seed(row *domain.Device) {
 
 // show takes what the status says of the channel.
 func (c *channelState) show(r status.Reading, now time.Time) {
+	if !c.everShown {
+		c.mode = r.Mode // a new holder does not know the log's
+	}
 	c.shown, c.everShown, c.reading = true, true, r
 	if counter, ok := r.CounterWh.Get(); ok {
 		c.energy.count(counter, r.PowerW, now)
@@ -69,6 +73,9 @@ func (c *channelState) now(d *Device) domain.DeviceUpdate {
 	}
 	u.DeviceID, u.Channel, u.ConnectionID = c.id, domain.Some(c.number), domain.Some(d.connection.ID)
 	u.Online, u.Name = d.online, c.logged.Name
+	if u.Attributes == nil {
+		u.Attributes = c.logged.Attributes // others may have published them
+	}
 	c.energy.says(&u)
 	if d.name != "" {
 		u.Name = domain.Some(d.name)
@@ -86,7 +93,7 @@ func (c *channelState) due(d *Device) (at time.Time, waits bool) {
 	switch {
 	case !c.inLog || c.differs(&now, domain.RoleState):
 		return time.Time{}, true
-	case d.policy.isStep(c.logged.PowerW, now.PowerW):
+	case c.shown && c.mode != c.reading.Mode, d.policy.isStep(c.logged.PowerW, now.PowerW):
 		return c.emitted.Add(d.policy.AtMostEvery), true
 	case c.differs(&now, domain.RoleReading):
 		return c.emitted.Add(d.policy.AtLeastEvery), true
@@ -141,7 +148,7 @@ func (c *channelState) take(d *Device, now time.Time) Update {
 	}
 
 	c.logged, c.inLog, c.emitted = u, true, now
-	c.energy.logged = true
+	c.energy.logged, c.mode = true, c.reading.Mode
 	c.logged.DeviceTime, c.logged.Changed = newest, nil
 	update := Update{DeviceUpdate: u}
 	if cause := c.fulfil(u, now); cause != nil {

@@ -166,6 +166,16 @@ func (d *Device) Relay(channel int) (on, known bool) {
 	return false, false
 }
 
+// CanSwitch reports whether a channel has a relay, as far as the device has said
+// what it has.
+func (d *Device) CanSwitch(channel int) bool {
+	i, ok := d.find(channel)
+	return ok && d.channels[i].shown && d.channels[i].reading.Switch
+}
+
+// NoRelay is why a command to switch fails for a channel that has no relay.
+const NoRelay = "the device has no relay there: plugcast switches relays, and neither dimmers, covers nor meters"
+
 // Channels are the ids of the channels that the device has shown, in order.
 func (d *Device) Channels() []domain.DeviceID {
 	var ids []domain.DeviceID

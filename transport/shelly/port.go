@@ -80,4 +80,9 @@ type Holder interface {
 	// held here; otherwise it does nothing. It does not block. report is called
 	// once, from any goroutine, after Switch answered true or while it does.
 	Switch(c SwitchCommand, report func(SwitchResult)) bool
+	// Correct passes rows of a device on that are newer than an operator's correction
+	// of its energy. It does nothing when the device is not held here, and does not
+	// block. When the holder is too busy to hear of it, the state is right all the
+	// same: see [Device.Correct].
+	Correct(base DeviceRef, rows []*domain.Device)
 }

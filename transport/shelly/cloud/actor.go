@@ -41,11 +41,19 @@ type actor struct {
 	open  atomic.Bool  // there is a socket
 	phase atomic.Value // domain.ConnectionState, for metrics
 
+	corrected chan correction
+
 	mu       sync.Mutex
 	known    map[domain.DeviceID]standing // by base id
 	requests chan request
 	live     bool   // requests are taken
 	word     string // why they are not
+}
+
+// correction is rows of a device after its energy was corrected.
+type correction struct {
+	base domain.DeviceID
+	rows []*domain.Device
 }
 
 func newActor(cfg Config, parts Parts, c Connection, secret Secret, client *http.Client, gates *gates) *actor {
@@ -54,7 +62,7 @@ func newActor(cfg Config, parts Parts, c Connection, secret Secret, client *http
 		cfg: cfg, parts: parts, conn: c.Connection, logger: logger, http: client, gates: gates,
 		out: newOutbox(parts.Events, c.Connection, logger), given: secret, secret: secret, said: c.State, backoff: newBackoff(cfg),
 		trid: rand.Int64N(1 << 40), devices: map[domain.DeviceID]*held{}, known: map[domain.DeviceID]standing{},
-		requests: make(chan request, maxRequests), word: wordDown,
+		requests: make(chan request, maxRequests), word: wordDown, corrected: make(chan correction, maxRequests),
 	}
 	a.phase.Store(domain.StateDisconnected)
 	return a

@@ -83,6 +83,8 @@ func (s *session) command(r request) *ending {
 		why = wordGone
 	case !slices.Contains(d.device.Channels(), r.Device):
 		why = wordChannel
+	case !canSwitch(d, r.Device):
+		why = shelly.NoRelay
 	case isFalse(d.online):
 		why = wordOffline // the cloud would keep nothing for later (RTE)
 	case r.ToggleAfter > 0 && d.gen == "G1":
@@ -107,6 +109,11 @@ func (s *session) command(r request) *ending {
 		return &end
 	}
 	return nil
+}
+
+func canSwitch(d *held, id domain.DeviceID) bool {
+	channel, ok := d.device.ChannelOf(id)
+	return ok && d.device.CanSwitch(channel)
 }
 
 func isFalse(o domain.Optional[bool]) bool {

@@ -106,7 +106,10 @@ func short(s string) string {
 		s = s[:cut] + "…"
 	}
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+		switch {
+		case r == 0:
+			return utf8.RuneError
+		case r < ' ' || r == 0x7f:
 			return ' '
 		}
 		return r

@@ -204,6 +204,20 @@ func (r *Runner) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)
 	return true
 }
 
+// Correct implements [shelly.Holder].
+func (r *Runner) Correct(base shelly.DeviceRef, rows []*domain.Device) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k := range r.systems[base.System] {
+		if a := k.actor; a != nil && a.standingOf(base.Device) != stranger {
+			select {
+			case a.corrected <- correction{base.Device, rows}:
+			default:
+			}
+		}
+	}
+}
+
 // Stats counts the connections by what their sockets do. Those that are stopped do
 // not count.
 func (r *Runner) Stats() map[domain.ConnectionState]int {

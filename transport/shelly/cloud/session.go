@@ -129,6 +129,12 @@ func (s *session) loop() ending {
 		case <-s.out.idle:
 		case r := <-s.requests:
 			end = s.command(r)
+		case c := <-s.corrected:
+			if d := s.devices[c.base]; d != nil {
+				d.device.Correct(c.rows)
+			} else if s.rows[c.base] != nil {
+				s.rows[c.base] = c.rows
+			}
 		case f := <-s.fetched:
 			end = s.apply(f)
 		case r := <-s.renewed:

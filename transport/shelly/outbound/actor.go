@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -43,6 +44,10 @@ func (s *session) run() {
 			s.decode(message, time.Now())
 		case o := <-s.switches:
 			s.ask(o, time.Now())
+		case rows := <-s.corrected:
+			if s.device != nil {
+				s.device.Correct(rows)
+			}
 		case <-timer.C:
 		}
 		now := time.Now()
@@ -139,7 +144,7 @@ func (s *session) expire(now time.Time) {
 	ready := s.device != nil && s.device.Ready()
 	switch {
 	case !ready && now.Sub(s.began) >= s.server.config.InitWithin:
-		s.endFor("not-in-time", closeNotInTime)
+		s.endFor("not-in-time", closeNotInTime, fmt.Sprintf("it sent no whole status within %v", s.server.config.InitWithin))
 	case ready && !s.stable && now.Sub(s.began) >= s.server.config.StableAfter:
 		s.stable = true
 		s.server.door.forgive(s.ref())
@@ -152,10 +157,26 @@ func (s *session) expire(now time.Time) {
 	}
 }
 
-// endFor ends the session for a fault that is counted.
-func (s *session) endFor(reason string, rule closeRule) {
+// endFor ends the session for a fault that operators see.
+func (s *session) endFor(reason string, rule closeRule, detail string) {
 	if s.end(rule, fateClosed) {
-		s.server.count(reason)
+		s.refused(reason, detail)
+	}
+}
+
+// refused counts a refusal of the device and notes it for operators.
+func (s *session) refused(reason, detail string) {
+	device, _ := s.claimed.Load().(domain.DeviceID)
+	s.server.refusals.count(reason)
+	s.server.refusals.note(s.credential.Connection, domain.DeviceRefusal{
+		Reason: reason, DeviceID: device, Remote: s.remote, Detail: detail,
+	})
+}
+
+// claims notes what the device calls itself, for what is told of its refusal.
+func (s *session) claims(name domain.DeviceID) {
+	if name != "" {
+		s.claimed.CompareAndSwap(nil, name)
 	}
 }
 
@@ -176,7 +197,7 @@ func (s *session) publish(now time.Time) {
 		s.end(closeLater, fateClosed)
 	}
 	if s.events.add(now, len(updates)) > s.server.config.MaxEvents {
-		s.endFor("flood", closeFlood)
+		s.endFor("flood", closeFlood, fmt.Sprintf("what it says made over %d events in a minute", s.server.config.MaxEvents))
 	}
 }
 
@@ -188,8 +209,8 @@ func (s *session) decode(message []byte, now time.Time) {
 		s.handle(&f, now)
 	case errors.Is(err, rpc.ErrNoFrame): // of a device that knows more than we do
 	default:
-		s.server.parts.Logger.Debug("outbound: a bad frame", "connection", s.credential.ID, "remote", s.remote, "error", err)
-		s.endFor("bad-frame", closeBadFrame)
+		s.claims(rpc.SourceOf(message))
+		s.endFor("bad-frame", closeBadFrame, err.Error())
 	}
 }
 
@@ -199,7 +220,7 @@ func (s *session) handle(f *rpc.Frame, now time.Time) {
 		return
 	}
 	if f.Source != s.ref().Device {
-		s.endFor("src-changed", closeChanged)
+		s.endFor("src-changed", closeChanged, "it calls itself "+string(f.Source)+" now")
 		return
 	}
 	switch {
@@ -228,6 +249,7 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 	s.mu.Lock()
 	s.base = base
 	s.mu.Unlock()
+	s.claims(base)
 	if old := server.claim(s); old != nil {
 		old.end(closeReplaced, fateReplaced)
 		select {
@@ -257,18 +279,20 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 func (s *session) mayCome(base domain.DeviceID, now time.Time) bool {
 	wait := s.server.door.wait(shelly.DeviceRef{System: s.credential.System, Device: base}, now)
 	if wait > 0 {
-		s.endFor("cooldown", closeCooldown(int(wait.Seconds())+1))
+		s.claims(base)
+		s.endFor("cooldown", closeCooldown(int(wait.Seconds())+1), "it has just been refused, and has to stay away for "+wait.Round(time.Second).String())
 	}
 	return wait == 0
 }
 
 // reject ends the session of a device that could not be let in.
 func (s *session) reject(base domain.DeviceID, err error) {
+	s.claims(base)
 	if s.ctx.Err() == nil {
 		s.server.parts.Logger.Warn("outbound: a device could not be let in",
 			"system", s.credential.System, "connection", s.credential.ID, "device", base, "error", err)
 	}
-	s.endFor("unavailable", closeLater)
+	s.endFor("unavailable", closeLater, "what is known of it could not be read")
 }
 
 // full takes a whole status. What was in doubt before is settled by it.

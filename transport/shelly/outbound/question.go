@@ -84,6 +84,16 @@ func (s *Server) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)
 	return one.take(&order{c, channel, report})
 }
 
+// Correct implements shelly.Holder.
+func (s *Server) Correct(base shelly.DeviceRef, rows []*domain.Device) {
+	if one := s.holder(base); one != nil {
+		select {
+		case one.corrected <- rows:
+		default:
+		}
+	}
+}
+
 // take passes an order to run. It answers false when the session is over.
 func (s *session) take(o *order) bool {
 	s.mu.Lock()
@@ -112,6 +122,9 @@ func (s *session) ask(o *order, now time.Time) {
 	switch {
 	case s.device == nil || !s.device.Ready():
 		o.fail("the device has not said what it is yet")
+		return
+	case !s.device.CanSwitch(o.channel):
+		o.fail(shelly.NoRelay)
 		return
 	case !now.Before(o.Expires):
 		o.fail("the command expired before it could be sent")

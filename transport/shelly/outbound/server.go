@@ -2,6 +2,7 @@ package outbound
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ type Server struct {
 	devices  map[shelly.DeviceRef]*session // by the name that the device gives itself
 
 	sockets, frames atomic.Int64
-	refusals        sync.Map // reason -> *atomic.Int64
+	refusals        *refusals
 }
 
 var _ shelly.Holder = (*Server)(nil)
@@ -60,6 +61,7 @@ func New(config Config, parts Parts) (*Server, error) {
 		sessions: map[shelly.Connection]map[*session]struct{}{}, devices: map[shelly.DeviceRef]*session{},
 	}
 	s.door = newDoor(&s.config)
+	s.refusals = newRefusals(parts.Logger)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
 	return s, nil
@@ -82,7 +84,7 @@ func (s *Server) newMelody() *melody.Melody {
 	m.Config.WriteWait = s.config.AskWithin
 	m.HandleConnect(func(ms *melody.Session) { sessionOf(ms).connected(ms) })
 	m.HandleMessage(func(ms *melody.Session, message []byte) { sessionOf(ms).receive(message) })
-	m.HandleMessageBinary(func(ms *melody.Session, _ []byte) { sessionOf(ms).endFor("bad-frame", closeBadFrame) })
+	m.HandleMessageBinary(func(ms *melody.Session, message []byte) { sessionOf(ms).receive(message) }) // JSON all the same, from some
 	m.HandlePong(func(ms *melody.Session) {
 		handoff.Whole(ms.WebsocketConnection())
 		sessionOf(ms).pong()
@@ -126,12 +128,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.refuse(w, "too-many-wrong-keys", http.StatusTooManyRequests, time.Minute)
 			return
 		}
+		// Nothing of the path can be told: a mistyped one has the key anywhere in it.
+		s.refusals.note(shelly.Connection{}, domain.DeviceRefusal{Reason: "unknown-key", Remote: r.RemoteAddr})
 		s.refuse(w, "unknown-key", http.StatusUnauthorized, 0)
 		return
 	}
 	limit.Attributed(r.Context()) // a device with a valid key, however many there are at its address
 	switch {
 	case s.door.refuses(&found):
+		s.refusals.note(found.Connection, domain.DeviceRefusal{Reason: "stopped", Remote: r.RemoteAddr})
 		s.refuse(w, "stopped", http.StatusForbidden, 0)
 		return
 	}
@@ -167,16 +172,17 @@ var refusalTexts = map[string]string{
 }
 
 func (s *Server) refuse(w http.ResponseWriter, reason string, status int, retryAfter time.Duration) {
-	s.count(reason)
+	s.refusals.count(reason)
 	if retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
 	}
 	http.Error(w, refusalTexts[reason], status)
 }
 
-func (s *Server) count(reason string) {
-	n, _ := s.refusals.LoadOrStore(reason, new(atomic.Int64))
-	n.(*atomic.Int64).Add(1)
+// LastRefusals are the last refusals of devices by this process, for what came over
+// a connection, the newest first.
+func (s *Server) LastRefusals(system domain.SystemID, id domain.ConnectionID) []domain.DeviceRefusal {
+	return s.refusals.of(shelly.Connection{System: system, ID: id})
 }
 
 // add lists a session, and says why it has to end at once, if it has to: what was
@@ -197,7 +203,10 @@ func (s *Server) add(one *session) (rule *closeRule, f fate) {
 	case s.door.isOld(&one.credential):
 		return &closeLater, fateClosed
 	case len(s.sessions[id]) > s.config.MaxDevices:
-		s.count("too-many-devices")
+		s.refusals.count("too-many-devices")
+		s.refusals.note(one.credential.Connection, domain.DeviceRefusal{
+			Reason: "too-many-devices", Remote: one.remote, Detail: fmt.Sprintf("there are %d on this process", s.config.MaxDevices),
+		})
 		return &closeTooMany, fateClosed
 	}
 	return nil, fateClosed
@@ -318,12 +327,7 @@ type Stats struct {
 
 // Stats returns the counts.
 func (s *Server) Stats() Stats {
-	stats := Stats{Sockets: int(s.sockets.Load()), Frames: s.frames.Load(), Refusals: map[string]int64{}}
-	s.refusals.Range(func(reason, n any) bool {
-		stats.Refusals[reason.(string)] = n.(*atomic.Int64).Load()
-		return true
-	})
-	return stats
+	return Stats{Sockets: int(s.sockets.Load()), Frames: s.frames.Load(), Refusals: s.refusals.counts()}
 }
 
 func newSessionID() string { return uuid.NewString() }

@@ -315,14 +315,14 @@ func TestLimits(t *testing.T) {
 		t.Parallel()
 		b := newBundle(t, Config{})
 		for name, frame := range map[string]string{
-			"deep nesting":  `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":` + strings.Repeat(`{"a":`, 10_000) + `1` + strings.Repeat(`}`, 10_000) + `}`,
-			"NaN":           `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{"switch:0":{"apower":NaN}}}`,
-			"many keys":     `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{` + strings.Repeat(`"a":1,`, 40_000) + `"b":1}}`,
-			"invalid UTF-8": `{"src":"` + string(plug) + "\xff" + `","method":"NotifyFullStatus"}`,
-			"no src":        `{"method":"NotifyFullStatus","params":{}}`,
-			"a bad src":     `{"src":"a/b","method":"NotifyFullStatus","params":{}}`,
-			"a channel":     `{"src":"` + string(plug) + `:1","method":"NotifyFullStatus","params":{}}`,
-			"no JSON":       `hello`,
+			"deep nesting": `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":` + strings.Repeat(`{"a":`, 10_000) + `1` + strings.Repeat(`}`, 10_000) + `}`,
+			"NaN":          `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{"switch:0":{"apower":NaN}}}`,
+			"many keys":    `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{` + strings.Repeat(`"a":1,`, 40_000) + `"b":1}}`,
+			"a broken src": `{"src":"` + string(plug) + "\xff" + `","method":"NotifyFullStatus"}`,
+			"no src":       `{"method":"NotifyFullStatus","params":{}}`,
+			"a bad src":    `{"src":"a/b","method":"NotifyFullStatus","params":{}}`,
+			"a channel":    `{"src":"` + string(plug) + `:1","method":"NotifyFullStatus","params":{}}`,
+			"no JSON":      `hello`,
 		} {
 			w := b.device()
 			w.send(frame)
@@ -331,7 +331,7 @@ func TestLimits(t *testing.T) {
 			}
 		}
 		binary := b.device()
-		_ = binary.conn.WriteMessage(websocket.BinaryMessage, []byte("{}"))
+		_ = binary.conn.WriteMessage(websocket.BinaryMessage, []byte("\x00\x01"))
 		binary.mustClose(1008)
 		huge := b.device()
 		huge.send(`{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{"switch:0":{"output":true,"apower":1e999,"voltage":1e308}}}`)

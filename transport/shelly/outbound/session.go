@@ -3,9 +3,11 @@ package outbound
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -26,16 +28,18 @@ type session struct {
 	ws         *melody.Session // set once connected
 	began      time.Time
 
-	inbox    chan []byte // frames: decoding them here would grow the stack of the reading goroutine too
-	switches chan *order // commands for the device
+	inbox     chan []byte           // frames: decoding them here would grow the stack of the reading goroutine too
+	switches  chan *order           // commands for the device
+	corrected chan []*domain.Device // rows of it, after its energy was corrected
 
 	ctx    context.Context // for what run does; ends a while after the socket is gone
 	cancel context.CancelFunc
 	gone   chan struct{} // closed when the socket is gone, and nothing more comes from it
 	ended  chan struct{} // closed when run has returned
 
-	messages window    // of the reading goroutine
-	heard    time.Time // of the same: when the heartbeats were told last
+	claimed  atomic.Value // domain.DeviceID: what the device calls itself, let in or not
+	messages window       // of the reading goroutine
+	heard    time.Time    // of the same: when the heartbeats were told last
 
 	mu      sync.Mutex
 	base    domain.DeviceID    // the name that the device gives itself; "" before its first frame
@@ -52,7 +56,7 @@ type session struct {
 func newSession(s *Server, c Credential, remote string) *session {
 	one := &session{
 		server: s, id: newSessionID(), credential: c, remote: remote, began: time.Now(),
-		inbox: make(chan []byte, s.config.ReadAhead), switches: make(chan *order, s.config.MaxPending),
+		inbox: make(chan []byte, s.config.ReadAhead), switches: make(chan *order, s.config.MaxPending), corrected: make(chan []*domain.Device, 4),
 		gone: make(chan struct{}), ended: make(chan struct{}),
 	}
 	one.ctx, one.cancel = context.WithCancel(s.ctx)
@@ -85,7 +89,7 @@ func (s *session) receive(message []byte) {
 	s.server.frames.Add(1)
 	handoff.Whole(s.ws.WebsocketConnection())
 	if s.messages.add(time.Now(), 1) > s.server.config.MaxMessages {
-		s.endFor("flood", closeFlood)
+		s.endFor("flood", closeFlood, fmt.Sprintf("it sent over %d messages in a minute", s.server.config.MaxMessages))
 		return
 	}
 	s.noteHeard(time.Now())
@@ -123,7 +127,7 @@ func (s *session) pong() { s.ping() }
 func (s *session) ping() (answer bool) {
 	now := time.Now()
 	if s.messages.add(now, 1) > s.server.config.MaxMessages {
-		s.endFor("flood", closeFlood)
+		s.endFor("flood", closeFlood, fmt.Sprintf("it sent over %d pings and messages in a minute", s.server.config.MaxMessages))
 		return false
 	}
 	s.noteHeard(now)
@@ -150,7 +154,7 @@ func (s *session) broke(err error) {
 		return
 	}
 	if errors.Is(err, websocket.ErrReadLimit) {
-		s.server.count("too-large")
+		s.refused("too-large", fmt.Sprintf("a frame has over %d bytes", s.server.config.MaxFrame))
 	}
 	var timeout net.Error
 	s.mu.Lock()

@@ -67,6 +67,9 @@ func decodeError(raw json.RawMessage) *Error {
 }
 
 func printable(r rune) rune {
+	if r == 0 {
+		return utf8.RuneError
+	}
 	if r < ' ' || r == 0x7f {
 		return ' '
 	}

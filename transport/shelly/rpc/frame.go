@@ -64,6 +64,7 @@ var (
 // Decode reads a frame. What no device sends is refused cheaply: see
 // [status.Check]. An error says why in words that hold nothing of the frame.
 func Decode(raw []byte) (Frame, error) {
+	raw = status.Mend(raw)
 	if err := status.Check(raw); err != nil {
 		return Frame{}, fmt.Errorf("rpc: %w", err)
 	}
@@ -88,10 +89,14 @@ func Decode(raw []byte) (Frame, error) {
 	// an id of ours for a request of its own).
 	case w.Method != nil:
 		f.Method = *w.Method
-		if f.ID != nil {
-			f.Kind = KindRequest
-		}
-		if f.Method != NotifyStatus && f.Method != NotifyFullStatus {
+		switch f.Method {
+		case NotifyStatus, NotifyFullStatus: // also with an id, as Wall Displays write them (measured)
+		case NotifyEvent:
+			return f, nil
+		default:
+			if f.ID != nil {
+				f.Kind = KindRequest
+			}
 			return f, nil
 		}
 		if present(w.Params) == nil {
@@ -109,6 +114,20 @@ func Decode(raw []byte) (Frame, error) {
 		return Frame{}, fmt.Errorf("rpc: %w", ErrNoFrame)
 	}
 	return f, nil
+}
+
+// SourceOf is what the sender of a frame that cannot be decoded calls itself, as
+// far as that can be told, or "".
+func SourceOf(raw []byte) domain.DeviceID {
+	_, rest, _ := bytes.Cut(raw, []byte(`"src"`))
+	rest = bytes.TrimLeft(rest[:min(len(rest), 200)], " \t\r\n:")
+	if name, found := bytes.CutPrefix(rest, []byte(`"`)); found {
+		name, _, _ = bytes.Cut(name, []byte(`"`))
+		if id, err := domain.ParseDeviceID(string(name)); err == nil {
+			return id
+		}
+	}
+	return ""
 }
 
 // present is raw, or nil when it is null or missing.

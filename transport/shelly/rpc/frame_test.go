@@ -28,7 +28,7 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"src":"plug","result":{}}`:           ErrNoFrame,
 		`{"src":"plug","id":null,"result":{}}`: ErrNoFrame,
 		`{"src":"plug","method":"NotifyStatus","params":[1]}`:                                            status.ErrNotAnObject,
-		`{"src":"plug` + "\xff" + `","method":"x"}`:                                                      status.ErrNotUTF8,
+		`{"src":"plug` + "\xff" + `","method":"x"}`:                                                      ErrNoSource,
 		`{"src":"plug","method":"x","params":` + strings.Repeat(`[`, 99) + strings.Repeat(`]`, 99) + `}`: status.ErrTooDeep,
 		`{"src":"plug","method":"x","pad":"` + strings.Repeat("x", status.MaxBytes) + `"}`:               status.ErrTooLarge,
 	} {
@@ -43,6 +43,10 @@ func TestDecodeKinds(t *testing.T) {
 	for text, want := range map[string]Kind{
 		`{"src":"plug","method":"NotifyStatus"}`:                             KindNotification,
 		`{"src":"plug","method":"NotifyStatus","params":null}`:               KindNotification,
+		`{"src":"plug","method":"NotifyStatus","id":7,"params":{}}`:          KindNotification, // a Wall Display
+		`{"src":"plug","method":"NotifyFullStatus","id":"a"}`:                KindNotification,
+		`{"src":"plug","method":"NotifyEvent","id":8}`:                       KindNotification,
+		"\xef\xbb\xbf" + `{"src":"plug","method":"NotifyStatus"}`:            KindNotification,
 		`{"src":"plug","method":"Sys.Ping","id":"a"}`:                        KindRequest,
 		`{"src":"plug","id":3,"method":"","result":{}}`:                      KindRequest,
 		`{"src":"plug","id":3,"result":null}`:                                KindResponse,
@@ -135,5 +139,21 @@ func TestNoHandlerIsShort(t *testing.T) {
 	}
 	if raw := NoHandler(&f); len(raw) > 1000 || !json.Valid(raw) {
 		t.Errorf("answered with %d bytes", len(raw))
+	}
+}
+
+// One bad byte in a text is no reason to know nothing of the rest.
+func TestDecodeMendsTexts(t *testing.T) {
+	t.Parallel()
+	f, err := Decode([]byte(`{"src":"plug","method":"NotifyStatus","params":{"switch:0":{"output":true,"source":"b` + "\xfctt" + `on\u0000\ud800"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := f.Params.Readings()
+	if on, _ := r[0].RelayOn.Get(); !on || r[0].Source != domain.Some("b\uFFFDtton\uFFFD\uFFFD") {
+		t.Errorf("%+v", r)
+	}
+	if e := decodeError([]byte(`{"code":-1,"message":"no\u0000pe\udfff"}`)); e.Message != "no\uFFFDpe\uFFFD" {
+		t.Errorf("%q", e.Message)
 	}
 }

@@ -41,7 +41,6 @@ func TestParseRefuses(t *testing.T) {
 		"more behind it":        {`{} {}`, ErrNotJSON},
 		"a text without end":    {`{"a":"\`, ErrNotJSON},
 		"NaN":                   {`{"apower":NaN}`, ErrNotJSON},
-		"invalid UTF-8":         {"{\"a\":\"\xff\"}", ErrNotUTF8},
 		"too large":             {`{"a":"` + strings.Repeat("x", MaxBytes) + `"}`, ErrTooLarge},
 		"deep":                  {strings.Repeat(`{"a":`, 17) + "1" + strings.Repeat("}", 17), ErrTooDeep},
 		"deep lists":            {`{"a":` + strings.Repeat("[", 17) + strings.Repeat("]", 17) + "}", ErrTooDeep},
@@ -70,7 +69,6 @@ func TestRefusalIsCheap(t *testing.T) {
 	for name, raw := range map[string]string{
 		"keys":  "{" + keys.String() + `"a":1}`,
 		"depth": strings.Repeat("[", MaxBytes),
-		"utf-8": strings.Repeat("\xff", MaxBytes),
 		"size":  strings.Repeat("[", 4*MaxBytes),
 	} {
 		hostile := []byte(raw)
@@ -328,4 +326,46 @@ func sameReading(a, b Reading) bool {
 		}
 	}
 	return a.Channel == b.Channel && a.Switch == b.Switch
+}
+
+func TestParseMendsTexts(t *testing.T) {
+	t.Parallel()
+	doc, err := Parse([]byte("\xef\xbb\xbf{\"a\":\"b\xff\xfec\"}"))
+	if err != nil || doc["a"] != "b\uFFFDc" {
+		t.Fatalf("%q %v", doc, err)
+	}
+}
+
+// A device without a relay is channel 0, with a bounded choice of what it says.
+func TestReadingsBeyondRelays(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		`{"light:0":{"id":0,"output":true,"brightness":50,"apower":12.5,"aenergy":{"total":7,"by_minute":[1,2,3]},"transition":{"x":1}}}`: `powerW 12.5, {"light:0":{"aenergy":{"total":7},"apower":12.5,"brightness":50,"output":true}}`,
+		`{"cover:0":{"state":"open","current_pos":100,"apower":0},"input:0":{"state":false}}`:                                             `powerW 0, {"cover:0":{"apower":0,"current_pos":100,"state":"open"}}`,
+		`{"em:0":{"total_act_power":900,"a_voltage":231,"user_calibrated_phase":[]},"emdata:0":{"total_act":5}}`:                          `powerW 900, {"em:0":{"a_voltage":231,"total_act_power":900},"emdata:0":{"total_act":5}}`,
+		`{"lights":[{"ison":true,"brightness":3,"x":1}],"meters":[]}`:                                                                     `powerW 0, {"lights":[{"brightness":3,"ison":true}]}`,
+		`{"light:x":{},"light:01":{},"lights:0":{},"temperature:0":{"tC":1}}`:                                                             ``,
+		`{"light:0":{"output":true},"switch:0":{"output":true}}`:                                                                          `powerW 0, `,
+		`{"cover:0":{"state":"open"},"switch:1":{"output":true}}`:                                                                         `powerW 0, {"cover:0":{"state":"open"}}`,
+	} {
+		readings := parse(t, raw).Readings()
+		got := ""
+		if len(readings) > 0 {
+			power, _ := readings[0].PowerW.Get()
+			got = fmt.Sprintf("powerW %v, %s", power, readings[0].Attributes)
+		}
+		if got != want {
+			t.Errorf("%s\n is %s\nnot %s", raw, got, want)
+		}
+		if diff := cmp.Diff(readings, parse(t, raw).Trim().Readings(), cmp.Comparer(sameReading)); diff != "" {
+			t.Errorf("trimmed, %s reads otherwise: %s", raw, diff)
+		}
+	}
+	many := Document{}
+	for i := range 200 {
+		many[fmt.Sprint("light:", i)] = map[string]any{"output": true, "source": strings.Repeat("ü<\x00", 200)}
+	}
+	if r := many.Readings(); len(r) != 1 || len(r[0].Attributes) > maxAttributes || len(r[0].Attributes) < maxAttributes/2 {
+		t.Errorf("%d readings, the first with %d bytes of attributes", len(r), len(r[0].Attributes))
+	}
 }

@@ -20,22 +20,29 @@ const (
 // The refusals of [Parse] and [Check].
 var (
 	ErrTooLarge    = errors.New("it is over 256 KiB")
-	ErrNotUTF8     = errors.New("it is not UTF-8")
 	ErrTooDeep     = fmt.Errorf("it is nested more than %d deep", maxDepth)
 	ErrTooMany     = fmt.Errorf("it has more than %d members", maxMembers)
 	ErrNotJSON     = errors.New("it is not JSON")
 	ErrNotAnObject = errors.New("it is not an object")
 )
 
+// Mend takes a byte order mark off and puts U+FFFD for bytes that are not UTF-8, as
+// a name in another encoding has them (measured): one bad byte in a text is no reason
+// to know nothing of a device. What is fine is returned as it is.
+func Mend(raw []byte) []byte {
+	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
+	if utf8.Valid(raw) || len(raw) > MaxBytes {
+		return raw
+	}
+	return bytes.ToValidUTF8(raw, []byte("\uFFFD"))
+}
+
 // Check refuses, in one pass that allocates nothing, what no device sends: more
-// than [MaxBytes], invalid UTF-8, nesting or members beyond bounds. It does not
-// find everything that is wrong with JSON, only what makes it costly to decode.
+// than [MaxBytes], nesting or members beyond bounds. It does not find everything
+// that is wrong with JSON, only what makes it costly to decode.
 func Check(raw []byte) error {
-	switch {
-	case len(raw) > MaxBytes:
+	if len(raw) > MaxBytes {
 		return ErrTooLarge
-	case !utf8.Valid(raw):
-		return ErrNotUTF8
 	}
 	depth, members := 0, 0
 	for i := 0; i < len(raw); i++ {
@@ -65,12 +72,13 @@ func Check(raw []byte) error {
 }
 
 // Parse reads a JSON object. It refuses, cheaply and with an error that says why,
-// what no device sends: invalid UTF-8, nesting or members beyond bounds. See
-// [Check] and the Err variables.
+// what no device sends: nesting or members beyond bounds. See [Mend], [Check] and
+// the Err variables.
 //
 // Of a name that is there twice the last counts, as everywhere. A number beyond
 // float64 counts as missing. An empty array is an empty object.
 func Parse(raw []byte) (Document, error) {
+	raw = Mend(raw)
 	if err := Check(raw); err != nil {
 		return nil, fmt.Errorf("status: parse: %w", err)
 	}

@@ -17,6 +17,9 @@ import (
 type Reading struct {
 	Channel int
 	Switch  bool // it has a relay, whether or not it says what that does
+	// Mode is of a device without a relay: as long as it is the same, Attributes
+	// differ in measurements alone.
+	Mode string
 	domain.DeviceUpdate
 }
 
@@ -26,7 +29,8 @@ const mostReading = 1e12
 
 // Readings are the channels of the document, in order: the switches and meters
 // (pm1) of the second generation, or else the relays of the first. A switch and a
-// meter of one number are one channel, and the switch's.
+// meter of one number are one channel, and the switch's. A device of another kind,
+// such as a dimmer, a cover or a meter of three phases, is channel 0, without a relay.
 func (d Document) Readings() []Reading {
 	var out []Reading
 	for name, value := range d {
@@ -43,7 +47,10 @@ func (d Document) Readings() []Reading {
 		out = append(out, readChannel(kind, channel, component))
 	}
 	if out == nil {
-		return d.firstGeneration()
+		out = d.firstGeneration()
+	}
+	if extra, ok := d.beyondRelays(); ok && !slices.ContainsFunc(out, func(r Reading) bool { return r.Channel == 0 }) {
+		out = append(out, extra)
 	}
 	slices.SortFunc(out, func(a, b Reading) int { return cmp.Compare(a.Channel, b.Channel) })
 	return out

@@ -54,6 +54,8 @@ func (d Document) Trim() Document {
 		inner, read := documentShape[name]
 		if _, _, ok := channelName(name); ok {
 			inner, read = channelShape, true
+		} else if isBeyond(name) {
+			inner, read = beyondShape, true
 		}
 		if !read {
 			continue

@@ -103,6 +103,9 @@ func New(p Parts) *Desk {
 	return d
 }
 
+// Holders are those that it asks.
+func (d *Desk) Holders() []shelly.Holder { return d.parts.Holders }
+
 // Close gives up on outcomes that are being written and waits. Reactions and
 // duties must have ended.
 func (d *Desk) Close() {

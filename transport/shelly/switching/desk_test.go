@@ -57,6 +57,9 @@ func newBundle(t *testing.T) *bundle {
 	return b
 }
 
+// Correct implements shelly.Holder.
+func (b *bundle) Correct(shelly.DeviceRef, []*domain.Device) {}
+
 // Switch implements shelly.Holder.
 func (b *bundle) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
 	b.mu.Lock()

@@ -1,0 +1,65 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+type correctEnergyInput struct {
+	InDevice
+	CommandInput
+	Body struct {
+		EnergyWh float64 `json:"energyWh" minimum:"0" maximum:"1000000000000" doc:"What the lifetime total is now" example:"100954.03"`
+		Reason   string  `json:"reason,omitempty" maxLength:"256" doc:"Kept in the event" example:"read from the meter"`
+	}
+}
+
+type correctEnergyOutput struct {
+	Status int
+	Replay
+	ETag string `header:"ETag" doc:"Changes with the device, its assignment and its connection"`
+	Body struct {
+		CommandAnswer
+		DeviceID domain.DeviceID `json:"deviceId"`
+		Device   *deviceView     `json:"device,omitempty" doc:"As it is now; only when the answer waited"`
+	}
+}
+
+func (a *API) registerEnergy() {
+	register(a, operation{
+		id: "correctEnergy", method: http.MethodPost, path: devicePath + "/energy-correction", tag: "Devices",
+		status: http.StatusAccepted, summary: "Correct a device's lifetime energy",
+		detail: "The total goes on from there with whatever the device counts next, in every process and after restarts. What corrections added " +
+			"is the device's `energyOffsetWh`.",
+		errors: []int{404, 413, 415, 422, 504},
+	}, a.correctEnergy)
+}
+
+func (a *API) correctEnergy(ctx context.Context, in *correctEnergyInput) (*correctEnergyOutput, error) {
+	if _, err := in.authorize(ctx, domain.ActionCommand); err != nil {
+		return nil, err
+	}
+	c := domain.CorrectEnergy{DeviceID: in.DeviceID, EnergyWh: in.Body.EnergyWh, Reason: in.Body.Reason}
+	r, err := in.request(ctx, "correctEnergy", in.SystemID, c)
+	if err != nil {
+		return nil, err
+	}
+	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
+	if err != nil {
+		return nil, err
+	}
+	out := &correctEnergyOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
+	out.Body.CommandAnswer, out.Body.DeviceID = answer(receipt), in.DeviceID
+	st, err := a.settled(ctx, in.SystemID, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}}, receipt, &in.Waits)
+	if err != nil || st == nil {
+		return out, err
+	}
+	out.Status, out.Body.Outcome = http.StatusOK, domain.OutcomeCompleted
+	if now := st.Devices[in.DeviceID]; now != nil {
+		out.Body.Device = viewDevice(st, now)
+		out.ETag = out.Body.Device.tag()
+	}
+	return out, nil
+}
