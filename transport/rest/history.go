@@ -86,6 +86,9 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*huma.StreamResp
 	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
 		return nil, err
 	}
+	if in.Before != "" && query.Before.IsZero() { // nothing lies before the first position; to the query, zero is no bound
+		return streamed(func(send func([]byte) bool) { sendPage(nil, false, send) }), nil
+	}
 	answer, err := a.reserve(ctx, in.SystemID, min(in.Limit*maxEventBytes, pageBytes))
 	if err != nil {
 		return nil, err

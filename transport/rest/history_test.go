@@ -31,6 +31,8 @@ func TestEvents(t *testing.T) {
 		"after=" + at(1):                     "345",
 		"before=" + at(2):                    "12",
 		"after=0-0&before=" + at(1):          "1",
+		"before=0-0":                         "",
+		"order=desc&before=0-0":              "",
 		"from=" + when(2):                    "345",
 		"to=" + when(2):                      "12",
 		"from=" + when(2) + "&to=" + when(3): "3",
