@@ -21,7 +21,7 @@ type PanicError struct {
 }
 
 // Error implements error.
-func (e *PanicError) Error() string { return fmt.Sprintf("%s: panic: %v", e.Where, e.Value) }
+func (e *PanicError) Error() string { return fmt.Sprintf("%s: a fault of ours: %v", e.Where, e.Value) }
 
 // Run calls f and returns its error. A panic in f is logged with its stack,
 // counted under where, and returned as a [PanicError]. A nil logger drops the log

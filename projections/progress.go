@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // progress knows how far partitions are archived, and wakes who waits for that.
@@ -80,7 +81,7 @@ func (p *progress) wait(ctx context.Context, partition int, at domain.Position) 
 	if p.stop == nil {
 		var polling context.Context
 		polling, p.stop = context.WithCancel(context.Background()) // it serves others too
-		p.polls.Go(func() { p.poll(polling) })
+		p.polls.Go(func() { isolate.Loop(polling, nil, "projections", func() { p.poll(polling) }) })
 	}
 	p.mu.Unlock()
 	select {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // Append implements [domain.Log]. Events without an id get a UUIDv7, and events
@@ -143,7 +144,10 @@ func (l *Log) appendShares(ctx context.Context, shares []share, n int, opts doma
 	var group errgroup.Group
 	for i := range shares {
 		group.Go(func() error {
-			parts[i], errs[i] = l.appendShare(ctx, shares[i], opts)
+			errs[i] = isolate.Run(l.logger, "streams", func() (err error) {
+				parts[i], err = l.appendShare(ctx, shares[i], opts)
+				return err
+			})
 			return nil
 		})
 	}
@@ -326,8 +330,12 @@ func detached[T any](ctx context.Context, l *Log, do func(context.Context) (T, e
 	answer := make(chan result, 1)
 	go func() {
 		defer l.leave()
-		value, err := do(context.WithoutCancel(ctx))
-		answer <- result{value, err}
+		var r result
+		r.err = isolate.Run(l.logger, "streams", func() (err error) {
+			r.value, err = do(context.WithoutCancel(ctx))
+			return err
+		})
+		answer <- r
 	}()
 	select {
 	case r := <-answer:

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // adminHandler serves operators: metrics, health and profiles. It asks nobody
@@ -23,7 +25,7 @@ func (p *Program) adminHandler() http.Handler {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return p.knownHosts(mux)
+	return p.knownHosts(isolated(mux, p.Logger, brokenPlainly))
 }
 
 // knownHosts serves requests that name this server as operators do: by an IP
@@ -110,6 +112,11 @@ func (c collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
+	// The registry collects in a goroutine of its own.
+	isolate.Do(c.program.Logger, "metrics", func() { c.collect(ch) })
+}
+
+func (c collector) collect(ch chan<- prometheus.Metric) {
 	p := c.program
 	send := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(desc, kind, value, labels...)

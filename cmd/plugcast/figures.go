@@ -210,7 +210,7 @@ func (f *figures) feed(ctx context.Context) {
 	}
 	frame := rawJSON(map[string]any{"event": "metrics", "data": summarise(decodeNodes(board), time.Now())})
 	for _, watch := range watchers {
-		watch(frame)
+		isolate.Do(f.program.Logger, "metrics", func() { watch(frame) })
 	}
 }
 

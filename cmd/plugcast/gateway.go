@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -38,6 +39,7 @@ type gateway struct {
 	api       *rest.API
 	devices   http.Handler // where Shelly devices dial in
 	metrics   http.Handler
+	logger    *slog.Logger
 }
 
 // roomsPerSocket is how many systems one socket may have joined: a back end has
@@ -49,7 +51,9 @@ func (p *Program) newGateway() (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{tokens: tokens, addresses: limit.NewAddresses(p.Server.Limits.unauthenticated()), devices: p.shelly.outbound, metrics: p.metricsHandler()}
+	g := &gateway{tokens: tokens, addresses: limit.NewAddresses(p.Server.Limits.unauthenticated()), devices: p.shelly.outbound, metrics: p.metricsHandler(),
+		logger: p.Logger,
+	}
 	if err := g.newSnapshots(p.backend.store); err != nil {
 		return nil, err
 	}
@@ -142,7 +146,7 @@ func (g *gateway) handler() http.Handler {
 	mux.Handle(outbound.Prefix, g.devices)
 	mux.Handle("GET /metrics", g.metrics)
 	mux.Handle("/", g.api)
-	return g.addresses.Guard(mux, isSpared)
+	return isolated(g.addresses.Guard(mux, isSpared), g.logger, g.api.Refuse)
 }
 
 // isSpared reports whether a request is served also when others of its address have

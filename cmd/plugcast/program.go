@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/streams/limits"
@@ -209,9 +210,11 @@ func (p *Program) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
 	running, stop := context.WithCancel(running)
 	defer stop()
+	// What panics begins again; an error ends the process.
 	background := func(what string, run func(context.Context) error) {
-		group.Go(func() error {
-			if err := run(running); err != nil && running.Err() == nil {
+		group.Go(func() (err error) {
+			isolate.Loop(running, p.Logger, what, func() { err = run(running) })
+			if err != nil && running.Err() == nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			return nil
@@ -323,7 +326,7 @@ func (p *Program) handler() http.Handler {
 	if p.gateway != nil {
 		return p.gateway.handler()
 	}
-	return p.healthHandler()
+	return isolated(p.healthHandler(), p.Logger, brokenPlainly)
 }
 
 // checks are what must work before this process is sent requests.

@@ -2,9 +2,11 @@ package timeline
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // partition is one partition of the log, followed while it is in use.
@@ -35,6 +37,14 @@ type subscription struct {
 	over bool // fn must not be called again; guarded by run.delivering
 }
 
+// call calls the subscription's function. One that panics does not stop the reading
+// for the others; nor is it called again, because it may have missed events.
+func (s *subscription) call(logger *slog.Logger, events []domain.Event, err error) {
+	if !isolate.Do(logger, "timeline", func() { s.fn(events, err) }) {
+		s.over = true
+	}
+}
+
 // start begins a run at a position. The caller holds p.mu.
 func (p *partition) start(at domain.Position) *run {
 	ctx, cancel := context.WithCancel(p.timeline.closing)
@@ -42,9 +52,11 @@ func (p *partition) start(at domain.Position) *run {
 	p.run = r
 	p.timeline.working.Go(func() {
 		defer cancel()
-		err := p.timeline.log.Follow(ctx, p.number, at, func(events []domain.Event) error {
-			r.deliver(events)
-			return nil
+		err := isolate.Run(p.timeline.logger, "timeline", func() error {
+			return p.timeline.log.Follow(ctx, p.number, at, func(events []domain.Event) error {
+				r.deliver(events)
+				return nil
+			})
 		})
 		if p.timeline.closing.Err() != nil {
 			err = ErrClosed
@@ -64,16 +76,19 @@ func (p *partition) refuse() {
 func (r *run) deliver(events []domain.Event) {
 	r.delivering.Lock()
 	defer r.delivering.Unlock()
-	r.partition.mu.Lock()
-	deliveries := r.tracker.advance(events)
-	r.partition.mu.Unlock()
-	for _, d := range deliveries {
+	for _, d := range r.advance(events) {
 		for _, sub := range d.subs {
 			if !sub.over {
-				sub.fn(d.events, nil)
+				sub.call(r.partition.timeline.logger, d.events, nil)
 			}
 		}
 	}
+}
+
+func (r *run) advance(events []domain.Event) []delivery {
+	r.partition.mu.Lock()
+	defer r.partition.mu.Unlock()
+	return r.tracker.advance(events)
 }
 
 // fail ends the run, and with it all of its subscriptions.
@@ -93,7 +108,7 @@ func (r *run) fail(err error) {
 			"partition", p.number, "systems", len(systems), "error", err)
 	}
 	for _, s := range systems {
-		tell(s.subs, err)
+		tell(p.timeline.logger, s.subs, err)
 	}
 }
 
@@ -110,16 +125,16 @@ func (r *run) drop(system domain.SystemID, wrong domain.Cursor, err error) {
 	}
 	r.partition.mu.Unlock()
 	if found {
-		tell(s.subs, err)
+		tell(r.partition.timeline.logger, s.subs, err)
 	}
 }
 
 // tell says the last word to subscriptions. The caller holds run.delivering.
-func tell(subs []*subscription, err error) {
+func tell(logger *slog.Logger, subs []*subscription, err error) {
 	for _, sub := range subs {
 		if !sub.over {
 			sub.over = true
-			sub.fn(nil, err)
+			sub.call(logger, nil, err)
 		}
 	}
 }

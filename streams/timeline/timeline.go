@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/streams"
 )
 
@@ -95,7 +96,7 @@ func New(log *streams.Log, history History, cfg Config) *Timeline {
 	}
 	t.closing, t.close = context.WithCancel(context.Background())
 	if cfg.CompareEvery > 0 {
-		t.working.Go(t.keepComparing)
+		t.working.Go(func() { isolate.Loop(t.closing, t.logger, "timeline", t.keepComparing) })
 	}
 	return t
 }

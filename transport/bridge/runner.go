@@ -3,14 +3,13 @@ package bridge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // Pauses between the connections of a link.
@@ -65,12 +64,16 @@ func (r *Runner) Run(ctx context.Context, partition int) {
 	for _, link := range r.config.Links {
 		for _, system := range link.Systems() {
 			if r.config.Partition(system.System) == partition {
-				running.Go(func() { r.keep(ctx, link, system) })
+				running.Go(func() { isolate.Loop(ctx, r.logger, Where, func() { r.keep(ctx, link, system) }) })
 			}
 		}
 	}
 	running.Wait()
 }
+
+// Where names links among the panics that were caught. A link makes errors of the
+// panics of the goroutines that it starts.
+const Where = "bridge"
 
 // keep runs one system of a link, over one connection after the other.
 func (r *Runner) keep(ctx context.Context, link Link, system System) {
@@ -80,7 +83,7 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 	r.mu.Unlock()
 	reporting, stop := context.WithCancel(ctx)
 	var reports sync.WaitGroup
-	reports.Go(func() { r.publish(reporting, state) })
+	reports.Go(func() { isolate.Loop(reporting, r.logger, Where, func() { r.publish(reporting, state) }) })
 	defer func() {
 		stop()
 		reports.Wait()
@@ -93,7 +96,7 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 	var told string
 	for {
 		began := time.Now()
-		err := Guard(log, func() error { return link.Run(ctx, system, state) })
+		err := isolate.Run(log, Where, func() error { return link.Run(ctx, system, state) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -120,19 +123,6 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 			return
 		}
 	}
-}
-
-// Guard runs fn, and makes a panic of it an error, which ends one connection and not
-// the process: what a far end says must not stop the others. A link guards the
-// goroutines that it starts.
-func Guard(logger *slog.Logger, fn func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			logger.Error("a fault in a bridge", "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("bridge: a fault of ours: %v", p)
-		}
-	}()
-	return fn()
 }
 
 // jitter is between half of d and d.

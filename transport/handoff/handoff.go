@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -14,20 +15,25 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // Serve upgrades a request in a goroutine of its own, by calling upgrade, and
 // returns when the connection was taken over or upgrade is done. open counts what
 // lives on: the goroutine until upgrade returns, and the connection until it is
-// closed for good. The caller is counted itself, until Serve returns.
-func Serve(w http.ResponseWriter, open *Open, upgrade func(w http.ResponseWriter)) {
+// closed for good. The caller is counted itself, until Serve returns. When upgrade
+// panics the connection is closed.
+func Serve(w http.ResponseWriter, open *Open, logger *slog.Logger, upgrade func(w http.ResponseWriter)) {
 	open.Also()
 	h := &handoff{ResponseWriter: w, taken: make(chan struct{}), open: open}
 	over := make(chan struct{})
 	go func() {
 		defer open.Leave()
 		defer close(over)
-		upgrade(h)
+		if !isolate.Do(logger, "handoff", func() { upgrade(h) }) && h.conn != nil {
+			_ = h.conn.Close()
+		}
 	}()
 	select {
 	case <-h.taken:
@@ -45,6 +51,7 @@ type handoff struct {
 	http.ResponseWriter
 	taken chan struct{} // closed when the connection was taken over
 	open  *Open
+	conn  net.Conn // what was taken over; of the goroutine that upgrades
 }
 
 const (
@@ -69,6 +76,7 @@ func (h *handoff) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	h.open.Also()
 	lingering := &lingeringConn{TCPConn: tcp, whole: conn, closed: h.open.Leave}
+	h.conn = lingering
 	return lingering, bufio.NewReadWriter(bufio.NewReaderSize(lingering, readBuffer), bufio.NewWriterSize(lingering, handshakeBuffer)), nil
 }
 
@@ -166,7 +174,7 @@ func (c *lingeringConn) Close() error {
 		return nil
 	}
 	_ = c.TCPConn.SetReadDeadline(time.Now()) // whoever reads now stops
-	go c.drain()
+	go c.drain()                              // it calls nothing that could panic
 	return nil
 }
 

@@ -3,17 +3,16 @@ package rest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // What one exchange may take.
@@ -103,8 +102,7 @@ func (a *API) recovered(w *response, r *http.Request, fault any) {
 	if err, is := fault.(error); is && r.Context().Err() != nil && !errors.As(err, new(runtime.Error)) {
 		return // the caller is gone, and huma panics with the error when it cannot write
 	}
-	a.log.ErrorContext(r.Context(), "request panicked", "requestId", requestID(r.Context()),
-		"method", r.Method, "route", w.route, "panic", fmt.Sprint(fault), "stack", string(debug.Stack()))
+	isolate.Recovered(a.log.With("requestId", requestID(r.Context()), "method", r.Method, "route", w.route), "rest", fault)
 	if w.status == 0 {
 		e := domain.AsError(errors.New("panic"))
 		newProblem(r.Context(), http.StatusInternalServerError, e.Code, e.Detail).write(w)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // Check is something that must work before this process is sent requests.
@@ -119,9 +121,9 @@ func (r *Readiness) check() readyBody {
 	body := readyBody{Status: "ready", Checks: map[string]string{}}
 	var group sync.WaitGroup
 	for i, c := range r.checks {
-		group.Go(func() { failures[i] = c.Ask(ctx) })
+		group.Go(func() { failures[i] = isolate.Run(r.log, "rest", func() error { return c.Ask(ctx) }) })
 	}
-	group.Go(func() { body.Degraded = r.degraded(ctx) })
+	group.Go(func() { isolate.Do(r.log, "rest", func() { body.Degraded = r.degraded(ctx) }) })
 	group.Wait()
 	for i, c := range r.checks {
 		body.Checks[c.Name] = "ok"

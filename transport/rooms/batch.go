@@ -1,5 +1,7 @@
 package rooms
 
+import "github.com/plugcast/plugcast/isolate"
+
 // batchCache keeps the last few frames, so that readers at the same place share
 // one. Few suffice: readers that keep up are at the same place, and of those
 // that do not there are no two alike.
@@ -19,7 +21,7 @@ type batch struct {
 func (c *batchCache) encode(encoding Encoding, events []*Encoded) []byte {
 	from, to := events[0].Cursor.Seq, events[len(events)-1].Cursor.Seq
 	if to-from+1 != uint64(len(events)) {
-		return encoding.Encode(events)
+		return encodeFrame(encoding, events)
 	}
 	if encoding == JSON && from == to {
 		return events[0].Envelope
@@ -29,10 +31,25 @@ func (c *batchCache) encode(encoding Encoding, events []*Encoded) []byte {
 			return b.bytes
 		}
 	}
-	bytes := encoding.Encode(events)
+	bytes := encodeFrame(encoding, events)
+	if bytes == nil {
+		return nil
+	}
 	c.slots[c.next] = batch{encoding: encoding, from: from, to: to, bytes: bytes}
 	c.next = (c.next + 1) % len(c.slots)
 	return bytes
+}
+
+// encodeFrame returns nil when the encoding panics: what is around it, under the room's
+// lock, goes on as it was, and the reader's sink is broken instead of given the frame.
+func encodeFrame(encoding Encoding, events []*Encoded) (bytes []byte) {
+	defer func() {
+		if value := recover(); value != nil {
+			isolate.Recovered(nil, where, value)
+			bytes = nil
+		}
+	}()
+	return encoding.Encode(events)
 }
 
 // clear forgets all frames: the seqs are counted anew.

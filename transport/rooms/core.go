@@ -243,7 +243,7 @@ func (c *core) collectConflated(r *reader, events []*Encoded, flush bool) (Frame
 	}
 	for _, e := range taken {
 		if e.skips {
-			return Frame{Bytes: r.encoding.Encode(taken), Events: len(taken)}, true
+			return Frame{Bytes: encodeFrame(r.encoding, taken), Events: len(taken)}, true
 		}
 	}
 	return c.frame(r, taken), true

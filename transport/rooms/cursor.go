@@ -17,6 +17,10 @@ type Sink interface {
 	Restarted(from domain.Cursor)
 }
 
+// Breaker is what a [Sink] may be as well. Broken is called when a method of the
+// sink or its encoding panicked: it closes the socket, which gets no more frames.
+type Breaker interface{ Broken() }
+
 // Cursor is a reader's place in its system. Its methods are safe for concurrent
 // use.
 type Cursor struct {
@@ -33,11 +37,13 @@ func (c *Cursor) System() domain.SystemID { return c.room.system }
 func (c *Cursor) Start() {
 	r := c.room
 	var buf [1]step
-	r.mu.Lock()
-	steps := r.core.start(&c.reader, buf[:0])
-	r.fetch(steps)
-	r.mu.Unlock()
-	r.perform(steps)
+	r.perform(func() []step {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		steps := r.core.start(&c.reader, buf[:0])
+		r.fetch(steps)
+		return steps
+	}())
 }
 
 // Sent says that the frame which was delivered last is out. If there is more,
@@ -45,11 +51,13 @@ func (c *Cursor) Start() {
 func (c *Cursor) Sent() {
 	r := c.room
 	var buf [1]step
-	r.mu.Lock()
-	steps := r.core.sent(&c.reader, buf[:0])
-	r.fetch(steps)
-	r.mu.Unlock()
-	r.perform(steps)
+	r.perform(func() []step {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		steps := r.core.sent(&c.reader, buf[:0])
+		r.fetch(steps)
+		return steps
+	}())
 }
 
 // Passed returns a place up to which the sink has sent everything that the
@@ -65,10 +73,7 @@ func (c *Cursor) Passed() domain.Cursor {
 // Leaving twice is fine.
 func (c *Cursor) Leave() {
 	r := c.room
-	r.mu.Lock()
-	was := r.core.remove(&c.reader)
-	r.mu.Unlock()
-	if was {
+	if r.remove(&c.reader) {
 		r.hub.exit(r)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
@@ -36,7 +37,7 @@ func New(source Source, config Config, logger *slog.Logger) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{source: source, config: config.withDefaults(), logger: logger, rooms: map[domain.SystemID]*room{}}
-	h.pool.most = h.config.Readers
+	h.pool.most, h.pool.logger = h.config.Readers, logger
 	h.ctx, h.close = context.WithCancel(context.Background())
 	return h, nil
 }
@@ -130,7 +131,7 @@ func (h *Hub) open(system domain.SystemID) *room {
 	h.rooms[system] = r
 	h.running.Go(func() {
 		defer cancel()
-		r.run(ctx)
+		isolate.Loop(ctx, h.logger, where, func() { r.run(ctx) })
 	})
 	return r
 }

@@ -1,9 +1,11 @@
 package rooms
 
 import (
+	"log/slog"
 	"sync"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // pool does jobs, a bounded number at the same time. Systems take turns: after a
@@ -12,7 +14,8 @@ import (
 // do not keep another system's only reader waiting. Its goroutines live while
 // there is something to do.
 type pool struct {
-	most int
+	most   int
+	logger *slog.Logger
 
 	mu      sync.Mutex
 	jobs    map[domain.SystemID][]func()
@@ -55,7 +58,7 @@ func (p *pool) work() {
 		}
 		job := p.next()
 		p.mu.Unlock()
-		job()
+		isolate.Do(p.logger, where, job)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // readKey says what is read: readers that need the same share a read.
@@ -71,7 +72,11 @@ func (j *read) run() {
 	}
 	r.mu.Unlock()
 
-	p, err := j.load()
+	var p page
+	err := isolate.Run(r.hub.logger, where, func() (err error) {
+		p, err = j.load()
+		return err
+	})
 	if err != nil {
 		if r.hub.ctx.Err() == nil {
 			delay := j.pause.next()
@@ -81,7 +86,14 @@ func (j *read) run() {
 		return
 	}
 
+	r.perform(j.give(p))
+}
+
+// give gives the page to those who wait for it.
+func (j *read) give(p page) []step {
+	r := j.room
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	delete(r.reads, j.key)
 	var steps []step
 	var doubted []*reader
@@ -99,8 +111,7 @@ func (j *read) run() {
 		r.hub.logger.Warn("rooms: a page left events out; locating its readers anew", "system", r.system, "place", p.at.String(), "after", delay)
 	}
 	r.fetch(steps)
-	r.mu.Unlock()
-	r.perform(steps)
+	return steps
 }
 
 // load does the I/O.

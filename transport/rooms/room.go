@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // room is one system with members in this process. Its goroutine keeps the
@@ -88,22 +89,7 @@ func (r *room) follow(ctx context.Context) error {
 
 // attach takes a new subscription into use.
 func (r *room) attach(s *subscription, start domain.Cursor) {
-	r.mu.Lock()
-	steps := r.takeSpare()
-	first := r.core == nil
-	if first {
-		r.core = newCore(start, r.hub.config.TailBytes, r.hub.config.FrameBytes)
-	} else {
-		steps = r.core.reset(start, steps)
-	}
-	s.attached = true
-	var err error
-	if len(s.early) > 0 {
-		steps, err = r.core.append(s.early, steps)
-		s.early = nil
-	}
-	r.fetch(steps)
-	r.mu.Unlock()
+	first, steps, err := r.takeIntoUse(s, start)
 	if err != nil {
 		s.die(err)
 	}
@@ -113,13 +99,45 @@ func (r *room) attach(s *subscription, start domain.Cursor) {
 	r.performAll(steps)
 }
 
-// feed takes what a subscription gives.
-func (r *room) feed(s *subscription, events []domain.Event, err error) {
-	encoded := encodeAll(events)
+func (r *room) takeIntoUse(s *subscription, start domain.Cursor) (first bool, steps []step, err error) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	steps = r.takeSpare()
+	first = r.core == nil
+	if first {
+		r.core = newCore(start, r.hub.config.TailBytes, r.hub.config.FrameBytes)
+	} else {
+		steps = r.core.reset(start, steps)
+	}
+	s.attached = true
+	if len(s.early) > 0 {
+		steps, err = r.core.append(s.early, steps)
+		s.early = nil
+	}
+	r.fetch(steps)
+	return first, steps, err
+}
+
+// feed takes what a subscription gives, in the goroutine of the log's reader. A
+// panic ends the subscription, and the room begins again with another.
+func (r *room) feed(s *subscription, events []domain.Event, err error) {
+	var steps []step
+	failed := isolate.Run(r.hub.logger, where, func() (ended error) {
+		steps, ended = r.take(s, encodeAll(events), err)
+		return ended
+	})
+	if failed != nil {
+		s.die(failed)
+	}
+	r.performAll(steps)
+}
+
+// take adds events to the room. The subscription is dead when it returns an error.
+func (r *room) take(s *subscription, encoded []*Encoded, err error) ([]step, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.current != s {
-		r.mu.Unlock()
-		return
+		return nil, nil
 	}
 	steps := r.takeSpare()
 	switch {
@@ -133,11 +151,7 @@ func (r *room) feed(s *subscription, events []domain.Event, err error) {
 		}
 		r.fetch(steps)
 	}
-	r.mu.Unlock()
-	if err != nil {
-		s.die(err)
-	}
-	r.performAll(steps)
+	return steps, err
 }
 
 func (s *subscription) die(err error) {
@@ -176,19 +190,51 @@ func (r *room) perform(steps []step) {
 	events := 0
 	for i := range steps {
 		s := &steps[i]
-		switch s.kind {
-		case deliver:
+		if s.kind == deliver {
 			events += s.frame.Events
 			if !s.frame.appended.IsZero() {
 				r.hub.latency.observe(now.Sub(s.frame.appended), s.frame.Events)
 			}
-			s.reader.cursor.sink.Deliver(s.frame)
-		case restart:
-			s.reader.cursor.sink.Restarted(s.from)
 		}
+		r.hand(s)
 	}
 	r.deliveries.Add(uint64(events))
 	r.hub.deliveries.Add(uint64(events))
+}
+
+// where names this package among the panics that were caught.
+const where = "rooms"
+
+// hand gives a sink what a step has for it. The other readers of the room do not
+// notice a sink that panics.
+func (r *room) hand(s *step) {
+	defer func() {
+		if value := recover(); value != nil {
+			isolate.Recovered(r.hub.logger, where, value)
+			r.broken(s.reader.cursor.sink)
+		}
+	}()
+	switch {
+	case s.kind == deliver && s.frame.Bytes == nil:
+		r.hub.logger.Error("rooms: a frame could not be encoded", "system", r.system)
+		r.broken(s.reader.cursor.sink)
+	case s.kind == deliver:
+		s.reader.cursor.sink.Deliver(s.frame)
+	case s.kind == restart:
+		s.reader.cursor.sink.Restarted(s.from)
+	}
+}
+
+func (r *room) broken(sink Sink) {
+	if b, can := sink.(Breaker); can {
+		isolate.Do(r.hub.logger, where, b.Broken)
+	}
+}
+
+func (r *room) remove(reader *reader) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.core.remove(reader)
 }
 
 // backoff grows from first to most, with a fifth of chance in it so that many

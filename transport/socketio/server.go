@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
@@ -51,9 +52,12 @@ func New(config Config, parts Parts) (*Server, error) {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.keeping.Go(s.keep)
+	s.keeping.Go(func() { isolate.Loop(s.ctx, parts.Logger, where, s.keep) })
 	return s, nil
 }
+
+// where names this face among the panics that were caught.
+const where = "socketio"
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.sio.ServeHTTP(w, r) }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/snapshot"
@@ -228,7 +229,9 @@ func (s *socket) expire() {
 		if !meant {
 			return
 		}
-		s.emit("error", problem(domain.Fail(domain.KindUnauthenticated, CodeTokenExpired, "the token has expired")))
+		isolate.Do(s.server.parts.Logger, where, func() {
+			s.emit("error", problem(domain.Fail(domain.KindUnauthenticated, CodeTokenExpired, "the token has expired")))
+		})
 		s.io.Close(engineio.ReasonForced)
 	})
 	s.expiry = timer
@@ -354,6 +357,9 @@ func (m *membership) emitPlace(name string, data any, at domain.Position) {
 	s.mu.Unlock()
 	s.emit(name, json.RawMessage(encoded), at.String()+string(rest))
 }
+
+// Broken implements [rooms.Breaker].
+func (m *membership) Broken() { m.socket.io.Close(engineio.ReasonForced) }
 
 // Deliver implements [rooms.Sink].
 func (m *membership) Deliver(f rooms.Frame) {

@@ -70,6 +70,7 @@ type sink struct{ items chan item }
 type item struct {
 	frame     rooms.Frame
 	restarted *domain.Cursor
+	broken    bool // the stream is to end
 }
 
 // There is one frame at a time; the rest of the room is for restarts, which are
@@ -86,6 +87,14 @@ func (s *sink) Restarted(from domain.Cursor) {
 	}
 }
 
+// Broken implements [rooms.Breaker].
+func (s *sink) Broken() {
+	select {
+	case s.items <- item{broken: true}:
+	default: // the reader is stuck, and nothing more comes for it
+	}
+}
+
 // pass writes what comes until the reader is gone or ctx ends.
 func (s *sink) pass(ctx context.Context, cursor *rooms.Cursor, out *writer, beat time.Duration) {
 	idle := time.NewTicker(beat)
@@ -96,6 +105,9 @@ func (s *sink) pass(ctx context.Context, cursor *rooms.Cursor, out *writer, beat
 		case <-ctx.Done():
 			return
 		case i := <-s.items:
+			if i.broken {
+				return
+			}
 			if i.restarted != nil {
 				err = out.restarted(*i.restarted)
 				break

@@ -25,6 +25,7 @@ func (s *socket) receiveApart(message []byte) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer s.server.caught(s.session)
 		s.receive(message)
 	}()
 	<-done

@@ -186,6 +186,9 @@ func (s *socket) sent() {
 	}
 }
 
+// Broken implements [rooms.Breaker].
+func (m *membership) Broken() { m.socket.cut() }
+
 // Deliver implements [rooms.Sink].
 func (m *membership) Deliver(f rooms.Frame) { m.socket.enqueue(outgoing{bytes: f.Bytes, from: m}) }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
@@ -46,7 +47,7 @@ func New(config Config, parts Parts) (*Server, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.gone, s.drained = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
-	s.ticking.Go(s.tick)
+	s.ticking.Go(func() { isolate.Loop(s.gone, parts.Logger, where, s.tick) })
 	return s, nil
 }
 
@@ -66,16 +67,29 @@ func (s *Server) newMelody() *melody.Melody {
 	m.Config.PongWait = s.config.PongWait
 	m.Config.WriteWait = s.config.PongWait
 	m.Config.PingPeriod = s.config.PongWait / 4
-	m.HandleConnect(func(session *melody.Session) { socketOf(session).connected(session) })
-	m.HandleDisconnect(func(session *melody.Session) { socketOf(session).disconnected() })
+	m.HandleConnect(func(session *melody.Session) { defer s.caught(session); socketOf(session).connected(session) })
+	m.HandleDisconnect(func(session *melody.Session) { defer s.caught(session); socketOf(session).disconnected() })
 	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receiveApart(message) })
-	m.HandleMessageBinary(func(session *melody.Session, _ []byte) { socketOf(session).receiveBinary() })
+	m.HandleMessageBinary(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).receiveBinary() })
 	m.HandlePong(func(session *melody.Session) {
+		defer s.caught(session)
 		handoff.Whole(session.WebsocketConnection())
 		socketOf(session).control()
 	})
-	m.HandleSentMessage(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
+	m.HandleSentMessage(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).sent() })
 	return m
+}
+
+// where names this face among the panics that were caught.
+const where = "ws"
+
+// caught ends what Melody calls for a socket, in goroutines of its own, when that
+// panics: it closes the socket. It is to be deferred.
+func (s *Server) caught(session *melody.Session) {
+	if value := recover(); value != nil {
+		isolate.Recovered(s.parts.Logger, where, value)
+		_ = session.WebsocketConnection().Close()
+	}
 }
 
 func socketOf(session *melody.Session) *socket { return session.MustGet(sessionSocket).(*socket) }
@@ -107,7 +121,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		so.refused = s.shown(err, "authenticate")
 	}
-	handoff.Serve(w, &s.open, func(w http.ResponseWriter) {
+	handoff.Serve(w, &s.open, s.parts.Logger, func(w http.ResponseWriter) {
 		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionSocket: so}); err != nil {
 			s.parts.Logger.Debug("ws: no upgrade", "remote", so.remote, "error", err)
 		}
@@ -199,7 +213,9 @@ func (s *Server) tick() {
 			return
 		case now := <-ticker.C:
 			for _, so := range s.due(now) {
-				so.tick(now)
+				if !isolate.Do(s.parts.Logger, where, func() { so.tick(now) }) {
+					so.cut()
+				}
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/bridge/socketio"
 )
@@ -341,7 +342,7 @@ func (s *site) alongside(ctx context.Context, conn *socketio.Conn, state *bridge
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range parts {
 		group.Go(func() error {
-			if err := bridge.Guard(s.journal.logger, func() error { return part(ctx) }); err != nil {
+			if err := isolate.Run(s.journal.logger, bridge.Where, func() error { return part(ctx) }); err != nil {
 				return err
 			}
 			if err := conn.Err(); err != nil {

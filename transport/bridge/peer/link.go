@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/bridge"
 )
 
@@ -150,7 +151,7 @@ type session struct {
 
 // guarded is fn with its panics made errors.
 func (s *session) guarded(fn func() error) func() error {
-	return func() error { return bridge.Guard(s.log, fn) }
+	return func() error { return isolate.Run(s.log, bridge.Where, fn) }
 }
 
 // countdown calls up when all ways of a session work.

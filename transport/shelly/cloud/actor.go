@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
@@ -78,7 +79,7 @@ func (a *actor) run(ctx context.Context) {
 	said := a.said
 	appending.Go(func() {
 		defer cancel()
-		a.out.run(ctx, said)
+		isolate.Do(a.logger, where, func() { a.out.run(ctx, said) })
 	})
 	if !a.load(ctx) {
 		return

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
@@ -116,7 +117,7 @@ func (k *keeper) keep(ctx context.Context, a *actor) bool {
 	k.set(a, cancel)
 	go func() {
 		defer close(ended)
-		a.run(ctx)
+		isolate.Do(k.logger, where, func() { a.run(ctx) })
 	}()
 	defer func() {
 		cancel()

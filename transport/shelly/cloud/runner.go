@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
@@ -146,7 +147,7 @@ func (r *Runner) wake(partition int, c shelly.Connection, why cause) {
 			r.systems[c.System] = map[*keeper]struct{}{}
 		}
 		r.systems[c.System][k] = struct{}{}
-		t.work.Go(func() { k.run(t.ctx) })
+		t.work.Go(func() { isolate.Loop(t.ctx, k.logger, where, func() { k.run(t.ctx) }) })
 	}
 	k.woken |= why
 	signal(k.wake)

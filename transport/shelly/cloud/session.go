@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
@@ -294,8 +295,12 @@ func (s *session) renewToken(now time.Time) {
 	s.renewing = true
 	secret, alive := s.secret, s.grant.alive(now)
 	s.work.Go(func() {
-		renewed, _, err := s.renew(s.ctx, secret, alive)
-		s.renewed <- renewal{renewed, err}
+		var r renewal
+		r.err = isolate.Run(s.logger, where, func() (err error) {
+			r.secret, _, err = s.renew(s.ctx, secret, alive)
+			return err
+		})
+		s.renewed <- r
 	})
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/isolate"
 )
 
 // closeTokenBroken is what the vendor closes a socket with whose token it does not
@@ -85,13 +87,18 @@ func dial(ctx context.Context, cfg Config, g grant, secret Secret, logger *slog.
 		s.pongs.Add(1)
 		return nil
 	})
-	go s.read(cfg.StallAfter, secret)
+	go func() {
+		if !isolate.Do(logger, where, func() { s.read(cfg.StallAfter, secret) }) {
+			_ = conn.Close() // read has closed what others wait for
+		}
+	}()
 	return s, nil
 }
 
 func (s *socket) read(stallAfter time.Duration, secret Secret) {
 	defer close(s.inbox)
 	defer close(s.gone)
+	s.err = errPanicked // unless it ends in another way
 	refused := 0
 	for {
 		kind, raw, err := s.conn.ReadMessage()
@@ -132,6 +139,12 @@ func (s *socket) pass(h heard, stallAfter time.Duration) error {
 		return errClosed
 	}
 }
+
+// where names this package among the panics that were caught.
+const where = "shelly cloud"
+
+// errPanicked says that what the cloud sent made us panic.
+var errPanicked = errors.New("a fault of ours")
 
 // errClosed says that we closed the socket.
 var errClosed = errors.New("closed by us")

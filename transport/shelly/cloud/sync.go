@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
@@ -146,9 +147,12 @@ func (s *session) fetch(now time.Time) {
 	}
 	s.work.Go(func() {
 		var f fetch
-		if f.all, f.err = s.acc.allStatus(s.ctx, s.grant.at, s.grant.token); f.err == nil {
-			f.rows, f.err = s.channelsOf(s.ctx, f.all)
-		}
+		f.err = isolate.Run(s.logger, where, func() (err error) {
+			if f.all, err = s.acc.allStatus(s.ctx, s.grant.at, s.grant.token); err == nil {
+				f.rows, err = s.channelsOf(s.ctx, f.all)
+			}
+			return err
+		})
 		s.fetched <- f
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/shelly"
@@ -82,16 +83,30 @@ func (s *Server) newMelody() *melody.Melody {
 	m.Config.PingPeriod = s.config.PingEvery
 	m.Config.PongWait = s.pongWait()
 	m.Config.WriteWait = s.config.AskWithin
-	m.HandleConnect(func(ms *melody.Session) { sessionOf(ms).connected(ms) })
-	m.HandleMessage(func(ms *melody.Session, message []byte) { sessionOf(ms).receive(message) })
-	m.HandleMessageBinary(func(ms *melody.Session, message []byte) { sessionOf(ms).receive(message) }) // JSON all the same, from some
+	m.HandleConnect(func(ms *melody.Session) { defer s.caught(ms); sessionOf(ms).connected(ms) })
+	receive := func(ms *melody.Session, message []byte) { defer s.caught(ms); sessionOf(ms).receive(message) }
+	m.HandleMessage(receive)
+	m.HandleMessageBinary(receive) // JSON all the same, from some
 	m.HandlePong(func(ms *melody.Session) {
+		defer s.caught(ms)
 		handoff.Whole(ms.WebsocketConnection())
 		sessionOf(ms).pong()
 	})
-	m.HandleError(func(ms *melody.Session, err error) { sessionOf(ms).broke(err) })
-	m.HandleDisconnect(func(ms *melody.Session) { sessionOf(ms).disconnected() })
+	m.HandleError(func(ms *melody.Session, err error) { defer s.caught(ms); sessionOf(ms).broke(err) })
+	m.HandleDisconnect(func(ms *melody.Session) { defer s.caught(ms); sessionOf(ms).disconnected() })
 	return m
+}
+
+// where names this server among the panics that were caught.
+const where = "shelly outbound"
+
+// caught ends what Melody calls for a socket, in goroutines of its own, when that
+// panics: it closes the socket. It is to be deferred.
+func (s *Server) caught(session *melody.Session) {
+	if value := recover(); value != nil {
+		isolate.Recovered(s.parts.Logger, where, value)
+		_ = session.WebsocketConnection().Close()
+	}
 }
 
 // pongWait is how long a device may answer no ping: two, and time for the answer.
@@ -146,7 +161,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.open.Leave()
 	one := newSession(s, found, r.RemoteAddr)
-	handoff.Serve(w, &s.open, func(w http.ResponseWriter) {
+	handoff.Serve(w, &s.open, s.parts.Logger, func(w http.ResponseWriter) {
 		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionKey: one}); err != nil {
 			one.cancel() // it never runs
 			s.parts.Logger.Debug("outbound: no upgrade", "connection", found.ID, "error", err)

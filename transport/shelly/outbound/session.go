@@ -14,6 +14,7 @@ import (
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
@@ -77,7 +78,11 @@ func (s *session) connected(ws *melody.Session) {
 	handoff.OnPing(ws.WebsocketConnection(), s.ping)
 	s.server.sockets.Add(1)
 	rule, f := s.server.add(s)
-	s.server.open.Go(s.run)
+	s.server.open.Go(func() {
+		if !isolate.Do(s.server.parts.Logger, where, s.run) {
+			s.cut() // run has closed ended, so nothing waits for it
+		}
+	})
 	if rule != nil {
 		s.end(*rule, f)
 	}

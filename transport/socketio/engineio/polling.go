@@ -13,6 +13,7 @@ import (
 
 // servePoll answers a GET with what is queued, waiting for something to come.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
+	defer s.endOnPanic()
 	items, waiting, beside := s.beginPoll(markOf(r))
 	if beside {
 		s.endBeside(r.Context())
@@ -153,6 +154,15 @@ func (s *Session) writePayload(w http.ResponseWriter, items []outgoing) error {
 	return control.Flush()
 }
 
+// endOnPanic ends the session when a request of it panics. The program's own
+// handler catches the panic.
+func (s *Session) endOnPanic() {
+	if value := recover(); value != nil {
+		s.fail(ReasonError)
+		panic(value)
+	}
+}
+
 // servePost takes the packets of a POST.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	if !s.beginPost() {
@@ -161,6 +171,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.endPost()
+	defer s.endOnPanic()
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") { // of the protocol's third version
 		s.fail(ReasonError)
 		failRequest.write(w)

@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/olahol/melody"
 
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/handoff"
 )
 
@@ -49,7 +50,7 @@ func New(config Config) (*Server, error) {
 	s.admission.sources = map[string]*group{}
 	s.gone, s.drained = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
-	s.ticking.Go(s.tick)
+	s.ticking.Go(func() { isolate.Loop(s.gone, s.config.Logger, where, s.tick) })
 	return s, nil
 }
 
@@ -271,7 +272,9 @@ func (s *Server) tick() {
 			return
 		case now := <-ticker.C:
 			for _, session := range s.due(&now) {
-				session.tick(now)
+				if !isolate.Do(s.config.Logger, where, func() { session.tick(now) }) {
+					session.fail(ReasonError)
+				}
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/olahol/melody"
 
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/handoff"
 )
 
@@ -233,7 +234,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, session 
 	}
 	defer s.open.Leave()
 	k := &socket{server: s, session: session}
-	handoff.Serve(w, &s.open, func(w http.ResponseWriter) {
+	handoff.Serve(w, &s.open, s.config.Logger, func(w http.ResponseWriter) {
 		w = corking{ResponseWriter: w, socket: k}
 		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionSocket: k}); err != nil {
 			s.config.Logger.Debug("engineio: no upgrade", "remote", r.RemoteAddr, "error", err)
@@ -259,17 +260,30 @@ func (s *Server) newMelody() *melody.Melody {
 	m.Config.MessageBufferSize = 4 // a packet, a probe's answer and a close are all there ever is
 	m.Config.WriteWait = s.config.WriteTimeout
 	m.Config.PongWait, m.Config.PingPeriod = 2*never, never
-	m.HandleConnect(func(session *melody.Session) { socketOf(session).connected(session) })
-	m.HandleDisconnect(func(session *melody.Session) { socketOf(session).gone() })
+	m.HandleConnect(func(session *melody.Session) { defer s.caught(session); socketOf(session).connected(session) })
+	m.HandleDisconnect(func(session *melody.Session) { defer s.caught(session); socketOf(session).gone() })
 	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, false) })
 	m.HandleMessageBinary(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, true) })
 	m.HandlePong(func(session *melody.Session) {
+		defer s.caught(session)
 		handoff.Whole(session.WebsocketConnection())
 		socketOf(session).session.control()
 	})
-	m.HandleSentMessage(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
-	m.HandleSentMessageBinary(func(session *melody.Session, _ []byte) { socketOf(session).sent() })
+	m.HandleSentMessage(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).sent() })
+	m.HandleSentMessageBinary(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).sent() })
 	return m
+}
+
+// where names this layer among the panics that were caught.
+const where = "engineio"
+
+// caught ends what Melody calls for a socket, in goroutines of its own, when that
+// panics: it closes the socket. It is to be deferred.
+func (s *Server) caught(session *melody.Session) {
+	if value := recover(); value != nil {
+		isolate.Recovered(s.config.Logger, where, value)
+		_ = session.WebsocketConnection().Close()
+	}
 }
 
 // receivedApart handles a frame in a goroutine of its own and waits for it: what a
@@ -277,12 +291,14 @@ func (s *Server) newMelody() *melody.Melody {
 func (k *socket) receivedApart(message []byte, binary bool) {
 	handoff.Whole(k.conn.WebsocketConnection())
 	if !binary && len(message) == 1 { // most frames are pongs
+		defer k.server.caught(k.conn)
 		k.received(message, false)
 		return
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer k.server.caught(k.conn)
 		k.received(message, binary)
 	}()
 	<-done

@@ -1,0 +1,73 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/transport/rooms"
+)
+
+// explosive are parts that panic for some sockets.
+type explosive struct {
+	*tokenTable
+	*listRegistry
+}
+
+func (e explosive) Verify(ctx context.Context, token string) (domain.Actor, error) {
+	if token == "explode" {
+		panic("a bad token")
+	}
+	return e.tokenTable.Verify(ctx, token)
+}
+
+func (e explosive) Put(s rooms.Socket) {
+	if s.Subject == "explode" {
+		panic("a bad socket")
+	}
+	e.listRegistry.Put(s)
+}
+
+func (e explosive) Subscribe(func([]byte)) func() { panic("a bad feed") }
+
+// A panic while one socket is served, in whichever of its goroutines, closes that
+// socket, and no other one notices.
+func TestPanicClosesOneSocket(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{}, func(p *Parts) {
+		e := explosive{p.Authenticator.(*tokenTable), p.Registry.(*listRegistry)}
+		p.Authenticator, p.Registry, p.Metrics = e, e, e
+	})
+	ts.auth.add("bad", domain.Actor{Subject: "explode", Role: domain.RoleViewer, Systems: []domain.SystemID{sol}})
+	other, _ := ts.join("viewer", sol)
+	before := isolate.Panics()[where]
+	for name, say := range map[string]func() *client{
+		"a frame": func() *client {
+			c := ts.connect("viewer")
+			c.send(`{"event":"authenticate","data":{"token":"explode"}}`)
+			return c
+		},
+		"a feed":    func() *client { c := ts.connect("staff"); c.send(`{"event":"join-admin-dashboard"}`); return c },
+		"a connect": func() *client { return ts.dial("bad") },
+	} {
+		c := say()
+		for {
+			if _, err := c.read(); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("after %s its socket is open", name)
+			} else if err != nil {
+				break
+			}
+		}
+		other.send(fmt.Sprintf(`{"event":"ping","id":%q}`, name))
+		if f := other.next(); string(f.ID) != fmt.Sprintf("%q", name) {
+			t.Errorf("after %s the other socket got %s", name, f.raw)
+		}
+	}
+	if n := isolate.Panics()[where] - before; n != 3 {
+		t.Errorf("%d panics are counted", n)
+	}
+}
