@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"strings"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/heartbeats"
 	"github.com/plugcast/plugcast/streams/reactions"
@@ -103,15 +105,39 @@ const lookAfterEvery = 10 * time.Minute
 func (s *shellySide) lookAfter(ctx context.Context, partition int) {
 	for ctx.Err() == nil {
 		connections, err := s.program.backend.store.ConnectionsIn(ctx, partition)
-		for _, c := range connections {
-			if err == nil && !c.Stopped && c.Kind == domain.ConnectionShellyOutbound {
-				err = s.awaitDevices(ctx, shelly.Connection{System: c.System, ID: c.ConnectionID})
-			}
-		}
 		if err != nil && ctx.Err() == nil {
 			s.program.Logger.Warn("cannot look which devices are awaited; trying again later", "partition", partition, "error", err)
 		}
+		var outbound []shelly.Connection
+		for _, c := range connections {
+			if !c.Stopped && c.Kind == domain.ConnectionShellyOutbound {
+				outbound = append(outbound, shelly.Connection{System: c.System, ID: c.ConnectionID})
+			}
+		}
+		eachApart(ctx, s.program.Logger, outbound, s.awaitDevices)
 		pause(ctx, lookAfterEvery)
+	}
+}
+
+// lookAfterTime bounds how long one connection may take to be looked after.
+const lookAfterTime = 10 * time.Second
+
+// eachApart looks after connections one by one. One that fails, hangs or panics does
+// not keep the others from their turn.
+func eachApart(ctx context.Context, logger *slog.Logger, connections []shelly.Connection, look func(context.Context, shelly.Connection) error) {
+	for _, c := range connections {
+		err := isolate.Run(logger, "look after devices", func() error {
+			ctx, cancel := context.WithTimeout(ctx, lookAfterTime)
+			defer cancel()
+			return look(ctx, c)
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			logger.Warn("cannot look which devices of a connection are awaited; trying again later",
+				"system", c.System, "connection", c.ID, "error", err)
+		}
 	}
 }
 

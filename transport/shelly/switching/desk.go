@@ -16,11 +16,13 @@ package switching
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
@@ -43,6 +45,13 @@ const (
 	// reportTimeout bounds how long an outcome is tried to be written. The
 	// referee writes its own after that.
 	reportTimeout = 15 * time.Second
+)
+
+const (
+	// endingAtOnce is for how many systems commands are ended at a time.
+	endingAtOnce = 16
+	// endTimeout bounds one turn of a system.
+	endTimeout = 10 * time.Second
 )
 
 // eventActor is who the outcomes are by.
@@ -83,6 +92,7 @@ type Desk struct {
 	closing context.Context
 	close   context.CancelFunc
 	working sync.WaitGroup
+	ending  *isolate.Keys[domain.SystemID] // what the referee ends, per system
 }
 
 // command is one that has not ended yet, as the referee sees it.
@@ -99,6 +109,7 @@ func New(p Parts) *Desk {
 		p.Limit = DefaultLimit
 	}
 	d := &Desk{parts: p, open: map[int]map[string]*command{}}
+	d.ending = isolate.NewKeys[domain.SystemID](p.Logger, "switching", endingAtOnce, endTimeout)
 	d.closing, d.close = context.WithCancel(context.Background())
 	return d
 }
@@ -111,6 +122,7 @@ func (d *Desk) Holders() []shelly.Holder { return d.parts.Holders }
 func (d *Desk) Close() {
 	d.close()
 	d.working.Wait()
+	d.ending.Wait()
 }
 
 // Requested is the reaction on relay-switch-requested. It does not block.
@@ -253,13 +265,21 @@ func (d *Desk) judge(ctx context.Context, partition int, now time.Time) {
 		}
 	}
 	d.mu.Unlock()
+	bySystem := map[domain.SystemID][]*command{}
 	for _, c := range due {
+		bySystem[c.System] = append(bySystem[c.System], c)
+	}
+	for system, commands := range bySystem {
+		d.ending.Go(ctx, system, func(ctx context.Context) error { return d.endAll(ctx, partition, commands, now) })
+	}
+}
+
+// endAll ends the commands of one system, as far as that can be done.
+func (d *Desk) endAll(ctx context.Context, partition int, commands []*command, now time.Time) error {
+	for _, c := range commands {
 		ended, err := d.end(ctx, c, now)
 		if err != nil {
-			if ctx.Err() == nil {
-				d.parts.Logger.Warn("switching: cannot end a command; trying again", "command", c.CommandID, "error", err)
-			}
-			return
+			return fmt.Errorf("end command %s: %w", c.CommandID, err)
 		}
 		if !ended {
 			continue // its holder answers, or the limit ends it
@@ -268,6 +288,7 @@ func (d *Desk) judge(ctx context.Context, partition int, now time.Time) {
 		delete(d.open[partition], c.CommandID)
 		d.mu.Unlock()
 	}
+	return nil
 }
 
 // end says how a command ended that is due, if that is for this deployment to say.

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
+)
+
+// A connection that cannot be looked after does not keep later ones from their turn.
+func TestEachConnectionIsLookedAfterApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var connections []shelly.Connection
+		for _, id := range []domain.ConnectionID{"fails", "hangs", "panics", "good"} {
+			connections = append(connections, shelly.Connection{System: "clinica-sol", ID: id})
+		}
+		var seen []domain.ConnectionID
+		eachApart(t.Context(), slog.New(slog.DiscardHandler), connections, func(ctx context.Context, c shelly.Connection) error {
+			seen = append(seen, c.ID)
+			switch c.ID {
+			case "fails":
+				return errors.New("cannot be read")
+			case "hangs":
+				<-ctx.Done()
+				return ctx.Err()
+			case "panics":
+				panic("a bad connection")
+			}
+			return nil
+		})
+		if fmt.Sprint(seen) != "[fails hangs panics good]" {
+			t.Errorf("looked after %v", seen)
+		}
+	})
+}
