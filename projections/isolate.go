@@ -7,7 +7,7 @@ import (
 	"strconv"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // An event never stops a partition. When a batch fails for a reason that lies in

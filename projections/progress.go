@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // progress knows how far partitions are archived, and wakes who waits for that.

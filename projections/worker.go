@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // DefaultTerm is how long a worker keeps its partitions when it does not answer.

@@ -53,8 +53,12 @@ var importRules = []struct {
 		why: "Melody has traps, and three places that know them",
 	},
 	{
-		from: "domain", never: []string{"log", "log/slog", "os", "net", "net/http", "sync"},
+		from: "domain", except: []string{"domain/isolate"}, never: []string{"log", "log/slog", "os", "net", "net/http", "sync"},
 		why: "no log, no environment, no network and no goroutine in the fold and the decisions",
+	},
+	{
+		from: "domain/isolate", never: []string{"domain"},
+		why: "it lies below domain because every package may import what is there, and knows nothing of it",
 	},
 }
 

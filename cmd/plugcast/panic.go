@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // isolated answers a request whose handler panics with refuse, unless the answer

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/heartbeats"
 	"github.com/plugcast/plugcast/streams/reactions"

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/streams"
 )
 

@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // partition is one partition of the log, followed while it is in use.

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // What one exchange may take.

@@ -1,6 +1,6 @@
 package rooms
 
-import "github.com/plugcast/plugcast/isolate"
+import "github.com/plugcast/plugcast/domain/isolate"
 
 // batchCache keeps the last few frames, so that readers at the same place share
 // one. Few suffice: readers that keep up are at the same place, and of those

@@ -5,7 +5,7 @@ import (
 	"sync"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // pool does jobs, a bounded number at the same time. Systems take turns: after a

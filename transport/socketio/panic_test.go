@@ -3,7 +3,7 @@ package socketio
 import (
 	"testing"
 
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // badFeed is a feed of metrics that panics.

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 

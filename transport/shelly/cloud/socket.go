@@ -13,7 +13,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // closeTokenBroken is what the vendor closes a socket with whose token it does not

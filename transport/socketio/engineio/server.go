@@ -12,7 +12,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/olahol/melody"
 
-	"github.com/plugcast/plugcast/isolate"
+	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/handoff"
 )
 
