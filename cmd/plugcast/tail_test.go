@@ -148,7 +148,7 @@ func TestBellKeepsAnError(t *testing.T) {
 func TestShowEventKeepsInnerBraces(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	e := domain.Event{Type: domain.TypeDeviceUpdate, Seq: 7, Actor: "ana", Data: []byte(`{"attributes": {"a": {}}}`)}
+	e := domain.Event{Type: domain.TypeDeviceUpdate, Seq: 7, Actor: "ana", Data: []byte(`{"attributes":{"a":{}}}`)}
 	if err := showEvent(&out, &e); err != nil {
 		t.Fatal(err)
 	}
