@@ -27,9 +27,13 @@ func (e *permanentError) Unwrap() error { return e.error }
 
 // Limits bound what reactions take. Fields that are 0 take the default.
 type Limits struct {
-	// Workers is how many reactions run at a time; 16. Systems whose last event
-	// failed or was slow have at most half of them.
-	Workers int
+	// Workers is how many reactions that began within the last Moment run at a time;
+	// 16. Moment is 50 ms. Reactions that take longer leave their worker to others, so
+	// that systems which all begin to hang do not delay the rest; Most is how many
+	// run at a time in all, 16 times Workers. Systems whose last event failed or was slow
+	// have at most half of Workers and of Most.
+	Workers, Most int
+	Moment        time.Duration
 	// QueueEvents and QueueBytes bound the queue of one system; 256 and 256 KiB. What
 	// does not fit is read from the log again.
 	QueueEvents, QueueBytes int
@@ -58,6 +62,8 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	set(&l.Workers, 16)
+	set(&l.Most, 16*l.Workers)
+	setTime(&l.Moment, 50*time.Millisecond)
 	set(&l.QueueEvents, 256)
 	set(&l.QueueBytes, 256<<10)
 	set(&l.TotalBytes, 16<<20)
@@ -120,12 +126,14 @@ type Dispatcher struct {
 	queues *queues
 	ending bool
 	stats  Stats
+
+	reading chan struct{} // bounds the pages in memory
 }
 
 // New makes a Dispatcher.
 func New(c Config) *Dispatcher {
 	c.Limits = c.Limits.withDefaults()
-	d := &Dispatcher{config: c, logger: c.Logger, queues: newQueues(c.Limits, c.On)}
+	d := &Dispatcher{config: c, logger: c.Logger, queues: newQueues(c.Limits, c.On), reading: make(chan struct{}, c.Limits.Workers)}
 	if d.logger == nil {
 		d.logger = slog.New(slog.DiscardHandler)
 	}
@@ -165,7 +173,7 @@ func (d *Dispatcher) Stats() Stats {
 	return s
 }
 
-// Run works until ctx ends.
+// Run works until ctx ends: each turn in a goroutine of its own.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() {
 		d.mu.Lock()
@@ -173,28 +181,29 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		d.ending = true
 		d.wake.Broadcast()
 	})()
-	var workers sync.WaitGroup
-	for range d.config.Limits.Workers {
-		workers.Go(func() { isolate.Loop(ctx, d.logger, "reactions", func() { d.work(ctx) }) })
-	}
-	workers.Wait()
+	var turns sync.WaitGroup
+	isolate.Loop(ctx, d.logger, "reactions", func() {
+		for {
+			j, ok := d.next()
+			if !ok {
+				return
+			}
+			turns.Go(func() { isolate.Do(d.logger, "reactions", func() { d.work(ctx, j) }) })
+		}
+	})
+	turns.Wait()
 	return ctx.Err()
 }
 
-// work takes one turn after the other.
-func (d *Dispatcher) work(ctx context.Context) {
-	for {
-		j, ok := d.next()
-		if !ok {
+// work takes a turn.
+func (d *Dispatcher) work(ctx context.Context, j job) {
+	if j.event == nil {
+		var ok bool
+		if j, ok = d.refill(ctx, j); !ok {
 			return
 		}
-		if j.event == nil {
-			if j, ok = d.refill(ctx, j); !ok {
-				continue
-			}
-		}
-		d.react(ctx, j)
 	}
+	d.react(ctx, j)
 }
 
 // next waits for a turn; there is none when the process ends.
@@ -202,16 +211,25 @@ func (d *Dispatcher) next() (job, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for !d.ending {
-		if j, ok := d.queues.next(time.Now()); ok {
+		now := time.Now()
+		if j, ok := d.queues.next(now); ok {
 			return j, true
 		}
-		d.wake.Wait()
+		d.await(now)
 	}
 	return job{}, false
 }
 
-// change changes the queues. Whoever waits for a turn looks again, at once and
-// when the first pause is over.
+// await waits for a change of the queues, or for when they have a turn without
+// one. d.mu is held.
+func (d *Dispatcher) await(now time.Time) {
+	if at := d.queues.again(); !at.IsZero() {
+		defer time.AfterFunc(at.Sub(now), func() { d.change(func(*queues) {}) }).Stop()
+	}
+	d.wake.Wait()
+}
+
+// change changes the queues, and has Run look for a turn.
 func (d *Dispatcher) change(f func(q *queues)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -219,7 +237,7 @@ func (d *Dispatcher) change(f func(q *queues)) {
 	d.wake.Broadcast()
 }
 
-// pause changes the queues so that a system pauses, and wakes a worker afterwards.
+// pause changes the queues so that a system pauses, and looks for a turn afterwards.
 func (d *Dispatcher) pause(one *queue) {
 	time.AfterFunc(time.Until(one.until), func() { d.change(func(*queues) {}) })
 }
@@ -232,6 +250,12 @@ func (d *Dispatcher) refill(ctx context.Context, j job) (next job, ok bool) {
 	partition := j.queue.partition
 	var page []domain.Event
 	err := isolate.Run(d.logger, "reactions", func() (err error) {
+		select {
+		case d.reading <- struct{}{}:
+			defer func() { <-d.reading }()
+		case <-reading.Done():
+			return reading.Err()
+		}
 		page, err = d.config.Log.Read(reading, partition, j.after, pageSize)
 		return err
 	})

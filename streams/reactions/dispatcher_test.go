@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,7 +146,7 @@ func TestTroubleStaysWithItsSystem(t *testing.T) {
 					}
 					return trouble(ctx, e)
 				})
-				for i := range 50 { // none is known to be slow yet: each may take a worker once
+				for i := range 50 { // none is known to be slow yet: each may take a place once
 					d.Hear(0, d.log.add(domain.SystemID(fmt.Sprint("bad", i)), 100))
 				}
 				time.Sleep(10 * time.Minute)
@@ -162,6 +163,44 @@ func TestTroubleStaysWithItsSystem(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Many systems that were healthy and all begin to hang at once delay another by
+// moments, and no more run at once than may.
+func TestSystemsThatAllBeginToHang(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int32
+		d := dispatch(t, Limits{}, func(ctx context.Context, e domain.Event) error {
+			if e.SystemID == "quiet" {
+				return nil
+			}
+			now := running.Add(1)
+			defer running.Add(-1)
+			for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		const bad = 240 // a few fewer than may run
+		for i := range bad {
+			d.Hear(0, d.log.add(domain.SystemID(fmt.Sprint("bad", i)), 3))
+		}
+		d.Hear(0, d.log.add("quiet", 1))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(d.times("quiet")) != 1 || running.Load() != bad {
+			t.Errorf("after a second the healthy system was handled %d times, and %d hang", len(d.times("quiet")), running.Load())
+		}
+		for i := range 2 * bad {
+			d.Hear(0, d.log.add(domain.SystemID(fmt.Sprint("more", i)), 1))
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if limits := (Limits{}).withDefaults(); most.Load() != int32(limits.Most) {
+			t.Errorf("%d ran at once, not at most %d", most.Load(), limits.Most)
+		}
+	})
 }
 
 // What fails for good becomes a dead letter, and the next event goes on. What

@@ -21,13 +21,16 @@ type queues struct {
 	paused   pauses
 	troubled map[domain.SystemID]struct{} // systems whose last event failed or was slow
 
-	bytes          int  // in all queues
-	failingRunning int  // workers that serve failing systems
-	failingNext    bool // the next turn is a failing system's, if one may have it
+	bytes          int       // in all queues
+	quick          list.List // of *queue: those whose turn is younger than limits.Moment, oldest first
+	failingQuick   int       // those of quick whose system is failing
+	running        int       // turns under way
+	failingRunning int       // turns under way of failing systems
+	failingNext    bool      // the next turn is a failing system's, if one may have it
 }
 
 // queue is the queue of one system. It is in exactly one place: in healthy or
-// failing, in paused, or with a worker.
+// failing, in paused, or in a turn.
 type queue struct {
 	system    domain.SystemID
 	partition int
@@ -39,13 +42,16 @@ type queue struct {
 	behind bool
 	at     domain.Position
 
+	began time.Time     // of the turn under way
+	quick *list.Element // the queue in queues.quick, while it is there
+
 	troubled bool
 	tries    int       // of the first event
 	since    time.Time // of its first failure
 	until    time.Time // while paused
 }
 
-// job is a turn of a worker: either an event to react to, or a page to read.
+// job is a turn: either an event to react to, or a page to read.
 type job struct {
 	queue *queue
 	event *domain.Event   // nil: read what follows after
@@ -111,7 +117,7 @@ func sizeOf(e *domain.Event) int {
 	return envelope + len(e.Data)
 }
 
-// wait puts a queue that has work behind the others that wait for a worker.
+// wait puts a queue that has work behind the others that wait for a turn.
 func (q *queues) wait(one *queue) {
 	if one.troubled {
 		q.failing.PushBack(one)
@@ -120,15 +126,28 @@ func (q *queues) wait(one *queue) {
 	}
 }
 
-// next returns a turn for a worker, if there is one. Failing systems have at most
-// half of the workers, and no more turns than healthy ones while those have work.
-// The worker ends the turn with failed, done or, for a page, with refilled.
+// next returns a turn, if there is one. The turns that began within the last
+// moment are at most limits.Workers, and all that are under way at most
+// limits.Most: turns that hang do not keep others from theirs. Failing systems have
+// at most half of either, and no more turns than healthy ones while those have
+// work. The turn ends with failed, done or, for a page, with refilled.
 func (q *queues) next(now time.Time) (job, bool) {
 	for len(q.paused) > 0 && !now.Before(q.paused[0].until) {
 		q.wait(heap.Pop(&q.paused).(*queue))
 	}
+	for first := q.quick.Front(); first != nil; first = q.quick.Front() {
+		one := first.Value.(*queue)
+		if now.Before(one.began.Add(q.limits.Moment)) {
+			break
+		}
+		q.unhurry(one)
+	}
+	if q.quick.Len() >= q.limits.Workers || q.running >= q.limits.Most {
+		return job{}, false
+	}
+	mayFail := q.failingQuick < max(q.limits.Workers/2, 1) && q.failingRunning < max(q.limits.Most/2, 1)
 	from := &q.healthy
-	if q.failing.Len() > 0 && q.failingRunning < max(q.limits.Workers/2, 1) && (q.failingNext || q.healthy.Len() == 0) {
+	if q.failing.Len() > 0 && mayFail && (q.failingNext || q.healthy.Len() == 0) {
 		from = &q.failing
 	}
 	q.failingNext = from == &q.healthy
@@ -137,10 +156,35 @@ func (q *queues) next(now time.Time) (job, bool) {
 		return job{}, false
 	}
 	one := from.Remove(first).(*queue)
+	one.began, one.quick = now, q.quick.PushBack(one)
+	q.running++
 	if one.troubled {
 		q.failingRunning++
+		q.failingQuick++
 	}
 	return q.job(one), true
+}
+
+// unhurry takes a turn out of those that began within the last moment.
+func (q *queues) unhurry(one *queue) {
+	if one.quick == nil {
+		return
+	}
+	q.quick.Remove(one.quick)
+	one.quick = nil
+	if one.troubled {
+		q.failingQuick--
+	}
+}
+
+// again says when there may be a turn without any other change: when the oldest of
+// those that began within the last moment is past it. It is zero when there is none.
+func (q *queues) again() time.Time {
+	first := q.quick.Front()
+	if first == nil {
+		return time.Time{}
+	}
+	return first.Value.(*queue).began.Add(q.limits.Moment)
 }
 
 func (q *queues) job(one *queue) job {
@@ -221,7 +265,7 @@ func (q *queues) failed(j job, now time.Time) (again bool) {
 	return true
 }
 
-// pause lets a failing system wait without a worker.
+// pause lets a failing system wait without a turn.
 func (q *queues) pause(one *queue, now time.Time, d time.Duration) {
 	q.release(one, true)
 	if q.bytes > q.limits.TotalBytes { // what waits long can be read again
@@ -244,8 +288,10 @@ func (q *queues) leave(one *queue, troubled bool) {
 // keptTroubled bounds how many idle systems are known to have failed last.
 const keptTroubled = 10_000
 
-// release takes a queue from its worker, and notes how its turn went.
+// release ends the turn of a queue, and notes how it went.
 func (q *queues) release(one *queue, troubled bool) {
+	q.unhurry(one)
+	q.running--
 	if one.troubled {
 		q.failingRunning--
 	}

@@ -48,8 +48,10 @@ const (
 )
 
 const (
-	// endingAtOnce is for how many systems commands are ended at a time.
-	endingAtOnce = 16
+	// endingAtOnce is for how many systems commands are ended at a time. It is more
+	// than can be expected to begin to hang together; the pool of Redis bounds what
+	// is asked at once.
+	endingAtOnce = 256
 	// endTimeout bounds one turn of a system.
 	endTimeout = 10 * time.Second
 )
