@@ -19,7 +19,7 @@ func TestPagesOfLargeEntries(t *testing.T) {
 	for i := range count {
 		size := 10
 		if i >= 100 && i < 250 {
-			size = 200 << 10
+			size = 60 << 10
 		}
 		if err := log.Client().Do(t.Context(), "XADD", log.Slot(partition)+"events", "*", "id", fmt.Sprint(i), "type", "x", "version", "1",
 			"systemId", string(system), "time", "2026-11-29T03:00:00Z", "data", `{"a":"`+strings.Repeat("x", size)+`"}`).Err(); err != nil {

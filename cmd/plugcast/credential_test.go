@@ -255,9 +255,14 @@ func TestConnectionsOverHTTP(t *testing.T) {
 	if made.Connection == nil || !strings.HasPrefix(made.DialInURL, strings.Replace(n.base, "http", "ws", 1)+"/shelly/acc1/") {
 		t.Errorf("%+v", made)
 	}
-	mustCall(t, 409, "POST", luna, other, `{"connectionId":"acc1","kind":"shelly-outbound"}`, &problem)
+	mustCall(t, 409, "POST", sol, admin, `{"connectionId":"acc1","kind":"shelly-outbound"}`, &problem)
 	if problem.Code != "connection-exists" {
 		t.Errorf("%+v", problem)
+	}
+	var namesake answer
+	mustCall(t, 201, "POST", luna, other, `{"connectionId":"acc1","kind":"shelly-outbound"}`, &namesake) // ids are a system's own
+	if namesake.DialInURL == made.DialInURL {
+		t.Errorf("two systems have the dial-in URL %s", made.DialInURL)
 	}
 	code := authCode("http://127.0.0.1:4000")
 	mustCall(t, 201, "POST", sol, admin, map[string]string{"kind": "shelly-cloud", "authCode": code}, &cloud, "Idempotency-Key", "k")
@@ -275,7 +280,7 @@ func TestConnectionsOverHTTP(t *testing.T) {
 		t.Errorf("%+v", again)
 	}
 	mustCall(t, 200, "DELETE", sol+"/acc1?wait=5s", admin, nil, nil, "If-Match", header.Get("ETag"))
-	mustCall(t, 201, "POST", luna, other, `{"connectionId":"acc1","kind":"shelly-outbound"}`, &made) // free again
+	mustCall(t, 201, "POST", sol, admin, `{"connectionId":"acc1","kind":"shelly-outbound"}`, &made) // free again
 
 	conn, err := pgx.Connect(t.Context(), d.postgres)
 	if err != nil {

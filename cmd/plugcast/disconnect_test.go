@@ -252,7 +252,7 @@ func TestBanThatIsLearned(t *testing.T) {
 	d.enforce(ban.Ban{Subject: "maria", Until: time.Now().Add(time.Hour)}) // it serves no clients
 	d.browsers = sockets
 	d.enforce(ban.Ban{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
-	if want := (ws.ForcedDisconnect{Reason: "maintenance", CommandID: "c1"}); len(sockets.browsers) != 2 || sockets.told != want {
+	if want := (ws.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Room: "clinica-sol"}); len(sockets.browsers) != 2 || sockets.told != want {
 		t.Errorf("%d are left, told %+v", len(sockets.browsers), sockets.told)
 	}
 	// When the command is heard after all, they are counted.
