@@ -3,7 +3,7 @@
 // partition looks which devices have fallen silent or are back, and writes one
 // device-offline-status for each: see [Board.Watch].
 //
-// The board is in Redis, in five keys beside each partition's stream. A device is
+// The board is in Redis, in six keys beside each partition's stream. A device is
 // known by the time at which it will count as silent, so that a sweep is one
 // range of a sorted set however many devices live.
 package heartbeats
@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/streams"
 )
 
@@ -268,7 +269,7 @@ func (b *Board) write(ctx context.Context, partition int, members []string, chan
 	for _, n := range lost {
 		member := members[of[n]]
 		session := args[1+int(n)*fields+2].(string)
-		b.lost(parseMember(member), session)
+		isolate.Do(b.logger, "heartbeats", func() { b.lost(parseMember(member), session) })
 	}
 	return nil
 }
@@ -286,5 +287,5 @@ func (b *Board) Held(ctx context.Context, d Device) (bool, error) {
 // keys are those of a partition, in the order that the scripts take them.
 func (b *Board) keys(partition int) []string {
 	seen := b.log.Slot(partition) + "seen"
-	return []string{seen, seen + ":info", seen + ":silent", seen + ":pending", seen + ":watched"}
+	return []string{seen, seen + ":info", seen + ":silent", seen + ":pending", seen + ":watched", seen + ":systems"}
 }

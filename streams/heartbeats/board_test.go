@@ -295,13 +295,7 @@ func TestNobodyIsSilentBecauseNobodyWatched(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	silent := func() bool {
-		pending, err := board.pending(t.Context(), partition)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(pending) > 0
-	}
+	silent := func() bool { return len(b.pending(board)) > 0 }
 	board.Open(plug(1), "s", 0) // its time is over while nobody watches
 	b.eventually("it to be on the board", func() bool { return b.held(board, 1) })
 	watched("at", time.Now().Add(-time.Minute).UnixMilli())
@@ -515,9 +509,7 @@ func TestTwoOwnersOnTheSameSilence(t *testing.T) {
 	both := func(want ...string) {
 		var pending []silence
 		b.eventually("something to write", func() bool {
-			if pending, err = board.pending(t.Context(), partition); err != nil {
-				t.Fatal(err)
-			}
+			pending = b.pending(board)
 			return len(pending) > 0
 		})
 		for range 2 {

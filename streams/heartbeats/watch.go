@@ -3,6 +3,7 @@ package heartbeats
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -10,13 +11,28 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 const (
 	// sweepEvery is how exact the times of silence are kept.
 	sweepEvery = 500 * time.Millisecond
-	// sweepBatch is how many devices one sweep takes.
+	// sweepBatch is how many devices are found silent in one call, and how many of a
+	// system are told of at a time.
 	sweepBatch = 1000
+	// sweepTimeout bounds one call.
+	sweepTimeout = 5 * time.Second
+	// tellingAtOnce is for how many systems of a partition events are written at a
+	// time, and how many a sweep names. It is more than can be expected to begin to
+	// hang together.
+	tellingAtOnce = 256
+	// tellTimeout bounds one turn of a system, and turnTime is when a turn takes no
+	// further batch: the next sweep goes on.
+	tellTimeout = 30 * time.Second
+	turnTime    = 10 * time.Second
+	// appendTimeout bounds one append, and doneTimeout the note of what was appended.
+	appendTimeout = 10 * time.Second
+	doneTimeout   = 5 * time.Second
 	// unwatchedAfter is how long nobody can have looked before what looks silent is
 	// given time to be heard: Redis was away, or the whole platform. An owner that
 	// dies is replaced sooner.
@@ -25,7 +41,7 @@ const (
 	heardWithin = 10 * time.Second
 	// markEvery is how often it is written that somebody looked.
 	markEvery = 5 * time.Second
-	// writers is how many events a sweep appends at a time. They share round
+	// writers is how many events of a system are appended at a time. They share round
 	// trips and fsyncs.
 	writers = 64
 	// eventActor is who the events are by.
@@ -58,8 +74,12 @@ type Devices interface {
 }
 
 // Watch writes one device-offline-status for each device of the partition that
-// falls silent, and one when it is back, until ctx ends. It is for the partition's
-// owner. If two run for a moment, or one dies half-way, each event is still
+// falls silent, and one when it is back, until ctx ends. Each system is told by
+// itself: one whose look-ups or appends fail or hang delays its own devices only, and
+// a device that fails delays itself. A device that was heard and silent again before
+// the first silence was written has one silence.
+//
+// Watch is for the partition's owner. If two run for a moment, or one dies half-way, each event is still
 // written once: its idempotency key names the silence.
 //
 // After a time in which nobody could look, devices are heard first: nobody is
@@ -68,6 +88,8 @@ type Devices interface {
 // It decides on what is known with all that is in the log, so that the event says
 // what is last known of the relay.
 func (b *Board) Watch(ctx context.Context, partition int, devices Devices) {
+	systems := isolate.NewKeys[domain.SystemID](b.logger, "heartbeats", tellingAtOnce, tellTimeout)
+	defer systems.Wait()
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	away := false
@@ -77,7 +99,10 @@ func (b *Board) Watch(ctx context.Context, partition int, devices Devices) {
 			return
 		case <-ticker.C:
 		}
-		err := b.sweep(ctx, partition, devices)
+		due, err := b.sweep(ctx, partition)
+		for _, system := range due {
+			systems.Go(ctx, system, func(ctx context.Context) error { return b.tellAll(ctx, partition, system, devices) })
+		}
 		if err != nil && !away && ctx.Err() == nil {
 			b.logger.Warn("heartbeats: cannot look for silent devices; trying again", "partition", partition, "error", err)
 		}
@@ -85,50 +110,86 @@ func (b *Board) Watch(ctx context.Context, partition int, devices Devices) {
 	}
 }
 
-// sweep deals with what there is, as long as there is a full batch of it.
-func (b *Board) sweep(ctx context.Context, partition int, devices Devices) error {
-	for {
-		pending, err := b.pending(ctx, partition)
-		if err != nil || len(pending) == 0 {
+// sweep finds the devices that are silent, and returns systems that there is
+// something to write about: not all, if there are very many, but each in its turn.
+func (b *Board) sweep(ctx context.Context, partition int) ([]domain.SystemID, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	var systems []domain.SystemID
+	for found := sweepBatch; found == sweepBatch; {
+		answer, err := sweepScript.Run(ctx, b.log.Client(), b.keys(partition), sweepBatch, unwatchedAfter.Milliseconds(),
+			heardWithin.Milliseconds(), markEvery.Milliseconds(), tellingAtOnce).StringSlice()
+		if err == nil {
+			found, err = strconv.Atoi(answer[0])
+		}
+		if err != nil {
+			return systems, fmt.Errorf("sweep: %w", err)
+		}
+		systems = systems[:0]
+		for _, system := range answer[1:] {
+			systems = append(systems, domain.SystemID(system))
+		}
+	}
+	return systems, nil
+}
+
+// tellAll writes the events of a system, page by page. Devices that fail do not keep
+// it from those on the next page.
+func (b *Board) tellAll(ctx context.Context, partition int, system domain.SystemID, devices Devices) error {
+	var failed error
+	for began, after, more := time.Now(), "", true; more && time.Since(began) < turnTime; {
+		var pending []silence
+		var err error
+		pending, after, more, err = b.pending(ctx, partition, system, after)
+		if err != nil {
 			return err
 		}
-		bySystem := map[domain.SystemID][]silence{}
-		for _, s := range pending {
-			bySystem[s.device.System] = append(bySystem[s.device.System], s)
-		}
-		var failed error
-		for system, silences := range bySystem {
-			// One system's trouble must not silence the others.
-			if err := b.tell(ctx, partition, system, silences, devices); err != nil {
-				failed = fmt.Errorf("system %s: %w", system, err)
+		if err := b.tell(ctx, partition, system, pending, devices); err != nil {
+			if !errors.Is(err, errSome) {
+				return err
 			}
-		}
-		if failed != nil || len(pending) < sweepBatch {
-			return failed
+			failed = err
 		}
 	}
+	return failed
 }
 
-func (b *Board) pending(ctx context.Context, partition int) ([]silence, error) {
-	pairs, err := sweepScript.Run(ctx, b.log.Client(), b.keys(partition), sweepBatch,
-		unwatchedAfter.Milliseconds(), heardWithin.Milliseconds(), markEvery.Milliseconds()).StringSlice()
+// pending returns at most a batch of what there is to write about a system, behind
+// the member after, and the member that ends the batch. more says that it was full.
+func (b *Board) pending(ctx context.Context, partition int, system domain.SystemID, after string) (found []silence, last string, more bool, err error) {
+	pairs, err := pendingScript.Run(ctx, b.log.Client(), b.keys(partition), string(system), after, sweepBatch).StringSlice()
 	if err != nil {
-		return nil, fmt.Errorf("sweep: %w", err)
+		return nil, after, false, fmt.Errorf("read pending silences: %w", err)
 	}
-	pending := make([]silence, 0, len(pairs)/2)
+	var unreadable []any
 	for i := 0; i+1 < len(pairs); i += 2 {
-		s := silence{device: parseMember(pairs[i])}
+		last = pairs[i]
+		s := silence{device: parseMember(last)}
 		if err := json.Unmarshal([]byte(pairs[i+1]), &s); err != nil {
-			return nil, fmt.Errorf("sweep: read what is kept of %s: %w", pairs[i], err)
+			unreadable = append(unreadable, last)
+			continue
 		}
-		pending = append(pending, s)
+		found = append(found, s)
 	}
-	return pending, nil
+	if len(unreadable) > 0 {
+		b.logger.Warn("heartbeats: what is kept of silences cannot be read; making it again", "system", system,
+			"devices", len(unreadable), "first", unreadable[0])
+		if err := mendScript.Run(ctx, b.log.Client(), b.keys(partition), unreadable...).Err(); err != nil {
+			return nil, after, false, fmt.Errorf("mend silences: %w", err)
+		}
+	}
+	return found, last, len(pairs) == 2*sweepBatch, nil
 }
 
-// tell writes the events of one system's silences and notes that they are
+// errSome says that some events could not be appended, and why the first could not.
+var errSome = errors.New("some events could not be written")
+
+// tell writes the events of some silences of a system and notes which are
 // written.
 func (b *Board) tell(ctx context.Context, partition int, system domain.SystemID, silences []silence, devices Devices) error {
+	if len(silences) == 0 {
+		return nil
+	}
 	newest, err := b.log.Newest(ctx, system)
 	if err != nil {
 		return err
@@ -142,28 +203,40 @@ func (b *Board) tell(ctx context.Context, partition int, system domain.SystemID,
 		return fmt.Errorf("look devices up: %w", err)
 	}
 	told := make([]string, len(silences))
-	group, writing := errgroup.WithContext(ctx)
+	errs := make([]error, len(silences))
+	var group errgroup.Group // without a context: an append that fails does not end the others
 	group.SetLimit(writers)
 	for i := range silences {
 		s := &silences[i]
-		event, how := s.event(known[s.device.Device])
-		if event == nil {
+		data, how := s.event(known[s.device.Device])
+		if data == nil {
 			told[i] = how
 			continue
 		}
+		event, err := domain.NewEvent(system, *data, domain.Cause{Actor: eventActor})
+		if err != nil { // it never can be written
+			b.logger.Error("heartbeats: a silence is left out, because no event can say it", "system", system, "device", s.device.Device, "error", err)
+			told[i] = quietly(how)
+			continue
+		}
 		group.Go(func() error {
-			if err := b.append(writing, s, event); err != nil {
-				return err
+			errs[i] = isolate.Run(b.logger, "heartbeats", func() error { return b.append(ctx, s, event, data.Online) })
+			if errs[i] == nil {
+				told[i] = how
 			}
-			told[i] = how
 			return nil
 		})
 	}
-	failed := group.Wait()
+	_ = group.Wait()
 	if err := b.done(ctx, partition, silences, told); err != nil {
 		return err
 	}
-	return failed
+	for i, err := range errs {
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", errSome, silences[i].device.Device, err)
+		}
+	}
+	return nil
 }
 
 // event decides what is to be written about the silence, and how it is dealt with
@@ -207,21 +280,21 @@ func quietly(how string) string {
 	return how
 }
 
-func (b *Board) append(ctx context.Context, s *silence, data *domain.DeviceOfflineStatus) error {
-	event, err := domain.NewEvent(s.device.System, *data, domain.Cause{Actor: eventActor})
-	if err != nil {
-		return err
-	}
+func (b *Board) append(ctx context.Context, s *silence, event domain.Event, online bool) error {
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	defer cancel()
 	key := "silent"
-	if data.Online {
+	if online {
 		key = "back"
 	}
-	_, err = b.log.Append(ctx, []domain.Event{event}, domain.AppendOptions{Idempotency: &domain.Idempotency{
+	_, err := b.log.Append(ctx, []domain.Event{event}, domain.AppendOptions{Idempotency: &domain.Idempotency{
 		Scope: eventActor, Key: key + "/" + string(s.device.Device) + "/" + strconv.FormatInt(s.Since, 10),
 	}})
 	return err
 }
 
+// done notes how silences were dealt with, also when the time of the turn is over:
+// what was written was written.
 func (b *Board) done(ctx context.Context, partition int, silences []silence, told []string) error {
 	var args []any
 	for i := range silences {
@@ -232,6 +305,8 @@ func (b *Board) done(ctx context.Context, partition int, silences []silence, tol
 	if len(args) == 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), doneTimeout)
+	defer cancel()
 	if err := doneScript.Run(ctx, b.log.Client(), b.keys(partition), args...).Err(); err != nil {
 		return fmt.Errorf("note what was written: %w", err)
 	}
