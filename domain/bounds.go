@@ -46,6 +46,9 @@ func checkBounds(data Data) error {
 	case DeviceOfflineStatus:
 		return requireTexts(code, short("reason", string(d.Reason)))
 	case EnergyCorrected:
+		if err := checkCorrected(code, d.EnergyWh); err != nil {
+			return err
+		}
 		return requireTexts(code, short("commandId", d.CommandID), long("reason", d.Reason))
 	case AssignmentUpdated:
 		return checkReferences(d.PreviousEquipmentID, d.PreviousDeviceID)

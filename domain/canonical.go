@@ -223,6 +223,7 @@ const (
 	asItIs  form = iota
 	instant      // RFC 3339 in UTC
 	whole        // a whole number
+	falls        // a list of [CounterFall]
 )
 
 // dataFields are the fields of each type of data, at its current version.
@@ -251,6 +252,8 @@ func fieldsOf(t reflect.Type) map[string]form {
 			fields[name] = instant
 		case reflect.TypeFor[Optional[int]](), reflect.TypeFor[int]():
 			fields[name] = whole
+		case reflect.TypeFor[Optional[[]CounterFall]]():
+			fields[name] = falls
 		default:
 			fields[name] = asItIs
 		}
@@ -297,12 +300,19 @@ func isMisspelt(name string, fields map[string]form) bool {
 }
 
 func canonicalValue(value []byte, how form) ([]byte, error) {
-	if how == whole {
+	switch how {
+	case whole:
 		n, ok := parseWhole(string(value))
 		if !ok {
 			return nil, errors.New("is not a whole number")
 		}
 		return json.Marshal(n)
+	case falls:
+		var list Optional[[]CounterFall]
+		if err := list.UnmarshalJSON(value); err != nil {
+			return nil, err
+		}
+		return list.MarshalJSON()
 	}
 	var at Optional[time.Time]
 	if err := at.UnmarshalJSON(value); err != nil {

@@ -167,6 +167,19 @@ func TestForeignBounds(t *testing.T) {
 		{TypeDeviceUpdate, `{"deviceId":"d1","connectionId":"a"}`, `{"deviceId":"d1","connectionId":"a b"}`},
 		{TypeDeviceUpdate, `{"deviceId":"d1","a":1,"a":2}`, `{"deviceId":"d1","powerW":1,"powerW":2}`},
 		{TypeDeviceUpdate, `{"deviceId":"d1","powered":1}`, `{"deviceId":"d1","PowerW":1}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","energyWh":1e15}`, `{"deviceId":"d1","energyWh":1e16}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","counterWh":-1e15}`, `{"deviceId":"d1","counterWh":-1e308}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","energyOffsetWh":-1}`, `{"deviceId":"d1","energyOffsetWh":1e308}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","errors":[""],"changed":[""]}`, `{"deviceId":"d1","errors":["a",null]}`},
+		{TypeDeviceUpdate, `{"deviceId":"d1","changed":null}`, `{"deviceId":"d1","changed":[null]}`},
+		{TypeDeviceUpdate, falling(`{"at":"2026-11-29t03:00:00+01:00","counterWh":1,"energyWh":2.50}`), falling(`{"at":"2026-11-29T03:00:00+24:00","counterWh":1,"energyWh":2}`)},
+		{TypeDeviceUpdate, falling(``), falling(`null`)},
+		{TypeDeviceUpdate, falling(`{"energyWh":2,"counterWh":1,"at":"2026-11-29T03:00:00Z"}`), falling(`{"At":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`)},
+		{TypeDeviceUpdate, falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`), falling(`{"at":"2026-11-29T03:00:00,5Z","counterWh":1,"energyWh":2}`)},
+		{TypeDeviceUpdate, falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`), falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":1e308}`)},
+		{TypeDeviceUpdate, falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`), falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2,"mine":3}`)},
+		{TypeEnergyCorrected, `{"commandId":"c","deviceId":"d1","energyWh":1e12}`, `{"commandId":"c","deviceId":"d1","energyWh":1e308}`},
+		{TypeEnergyCorrected, `{"commandId":"c","deviceId":"d1","energyWh":0}`, `{"commandId":"c","deviceId":"d1","energyWh":-1}`},
 		{TypeDeviceOfflineStatus, `{"deviceId":"d1","online":false}`, `{"deviceId":"d1","online":false,"lastSeenAt":"2026-11-29T03:00:00+24:00"}`},
 		{TypeEquipmentRegistered, `{"equipmentId":"e1","name":"x"}`, `{"equipmentId":"e1","name":""}`},
 		{TypeEquipmentRegistered, `{"equipmentId":"e1","name":"x"}`, `{"equipmentId":"e1","name":"x","attributes":{"a":"` + strings.Repeat("x", 4<<10) + `"}}`},
@@ -194,6 +207,35 @@ func TestForeignBounds(t *testing.T) {
 		}
 		if whole := kept.Fields["data"] == c.over; whole != (len(c.over) < 60_000) || kept.Fields["type"] != string(c.typ) {
 			t.Errorf("%s %.100s: whole is %v: %.300s", c.typ, c.over, whole, got.Data)
+		}
+	}
+}
+
+func falling(fall string) string { return `{"deviceId":"d1","counterFalls":[` + fall + `]}` }
+
+// Times inside of lists come back in UTC, over HTTP and over bridges.
+func TestFallsAreCanonical(t *testing.T) {
+	t.Parallel()
+	const fall, want = `{ "at":"2026-11-29t03:00:00.5+01:00", "energyWh":2.50, "counterWh":1 }`,
+		`"counterFalls":[{"at":"2026-11-29T02:00:00.5Z","counterWh":1,"energyWh":2.5}]`
+	e := Event{
+		ID: "x", Type: TypeDeviceUpdate, Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: json.RawMessage(falling(fall)), Position: Position{1, 0},
+	}
+	if got := e.Foreign("far"); !strings.Contains(string(got.Data), want) {
+		t.Errorf("over a bridge: %s", got.Data)
+	}
+	u, err := ParseSystemUpdate([]byte(`{"systemId":"s","deviceId":"d1","counterFalls":[` + fall + `]}`))
+	if err != nil || !strings.Contains(marshal(t, u.DeviceUpdate), want) {
+		t.Errorf("published: %s, %v", marshal(t, u.DeviceUpdate), err)
+	}
+	for _, wrong := range []string{
+		`[{"at":"2026-11-29T03:00:00+24:00","counterWh":1,"energyWh":2}]`, `[{}]`, `[null]`, `[[]]`, `["x"]`, `{}`,
+		`[{"at":"2026-11-29T03:00:00Z","counterWh":null,"energyWh":2}]`, `[{"at":1,"counterWh":1,"energyWh":2}]`,
+		`[{"at":"2026-11-29T03:00:00Z","counterWh":1,"counterWh":1,"energyWh":2}]`,
+	} {
+		_, err := ParseSystemUpdate([]byte(`{"systemId":"s","deviceId":"d1","counterFalls":` + wrong + `}`))
+		if AsError(err) == nil || AsError(err).Kind != KindInvalid || !strings.Contains(err.Error(), "counterFalls") {
+			t.Errorf("%s: %v", wrong, err)
 		}
 	}
 }

@@ -38,18 +38,11 @@ type DeviceUpdate struct {
 	TemperatureC Optional[float64]       `json:"temperatureC,omitzero"` //
 	Source       Optional[string]        `json:"source,omitzero"`       // who switched it, in the device's words
 	Errors       Optional[[]string]      `json:"errors,omitzero"`       // overtemp, overpower, overvoltage, undervoltage, …
-	Changed      []string                `json:"changed,omitempty"`     // names of the fields that this event changed
+	Changed      Texts                   `json:"changed,omitempty"`     // names of the fields that this event changed
 	DeviceTime   Optional[time.Time]     `json:"deviceTime,omitzero"`   // on the device's clock
 	ConnectionID Optional[ConnectionID]  `json:"connectionId,omitzero"` // through which it came
 	Name         Optional[string]        `json:"name,omitzero"`         //
 	Attributes   json.RawMessage         `json:"attributes,omitempty"`  // a free object of the publisher's, at most 4 KiB
-}
-
-// CounterFall is what was true of a device's counter right before it fell.
-type CounterFall struct {
-	At        time.Time `json:"at"` // when it was seen to have fallen
-	CounterWh float64   `json:"counterWh"`
-	EnergyWh  float64   `json:"energyWh"` // the lifetime total then, without corrections
 }
 
 // OfflineReason says why a device-offline-status was written.

@@ -26,8 +26,12 @@ var DeviceFields = []DeviceField{
 	field("powerFactor", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
 		return &u.PowerFactor, &d.PowerFactor
 	}),
-	field("energyWh", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.EnergyWh, &d.EnergyWh }),
-	field("counterWh", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.CounterWh, &d.CounterWh }),
+	field("energyWh", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+		return &u.EnergyWh, &d.EnergyWh
+	}, checkEnergy),
+	field("counterWh", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+		return &u.CounterWh, &d.CounterWh
+	}, checkEnergy),
 	fieldOf("energySince", RoleReading, time.Time.Equal,
 		func(u *DeviceUpdate, d *Device) (*Optional[time.Time], **time.Time) {
 			return &u.EnergySince, &d.EnergySince
@@ -35,7 +39,7 @@ var DeviceFields = []DeviceField{
 	notFolded(field("energyOffsetWh", RoleReading,
 		func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
 			return &u.EnergyOffsetWh, &d.EnergyOffsetWh
-		})),
+		}, checkEnergy)),
 	fieldOf("counterFalls", RoleReading, slices.Equal[[]CounterFall],
 		func(u *DeviceUpdate, d *Device) (*Optional[[]CounterFall], **[]CounterFall) {
 			return &u.CounterFalls, &d.CounterFalls
@@ -263,13 +267,6 @@ func checkTexts(name string, texts []string) error {
 		if err := checkText("each of "+name, text); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func checkFalls(name string, falls []CounterFall) error {
-	if len(falls) > maxList {
-		return Invalid(CodeInvalidUpdate, fmt.Sprintf("%s holds at most %d entries", name, maxList))
 	}
 	return nil
 }

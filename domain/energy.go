@@ -21,14 +21,21 @@ type CorrectEnergy struct {
 
 // Validate fails with [CodeInvalidDeviceID] or [CodeInvalidCommand].
 func (c CorrectEnergy) Validate() error {
-	if !(c.EnergyWh >= 0 && c.EnergyWh <= MaxEnergyWh) {
-		return Invalid(CodeInvalidCommand, fmt.Sprintf("energyWh must be 0 to %v", float64(MaxEnergyWh)))
+	if err := checkCorrected(CodeInvalidCommand, c.EnergyWh); err != nil {
+		return err
 	}
 	if len(c.Reason) > maxText {
 		return Invalid(CodeInvalidCommand, fmt.Sprintf("reason is limited to %d bytes", maxText))
 	}
 	_, err := ParseDeviceID(string(c.DeviceID))
 	return err
+}
+
+func checkCorrected(code Code, wh float64) error {
+	if !(wh >= 0 && wh <= MaxEnergyWh) {
+		return Invalid(code, fmt.Sprintf("energyWh must be 0 to %v", float64(MaxEnergyWh)))
+	}
+	return nil
 }
 
 // Requires implements [Command]. Nothing conflicts with it: the last of several counts.

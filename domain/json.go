@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -404,6 +405,27 @@ func members(raw []byte) iter.Seq2[[]byte, []byte] {
 		}
 	}
 }
+
+// CheckMembers returns an error for a JSON object that has a member twice: of such a
+// request nobody can tell which value is meant. raw is valid JSON; what is not an
+// object passes, and so do objects inside, which may be the sender's own.
+func CheckMembers(raw []byte) error {
+	seen := make([]string, 0, 16)
+	for written := range members(raw) {
+		name := unquoteName(written)
+		if slices.Contains(seen, name) {
+			return errors.New("field " + quote(name) + " is there twice")
+		}
+		if len(seen) == maxNamed {
+			return fmt.Errorf("it has over %d fields", maxNamed)
+		}
+		seen = append(seen, name)
+	}
+	return nil
+}
+
+// maxNamed is more fields than any request has.
+const maxNamed = 256
 
 // unquoteName is the name that a member's written name stands for.
 func unquoteName(written []byte) string {

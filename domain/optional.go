@@ -2,6 +2,7 @@ package domain
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -83,6 +84,8 @@ func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 			*v = n
 			return nil
 		}
+	case *[]string:
+		return (*Texts)(v).UnmarshalJSON(b)
 	case *time.Time:
 		var text string
 		if err := json.Unmarshal(b, &text); err != nil {
@@ -106,4 +109,25 @@ func parseWhole(s string) (int, bool) {
 		return 0, false
 	}
 	return int(f), true
+}
+
+// Texts is a list of texts. Null is none: encoding/json would take it for an empty
+// one, and readers in other languages would not.
+type Texts []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (t *Texts) UnmarshalJSON(b []byte) error {
+	var list []*string
+	if err := json.Unmarshal(b, &list); err != nil || list == nil {
+		*t = nil
+		return err
+	}
+	*t = make(Texts, len(list))
+	for i, text := range list {
+		if text == nil {
+			return errors.New("must be a list of texts, without null")
+		}
+		(*t)[i] = *text
+	}
+	return nil
 }

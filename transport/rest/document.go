@@ -63,6 +63,9 @@ var jsonFormat = huma.Format{
 		if err := domain.CheckJSON(data); err != nil {
 			return err
 		}
+		if err := domain.CheckMembers(data); err != nil {
+			return err
+		}
 		return json.Unmarshal(data, v)
 	},
 }
