@@ -32,7 +32,11 @@ func (c *channelState) seed(row *domain.Device) {
 	c.inLog = true
 	c.emitted = row.UpdatedAt
 	c.logged = domain.UpdateOf(row)
-	c.energy = energyOf(&c.logged, row.UpdatedAt)
+	heard := row.UpdatedAt
+	if row.LastSeenAt != nil { // a notice that it is silent, or a correction, is not the device's
+		heard = *row.LastSeenAt
+	}
+	c.energy = energyOf(&c.logged, heard)
 }
 
 // show takes what the status says of the channel.
@@ -52,6 +56,12 @@ func (c *channelState) correct(row *domain.Device) {
 	by := valueOf(newer) - valueOf(c.energy.offset)
 	c.energy.offset, c.logged.EnergyOffsetWh = newer, newer
 	c.logged.EnergyWh = shifted(c.logged.EnergyWh, by) // as the fold has it
+	if total, known := c.energy.total.Get(); !known && row.EnergyWh != nil {
+		// Nothing was counted yet: the total that the operator set is the base to which
+		// the first counter is the reference, as for a holder who comes later.
+		total = domain.RoundEnergy(*row.EnergyWh - valueOf(newer))
+		c.energy.total, c.logged.EnergyWh = domain.Some(total), domain.Some(*row.EnergyWh)
+	}
 }
 
 // ours reports whether there is anything to say of the channel: the device shows

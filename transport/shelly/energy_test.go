@@ -289,3 +289,50 @@ func TestEnergyGoesOnFromACorrection(t *testing.T) {
 		b.want(plug, map[string]string{"energyWh": "5003"})
 	}
 }
+
+// The total goes on from a correction also where no counter was heard before, for
+// the holder that hears of it and for the next.
+func TestEnergyGoesOnFromACorrectionBeforeTheFirstCounter(t *testing.T) {
+	t.Parallel()
+	for _, restarts := range []bool{false, true} {
+		b := setup(t)
+		b.full(`{"switch:0":{"output":true}}`)
+		b.take(0)
+		e, err := domain.NewEvent(cred.System, domain.EnergyCorrected{CommandID: "c", DeviceID: plug, EnergyWh: 5000}, domain.Cause{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Time, e.Position = b.now, domain.Position{Ms: b.state.Cursor.Position.Ms + 1}
+		if _, err := b.state.Apply(&e); err != nil {
+			t.Fatal(err)
+		}
+		b.Correct([]*domain.Device{b.state.Devices[plug]})
+		if at, waits := b.Due(); waits {
+			t.Fatalf("nothing changed, and yet due at %v", at)
+		}
+		if restarts {
+			b.restart()
+		}
+		b.full(`{"switch:0":{"output":true,"aenergy":{"total":700.5}}}`)
+		b.take(time.Minute)
+		b.want(plug, map[string]string{"energyWh": "5000"})
+		b.delta(`{"switch:0":{"aenergy":{"total":701}}}`)
+		b.take(time.Minute)
+		b.want(plug, map[string]string{"energyWh": "5000.5", "energyOffsetWh": "5000"})
+	}
+}
+
+// A notice that the device was silent does not make the silence shorter.
+func TestEnergyAfterASilenceThatWasNoticed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.full(`{"switch:0":{"output":true,"apower":60,"aenergy":{"total":100}}}`)
+	b.take(0)
+	seen := b.now
+	b.now = b.now.Add(30 * time.Minute)
+	b.state.Devices[plug].UpdatedAt = b.now // as by an energy-corrected, or by a notice
+	b.restart()
+	b.full(`{"switch:0":{"output":true,"apower":60,"aenergy":{"total":130}}}`)
+	b.take(time.Minute)
+	b.want(plug, map[string]string{"energyWh": "130", "energySince": `"` + seen.Format(time.RFC3339) + `"`})
+}

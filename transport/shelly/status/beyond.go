@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/plugcast/plugcast/domain"
 )
 
 // Components that are no channel of ours, because nothing in them is a relay, are
@@ -66,7 +68,7 @@ func (d Document) beyondRelays() (Reading, bool) {
 		if !ok {
 			continue
 		}
-		raw, err := json.Marshal(kept)
+		raw, err := domain.EncodeJSON(kept)
 		if err != nil || size+len(name)+len(raw)+len(`"":,`) > maxAttributes {
 			continue // numbers are finite, so it is too much
 		}
@@ -89,7 +91,7 @@ func (d Document) beyondRelays() (Reading, bool) {
 	if a := number(first, "total_current"); !a.IsZero() {
 		r.CurrentA = a
 	}
-	r.Attributes, _ = json.Marshal(attributes) // of what was marshalled
+	r.Attributes, _ = domain.EncodeJSON(attributes) // of what was encoded
 	settled, _ := json.Marshal(mode)
 	r.Mode = string(settled)
 	return r, true

@@ -345,6 +345,7 @@ func TestReadingsBeyondRelays(t *testing.T) {
 		`{"em:0":{"total_act_power":900,"a_voltage":231,"user_calibrated_phase":[]},"emdata:0":{"total_act":5}}`:                          `powerW 900, {"em:0":{"a_voltage":231,"total_act_power":900},"emdata:0":{"total_act":5}}`,
 		`{"lights":[{"ison":true,"brightness":3,"x":1}],"meters":[]}`:                                                                     `powerW 0, {"lights":[{"brightness":3,"ison":true}]}`,
 		`{"light:x":{},"light:01":{},"lights:0":{},"temperature:0":{"tC":1}}`:                                                             ``,
+		`{"cover:0":{"state":"<open> & \u2028"}}`:                                                                                         `powerW 0, {"cover:0":{"state":"<open> & \u2028"}}`,
 		`{"light:0":{"output":true},"switch:0":{"output":true}}`:                                                                          `powerW 0, `,
 		`{"cover:0":{"state":"open"},"switch:1":{"output":true}}`:                                                                         `powerW 0, {"cover:0":{"state":"open"}}`,
 	} {
