@@ -30,7 +30,16 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 			Level: at, TimeFormat: time.TimeOnly, NoColor: !terminal || os.Getenv("NO_COLOR") != "",
 		}))
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: at}))
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: at, ReplaceAttr: inUTC}))
+}
+
+// inUTC writes the times of a line for programs as those of events are, whatever the
+// machine's zone is.
+func inUTC(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindTime {
+		a.Value = slog.TimeValue(a.Value.Time().UTC())
+	}
+	return a
 }
 
 func isTerminal(w io.Writer) bool {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,5 +78,20 @@ func TestLogFormats(t *testing.T) {
 	line, err := bufio.NewReader(screen).ReadString('\n')
 	if err != nil || strings.Contains(line, escape) {
 		t.Errorf("a terminal is told to do something: %q (%v)", line, err)
+	}
+}
+
+// Programs that read the log find the times of events in it.
+func TestLogTimesAreUTC(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	at := time.Date(2026, 11, 29, 3, 0, 0, 0, time.FixedZone("", 3600))
+	newLogger(&b, "info", formatJSON).Info("seen", "at", at)
+	var line struct{ Time, At string }
+	if err := json.Unmarshal(b.Bytes(), &line); err != nil {
+		t.Fatal(err)
+	}
+	if line.At != "2026-11-29T02:00:00Z" || !strings.HasSuffix(line.Time, "Z") {
+		t.Errorf("%s", b.String())
 	}
 }
