@@ -376,3 +376,50 @@ func TestTrimAndExpire(t *testing.T) {
 		t.Errorf("a reader ahead of the log: %v", err)
 	}
 }
+
+// Heads of what was last changed long ago, and is archived, do not stay for ever. A
+// command that decides on what it has seen is not in conflict without one, and what
+// was changed since keeps its head.
+func TestExpireForgetsHeads(t *testing.T) {
+	t.Parallel()
+	l := open(t, streams.Config{Retention: time.Minute})
+	p, ctx := l.Partition(sol), t.Context()
+	change := func(aggregate domain.Aggregate, head domain.Position) (domain.Position, error) {
+		appended, err := l.Append(ctx, updates(sol, 1), domain.AppendOptions{Expect: &domain.Expectation{Aggregate: aggregate, Head: head}})
+		if err != nil {
+			return domain.Position{}, err
+		}
+		return appended.Positions[0], nil
+	}
+	const many = 1500
+	var last domain.Position
+	for i := range many {
+		var err error
+		if last, err = change(domain.AggregateConnection(domain.ConnectionID(fmt.Sprint("c-", i))), domain.Position{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heads := func() int64 { return l.Client().HLen(ctx, l.Slot(p)+"heads").Val() }
+	// Not archived, and not old enough for a command that is under way.
+	for _, now := range []time.Time{time.Now().Add(2 * time.Minute), time.Now().Add(59 * time.Minute)} {
+		if err := l.Expire(ctx, p, last, now); err != nil || heads() != many {
+			t.Fatalf("%d heads, %v", heads(), err)
+		}
+	}
+	fresh, err := change("inventory", domain.Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Expire(ctx, p, last, time.Now().Add(2*time.Hour)); err != nil || heads() != 1 {
+		t.Errorf("%d heads, %v; want that of what is not archived", heads(), err)
+	}
+	if _, err := change("inventory", last); err == nil {
+		t.Errorf("a command that has not seen the last change: %v", err)
+	}
+	if _, err := change("inventory", fresh); err != nil {
+		t.Error(err)
+	}
+	if _, err := change(domain.AggregateConnection("c-0"), last); err != nil {
+		t.Errorf("a command on what has no head any more: %v", err)
+	}
+}

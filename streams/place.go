@@ -54,6 +54,17 @@ redis.call('SET', KEYS[2], gone[1][1] .. ' ' .. incarnation)
 return {redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])}
 `)
 
+// forgetScript removes heads that are still before a position. KEYS: heads. ARGV: the
+// position, then fields.
+var forgetScript = newScript(luaAfter + `
+local removed = 0
+for i = 2, #ARGV do
+	local head = redis.call('HGET', KEYS[1], ARGV[i])
+	if head and after(ARGV[1], head) then removed = removed + redis.call('HDEL', KEYS[1], ARGV[i]) end
+end
+return {removed}
+`)
+
 // lookScript says what a reader needs in order to trust its place. KEYS:
 // events, origin. ARGV: the reader's position. It returns the origin, the last
 // id ever given, and whether the position's entry is there.
@@ -144,13 +155,58 @@ func (l *Log) Trim(ctx context.Context, partition int, before domain.Position) e
 }
 
 // Expire trims what is both archived and older than the retention. archived is
-// the position up to which, inclusively, everything is archived.
+// the position up to which, inclusively, everything is archived. Heads of aggregates that
+// were changed last before that go as well.
 func (l *Log) Expire(ctx context.Context, partition int, archived domain.Position, now time.Time) error {
 	before := domain.Position{Ms: archived.Ms, N: archived.N + 1}
-	if old := (domain.Position{Ms: uint64(max(now.Add(-l.config.Retention).UnixMilli(), 0))}); old.Before(before) {
+	if old := positionOf(now.Add(-l.config.Retention)); old.Before(before) {
 		before = old
 	}
-	return l.Trim(ctx, partition, before)
+	if err := l.Trim(ctx, partition, before); err != nil {
+		return err
+	}
+	if kept := positionOf(now.Add(-headsKept)); kept.Before(before) {
+		before = kept
+	}
+	return l.forgetHeads(ctx, partition, before)
+}
+
+func positionOf(t time.Time) domain.Position {
+	return domain.Position{Ms: uint64(max(t.UnixMilli(), 0))}
+}
+
+// headsKept is how long heads are kept whatever the retention: longer than a command
+// may take from reading its state to its append.
+const headsKept = time.Hour
+
+// headsPage is how many heads are looked at in one step.
+const headsPage = 1000
+
+// forgetHeads removes the heads of aggregates that were last changed before a
+// position that is archived: a state that anybody reads now has seen those changes, and
+// no head is like one that was seen.
+func (l *Log) forgetHeads(ctx context.Context, partition int, before domain.Position) error {
+	heads := l.keys[partition].heads
+	for cursor := uint64(0); ; {
+		pairs, next, err := l.general.HScan(ctx, heads, cursor, "", headsPage).Result()
+		if err != nil {
+			return fmt.Errorf("streams: look for old heads of partition %d: %w", partition, err)
+		}
+		args := []any{before.String()}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			if at, err := domain.ParsePosition(pairs[i+1]); err == nil && at.Before(before) {
+				args = append(args, pairs[i])
+			}
+		}
+		if len(args) > 1 {
+			if _, err := forgetScript.run(ctx, l.general, []string{heads}, args...); err != nil {
+				return fmt.Errorf("streams: remove old heads of partition %d: %w", partition, err)
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
 }
 
 // origin is where a stream begins, and which incarnation of it this is.
