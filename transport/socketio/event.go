@@ -56,7 +56,10 @@ func (s *socket) handle(e *sio.Event, now time.Time) error {
 	if handler == nil {
 		return domain.Invalid(CodeUnknownEvent, fmt.Sprintf("there is no event %.80q for clients to send", e.Name))
 	}
-	return handler(s, e)
+	if e.Name == "ping" {
+		return handler(s, e) // changes nothing
+	}
+	return s.change(func() error { return handler(s, e) })
 }
 
 // Control implements [sio.Handler].
@@ -145,7 +148,7 @@ func (s *socket) authenticate(e *sio.Event) error {
 		s.throwOut(ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID})
 		return nil
 	}
-	lost, err := s.become(actor)
+	next, lost, err := s.become(actor)
 	if err != nil {
 		return err
 	}
@@ -156,8 +159,11 @@ func (s *socket) authenticate(e *sio.Event) error {
 		Role      domain.Role `json:"role"`
 		ExpiresAt time.Time   `json:"expiresAt"`
 	}{true, actor.Subject, actor.Role, actor.ExpiresAt.UTC()})
+	s.settle(next, lost...)
 	for _, one := range lost {
-		s.emit("left", one)
+		if one.Room == adminRoom {
+			s.unwatchNow()
+		}
 	}
 	s.publish()
 	return nil
@@ -165,13 +171,13 @@ func (s *socket) authenticate(e *sio.Event) error {
 
 const notForIt = "the new token is not for it"
 
-// become makes the socket the actor's, takes it out of the rooms that are not, and
-// says which.
-func (s *socket) become(actor domain.Actor) (lost []left, err error) {
+// become makes the socket the actor's, and saves and returns the session without the
+// rooms that are not for it. Nothing more is sent of those.
+func (s *socket) become(actor domain.Actor) (next Session, lost []left, err error) {
 	s.mu.Lock()
 	members, watches := slices.Clone(s.members), s.unwatch != nil
 	s.mu.Unlock()
-	next := s.turned()
+	next = s.copied()
 	for _, m := range members {
 		why := ""
 		if actor.Authorize(domain.ActionRead, m.system) != nil {
@@ -189,21 +195,22 @@ func (s *socket) become(actor domain.Actor) (lost []left, err error) {
 		lost = append(lost, left{Room: adminRoom, Reason: notForIt})
 	}
 	if len(lost) > 0 {
-		if err := s.keepSession(next); err != nil {
-			return nil, err
+		next.Turn++
+		next.noteLeft(lost...)
+		if err := s.store(&next); err != nil {
+			return Session{}, nil, err
 		}
 	}
 	s.mu.Lock()
 	s.actor = actor
-	s.mu.Unlock()
-	for _, one := range lost {
-		if one.Room == adminRoom {
-			s.unwatchNow()
-		} else {
-			s.leave(one.SystemID)
+	for _, m := range s.members {
+		if at := slices.IndexFunc(lost, func(one left) bool { return one.SystemID == m.system }); at >= 0 && m.dismissed == nil {
+			m.dismissed = &lost[at]
 		}
 	}
-	return lost, nil
+	s.mu.Unlock()
+	s.flush()
+	return next, lost, nil
 }
 
 // adminRoom is the name of the room of the admin dashboard.
@@ -229,7 +236,11 @@ func (s *socket) joinAdmin(e *sio.Event) error {
 func (s *socket) keepAdmin(in bool) error {
 	next := s.copied()
 	next.Admin = in
-	return s.keepSession(next)
+	if err := s.store(&next); err != nil {
+		return err
+	}
+	s.settle(next)
+	return nil
 }
 
 // watch begins to send the metrics feed, if there is one and that is not so

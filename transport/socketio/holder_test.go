@@ -2,6 +2,8 @@ package socketio
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -171,5 +173,126 @@ func TestNothingOfBeforeAfterConnectingAnew(t *testing.T) {
 			}
 		}
 		c.cut()
+	}
+}
+
+// dismissal takes sockets out of the first system's room that are in others as well.
+func dismissal(b *bundle) int {
+	in := func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) && len(s.Systems) > 1 }
+	return b.server.Disconnect(in, ForcedDisconnect{Reason: "cleaning", Room: sol})
+}
+
+const toldToHaveLeft = `{"systemId":"clinica-sol","reason":"cleaning"}`
+
+// A client that a command took out of a room goes on in its others after a cut, from
+// where it was, and not in that one. One that was cut before it was told is told then.
+func TestDismissedClientGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, reads := range map[string]bool{"told": true, "cut before it was told": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, Config{})
+			c := b.client("eva:clinica-sol,centro-luna").connect()
+			c.join("clinica-sol")
+			c.join("centro-luna")
+			b.append(luna, 1)
+			c.expect("centro-luna 1")
+			if n := dismissal(b); n != 1 {
+				t.Fatalf("%d sockets", n)
+			}
+			if n := dismissal(b); n != 0 {
+				t.Errorf("the same again: %d sockets", n)
+			}
+			if reads {
+				if e := c.next(); e.name != "left" || string(e.args[0]) != toldToHaveLeft {
+					t.Fatalf("got %s %s", e.name, e.args)
+				}
+			} else {
+				b.untilSaved(func(s Session) bool { return len(s.Rooms) == 1 && len(s.Left) == 1 })
+			}
+			c.cut()
+			b.append(sol, 1)
+			b.append(luna, 1)
+			c.connect()
+			if !c.recovered {
+				t.Error("not recovered")
+			}
+			// A client whose offset is from before the command is told, also when it was: it
+			// showed nothing since.
+			if e := c.next(); e.name != "left" || string(e.args[0]) != toldToHaveLeft {
+				t.Fatalf("got %s %s", e.name, e.args)
+			}
+			c.expect("centro-luna 2")
+			c.connect()
+			c.ask(func(e event) { t.Errorf("got %s %s", e.name, e.args) }, "ping", nil)
+			c.join("clinica-sol")
+			b.append(sol, 1)
+			c.expect("clinica-sol 2")
+		})
+	}
+}
+
+// A command that comes while the client's join is being saved waits for that: neither
+// of the two changes of the session is lost.
+func TestDismissedWhileAJoinIsSaved(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("clinica-sol")
+	c.join("centro-luna")
+	var once sync.Once
+	b.sessions.before(func(string) { once.Do(func() { dismissal(b) }) })
+	c.join(map[string]any{"systemId": "centro-luna", "conflate": true})
+	if e := c.next(); e.name != "left" || string(e.args[0]) != toldToHaveLeft {
+		t.Fatalf("got %s %s", e.name, e.args)
+	}
+	b.append(luna, 1)
+	c.expect("centro-luna 1")
+	c.cut()
+	b.append(sol, 1)
+	b.append(luna, 1)
+	if c.connect(); !c.recovered {
+		t.Error("not recovered")
+	}
+	c.expect("centro-luna 2")
+	c.ask(func(e event) { t.Errorf("got %s %s", e.name, e.args) }, "ping", nil)
+	if sockets := b.server.Sockets(); !slices.Equal(sockets[len(sockets)-1].Systems, []domain.SystemID{luna}) {
+		t.Errorf("open are %+v", sockets)
+	}
+}
+
+// A command whose effect cannot be saved closes the connection: nobody stays in a room
+// that the session goes on to have.
+func TestDismissalThatCannotBeSaved(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("clinica-sol")
+	c.join("centro-luna")
+	b.sessions.fail(true)
+	dismissal(b)
+	if f, err := c.ws.Next(c.ctx); err == nil {
+		t.Errorf("the connection goes on with %s", f.Data)
+	}
+}
+
+// untilSaved waits until the one session that is saved is so.
+func (b *bundle) untilSaved(holds func(Session) bool) {
+	b.t.Helper()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(patience); ; <-ticker.C {
+		for _, saved := range b.sessions.all() {
+			var s Session
+			if err := json.Unmarshal(saved, &s); err != nil {
+				b.t.Fatal(err)
+			}
+			if holds(s) {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("saved are %s", b.sessions.all())
+		}
 	}
 }

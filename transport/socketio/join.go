@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
@@ -136,7 +137,7 @@ func (s *socket) enter(ctx context.Context, e *sio.Event, m *membership, way Way
 		return nil // the socket is over
 	}
 	if f, banned := s.server.ban(s.identity(), m.system); banned { // since it was asked before
-		s.expel(m.system)
+		s.expel(m.system, "") // the refusal says why
 		s.publish()
 		return f.Refusal()
 	}
@@ -158,7 +159,7 @@ func (s *socket) copied() Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.session
-	next.Rooms = maps.Clone(next.Rooms)
+	next.Rooms, next.Left = maps.Clone(next.Rooms), maps.Clone(next.Left)
 	if next.Rooms == nil {
 		next.Rooms = map[domain.SystemID]Way{}
 	}
@@ -176,6 +177,9 @@ func (s *socket) take(m *membership, next Session) bool {
 		return false
 	}
 	old := s.takeOut(m.system)
+	if old != nil {
+		m.dismissed = old.dismissed
+	}
 	s.members = append(s.members, m)
 	s.session = next
 	s.mu.Unlock()
@@ -230,7 +234,7 @@ func (s *socket) leaveSystem(e *sio.Event) error {
 	if s.member(system) == nil {
 		return domain.Fail(domain.KindNotFound, CodeNotJoined, fmt.Sprintf("system %q is not joined", system))
 	}
-	if err := s.quit(system); err != nil {
+	if err := s.quit(system, ""); err != nil {
 		return err
 	}
 	s.acknowledge(e, ok{true})
@@ -239,56 +243,132 @@ func (s *socket) leaveSystem(e *sio.Event) error {
 }
 
 // quit takes the socket out of a room, and the room out of the session. When that
-// cannot be saved, nothing changes.
-func (s *socket) quit(system domain.SystemID) error {
+// cannot be saved, nothing changes. The client is told the reason, if there is one. The
+// caller changes the session.
+func (s *socket) quit(system domain.SystemID, reason string) error {
 	next := s.turned()
 	delete(next.Rooms, system)
-	if err := s.keepSession(next); err != nil {
+	var gone []left
+	if reason != "" {
+		gone = append(gone, left{SystemID: system, Reason: reason})
+		next.noteLeft(gone...)
+	}
+	if err := s.store(&next); err != nil {
 		return err
 	}
+	s.settle(next, gone...)
 	s.leave(system)
 	return nil
 }
 
 // expel is quit for who must not stay. When it cannot be saved, the connection is
 // closed: its client comes back and is checked anew.
-func (s *socket) expel(system domain.SystemID) {
-	if err := s.quit(system); err != nil {
+func (s *socket) expel(system domain.SystemID, reason string) {
+	if err := s.quit(system, reason); err != nil {
 		s.leave(system)
 		s.io.Close(engineio.ReasonForced)
 	}
 }
 
-// dismiss takes the socket out of a room by command, and tells it why. It may be
-// called from any goroutine, and saves nothing: the next change does. A client that
-// comes back before that shows a later turn than was saved, and begins afresh.
+// dismiss takes the socket out of a room by command, and reports whether it was in
+// it. It may be called from any goroutine, and waits for nothing: no event of the room is
+// queued when it returns, and the client is told when the session says so too.
 func (s *socket) dismiss(system domain.SystemID, reason string) bool {
-	if !s.leave(system) {
+	s.sending.Lock() // an event may be on its way into the queue
+	s.mu.Lock()
+	at := slices.IndexFunc(s.members, func(m *membership) bool { return m.system == system && m.dismissed == nil })
+	if at >= 0 {
+		s.members[at].dismissed = &left{SystemID: system, Reason: rooms.Dismissed(reason)}
+	}
+	s.mu.Unlock()
+	s.sending.Unlock()
+	if at < 0 {
 		return false
 	}
-	next := s.turned()
-	delete(next.Rooms, system)
-	s.mu.Lock()
-	s.session = next
-	s.mu.Unlock()
-	s.emit("left", left{SystemID: system, Reason: rooms.Dismissed(reason)})
-	s.publish()
+	if !s.server.dismissing.Enter() {
+		return true // the server shuts down, and closes the socket
+	}
+	go func() {
+		defer s.server.dismissing.Leave()
+		s.server.saving <- struct{}{}
+		defer func() { <-s.server.saving }()
+		isolate.Do(s.server.parts.Logger, where, func() { s.dismissed(system, rooms.Dismissed(reason)) })
+	}()
 	return true
 }
 
-// keepSession saves a change of the session, and makes it.
-func (s *socket) keepSession(next Session) error {
+// dismissed takes a room out of the session, behind a change that is under way. A
+// connection that broke is no reason not to: its client may come back.
+func (s *socket) dismissed(system domain.SystemID, reason string) {
+	err := s.change(func() error {
+		if _, in := s.copied().Rooms[system]; !in {
+			return nil // the client left it by itself
+		}
+		return s.quit(system, reason)
+	})
+	if err != nil {
+		s.leave(system)
+		s.io.Close(engineio.ReasonForced) // its client comes back and is checked anew
+	}
+	s.publish()
+}
+
+// change runs what changes the session. One change waits for the other, until both
+// are saved: each is made from what the one before has saved.
+func (s *socket) change(f func() error) error {
+	timeout := time.NewTimer(s.server.config.JoinTimeout)
+	defer timeout.Stop()
+	select {
+	case s.changing <- struct{}{}:
+		defer func() { <-s.changing }()
+		return f()
+	case <-timeout.C:
+		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "another change of this socket's rooms takes too long; try again")
+	}
+}
+
+// store saves a session.
+func (s *socket) store(next *Session) error {
 	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
 	defer cancel()
-	if err := s.save(ctx, &next); err != nil {
-		return err
-	}
+	return s.save(ctx, next)
+}
+
+// settle makes a session that was saved the socket's, takes it out of the rooms that it
+// is not in any more, and tells the client: an offset of this turn says that it was told.
+func (s *socket) settle(next Session, gone ...left) {
 	s.sending.Lock()
 	s.mu.Lock()
 	s.session = next
 	s.mu.Unlock()
+	members := s.takeOutAndTell(gone)
 	s.sending.Unlock()
-	return nil
+	end(members)
+}
+
+// takeOutAndTell takes the socket out of rooms and tells the client, unless that was done
+// before. The caller has sending, and ends the memberships when it does not any more.
+func (s *socket) takeOutAndTell(gone []left) (members []*membership) {
+	for _, one := range gone {
+		s.mu.Lock()
+		m := s.takeOut(one.SystemID)
+		s.mu.Unlock()
+		if m != nil {
+			members = append(members, m)
+		}
+		if m != nil || one.Room != "" {
+			s.emit("left", one)
+		}
+	}
+	return members
+}
+
+// end lets go of what memberships hold that were taken out.
+func end(members []*membership) {
+	for _, m := range members {
+		m.takeSnapshot().Release()
+		m.cursor.Leave()
+	}
 }
 
 func (s *socket) member(system domain.SystemID) *membership {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/limit"
+	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
 )
 
@@ -58,6 +61,9 @@ type model struct {
 	in     map[domain.SystemID]*whereabouts
 	hung   []*prototest.WebSocket // connections of before, that are still open
 	steps  []string
+
+	commands sync.WaitGroup // that take it out of rooms
+	told     int            // how many it was told of
 }
 
 // whereabouts is where the model is in a room.
@@ -82,6 +88,19 @@ func (m *model) got(e event) {
 		Seq      uint64
 	}
 	switch e.name {
+	case "left":
+		_ = json.Unmarshal(e.args[0], &said)
+		m.steps = append(m.steps, fmt.Sprint("told to have left ", said.SystemID))
+		m.told++
+		delete(m.in, said.SystemID)
+		return
+	case "joined": // behind that, because it joined again before it was told
+		_ = json.Unmarshal(e.args[0], &said)
+		if m.in[said.SystemID] != nil {
+			m.fail("got %s %s", e.name, e.args)
+		}
+		m.in[said.SystemID] = &whereabouts{unsure: true}
+		return
 	case "snapshot":
 		_ = json.Unmarshal(e.args[0], &said)
 	case "device-update":
@@ -141,6 +160,7 @@ func (m *model) join(system domain.SystemID) {
 		request["after"] = "0-0"
 	}
 	answer, ok := m.ok("join-system", request)
+	old = m.in[system] // a command may have come before
 	m.steps = append(m.steps, fmt.Sprint(request, " ", ok))
 	switch at := uint64(answer["seq"].(float64)); {
 	case !ok:
@@ -161,7 +181,7 @@ func (m *model) join(system domain.SystemID) {
 func (m *model) leave(system domain.SystemID) {
 	answer, ok := m.ok("leave-system", system)
 	m.steps = append(m.steps, fmt.Sprint("leave ", system))
-	if ok != (m.in[system] != nil) && !m.in[system].unsure {
+	if in := m.in[system]; ok != (in != nil) && (in == nil || !in.unsure) {
 		m.fail("leave-system: %v", answer)
 	}
 	delete(m.in, system)
@@ -190,7 +210,7 @@ func (m *model) sure() bool {
 func (m *model) step() {
 	m.t.Helper()
 	system := []domain.SystemID{sol, luna}[m.rand.IntN(2)]
-	switch m.rand.IntN(11) {
+	switch m.rand.IntN(13) {
 	case 0, 1, 2:
 		m.join(system)
 	case 3:
@@ -225,6 +245,7 @@ func (m *model) step() {
 			m.join(system)
 		}
 	case 8: // what cannot be saved changes nothing
+		m.obeyed()
 		m.b.sessions.fail(true)
 		request, _ := m.joins(system)
 		if m.in[system] != nil {
@@ -248,6 +269,16 @@ func (m *model) step() {
 		if m.connected(text); !m.recovered && m.sure() {
 			m.fail("not recovered")
 		}
+	case 10, 11: // a command takes it out of a room while it does something else
+		m.command(system)
+		switch other := []domain.SystemID{sol, luna}[m.rand.IntN(2)]; m.rand.IntN(4) {
+		case 0:
+			m.join(other)
+		case 1:
+			m.again("cut")
+		case 2:
+			m.leave(other)
+		}
 	default:
 		for range m.rand.IntN(20) {
 			m.ledger.append(system, fmt.Sprint("plug-", 1+m.rand.IntN(2)))
@@ -258,12 +289,43 @@ func (m *model) step() {
 	}
 }
 
+// command takes the model out of a room, if it is in both: else its socket would be
+// closed. It does not wait for that.
+func (m *model) command(system domain.SystemID) {
+	m.steps = append(m.steps, fmt.Sprint("command to leave ", system))
+	server := m.b.server
+	m.commands.Go(func() {
+		inBoth := func(s rooms.Socket) bool { return len(s.Systems) == 2 }
+		server.Disconnect(inBoth, ForcedDisconnect{Reason: "cleaning", Room: system})
+	})
+}
+
+// obeyed waits until no command is being carried out.
+func (m *model) obeyed() {
+	m.commands.Wait()
+	dismissed := func() bool {
+		for _, so := range m.b.server.all() {
+			so.mu.Lock()
+			found := slices.ContainsFunc(so.members, func(one *membership) bool { return one.dismissed != nil })
+			so.mu.Unlock()
+			if found {
+				return true
+			}
+		}
+		return false
+	}
+	for dismissed() && m.ctx.Err() == nil {
+		runtime.Gosched()
+	}
+}
+
 // catchUp reads until everything has come that was appended before.
 func (m *model) catchUp() {
 	m.t.Helper()
 	m.steps = append(m.steps, "catch up")
 	for system, p := range m.in {
-		for newest := m.ledger.newest(system); p.snapshot || len(m.ledger.between(system, p.last, newest, p.device)) > 0; {
+		newest := m.ledger.newest(system)
+		for m.in[system] == p && (p.snapshot || len(m.ledger.between(system, p.last, newest, p.device)) > 0) {
 			m.got(m.next())
 		}
 	}
@@ -313,7 +375,9 @@ func TestEachEventOnceWhateverHappens(t *testing.T) {
 			}
 			stop()
 			appending.Wait()
+			m.commands.Wait()
 			m.catchUp()
+			t.Logf("%d times it was told to have left", m.told)
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
+	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
@@ -28,6 +29,9 @@ type Server struct {
 	cancel  context.CancelFunc
 	keeping sync.WaitGroup
 
+	dismissing handoff.Open  // sockets that a command takes out of a room
+	saving     chan struct{} // one for each of those that saves it
+
 	mu      sync.Mutex
 	sockets map[string]*socket // by their ids
 }
@@ -37,7 +41,7 @@ func New(config Config, parts Parts) (*Server, error) {
 	if err := parts.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: config.withDefaults(), parts: parts, sockets: map[string]*socket{}}
+	s := &Server{config: config.withDefaults(), parts: parts, sockets: map[string]*socket{}, saving: make(chan struct{}, savedAtOnce)}
 	c := &s.config
 	var err error
 	s.sio, err = sio.New(sio.Config{
@@ -56,6 +60,10 @@ func New(config Config, parts Parts) (*Server, error) {
 	return s, nil
 }
 
+// savedAtOnce is how many sockets save at a time that a command took them out of a
+// room.
+const savedAtOnce = 32
+
 // where names this face among the panics that were caught.
 const where = "socketio"
 
@@ -68,6 +76,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.sio.Serve
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.cancel()
 	err := s.sio.Shutdown(ctx)
+	s.dismissing.Close()
+	_ = s.dismissing.Drain(ctx, func() {}) // what it waits for ends with s.ctx
 	s.keeping.Wait()
 	return err
 }

@@ -1,11 +1,14 @@
 package socketio
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/plugcast/plugcast/domain"
@@ -38,6 +41,47 @@ type Session struct {
 	Turn  uint64                  `json:"turn"` // counts the changes; the first join is 1
 	Rooms map[domain.SystemID]Way `json:"rooms,omitempty"`
 	Admin bool                    `json:"admin,omitempty"` // in the room of the admin dashboard
+	// Left are rooms that the client did not ask to leave: one that shows an earlier turn
+	// was not told.
+	Left map[domain.SystemID]Departure `json:"left,omitempty"`
+}
+
+// Departure is when and why a client was taken out of a room.
+type Departure struct {
+	Turn   uint64 `json:"turn"`
+	Reason string `json:"reason"`
+}
+
+// mostLeft bounds what is kept of rooms that were left: the oldest go.
+const mostLeft = 64
+
+// noteLeft notes rooms that the client is taken out of in this turn.
+func (s *Session) noteLeft(gone ...left) {
+	if s.Left == nil && len(gone) > 0 {
+		s.Left = map[domain.SystemID]Departure{}
+	}
+	for _, one := range gone {
+		if one.SystemID != "" {
+			s.Left[one.SystemID] = Departure{Turn: s.Turn, Reason: one.Reason}
+		}
+	}
+	for len(s.Left) > mostLeft {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(s.Left)), func(a, b domain.SystemID) int {
+			return cmp.Or(cmp.Compare(s.Left[a].Turn, s.Left[b].Turn), cmp.Compare(a, b))
+		})
+		delete(s.Left, oldest)
+	}
+}
+
+// untold returns the rooms that a client was not told to have left, which showed an
+// offset or nil.
+func (s *Session) untold(shown *offset) (gone []left) {
+	for _, system := range slices.Sorted(maps.Keys(s.Left)) {
+		if d := s.Left[system]; shown == nil || shown.turn < d.Turn {
+			gone = append(gone, left{SystemID: system, Reason: d.Reason})
+		}
+	}
+	return gone
 }
 
 // isWorthKeeping reports whether the client is in any room.
@@ -171,6 +215,6 @@ func (s *socket) resume(ctx context.Context, session Session, shown *offset) err
 			return errLost
 		}
 	}
-	s.session = session
+	s.session, s.untold = session, session.untold(shown)
 	return nil
 }

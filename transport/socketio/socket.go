@@ -34,15 +34,19 @@ type socket struct {
 	sending sync.Mutex
 	// publishing is taken before mu.
 	publishing sync.Mutex
+	// changing holds one value while the session changes, see change. It is taken
+	// before all locks, because the saving of the change is waited for.
+	changing chan struct{}
 
 	mu      sync.Mutex
 	actor   domain.Actor
-	session Session // as saved; changed by the handling of events alone
+	session Session // as saved; what changes it has changing
 	members []*membership
 	unwatch func()      // ends the metrics; nil when not in the admin room
 	expiry  *time.Timer // of the token
 	unsent  map[*sentSnapshot]struct{}
 	over    bool
+	untold  []left // rooms that the client was taken out of since it last heard of us
 }
 
 // membership is a socket in the room of a system: the sink of a cursor, and the
@@ -56,12 +60,15 @@ type membership struct {
 	snapshot *snapshot.Snapshot // to be sent first
 	sent     domain.Position    // of the last event that was queued, or where it joined; zero before its snapshot is
 	left     bool
-	held     bool         // nothing is sent until release
-	next     *rooms.Frame // which came while it was held
+	// dismissed is what the client will be told when it is to leave the room: nothing
+	// more is sent of it, and offsets go on to name the room until the session has lost it.
+	dismissed *left
+	held      bool         // nothing is sent until release
+	next      *rooms.Frame // which came while it was held
 }
 
 func newSocket(s *Server, io *sio.Socket, actor domain.Actor, ref domain.SessionRef) *socket {
-	return &socket{server: s, io: io, ref: ref, since: time.Now(), actor: actor}
+	return &socket{server: s, io: io, ref: ref, since: time.Now(), actor: actor, changing: make(chan struct{}, 1)}
 }
 
 // connectionStatus is the first that a client gets, as from the old system.
@@ -84,12 +91,18 @@ func (s *socket) Connected() {
 	s.expire()
 	s.publish()
 	s.mu.Lock()
-	members, admin := slices.Clone(s.members), s.session.Admin
+	members, admin, untold := slices.Clone(s.members), s.session.Admin, s.untold
+	s.untold = nil
 	s.mu.Unlock()
+	for _, one := range untold {
+		s.emit("left", one)
+	}
 	for _, m := range members {
+		if slices.ContainsFunc(untold, func(one left) bool { return one.SystemID == m.system }) {
+			m.Restarted(m.cursor.Passed()) // it joined again, and may not know that either
+		}
 		if f, banned := s.server.ban(s.identity(), m.system); banned { // since it was asked before
-			s.expel(m.system)
-			s.emit("left", left{SystemID: m.system, Reason: f.Refusal().Detail})
+			s.dismiss(m.system, f.Refusal().Detail)
 			continue
 		}
 		m.begin()
@@ -164,9 +177,11 @@ func (s *socket) publish() {
 func (s *socket) describe() rooms.Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	systems := make([]domain.SystemID, len(s.members))
-	for i, m := range s.members {
-		systems[i] = m.system
+	systems := make([]domain.SystemID, 0, len(s.members))
+	for _, m := range s.members {
+		if m.dismissed == nil {
+			systems = append(systems, m.system)
+		}
 	}
 	slices.Sort(systems)
 	return rooms.Socket{
@@ -200,6 +215,18 @@ func (s *socket) throwOut(why ForcedDisconnect) bool {
 	if s.isOver() {
 		return false
 	}
+	s.sending.Lock()
+	s.mu.Lock()
+	var gone []left // by a command before this one, which is being saved
+	for _, m := range s.members {
+		if m.dismissed != nil {
+			gone = append(gone, *m.dismissed)
+		}
+	}
+	s.mu.Unlock()
+	members := s.takeOutAndTell(gone)
+	s.sending.Unlock()
+	end(members)
 	s.emit("forced-disconnect", why)
 	s.leaveAll()
 	if !why.Reconnect {
@@ -308,7 +335,7 @@ func (m *membership) sendSnapshot(state *snapshot.Snapshot) error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	s.mu.Lock()
-	if m.left {
+	if m.left || m.dismissed != nil {
 		s.mu.Unlock()
 		state.Release()
 		return nil
@@ -348,7 +375,7 @@ func (m *membership) emitPlace(name string, data any, at domain.Position) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	s.mu.Lock()
-	if m.left {
+	if m.left || m.dismissed != nil {
 		s.mu.Unlock()
 		return
 	}
@@ -371,7 +398,7 @@ func (m *membership) Deliver(f rooms.Frame) {
 		later := f // or f would be allocated for each delivery
 		m.next = &later
 	}
-	if m.left || m.held {
+	if m.left || m.dismissed != nil || m.held {
 		s.mu.Unlock()
 		return
 	}
