@@ -13,6 +13,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/streams/claims"
 	"github.com/plugcast/plugcast/streams/heartbeats"
 	"github.com/plugcast/plugcast/streams/reactions"
 	"github.com/plugcast/plugcast/transport/shelly"
@@ -64,7 +65,7 @@ func (p *Program) newShelly() (*shellySide, error) {
 	}
 	s.desk = switching.New(switching.Parts{
 		Log: p.backend.log, Holders: holders, Partition: p.backend.log.Partition, Logger: p.Logger,
-		Held: s.holder,
+		Claims: claims.New(p.backend.log), Elsewhere: s.elsewhere,
 		Recent: func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error) {
 			return recentSwitches(ctx, p.backend.log, partition, since)
 		},
@@ -72,17 +73,16 @@ func (p *Program) newShelly() (*shellySide, error) {
 	return s, nil
 }
 
-// holder tells who holds a device. When another deployment, to which there is a
-// bridge, was the last to say something of it, that one carries its commands out.
-func (s *shellySide) holder(ctx context.Context, d shelly.DeviceRef) (switching.Held, error) {
+// elsewhere reports whether another deployment, to which there is a bridge, was the
+// last to say something of a device that no process here holds: that one carries its
+// commands out.
+func (s *shellySide) elsewhere(ctx context.Context, d shelly.DeviceRef) (bool, error) {
 	if held, err := s.board.Held(ctx, heartbeats.Device(d)); held || err != nil {
-		return switching.HeldHere, err
+		return false, err
 	}
 	known, err := s.program.backend.store.DevicesAt(ctx, d.System, []domain.DeviceID{d.Device}, domain.Position{})
-	if device := known[d.Device]; err == nil && (device == nil || device.Origin != "") {
-		return switching.HeldElsewhere, nil // also of whom nobody has told us: a bridge may leave out updates
-	}
-	return switching.HeldByNobody, err
+	device := known[d.Device]
+	return err == nil && (device == nil || device.Origin != ""), err // also of whom nobody has told us: a bridge may leave out updates
 }
 
 // duties are what the owner of a partition does for its devices.

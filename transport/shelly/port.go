@@ -76,6 +76,8 @@ type SwitchResult struct {
 
 // Holder is what holds devices: package outbound and package cloud have one each.
 type Holder interface {
+	// Holds reports whether the device is held here. That may change at any time.
+	Holds(d DeviceRef) bool
 	// Switch passes the command to the device and answers true when the device is
 	// held here; otherwise it does nothing. It does not block. report is called
 	// once, from any goroutine, after Switch answered true or while it does.

@@ -183,11 +183,23 @@ func (r *Runner) Drop(c shelly.Connection) int {
 // Switch implements [shelly.Holder]. A device that left one of the system's accounts
 // and is on none of the others here is answered for: the command fails.
 func (r *Runner) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
-	base := baseOf(c.Device)
-	var best *actor
-	at := stranger
+	best := r.best(c.DeviceRef)
+	if best == nil {
+		return false
+	}
+	best.request(request{c, report})
+	return true
+}
+
+// Holds implements [shelly.Holder].
+func (r *Runner) Holds(d shelly.DeviceRef) bool { return r.best(d) != nil }
+
+// best is the actor that a device's commands are for, or nil.
+func (r *Runner) best(d shelly.DeviceRef) (best *actor) {
+	base, at := baseOf(d.Device), stranger
 	r.mu.Lock()
-	for k := range r.systems[c.System] {
+	defer r.mu.Unlock()
+	for k := range r.systems[d.System] {
 		if a := k.actor; a != nil {
 			switch stands := a.standingOf(base); {
 			case stands == onAccount:
@@ -197,12 +209,7 @@ func (r *Runner) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)
 			}
 		}
 	}
-	r.mu.Unlock()
-	if best == nil {
-		return false
-	}
-	best.request(request{c, report})
-	return true
+	return best
 }
 
 // Correct implements [shelly.Holder].

@@ -68,20 +68,27 @@ func (o *order) fail(why string) {
 	o.report(shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: why})
 }
 
+// Holds implements shelly.Holder.
+func (s *Server) Holds(d shelly.DeviceRef) bool {
+	_, ok := channelOf(d.Device)
+	return ok && s.holder(d) != nil
+}
+
 // Switch implements shelly.Holder.
 func (s *Server) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
 	one := s.holder(c.DeviceRef)
-	if one == nil {
-		return false
+	channel, ok := channelOf(c.Device)
+	return ok && one != nil && one.take(&order{c, channel, report})
+}
+
+// channelOf is the channel that the device's name says. It is not ok for one that
+// no device has.
+func channelOf(id domain.DeviceID) (channel int, ok bool) {
+	_, suffix, found := strings.Cut(string(id), ":")
+	if !found {
+		return 0, true
 	}
-	channel := 0
-	if _, suffix, found := strings.Cut(string(c.Device), ":"); found {
-		var ok bool
-		if channel, ok = status.Channel(suffix); !ok {
-			return false
-		}
-	}
-	return one.take(&order{c, channel, report})
+	return status.Channel(suffix)
 }
 
 // Correct implements shelly.Holder.

@@ -1,10 +1,13 @@
 // Package switching brings relay commands to whoever holds the device, and sees
 // to it that each ends with one relay-switch-completed, whatever dies on the way.
 //
-// Every process hears each relay-switch-requested and asks what it holds. The
-// owner of the system's partition is the referee: it ends commands for devices
-// that nobody holds, and those that nobody answered in time. Both write under one
-// idempotency key, so that the first word is the only one.
+// Every process hears each relay-switch-requested and asks what it holds. A process
+// that holds the device takes the command before it sends it. The owner of the
+// system's partition is the referee: when a command may not be sent any more, the referee
+// closes it, and ends it as failed if nobody took it; one that was taken and that
+// nobody answered in time it ends as unknown. It does not matter for that who holds
+// the device by then: a device that reconnects was not told. Holder and referee write
+// under one idempotency key, so that the first word is the only one.
 //
 // A command that was given in another deployment and came over a bridge is passed
 // on by whoever holds the device here, and the outcome goes back over the bridge. The
@@ -18,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +41,8 @@ const (
 	// by that one's clock: it came over a bridge, and clocks differ. It must be less
 	// than DefaultLimit, when that one says that nobody knows.
 	foreignExpiry = 10 * time.Second
+	// askTimeout bounds a question to Redis or Postgres about one command.
+	askTimeout = 2 * time.Second
 	// DefaultLimit is when the referee ends a command that nobody answered: later
 	// than any holder does.
 	DefaultLimit = 20 * time.Second
@@ -63,8 +69,10 @@ const eventActor = "plugcast"
 type Parts struct {
 	Log     shelly.Events
 	Holders []shelly.Holder
-	// Held tells who holds the device.
-	Held func(ctx context.Context, d shelly.DeviceRef) (Held, error)
+	Claims  Claims
+	// Elsewhere tells whether the device is not this deployment's, as far as is
+	// known, so that its commands are carried out by another.
+	Elsewhere func(ctx context.Context, d shelly.DeviceRef) (bool, error)
 	// Recent returns the relay commands of a partition and their outcomes that
 	// were appended since a time, in order, or more events than those.
 	Recent func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error)
@@ -75,15 +83,16 @@ type Parts struct {
 	Limit time.Duration
 }
 
-// Held is who holds a device's socket.
-type Held int
-
-// Who may.
-const (
-	HeldByNobody  Held = iota // and this deployment was the last to hear of it
-	HeldHere                  // a process of this deployment
-	HeldElsewhere             // another deployment, as far as is known
-)
+// Claims decides between processes whether a command may be sent.
+type Claims interface {
+	// Take says that this process is about to send the command. ok is false when the
+	// command is closed. Several processes may take it. When Take fails, the command
+	// must not be sent.
+	Take(ctx context.Context, system domain.SystemID, commandID string) (ok bool, err error)
+	// Close says that nobody is to send the command any more. ok is false when a
+	// process took it before. Closing twice is fine.
+	Close(ctx context.Context, system domain.SystemID, commandID string) (ok bool, err error)
+}
 
 // Desk is the switching of one process. It is safe for concurrent use.
 type Desk struct {
@@ -101,7 +110,7 @@ type Desk struct {
 type command struct {
 	shelly.SwitchCommand
 	requested time.Time
-	taken     bool // by a holder of this process
+	taken     bool // as far as is known: its holder answers, or the limit ends it
 	foreign   bool // given in another deployment, whose referee it has
 }
 
@@ -127,21 +136,14 @@ func (d *Desk) Close() {
 	d.ending.Wait()
 }
 
-// Requested is the reaction on relay-switch-requested. It does not block.
-func (d *Desk) Requested(_ context.Context, e domain.Event) error {
+// Requested is the reaction on relay-switch-requested. It waits for Redis when a
+// holder of this process has the device, and never for a device.
+func (d *Desk) Requested(ctx context.Context, e domain.Event) error {
 	c, err := commandOf(&e)
 	if c == nil {
 		return err
 	}
-	if time.Now().Before(c.Expires) {
-		report := func(r shelly.SwitchResult) { d.report(c.SwitchCommand, r) }
-		for _, h := range d.parts.Holders {
-			if h.Switch(c.SwitchCommand, report) {
-				c.taken = true
-				break
-			}
-		}
-	}
+	c.taken = time.Now().Before(c.Expires) && d.send(ctx, c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if open := d.open[d.parts.Partition(c.System)]; open != nil {
@@ -150,6 +152,28 @@ func (d *Desk) Requested(_ context.Context, e domain.Event) error {
 		}
 	}
 	return nil
+}
+
+// send passes a command to the holder of its device, if one is in this process and
+// nobody has closed the command. It reports whether it took the command.
+func (d *Desk) send(ctx context.Context, c *command) (taken bool) {
+	at := slices.IndexFunc(d.parts.Holders, func(h shelly.Holder) bool { return h.Holds(c.DeviceRef) })
+	if at < 0 {
+		return false
+	}
+	report := func(r shelly.SwitchResult) { d.report(c.SwitchCommand, r) }
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	switch ok, err := d.parts.Claims.Take(ctx, c.System, c.CommandID); {
+	case err != nil:
+		d.parts.Logger.Warn("switching: a command cannot be taken", "command", c.CommandID, "error", err)
+		report(shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "it could not be made sure that the command is still open; it was not sent"})
+	case !ok:
+		return false
+	case !d.parts.Holders[at].Switch(c.SwitchCommand, report):
+		report(shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "the device went away before it could be told"})
+	}
+	return true
 }
 
 // commandOf reads a request; nil when this build does not know its version.
@@ -276,8 +300,10 @@ func (d *Desk) judge(ctx context.Context, partition int, now time.Time) {
 	}
 }
 
-// endAll ends the commands of one system, as far as that can be done.
+// endAll ends the commands of one system, as far as that can be done: first those
+// that need nobody's answer for it.
 func (d *Desk) endAll(ctx context.Context, partition int, commands []*command, now time.Time) error {
+	slices.SortFunc(commands, func(a, b *command) int { return a.requested.Compare(b.requested) })
 	for _, c := range commands {
 		ended, err := d.end(ctx, c, now)
 		if err != nil {
@@ -295,24 +321,42 @@ func (d *Desk) endAll(ctx context.Context, partition int, commands []*command, n
 
 // end says how a command ended that is due, if that is for this deployment to say.
 func (d *Desk) end(ctx context.Context, c *command, now time.Time) (ended bool, err error) {
-	result := shelly.SwitchResult{Outcome: domain.OutcomeUnknown, Error: "nobody answered in time: it may have been done"}
-	switch late := now.Sub(c.requested) >= d.parts.Limit; {
-	case late && c.foreign:
-		return true, nil // the referee where it was given says so
-	case !late:
-		held, err := d.parts.Held(ctx, c.DeviceRef)
-		if err != nil {
-			return false, nil
+	if now.Sub(c.requested) >= d.parts.Limit {
+		if c.foreign {
+			return true, nil // the referee where it was given says so
 		}
-		if held == HeldElsewhere && c.foreign {
-			return true, nil
-		}
-		if held != HeldByNobody {
-			return false, nil
-		}
-		result = shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "the device is not connected"}
+		return true, d.write(ctx, c.SwitchCommand, shelly.SwitchResult{
+			Outcome: domain.OutcomeUnknown, Error: "nobody answered in time: it may have been done",
+		})
 	}
-	return true, d.write(ctx, c.SwitchCommand, result)
+	closed, elsewhere := d.closeCommand(ctx, c)
+	switch {
+	case elsewhere:
+		return c.foreign, nil
+	case !closed:
+		return false, nil
+	}
+	return true, d.write(ctx, c.SwitchCommand, shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "the device was not connected"})
+}
+
+// closeCommand closes a command that may not be sent any more. It is not closed when
+// somebody took it or that cannot be told now, and not for this deployment to close
+// when the device is elsewhere.
+func (d *Desk) closeCommand(ctx context.Context, c *command) (closed, elsewhere bool) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	closed, err := d.parts.Claims.Close(ctx, c.System, c.CommandID)
+	switch {
+	case err != nil:
+		return false, false
+	case !closed:
+		d.mu.Lock()
+		c.taken = true
+		d.mu.Unlock()
+		return false, false
+	}
+	elsewhere, err = d.parts.Elsewhere(ctx, c.DeviceRef)
+	return err == nil, err == nil && elsewhere
 }
 
 // report writes what a holder says, apart, because holders must not wait.

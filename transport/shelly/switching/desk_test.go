@@ -28,27 +28,24 @@ type bundle struct {
 	keys     map[string]bool
 	outcomes []domain.RelaySwitchCompleted
 	recent   []domain.Event
-	held     bool
-	far      bool // another deployment was the last to hear of the device
-	away     bool // the log is
+	claims   map[string]string // by command id
+	held     bool              // by this process
+	far      bool              // another deployment was the last to hear of the device
+	away     bool              // the log is
+	unsure   bool              // claims cannot be reached
 	holding  func(shelly.SwitchCommand, func(shelly.SwitchResult)) bool
 	asked    int
 }
 
 func newBundle(t *testing.T) *bundle {
-	b := &bundle{t: t, keys: map[string]bool{}, holding: func(shelly.SwitchCommand, func(shelly.SwitchResult)) bool { return false }}
+	b := &bundle{t: t, keys: map[string]bool{}, claims: map[string]string{}}
 	b.desk = New(Parts{
 		Log: b, Holders: []shelly.Holder{b}, Logger: slog.New(slog.DiscardHandler),
-		Held: func(context.Context, shelly.DeviceRef) (Held, error) {
+		Claims: b,
+		Elsewhere: func(context.Context, shelly.DeviceRef) (bool, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			switch {
-			case b.held:
-				return HeldHere, nil
-			case b.far:
-				return HeldElsewhere, nil
-			}
-			return HeldByNobody, nil
+			return b.far, nil
 		},
 		Recent:    func(context.Context, int, time.Time) ([]domain.Event, error) { return b.recent, nil },
 		Partition: func(domain.SystemID) int { return 3 },
@@ -60,12 +57,37 @@ func newBundle(t *testing.T) *bundle {
 // Correct implements shelly.Holder.
 func (b *bundle) Correct(shelly.DeviceRef, []*domain.Device) {}
 
+// Holds implements shelly.Holder.
+func (b *bundle) Holds(shelly.DeviceRef) bool { return b.held || b.holding != nil }
+
+// Take implements Claims.
+func (b *bundle) Take(_ context.Context, _ domain.SystemID, id string) (bool, error) {
+	return b.claim(id, "taken")
+}
+
+// Close implements Claims.
+func (b *bundle) Close(_ context.Context, _ domain.SystemID, id string) (bool, error) {
+	return b.claim(id, "closed")
+}
+
+func (b *bundle) claim(id, says string) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.unsure {
+		return false, errors.New("claims are away")
+	}
+	if b.claims[id] == "" {
+		b.claims[id] = says
+	}
+	return b.claims[id] == says, nil
+}
+
 // Switch implements shelly.Holder.
 func (b *bundle) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asked++
-	return b.holding(c, report)
+	return b.holding != nil && b.holding(c, report)
 }
 
 // Append implements shelly.Events.
@@ -170,7 +192,7 @@ func TestHolderElsewhereDies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
-		b.held = true
+		b.claims["cmd-1"] = "taken"
 		defer b.referee()()
 		expect(t, b.run(DefaultLimit-time.Second))
 		time.Sleep(2 * time.Second)
@@ -200,6 +222,62 @@ func TestSuccessorEndsWhatWasLeft(t *testing.T) {
 		defer b.referee()()
 		time.Sleep(time.Second)
 		expect(t, b.results(), domain.OutcomeUnknown)
+	})
+}
+
+// A device that was away when its command was given, and that a process holds by the
+// time at which the command expires, was not told: the command does not wait for it.
+func TestDeviceIsBackTooLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		defer b.referee()()
+		expect(t, b.run(expiry/2))
+		b.mu.Lock()
+		b.held = true
+		b.mu.Unlock()
+		time.Sleep(expiry/2 + 2*lookAround)
+		expect(t, b.results(), domain.OutcomeFailed)
+		if b.asked != 0 {
+			t.Error("a holder was asked")
+		}
+	})
+}
+
+// A process that hears a command behind the referee's word sends nothing, whatever its
+// own clock says.
+func TestClosedCommandIsNotSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		b.held, b.claims["cmd-1"] = true, "closed"
+		defer b.referee()()
+		expect(t, b.run(expiry+2*lookAround), domain.OutcomeFailed)
+		if b.asked != 0 {
+			t.Error("a holder was asked")
+		}
+	})
+}
+
+// A command that cannot be taken is not sent, and ends. So does one whose device goes
+// between the taking and the sending.
+func TestCommandThatCannotBeSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		b.held, b.unsure = true, true
+		expect(t, b.run(time.Second), domain.OutcomeFailed)
+		if b.asked != 0 {
+			t.Error("a holder was asked")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBundle(t)
+		b.held = true
+		expect(t, b.run(time.Second), domain.OutcomeFailed)
+		if b.asked != 1 {
+			t.Errorf("%d holders were asked", b.asked)
+		}
 	})
 }
 
@@ -256,12 +334,12 @@ func TestForeignCommand(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				b := newBundle(t)
-				b.held, b.far = c.held, c.far
-				b.holding = func(_ shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
-					if c.held {
+				b.far = c.far
+				if c.held {
+					b.holding = func(_ shelly.SwitchCommand, report func(shelly.SwitchResult)) bool {
 						go report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
+						return true
 					}
-					return c.held
 				}
 				defer b.referee()()
 				e := request(t)

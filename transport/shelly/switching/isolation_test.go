@@ -16,11 +16,11 @@ func TestOneSystemHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
-		answers := b.desk.parts.Held
-		b.desk.parts.Held = func(ctx context.Context, d shelly.DeviceRef) (Held, error) {
+		answers := b.desk.parts.Elsewhere
+		b.desk.parts.Elsewhere = func(ctx context.Context, d shelly.DeviceRef) (bool, error) {
 			if d.System != system {
 				<-ctx.Done()
-				return HeldHere, ctx.Err()
+				return false, ctx.Err()
 			}
 			return answers(ctx, d)
 		}
