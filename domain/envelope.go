@@ -1,7 +1,6 @@
 package domain
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,7 +72,7 @@ func ParseEnvelope(raw []byte) (Event, error) {
 	if errors.As(err, new(*textError)) {
 		err = nil // the member that it is in decides
 	}
-	if err == nil && bytes.TrimLeft(raw, " \t\r\n")[0] != '{' {
+	if err == nil && !IsJSONObject(raw) {
 		err = errNotObject
 	}
 	if err != nil {
@@ -194,19 +193,28 @@ func readVersion(e *Event, value []byte) error {
 // from a server of others. That is possible where its place in that log, position
 // and seq, can be read; otherwise it returns false.
 func SalvageEnvelope(raw []byte, system SystemID, refused error) (Event, bool) {
-	var place struct {
-		Position json.RawMessage `json:"position"`
-		Seq      json.RawMessage `json:"seq"`
-		ID       json.RawMessage `json:"id"`
-	}
 	var e Event
-	if json.Unmarshal(raw, &place) != nil || readPosition(&e, place.Position) != nil || readSeq(&e, place.Seq) != nil {
+	if ValidJSON(raw) != nil {
+		return e, false
+	}
+	position, seq, id := firstMember(raw, "position"), firstMember(raw, "seq"), firstMember(raw, "id")
+	if readPosition(&e, position) != nil || readSeq(&e, seq) != nil {
 		return Event{}, false
 	}
-	if len(place.ID) == 0 || readName(place.ID, &e.ID) != nil {
+	if readName(id, &e.ID) != nil {
 		e.ID = "undecodable-" + e.Position.String()
 	}
 	e.SystemID = system
 	e.Time = timeOf(e.Position)
 	return e.Undecodable("came over a bridge, and its "+refused.Error(), map[string]string{"envelope": string(raw)}), true
+}
+
+// firstMember is the value of the first member of that name, or nil.
+func firstMember(raw []byte, name string) []byte {
+	for written, value := range JSONMembers(raw) {
+		if written == name {
+			return value
+		}
+	}
+	return nil
 }

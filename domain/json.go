@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -31,27 +30,85 @@ func EncodeJSON(v any) ([]byte, error) {
 // others by something that was not sent. Where the fault is inside a member of
 // the outermost object, the error names it.
 func CheckJSON(raw []byte) error {
-	if mark := byteOrderMark(raw); mark != "" {
-		return fmt.Errorf("it begins with a byte order mark (BOM, %s); send it without", mark)
-	}
-	if len(bytes.TrimLeft(raw, " \t\r\n")) == 0 {
-		return errors.New("it is empty")
-	}
-	s := scanner{b: raw}
-	valid := utf8.Valid(raw)
-	s.space()
-	if !s.value(0) || !s.end() {
-		if !valid {
-			return errNotUTF8
-		}
-		return fmt.Errorf("it is not valid JSON at byte %d", s.i)
-	}
-	if !valid {
-		return errNotUTF8
-	}
-	if s.fault != "" {
+	s, err := scan(raw)
+	if err == nil && s.fault != "" {
 		return &textError{at: s.at, fault: s.fault}
 	}
+	return err
+}
+
+// ValidJSON returns an error that says why raw is not JSON in UTF-8. Unlike
+// [CheckJSON] it takes any text: it is for what is read and not kept.
+func ValidJSON(raw []byte) error {
+	_, err := scan(raw)
+	return err
+}
+
+func scan(raw []byte) (scanner, error) {
+	s := scanner{b: raw}
+	if mark := byteOrderMark(raw); mark != "" {
+		return s, fmt.Errorf("it begins with a byte order mark (BOM, %s); send it without", mark)
+	}
+	if s.space(); s.i == len(raw) {
+		return s, errors.New("it is empty")
+	}
+	wellFormed := s.value(0) && s.end()
+	switch {
+	case !utf8.Valid(raw):
+		return s, errNotUTF8
+	case !wellFormed:
+		return s, fmt.Errorf("it is not valid JSON at byte %d", s.i)
+	}
+	return s, nil
+}
+
+// CheckOnce returns an error that names a member that an object in raw has twice, at
+// whatever depth: two readers of it may take different values. Below members called
+// free the objects are the sender's own, and are passed over. raw is valid JSON.
+func CheckOnce(raw []byte, free string) error {
+	s := scanner{b: raw}
+	s.space()
+	return s.once(free)
+}
+
+func (s *scanner) once(free string) error {
+	opening := s.peek()
+	if opening != '{' && opening != '[' {
+		s.value(0)
+		return nil
+	}
+	s.i++
+	var seen map[string]bool
+	for s.space(); s.peek() != opening+2; s.space() { // in ASCII, the brackets and braces are two apart
+		own := false
+		if opening == '{' {
+			from := s.i + 1
+			if !s.text() {
+				return nil
+			}
+			name := unquoteName(s.b[from : s.i-1])
+			if seen[name] {
+				return fmt.Errorf("field %s is there twice", quote(name))
+			}
+			if seen == nil {
+				seen = map[string]bool{}
+			}
+			seen[name], own = true, name == free
+			s.space()
+			s.take(':')
+			s.space()
+		}
+		if own {
+			s.value(0)
+		} else if err := s.once(free); err != nil {
+			return err
+		}
+		s.space()
+		if !s.take(',') && s.peek() != opening+2 {
+			return nil
+		}
+	}
+	s.i++
 	return nil
 }
 
@@ -406,26 +463,25 @@ func members(raw []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// CheckMembers returns an error for a JSON object that has a member twice: of such a
-// request nobody can tell which value is meant. raw is valid JSON; what is not an
-// object passes, and so do objects inside, which may be the sender's own.
-func CheckMembers(raw []byte) error {
-	seen := make([]string, 0, 16)
-	for written := range members(raw) {
-		name := unquoteName(written)
-		if slices.Contains(seen, name) {
-			return errors.New("field " + quote(name) + " is there twice")
+// JSONMembers yields the members of the object raw with the names that they have
+// when escapes are undone, in order, also those that are there twice. raw is valid
+// JSON, and anything but an object has none. The values are parts of raw.
+func JSONMembers(raw []byte) iter.Seq2[string, []byte] {
+	return func(yield func(name string, value []byte) bool) {
+		for written, value := range members(raw) {
+			if !yield(unquoteName(written), value) {
+				return
+			}
 		}
-		if len(seen) == maxNamed {
-			return fmt.Errorf("it has over %d fields", maxNamed)
-		}
-		seen = append(seen, name)
 	}
-	return nil
 }
 
-// maxNamed is more fields than any request has.
-const maxNamed = 256
+// IsJSONObject reports whether raw, which is valid JSON, is an object.
+func IsJSONObject(raw []byte) bool {
+	s := scanner{b: raw}
+	s.space()
+	return s.peek() == '{'
+}
 
 // unquoteName is the name that a member's written name stands for.
 func unquoteName(written []byte) string {

@@ -49,7 +49,7 @@ func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	replace := func(old, with string) string { return strings.Replace(good, old, with, 1) }
 	for name, c := range map[string]struct{ text, want string }{
-		"not JSON":           {`{"bridges":`, "the configuration: is not JSON"},
+		"not JSON":           {`{"bridges":`, "the configuration: it is not valid JSON"},
 		"an array":           {`[]`, "the configuration: must be an object"},
 		"unknown at the top": {`{"bridge":[]}`, "bridge: is not known"},
 		"unknown member":     {replace(`"from"`, `"form"`), "bridges[0].systems[1].form: is not known"},

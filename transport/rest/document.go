@@ -63,7 +63,7 @@ var jsonFormat = huma.Format{
 		if err := domain.CheckJSON(data); err != nil {
 			return err
 		}
-		if err := domain.CheckMembers(data); err != nil {
+		if err := domain.CheckOnce(data, "attributes"); err != nil {
 			return err
 		}
 		return json.Unmarshal(data, v)

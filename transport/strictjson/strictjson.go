@@ -1,19 +1,21 @@
 // Package strictjson reads JSON to the letter: names of members are compared with
 // their case, a member that is there twice is refused, and so is text that is not
 // UTF-8. encoding/json takes all of these, and two readers of one document may then
-// take different values from it.
+// take different values from it. What JSON is, package domain says: this package puts
+// it into the values of its callers.
 package strictjson
 
 import (
-	"bytes"
 	"cmp"
 	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/plugcast/plugcast/domain"
 )
 
 // Reader reads JSON into structs.
@@ -25,7 +27,7 @@ type Reader struct {
 // Decode reads raw into the struct that v points to, and refuses members that it
 // does not have. Errors begin with the place: path is that of the document itself.
 func (r Reader) Decode(raw []byte, path string, v any) error {
-	if err := check(raw); err != nil {
+	if err := domain.ValidJSON(raw); err != nil {
 		return fmt.Errorf("%s: %w", r.at(path), err)
 	}
 	return r.value(raw, path, reflect.ValueOf(v).Elem())
@@ -34,54 +36,57 @@ func (r Reader) Decode(raw []byte, path string, v any) error {
 // Members returns the members of an object as they are written. Those that the
 // caller does not know are there as well.
 func Members(raw []byte) (map[string]json.RawMessage, error) {
-	if err := check(raw); err != nil {
+	if err := checkObject(raw); err != nil {
 		return nil, err
 	}
 	members := map[string]json.RawMessage{}
-	err := each(raw, func(name string, value json.RawMessage) error {
+	for name, value := range domain.JSONMembers(raw) {
 		if _, twice := members[name]; twice {
-			return fmt.Errorf("%.80s: is there twice", name)
+			return nil, fmt.Errorf("%.80s: is there twice", name)
 		}
 		members[name] = value
-		return nil
-	})
-	return members, err
+	}
+	return members, nil
 }
 
-// check refuses what is not JSON in UTF-8.
-func check(raw []byte) error {
-	if !utf8.Valid(raw) {
-		return errors.New("is not UTF-8")
+// Member is a member of an object that a reader knows.
+type Member struct {
+	Name string
+	Into any // a pointer that json.Unmarshal takes; a *json.RawMessage becomes a part of what is read
+}
+
+// Pick reads those members of an object that the caller knows, at most 64, and passes
+// over others. It is for hot paths: unlike [Reader] it needs no reflection of its own.
+func Pick(raw []byte, known ...Member) error {
+	if err := checkObject(raw); err != nil {
+		return err
 	}
-	if !json.Valid(raw) {
-		syntax := new(json.SyntaxError)
-		if err := json.Unmarshal(raw, &struct{}{}); errors.As(err, &syntax) {
-			return fmt.Errorf("is not JSON at byte %d", syntax.Offset)
+	var seen uint64
+	for name, value := range domain.JSONMembers(raw) {
+		i := slices.IndexFunc(known, func(m Member) bool { return m.Name == name })
+		if i < 0 {
+			continue
 		}
-		return errors.New("is not JSON")
+		if seen&(1<<i) != 0 {
+			return fmt.Errorf("%s: is there twice", name)
+		}
+		seen |= 1 << i
+		if into, as := known[i].Into.(*json.RawMessage); as {
+			*into = value
+		} else if err := json.Unmarshal(value, known[i].Into); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	return nil
 }
 
-// each calls f for each member of an object in valid JSON, until it fails.
-func each(raw []byte, f func(name string, value json.RawMessage) error) error {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	if open, err := decoder.Token(); err != nil || open != json.Delim('{') {
-		return errors.New("must be an object")
+// checkObject refuses what is not an object in JSON and UTF-8.
+func checkObject(raw []byte) error {
+	if err := domain.ValidJSON(raw); err != nil {
+		return err
 	}
-	for decoder.More() {
-		token, err := decoder.Token()
-		if err != nil {
-			return err
-		}
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return err
-		}
-		name, _ := token.(string)
-		if err := f(name, value); err != nil {
-			return err
-		}
+	if !domain.IsJSONObject(raw) {
+		return errors.New("must be an object")
 	}
 	return nil
 }
@@ -94,9 +99,10 @@ func (r Reader) value(raw []byte, path string, v reflect.Value) error {
 	_, texts := v.Addr().Interface().(encoding.TextUnmarshaler)
 	_, own := v.Addr().Interface().(json.Unmarshaler)
 	switch {
-	case v.Kind() == reflect.Struct && !texts && !own:
+	case texts || own:
+	case v.Kind() == reflect.Struct:
 		return r.object(raw, path, v)
-	case v.Kind() == reflect.Slice && v.Type() != reflect.TypeFor[json.RawMessage]():
+	case v.Kind() == reflect.Slice:
 		return r.array(raw, path, v)
 	}
 	if string(raw) == "null" {
@@ -127,12 +133,12 @@ func (r Reader) array(raw []byte, path string, v reflect.Value) error {
 }
 
 func (r Reader) object(raw []byte, path string, v reflect.Value) error {
-	if bytes.TrimLeft(raw, " \t\r\n")[0] != '{' {
+	if !domain.IsJSONObject(raw) {
 		return fmt.Errorf("%s: must be an object", r.at(path))
 	}
 	fields := fieldsOf(v)
 	seen := map[string]bool{}
-	return each(raw, func(name string, value json.RawMessage) error {
+	for name, value := range domain.JSONMembers(raw) {
 		at := strings.TrimPrefix(path+"."+name, ".")
 		field, known := fields[name]
 		switch {
@@ -143,10 +149,13 @@ func (r Reader) object(raw []byte, path string, v reflect.Value) error {
 		}
 		seen[name] = true
 		if r.NullIsAbsent && string(value) == "null" {
-			return nil
+			continue
 		}
-		return r.value(value, at, field)
-	})
+		if err := r.value(value, at, field); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fieldsOf lists the fields of a struct by their names in JSON, with those of the

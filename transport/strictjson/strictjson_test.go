@@ -18,8 +18,8 @@ func TestMembers(t *testing.T) {
 		t.Error(err, diff)
 	}
 	for text, words := range map[string]string{
-		`{"a":1,"\u0061":2}`: "a: is there twice", "{\"a\":\"\xff\"}": "is not UTF-8", `{"a":1}{}`: "is not JSON", `[]`: "must be an object",
-		"null": "must be an object", "": "is not JSON", strings.Repeat("[", 20_000): "is not JSON",
+		`{"a":1,"\u0061":2}`: "a: is there twice", "{\"a\":\"\xff\"}": "is not UTF-8", `{"a":1}{}`: "not valid JSON", `[]`: "must be an object",
+		"null": "must be an object", "": "is empty", strings.Repeat("[", 20_000): "not valid JSON",
 	} {
 		if _, err := strictjson.Members([]byte(text)); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%.40q: want %q, got %v", text, words, err)
@@ -45,7 +45,7 @@ func TestDecode(t *testing.T) {
 		{`{"inner":{"b":"x","b":"y"}}`, true, "inner.b: is there twice"},
 		{`{"list":[1]}`, true, "list[0]: must not be number"},
 		{`[]`, true, "all of it: must be an object"},
-		{`{`, true, "all of it: is not JSON"},
+		{`{`, true, "all of it: it is not valid JSON"},
 	} {
 		var v struct {
 			List  []string `json:"list"`
