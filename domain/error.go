@@ -33,6 +33,7 @@ const (
 	CodeInvalidEquipmentID  Code = "invalid-equipment-id"
 	CodeInvalidConnectionID Code = "invalid-connection-id"
 	CodeInvalidPosition     Code = "invalid-position"
+	CodeInvalidFilter       Code = "invalid-filter"
 	CodeInvalidUpdate       Code = "invalid-update"
 	CodeInvalidCommand      Code = "invalid-command"
 	CodeInvalidDeployment   Code = "invalid-deployment"

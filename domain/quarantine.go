@@ -23,10 +23,11 @@ type Quarantined struct {
 // Place is where the entry is in the quarantine.
 func (q *Quarantined) Place() QuarantinePlace { return QuarantinePlace{q.Position, q.Partition} }
 
-// QuarantineQuery picks entries, the newest first. Zero fields pick all.
+// QuarantineQuery picks entries, the newest first. Fields that are nil or zero do
+// not narrow.
 type QuarantineQuery struct {
 	System SystemID
-	Before QuarantinePlace // exclusive
+	Before *QuarantinePlace // exclusive
 	Limit  int
 }
 

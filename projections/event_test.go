@@ -13,17 +13,16 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/projections"
 )
 
 // picks says whether a query picks an event, without a database.
-func picks(q projections.EventQuery, e *domain.Event) bool {
-	return (q.After.IsZero() || e.Position.After(q.After)) &&
-		(q.Before.IsZero() || e.Position.Before(q.Before)) &&
-		(q.From.IsZero() || !e.Time.Before(q.From)) &&
-		(q.To.IsZero() || e.Time.Before(q.To)) &&
-		(q.Type == "" || e.Type == q.Type) &&
-		(q.DeviceID == "" || e.Device() == q.DeviceID) &&
+func picks(q domain.EventQuery, e *domain.Event) bool {
+	return (q.After == nil || e.Position.After(*q.After)) &&
+		(q.Before == nil || e.Position.Before(*q.Before)) &&
+		(q.From == nil || !e.Time.Before(*q.From)) &&
+		(q.To == nil || e.Time.Before(*q.To)) &&
+		(len(q.Filter.Types) == 0 || slices.Contains(q.Filter.Types, e.Type)) &&
+		(len(q.Filter.Devices) == 0 || slices.Contains(q.Filter.Devices, e.Device())) &&
 		(q.Actor == "" || e.Actor == q.Actor) &&
 		(q.CorrelationID == "" || e.CorrelationID == q.CorrelationID)
 }
@@ -43,10 +42,22 @@ func TestAnyQueryPicksWhatALoopPicks(t *testing.T) {
 	slices.SortFunc(all, func(a, b *naive) int { return bytes.Compare([]byte(a.state.SystemID), []byte(b.state.SystemID)) })
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.SampledFrom(all).Draw(t, "system")
-		position := rapid.Custom(func(t *rapid.T) domain.Position { return rapid.SampledFrom(n.events).Draw(t, "at").Position })
-		instant := rapid.Custom(func(t *rapid.T) time.Time { return rapid.SampledFrom(n.events).Draw(t, "then").Time })
+		position := rapid.Custom(func(t *rapid.T) *domain.Position {
+			if rapid.IntRange(0, 9).Draw(t, "zero") == 0 {
+				return &domain.Position{} // a bound like any other
+			}
+			at := rapid.SampledFrom(n.events).Draw(t, "at").Position
+			return &at
+		})
+		instant := rapid.Custom(func(t *rapid.T) *time.Time {
+			if rapid.IntRange(0, 9).Draw(t, "zero") == 0 {
+				return &time.Time{}
+			}
+			then := rapid.SampledFrom(n.events).Draw(t, "then").Time.Add(time.Duration(rapid.IntRange(0, 1).Draw(t, "part")) * time.Microsecond)
+			return &then
+		})
 		sometimes := func(name string) bool { return rapid.IntRange(0, 3).Draw(t, name) == 0 }
-		var q projections.EventQuery
+		var q domain.EventQuery
 		if sometimes("after") {
 			q.After = position.Draw(t, "after")
 		}
@@ -54,16 +65,18 @@ func TestAnyQueryPicksWhatALoopPicks(t *testing.T) {
 			q.Before = position.Draw(t, "before")
 		}
 		if sometimes("from") {
-			q.From = instant.Draw(t, "from").Add(time.Duration(rapid.IntRange(0, 1).Draw(t, "part")) * time.Microsecond)
+			q.From = instant.Draw(t, "from")
 		}
 		if sometimes("to") {
-			q.To = instant.Draw(t, "to").Add(time.Duration(rapid.IntRange(0, 1).Draw(t, "part")) * time.Microsecond)
+			q.To = instant.Draw(t, "to")
 		}
 		if sometimes("type") {
-			q.Type = rapid.SampledFrom(n.events).Draw(t, "type").Type
+			q.Filter.Types = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) domain.EventType {
+				return rapid.SampledFrom(n.events).Draw(t, "of").Type
+			}), 1, 3).Draw(t, "types")
 		}
 		if sometimes("device") {
-			q.DeviceID = rapid.SampledFrom([]domain.DeviceID{"d1", "d2", "none"}).Draw(t, "device")
+			q.Filter.Devices = rapid.SliceOfN(rapid.SampledFrom([]domain.DeviceID{"d1", "d2", "none"}), 1, 3).Draw(t, "devices")
 		}
 		if sometimes("actor") {
 			q.Actor = rapid.SampledFrom(n.events).Draw(t, "actor").Actor
@@ -130,7 +143,8 @@ func TestTimesAreTheEvents(t *testing.T) {
 		{-18, 2, []uint64{1}}, {2, 3, []uint64{2}}, {4, 15, []uint64{4}}, {4, 16, []uint64{3, 4}},
 		{39, 30_001, []uint64{5}}, {39, 60_031, []uint64{5, 6, 7}}, {16, 39, nil},
 	} {
-		events, _, err := b.store.Events(t.Context(), staff, system, projections.EventQuery{From: when(c.from), To: when(c.to)})
+		from, to := when(c.from), when(c.to)
+		events, _, err := b.store.Events(t.Context(), staff, system, domain.EventQuery{From: &from, To: &to})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +158,7 @@ func TestTimesAreTheEvents(t *testing.T) {
 	}
 }
 
-func checkExport(t *rapid.T, b *bundle, system domain.SystemID, q projections.EventQuery, want []domain.Event) {
+func checkExport(t *rapid.T, b *bundle, system domain.SystemID, q domain.EventQuery, want []domain.Event) {
 	if q.Limit > 0 && len(want) > q.Limit {
 		want = want[:q.Limit]
 	}
@@ -173,7 +187,7 @@ func TestExportEndsWithTheErrorOfItsFunction(t *testing.T) {
 	twoTenants(t, b)
 	enough := errors.New("enough")
 	calls := 0
-	err := b.store.Export(t.Context(), staff, "sol-1", projections.EventQuery{}, func(*domain.Link) error { calls++; return enough })
+	err := b.store.Export(t.Context(), staff, "sol-1", domain.EventQuery{}, func(*domain.Link) error { calls++; return enough })
 	if !errors.Is(err, enough) || calls != 1 {
 		t.Errorf("%d calls, %v", calls, err)
 	}

@@ -14,7 +14,7 @@ import (
 // checked. It ends with fn's error as it is.
 //
 // It holds no transaction: what is archived while it runs is part of it.
-func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.SystemID, q EventQuery, fn func(*domain.Link) error) error {
+func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.SystemID, q domain.EventQuery, fn func(*domain.Link) error) error {
 	q.Descending = false
 	left := q.Limit
 	var last uint64 // seq of the link before
@@ -35,7 +35,11 @@ func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.Sy
 			if err := fn(l); err != nil {
 				return err
 			}
-			last, q.After = l.Event.Seq, l.Event.Position
+			last = l.Event.Seq
+		}
+		if n := len(links); n > 0 {
+			at := links[n-1].Event.Position
+			q.After = &at
 		}
 		left -= len(links)
 		if !more || left == 0 {
@@ -46,19 +50,19 @@ func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.Sy
 
 // links reads a page. Previous hashes come from the row before, which for a
 // filtered query has to be looked up, and otherwise only for the first.
-func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.SystemID, q *EventQuery) (
+func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.SystemID, q *domain.EventQuery) (
 	links []domain.Link, more bool, err error,
 ) {
 	const before = `(SELECT p.hash FROM history p
 		WHERE p.system_id = h.system_id AND p.position_ms <= h.position_ms AND (p.position_ms, p.position_seq) < (h.position_ms, h.position_seq)
 		ORDER BY p.position_ms DESC, p.position_seq DESC LIMIT 1)`
 	previous := before
-	if !q.filtered() {
+	if !isFiltered(q) {
 		previous = `CASE WHEN row_number() OVER in_order = 1 THEN ` + before + ` ELSE lag(h.hash) OVER in_order END`
 	}
-	w := q.where(system)
+	w := whereOf(system, q)
 	query := "SELECT h.*, " + previous + " AS previous FROM history h" + w.sql
-	if !q.filtered() {
+	if !isFiltered(q) {
 		query += " WINDOW in_order AS (ORDER BY h.position_ms, h.position_seq)"
 	}
 	err = s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
@@ -74,6 +78,6 @@ func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.Sys
 		}
 		copy(l.Hash[:], hash) // of a wrong length when somebody altered it: then it does not hold
 		return nil
-	}, q.page(eventColumns+", hash, previous", query), w.args...)
+	}, eventPage(q, eventColumns+", hash, previous", query), w.args...)
 	return links, more, err
 }

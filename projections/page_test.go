@@ -57,7 +57,7 @@ func TestPagesOfHistoryEndAtBytes(t *testing.T) {
 		t.Errorf("%d events by pages", seq)
 	}
 	for _, descending := range []bool{false, true} {
-		q := projections.EventQuery{Descending: descending, Type: domain.TypeDeviceUpdate}
+		q := domain.EventQuery{Descending: descending, Filter: domain.EventFilter{Types: []domain.EventType{domain.TypeDeviceUpdate}}}
 		total := 0
 		for more := true; more; {
 			var page []domain.Event
@@ -67,8 +67,9 @@ func TestPagesOfHistoryEndAtBytes(t *testing.T) {
 			}
 			check(page)
 			total += len(page)
-			if q.After = page[len(page)-1].Position; descending {
-				q.Before, q.After = q.After, domain.Position{}
+			end := page[len(page)-1].Position
+			if q.After = &end; descending {
+				q.Before, q.After = &end, nil
 			}
 		}
 		if total != count {
@@ -76,7 +77,7 @@ func TestPagesOfHistoryEndAtBytes(t *testing.T) {
 		}
 	}
 	checkChain(t, b.store, system, count)
-	for _, q := range []projections.EventQuery{{}, {Limit: 30}, {DeviceID: "d"}} {
+	for _, q := range []domain.EventQuery{{}, {Limit: 30}, {Filter: domain.EventFilter{Devices: []domain.DeviceID{"d"}}}} {
 		exported := 0
 		if err := b.store.Export(t.Context(), staff, system, q, func(*domain.Link) error { exported++; return nil }); err != nil {
 			t.Fatal(err)

@@ -101,20 +101,22 @@ func BenchmarkRead(b *testing.B) {
 			return err
 		}},
 		{"Events/newest100", func() error {
-			_, _, err := store.Events(b.Context(), viewer, system, projections.EventQuery{Limit: 100, Descending: true})
+			_, _, err := store.Events(b.Context(), viewer, system, domain.EventQuery{Limit: 100, Descending: true})
 			return err
 		}},
 		{"Events/device", func() error {
-			_, _, err := store.Events(b.Context(), viewer, system, projections.EventQuery{Limit: 100, DeviceID: "shellyplugsg3-000000000007"})
+			_, _, err := store.Events(b.Context(), viewer, system, domain.EventQuery{
+				Limit: 100, Filter: domain.EventFilter{Devices: []domain.DeviceID{"shellyplugsg3-000000000007"}},
+			})
 			return err
 		}},
 		{"Events/unknownActor", func() error {
-			_, _, err := store.Events(b.Context(), viewer, system, projections.EventQuery{Limit: 100, Actor: "maria"})
+			_, _, err := store.Events(b.Context(), viewer, system, domain.EventQuery{Limit: 100, Actor: "maria"})
 			return err
 		}},
 		{"StateAt/5000events", func() error { _, err := store.StateAt(b.Context(), viewer, system, middle); return err }},
 		{"Export/10000events", func() error {
-			return store.Export(b.Context(), viewer, system, projections.EventQuery{}, func(*domain.Link) error { return nil })
+			return store.Export(b.Context(), viewer, system, domain.EventQuery{}, func(*domain.Link) error { return nil })
 		}},
 		{"Verify/10000events", func() error { _, err := store.Verify(b.Context(), viewer, system, nil); return err }},
 	} {

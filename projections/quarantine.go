@@ -57,7 +57,7 @@ INSERT INTO quarantine_sizes AS size (partition, entries) SELECT $1, count(*) FR
 func (s *Store) Quarantine(ctx context.Context, actor domain.Actor, q domain.QuarantineQuery) (page domain.QuarantinePage, err error) {
 	const columns = "partition, position_ms, position_seq, coalesce(system_id, '') AS system, event_id, type, reason, data, quarantined_at"
 	before, partition := placeOf(endOfTime), math.MaxInt32
-	if !q.Before.Position.IsZero() {
+	if q.Before != nil {
 		before, partition = placeOf(q.Before.Position), q.Before.Partition
 	}
 	w := &where{}

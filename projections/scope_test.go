@@ -201,7 +201,7 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 	note("equipment", len(equipment.Equipment), err)
 	connections, _, err := store.ConnectionPage(ctx, actor, system, "", 0, domain.Position{})
 	note("connections", len(connections.Connections), err)
-	events, _, err := store.Events(ctx, actor, system, projections.EventQuery{})
+	events, _, err := store.Events(ctx, actor, system, domain.EventQuery{})
 	note("events", len(events), err)
 	st, err := store.WholeState(ctx, actor, system, domain.Position{})
 	note("state", len(st.Devices)+int(st.Cursor.Seq), err)
@@ -210,7 +210,7 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 	head, err := store.ChainHead(ctx, actor, system)
 	note("head", int(head.Head.Seq), err)
 	exported := 0
-	err = store.Export(ctx, actor, system, projections.EventQuery{}, func(*domain.Link) error { exported++; return nil })
+	err = store.Export(ctx, actor, system, domain.EventQuery{}, func(*domain.Link) error { exported++; return nil })
 	note("export", exported, err)
 	part, err := store.StateFor(ctx, actor, system, domain.Needs{Devices: []domain.DeviceID{"d"}}, domain.Position{})
 	note("device", len(part.Devices), err)

@@ -29,7 +29,7 @@ func (s *Store) Verify(ctx context.Context, actor domain.Actor, system domain.Sy
 	var chain domain.Chain
 	var result VerifyResult
 	stop := errors.New("enough")
-	err = s.Export(ctx, actor, system, EventQuery{}, func(l *domain.Link) error {
+	err = s.Export(ctx, actor, system, domain.EventQuery{}, func(l *domain.Link) error {
 		l.Previous = nil // the chain has to hold by itself
 		if l.Event.Seq > head.Head.Seq && chain.Checked() == head.Head.Seq {
 			return stop // archived since

@@ -22,11 +22,6 @@ import (
 // restReads is [rest.Reads] on the database.
 type restReads struct{ *projections.Store }
 
-// Events implements rest.Reads.
-func (r restReads) Events(ctx context.Context, actor domain.Actor, system domain.SystemID, q rest.EventQuery) ([]domain.Event, bool, error) {
-	return r.Store.Events(ctx, actor, system, projections.EventQuery(q))
-}
-
 // Head implements rest.Reads.
 func (r restReads) Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error) {
 	head, err := r.ChainHead(ctx, actor, system)

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/limits"
 	"github.com/plugcast/plugcast/transport/auth"
@@ -35,6 +36,33 @@ func (f *backendFlags) requirePostgres() error {
 		return usage("no Postgres: set PLUGCAST_POSTGRES_URL or --postgres-url (plugcast dev starts one of its own)")
 	}
 	return nil
+}
+
+// filterFlags say which events a command is about.
+type filterFlags struct {
+	Type   []string `aliases:"types" sep:"none" help:"Only events of these types, separated by commas." placeholder:"TYPE,…"`
+	Device []string `aliases:"devices" sep:"none" help:"Only events about these devices, separated by commas." placeholder:"DEVICE,…"`
+}
+
+func (f *filterFlags) parse() (domain.EventFilter, error) {
+	filter, err := domain.ParseEventFilter(f.Type, f.Device)
+	if err != nil {
+		return filter, usage("--type and --device: %v", err)
+	}
+	return filter, nil
+}
+
+// parseAfter reads --after, which is nil when it is not given: an empty one is
+// somebody's variable that has no value, and must not pass for none.
+func parseAfter(given *string) (*domain.Position, error) {
+	if given == nil {
+		return nil, nil
+	}
+	at, err := domain.ParsePosition(*given)
+	if err != nil {
+		return nil, usage("--after: %v", err)
+	}
+	return &at, nil
 }
 
 // authFlags say which tokens are accepted and how they are made.

@@ -21,14 +21,13 @@ import (
 
 // replayCommand writes a system's history as NDJSON of CloudEvents.
 type replayCommand struct {
-	System string `required:"" help:"The system."`
-	After  string `help:"Begin after this position. Default: with the first event ever." placeholder:"POSITION"`
-	Until  string `help:"End with this position, or with the newest event whose time is not after this. Default: with the newest event." placeholder:"POSITION|TIME"`
-	Type   string `help:"Only events of this type." placeholder:"TYPE"`
-	Device string `help:"Only events of this device." placeholder:"DEVICE"`
-	Speed  string `help:"1x and 10x keep the pauses between events, max does not." default:"max" enum:"1x,10x,max"`
-	Out    string `required:"" help:"File to write, or - for standard output." placeholder:"FILE"`
+	System string  `required:"" help:"The system."`
+	After  *string `help:"Begin after this position. Default: with the first event ever." placeholder:"POSITION"`
+	Until  *string `help:"End with this position, or with the newest event whose time is not after this. Default: with the newest event." placeholder:"POSITION|TIME"`
+	Speed  string  `help:"1x and 10x keep the pauses between events, max does not." default:"max" enum:"1x,10x,max"`
+	Out    string  `required:"" help:"File to write, or - for standard output." placeholder:"FILE"`
 
+	Filter   filterFlags  `embed:""`
 	Backends backendFlags `embed:""`
 }
 
@@ -60,32 +59,27 @@ func (c *replayCommand) Run(ctx context.Context, t terminal, logger *slog.Logger
 // replay is what a command line asks for, read and checked.
 type replay struct {
 	system  domain.SystemID
-	query   projections.EventQuery
+	query   domain.EventQuery
 	until   domain.Position // inclusive
-	time    time.Time       // instead of until, unless it is zero
+	time    *time.Time      // instead of until, unless it is nil
 	speed   float64         // how many seconds of history pass in one; 0 is without pauses
 	written int
 }
 
 func (c *replayCommand) plan() (*replay, error) {
 	r := &replay{until: domain.Position{Ms: math.MaxUint64, N: math.MaxUint64}} // after all others
-	r.query.Type = domain.EventType(c.Type)
 	var err error
 	if r.system, err = domain.ParseSystemID(c.System); err != nil {
 		return nil, usage("--system: %v", err)
 	}
-	if c.Device != "" {
-		if r.query.DeviceID, err = domain.ParseDeviceID(c.Device); err != nil {
-			return nil, usage("--device: %v", err)
-		}
+	if r.query.Filter, err = c.Filter.parse(); err != nil {
+		return nil, err
 	}
-	if c.After != "" {
-		if r.query.After, err = domain.ParsePosition(c.After); err != nil {
-			return nil, usage("--after: %v", err)
-		}
+	if r.query.After, err = parseAfter(c.After); err != nil {
+		return nil, err
 	}
-	if c.Until != "" {
-		if r.until, r.time, err = parseMoment(c.Until); err != nil {
+	if c.Until != nil {
+		if r.until, r.time, err = parseMoment(*c.Until); err != nil {
 			return nil, usage("--until: %v", err)
 		}
 	}
@@ -97,16 +91,16 @@ func (c *replayCommand) plan() (*replay, error) {
 	return r, nil
 }
 
-// parseMoment reads a position or an RFC 3339 time; the other is zero.
-func parseMoment(s string) (domain.Position, time.Time, error) {
+// parseMoment reads an RFC 3339 time or, when that is nil, a position.
+func parseMoment(s string) (domain.Position, *time.Time, error) {
 	if at, err := domain.ParseTime(s); err == nil {
-		return domain.Position{}, at, nil
+		return domain.Position{}, &at, nil
 	}
 	at, err := domain.ParsePosition(s)
 	if err != nil {
-		return domain.Position{}, time.Time{}, fmt.Errorf("it is neither a position nor an RFC 3339 time: %q", s)
+		return domain.Position{}, nil, fmt.Errorf("it is neither a position nor an RFC 3339 time: %q", s)
 	}
-	return at, time.Time{}, nil
+	return at, nil, nil
 }
 
 // open opens what to write to. A file appears under its name only when all of it
@@ -151,12 +145,15 @@ var errUntil = errors.New("that was the last event")
 // write exports line by line. The bar counts by seq, and so also what a filter
 // leaves out.
 func (r *replay) write(ctx context.Context, store *projections.Store, out io.Writer, t terminal) error {
-	from, err := store.Locate(ctx, r.system, r.query.After)
-	if err != nil {
-		return err
+	var from domain.Cursor
+	var err error
+	if r.query.After != nil {
+		if from, err = store.Locate(ctx, r.system, *r.query.After); err != nil {
+			return err
+		}
 	}
-	if !r.time.IsZero() {
-		if r.until, err = store.PositionAt(ctx, everything, r.system, r.time); err != nil {
+	if r.time != nil {
+		if r.until, err = store.PositionAt(ctx, everything, r.system, *r.time); err != nil {
 			return err
 		}
 	}

@@ -13,12 +13,13 @@ import (
 // tailCommand follows a system's events: straight from the log, or with --url
 // through a server's WebSocket, as any client would.
 type tailCommand struct {
-	System string `required:"" help:"The system to follow."`
-	After  string `help:"Begin after this position; 0-0 is the first event ever. Default: from now on." placeholder:"POSITION"`
-	JSON   bool   `name:"json" help:"Print each event as one line of JSON."`
-	URL    string `name:"url" help:"Follow through this server's WebSocket instead of the log." placeholder:"ws://HOST/ws"`
-	Token  string `help:"Token for --url. Default: one is made with the JWT secret." placeholder:"JWT"`
+	System string  `required:"" help:"The system to follow."`
+	After  *string `help:"Begin after this position; 0-0 is the first event ever. Default: from now on." placeholder:"POSITION"`
+	JSON   bool    `name:"json" help:"Print each event as one line of JSON."`
+	URL    string  `name:"url" help:"Follow through this server's WebSocket instead of the log." placeholder:"ws://HOST/ws"`
+	Token  string  `help:"Token for --url. Default: one is made with the JWT secret." placeholder:"JWT"`
 
+	Filter   filterFlags  `embed:""`
 	Backends backendFlags `embed:""`
 	Auth     authFlags    `embed:""`
 }
@@ -29,21 +30,26 @@ func (c *tailCommand) Run(ctx context.Context, t terminal, logger *slog.Logger) 
 	if err != nil {
 		return usage("%v", err)
 	}
-	var after *domain.Position
-	if c.After != "" {
-		position, err := domain.ParsePosition(c.After)
-		if err != nil {
-			return usage("%v", err)
-		}
-		after = &position
+	after, err := parseAfter(c.After)
+	if err != nil {
+		return err
+	}
+	filter, err := c.Filter.parse()
+	if err != nil {
+		return err
 	}
 	show := showEvent
 	if c.JSON {
 		show = showEnvelope
 	}
-	print := func(e *domain.Event) error { return show(t.out, e) }
+	print := func(e *domain.Event) error {
+		if !filter.Match(e.Type, e.Device) {
+			return nil
+		}
+		return show(t.out, e)
+	}
 	if c.URL != "" {
-		return untilStopped(ctx, c.throughServer(ctx, system, after, print))
+		return untilStopped(ctx, c.throughServer(ctx, system, after, filter, print))
 	}
 	return untilStopped(ctx, c.fromLog(ctx, system, after, print, logger))
 }

@@ -69,6 +69,7 @@ func TestTail(t *testing.T) {
 			publish(t, n.base, testSecret, system, 3)
 			args := append([]string{"--system", string(system), "--after", "0-0"}, through...)
 			asJSON, forPeople := follow(t, d.env, append(args, "--json")...), follow(t, d.env, args...)
+			narrow := follow(t, d.env, append(args, "--device", "plug-b", "--types", "of-tomorrow,device-update", "--json")...)
 			first := asJSON.read(t, 3)
 			forPeople.read(t, 3)
 			publish(t, n.base, testSecret, system, 2) // live
@@ -80,6 +81,9 @@ func TestTail(t *testing.T) {
 			}
 			if line := forPeople.read(t, 1); !strings.Contains(line, "device-update") || !strings.Contains(line, `"deviceId":"plug-a"`) {
 				t.Errorf("for people: %q", line)
+			}
+			if both := narrow.read(t, 2); strings.Count(both, `"deviceId":"plug-b"`) != 2 {
+				t.Errorf("of plug-b alone: %s", both)
 			}
 			if err := asJSON.process.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 // throughServer follows a system over the native WebSocket protocol. It does not
 // reconnect: when the server goes, it says so and ends.
 func (c *tailCommand) throughServer(ctx context.Context, system domain.SystemID, after *domain.Position,
-	print func(*domain.Event) error,
+	filter domain.EventFilter, print func(*domain.Event) error,
 ) error {
 	server, err := url.Parse(c.URL)
 	if err != nil || server.Scheme != "ws" && server.Scheme != "wss" || server.Host == "" {
@@ -43,6 +43,12 @@ func (c *tailCommand) throughServer(ctx context.Context, system domain.SystemID,
 	join := map[string]any{"systemId": system}
 	if after != nil {
 		join["after"] = after
+	}
+	if len(filter.Types) > 0 {
+		join["types"] = filter.Types
+	}
+	if len(filter.Devices) > 0 {
+		join["devices"] = filter.Devices
 	}
 	if err := conn.WriteJSON(map[string]any{"event": "join-system", "id": 1, "data": join}); err != nil {
 		return fmt.Errorf("join: %w", err)

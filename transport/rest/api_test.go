@@ -282,7 +282,7 @@ func (p *platform) PositionAt(_ context.Context, _ domain.Actor, system domain.S
 	return at, nil
 }
 
-func (p *platform) Events(_ context.Context, _ domain.Actor, system domain.SystemID, q EventQuery) ([]domain.Event, bool, error) {
+func (p *platform) Events(_ context.Context, _ domain.Actor, system domain.SystemID, q domain.EventQuery) ([]domain.Event, bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var found []domain.Event
@@ -293,9 +293,8 @@ func (p *platform) Events(_ context.Context, _ domain.Actor, system domain.Syste
 		}
 		seq++
 		e.Seq = seq
-		if !q.After.IsZero() && !e.Position.After(q.After) || !q.Before.IsZero() && !e.Position.Before(q.Before) ||
-			!q.From.IsZero() && e.Time.Before(q.From) || !q.To.IsZero() && !e.Time.Before(q.To) ||
-			q.Type != "" && e.Type != q.Type || q.DeviceID != "" && e.Device() != q.DeviceID ||
+		if q.After != nil && !e.Position.After(*q.After) || q.Before != nil && !e.Position.Before(*q.Before) ||
+			q.From != nil && e.Time.Before(*q.From) || q.To != nil && !e.Time.Before(*q.To) || !q.Filter.Match(e.Type, e.Device) ||
 			q.Actor != "" && e.Actor != q.Actor || q.CorrelationID != "" && e.CorrelationID != q.CorrelationID {
 			continue
 		}

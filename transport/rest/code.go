@@ -23,8 +23,7 @@ const (
 	CodeUnknownSocket        domain.Code = "unknown-socket"
 	CodeOriginNotAllowed     domain.Code = "origin-not-allowed"
 	CodeNoSecretKey          domain.Code = "no-secret-key"
-	CodeInvalidFilter        domain.Code = "invalid-filter" // of the event stream, which is served behind this face
-	CodeBanned               domain.Code = "banned"         // the same
+	CodeBanned               domain.Code = "banned" // of the event stream, which is served behind this face
 )
 
 // codes says what every code of this face means. It is also part of the OpenAPI
@@ -40,7 +39,7 @@ var codes = []struct {
 	{domain.CodeInvalidEquipmentID, 400, "An equipmentId is not 1 to 64 characters of `A-Za-z0-9._-`."},
 	{domain.CodeInvalidConnectionID, 400, "A connectionId is not 1 to 64 characters of `A-Za-z0-9._-`."},
 	{domain.CodeInvalidPosition, 400, "A position does not look like `1795461046705-0`."},
-	{CodeInvalidFilter, 400, "The filter of an event stream names too many types or devices, or a type of no length or too long."},
+	{domain.CodeInvalidFilter, 400, "A filter names too many types or devices, or a type that is empty, too long or not printable."},
 	{domain.CodeInvalidUpdate, 400, "A device update cannot be read; `index` says which item of the batch. Nothing was appended."},
 	{domain.CodeInvalidDeployment, 400, "The source of a bridge's events is not a deployment's id, or is this deployment itself."},
 	{domain.CodeInvalidCommand, 400, "The content of a command is out of bounds."},

@@ -40,7 +40,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	domain.CodeBridgeBehind: func(b *bundle) reply {
 		return b.send(domain.RoleBridge, "POST", sol+"/bridge/events?source=far&after=5-0&through=6-0", "[]")
 	},
-	CodeInvalidFilter:         nil, // the event stream's: TestParseFilter of package rooms
+	domain.CodeInvalidFilter:  func(b *bundle) reply { return b.send(domain.RoleAuditor, "GET", sol+"/events?type=a,,b") },
 	CodeBanned:                nil, // the event stream's: TestRefuseBanned
 	domain.CodeInvalidUpdate:  func(b *bundle) reply { return b.send(service, "POST", publishPath, `[{"relay_on":true}]`) },
 	domain.CodeInvalidCommand: func(b *bundle) reply { return b.send(operator, "POST", sol+"/equipment", `{"name":""}`) },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,16 +16,35 @@ import (
 type eventsInput struct {
 	InSystem
 	Freshness
-	After         string           `query:"after" doc:"Events strictly after this position" example:"1795461046705-0"`
-	Before        string           `query:"before" doc:"Events strictly before this position"`
-	From          string           `query:"from" doc:"Events whose time is this (RFC 3339) or later: inclusive" example:"2026-11-23T18:00:00Z"`
-	To            string           `query:"to" doc:"Events whose time is before this (RFC 3339): exclusive"`
-	Type          domain.EventType `query:"type" maxLength:"64" doc:"Events of this type" example:"device-update"`
-	DeviceID      domain.DeviceID  `query:"deviceId" doc:"Events about this device"`
-	Actor         string           `query:"actor" maxLength:"256" doc:"Events caused by this subject, or by shelly:<connectionId>"`
-	CorrelationID string           `query:"correlationId" maxLength:"256" doc:"Events that one request caused"`
-	Limit         int              `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Events per page"`
-	Order         string           `query:"order" enum:"asc,desc" default:"asc" doc:"By position: oldest or newest first"`
+	Filtered
+	After         string `query:"after" doc:"Events strictly after this position" example:"1795461046705-0"`
+	Before        string `query:"before" doc:"Events strictly before this position"`
+	From          string `query:"from" doc:"Events whose time is this (RFC 3339) or later: inclusive" example:"2026-11-23T18:00:00Z"`
+	To            string `query:"to" doc:"Events whose time is before this (RFC 3339): exclusive"`
+	Actor         string `query:"actor" maxLength:"256" doc:"Events caused by this subject, or by shelly:<connectionId>"`
+	CorrelationID string `query:"correlationId" maxLength:"256" doc:"Events that one request caused"`
+	Limit         int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Events per page"`
+	Order         string `query:"order" enum:"asc,desc" default:"asc" doc:"By position: oldest or newest first"`
+}
+
+// Filtered is part of the input of what a filter of events narrows. Its fields only
+// describe the parameters: [Filtered.Resolve] reads them all, also those that are
+// repeated or empty, which huma passes over.
+type Filtered struct {
+	Type     []string `query:"type" doc:"Events of these types, separated by commas; at most 64" example:"device-update"`
+	Types    []string `query:"types" doc:"The same as type; both count"`
+	DeviceID []string `query:"deviceId" doc:"Events about these devices, separated by commas; at most 256"`
+	Devices  []string `query:"devices" doc:"The same as deviceId; both count"`
+
+	types, devices []string
+}
+
+// Resolve implements [huma.Resolver].
+func (in *Filtered) Resolve(ctx huma.Context) []error {
+	at := ctx.URL()
+	query := at.Query()
+	in.types, in.devices = slices.Concat(query["type"], query["types"]), slices.Concat(query["deviceId"], query["devices"])
+	return nil
 }
 
 // eventPage and envelope only describe what listEvents writes.
@@ -86,9 +106,6 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*huma.StreamResp
 	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
 		return nil, err
 	}
-	if in.Before != "" && query.Before.IsZero() { // nothing lies before the first position; to the query, zero is no bound
-		return streamed(func(send func([]byte) bool) { sendPage(nil, false, send) }), nil
-	}
 	answer, err := a.reserve(ctx, in.SystemID, min(in.Limit*maxEventBytes, pageBytes))
 	if err != nil {
 		return nil, err
@@ -113,39 +130,37 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*huma.StreamResp
 // maxEventBytes is the most that an event takes.
 const maxEventBytes = 64 << 10
 
-func (in *eventsInput) query() (EventQuery, error) {
-	q := EventQuery{
-		Type: in.Type, Actor: in.Actor, CorrelationID: in.CorrelationID,
-		DeviceID: in.DeviceID, Limit: in.Limit, Descending: in.Order == "desc",
-	}
-	if in.DeviceID != "" {
-		if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
-			return q, err
-		}
+func (in *eventsInput) query() (domain.EventQuery, error) {
+	q := domain.EventQuery{Actor: in.Actor, CorrelationID: in.CorrelationID, Limit: in.Limit, Descending: in.Order == "desc"}
+	var err error
+	if q.Filter, err = domain.ParseEventFilter(in.types, in.devices); err != nil {
+		return q, err
 	}
 	for _, p := range []struct {
 		text string
-		to   *domain.Position
+		to   **domain.Position
 	}{{in.After, &q.After}, {in.Before, &q.Before}} {
-		var err error
 		if p.text == "" {
 			continue
 		}
-		if *p.to, err = domain.ParsePosition(p.text); err != nil {
+		at, err := domain.ParsePosition(p.text)
+		if err != nil {
 			return q, err
 		}
+		*p.to = &at
 	}
 	for _, t := range []struct {
 		name, text string
-		to         *time.Time
+		to         **time.Time
 	}{{"from", in.From, &q.From}, {"to", in.To, &q.To}} {
-		var err error
 		if t.text == "" {
 			continue
 		}
-		if *t.to, err = domain.ParseTime(t.text); err != nil {
+		at, err := domain.ParseTime(t.text)
+		if err != nil {
 			return q, invalidRequest("%s must be an RFC 3339 time", t.name)
 		}
+		*t.to = &at
 	}
 	return q, nil
 }

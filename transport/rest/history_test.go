@@ -43,7 +43,24 @@ func TestEvents(t *testing.T) {
 		"correlationId=req-9":                "5",
 		"actor=service&deviceId=d2":          "2",
 		"type=of-tomorrow":                   "",
-		"order=desc&before=" + at(3):         "321",
+		"before=0":                           "",
+		"after=0-0":                          "12345",
+		"to=0001-01-01T00:00:00Z":            "",
+		"to=1970-01-01T00:00:00Z":            "",
+		"from=0001-01-01T00:00:00Z":          "12345",
+		"from=1970-01-01T00:00:00Z":          "12345",
+		"after-position=0-0":                 "12345",
+		"types=device-update":                "12",
+		"devices=d2":                         "25",
+		"type=device-update,smart-plug-assignment-updated":       "125",
+		"type=device-update&types=smart-plug-assignment-updated": "125",
+		"type=device-update&type=smart-plug-assignment-updated":  "125",
+		"type=device-update&types=device-update":                 "12",
+		"types=of-tomorrow,%20smart-plug-assignment-updated":     "5",
+		"deviceId=d1,d2":         "125",
+		"devices=d1&deviceId=d2": "125",
+		"devices=d1,d3&type=device-update,of-tomorrow&order=desc": "1",
+		"order=desc&before=" + at(3):                              "321",
 	} {
 		r := b.send(domain.RoleAuditor, "GET", sol+"/events?"+query)
 		if r.status != 200 {
@@ -88,16 +105,25 @@ func TestEventsRefusals(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for query, code := range map[string]domain.Code{
-		"limit=0":         CodeInvalidRequest,
-		"limit=1001":      CodeInvalidRequest,
-		"limit=x":         CodeInvalidRequest,
-		"order=sideways":  CodeInvalidRequest,
-		"from=yesterday":  CodeInvalidRequest,
-		"after=x":         domain.CodeInvalidPosition,
-		"before=1-x":      domain.CodeInvalidPosition,
-		"deviceId=a%20b":  domain.CodeInvalidDeviceID,
-		"deviceid=d1":     CodeInvalidRequest, // misspelt: it must not pass for no filter
-		"after-position=": "",
+		"limit=0":                               CodeInvalidRequest,
+		"limit=1001":                            CodeInvalidRequest,
+		"limit=x":                               CodeInvalidRequest,
+		"order=sideways":                        CodeInvalidRequest,
+		"from=yesterday":                        CodeInvalidRequest,
+		"after=x":                               domain.CodeInvalidPosition,
+		"before=1-x":                            domain.CodeInvalidPosition,
+		"deviceId=a%20b":                        domain.CodeInvalidDeviceID,
+		"type=":                                 domain.CodeInvalidFilter, // whoever forgot to fill it would get everything
+		"types=a,":                              domain.CodeInvalidFilter,
+		"type=a&types=":                         domain.CodeInvalidFilter,
+		"devices=":                              domain.CodeInvalidDeviceID,
+		"deviceId=a,,b":                         domain.CodeInvalidDeviceID,
+		"type=a%1bb":                            domain.CodeInvalidFilter,
+		"type=" + strings.Repeat("x", 65):       domain.CodeInvalidFilter,
+		"types=a" + strings.Repeat(",a", 64):    domain.CodeInvalidFilter,
+		"devices=d" + strings.Repeat(",d", 256): domain.CodeInvalidFilter,
+		"deviceid=d1":                           CodeInvalidRequest, // misspelt: it must not pass for no filter
+		"after-position=":                       "",
 	} {
 		r := b.send(domain.RoleAuditor, "GET", sol+"/events?"+query)
 		if code == "" && r.status != 200 || code != "" && (r.status != 400 || r.code() != string(code)) {

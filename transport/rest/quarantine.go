@@ -49,9 +49,11 @@ func (a *API) listQuarantine(ctx context.Context, in *quarantineInput) (*quarant
 		}
 	}
 	if in.Before != "" {
-		if query.Before, err = domain.ParseQuarantinePlace(in.Before); err != nil {
+		before, err := domain.ParseQuarantinePlace(in.Before)
+		if err != nil {
 			return nil, err
 		}
+		query.Before = &before
 	}
 	page, err := a.quarantine.Quarantine(ctx, actor, query)
 	if err != nil {

@@ -17,7 +17,7 @@ func (quarantined) Quarantine(_ context.Context, _ domain.Actor, q domain.Quaran
 		{Partition: 3, Position: domain.Position{Ms: 7}, SystemID: sol9, Reason: "data is not JSON"},
 	} {
 		at := one.Place()
-		before := q.Before.Position.IsZero() || at.Position.Before(q.Before.Position) ||
+		before := q.Before == nil || at.Position.Before(q.Before.Position) ||
 			at.Position == q.Before.Position && at.Partition < q.Before.Partition
 		if !before || q.System != "" && one.SystemID != q.System {
 			continue
@@ -60,6 +60,10 @@ func TestQuarantine(t *testing.T) {
 	r := b.send(domain.RoleStaff, "GET", "/api/v1/quarantine?systemId=clinica-sol")
 	if entries := r.body["entries"].([]any); len(entries) != 2 || r.body["next"] != nil {
 		t.Errorf("of one system: %s", r.raw)
+	}
+	r = b.send(domain.RoleStaff, "GET", "/api/v1/quarantine?before=0-0/0")
+	if entries := r.body["entries"].([]any); len(entries) != 0 { // nothing lies before the first place
+		t.Errorf("before 0-0/0: %s", r.raw)
 	}
 	for _, query := range []string{"before=9-0", "before=x/1", "systemId=a%20b", "limit=0"} {
 		if r := b.send(domain.RoleStaff, "GET", "/api/v1/quarantine?"+query); r.status != 400 {

@@ -42,7 +42,7 @@ type Reads interface {
 		atLeast domain.Position) (st *domain.State, more bool, err error)
 	// Events returns archived events that match, in the query's order, and whether
 	// there are more behind them: a page of large events ends before its limit.
-	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query EventQuery) (page []domain.Event, more bool, err error)
+	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query domain.EventQuery) (page []domain.Event, more bool, err error)
 	// Head returns the newest link of the system's hash chain.
 	Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error)
 	// SystemOfConnection finds the system of a connection that the actor can see.
@@ -50,20 +50,6 @@ type Reads interface {
 	// created in this deployment. It fails with [domain.CodeUnknownConnection] when
 	// there is none, and with [domain.CodeAmbiguousConnection] when several are left.
 	SystemOfConnection(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error)
-}
-
-// EventQuery picks events of a system's history. Zero fields do not narrow.
-type EventQuery struct {
-	After, Before domain.Position // both exclusive
-	From, To      time.Time       // bounds of the event's time, from inclusive, to exclusive
-
-	Type          domain.EventType
-	DeviceID      domain.DeviceID
-	Actor         string
-	CorrelationID string
-
-	Limit      int // 1 to 1,000
-	Descending bool
 }
 
 // maxLag is how long a read waits for the projection.

@@ -199,14 +199,14 @@ func (c *core) collect(r *reader, events []*Encoded, flush bool) (Frame, bool) {
 		return c.collectConflated(r, events, flush)
 	case len(events) == 0:
 		return Frame{}, false
-	case r.filter.none():
+	case r.filter.IsZero():
 		events = events[:fitting(events, c.maxFrame)]
 		r.place = events[len(events)-1].Cursor
 		return c.frame(r, events), true
 	}
 	size, matching := 0, c.scratch[:0]
 	for _, e := range events {
-		if r.filter.match(e) {
+		if r.filter.Match(e.Type, e.device) {
 			if size += len(e.Envelope) + 1; size >= c.maxFrame && len(matching) > 0 {
 				break
 			}
@@ -225,7 +225,7 @@ func (c *core) collect(r *reader, events []*Encoded, flush bool) (Frame, bool) {
 
 func (c *core) collectConflated(r *reader, events []*Encoded, flush bool) (Frame, bool) {
 	for _, e := range events {
-		if r.filter.match(e) {
+		if r.filter.Match(e.Type, e.device) {
 			r.gathered.add(e)
 		}
 		r.place = e.Cursor

@@ -64,6 +64,9 @@ func (e *Encoded) about() *subject {
 	return e.subject
 }
 
+// device is what the event is about, or "". The caller holds the room's lock.
+func (e *Encoded) device() domain.DeviceID { return e.about().device }
+
 // Encoding puts events into the bytes of a frame, in a face's own form. It is a
 // comparable value without state: readers with equal encodings share frames.
 type Encoding interface {

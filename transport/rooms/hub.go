@@ -57,7 +57,7 @@ func (h *Hub) Close() {
 type Options struct {
 	After    *domain.Position // resume behind this position; nil: from now on
 	Snapshot bool             // begin with the state, and go on from its position; wins over After
-	Filter   Filter
+	Filter   domain.EventFilter
 	Conflate bool     // see the package's comment
 	Encoding Encoding // of frames; nil is JSON
 }

@@ -490,7 +490,7 @@ func TestFilteredReaderStaysLive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 3000})
-		s := h.join(rooms.Options{Filter: rooms.Filter{Devices: []domain.DeviceID{"plug-9"}}})
+		s := h.join(rooms.Options{Filter: domain.EventFilter{Devices: []domain.DeviceID{"plug-9"}}})
 		for range 50 {
 			h.source.Append(sol, updates(2)...)
 		}
@@ -501,28 +501,4 @@ func TestFilteredReaderStaysLive(t *testing.T) {
 			t.Errorf("%d pages were read", n)
 		}
 	})
-}
-
-func TestParseFilter(t *testing.T) {
-	t.Parallel()
-	many := make([]string, 300)
-	for i := range many {
-		many[i] = fmt.Sprint("plug-", i)
-	}
-	for _, bad := range []struct {
-		types, devices []string
-		code           domain.Code
-	}{
-		{many[:65], nil, rooms.CodeInvalidFilter},
-		{nil, many[:257], rooms.CodeInvalidFilter},
-		{[]string{""}, nil, rooms.CodeInvalidFilter},
-		{nil, []string{"a b"}, domain.CodeInvalidDeviceID},
-	} {
-		if _, err := rooms.ParseFilter(bad.types, bad.devices); !domain.HasCode(err, bad.code) {
-			t.Errorf("%d types and %d devices: %v", len(bad.types), len(bad.devices), err)
-		}
-	}
-	if f, err := rooms.ParseFilter([]string{"device-update"}, many[:256]); err != nil || len(f.Types) != 1 || len(f.Devices) != 256 {
-		t.Errorf("%d types and %d devices: %v", len(f.Types), len(f.Devices), err)
-	}
 }

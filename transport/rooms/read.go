@@ -35,7 +35,7 @@ func (r *room) fetch(steps []step) {
 
 func (r *room) fetchFor(who *reader, pause backoff, delay time.Duration) {
 	key := readKey{after: who.place, locate: who.lost, max: r.hub.config.PageEvents, epoch: r.core.epoch}
-	if who.filter.none() && !who.conflate {
+	if who.filter.IsZero() && !who.conflate {
 		key.max = r.core.tail.perFrame(r.hub.config.FrameBytes, key.max)
 	}
 	if under := r.reads[key]; under != nil {

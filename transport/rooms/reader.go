@@ -10,7 +10,7 @@ import (
 type reader struct {
 	cursor *Cursor // whose it is; the core does not look
 
-	filter   Filter
+	filter   domain.EventFilter
 	conflate bool
 	encoding Encoding
 

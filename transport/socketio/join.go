@@ -14,21 +14,6 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/sio"
 )
 
-// joinRequest is the argument of join-system.
-type joinRequest struct {
-	SystemID string   `json:"systemId"`
-	After    *string  `json:"after"`
-	Snapshot bool     `json:"snapshot"`
-	Types    []string `json:"types"`
-	Devices  []string `json:"devices"`
-	Conflate bool     `json:"conflate"`
-}
-
-// plain reports whether the request asks for nothing but to be in the room.
-func (j *joinRequest) plain() bool {
-	return j.After == nil && !j.Snapshot && len(j.Types) == 0 && len(j.Devices) == 0 && !j.Conflate
-}
-
 // joined says where a reader is.
 type joined struct {
 	SystemID  domain.SystemID `json:"systemId"`
@@ -54,14 +39,14 @@ type left struct {
 // nothing else stays where it is: applications join whenever they connect, also
 // when they were put back into their rooms.
 func (s *socket) joinSystem(e *sio.Event) error {
-	var j joinRequest
+	var j rooms.JoinRequest
 	if err := readArgument(e, &j.SystemID, &j); err != nil {
 		return err
 	}
 	if s.after != "" && j.After == nil && !j.Snapshot && s.member(domain.SystemID(j.SystemID)) == nil {
 		j.After = &s.after
 	}
-	system, way, options, err := j.way()
+	system, way, options, err := wayOf(&j)
 	if err != nil {
 		return err
 	}
@@ -71,7 +56,7 @@ func (s *socket) joinSystem(e *sio.Event) error {
 	if f, banned := s.server.ban(s.identity(), system); banned {
 		return f.Refusal()
 	}
-	if m := s.member(system); m != nil && j.plain() {
+	if m := s.member(system); m != nil && j.IsPlain() {
 		s.acknowledge(e, joinAnswer{true, place(system, m.cursor.Passed(), true)})
 		return nil
 	}
@@ -95,8 +80,8 @@ func place(system domain.SystemID, at domain.Cursor, recovered bool) joined {
 	return joined{SystemID: system, Position: at.Position, Seq: at.Seq, Recovered: recovered}
 }
 
-// way checks the request and turns it into what is kept and what rooms understand.
-func (j *joinRequest) way() (domain.SystemID, Way, rooms.Options, error) {
+// wayOf checks the request and turns it into what is kept and what rooms understand.
+func wayOf(j *rooms.JoinRequest) (domain.SystemID, Way, rooms.Options, error) {
 	o := rooms.Options{Snapshot: j.Snapshot, Conflate: j.Conflate, Encoding: encoding{}}
 	system, err := domain.ParseSystemID(j.SystemID)
 	if err != nil {
@@ -109,7 +94,7 @@ func (j *joinRequest) way() (domain.SystemID, Way, rooms.Options, error) {
 		}
 		o.After = &after
 	}
-	if o.Filter, err = rooms.ParseFilter(j.Types, j.Devices); err != nil {
+	if o.Filter, err = j.Filter(); err != nil {
 		return "", Way{}, o, err
 	}
 	return system, Way{Snapshot: j.Snapshot, Conflate: j.Conflate, Types: o.Filter.Types, Devices: o.Filter.Devices}, o, nil

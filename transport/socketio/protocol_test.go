@@ -78,6 +78,11 @@ func TestRefusals(t *testing.T) {
 		{"join-system", 7, "invalid-event"},
 		{"join-system", map[string]any{"systemId": "clinica-sol", "aftr": "0-0"}, "invalid-event"},
 		{"join-system", map[string]any{"systemId": "clinica-sol", "after": "yesterday"}, "invalid-position"},
+		{"join-system", map[string]any{"systemId": "clinica-sol", "types": "a,,b"}, "invalid-filter"},
+		{"join-system", map[string]any{"systemId": "clinica-sol", "type": []string{""}}, "invalid-filter"},
+		{"join-system", map[string]any{"systemId": "clinica-sol", "deviceId": 7}, "invalid-event"},
+		{"join-system", json.RawMessage(`{"systemId":"clinica-sol","after":"0-0","after":"1-0"}`), "invalid-event"},
+		{"join-system", json.RawMessage(`{"SystemId":"clinica-sol"}`), "invalid-event"},
 		{"join-system", "centro-luna", "too-many-rooms"},
 		{"leave-system", "centro-luna", "not-joined"},
 		{"join-admin-dashboard", nil, "forbidden"},
@@ -96,6 +101,26 @@ func TestRefusals(t *testing.T) {
 	}
 	b.append(sol, 1)
 	c.expect("clinica-sol 1") // none of it did any harm
+}
+
+// Filters have the names of every face.
+func TestNamesOfFilters(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{MaxRooms: 1})
+	b.append(sol, 2)
+	for _, members := range []map[string]any{
+		{"type": "device-update"}, {"types": "of-tomorrow, device-update"}, {"type": []string{"of-tomorrow"}, "types": []string{"device-update"}},
+	} {
+		members["systemId"], members["after"] = "clinica-sol", "0-0"
+		c := b.client("eva:clinica-sol").connect()
+		c.join(members)
+		c.expect("clinica-sol 1")
+		c.expect("clinica-sol 2")
+	}
+	c := b.client("eva:clinica-sol").connect()
+	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0", "deviceId": "nobody"})
+	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0", "types": []string{"device-update"}})
+	c.expect("clinica-sol 1") // and not through the first filter
 }
 
 // A token may also be in a header, where programs can put one, and never in the

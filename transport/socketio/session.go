@@ -101,7 +101,7 @@ type Way struct {
 // offset for, or nil when it has none.
 func (w *Way) options(system domain.SystemID, shown *offset) rooms.Options {
 	o := rooms.Options{
-		After: &w.After, Filter: rooms.Filter{Types: w.Types, Devices: w.Devices}, Conflate: w.Conflate, Encoding: encoding{},
+		After: &w.After, Filter: domain.EventFilter{Types: w.Types, Devices: w.Devices}, Conflate: w.Conflate, Encoding: encoding{},
 		Snapshot: w.Snapshot,
 	}
 	if shown == nil || shown.turn < w.Turn {

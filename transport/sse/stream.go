@@ -256,21 +256,9 @@ func readOptions(r *http.Request) (rooms.Options, error) {
 		}
 		options.After = &position
 	}
-	options.Filter, err = rooms.ParseFilter(list(append(query["types"], query["type"]...)), list(append(query["devices"], query["deviceId"]...)))
+	options.Filter, err = domain.ParseEventFilter(slices.Concat(query["type"], query["types"]), slices.Concat(query["deviceId"], query["devices"]))
 	return options, err
 }
 
 // codeInvalidRequest is the HTTP API's code for a request that does not fit.
 const codeInvalidRequest domain.Code = "invalid-request"
-
-// list takes a parameter that is repeated, or has commas, or both.
-func list(values []string) (names []string) {
-	for _, value := range values {
-		for name := range strings.SplitSeq(value, ",") {
-			if name = strings.TrimSpace(name); name != "" {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
-}

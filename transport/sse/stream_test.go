@@ -197,6 +197,9 @@ func TestStreamFilters(t *testing.T) {
 	_, lines = f.open(t, "?after=0-0&type=device-update&deviceId=d2,d3") // the names of history
 	check(t, next(t, lines), want)
 	check(t, next(t, lines), last)
+	_, lines = f.open(t, "?after=0-0&types=of-tomorrow&type=device-update,x&devices=d2&deviceId=d3,%20d2") // and both
+	check(t, next(t, lines), want)
+	check(t, next(t, lines), last)
 }
 
 func TestStreamOfAForeignPosition(t *testing.T) {
@@ -222,8 +225,11 @@ func TestRefusals(t *testing.T) {
 		"invalid-request":   first(f.open(t, "?typ=device-update")),
 		"invalid-device-id": first(f.open(t, "?devices=a%20b")),
 		"invalid-filter":    first(f.open(t, "?types=a"+strings.Repeat(",a", 64))),
+		"invalid-filter ":   first(f.open(t, "?types=")),
+		"invalid-filter  ":  first(f.open(t, "?type=a,,b")),
 		"rate-limited":      first(limited.open(t, "")),
 	} {
+		code = strings.TrimSpace(code)
 		body := make([]byte, 64)
 		n, _ := response.Body.Read(body)
 		if got := strings.TrimSpace(string(body[:n])); got != code || response.StatusCode != http.StatusTeapot {

@@ -1,12 +1,12 @@
 package ws
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
 // The names of frames.
@@ -33,20 +33,22 @@ const adminRoom = "admin-dashboard"
 
 // request is a frame from a client.
 type request struct {
-	Event string          `json:"event"`
-	ID    json.RawMessage `json:"id"` // a number or a string, repeated in the answer; nil when there is none
-	Data  json.RawMessage `json:"data"`
+	Event string
+	ID    json.RawMessage // a number or a string, repeated in the answer; nil when there is none
+	Data  json.RawMessage
 }
 
 // parseRequest reads a frame. An error says that the frame is none: not a JSON
 // object with an event in it.
 func parseRequest(message []byte) (request, error) {
 	var r request
-	if first := bytes.TrimLeft(message, " \t\r\n"); len(first) == 0 || first[0] != '{' {
+	if !domain.IsJSONObject(message) {
 		return request{}, domain.Invalid(CodeBadFrame, "a frame is a JSON object")
 	}
-	if err := json.Unmarshal(message, &r); err != nil {
-		return request{}, domain.Invalid(CodeBadFrame, "the frame is not valid JSON, or its event is not a string").Because(err)
+	if err := strictjson.Pick(message, strictjson.Member{Name: "event", Into: &r.Event}, strictjson.Member{Name: "id", Into: &r.ID},
+		strictjson.Member{Name: "data", Into: &r.Data}); err != nil {
+		return request{}, domain.Invalid(CodeBadFrame,
+			"the frame is not valid JSON, or its event is not a string, or it has a member twice").Because(err)
 	}
 	if r.Event == "" {
 		return request{}, domain.Invalid(CodeBadFrame, `a frame needs an "event"`)
@@ -99,15 +101,6 @@ type connectionStatus struct {
 	Node      string `json:"node"`
 	// Deployment tells whose positions the ones of this socket are.
 	Deployment string `json:"deployment,omitempty"`
-}
-
-type joinRequest struct {
-	SystemID string
-	After    *string
-	Snapshot bool
-	Types    []string
-	Devices  []string
-	Conflate bool
 }
 
 type joined struct {

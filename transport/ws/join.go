@@ -10,16 +10,16 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// members are the members of a join's data.
-func (j *joinRequest) members() []member {
+// joinMembers are the members of a join's data.
+func joinMembers(j *rooms.JoinRequest) []member {
 	return []member{
-		{"systemId", &j.SystemID}, {"after", &j.After}, {"snapshot", &j.Snapshot},
-		{"types", &j.Types}, {"devices", &j.Devices}, {"conflate", &j.Conflate},
+		{"systemId", &j.SystemID}, {"after", &j.After}, {"snapshot", &j.Snapshot}, {"types", &j.Types}, {"devices", &j.Devices},
+		{"conflate", &j.Conflate}, {"type", &j.Type}, {"deviceId", &j.DeviceID},
 	}
 }
 
-// options checks the request and turns it into what rooms understand.
-func (j *joinRequest) options() (domain.SystemID, rooms.Options, error) {
+// joinOptions checks the request and turns it into what rooms understand.
+func joinOptions(j *rooms.JoinRequest) (domain.SystemID, rooms.Options, error) {
 	o := rooms.Options{Snapshot: j.Snapshot, Conflate: j.Conflate}
 	system, err := domain.ParseSystemID(j.SystemID)
 	if err != nil {
@@ -32,18 +32,18 @@ func (j *joinRequest) options() (domain.SystemID, rooms.Options, error) {
 		}
 		o.After = &after
 	}
-	o.Filter, err = rooms.ParseFilter(j.Types, j.Devices)
+	o.Filter, err = j.Filter()
 	return system, o, err
 }
 
 // joinSystem lets the socket into a room. Joining again replaces what was asked
 // for the first time, once the new join has succeeded.
 func (s *socket) joinSystem(r *request) error {
-	var j joinRequest
-	if err := r.decode(j.members()...); err != nil {
+	var j rooms.JoinRequest
+	if err := r.decode(joinMembers(&j)...); err != nil {
 		return err
 	}
-	system, options, err := j.options()
+	system, options, err := joinOptions(&j)
 	if err != nil {
 		return err
 	}

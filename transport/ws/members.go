@@ -1,18 +1,19 @@
 package ws
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 // member is a member that the data of a request may have.
 type member struct {
 	name string
-	into any // a pointer to a string, *string, bool or []string
+	into any // a pointer to a string, *string, bool or rooms.Names
 }
 
 // kind says what the member must be, in words for clients.
@@ -20,8 +21,8 @@ func (m member) kind() string {
 	switch m.into.(type) {
 	case *bool:
 		return "true or false"
-	case *[]string:
-		return "an array of strings"
+	case *rooms.Names:
+		return "an array of strings, or a string with commas between names"
 	default:
 		return "a string"
 	}
@@ -38,37 +39,28 @@ func (r *request) decode(members ...member) error {
 	if string(r.Data) == "null" {
 		return nil
 	}
-	if r.Data[0] != '{' {
+	if !domain.IsJSONObject(r.Data) {
 		return domain.Invalid(CodeInvalidFrame, fmt.Sprintf("the data of %s must be an object", r.Event))
 	}
-	d := json.NewDecoder(bytes.NewReader(r.Data))
-	_, _ = d.Token() // the brace; that all is valid JSON was found out with the frame
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return fmt.Errorf("ws: data of %s: %w", r.Event, err)
+	var seen uint64
+	for name, value := range domain.JSONMembers(r.Data) { // that all is valid JSON was found out with the frame
+		i := slices.IndexFunc(members, func(m member) bool { return m.name == name })
+		if i < 0 {
+			return r.unknownMember(name, members)
 		}
-		m, ok := find(members, token)
-		if !ok {
-			return r.unknownMember(token, members)
+		m := members[i]
+		if seen&(1<<i) != 0 {
+			return domain.Invalid(CodeInvalidFrame, m.name+" is there twice")
 		}
-		if err := d.Decode(m.into); err != nil {
+		seen |= 1 << i
+		if err := json.Unmarshal(value, m.into); err != nil {
 			return domain.Invalid(CodeInvalidFrame, fmt.Sprintf("%s must be %s", m.name, m.kind())).Because(err)
 		}
 	}
 	return nil
 }
 
-func find(members []member, name json.Token) (member, bool) {
-	for _, m := range members {
-		if m.name == name {
-			return m, true
-		}
-	}
-	return member{}, false
-}
-
-func (r *request) unknownMember(name json.Token, members []member) error {
+func (r *request) unknownMember(name string, members []member) error {
 	names := make([]string, len(members))
 	for i, m := range members {
 		names[i] = m.name

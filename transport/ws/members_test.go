@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 // TestDataIsReadToTheLetter sends data that is not right in one place: the
@@ -15,7 +18,7 @@ func TestDataIsReadToTheLetter(t *testing.T) {
 	for _, bad := range []struct{ event, data, detail string }{
 		{"join-system", `{"systemId":"clinica-sol","aftr":"0-0"}`, `join-system has no member "aftr"; there are systemId, after, snapshot, types, devices, conflate`},
 		{"join-system", `{"systemId":"clinica-sol","After":"0-0"}`, `no member "After"`},
-		{"join-system", `{"systemId":"clinica-sol","type":[],"device":[]}`, `no member "type"`},
+		{"join-system", `{"systemId":"clinica-sol","type":[],"device":[]}`, `no member "device"`},
 		{"join-system", `{"systemId":"clinica-sol","":1}`, `no member ""`},
 		{"join-system", `{"systemId":"clinica-sol","` + strings.Repeat("x", 5000) + `":1}`, `no member "xxx`},
 		{"leave-system", `{"systemId":"clinica-sol","after":"0-0"}`, `leave-system has no member "after"; there is systemId`},
@@ -26,9 +29,13 @@ func TestDataIsReadToTheLetter(t *testing.T) {
 		{"join-system", `{"systemId":7}`, "systemId must be a string"},
 		{"join-system", `{"systemId":"clinica-sol","after":12}`, "after must be a string"},
 		{"join-system", `{"systemId":"clinica-sol","snapshot":"yes"}`, "snapshot must be true or false"},
-		{"join-system", `{"systemId":"clinica-sol","types":"device-update"}`, "types must be an array of strings"},
+		{"join-system", `{"systemId":"clinica-sol","types":7}`, "types must be an array of strings"},
 		{"join-system", `{"systemId":"clinica-sol","devices":["plug-1",2]}`, "devices must be an array of strings"},
 		{"join-system", `{"systemId":"clinica-sol","conflate":0}`, "conflate must be true or false"},
+		{"join-system", `{"systemId":"clinica-sol","after":"0-0","after":"5-0"}`, "after is there twice"},
+		{"join-system", `{"systemId":"clinica-sol","type":["a"],"type":["b"]}`, "type is there twice"},
+		{"join-system", `{"systemId":"clinica-sol","\u0074ype":"a","type":"b"}`, "type is there twice"},
+		{"authenticate", `{"token":"luna","token":"viewer"}`, "token is there twice"},
 		{"leave-system", `true`, "the data of leave-system must be an object"},
 		{"leave-system", `{"systemId":{}}`, "systemId must be a string"},
 		{"authenticate", `"luna"`, "the data of authenticate must be an object"},
@@ -66,13 +73,36 @@ func TestDataInFull(t *testing.T) {
 	c.events(2)
 }
 
+// Filters have the names of every face, and are lists in each form that JSON has for
+// them.
+func TestNamesOfFilters(t *testing.T) {
+	t.Parallel()
+	ts := serve(t, Config{})
+	ts.source.Append(sol, updates(2)...)
+	ts.source.Append(sol, domain.RelaySwitchRequested{DeviceID: "plug-9", CommandID: "c"})
+	all := ts.source.Events(sol)
+	for members, want := range map[string]int{
+		`"type":"device-update"`:                                                 2,
+		`"types":"of-tomorrow, device-update"`:                                   2,
+		`"types":["relay-switch-requested","of-tomorrow,device-update"]`:         3,
+		`"type":["relay-switch-requested"],"types":["device-update"]`:            3,
+		`"types":["device-update"],"deviceId":"` + string(all[0].Device()) + `"`: 1,
+		`"devices":"plug-9,` + string(all[0].Device()) + `"`:                     2,
+		`"type":[],"devices":null`:                                               3,
+	} {
+		c, _ := ts.join("viewer", sol, `"after":"0-0"`, members)
+		c.events(want)
+		c.stillOpen()
+	}
+}
+
 func BenchmarkDecodeJoin(b *testing.B) {
 	r := request{Event: eventJoinSystem, Data: json.RawMessage(
 		`{"systemId":"clinica-sol","after":"1795461046705-0","snapshot":true,"types":["device-update"]}`)}
 	b.ReportAllocs()
 	for b.Loop() {
-		var j joinRequest
-		if err := r.decode(j.members()...); err != nil {
+		var j rooms.JoinRequest
+		if err := r.decode(joinMembers(&j)...); err != nil {
 			b.Fatal(err)
 		}
 	}
