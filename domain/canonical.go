@@ -175,6 +175,9 @@ func (e *Event) Foreign(source string) Event {
 		foreign.Origin = source
 	}
 	data, err := e.canonicalData()
+	if err == nil && slices.Contains(frameNames, string(e.Type)) {
+		err = fmt.Errorf("its type is %s, which is the name of a frame that is no event", quote(string(e.Type)))
+	}
 	if err == nil {
 		foreign.Data = data
 		err = foreign.checkSize()
@@ -184,6 +187,14 @@ func (e *Event) Foreign(source string) Event {
 	}
 	return foreign.Undecodable("came over a bridge, and "+detailOf(err),
 		map[string]string{"type": string(e.Type), "version": fmt.Sprint(e.Version), "data": string(e.Data)})
+}
+
+// frameNames are what the faces call their own frames, and browsers what an
+// EventSource tells of itself: clients tell frames apart by name, and an event of
+// such a name would throw them out, or move them to another place.
+var frameNames = []string{
+	"connection-status", "joined", "left", "snapshot", "heartbeat", "error", "forced-disconnect", "authenticated", "pong", "metrics",
+	"restarted", "open", "message",
 }
 
 // detailOf is what an error says, without its code.

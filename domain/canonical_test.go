@@ -211,6 +211,20 @@ func TestForeignBounds(t *testing.T) {
 	}
 }
 
+// An event of another deployment that has the name of a frame is kept under a name
+// that no client takes for that frame.
+func TestForeignEventsAreNoFrames(t *testing.T) {
+	t.Parallel()
+	for _, name := range frameNames {
+		e := Event{ID: "x", Type: EventType(name), Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: json.RawMessage(`{"a":1}`), Position: Position{1, 0}}
+		got := e.Foreign("far")
+		var kept Undecodable
+		if err := json.Unmarshal(got.Data, &kept); err != nil || got.Type != TypeUndecodable || kept.Fields["type"] != name || kept.Fields["data"] != `{"a":1}` {
+			t.Errorf("%s is kept as %s %s", name, got.Type, got.Data)
+		}
+	}
+}
+
 func falling(fall string) string { return `{"deviceId":"d1","counterFalls":[` + fall + `]}` }
 
 // Times inside of lists come back in UTC, over HTTP and over bridges.
