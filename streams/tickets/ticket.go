@@ -6,8 +6,6 @@ package tickets
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,44 +78,53 @@ func (o *Office) Redeem(ctx context.Context, ticket string) (actor domain.Actor,
 
 // IssueStream returns a ticket that is good for the event stream of one system, again
 // and again until the actor's authority ends, which is the time that it returns. The
-// same actor gets the same ticket for the same stream, so a token leaves one for each
-// of its systems in Redis, however often it asks.
+// same actor gets the same ticket for the same stream. The ticket has the actor in it,
+// sealed, so it leaves nothing in Redis: it may live as long as a token, and a token of
+// every system may ask for any number of streams.
 func (o *Office) IssueStream(ctx context.Context, actor domain.Actor, system domain.SystemID) (string, time.Time, error) {
+	if !actor.ExpiresAt.After(time.Now()) {
+		return "", time.Time{}, errors.New("tickets: issue for a stream: the authority has ended")
+	}
 	actor.Systems, actor.AllSystems = []domain.SystemID{system}, false
 	value, err := json.Marshal(record(actor))
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("tickets: issue for a stream: %w", err)
 	}
-	life := time.Until(actor.ExpiresAt)
-	if life < time.Millisecond {
-		return "", time.Time{}, errors.New("tickets: issue for a stream: the authority has ended")
-	}
-	digest := sha256.Sum256(value)
-	same := o.prefix + ":stream-ticket-of:" + hex.EncodeToString(digest[:])
-	ticket := rand.Text()
-	// Whoever comes second takes the first one's, and writes the same for it.
-	known, err := o.client.SetArgs(ctx, same, ticket, redis.SetArgs{Mode: "NX", Get: true, TTL: life}).Result()
+	key := make([]byte, sealKeySize)
+	_, _ = rand.Read(key) // never fails
+	// Of the processes that make the first key one wins, and all use that one.
+	known, err := o.client.SetArgs(ctx, o.sealKey(), key, redis.SetArgs{Mode: "NX", Get: true}).Result()
 	switch {
 	case err == nil:
-		ticket = known
+		key = []byte(known)
 	case !errors.Is(err, redis.Nil):
 		return "", time.Time{}, fmt.Errorf("tickets: issue for a stream: %w", err)
 	}
-	if err := o.client.Set(ctx, o.streamKey(ticket), value, life).Err(); err != nil {
+	s, err := newSeal(key)
+	if err != nil {
 		return "", time.Time{}, fmt.Errorf("tickets: issue for a stream: %w", err)
 	}
-	return ticket, actor.ExpiresAt, nil
+	return s.close(value), actor.ExpiresAt, nil
 }
 
-// Stream returns the actor that a ticket of [Office.IssueStream] stands for. ok is
-// false for one that is unknown, for the stream of another system, or over.
+// Stream returns the actor that a ticket of [Office.IssueStream] stands for, also when
+// the actor's authority has ended. ok is false for one that is unknown, or for the
+// stream of another system.
 func (o *Office) Stream(ctx context.Context, ticket string, system domain.SystemID) (actor domain.Actor, ok bool, err error) {
-	value, err := o.client.Get(ctx, o.streamKey(ticket)).Bytes()
+	key, err := o.client.Get(ctx, o.sealKey()).Bytes()
 	if errors.Is(err, redis.Nil) {
-		return domain.Actor{}, false, nil
+		return domain.Actor{}, false, nil // none was made
 	}
 	if err != nil {
 		return domain.Actor{}, false, fmt.Errorf("tickets: look a stream's up: %w", err)
+	}
+	s, err := newSeal(key)
+	if err != nil {
+		return domain.Actor{}, false, fmt.Errorf("tickets: look a stream's up: %w", err)
+	}
+	value, ok := s.open(ticket)
+	if !ok {
+		return domain.Actor{}, false, nil
 	}
 	var r record
 	if err := json.Unmarshal(value, &r); err != nil {
@@ -129,6 +136,6 @@ func (o *Office) Stream(ctx context.Context, ticket string, system domain.System
 	return domain.Actor(r), true, nil
 }
 
-func (o *Office) streamKey(ticket string) string { return o.prefix + ":stream-ticket:" + ticket }
+func (o *Office) sealKey() string { return o.prefix + ":stream-ticket-key" }
 
 func (o *Office) key(ticket string) string { return o.prefix + ":ticket:" + ticket }

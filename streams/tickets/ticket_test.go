@@ -2,6 +2,8 @@ package tickets
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -77,8 +79,8 @@ func TestUnknownTicket(t *testing.T) {
 	}
 }
 
-// A stream's ticket is good any number of times, at that stream alone, and the same
-// token leaves one.
+// A stream's ticket is good any number of times, at that stream alone, and leaves
+// nothing in Redis: one that lives as long as its token would be there for years.
 func TestTicketOfAStream(t *testing.T) {
 	t.Parallel()
 	o, ctx := newOffice(t), context.Background()
@@ -119,11 +121,43 @@ func TestTicketOfAStream(t *testing.T) {
 	if theirs, _, err := o.IssueStream(ctx, other, "clinica-sol"); err != nil || theirs == ticket {
 		t.Errorf("two people have one ticket, %v", err)
 	}
-	if keys := o.client.Keys(ctx, "*").Val(); len(keys) != 5 { // two for each stream's, one for the other
+	staff := domain.Actor{Subject: strings.Repeat("<", 128), Role: domain.RoleStaff, AllSystems: true, ExpiresAt: actor.ExpiresAt}
+	for i := range 100 {
+		system := domain.SystemID(fmt.Sprintf("%s%d", strings.Repeat("s", 60), i))
+		ticket, _, err := o.IssueStream(ctx, staff, system)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok, err := o.Stream(ctx, ticket, system); err != nil || !ok || got.AllSystems {
+			t.Fatalf("%v %v %v", got, ok, err)
+		}
+		if len(ticket) > 2048 { // what transport/auth reads
+			t.Errorf("a ticket of %d bytes", len(ticket))
+		}
+	}
+	if keys := o.client.Keys(ctx, "*").Val(); len(keys) != 2 { // the one for one use, and the key of all the others
 		t.Errorf("%d keys: %v", len(keys), keys)
+	}
+	for what, forged := range map[string]string{
+		"changed": strings.ToUpper(ticket), "cut": ticket[:len(ticket)-4], "empty": "", "short": "AAAA", "no base64": "*", "padded": ticket + "=",
+		"of another deployment": otherDeployment(t, actor),
+	} {
+		if _, ok, err := o.Stream(ctx, forged, "clinica-sol"); ok || err != nil {
+			t.Errorf("%s: %v, %v", what, ok, err)
+		}
 	}
 	actor.ExpiresAt = time.Now()
 	if _, _, err := o.IssueStream(ctx, actor, "clinica-sol"); err == nil {
 		t.Error("a ticket for a token that has ended")
 	}
+}
+
+// otherDeployment is a ticket that has the same in it, of another deployment.
+func otherDeployment(t *testing.T, actor domain.Actor) string {
+	t.Helper()
+	ticket, _, err := newOffice(t).IssueStream(t.Context(), actor, "clinica-sol")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ticket
 }

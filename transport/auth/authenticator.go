@@ -183,7 +183,7 @@ func (a *Authenticator) redeem(ctx context.Context, ticket string) (domain.Actor
 }
 
 const (
-	maxTicket     = 256 // bytes
+	maxTicket     = 2048 // bytes; one of a stream has in it what it stands for
 	invalidTicket = "the ticket is unknown, was used before or is too old"
 )
 
