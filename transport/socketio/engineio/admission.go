@@ -11,10 +11,12 @@ import (
 // may stand for no connection: its client polls now and then, or never comes back.
 //
 // Sessions whose clients have not shown who they are have limits of their own: a
-// handshake costs a client one small request. At such a limit a silent session ends:
-// one whose client has sent nothing since the handshake, the oldest first. A session
-// whose client goes on logging in is left alone for loginTime, and newcomers are
-// refused.
+// handshake costs a client one small request. At such a limit a session ends whose
+// client was refused, or sent what no client sends that is logging in. If there is
+// none, a silent one ends: its client has sent nothing since the handshake. The oldest
+// goes first. A session whose client goes on logging in is left alone for loginTime,
+// and newcomers are refused. To go on means to hold a connection, of which an address
+// has no more than the network edge lets it have.
 //
 // It is guarded by the server's lock.
 type admission struct {
@@ -24,17 +26,33 @@ type admission struct {
 
 // group is the sessions that one limit is for.
 type group struct {
-	sessions         int       // all of them
-	silent, speaking list.List // those that are not settled, the oldest first
+	sessions  int               // all of them
+	unsettled [stages]list.List // those that are not settled, the oldest first
 }
 
-func (g *group) unsettled() int { return g.silent.Len() + g.speaking.Len() }
+func (g *group) unsettledLen() (n int) {
+	for i := range g.unsettled {
+		n += g.unsettled[i].Len()
+	}
+	return n
+}
+
+// stage is how far the client of an unsettled session has come. They are in the order
+// in which sessions end for others.
+type stage int
+
+const (
+	stageRefused  stage = iota // has shown what is not valid, or what shows nothing
+	stageSilent                // has sent nothing since the handshake
+	stageSpeaking              // is logging in
+	stages
+)
 
 // place is where a session is among the unsettled.
 type place struct {
 	source     string
 	began      time.Time
-	speaking   bool
+	stage      stage
 	all, among *list.Element // in the server's group and the address's; nil when it is settled
 }
 
@@ -53,16 +71,17 @@ func (s *Server) hasRoom(remote string, now time.Time) bool {
 }
 
 func (g *group) hasRoom(sessions, unsettled int, now time.Time) bool {
-	return g.sessions < sessions && g.unsettled() < unsettled || g.giveWay(now) != nil
+	return g.sessions < sessions && g.unsettledLen() < unsettled || g.giveWay(now) != nil
 }
 
 // giveWay is the session that ends when another needs its place, or nil.
 func (g *group) giveWay(now time.Time) *Session {
-	if oldest := g.silent.Front(); oldest != nil {
-		return oldest.Value.(*Session)
-	}
-	if oldest := g.speaking.Front(); oldest != nil {
-		if session := oldest.Value.(*Session); now.Sub(session.place.began) >= loginTime {
+	for i := range g.unsettled {
+		if oldest := g.unsettled[i].Front(); oldest != nil {
+			session := oldest.Value.(*Session)
+			if stage(i) == stageSpeaking && now.Sub(session.place.began) < loginTime {
+				return nil
+			}
 			return session
 		}
 	}
@@ -80,28 +99,47 @@ func (s *Server) enter(session *Session, now time.Time) (victim *Session) {
 		a.sources[source] = g
 	}
 	switch {
-	case g.sessions >= c.MaxSessionsPerAddress || g.unsettled() >= c.MaxUnsettledPerAddress:
+	case g.sessions >= c.MaxSessionsPerAddress || g.unsettledLen() >= c.MaxUnsettledPerAddress:
 		victim = g.giveWay(now)
-	case a.all.sessions >= c.MaxSessions || a.all.unsettled() >= c.MaxUnsettled:
+	case a.all.sessions >= c.MaxSessions || a.all.unsettledLen() >= c.MaxUnsettled:
 		victim = a.all.giveWay(now)
 	}
 	g.sessions++
 	a.all.sessions++
-	session.place = place{source: source, began: now, all: a.all.silent.PushBack(session), among: g.silent.PushBack(session)}
+	session.place = place{
+		source: source, began: now, stage: stageSilent,
+		all: a.all.unsettled[stageSilent].PushBack(session), among: g.unsettled[stageSilent].PushBack(session),
+	}
 	return victim
 }
 
 // spoke notes that the client of a session has sent something since its handshake.
 // The caller holds the lock.
 func (s *Server) spoke(session *Session) {
+	if session.place.stage == stageSilent {
+		s.move(session, stageSpeaking)
+	}
+}
+
+// refuse notes that the client of a session has not shown who it is, although it
+// could have: others have its place before those that are about to. It stays so until
+// the client has.
+func (s *Server) refuse(session *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.move(session, stageRefused)
+}
+
+// move changes the stage of an unsettled session. The caller holds the lock.
+func (s *Server) move(session *Session, to stage) {
 	p := &session.place
-	if p.speaking || p.all == nil {
+	if p.all == nil || p.stage == to {
 		return
 	}
-	g := s.admission.sources[p.source]
-	s.admission.all.silent.Remove(p.all)
-	g.silent.Remove(p.among)
-	p.speaking, p.all, p.among = true, s.admission.all.speaking.PushBack(session), g.speaking.PushBack(session)
+	all, g := &s.admission.all, s.admission.sources[p.source]
+	all.unsettled[p.stage].Remove(p.all)
+	g.unsettled[p.stage].Remove(p.among)
+	p.stage, p.all, p.among = to, all.unsettled[to].PushBack(session), g.unsettled[to].PushBack(session)
 }
 
 // settle counts a session no longer as one that is not settled.
@@ -117,14 +155,8 @@ func (s *Server) settled(session *Session) {
 	if p.all == nil {
 		return
 	}
-	all, g := &s.admission.all, s.admission.sources[p.source]
-	if p.speaking {
-		all.speaking.Remove(p.all)
-		g.speaking.Remove(p.among)
-	} else {
-		all.silent.Remove(p.all)
-		g.silent.Remove(p.among)
-	}
+	s.admission.all.unsettled[p.stage].Remove(p.all)
+	s.admission.sources[p.source].unsettled[p.stage].Remove(p.among)
 	p.all, p.among = nil, nil
 }
 

@@ -105,6 +105,45 @@ func TestFloodOfLogins(t *testing.T) {
 	})
 }
 
+// TestFloodOfRefusedLogins begins sessions whose clients show what is not valid, or
+// send packets that say nothing. They make room for clients of the same address, which
+// may be a proxy's, before those that have sent nothing yet.
+func TestFloodOfRefusedLogins(t *testing.T) {
+	t.Parallel()
+	for name, useless := range map[string]func(*Session){
+		"a credential": (*Session).Refused,
+		"a noop":       func(s *Session) { s.receive(packet{kind: packetNoop}) },
+		"a pong":       func(s *Session) { s.receive(packet{kind: packetPong}) },
+		"an upgrade":   func(s *Session) { s.receive(packet{kind: packetUpgrade}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			flood(t, func(f *flooded) {
+				const address = "192.0.2.1"
+				logsIn, waits := f.begin(address), f.begin(address)
+				f.server.find(logsIn)
+				for range 1000 {
+					session := f.server.find(f.begin(address))
+					useless(session)
+					f.server.find(session.id)
+				}
+				if f.server.find(logsIn) == nil {
+					t.Error("a client that is logging in was evicted")
+				}
+				if session := f.server.find(waits); session == nil {
+					t.Error("a client that is about to log in was evicted")
+				} else {
+					session.Refused()
+					session.Settle() // it got itself another token
+				}
+				if n := f.server.Len(); n != 10 {
+					t.Errorf("%d sessions", n)
+				}
+			})
+		})
+	}
+}
+
 // TestSettledSessions lets more clients stay than may be logging in, and not as many
 // as like.
 func TestSettledSessions(t *testing.T) {

@@ -136,6 +136,10 @@ func (s *Session) Settle() {
 	s.schedule()
 }
 
+// Refused says that the client has shown a credential that is not valid: while the
+// session is not settled, it is among the first to end when others need its place.
+func (s *Session) Refused() { s.server.refuse(s) }
+
 // Send queues messages: their packets, each with its type, joined by [Separator].
 // Nobody changes the bytes afterwards. The receipt may be nil; it is not called
 // when the session ends before. Sending to a session that ended does nothing.
@@ -285,15 +289,20 @@ func (s *Session) receive(p packet) {
 		}
 	case packetPong:
 		s.mu.Lock()
-		if !s.clock.pong.IsZero() {
+		asked := !s.clock.pong.IsZero()
+		if asked {
 			s.clock.pong = time.Time{}
 			s.clock.ping = time.Now().Add(s.server.config.PingInterval)
 		}
 		s.mu.Unlock()
+		if !asked {
+			s.server.refuse(s)
+		}
 		s.schedule()
 	case packetClose:
 		s.finish(ReasonClosed, noopPacket)
 	case packetNoop, packetUpgrade: // of no use here, and no harm
+		s.server.refuse(s)
 	default:
 		s.fail(ReasonParse)
 	}

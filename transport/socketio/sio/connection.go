@@ -176,6 +176,7 @@ func (c *connection) refuse(namespace string, err error) {
 		c.server.config.Logger.Error("sio: encode a refusal", "error", err)
 		data = []byte(`{"message":"refused"}`)
 	}
+	c.session.Refused()
 	c.session.Send(encode(packet.Packet{Type: packet.ConnectError, Namespace: namespace, Data: data}), nil)
 	if c.refused++; c.refused >= c.server.config.MaxRefused {
 		c.session.Close(engineio.ReasonForced)
