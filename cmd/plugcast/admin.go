@@ -61,7 +61,7 @@ func hostName(address string) string {
 func (p *Program) metricsHandler() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{p})
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return newScrapes(promhttp.HandlerFor(registry, promhttp.HandlerOpts{DisableCompression: true}))
 }
 
 // healthHandler answers whether the process lives, whether it can be sent

@@ -91,8 +91,9 @@ func Attributed(ctx context.Context) {
 
 // Guard counts the requests to next that nobody marks as [Attributed]. Of an address
 // that has nothing left such a request gets 429 and Retry-After: before it is served
-// if it shows no credential, and otherwise in place of its refusal. spared says which
-// requests are served in any case, such as those of load balancers.
+// if it shows no credential, and otherwise in place of its answer, so what is open to
+// all is not to be had without end by showing something that nobody looks at. spared
+// says which requests are served in any case, such as those of load balancers.
 func (a *Addresses) Guard(next http.Handler, spared func(*http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		isSpared := spared(r)
@@ -103,7 +104,7 @@ func (a *Addresses) Guard(next http.Handler, spared func(*http.Request) bool) ht
 			}
 		}
 		mark := new(atomic.Bool)
-		out := &guarded{ResponseWriter: w, mark: mark, spend: func() time.Duration { return a.Spend(r.RemoteAddr, time.Now()) }}
+		out := &guarded{ResponseWriter: w, mark: mark, spared: isSpared, spend: func() time.Duration { return a.Spend(r.RemoteAddr, time.Now()) }}
 		next.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), attributedKey{}, mark)))
 		if !out.spent && !isSpared && !mark.Load() {
 			out.spend()
@@ -117,7 +118,9 @@ func showsCredential(r *http.Request) bool {
 
 func refuse(w http.ResponseWriter, wait time.Duration) {
 	header := w.Header()
-	header.Del("Content-Length")
+	for _, name := range []string{"Content-Length", "Content-Encoding", "Cache-Control", "Etag", "Last-Modified"} {
+		header.Del(name) // of the answer in whose place this goes out
+	}
 	header.Set("Content-Type", "application/problem+json")
 	header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(wait.Seconds())))))
 	w.WriteHeader(http.StatusTooManyRequests)
@@ -125,18 +128,21 @@ func refuse(w http.ResponseWriter, wait time.Duration) {
 		`","detail":"too many requests without a valid token from this address"}` + "\n")) // a client that is gone needs none
 }
 
-// guarded is a response whose refusal may become another.
+// guarded is a response that may become a refusal.
 type guarded struct {
 	http.ResponseWriter
 	mark     *atomic.Bool
 	spend    func() time.Duration
+	spared   bool // unless it is refused
+	begun    bool // the status is written
 	spent    bool
 	replaced bool // what else is written is of no use
 }
 
 // WriteHeader implements [http.ResponseWriter].
 func (g *guarded) WriteHeader(status int) {
-	if status >= http.StatusBadRequest && status < http.StatusInternalServerError && !g.spent && !g.mark.Load() {
+	g.begun = g.begun || status >= http.StatusOK
+	if g.counts(status) && !g.spent && !g.mark.Load() {
 		g.spent = true
 		if wait := g.spend(); wait > 0 {
 			g.replaced = true
@@ -147,8 +153,18 @@ func (g *guarded) WriteHeader(status int) {
 	g.ResponseWriter.WriteHeader(status)
 }
 
+// counts reports whether an answer with that status is counted before it goes out. A
+// failure of the server's own is no fault of the client, which may have a valid token.
+func (g *guarded) counts(status int) bool {
+	return status >= http.StatusOK && status < http.StatusBadRequest && !g.spared ||
+		status >= http.StatusBadRequest && status < http.StatusInternalServerError
+}
+
 // Write implements [http.ResponseWriter].
 func (g *guarded) Write(b []byte) (int, error) {
+	if !g.begun {
+		g.WriteHeader(http.StatusOK)
+	}
 	if g.replaced {
 		return len(b), nil
 	}

@@ -94,8 +94,12 @@ func TestGuard(t *testing.T) {
 		by := a.Authenticated(gate{})
 		guarded := a.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {
-			case "/open", "/healthz":
+			case "/healthz":
 				w.WriteHeader(http.StatusOK)
+				return
+			case "/open":
+				w.Header().Set("Etag", `"1"`)
+				_, _ = w.Write([]byte("for all"))
 				return
 			case "/session":
 				Attributed(r.Context())
@@ -128,7 +132,9 @@ func TestGuard(t *testing.T) {
 	}
 	for name, of := range map[string][3]string{
 		"no token": {"GET", "/api", ""}, "a bad token": {"GET", "/api", "bad"}, "no path": {"GET", "/missing", ""},
-		"what needs no token": {"HEAD", "/open", ""}, "a preflight": {"OPTIONS", "/open", ""}, "no path, with any token": {"GET", "/missing", "good"},
+		"what needs no token": {"HEAD", "/open", ""}, "a preflight": {"OPTIONS", "/open", ""},
+		"what needs no token, with a bad one": {"GET", "/open", "bad"}, "what needs no token, with any ticket": {"GET", "/open?ticket=x", ""},
+		"no path, with any token": {"GET", "/missing", "good"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -137,7 +143,8 @@ func TestGuard(t *testing.T) {
 				r := ask(of[0], of[1], of[2])
 				if limited := r.StatusCode == http.StatusTooManyRequests; limited != (i >= burst) {
 					t.Fatalf("request %d got %s", i, r.Status)
-				} else if limited && (r.Header.Get("Retry-After") == "" || r.Header.Get("Content-Type") != "application/problem+json") {
+				} else if limited && (r.Header.Get("Retry-After") == "" || r.Header.Get("Etag") != "" ||
+					r.Header.Get("Content-Type") != "application/problem+json") {
 					t.Fatalf("request %d got %v", i, r.Header)
 				}
 			}
