@@ -443,8 +443,9 @@ func TestRepeatedBan(t *testing.T) {
 func TestRefuseBanned(t *testing.T) {
 	t.Parallel()
 	var b *bundle
-	banned := rooms.Banned{Until: time.Now().Add(time.Minute)}
-	stream := func(w http.ResponseWriter, r *http.Request) { b.api.Refuse(w, r, banned.Refusal()) }
+	stream := func(w http.ResponseWriter, r *http.Request) {
+		b.api.Refuse(w, r, rooms.Banned{Until: time.Now().Add(time.Minute)}.Refusal())
+	}
 	b = setup(t, func(c *Config) { c.Stream = http.HandlerFunc(stream) })
 	r := b.send(domain.RoleViewer, "GET", sol+"/events/stream")
 	b.want(r, 403, CodeBanned)
