@@ -12,12 +12,13 @@ type disconnectInput struct {
 	WithTicket
 	CommandInput
 	Body struct {
-		SystemID  domain.SystemID `json:"systemId,omitempty" doc:"Sockets in the room of this system. Only staff may leave it out" example:"clinica-sol"`
-		Subject   string          `json:"subject,omitempty" maxLength:"256" doc:"Sockets whose token has this sub"`
-		Role      domain.Role     `json:"role,omitempty" enum:"viewer,operator,auditor,admin,service,bridge,staff" doc:"Sockets whose token has this role"`
-		Reason    string          `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients, and kept in the event"`
-		Reconnect bool            `json:"reconnect,omitempty" doc:"Whether the clients may come back at once; not together with banFor"`
-		BanFor    string          `json:"banFor,omitempty" doc:"Refuse the return of all who match for this long, at most 24h" example:"10m"`
+		// What is given and empty, or null, is refused: it would pass for all of them.
+		SystemID  domain.Optional[string] `json:"systemId,omitzero" nullable:"false" doc:"Sockets in the room of this system. Only staff may leave it out" example:"clinica-sol"`
+		Subject   domain.Optional[string] `json:"subject,omitzero" nullable:"false" maxLength:"256" doc:"Sockets whose token has this sub"`
+		Role      domain.Optional[string] `json:"role,omitzero" nullable:"false" enum:"viewer,operator,auditor,admin,service,bridge,staff" doc:"Sockets whose token has this role"`
+		Reason    string                  `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients, and kept in the event"`
+		Reconnect bool                    `json:"reconnect,omitempty" doc:"Whether the clients may come back at once; not together with banFor"`
+		BanFor    string                  `json:"banFor,omitempty" doc:"Refuse the return of all who match for this long, at most 24h" example:"10m"`
 	}
 }
 
@@ -39,8 +40,18 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 	if err := actor.AuthorizeAnywhere(domain.ActionAdminister); err != nil {
 		return nil, err
 	}
+	for name, field := range map[string]domain.Optional[string]{
+		"systemId": in.Body.SystemID, "subject": in.Body.Subject, "role": in.Body.Role,
+	} {
+		if err := filled(name, field); err != nil {
+			return nil, err
+		}
+	}
+	system, _ := in.Body.SystemID.Get()
+	subject, _ := in.Body.Subject.Get()
+	role, _ := in.Body.Role.Get()
 	d := domain.DisconnectRequested{
-		TargetSystem: in.Body.SystemID, Subject: in.Body.Subject, Role: in.Body.Role, Reason: in.Body.Reason,
+		TargetSystem: domain.SystemID(system), Subject: subject, Role: domain.Role(role), Reason: in.Body.Reason,
 		CloseSockets: true, Reconnect: in.Body.Reconnect,
 	}
 	switch {
@@ -64,6 +75,15 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 		return a.service.Execute(ctx, d.RecordedIn(), domain.Disconnect{DisconnectRequested: d}, r)
 	}
 	return a.dropping(ctx, d.RecordedIn(), &in.Waits, command)
+}
+
+// filled refuses a member that chooses something and is there without saying what: a
+// client that did not fill it in does not mean everything.
+func filled(name string, field domain.Optional[string]) error {
+	if value, _ := field.Get(); value == "" && !field.IsZero() {
+		return domain.Invalid(CodeInvalidRequest, "body."+name+": must not be empty or null; leave it out when it is not meant")
+	}
+	return nil
 }
 
 // ban works out until when the return is refused.

@@ -103,5 +103,33 @@ func TestTicketsOfStreams(t *testing.T) {
 	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"stream":"centro-luna"}`), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"stream":"a/b"}`), 400, domain.CodeInvalidSystemID)
 	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"Stream":"clinica-sol"}`), 400, CodeInvalidRequest)
+	for _, unfilled := range []string{`{"stream":""}`, `{"stream":null}`} { // not a ticket that opens everything
+		b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", unfilled), 400, CodeInvalidRequest)
+	}
 	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{}`), 201, "")
+}
+
+// What is to be thrown out is said: a member that a client did not fill in does not
+// stand for all.
+func TestDisconnectOfNobodyInParticular(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.furnish()
+	before := b.count()
+	for _, name := range []string{"systemId", "subject", "role"} {
+		for _, unfilled := range []string{`""`, "null"} {
+			other := `"role":"viewer"`
+			if name == "role" {
+				other = `"subject":"maria"`
+			}
+			r := b.send(domain.RoleStaff, "POST", "/api/v1/disconnects", `{"`+name+`":`+unfilled+`,`+other+`}`)
+			b.want(r, 400, CodeInvalidRequest)
+			if !strings.Contains(r.body["detail"].(string), name) {
+				t.Errorf("%s %s: the member is not named: %s", name, unfilled, r.raw)
+			}
+		}
+	}
+	if after := b.count(); after != before {
+		t.Errorf("%d events were appended", after-before)
+	}
 }

@@ -11,7 +11,7 @@ import (
 type createTicketInput struct {
 	WithTicket
 	Body *struct {
-		Stream domain.SystemID `json:"stream,omitempty" doc:"Make it for the event stream of this system, where it is good again and again until the token ends" example:"clinica-sol"`
+		Stream domain.Optional[string] `json:"stream,omitzero" nullable:"false" doc:"Make it for the event stream of this system, where it is good again and again until the token ends" example:"clinica-sol"`
 	}
 }
 
@@ -35,12 +35,17 @@ func (a *API) registerTickets() {
 
 func (a *API) createTicket(ctx context.Context, in *createTicketInput) (*createTicketOutput, error) {
 	issue := a.tickets.Issue
-	if in.Body != nil && in.Body.Stream != "" {
-		if _, err := (&InSystem{SystemID: in.Body.Stream}).authorize(ctx, domain.ActionRead); err != nil {
+	if in.Body != nil && !in.Body.Stream.IsZero() {
+		if err := filled("stream", in.Body.Stream); err != nil {
+			return nil, err // and no ticket that opens more than is meant
+		}
+		stream, _ := in.Body.Stream.Get()
+		system := domain.SystemID(stream)
+		if _, err := (&InSystem{SystemID: system}).authorize(ctx, domain.ActionRead); err != nil {
 			return nil, err
 		}
 		issue = func(ctx context.Context, actor domain.Actor) (string, time.Time, error) {
-			return a.tickets.IssueStream(ctx, actor, in.Body.Stream)
+			return a.tickets.IssueStream(ctx, actor, system)
 		}
 	}
 	ticket, expires, err := issue(ctx, actorOf(ctx))
