@@ -179,6 +179,10 @@ func scanObject(b []byte) (ok, loose bool) {
 	return ok, s.loose
 }
 
+// CompactJSON returns one JSON object that can be kept without insignificant white
+// space: two writings of it that differ in nothing else give the same.
+func CompactJSON(raw []byte) ([]byte, error) { return canonicalObject(raw) }
+
 // canonicalObject returns raw, one JSON object that can be kept (see [CheckJSON]),
 // without insignificant white space, and so as one line. Its tokens stay as they are: the texts of numbers and strings, the order of
 // members, also members that are there twice.

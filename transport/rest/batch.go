@@ -16,8 +16,10 @@ const maxItem = 64 << 10
 // readBatch reads a batch of device updates, a JSON array or one object after
 // the other (NDJSON), and says so of the first item that is wrong. It holds no
 // more of the body than one item, and stops at the first item too many. Errors
-// of body itself come back as they are.
-func readBatch(body io.Reader) ([]domain.SystemUpdate, error) {
+// of body itself come back as they are. identity, unless it is nil, gets what makes
+// the batch the one that it is: its items, without white space and what is between
+// them.
+func readBatch(body io.Reader, identity io.Writer) ([]domain.SystemUpdate, error) {
 	in := &itemReader{in: newItemBuffer(body), most: maxItem}
 	updates := make([]domain.SystemUpdate, 0, 64)
 	for {
@@ -38,8 +40,25 @@ func readBatch(body io.Reader) ([]domain.SystemUpdate, error) {
 		if err != nil {
 			return nil, domain.AtIndex(err, len(updates))
 		}
+		if identity != nil {
+			if err := identify(item, identity); err != nil {
+				return nil, err
+			}
+		}
 		updates = append(updates, update)
 	}
+}
+
+// identify writes an item for a fingerprint, as one line.
+func identify(item []byte, identity io.Writer) error {
+	line, err := domain.CompactJSON(item)
+	if err != nil {
+		return err // unreachable: it was parsed
+	}
+	if _, err = identity.Write(line); err == nil {
+		_, err = io.WriteString(identity, "\n")
+	}
+	return err
 }
 
 func newItemBuffer(body io.Reader) *bufio.Reader { return bufio.NewReaderSize(body, 32<<10) }

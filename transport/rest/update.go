@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"io"
 	"net/http"
 	"reflect"
@@ -78,16 +79,16 @@ func (a *API) publish(ctx context.Context, in *publishInput) (*publishOutput, er
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.New()
+	var identity hash.Hash
 	if in.IdempotencyKey != "" {
-		in.body = io.TeeReader(in.body, sum)
+		identity = sha256.New()
 	}
-	updates, err := readBatch(in.body)
+	updates, err := readBatch(in.body, identity)
 	if err != nil {
 		return nil, unreadable(ctx, err)
 	}
-	if in.IdempotencyKey != "" {
-		r.Fingerprint = hex.EncodeToString(sum.Sum(nil)[:16])
+	if identity != nil {
+		r.Fingerprint = hex.EncodeToString(identity.Sum(nil)[:16])
 	}
 	if err := a.chargeUpdates(ctx, actor, updates); err != nil {
 		return nil, err

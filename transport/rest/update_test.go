@@ -136,6 +136,57 @@ func TestPublishOnce(t *testing.T) {
 	}
 }
 
+// What does not make another request of it: white space, and whether the updates are
+// an array or lines.
+func TestSameRequestUnderOneKey(t *testing.T) {
+	t.Parallel()
+	const (
+		one     = `{"systemId":"clinica-sol","deviceId":"d1","powerW":12.5,"attributes":{"a":[1,"x y"],"b":{}}}`
+		spaced  = "{ \"systemId\":\"clinica-sol\",\r\n\t\"deviceId\" : \"d1\", \"powerW\":12.5, \"attributes\":{\"a\":[1 ,\"x y\"],\"b\":{ }} }"
+		two     = `{"systemId":"clinica-sol","deviceId":"d2"}`
+		reorder = `{"deviceId":"d1","systemId":"clinica-sol","powerW":12.5,"attributes":{"a":[1,"x y"],"b":{}}}`
+		keyed   = "Idempotency-Key: k"
+	)
+	b := setup(t)
+	publish := func(body string) reply { return b.send(domain.RoleService, "POST", publishPath, body, keyed) }
+	first := publish("[" + one + "," + two + "]")
+	for _, body := range []string{
+		"[" + one + " , \n" + two + " ]", " \t[" + spaced + "," + two + "]\n", one + "\n" + two + "\n", spaced + two, one + "\r\n\r\n" + two,
+	} {
+		if again := publish(body); again.raw != first.raw || again.header.Get("Idempotency-Replayed") != "true" {
+			t.Errorf("%q: %d %s, after %s", body, again.status, again.raw, first.raw)
+		}
+	}
+	for _, body := range []string{
+		"[" + two + "," + one + "]", "[" + one + "]", "[" + one + "," + two + "," + two + "]", "[" + reorder + "," + two + "]",
+		"[" + strings.Replace(one, "12.5", "12.50", 1) + "," + two + "]", "[" + strings.Replace(one, "x y", "xy", 1) + "," + two + "]", "[]",
+	} {
+		b.want(publish(body), 422, domain.CodeKeyReused)
+	}
+	b.want(publish("\ufeff["+one+","+two+"]"), 400, CodeInvalidRequest)
+	if n := b.count(); n != 2 {
+		t.Errorf("%d events were appended", n)
+	}
+
+	command := func(body string) reply { return b.send(domain.RoleOperator, "POST", sol+"/equipment", body, keyed) }
+	first = command(`{"name":"Lamp","attributes":{"a":1,"b":[true]}}`)
+	for _, body := range []string{
+		"{ \"name\" : \"Lamp\",\n \"attributes\": { \"a\" : 1, \"b\":[ true ] } }\n", `{"attributes":{"a":1,"b":[true]},"name":"Lamp"}`,
+	} {
+		if again := command(body); again.status != 202 || again.raw != first.raw || again.header.Get("Idempotency-Replayed") != "true" {
+			t.Errorf("%q: %d %s, after %s", body, again.status, again.raw, first.raw)
+		}
+	}
+	for _, body := range []string{
+		`{"name":"Lamp","attributes":{"b":[true],"a":1}}`, `{"name":"Lamp","attributes":{"a":1.0,"b":[true]}}`, `{"name":" Lamp","attributes":{"a":1,"b":[true]}}`,
+	} {
+		b.want(command(body), 422, domain.CodeKeyReused)
+	}
+	if n := b.count(); n != 3 {
+		t.Errorf("%d events were appended", n)
+	}
+}
+
 // Each update is charged to the system that it is for, and each request to one of
 // the caller's own, also one that is refused or has nothing in it.
 func TestPublishIsLimited(t *testing.T) {
@@ -170,18 +221,18 @@ func TestBatchInPieces(t *testing.T) {
 	t.Parallel()
 	for _, lines := range []bool{false, true} {
 		body := batchOf(3, lines)
-		whole, err := readBatch(bytes.NewReader(body))
+		whole, err := readBatch(bytes.NewReader(body), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		pieces, err := readBatch(iotest.OneByteReader(bytes.NewReader(body)))
+		pieces, err := readBatch(iotest.OneByteReader(bytes.NewReader(body)), nil)
 		if err != nil || fmt.Sprint(pieces) != fmt.Sprint(whole) {
 			t.Errorf("lines %v: %v, %v", lines, pieces, err)
 		}
 	}
 	broken := errors.New("connection reset")
 	for n := range 40 {
-		_, err := readBatch(io.MultiReader(bytes.NewReader(batchOf(1, false)[:n]), iotest.ErrReader(broken)))
+		_, err := readBatch(io.MultiReader(bytes.NewReader(batchOf(1, false)[:n]), iotest.ErrReader(broken)), nil)
 		if !errors.Is(err, broken) {
 			t.Fatalf("broken after %d bytes: %v", n, err)
 		}
@@ -221,7 +272,7 @@ func FuzzReadBatch(f *testing.F) {
 		if valid && fmt.Sprintf("%s", cut) != fmt.Sprintf("%s", want) {
 			t.Fatalf("%q: cut into %s, a decoder says %s", body, cut, want)
 		}
-		if updates, err := readBatch(bytes.NewReader(body)); err == nil && len(updates) != len(want) {
+		if updates, err := readBatch(bytes.NewReader(body), nil); err == nil && len(updates) != len(want) {
 			t.Fatalf("%q: %d updates of %d items", body, len(updates), len(want))
 		}
 	})
@@ -259,7 +310,7 @@ func BenchmarkReadBatch(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if updates, err := readBatch(bytes.NewReader(body)); err != nil || len(updates) != 1000 {
+				if updates, err := readBatch(bytes.NewReader(body), nil); err != nil || len(updates) != 1000 {
 					b.Fatal(len(updates), err)
 				}
 			}
