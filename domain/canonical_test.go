@@ -343,6 +343,9 @@ func TestSalvageEnvelope(t *testing.T) {
 	for _, raw := range []string{
 		`{"position":"7-0","seq":3,"id":"a","version":-1}`,
 		`{"position":"7-0","seq":3,"id":"\u0000","data":"\u0000"}`,
+		"{\"position\":\"7-0\",\"seq\":3,\"id\":\"a\",\"actor\":\"\xff\"}",
+		`{"position":"7-0","position":"9-0","seq":3,"data":{},"data":{}}`,
+		`{"Position":"9-0","position":"7-0","seq":3}`,
 		`{"position":"18446744073709551615-0","seq":18446744073709551615,"time":"` + strings.Repeat("x", 100_000) + `"}`,
 	} {
 		e, ok := SalvageEnvelope([]byte(raw), "clinica-sol", fmt.Errorf("version must be something"))
@@ -356,7 +359,7 @@ func TestSalvageEnvelope(t *testing.T) {
 		foreign.Seq = 1
 		survives(t, foreign)
 	}
-	for _, raw := range []string{``, `[]`, `{"seq":1}`, `{"position":"7-0","seq":-1}`, `{"position":7,"seq":1}`} {
+	for _, raw := range []string{``, `[]`, `{"seq":1}`, `{"Position":"7-0","Seq":1}`, `{"position":"7-0","seq":-1}`, `{"position":7,"seq":1}`} {
 		if e, ok := SalvageEnvelope([]byte(raw), "clinica-sol", fmt.Errorf("x")); ok {
 			t.Errorf("%s is placed at %s", raw, e.Cursor())
 		}

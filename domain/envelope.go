@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -194,10 +195,11 @@ func readVersion(e *Event, value []byte) error {
 // and seq, can be read; otherwise it returns false.
 func SalvageEnvelope(raw []byte, system SystemID, refused error) (Event, bool) {
 	var e Event
-	if ValidJSON(raw) != nil {
+	readable := bytes.ToValidUTF8(raw, []byte("\uFFFD"))
+	if ValidJSON(readable) != nil {
 		return e, false
 	}
-	position, seq, id := firstMember(raw, "position"), firstMember(raw, "seq"), firstMember(raw, "id")
+	position, seq, id := firstMember(readable, "position"), firstMember(readable, "seq"), firstMember(readable, "id")
 	if readPosition(&e, position) != nil || readSeq(&e, seq) != nil {
 		return Event{}, false
 	}

@@ -59,3 +59,44 @@ func BenchmarkScanObject(b *testing.B) {
 		}
 	}
 }
+
+// CheckOnce finds a member that is there twice wherever two readers could differ, and
+// looks at nothing that is the sender's own.
+func TestCheckOnce(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		`{"a":1,"b":2}`:      "",
+		`{"a":1,"A":2}`:      "",
+		`{"a":1,"a":1}`:      `"a"`,
+		`{"a":1,"\u0061":2}`: `"a"`,
+		` { "x" : { "b" : [ 1 , { "c" : 1, "c" : 2 } ] } } `: `"c"`,
+		`[{"a":1},{"a":2}]`:                                   "",
+		`[[],{},"",{"a":[]},{"a":1,"a":[]}]`:                  `"a"`,
+		`{"own":{"a":1,"a":2},"b":[{"own":[{"c":1,"c":2}]}]}`: "",
+		`{"own":{},"own":{}}`:                                 `"own"`,
+		`"a"`:                                                 "",
+		`7`:                                                   "",
+		strings.Repeat(`{"a":[`, 200) + `{"z":1,"z":2}` + strings.Repeat(`]}`, 200): `"z"`,
+	} {
+		if err := ValidJSON([]byte(raw)); err != nil {
+			t.Fatalf("%.80s: %v", raw, err)
+		}
+		err := CheckOnce([]byte(raw), "own")
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%.80s: want %s, got %v", raw, want, err)
+		}
+	}
+}
+
+func TestValidJSON(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		`{"a":"\u0000\ud800"}`: "", "null": "", " [1] ": "",
+		"": "empty", " \n": "empty", "{": "byte 1", "{}{}": "byte 2", "\"\xff\"": "UTF-8", "\xef\xbb\xbf{}": "BOM", "\xff\xfe{\x00": "BOM",
+	} {
+		err := ValidJSON([]byte(raw))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: want %q, got %v", raw, want, err)
+		}
+	}
+}

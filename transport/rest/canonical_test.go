@@ -85,6 +85,8 @@ func TestBodiesWithTextsThatCannotBeKept(t *testing.T) {
 		{operator, "POST", sol + "/equipment", "\xef\xbb\xbf" + `{"equipmentId":"e9","name":"x"}`, "byte order mark"},
 		{operator, "POST", sol + "/equipment", `{"equipmentId":"e9","name":"x","name":"y"}`, "is there twice"},
 		{operator, "POST", sol + "/equipment", `{"equipmentId":"e9","name":"x","n\u0061me":"y"}`, "is there twice"},
+		{operator, "POST", sol + "/equipment", `{"equipmentId":"e9","name":"x","attributes":{},"attributes":{"a":1}}`, "is there twice"},
+		{operator, "POST", sol + "/equipment", `{"equipmentId":"e9","name":{"a":1,"a":2}}`, "is there twice"},
 		{service, "POST", publishPath, "\xef\xbb\xbf" + oneItem, "byte order mark"},
 		{service, "POST", publishPath, "\xff\xfe[\x00]\x00", "byte order mark"},
 		{service, "POST", publishPath, strings.Trim(oneItem, "[]") + "\n\xef\xbb\xbf" + strings.Trim(oneItem, "[]"), "byte order mark"},

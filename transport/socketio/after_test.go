@@ -30,7 +30,10 @@ func TestAfterInAuth(t *testing.T) {
 	b.append(sol, 1)
 	c.expect("clinica-sol 4")
 
-	for after, code := range map[string]string{`"yesterday"`: "invalid-position", `17`: "invalid-event"} {
+	for after, code := range map[string]string{
+		`"yesterday"`: "invalid-position", `17`: "invalid-event", `"0-0","after":"1-0"`: "invalid-event",
+		`"0-0","token":"ana:clinica-sol"`: "invalid-event", `"0-0","t\u006fken":"ana:clinica-sol"`: "invalid-event",
+	} {
 		bad := b.client("eva:clinica-sol")
 		bad.after = "PLACE"
 		refusal := bad.tryWith(func(auth string) string { return strings.Replace(auth, `"PLACE"`, after, 1) })

@@ -63,6 +63,10 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("with token %q: %s", token, refusal)
 		}
 	}
+	other := b.client("")
+	if refusal := other.tryWith(func(string) string { return `{"Token":"eva:clinica-sol","more":{"of":"its own"}}` }); !strings.Contains(refusal, "token-") {
+		t.Errorf("Token passes for token: %s", refusal)
+	}
 	if text, closed := b.client("broken").attempt(); !closed {
 		t.Errorf("who cannot be verified now is told %s, and will not come again", text)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
+	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
 // Server serves unmodified socket.io-client applications. It is an [http.Handler]
@@ -171,21 +172,27 @@ func (s *Server) greet(r *http.Request) any {
 // auth is what a client sends when it connects. Members that are not known here
 // are the application's own.
 type auth struct {
-	Token  string `json:"token"`
-	PID    string `json:"pid"`
-	Offset string `json:"offset"`
+	Token, PID, Offset string
 	// After is the place that a client kept by itself which has no connection state
 	// recovery: joins that name none begin behind it.
-	After string `json:"after"`
+	After string
+}
+
+// readAuth reads a client's auth, which may be null or missing.
+func readAuth(sent []byte) (a auth, err error) {
+	if len(sent) == 0 || string(sent) == "null" {
+		return a, nil
+	}
+	err = strictjson.Pick(sent, strictjson.Member{Name: "token", Into: &a.Token}, strictjson.Member{Name: "pid", Into: &a.PID},
+		strictjson.Member{Name: "offset", Into: &a.Offset}, strictjson.Member{Name: "after", Into: &a.After})
+	return a, err
 }
 
 // connect implements [sio.Namespace].
 func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, error) {
-	var a auth
-	if len(sent) > 0 {
-		if err := json.Unmarshal(sent, &a); err != nil {
-			return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid, offset and after must be strings"))
-		}
+	a, err := readAuth(sent)
+	if err != nil {
+		return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid, offset and after must be strings, each there once"))
 	}
 	if a.After != "" {
 		if _, err := positionIn(a.After, ""); err != nil {

@@ -57,3 +57,27 @@ func TestDecode(t *testing.T) {
 		}
 	}
 }
+
+func TestPick(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{ // NAME MORE, or an error
+		`{"name":"a","more":[ 1],"x":{"name":2}}`: "a [ 1]",
+		`{"Name":"b"}`:                        " ",
+		`{"n\u0061me":"c","more":null}`:       "c null",
+		`{"name":null}`:                       " ",
+		`{"x":1,"x":2}`:                       " ",
+		`{"name":"a","name":"b"}`:             "name: is there twice",
+		`{"more":1,"name":"a","m\u006fre":1}`: "more: is there twice",
+		`{"name":7}`:                          "name: json",
+		`[]`:                                  "must be an object",
+		`{"name":"a"`:                         "not valid JSON",
+		"{\"name\":\"\xff\"}":                 "not UTF-8",
+	} {
+		var name string
+		var more json.RawMessage
+		err := strictjson.Pick([]byte(text), strictjson.Member{Name: "name", Into: &name}, strictjson.Member{Name: "more", Into: &more})
+		if got := name + " " + string(more); err == nil && got != want || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
+		}
+	}
+}

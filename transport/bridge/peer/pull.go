@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,9 +35,40 @@ const (
 
 // frame is a frame from the far end. Events have a position.
 type frame struct {
-	Event    string           `json:"event"`
-	Position *domain.Position `json:"position"`
-	Data     json.RawMessage  `json:"data"`
+	Event    string
+	Position *domain.Position // only of an event
+	Data     json.RawMessage
+}
+
+// readFrame reads what kind of frame it is, to the letter. It is lenient about the
+// rest, and takes the first of two members of one name: an event that is not as it
+// must be is not to stop the link, and [domain.ParseEnvelope] finds it out.
+func readFrame(raw []byte) (f frame, err error) {
+	readable := bytes.ToValidUTF8(raw, []byte("\uFFFD"))
+	if err := domain.ValidJSON(readable); err != nil {
+		return f, err
+	}
+	if !domain.IsJSONObject(readable) {
+		return f, errors.New("it is not an object")
+	}
+	var event, position json.RawMessage
+	for name, value := range domain.JSONMembers(readable) {
+		switch {
+		case name == "event" && event == nil:
+			event = value
+		case name == "position" && position == nil:
+			position = value
+		case name == "data" && f.Data == nil:
+			f.Data = value
+		}
+	}
+	if event != nil {
+		err = json.Unmarshal(event, &f.Event)
+	}
+	if position != nil && err == nil {
+		err = json.Unmarshal(position, &f.Position)
+	}
+	return f, err
 }
 
 type welcome struct {
@@ -173,8 +205,8 @@ func (p *puller) expect(event string, into any) error {
 		if err != nil {
 			return closing(err)
 		}
-		var f frame
-		if err := json.Unmarshal(message, &f); err != nil {
+		f, err := readFrame(message)
+		if err != nil {
 			return fmt.Errorf("the far end sent no frame where %s was expected", event)
 		}
 		switch f.Event {
@@ -198,8 +230,8 @@ func (p *puller) turnedAway() error {
 		if err != nil {
 			return fmt.Errorf("%w: %.200s", closing(err), why.Detail)
 		}
-		var f frame
-		if json.Unmarshal(message, &f) != nil {
+		f, err := readFrame(message)
+		if err != nil {
 			continue
 		}
 		switch f.Event {
@@ -294,8 +326,8 @@ func (p *puller) frames(message []byte) (events []domain.Event, err error) {
 		}
 	}
 	for _, raw := range frames {
-		var f frame
-		if err := json.Unmarshal(raw, &f); err != nil {
+		f, err := readFrame(raw)
+		if err != nil {
 			return events, errors.New("the far end sent a frame that is not JSON")
 		}
 		switch {

@@ -2,10 +2,11 @@ package cloud
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
 // claims are what a code or a token of the vendor's says of itself. Nobody can
@@ -34,12 +35,12 @@ func readClaims(token string) (claims, error) {
 		return claims{}, errToken
 	}
 	var body struct {
-		UserAPIURL string  `json:"user_api_url"`
-		UserID     any     `json:"user_id"` // a string (RTE); numbers have been seen elsewhere
-		Iat        float64 `json:"iat"`
-		Exp        float64 `json:"exp"`
+		UserAPIURL string
+		UserID     any // a string (RTE); numbers have been seen elsewhere
+		Iat, Exp   float64
 	}
-	if json.Unmarshal(payload, &body) != nil {
+	if strictjson.Pick(payload, strictjson.Member{Name: "user_api_url", Into: &body.UserAPIURL}, strictjson.Member{Name: "user_id", Into: &body.UserID},
+		strictjson.Member{Name: "iat", Into: &body.Iat}, strictjson.Member{Name: "exp", Into: &body.Exp}) != nil {
 		return claims{}, errToken
 	}
 	return claims{

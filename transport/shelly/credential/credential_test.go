@@ -183,7 +183,9 @@ func TestParseAuthCode(t *testing.T) {
 	bad := map[string]string{
 		"empty": "", "no JWT": "hunter2", "two parts": "aHVudGVyMg.aHVudGVyMg", "garbage in three parts": "hunter2.hunter2.hunter2",
 		"no URL": token(`{"sub":"shelly-diy"}`), "an access token": token(`{"sub":"pwd","user_api_url":"https://a.shelly.cloud"}`),
-		"claims of another type": token(`{"sub":7}`), "too long": code("https://a.shelly.cloud") + strings.Repeat("a", maxAuthCode),
+		"a claim in another case": token(`{"sub":"shelly-diy","User_API_URL":"https://a.shelly.cloud"}`),
+		"a claim twice":           token(`{"sub":"shelly-diy","user_api_url":"https://evil.example","user_api_url":"https://a.shelly.cloud"}`),
+		"claims of another type":  token(`{"sub":7}`), "too long": code("https://a.shelly.cloud") + strings.Repeat("a", maxAuthCode),
 	}
 	for _, apiURL := range []string{
 		"http://shelly-103-eu.shelly.cloud", "https://shelly.cloud", "https://.shelly.cloud", "https://shelly.cloud.evil.example",
