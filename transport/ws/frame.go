@@ -43,17 +43,25 @@ type request struct {
 func parseRequest(message []byte) (request, error) {
 	var r request
 	if !domain.IsJSONObject(message) {
-		return request{}, domain.Invalid(CodeBadFrame, "a frame is a JSON object")
+		return request{}, badFrame(message, "a frame is a JSON object")
 	}
 	if err := strictjson.Pick(message, strictjson.Member{Name: "event", Into: &r.Event}, strictjson.Member{Name: "id", Into: &r.ID},
 		strictjson.Member{Name: "data", Into: &r.Data}); err != nil {
-		return request{}, domain.Invalid(CodeBadFrame,
-			"the frame is not valid JSON, or its event is not a string, or it has a member twice").Because(err)
+		return request{}, badFrame(message, "the event of a frame is a string, and each member is there once").Because(err)
 	}
 	if r.Event == "" {
 		return request{}, domain.Invalid(CodeBadFrame, `a frame needs an "event"`)
 	}
 	return r, nil
+}
+
+// badFrame says why a message is no frame: what is wrong with it as JSON, or else
+// what a frame is.
+func badFrame(message []byte, detail string) *domain.Error {
+	if err := domain.CheckJSON(message); err != nil {
+		detail = "a frame is a JSON object, and this is not: " + err.Error()
+	}
+	return domain.Invalid(CodeBadFrame, detail)
 }
 
 const maxID = 128 // bytes of a request's id as it is written
