@@ -26,21 +26,28 @@ type held struct {
 
 // stamp is what a status says of its own time, for devices of the second generation
 // and later. Their serial is the time in seconds; that of the first is a counter,
-// and orders nothing (US).
+// and orders nothing (US). Nor does a clock that is wrong: see [domain.Orders].
 type stamp struct {
 	ts, serial float64
 }
 
-func stampOf(gen string, doc status.Document) stamp {
+func stampOf(gen string, doc status.Document, now time.Time) stamp {
 	if gen == "G1" {
 		return stamp{}
 	}
 	if _, first := doc["relays"]; first {
 		return stamp{}
 	}
-	var s stamp
-	s.ts, _ = doc["ts"].(float64)
-	s.serial, _ = doc["serial"].(float64)
+	return stamp{ts: clock(doc["ts"], now), serial: clock(doc["serial"], now)}
+}
+
+// clock is a time in seconds that orders what a device says, or 0.
+func clock(v any, now time.Time) float64 {
+	const latest = 1 << 33 // seconds, in the year 2242: far more overflows a time
+	s, _ := v.(float64)
+	if !(s > 0 && s < latest) || !domain.Orders(time.UnixMicro(int64(s*1e6)), now) {
+		return 0
+	}
 	return s
 }
 
@@ -74,7 +81,7 @@ func (h *held) repeats(doc status.Document) bool {
 // full takes a status from all_status.
 func (h *held) full(doc status.Document, now time.Time) {
 	h.device.Full(doc, now)
-	h.stamp = stampOf(h.gen, doc)
+	h.stamp = stampOf(h.gen, doc, now)
 	h.serial, _ = doc["serial"].(float64)
 	h.last = nil
 }
@@ -87,7 +94,7 @@ func (h *held) delta(m StatusOnChange, now time.Time) {
 	if h.repeats(m.Status) {
 		return
 	}
-	if s := stampOf(h.gen, m.Status); h.stamp.before(s) || h.stamp == (stamp{}) {
+	if s := stampOf(h.gen, m.Status, now); h.stamp.before(s) || h.stamp == (stamp{}) {
 		h.stamp = s
 	}
 	h.device.Delta(m.Status, now)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/shelly/status"
 )
 
 func TestSnapshotThenLive(t *testing.T) {
@@ -125,6 +126,25 @@ func TestFaultCasesOrder(t *testing.T) {
 			}
 		}
 	})
+	for name, wrong := range map[string]float64{"unset": 30, "stuck in 2099": 4070908800} {
+		t.Run("a clock that is "+name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, quick(), simulator.CloudConfig{})
+			a, d := b.account(sol, "acc1")
+			release := a.HoldAllStatus()
+			b.run(b.runner)
+			b.eventually("the states are asked for", func() bool { return a.Counts().AllStatus > 0 })
+			a.Send(statusFrame(d.WireID(), map[string]any{"ts": wrong, "switch:0": on(false)}))
+			a.Send(statusFrame(d.WireID(), map[string]any{"ts": wrong, "switch:0": on(true)}))
+			b.readUpTo(a, "Shelly:Here")
+			release()
+			b.connected(sol, "acc1")
+			b.relay(sol, plug, true)
+			if s := stampOf("G2", status.Document{"ts": wrong, "serial": wrong}, time.Now()); s != (stamp{}) {
+				t.Errorf("it orders by %+v", s)
+			}
+		})
+	}
 	t.Run("late StatusOnChange after Online:0", func(t *testing.T) {
 		t.Parallel()
 		b, _, d := begin(t)

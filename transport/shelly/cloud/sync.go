@@ -213,7 +213,7 @@ func (s *session) applyOne(id domain.DeviceID, entry deviceStatus, rows []*domai
 	if entry.gen != "" {
 		d.gen = entry.gen
 	}
-	at := stampOf(d.gen, entry.status)
+	at := stampOf(d.gen, entry.status, time.Now())
 	// What was heard just before the states were asked for may be newer than they.
 	if justHeard := s.asked.Sub(d.heard) < snapshotAge; !d.device.Ready() || !justHeard || !at.before(d.stamp) {
 		d.full(entry.status, time.Now())
@@ -256,7 +256,7 @@ func (s *session) replay(m Message, of map[domain.DeviceID]stamp) {
 	if d == nil {
 		return
 	}
-	if change, ok := m.(StatusOnChange); ok && stampOf(d.gen, change.Status).before(of[d.id]) {
+	if change, ok := m.(StatusOnChange); ok && stampOf(d.gen, change.Status, time.Now()).before(of[d.id]) {
 		d.heard = time.Now()
 		return
 	}
