@@ -18,7 +18,6 @@ package switching
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -48,9 +47,6 @@ const (
 	DefaultLimit = 20 * time.Second
 	// lookAround is the pace of the referee.
 	lookAround = 250 * time.Millisecond
-	// reportTimeout bounds how long an outcome is tried to be written. The
-	// referee writes its own after that.
-	reportTimeout = 15 * time.Second
 )
 
 const (
@@ -98,12 +94,11 @@ type Claims interface {
 type Desk struct {
 	parts Parts
 
-	mu      sync.Mutex
-	open    map[int]map[string]*command // of the partitions that are owned here, by command id
-	closing context.Context
-	close   context.CancelFunc
-	working sync.WaitGroup
-	ending  *isolate.Keys[domain.SystemID] // what the referee ends, per system
+	mu   sync.Mutex
+	open map[int]map[string]*command // of the partitions that are owned here, by command id
+
+	outcomes *outcomes                      // what holders say
+	ending   *isolate.Keys[domain.SystemID] // what the referee ends, per system
 }
 
 // command is one that has not ended yet, as the referee sees it.
@@ -121,7 +116,7 @@ func New(p Parts) *Desk {
 	}
 	d := &Desk{parts: p, open: map[int]map[string]*command{}}
 	d.ending = isolate.NewKeys[domain.SystemID](p.Logger, "switching", endingAtOnce, endTimeout)
-	d.closing, d.close = context.WithCancel(context.Background())
+	d.outcomes = newOutcomes(p.Logger, d.write)
 	return d
 }
 
@@ -131,8 +126,7 @@ func (d *Desk) Holders() []shelly.Holder { return d.parts.Holders }
 // Close gives up on outcomes that are being written and waits. Reactions and
 // duties must have ended.
 func (d *Desk) Close() {
-	d.close()
-	d.working.Wait()
+	d.outcomes.end()
 	d.ending.Wait()
 }
 
@@ -161,7 +155,7 @@ func (d *Desk) send(ctx context.Context, c *command) (taken bool) {
 	if at < 0 {
 		return false
 	}
-	report := func(r shelly.SwitchResult) { d.report(c.SwitchCommand, r) }
+	report := func(r shelly.SwitchResult) { d.outcomes.put(c.SwitchCommand, r) }
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	switch ok, err := d.parts.Claims.Take(ctx, c.System, c.CommandID); {
@@ -357,26 +351,6 @@ func (d *Desk) closeCommand(ctx context.Context, c *command) (closed, elsewhere 
 	}
 	elsewhere, err = d.parts.Elsewhere(ctx, c.DeviceRef)
 	return err == nil, err == nil && elsewhere
-}
-
-// report writes what a holder says, apart, because holders must not wait.
-func (d *Desk) report(c shelly.SwitchCommand, r shelly.SwitchResult) {
-	d.working.Go(func() {
-		ctx, cancel := context.WithTimeout(d.closing, reportTimeout)
-		defer cancel()
-		for {
-			err := d.write(ctx, c, r)
-			if err == nil {
-				return
-			}
-			select {
-			case <-ctx.Done():
-				d.parts.Logger.Warn("switching: an outcome could not be written", "command", c.CommandID, "error", errors.Join(err, ctx.Err()))
-				return
-			case <-time.After(lookAround):
-			}
-		}
-	})
 }
 
 // maxError bounds what a device says of why it refused, in bytes.
