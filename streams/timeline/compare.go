@@ -6,14 +6,24 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// comparedAtOnce is how many systems of a partition one round compares. The
-// archive is asked once or twice for each.
-const comparedAtOnce = 4
+const (
+	// comparedPerRound is how many systems of a partition one round compares. The
+	// archive is asked once or twice for each.
+	comparedPerRound = 4
+	// comparingAtOnce bounds the comparisons under way, and compareTimeout each.
+	comparingAtOnce = 64
+	compareTimeout  = 5 * time.Second
+)
 
-// keepComparing compares what is counted with what is archived, until Close.
+// keepComparing compares what is counted with what is archived, until Close. Each
+// system is compared by itself: one for which the archive fails or hangs is
+// left for a while, and keeps no other from its turn.
 func (t *Timeline) keepComparing() {
+	systems := isolate.NewKeys[domain.SystemID](t.logger, "comparison with the archive", comparingAtOnce, compareTimeout)
+	defer systems.Wait()
 	ticker := time.NewTicker(t.config.CompareEvery)
 	defer ticker.Stop()
 	for {
@@ -23,19 +33,12 @@ func (t *Timeline) keepComparing() {
 			return
 		}
 		for i := range t.partitions {
-			t.partitions[i].compare(t.closing, comparedAtOnce)
-		}
-	}
-}
-
-// compare takes up to n systems. Which ones is left to the order of a map,
-// which is random: all have their turn.
-func (p *partition) compare(ctx context.Context, n int) {
-	for _, c := range p.candidates(n) {
-		err := p.compareOne(ctx, c)
-		if err != nil && ctx.Err() == nil {
-			p.timeline.logger.Warn("a sequence cannot be compared with the archive", "system", c.system, "error", err)
-			return // the archive is away: no use in asking for others
+			p := &t.partitions[i]
+			// Which systems these are is left to the order of a map, which is
+			// random: all have their turn.
+			for _, c := range p.candidates(comparedPerRound) {
+				systems.Go(t.closing, c.system, func(ctx context.Context) error { return p.compareOne(ctx, c) })
+			}
 		}
 	}
 }
@@ -84,7 +87,7 @@ func (p *partition) compareOne(ctx context.Context, c candidate) error {
 		p.mu.Unlock()
 		return nil
 	}
-	p.timeline.logger.Error("the numbers of a system differ from the archive; its readers begin anew",
+	p.timeline.logger.Error("the numbers of a system differ from the archive; its readers begin again",
 		"system", c.system, "counted", c.cursor.String(), "archived", archived.String())
 	c.run.drop(c.system, c.cursor, fmt.Errorf("%w: counted %s, archived %s", ErrMiscounted, c.cursor, archived))
 	return nil

@@ -30,7 +30,8 @@ type archive struct {
 
 	mu         sync.Mutex
 	partitions map[int][]domain.Event
-	lie        uint64 // added to every seq
+	lie        uint64                                                  // added to every seq
+	trouble    func(ctx context.Context, system domain.SystemID) error // what Base does first; nil is nothing
 }
 
 func newArchive(l *streams.Log) *archive {
@@ -70,7 +71,15 @@ func (a *archive) numbered(system domain.SystemID) []domain.Event {
 	return list
 }
 
-func (a *archive) Base(_ context.Context, system domain.SystemID) (domain.Position, domain.Cursor, error) {
+func (a *archive) Base(ctx context.Context, system domain.SystemID) (domain.Position, domain.Cursor, error) {
+	a.mu.Lock()
+	trouble := a.trouble
+	a.mu.Unlock()
+	if trouble != nil {
+		if err := trouble(ctx, system); err != nil {
+			return domain.Position{}, domain.Cursor{}, err
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	list := a.numbered(system)
@@ -409,6 +418,43 @@ func TestAMiscountEndsTheSubscription(t *testing.T) {
 	}
 	if honest.ended != nil {
 		t.Errorf("another system ended with %v", honest.ended)
+	}
+}
+
+// Systems for which the archive fails, hangs or panics do not keep another's numbers
+// from being compared.
+func TestOneSystemIsComparedByItself(t *testing.T) {
+	t.Parallel()
+	for name, trouble := range map[string]func(context.Context) error{
+		"an error": func(context.Context) error { return errors.New("no") },
+		"a panic":  func(context.Context) error { panic("no") },
+		"a hang":   func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, redistest.URL(t), timeline.Config{CompareEvery: 5 * time.Millisecond})
+			for n := range 20 {
+				bad := domain.SystemID(fmt.Sprint("bad-", n))
+				followed := b.subscribe(t, bad)
+				followed.reaches(t, b.append(t, bad, 1)[0])
+			}
+			s := b.subscribe(t, "a")
+			at := b.append(t, "a", 3)
+			s.reaches(t, at[2])
+			b.archive.mu.Lock()
+			b.archive.lie = 1
+			b.archive.trouble = func(ctx context.Context, system domain.SystemID) error {
+				if system == "a" {
+					return nil
+				}
+				return trouble(ctx)
+			}
+			b.archive.mu.Unlock()
+			if _, err := b.archive.advance(t.Context(), b.log.Partition("a"), 100); err != nil {
+				t.Fatal(err)
+			}
+			s.until(t, "the end", func() bool { return s.ended != nil })
+		})
 	}
 }
 
