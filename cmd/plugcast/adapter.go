@@ -34,17 +34,23 @@ func (r restReads) Head(ctx context.Context, actor domain.Actor, system domain.S
 // restSockets is [rest.Sockets] on the board of all nodes.
 type restSockets struct{ registry *presence.Registry }
 
-// Sockets implements rest.Sockets.
-func (s restSockets) Sockets(ctx context.Context) ([]rest.Socket, error) {
-	listed, err := s.registry.Sockets(ctx)
+// Page implements rest.Sockets.
+func (s restSockets) Page(ctx context.Context, systems []domain.SystemID, after string, limit int) ([]rest.Socket, string, error) {
+	listed, next, err := s.registry.Page(ctx, systems, after, limit)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	sockets := make([]rest.Socket, len(listed))
 	for i, one := range listed {
 		sockets[i] = rest.Socket(one)
 	}
-	return sockets, nil
+	return sockets, next, nil
+}
+
+// Find implements rest.Sockets.
+func (s restSockets) Find(ctx context.Context, id string) (rest.Socket, bool, error) {
+	found, live, err := s.registry.Find(ctx, id)
+	return rest.Socket(found), live, err
 }
 
 // roomRegistry puts the sockets of the faces on the board.

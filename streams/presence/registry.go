@@ -5,7 +5,6 @@
 package presence
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,7 +66,7 @@ type Registry struct {
 // New makes the registry of one node. Node names are unique in a deployment.
 func New(client redis.UniversalClient, prefix, node string, logger *slog.Logger) *Registry {
 	return &Registry{
-		// One slot of a cluster: the board is small, and read as a whole.
+		// One slot of a cluster: the board is small, and its nodes are read together.
 		client: client, prefix: prefix + ":{presence}:", node: node, logger: logger,
 		own: map[string]Socket{}, changed: map[string]bool{},
 	}
@@ -116,7 +115,7 @@ func (r *Registry) Run(ctx context.Context, figures func() json.RawMessage) erro
 // beatScript notes that a node lives, by Redis' clock and not by the node's, and
 // since when, and answers how many sockets of it are on the board.
 //
-// KEYS: nodes, figures of this node, sockets of this node, joined.
+// KEYS: nodes, figures of this node, sockets of this node, joined, rooms of this node.
 // ARGV: node, figures, TTL in seconds, seconds until a node is forgotten, 1 when
 // this is the first beat of its process.
 var beatScript = redis.NewScript(`
@@ -131,13 +130,14 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now -
 end
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 redis.call('EXPIRE', KEYS[3], ARGV[3])
-return redis.call('HLEN', KEYS[3])
+redis.call('EXPIRE', KEYS[5], ARGV[3])
+return math.min(redis.call('HLEN', KEYS[3]), redis.call('ZLEXCOUNT', KEYS[5], '[/', '(0'))
 `)
 
 func (r *Registry) beat(ctx context.Context, figures json.RawMessage) {
 	ctx, cancel := context.WithTimeout(ctx, beatEvery)
 	defer cancel()
-	keys := []string{r.nodesKey(), r.figuresKey(r.node), r.socketsKey(r.node), r.joinedKey()}
+	keys := []string{r.nodesKey(), r.figuresKey(r.node), r.socketsKey(r.node), r.joinedKey(), r.roomsKey(r.node)}
 	listed, err := beatScript.Run(ctx, r.client, keys, r.node, []byte(figures),
 		int(TTL.Seconds()), int((TTL + Missed).Seconds()), !r.joined).Int()
 	if err != nil {
@@ -158,57 +158,72 @@ func (r *Registry) beat(ctx context.Context, figures json.RawMessage) {
 	r.mu.Unlock()
 }
 
+// flushScript lists sockets, and takes them off the board. A member of the rooms of
+// a node is ROOM/SOCKET, and /SOCKET for every socket, so that a page of one room is
+// a range.
+//
+// KEYS: sockets of this node, rooms of this node.
+// ARGV: TTL in seconds, and per socket its id and what it is, "" when it is gone.
+var flushScript = redis.NewScript(`
+local function rooms(raw)
+	local ok, socket = pcall(cjson.decode, raw or '')
+	if ok and type(socket) == 'table' and type(socket.systems) == 'table' then return socket.systems end
+	return {}
+end
+for i = 2, #ARGV, 2 do
+	local id, socket = ARGV[i], ARGV[i + 1]
+	for _, room in ipairs(rooms(redis.call('HGET', KEYS[1], id))) do redis.call('ZREM', KEYS[2], room .. '/' .. id) end
+	if socket == '' then
+		redis.call('HDEL', KEYS[1], id)
+		redis.call('ZREM', KEYS[2], '/' .. id)
+	else
+		redis.call('HSET', KEYS[1], id, socket)
+		redis.call('ZADD', KEYS[2], 0, '/' .. id)
+		for _, room in ipairs(rooms(socket)) do redis.call('ZADD', KEYS[2], 0, room .. '/' .. id) end
+	end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+`)
+
 func (r *Registry) flush(ctx context.Context) error {
 	for {
-		put, gone := r.take()
-		if len(put) == 0 && len(gone) == 0 {
+		ids, args := r.take()
+		if len(ids) == 0 {
 			return nil
 		}
-		key := r.socketsKey(r.node)
-		_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			if len(put) > 0 {
-				p.HSet(ctx, key, put...)
-				p.Expire(ctx, key, TTL)
-			}
-			if len(gone) > 0 {
-				p.HDel(ctx, key, gone...)
-			}
-			return nil
-		})
-		if err != nil {
-			r.giveBack(put, gone)
+		err := flushScript.Run(ctx, r.client, []string{r.socketsKey(r.node), r.roomsKey(r.node)}, args...).Err()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			r.giveBack(ids)
 			return fmt.Errorf("presence: write sockets: %w", err)
 		}
 	}
 }
 
-// take picks at most a batch of changes, as HSET and HDEL want them.
-func (r *Registry) take() (put []any, gone []string) {
+// take picks at most a batch of changes, as flushScript wants them.
+func (r *Registry) take() (ids []string, args []any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	args = []any{int(TTL.Seconds())}
 	for id := range r.changed {
-		if len(put)/2+len(gone) == batch {
+		if len(ids) == batch {
 			break
 		}
 		delete(r.changed, id)
-		s, live := r.own[id]
-		if !live {
-			gone = append(gone, id)
-			continue
+		ids = append(ids, id)
+		value := []byte{}
+		if s, live := r.own[id]; live {
+			value, _ = json.Marshal(s) // texts, and a time that time.Now gave: always marshals
 		}
-		value, _ := json.Marshal(s) // strings and a time: always marshals
-		put = append(put, id, value)
+		args = append(args, id, value)
 	}
-	return put, gone
+	return ids, args
 }
 
-func (r *Registry) giveBack(put []any, gone []string) {
+func (r *Registry) giveBack(ids []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := 0; i < len(put); i += 2 {
-		r.changed[put[i].(string)] = true
-	}
-	for _, id := range gone {
+	for _, id := range ids {
 		r.changed[id] = true
 	}
 }
@@ -219,7 +234,7 @@ func (r *Registry) leave(ctx context.Context) error {
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.ZRem(ctx, r.nodesKey(), r.node)
 		p.HDel(ctx, r.joinedKey(), r.node)
-		p.Del(ctx, r.figuresKey(r.node), r.socketsKey(r.node))
+		p.Del(ctx, r.figuresKey(r.node), r.socketsKey(r.node), r.roomsKey(r.node))
 		return nil
 	})
 	if err != nil {
@@ -249,41 +264,6 @@ func (r *Registry) Nodes(ctx context.Context) (map[string]json.RawMessage, error
 		}
 	}
 	return nodes, nil
-}
-
-// Sockets lists the sockets of all live nodes, oldest first.
-func (r *Registry) Sockets(ctx context.Context) ([]Socket, error) {
-	names, err := r.live(ctx)
-	if err != nil {
-		return nil, err
-	}
-	replies := make([]*redis.StringSliceCmd, len(names))
-	_, err = r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, name := range names {
-			replies[i] = p.HVals(ctx, r.socketsKey(name))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("presence: list sockets: %w", err)
-	}
-	var sockets []Socket
-	for _, reply := range replies {
-		for _, value := range reply.Val() {
-			var s Socket
-			if err := json.Unmarshal([]byte(value), &s); err != nil {
-				return nil, fmt.Errorf("presence: list sockets: %w", err)
-			}
-			sockets = append(sockets, s)
-		}
-	}
-	slices.SortFunc(sockets, func(a, b Socket) int {
-		if c := a.ConnectedAt.Compare(b.ConnectedAt); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.SocketID, b.SocketID)
-	})
-	return sockets, nil
 }
 
 // Own lists the sockets of this node, in no order.
@@ -351,3 +331,4 @@ func (r *Registry) nodesKey() string              { return r.prefix + "nodes" }
 func (r *Registry) joinedKey() string             { return r.prefix + "joined" }
 func (r *Registry) figuresKey(node string) string { return r.prefix + "node:" + node }
 func (r *Registry) socketsKey(node string) string { return r.prefix + "sockets:" + node }
+func (r *Registry) roomsKey(node string) string   { return r.prefix + "rooms:" + node }

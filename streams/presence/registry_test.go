@@ -63,14 +63,17 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 func (n node) listed(t *testing.T, by func(Socket) bool) int {
-	sockets, err := n.Sockets(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	count := 0
-	for _, s := range sockets {
-		if by(s) {
-			count++
+	for after, more := "", true; more; more = after != "" {
+		var sockets []Socket
+		var err error
+		if sockets, after, err = n.Page(t.Context(), nil, after, 500); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range sockets {
+			if by(s) {
+				count++
+			}
 		}
 	}
 	return count

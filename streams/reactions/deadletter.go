@@ -26,6 +26,8 @@ const (
 	keptFor = 7 * 24 * time.Hour
 	// maxError bounds the text of an error, in bytes.
 	maxError = 500
+	// listedAtOnce is of how many systems letters are in memory at a time.
+	listedAtOnce = 64
 )
 
 // DeadLetters keeps what was given up, for all processes of the deployment. They
@@ -113,11 +115,13 @@ func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit in
 	}
 	for partition := range l.log.Partitions() {
 		systems, err := l.log.Client().ZRevRange(ctx, l.systemsKey(partition), 0, int64(limit)-1).Result()
-		if err == nil && len(systems) > 0 {
-			err = add(partition, systems)
-		}
 		if err != nil {
 			return nil, fmt.Errorf("dead letters: list: %w", err)
+		}
+		for some := range slices.Chunk(systems, listedAtOnce) {
+			if err := add(partition, some); err != nil {
+				return nil, fmt.Errorf("dead letters: list: %w", err)
+			}
 		}
 	}
 	return letters, nil

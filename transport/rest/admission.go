@@ -62,8 +62,13 @@ func (a *API) reserve(ctx context.Context, system domain.SystemID, bytes int) (*
 }
 
 // admitRead waits until a read of the cost may begin. It is for the reading alone:
-// an answer that is read slowly must not keep others from the database.
+// an answer that is read slowly must not keep others from the database. A read that is
+// about no system counts as the platform's. done must be deferred: a read that
+// panics must not keep its place.
 func (a *API) admitRead(ctx context.Context, system domain.SystemID, cost int) (done func(), err error) {
+	if system == "" {
+		system = domain.PlatformSystem
+	}
 	grant, err := a.work.Admit(ctx, system, cost)
 	return grant.Release, err
 }

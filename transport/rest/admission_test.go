@@ -107,6 +107,66 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// Every read is work of the system that it is about: it waits for that one's share, and
+// one that finds it all taken is told to come back.
+func TestOperatorsReadsAreAdmitted(t *testing.T) {
+	t.Parallel()
+	work := controller(t, 2*costPage, costPage, 1, time.Minute)
+	b := setup(t, func(c *Config) { c.Work, c.Quarantine = work, quarantined{} })
+	for _, system := range []domain.SystemID{"clinica-sol", domain.PlatformSystem} {
+		grant, err := work.Admit(t.Context(), system, costPage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		waited := make(chan error, 1)
+		go func() {
+			_, err := work.Admit(ctx, system, costPage)
+			waited <- err
+		}()
+		waitFor(t, func() bool { return work.Usage().Waiting == 1 })
+		for _, path := range []string{"/api/v1/sockets", "/api/v1/bridges/findings", "/api/v1/quarantine", "/api/v1/dead-letters"} {
+			mine := path
+			if system != domain.PlatformSystem {
+				mine += "?systemId=" + string(system)
+			}
+			b.want(b.send(domain.RoleStaff, "GET", mine), 429, admission.CodeBusy)
+			b.want(b.send(domain.RoleStaff, "GET", path+"?systemId=centro-luna"), 200, "")
+		}
+		cancel()
+		<-waited
+		grant.Release()
+	}
+	if u := work.Usage(); u != (admission.Usage{}) {
+		t.Errorf("left over: %+v", u)
+	}
+}
+
+// panickingReads are reads that panic.
+type panickingReads struct{ *platform }
+
+func (panickingReads) Events(context.Context, domain.Actor, domain.SystemID, domain.EventQuery) ([]domain.Event, bool, error) {
+	panic("no")
+}
+
+func (panickingReads) Head(context.Context, domain.Actor, domain.SystemID) (domain.Cursor, domain.Hash, error) {
+	panic("no")
+}
+
+// A read that panics leaves its place to others.
+func TestPanicKeepsNoPlace(t *testing.T) {
+	t.Parallel()
+	work, answers := controller(t, 6, 2, 1, time.Minute), controller(t, 1<<30, 1<<30, 1, time.Minute)
+	b := setup(t, func(c *Config) {
+		c.Reads, c.Sockets = panickingReads{c.Reads.(*platform)}, nilSockets{}
+		c.Work, c.Answers = work, answers
+	})
+	for _, path := range []string{sol + "/events", sol + "/audit/head", "/api/v1/sockets"} {
+		b.want(b.send(domain.RoleAdmin, "GET", path), 500, domain.CodeInternal)
+	}
+	waitFor(t, func() bool { return work.Usage() == admission.Usage{} && answers.Usage() == admission.Usage{} })
+}
+
 // lateReads say when one begins to wait for the projection.
 type lateReads struct {
 	*platform

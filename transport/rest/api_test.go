@@ -334,10 +334,31 @@ func (p *platform) SystemOfConnection(ctx context.Context, actor domain.Actor, i
 	return "", domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection, "there is no such connection")
 }
 
-func (p *platform) Sockets(context.Context) ([]Socket, error) {
+// Page implements Sockets; the sockets are in order.
+func (p *platform) Page(_ context.Context, systems []domain.SystemID, after string, limit int) (page []Socket, next string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.sockets), p.broken
+	for _, s := range p.sockets {
+		in := func(system domain.SystemID) bool { return slices.Contains(s.Systems, system) }
+		switch {
+		case s.SocketID <= after, systems != nil && !slices.ContainsFunc(systems, in):
+		case len(page) == limit:
+			return page, page[limit-1].SocketID, p.broken
+		default:
+			page = append(page, s)
+		}
+	}
+	return page, "", p.broken
+}
+
+func (p *platform) Find(_ context.Context, id string) (Socket, bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := slices.IndexFunc(p.sockets, func(s Socket) bool { return s.SocketID == id })
+	if at < 0 {
+		return Socket{}, false, p.broken
+	}
+	return p.sockets[at], true, p.broken
 }
 
 func (p *platform) Issue(_ context.Context, actor domain.Actor) (string, time.Time, error) {

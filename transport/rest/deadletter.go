@@ -45,6 +45,11 @@ func (a *API) listDeadLetters(ctx context.Context, in *deadLettersInput) (*deadL
 			return nil, err
 		}
 	}
+	done, err := a.admitRead(ctx, in.SystemID, costPage)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	letters, err := a.deadLetters.List(ctx, in.SystemID, in.Limit)
 	if err != nil {
 		return nil, unavailable(err)

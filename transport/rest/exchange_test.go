@@ -62,9 +62,11 @@ func TestPanic(t *testing.T) {
 	b.want(b.send(domain.RoleViewer, "GET", sol+"/devices"), 200, "")
 }
 
-type nilSockets struct{}
+type nilSockets struct{ Sockets }
 
-func (nilSockets) Sockets(context.Context) ([]Socket, error) { panic("ouch") }
+func (nilSockets) Page(context.Context, []domain.SystemID, string, int) ([]Socket, string, error) {
+	panic("ouch")
+}
 
 func TestBodies(t *testing.T) {
 	t.Parallel()

@@ -58,6 +58,11 @@ func (a *API) listFindings(ctx context.Context, in *findingsInput) (*findingsOut
 			return nil, domain.Invalid(CodeInvalidRequest, "after must be the next of an earlier page")
 		}
 	}
+	done, err := a.admitRead(ctx, filter.System, costPage)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	report, err := a.findings.Findings(ctx, filter)
 	if err != nil {
 		return nil, unavailable(err)

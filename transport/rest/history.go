@@ -114,8 +114,8 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*huma.StreamResp
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	events, more, err := a.reads.Events(ctx, actor, in.SystemID, query)
-	done()
 	if err != nil {
 		return nil, err
 	}
@@ -200,8 +200,8 @@ func (a *API) getHead(ctx context.Context, in *headInput) (*headOutput, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	cursor, hash, err := a.reads.Head(ctx, actor, in.SystemID)
-	done()
 	if err != nil {
 		return nil, err
 	}

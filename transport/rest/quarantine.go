@@ -55,6 +55,11 @@ func (a *API) listQuarantine(ctx context.Context, in *quarantineInput) (*quarant
 		}
 		query.Before = &before
 	}
+	done, err := a.admitRead(ctx, query.System, costPage)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	page, err := a.quarantine.Quarantine(ctx, actor, query)
 	if err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -12,7 +11,12 @@ import (
 
 // Sockets knows the live sockets of all nodes.
 type Sockets interface {
-	Sockets(ctx context.Context) ([]Socket, error)
+	// Page returns sockets in the order of their ids: those behind the id after that
+	// are in the room of one of the systems, or all for nil. It looks at no more than
+	// limit. next is what the next page begins after, "" on the last.
+	Page(ctx context.Context, systems []domain.SystemID, after string, limit int) (page []Socket, next string, err error)
+	// Find returns a socket, and whether there is one.
+	Find(ctx context.Context, id string) (Socket, bool, error)
 }
 
 // Socket is one live client.
@@ -51,7 +55,7 @@ type closeSocketInput struct {
 func (a *API) registerSockets() {
 	register(a, operation{
 		id: "listSockets", method: http.MethodGet, path: "/api/v1/sockets", tag: "Sockets",
-		summary: "List the live sockets of all nodes", detail: "Sockets in no room of the token's systems are left out.",
+		summary: "List the live sockets of all nodes", detail: "In the order of their ids. Sockets in no room of the token's systems are left out, so a page may have fewer than limit.",
 	}, a.listSockets)
 	register(a, operation{
 		id: "closeSocket", method: http.MethodDelete, path: "/api/v1/sockets/{socketId}", tag: "Sockets", status: http.StatusAccepted,
@@ -76,24 +80,47 @@ func (a *API) listSockets(ctx context.Context, in *listSocketsInput) (*listSocke
 			return nil, err
 		}
 	}
-	all, err := a.sockets.Sockets(ctx)
-	if err != nil {
-		return nil, unavailable(err)
+	// The rooms that are asked for, and whose work that is: staff and tokens for all
+	// systems look at every socket.
+	var rooms []domain.SystemID
+	var account domain.SystemID
+	switch {
+	case in.SystemID != "":
+		rooms, account = []domain.SystemID{in.SystemID}, in.SystemID
+	case actor.Role != domain.RoleStaff && !actor.AllSystems:
+		rooms = append([]domain.SystemID{}, actor.Systems...)
+		if len(rooms) > 0 {
+			account = rooms[0]
+		}
 	}
-	visible := make([]Socket, 0, len(all))
-	for _, s := range all {
+	page, next, err := a.pageOfSockets(ctx, account, rooms, &in.Paged)
+	if err != nil {
+		return nil, err
+	}
+	out := &listSocketsOutput{}
+	out.Body.Sockets, out.Body.Next = make([]Socket, 0, len(page)), next
+	for _, s := range page {
 		foreign := func(system domain.SystemID) bool { return !actor.Sees(system) }
 		s.Systems = slices.DeleteFunc(slices.Clone(s.Systems), foreign)
 		if in.SystemID != "" && !slices.Contains(s.Systems, in.SystemID) || len(s.Systems) == 0 && actor.Role != domain.RoleStaff {
 			continue
 		}
-		visible = append(visible, s)
+		out.Body.Sockets = append(out.Body.Sockets, s)
 	}
-	slices.SortFunc(visible, func(x, y Socket) int { return cmp.Compare(x.SocketID, y.SocketID) })
-	out := &listSocketsOutput{}
-	out.Body.Sockets, out.Body.Next = cut(&in.Paged, visible,
-		func(s Socket) string { return s.SocketID }, func(Socket) int { return rowBytes })
 	return out, nil
+}
+
+// pageOfSockets reads a page as work of the system.
+func (a *API) pageOfSockets(ctx context.Context, account domain.SystemID, rooms []domain.SystemID, in *Paged) (page []Socket, next string, err error) {
+	done, err := a.admitRead(ctx, account, costPage)
+	if err != nil {
+		return nil, "", err
+	}
+	defer done()
+	if page, next, err = a.sockets.Page(ctx, rooms, in.After, in.Limit); err != nil {
+		return nil, "", unavailable(err)
+	}
+	return page, next, nil
 }
 
 func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOutput, error) {
@@ -101,26 +128,25 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 	if err := actor.AuthorizeAnywhere(domain.ActionAdminister); err != nil {
 		return nil, err
 	}
-	all, err := a.sockets.Sockets(ctx)
+	socket, live, err := a.sockets.Find(ctx, in.SocketID)
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	at := slices.IndexFunc(all, func(s Socket) bool { return s.SocketID == in.SocketID })
-	if at < 0 || !slices.ContainsFunc(all[at].Systems, actor.Sees) && actor.Role != domain.RoleStaff {
+	if !live || !slices.ContainsFunc(socket.Systems, actor.Sees) && actor.Role != domain.RoleStaff {
 		return nil, domain.Fail(domain.KindNotFound, CodeUnknownSocket, "no live socket has this id")
 	}
-	if slices.ContainsFunc(all[at].Systems, func(system domain.SystemID) bool { return !actor.Sees(system) }) {
+	if slices.ContainsFunc(socket.Systems, func(system domain.SystemID) bool { return !actor.Sees(system) }) {
 		return nil, domain.Fail(domain.KindForbidden, domain.CodeForbidden,
 			"this token may not close the socket; POST /api/v1/disconnects takes sockets out of the room of one system")
 	}
 	d := domain.DisconnectRequested{
 		SocketID: in.SocketID, Reason: in.Reason, CloseSockets: true, Reconnect: in.Reconnect,
-		EveryRoom: len(all[at].Systems) > 1 && all[at].Role != domain.RoleStaff || actor.Role == domain.RoleStaff,
+		EveryRoom: len(socket.Systems) > 1 && socket.Role != domain.RoleStaff || actor.Role == domain.RoleStaff,
 	}
-	if len(all[at].Systems) > 0 {
+	if len(socket.Systems) > 0 {
 		// The node of the socket follows this system, and it is a matter of its
 		// history. A socket that is in no room yet is a matter for staff.
-		d.TargetSystem = all[at].Systems[0]
+		d.TargetSystem = socket.Systems[0]
 	}
 	r, err := in.request(ctx, "closeSocket", in.SocketID, in.Reason, in.Reconnect)
 	if err != nil {
@@ -129,7 +155,7 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 	command := func() (domain.Receipt, error) {
 		return a.service.Execute(ctx, d.RecordedIn(), domain.Disconnect{DisconnectRequested: d}, r)
 	}
-	return a.dropping(ctx, d.RecordedIn(), &in.Waits, command, all[at].Node)
+	return a.dropping(ctx, d.RecordedIn(), &in.Waits, command, socket.Node)
 }
 
 func unavailable(err error) error {
