@@ -330,9 +330,16 @@ func sameReading(a, b Reading) bool {
 
 func TestParseMendsTexts(t *testing.T) {
 	t.Parallel()
-	doc, err := Parse([]byte("\xef\xbb\xbf{\"a\":\"b\xff\xfec\"}"))
-	if err != nil || doc["a"] != "b\uFFFDc" {
-		t.Fatalf("%q %v", doc, err)
+	for raw, want := range map[string]string{
+		"\xef\xbb\xbf{\"a\":\"b\xff\xfec\"}": "b\uFFFDc",
+		"{\"a\":\"b\x01c\"}":                 "b\uFFFDc",
+		"{\"a\":\"b\nc\\\"\x00\"}\x00":       "b\uFFFDc\"\uFFFD",
+		"\x00{\n\"a\"\x1f:\t\"\\\\\"\r\n}":   "\\",
+	} {
+		doc, err := Parse([]byte(raw))
+		if err != nil || doc["a"] != want {
+			t.Errorf("%q is read as %q, %v", raw, doc, err)
+		}
 	}
 }
 

@@ -26,15 +26,48 @@ var (
 	ErrNotAnObject = errors.New("it is not an object")
 )
 
-// Mend takes a byte order mark off and puts U+FFFD for bytes that are not UTF-8, as
-// a name in another encoding has them (measured): one bad byte in a text is no reason
-// to know nothing of a device. What is fine is returned as it is.
+// Mend takes a byte order mark off and puts U+FFFD for what no text in JSON has as
+// it is: bytes that are not UTF-8, as a name in another encoding has them (measured),
+// and control characters. One bad byte in a text is no reason to know nothing of a
+// device. Control characters between texts, such as a NUL at the end, become
+// spaces. What is fine is returned as it is.
 func Mend(raw []byte) []byte {
 	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
-	if utf8.Valid(raw) || len(raw) > MaxBytes {
+	if len(raw) > MaxBytes {
 		return raw
 	}
-	return bytes.ToValidUTF8(raw, []byte("\uFFFD"))
+	if !utf8.Valid(raw) {
+		raw = bytes.ToValidUTF8(raw, []byte("\uFFFD"))
+	}
+	if bytes.ContainsFunc(raw, isControl) {
+		raw = withoutControls(raw)
+	}
+	return raw
+}
+
+func isControl(r rune) bool { return r < ' ' }
+
+func withoutControls(raw []byte) []byte {
+	out := make([]byte, 0, len(raw)+8)
+	inText := false
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		switch {
+		case inText && c == '\\' && i+1 < len(raw) && !isControl(rune(raw[i+1])):
+			out = append(out, c)
+			i++
+			c = raw[i]
+		case c == '"':
+			inText = !inText
+		case inText && isControl(rune(c)):
+			out = append(out, "\uFFFD"...)
+			continue
+		case isControl(rune(c)) && c != '\n' && c != '\r' && c != '\t':
+			c = ' '
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 // Check refuses, in one pass that allocates nothing, what no device sends: more
