@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"testing"
 	"time"
@@ -9,39 +12,50 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/shelly/simulator"
 )
 
 // A disconnect of another deployment drops the device sockets of its connection
-// that were open when it was given, and nothing else; a connection of the same id in
-// another system is another one.
+// that were open when it was given, and nothing else: no clients, no bans, and no
+// report where nothing was dropped. A connection of the same id in another system is
+// another one.
 func TestDisconnectOfAnotherDeployment(t *testing.T) {
 	t.Parallel()
 	now, acc1 := time.Now(), shelly.Connection{System: "clinica-sol", ID: "acc1"}
+	const sol, luna domain.SystemID = "clinica-sol", "centro-luna"
+	ofConnection := domain.DisconnectRequested{ConnectionID: "acc1"}
+	ofSubject := domain.DisconnectRequested{Subject: "maria"}
 	for name, c := range map[string]struct {
-		system domain.SystemID
-		origin string
-		want   int // device sockets that go
-		report bool
+		system  domain.SystemID
+		origin  string
+		request domain.DisconnectRequested
+		devices int // whose sockets go
+		clients int // whose sockets go
+		bans    int
+		report  bool
 	}{
-		"given elsewhere":                 {system: "clinica-sol", origin: "far", want: 1, report: true},
-		"elsewhere, of another system's":  {system: "centro-luna", origin: "far"},
-		"given here, of another system's": {system: "centro-luna", report: true},
-		"given here":                      {system: "clinica-sol", want: 2, report: true},
+		"elsewhere, on a connection":            {sol, "far", ofConnection, 1, 0, 0, true},
+		"elsewhere, on another's of this id":    {luna, "far", ofConnection, 0, 0, 0, false},
+		"elsewhere, on a subject":               {sol, "far", ofSubject, 0, 0, 0, false},
+		"here, on a connection and its clients": {sol, "", ofConnection, 2, 1, 0, true},
+		"here, on another's of this id":         {luna, "", ofConnection, 0, 0, 0, true},
+		"here, on a subject":                    {sol, "", ofSubject, 0, 1, 1, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			until := now.Add(time.Hour)
 			held := &heldSockets{
-				browsers: map[string]rooms.Socket{"b": {SocketID: "b", Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: now.Add(-time.Hour)}},
-				shelly:   map[shelly.Connection][]time.Time{acc1: {now.Add(-time.Hour), now.Add(-time.Minute)}},
+				browsers: map[string]rooms.Socket{
+					"b": {SocketID: "b", Subject: "maria", Systems: []domain.SystemID{sol}, ConnectedAt: now.Add(-time.Hour)},
+				},
+				shelly: map[shelly.Connection][]time.Time{acc1: {now.Add(-time.Hour), now.Add(-time.Minute)}},
 			}
 			raised := &raisedBans{held: held}
 			log := &reportLog{}
 			d := newDisconnects("here", log, raised, slog.New(slog.DiscardHandler))
 			d.browsers, d.shelly = held, []shellyDropper{held}
-			request := domain.DisconnectRequested{
-				CommandID: "c1", ConnectionID: "acc1", TargetSystem: c.system, CloseSockets: c.origin != "", BanUntil: &until,
-			}
+			request := c.request
+			request.CommandID, request.TargetSystem, request.CloseSockets, request.BanUntil = "c1", c.system, true, &until
 			e, err := domain.NewEvent(c.system, request, domain.Cause{})
 			if err != nil {
 				t.Fatal(err)
@@ -50,14 +64,67 @@ func TestDisconnectOfAnotherDeployment(t *testing.T) {
 			if err := d.react(t.Context(), e); err != nil {
 				t.Fatal(err)
 			}
-			if gone := 2 - len(held.shelly[acc1]); gone != c.want || len(held.browsers) != 1 || len(raised.bans) != 0 {
-				t.Errorf("%d device sockets went, %d clients are left, %d bans are raised", gone, len(held.browsers), len(raised.bans))
+			if gone := 2 - len(held.shelly[acc1]); gone != c.devices {
+				t.Errorf("%d device sockets went", gone)
+			}
+			if gone := 1 - len(held.browsers); gone != c.clients || len(raised.bans) != c.bans {
+				t.Errorf("%d clients went, %d bans are raised", gone, len(raised.bans))
 			}
 			if reports := len(log.appended); (reports == 1) != c.report {
 				t.Errorf("%d reports", reports)
 			}
 		})
 	}
+}
+
+// Commands of another deployment on a connection whose devices dial in here are
+// carried out here: the stop, the start, and a relay command that is not too old.
+func TestBridgedCommandsOnOurConnection(t *testing.T) {
+	t.Parallel()
+	const system domain.SystemID = "centro-luna"
+	d := newDeployment(t)
+	n := d.start(t, "")
+	plug := dialledIn(t, createConnection(t, n, system, "plugs"), simulator.FleetConfig{Devices: 1, Seed: 3}).Plugs()[0]
+	waitFor(t, "the plug to be known", func() bool { return relayIs(devices(t, n.base, system), plug.ID(), true) })
+	taken := 0
+	bridged := func(event string, given time.Time, data map[string]any) {
+		line, err := json.Marshal(map[string]any{
+			"event": event, "position": fmt.Sprint(taken+1, "-0"), "id": fmt.Sprint("far-", taken), "systemId": system,
+			"time": domain.FormatTime(given), "actor": "x", "version": 1, "data": data,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		url := fmt.Sprintf("%s/api/v1/systems/%s/bridge/events?source=far&after=%d-0&through=%d-0", n.base, system, taken, taken+1)
+		mustCall(t, http.StatusOK, "POST", url, testToken(t, domain.RoleBridge, system), string(line)+"\n", nil)
+		taken++
+	}
+	relay := func(commandID string, given time.Time, on bool) {
+		bridged("relay-switch-requested", given, map[string]any{"commandId": commandID, "deviceId": plug.ID(), "on": on})
+	}
+	relay("old", time.Now().Add(-time.Minute), false)
+	relay("fresh", time.Now(), false)
+	waitFor(t, "the relay to be switched", func() bool { on, _, _ := plug.State(0); return !on })
+	relay("later", time.Now(), true)
+	waitFor(t, "the relay to be switched back", func() bool { on, _, _ := plug.State(0); return on })
+	outcomes := map[string]domain.Outcome{}
+	waitFor(t, "both outcomes", func() bool {
+		for _, e := range history(t, n.base, system) {
+			if data, _ := e.Decode(); e.Type == domain.TypeRelaySwitchCompleted {
+				outcomes[e.CausationID] = data.(domain.RelaySwitchCompleted).Outcome
+			}
+		}
+		return len(outcomes) >= 2
+	})
+	if want := map[string]domain.Outcome{"fresh": domain.OutcomeCompleted, "later": domain.OutcomeCompleted}; !maps.Equal(outcomes, want) {
+		t.Errorf("the outcomes are %v, want %v", outcomes, want)
+	}
+
+	bridged("connection-stopped", time.Now(), map[string]any{"connectionId": "plugs", "commandId": "s1"})
+	bridged("disconnect-requested", time.Now(), map[string]any{"connectionId": "plugs", "commandId": "s1", "closeSockets": true, "reconnect": false})
+	waitFor(t, "the plug to be refused", func() bool { return !plug.Connected() && plug.Refused() == http.StatusForbidden })
+	bridged("connection-started", time.Now(), map[string]any{"connectionId": "plugs", "commandId": "s2"})
+	waitFor(t, "the plug to be let in", plug.Connected)
 }
 
 // What comes over a bridge may name any connection. That of the same id in another
