@@ -58,6 +58,22 @@ func (s *Store) Channels(ctx context.Context, system domain.SystemID, base domai
 		deviceQuery+" AND (device_id = $2 OR device_id > $3 AND device_id < $4) ORDER BY device_id", base, base+":", base+";")
 }
 
+// CountDevices returns how many devices last came through a connection, and how many
+// the system has in all. Counting ends at the numbers given.
+func (s *Store) CountDevices(ctx context.Context, system domain.SystemID, connection domain.ConnectionID, ofConnection, ofSystem int,
+) (inConnection, inSystem int, err error) {
+	counts, err := systemRows(ctx, s, system, func(rows pgx.Rows) (*[2]int, error) {
+		var n [2]int
+		return &n, rows.Scan(&n[0], &n[1])
+	}, `SELECT
+		(SELECT count(*) FROM (SELECT 1 FROM projection.devices WHERE system_id = $1 AND connection_id = $2 LIMIT $3) AS counted),
+		(SELECT count(*) FROM (SELECT 1 FROM projection.devices WHERE system_id = $1 LIMIT $4) AS counted)`, connection, ofConnection, ofSystem)
+	if err != nil {
+		return 0, 0, err
+	}
+	return counts[0][0], counts[0][1], nil
+}
+
 // DevicesAt returns those of a system's devices that are known, by id, as of the
 // position or later. It waits for that until ctx ends.
 func (s *Store) DevicesAt(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, atLeast domain.Position) (map[domain.DeviceID]*domain.Device, error) {

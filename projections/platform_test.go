@@ -55,6 +55,12 @@ func TestPlatformReads(t *testing.T) {
 		}
 		return list
 	}
+	for _, c := range []struct{ ofConnection, ofSystem, inConnection, inSystem int }{{100, 100, 5, 11}, {3, 4, 3, 4}} {
+		inConnection, inSystem, err := b.store.CountDevices(ctx, "sol-1", "a", c.ofConnection, c.ofSystem)
+		if inConnection != c.inConnection || inSystem != c.inSystem || err != nil {
+			t.Errorf("counting to %d and %d: %d and %d, %v", c.ofConnection, c.ofSystem, inConnection, inSystem, err)
+		}
+	}
 	if diff := cmp.Diff([]domain.DeviceID{"p", "p:1", "p:12"}, ids(b.store.Channels(ctx, "sol-1", "p"))); diff != "" {
 		t.Error(diff)
 	}

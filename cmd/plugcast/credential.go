@@ -14,14 +14,29 @@ import (
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/shelly/cloud"
 	"github.com/plugcast/plugcast/transport/shelly/credential"
+	"github.com/plugcast/plugcast/transport/shelly/outbound"
 )
 
 // connectionFlags are about Shelly connections, as far as dev and serve share
 // them.
 type connectionFlags struct {
-	PublicURL   string        `name:"public-url" group:"Shelly" help:"Where devices reach this server from outside. Default: where the caller of the API does." placeholder:"https://plugcast.example.com"`
-	SilentAfter time.Duration `name:"silent-after" group:"Shelly" help:"How long a device counts as alive after it was heard, unless its socket says more." default:"120s"`
-	CloudHosts  []string      `name:"cloud-hosts" group:"Shelly" help:"HOST:PORT of servers besides *.shelly.cloud that cloud accounts may be on, for simulators; plain HTTP is fine there." placeholder:"HOST:PORT"`
+	PublicURL        string        `name:"public-url" group:"Shelly" help:"Where devices reach this server from outside. Default: where the caller of the API does." placeholder:"https://plugcast.example.com"`
+	SilentAfter      time.Duration `name:"silent-after" group:"Shelly" help:"How long a device counts as alive after it was heard, unless its socket says more." default:"120s"`
+	MaxDevices       int           `name:"max-devices" group:"Shelly" help:"How many devices may dial in over one connection: more are refused." default:"10000"`
+	MaxSystemDevices int           `name:"max-system-devices" group:"Shelly" help:"How many devices a system may have, over all of its connections: more that dial in are refused." default:"50000"`
+	CloudHosts       []string      `name:"cloud-hosts" group:"Shelly" help:"HOST:PORT of servers besides *.shelly.cloud that cloud accounts may be on, for simulators; plain HTTP is fine there." placeholder:"HOST:PORT"`
+}
+
+// outbound is the configuration of the server that devices dial into.
+func (f *connectionFlags) outbound() outbound.Config {
+	return outbound.Config{SilentAfter: f.SilentAfter, MaxDevices: f.MaxDevices, MaxSystemDevices: f.MaxSystemDevices}
+}
+
+func (f *connectionFlags) validate() error {
+	if f.MaxDevices < 1 || f.MaxSystemDevices < 1 {
+		return usage("--max-devices and --max-system-devices must be 1 or more, not %d and %d", f.MaxDevices, f.MaxSystemDevices)
+	}
+	return nil
 }
 
 // publicURL is nil when there is none.

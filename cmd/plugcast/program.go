@@ -147,6 +147,9 @@ func (p *Program) checkConfig() error {
 	if _, err := p.Server.Connections.publicURL(); err != nil {
 		return err
 	}
+	if err := p.Server.Connections.validate(); err != nil {
+		return err
+	}
 	if p.Server.NodeName == "" {
 		host, _ := os.Hostname() // without a name the random part must do
 		p.Server.NodeName = strings.ToLower(host + "-" + rand.Text()[:6])

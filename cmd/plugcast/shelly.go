@@ -44,8 +44,8 @@ func (p *Program) newShelly() (*shellySide, error) {
 	var holders []shelly.Holder
 	var err error
 	if p.has(roleGateway) {
-		s.outbound, err = outbound.New(outbound.Config{SilentAfter: p.Server.Connections.SilentAfter}, outbound.Parts{
-			Credentials: store, Known: store, Events: p.backend.log, Heartbeats: boardHeartbeats{s.board}, Logger: p.Logger,
+		s.outbound, err = outbound.New(p.Server.Connections.outbound(), outbound.Parts{
+			Credentials: store, Known: store, Devices: store, Events: p.backend.log, Heartbeats: boardHeartbeats{s.board}, Logger: p.Logger,
 		})
 		if err != nil {
 			return nil, err
@@ -81,8 +81,8 @@ func (s *shellySide) elsewhere(ctx context.Context, d shelly.DeviceRef) (bool, e
 		return false, err
 	}
 	known, err := s.program.backend.store.DevicesAt(ctx, d.System, []domain.DeviceID{d.Device}, domain.Position{})
-	device := known[d.Device]
-	return err == nil && (device == nil || device.Origin != ""), err // also of whom nobody has told us: a bridge may leave out updates
+	device := known[d.Device] // nil also when a bridge leaves out updates
+	return err == nil && (device == nil || device.Origin != ""), err
 }
 
 // duties are what the owner of a partition does for its devices.
@@ -350,6 +350,14 @@ func (s shellyStore) Channels(ctx context.Context, system domain.SystemID, base 
 		return nil, err
 	}
 	return s.backend.store.Channels(ctx, system, base)
+}
+
+// Count implements outbound.Devices.
+func (s shellyStore) Count(ctx context.Context, c shelly.Connection, ofConnection, ofSystem int) (inConnection, inSystem int, err error) {
+	if err := s.caughtUp(ctx, c.System); err != nil {
+		return 0, 0, err
+	}
+	return s.backend.store.CountDevices(ctx, c.System, c.ID, ofConnection, ofSystem)
 }
 
 // cloudStore is [cloud.Store].

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
 )
@@ -338,6 +340,59 @@ func TestOwnerOfACloudConnectionIsKilled(t *testing.T) {
 	for _, e := range history(t, survivor.base, system) {
 		if strings.Contains(string(e.Data), account.AuthCode()) {
 			t.Error("the code is in an event")
+		}
+	}
+}
+
+// A credential makes up only so many devices, over all processes and also one after
+// the other. Operators see which was refused, and nothing of it is in Redis.
+func TestOneCredentialMakesUpSoManyDevices(t *testing.T) {
+	t.Parallel()
+	const system domain.SystemID = "clinica-sol"
+	const most = 4
+	d := newDeployment(t)
+	here, there := d.start(t, "", "--max-devices", fmt.Sprint(most)), d.start(t, "", "--roles", "gateway", "--max-devices", fmt.Sprint(most))
+	url := createConnection(t, here, system, "acc1")
+	for seed := range most {
+		fleet := dialledIn(t, dialIn(url, []*node{here, there}[seed%2]), simulator.FleetConfig{Devices: 1, Seed: uint64(seed)})
+		waitFor(t, "the plug to be known", func() bool { return relayIs(devices(t, here.base, system), fleet.Plugs()[0].ID(), true) })
+		fleet.Plugs()[0].PowerCut()
+	}
+	refused := map[string]string{}
+	for seed, n := range []*node{here, there} {
+		plug := dialledIn(t, dialIn(url, n), simulator.FleetConfig{Devices: 1, Seed: uint64(most + seed)}).Plugs()[0]
+		var connection struct{ LastRefusals []domain.DeviceRefusal }
+		waitFor(t, "the refusal to be shown", func() bool {
+			mustCall(t, http.StatusOK, "GET", n.base+"/api/v1/systems/"+string(system)+"/connections/acc1",
+				testToken(t, domain.RoleOperator, system), nil, &connection)
+			for _, r := range connection.LastRefusals {
+				if r.DeviceID == plug.ID() {
+					refused[string(plug.ID())] = r.Reason
+				}
+			}
+			return refused[string(plug.ID())] != ""
+		})
+	}
+	for id, reason := range refused {
+		if reason != "too-many-devices" {
+			t.Errorf("%s is refused for %s", id, reason)
+		}
+	}
+	if known := devices(t, here.base, system); len(known) != most {
+		t.Errorf("%d devices are known", len(known))
+	}
+	options, err := redis.ParseURL(d.redis.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	defer client.Close()
+	for _, key := range client.Keys(t.Context(), "*:seen*").Val() {
+		kept, err := client.Dump(t.Context(), key).Result()
+		for id := range refused {
+			if err != nil || strings.Contains(kept, id) {
+				t.Errorf("%s has %s, which was refused (%v)", key, id, err)
+			}
 		}
 	}
 }

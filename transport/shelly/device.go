@@ -285,8 +285,12 @@ func (d *Device) find(channel int) (i int, ok bool) {
 	return slices.BinarySearchFunc(d.channels, channel, func(c *channelState, n int) int { return cmp.Compare(c.number, n) })
 }
 
+// MaxChannels is how many channels a device may show, those that it showed first. The
+// largest that is sold has 4; each is a device of its own, with rows and entries for good.
+const MaxChannels = 16
+
 // channel is the channel of that number, made if need be, or nil when its id is
-// none: a long id may leave no room for a number.
+// none, because a long id may leave no room for a number, or when there are too many.
 func (d *Device) channel(n int) *channelState {
 	i, ok := d.find(n)
 	if ok {
@@ -297,6 +301,9 @@ func (d *Device) channel(n int) *channelState {
 		id += domain.DeviceID(":" + strconv.Itoa(n))
 	}
 	if _, err := domain.ParseDeviceID(string(id)); err != nil {
+		return nil
+	}
+	if len(d.channels) >= MaxChannels {
 		return nil
 	}
 	c := &channelState{number: n, id: id}

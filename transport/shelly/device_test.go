@@ -356,6 +356,25 @@ func TestExpect(t *testing.T) {
 	})
 }
 
+// A device shows so many channels and no more, whatever it says and however often it
+// connects: each is a device of its own.
+func TestMaxChannels(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for first := range 4 {
+		doc := status.Document{}
+		for n := range 2 * MaxChannels {
+			doc[fmt.Sprint("switch:", (first*2*MaxChannels+n)%256)] = map[string]any{"output": true}
+		}
+		b.Full(doc, b.now)
+		b.take(time.Minute)
+		if n := len(b.state.Devices); n != MaxChannels {
+			t.Fatalf("%d devices are known", n)
+		}
+		b.restart()
+	}
+}
+
 func TestChannelOf(t *testing.T) {
 	t.Parallel()
 	d := NewDevice(cred, "strip", nil, Policy{})

@@ -16,6 +16,7 @@ import (
 type actor struct {
 	device  *shelly.Device // nil before the device was let in
 	offline map[domain.DeviceID]bool
+	isNew   bool // nobody knew it, and nothing of it is in the log yet
 	stable  bool // the session has lasted long enough to forgive former ones
 	events  window
 
@@ -93,6 +94,7 @@ func (s *session) finish() {
 			s.publish(due) // nothing newer comes
 		}
 	}
+	s.noNewcomer()
 	f := s.bury(period)
 	s.mu.Lock()
 	faulty := s.faulty
@@ -196,8 +198,17 @@ func (s *session) publish(now time.Time) {
 		}
 		s.end(closeLater, fateClosed)
 	}
+	s.noNewcomer()
 	if s.events.add(now, len(updates)) > s.server.config.MaxEvents {
 		s.endFor("flood", closeFlood, fmt.Sprintf("what it says made over %d events in a minute", s.server.config.MaxEvents))
+	}
+}
+
+// noNewcomer says that the device is in the log, or will not be.
+func (s *session) noNewcomer() {
+	if s.isNew {
+		s.isNew = false
+		s.server.new.leave(s.credential.Connection)
 	}
 }
 
@@ -264,6 +275,18 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 	if err != nil {
 		s.reject(base, err)
 		return false
+	}
+	if len(known) == 0 {
+		refusal, err := server.new.enter(ctx, s.credential.Connection)
+		switch {
+		case err != nil:
+			s.reject(base, err)
+			return false
+		case refusal != "":
+			s.endFor("too-many-devices", closeTooMany, refusal)
+			return false
+		}
+		s.isNew = true
 	}
 	s.offline = map[domain.DeviceID]bool{}
 	for _, row := range known {

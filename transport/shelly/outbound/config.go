@@ -34,6 +34,7 @@ type Parts struct {
 	Known       shelly.Known
 	Events      shelly.Events
 	Heartbeats  shelly.Heartbeats
+	Devices     Devices
 	Logger      *slog.Logger
 }
 
@@ -44,10 +45,13 @@ type Config struct {
 	MaxFrame    int64 // bytes; default 256 KiB (measured). Larger: close 1009
 	MaxMessages int   // per socket and minute; default 600 (measured). More: close 1008
 	MaxEvents   int   // that one socket may cause per minute; default 1200. More: close 1008
-	MaxDevices  int   // per connection on this process; default 10000. More: close 1013
-	MaxRefusals int   // of wrong keys, per remote address and minute; default 60. More: HTTP 429 instead of 401
-	MaxPending  int   // commands under way on one device; default 10 (measured)
-	ReadAhead   int   // frames that wait for the log; default 32
+	MaxDevices  int   // per connection: sockets on this process, and devices that are known; default 10000. More: close 1013
+	// MaxSystemDevices is how many devices may be known of a system, through all of its
+	// connections; default 50000. More: close 1013.
+	MaxSystemDevices int
+	MaxRefusals      int // of wrong keys, per remote address and minute; default 60. More: HTTP 429 instead of 401
+	MaxPending       int // commands under way on one device; default 10 (measured)
+	ReadAhead        int // frames that wait for the log; default 32
 
 	PingEvery   time.Duration // default 30 s (measured); a device is dead after two without a pong
 	InitWithin  time.Duration // for the first status; default 20 s (measured)
@@ -69,6 +73,7 @@ func (c Config) withDefaults() Config {
 	c.MaxMessages = cmp.Or(c.MaxMessages, 600)
 	c.MaxEvents = cmp.Or(c.MaxEvents, 1200)
 	c.MaxDevices = cmp.Or(c.MaxDevices, 10_000)
+	c.MaxSystemDevices = cmp.Or(c.MaxSystemDevices, 50_000)
 	c.MaxRefusals = cmp.Or(c.MaxRefusals, 60)
 	c.MaxPending = cmp.Or(c.MaxPending, 10)
 	c.ReadAhead = cmp.Or(c.ReadAhead, 32)
@@ -87,7 +92,7 @@ func (c Config) withDefaults() Config {
 }
 
 func (p *Parts) validate() error {
-	if p.Credentials == nil || p.Known == nil || p.Events == nil || p.Heartbeats == nil || p.Logger == nil {
+	if p.Credentials == nil || p.Known == nil || p.Events == nil || p.Heartbeats == nil || p.Devices == nil || p.Logger == nil {
 		return errors.New("outbound: a part is missing")
 	}
 	return nil

@@ -37,6 +37,7 @@ type Server struct {
 	parts  Parts
 	melody *melody.Melody
 	door   *door
+	new    *newcomers
 
 	ctx    context.Context // ends when the server shuts down for good
 	cancel context.CancelFunc
@@ -62,6 +63,7 @@ func New(config Config, parts Parts) (*Server, error) {
 		sessions: map[shelly.Connection]map[*session]struct{}{}, devices: map[shelly.DeviceRef]*session{},
 	}
 	s.door = newDoor(&s.config)
+	s.new = newNewcomers(&s.config, parts.Devices)
 	s.refusals = newRefusals(parts.Logger)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.melody = s.newMelody()

@@ -44,6 +44,7 @@ type bundle struct {
 	state       *domain.State
 	events      []domain.Event
 	beats       []string
+	counts      int           // how often devices were counted
 	away        error         // what the log answers
 	holdUp      chan struct{} // the log waits for it, unless nil
 }
@@ -57,7 +58,7 @@ func newBundle(t *testing.T, config Config) *bundle {
 	b.connection(system, acc)
 	var err error
 	b.server, err = New(config, Parts{
-		Credentials: b, Known: b, Events: b, Heartbeats: b, Logger: slog.New(slog.NewTextHandler(&b.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Credentials: b, Known: b, Events: b, Heartbeats: b, Devices: b, Logger: slog.New(slog.NewTextHandler(&b.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -146,6 +147,19 @@ func (b *bundle) Channels(_ context.Context, _ domain.SystemID, base domain.Devi
 		}
 	}
 	return rows, nil
+}
+
+// Count implements Devices.
+func (b *bundle) Count(_ context.Context, c shelly.Connection, _, _ int) (inConnection, inSystem int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.counts++
+	for _, row := range b.state.Devices {
+		if row.ConnectionID != nil && *row.ConnectionID == c.ID {
+			inConnection++
+		}
+	}
+	return inConnection, len(b.state.Devices), nil
 }
 
 // Append implements shelly.Events.

@@ -161,7 +161,7 @@ func (d *Desk) send(ctx context.Context, c *command) (taken bool) {
 	switch ok, err := d.parts.Claims.Take(ctx, c.System, c.CommandID); {
 	case err != nil:
 		d.parts.Logger.Warn("switching: a command cannot be taken", "command", c.CommandID, "error", err)
-		report(shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "it could not be made sure that the command is still open; it was not sent"})
+		report(shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: "it was not sent: nobody knows whether it is still open"})
 	case !ok:
 		return false
 	case !d.parts.Holders[at].Switch(c.SwitchCommand, report):
