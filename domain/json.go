@@ -210,6 +210,7 @@ type scanner struct {
 	b     []byte
 	i     int
 	loose bool   // there is insignificant white space
+	deep  bool   // it nests too deep to be read
 	fault string // the first thing that is wrong with a text
 	at    string // the member of the outermost object that the fault is in
 	outer [2]int // that member's name, while it is read
@@ -261,6 +262,7 @@ func (s *scanner) end() bool {
 
 func (s *scanner) value(depth int) bool {
 	if depth > maxDepth {
+		s.deep = true
 		return false
 	}
 	switch c := s.peek(); c {

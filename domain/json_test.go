@@ -45,6 +45,9 @@ func TestScanObjectAgreesWithEncodingJSON(t *testing.T) {
 		if ok, _ := scanObject([]byte(deep)); ok {
 			t.Error("600 levels were taken")
 		}
+		if err := CheckJSON([]byte(deep)); err == nil || !strings.Contains(err.Error(), "nests deeper than 512 levels") {
+			t.Errorf("of 600 levels it says %v", err)
+		}
 	}
 }
 
