@@ -49,11 +49,11 @@ func ParseEventFilter(types, devices []string) (EventFilter, error) {
 		return f, Invalid(CodeInvalidFilter, fmt.Sprintf("a filter names at most %d types and %d devices", maxFilterTypes, maxFilterDevices))
 	}
 	for _, name := range typeNames {
-		if !isTypeName(name) {
-			return f, Invalid(CodeInvalidFilter,
-				fmt.Sprintf("the name of a type is 1 to %d printable characters without spaces, not %s", maxTypeName, quote(name)))
+		t, err := ParseEventType(name)
+		if err != nil {
+			return f, err
 		}
-		if t := EventType(name); !slices.Contains(f.Types, t) {
+		if !slices.Contains(f.Types, t) {
 			f.Types = append(f.Types, t)
 		}
 	}
@@ -80,9 +80,15 @@ func splitNames(lists []string) (names []string) {
 	return names
 }
 
-func isTypeName(s string) bool {
-	return s != "" && len(s) <= maxTypeName && utf8.ValidString(s) &&
-		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) })
+// ParseEventType checks a name that somebody gives for a type of events, known or
+// not. The error is an [Error] of [CodeInvalidFilter].
+func ParseEventType(s string) (EventType, error) {
+	strange := func(r rune) bool { return r == ',' || !unicode.IsGraphic(r) || unicode.IsSpace(r) }
+	if s == "" || len(s) > maxTypeName || !utf8.ValidString(s) || strings.ContainsFunc(s, strange) {
+		return "", Invalid(CodeInvalidFilter,
+			fmt.Sprintf("the name of a type is 1 to %d printable characters without spaces and commas, not %s", maxTypeName, quote(s)))
+	}
+	return EventType(s), nil
 }
 
 // IsZero reports whether the filter lets everything through.

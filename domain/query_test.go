@@ -62,6 +62,15 @@ func TestParseEventFilter(t *testing.T) {
 	}
 }
 
+func TestParseEventType(t *testing.T) {
+	t.Parallel()
+	for name, good := range map[string]bool{"device-update": true, "año.x/y": true, "": false, "a,b": false, " a": false, "a\n": false} {
+		if got, err := domain.ParseEventType(name); (err == nil) != good || good && string(got) != name {
+			t.Errorf("%q: %q, %v", name, got, err)
+		}
+	}
+}
+
 func TestEventFilterMatch(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

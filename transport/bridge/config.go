@@ -74,8 +74,8 @@ func (s *System) Check() error {
 		return errors.New("direction: is needed: pull, push or both")
 	}
 	for i, t := range s.Types {
-		if t == "" {
-			return fmt.Errorf("types[%d]: is empty", i)
+		if _, err := domain.ParseEventType(string(t)); err != nil {
+			return fmt.Errorf("types[%d]: %s", i, domain.AsError(err).Detail)
 		}
 	}
 	return nil
