@@ -56,6 +56,8 @@ func scan(raw []byte) (scanner, error) {
 	switch {
 	case !utf8.Valid(raw):
 		return s, errNotUTF8
+	case s.deep:
+		return s, fmt.Errorf("it nests deeper than %d levels, at byte %d", maxDepth, s.i)
 	case !wellFormed:
 		return s, fmt.Errorf("it is not valid JSON at byte %d", s.i)
 	}
