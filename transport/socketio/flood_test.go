@@ -172,6 +172,39 @@ func TestFloodOfRequestsThatCannotBeServed(t *testing.T) {
 	}
 }
 
+// Attempts to upgrade count for the session, also those that a client gives up.
+func TestFloodOfUpgrades(t *testing.T) {
+	t.Parallel()
+	b := setup(t, few)
+	p, err := prototest.OpenPolling(t.Context(), b.endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, err := p.Post(t.Context(), `40{"token":"eva:clinica-sol"}`); err != nil {
+		t.Fatal(err)
+	}
+	address := strings.Replace(b.endpoint, "http", "ws", 1) + "?EIO=4&transport=websocket&sid=" + p.Open.SID
+	refused := false
+	for range 50 {
+		conn, answer, err := websocket.DefaultDialer.DialContext(t.Context(), address, nil)
+		if err != nil {
+			if answer == nil {
+				t.Fatal(err)
+			}
+			refused = refused || answer.StatusCode == http.StatusBadRequest
+			continue
+		}
+		_ = conn.WriteMessage(websocket.TextMessage, []byte("2probe"))
+		_, _, _ = conn.ReadMessage()
+		_ = conn.Close()
+	}
+	if !refused {
+		t.Error("50 attempts, and none too many")
+	}
+	b.client("eva:clinica-sol").connect()
+}
+
 // A handshake counts for the system of its token.
 func TestFloodOfHandshakes(t *testing.T) {
 	t.Parallel()

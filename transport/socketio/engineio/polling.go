@@ -200,8 +200,8 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		if p.kind == packetClose {
 			s.leave(r.Context())
 		}
-		if s.receive(p); rest == nil || s.is(closed) {
-			break
+		if s.receive(p); rest == nil || !s.is(open) {
+			break // one that is ending takes nothing but the client's own close
 		}
 	}
 	header := w.Header()

@@ -4,7 +4,10 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -91,4 +94,41 @@ func TestStopAfterAHandshakeThatPanics(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the stop waits")
 	}
+}
+
+// counting counts what is no message.
+type counting struct {
+	silent
+	controls *atomic.Int64
+}
+
+func (c counting) Control() (answer, stays bool) { return true, c.controls.Add(1) < 3 }
+
+// A session that is being closed, because its client sends too much, works no more on
+// what that client sends, and still answers it: it is to hear why it is over.
+func TestPostToASessionThatIsEnding(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var controls atomic.Int64
+		server, err := New(Config{Open: func(*Session, *http.Request) Handler { return counting{controls: &controls} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = server.Shutdown(context.Background()) }()
+		f := flooded{t, server}
+		id := f.begin("192.0.2.1")
+		packets := strings.Repeat("6"+string(rune(Separator)), 999) + "6"
+		for range 10 {
+			w, r := httptest.NewRecorder(), httptest.NewRequest("POST", "/?EIO=4&transport=polling&sid="+id, strings.NewReader(packets))
+			if server.ServeHTTP(w, r); w.Code != http.StatusOK {
+				t.Fatalf("status %d: %s", w.Code, w.Body)
+			}
+		}
+		if n := controls.Load(); n > 3+10 {
+			t.Errorf("%d of 10,000 packets were worked on", n)
+		}
+		if w := f.request("GET", "192.0.2.1", "&sid="+id); w.Code != http.StatusOK || w.Body.String() != "1" {
+			t.Errorf("the client is not told: %d %s", w.Code, w.Body)
+		}
+	})
 }

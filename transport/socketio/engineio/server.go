@@ -86,6 +86,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.config.Known(r)
 	switch {
 	case transport == transportWebSocket && upgrade:
+		if !session.control() { // a client upgrades once
+			failRequest.write(w)
+			return
+		}
 		s.serveWebSocket(w, r, session)
 	case transport == transportWebSocket || session.Transport() != transport:
 		session.control()
