@@ -94,8 +94,8 @@ func (e *Event) Canonicalize() error {
 }
 
 func (e *Event) checkEnvelope() error {
-	if e.Type == "" {
-		return Invalid(CodeInvalidUpdate, "an event needs a type")
+	if err := e.Type.check(); err != nil {
+		return Invalid(CodeInvalidUpdate, "event "+err.Error())
 	}
 	if e.Version < 1 || e.Version > math.MaxInt32 {
 		return Invalid(CodeInvalidUpdate, fmt.Sprintf("version must be 1 to %d, not %d", math.MaxInt32, e.Version))
@@ -175,8 +175,8 @@ func (e *Event) Foreign(source string) Event {
 		foreign.Origin = source
 	}
 	data, err := e.canonicalData()
-	if err == nil && slices.Contains(frameNames, string(e.Type)) {
-		err = fmt.Errorf("its type is %s, which is the name of a frame that is no event", quote(string(e.Type)))
+	if wrong := e.Type.check(); err == nil && wrong != nil {
+		err = fmt.Errorf("its event %w", wrong)
 	}
 	if err == nil {
 		foreign.Data = data
@@ -187,14 +187,6 @@ func (e *Event) Foreign(source string) Event {
 	}
 	return foreign.Undecodable("came over a bridge, and "+detailOf(err),
 		map[string]string{"type": string(e.Type), "version": fmt.Sprint(e.Version), "data": string(e.Data)})
-}
-
-// frameNames are what the faces call their own frames, and browsers what an
-// EventSource tells of itself: clients tell frames apart by name, and an event of
-// such a name would throw them out, or move them to another place.
-var frameNames = []string{
-	"connection-status", "joined", "left", "snapshot", "heartbeat", "error", "forced-disconnect", "authenticated", "pong", "metrics",
-	"restarted", "open", "message",
 }
 
 // detailOf is what an error says, without its code.
