@@ -60,6 +60,9 @@ func parseKeySet(text []byte) (keys []verificationKey, skipped []string, err err
 	return keys, skipped, nil
 }
 
+// minRSA is the least length of an RSA key in bits, as RFC 7518 section 3.3 demands.
+const minRSA = 2048
+
 // parseKey reads one member of a key set. The id of the answer is set also beside
 // an error, as far as it is known.
 func parseKey(text json.RawMessage) (key verificationKey, err error) {
@@ -71,12 +74,15 @@ func parseKey(text json.RawMessage) (key verificationKey, err error) {
 	// key is none of our business.
 	var m jwkset.JWKMarshal
 	var operations []any
-	for name, into := range map[string]any{
-		"kid": &m.KID, "kty": &m.KTY, "use": &m.USE, "key_ops": &operations, "alg": &m.ALG,
-		"crv": &m.CRV, "x": &m.X, "y": &m.Y, "n": &m.N, "e": &m.E,
+	for _, field := range []struct {
+		name string
+		into any
+	}{
+		{"kid", &m.KID}, {"kty", &m.KTY}, {"use", &m.USE}, {"key_ops", &operations}, {"alg", &m.ALG},
+		{"crv", &m.CRV}, {"x", &m.X}, {"y", &m.Y}, {"n", &m.N}, {"e", &m.E},
 	} {
-		if value, there := members[name]; there && json.Unmarshal(value, into) != nil {
-			err = errors.Join(err, errors.New(name+" has the wrong type"))
+		if value, there := members[field.name]; there && json.Unmarshal(value, field.into) != nil {
+			err = errors.Join(err, errors.New(field.name+" has the wrong type"))
 		}
 	}
 	key.id, key.algorithm = m.KID, string(m.ALG)
@@ -93,6 +99,9 @@ func parseKey(text json.RawMessage) (key verificationKey, err error) {
 	}
 	if key.public = jwk.Key(); !fits(key.public, key.algorithm) {
 		return key, fmt.Errorf("a key of type %s cannot be used with %.32q", m.KTY, key.algorithm)
+	}
+	if short, isRSA := key.public.(*rsa.PublicKey); isRSA && short.N.BitLen() < minRSA {
+		return key, fmt.Errorf("an RSA key of %d bits is too short: it needs at least %d", short.N.BitLen(), minRSA)
 	}
 	return key, nil
 }

@@ -79,6 +79,7 @@ func TestMembersOfAKeySet(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := base64.RawURLEncoding.EncodeToString(key.N.Bytes())
+	anothers := base64.RawURLEncoding.EncodeToString(append([]byte{key.N.Bytes()[0] ^ 0x40}, key.N.Bytes()[1:]...))
 	padded := base64.URLEncoding.EncodeToString(key.N.Bytes())
 	for name, c := range map[string]struct {
 		change map[string]any
@@ -113,8 +114,9 @@ func TestMembersOfAKeySet(t *testing.T) {
 		"kid a number":         {map[string]any{"kid": 1}, false, true},
 		"no modulus":           {map[string]any{"n": nil}, false, true},
 		"modulus no base64":    {map[string]any{"n": "***"}, false, true},
+		"short modulus":        {map[string]any{"n": base64.RawURLEncoding.EncodeToString(key.N.Bytes()[:128])}, false, true},
 		"modulus a number":     {map[string]any{"n": 1}, false, true},
-		"another's modulus":    {map[string]any{"N": n, "n": n[:20]}, false, false},
+		"another's modulus":    {map[string]any{"N": n, "n": anothers}, false, false},
 	} {
 		other := "other"
 		var log bytes.Buffer
