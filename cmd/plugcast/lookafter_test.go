@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
@@ -36,6 +37,31 @@ func TestEachConnectionIsLookedAfterApart(t *testing.T) {
 		})
 		if fmt.Sprint(seen) != "[fails hangs panics good]" {
 			t.Errorf("looked after %v", seen)
+		}
+	})
+}
+
+// A system whose connections all hang does not delay another system's.
+func TestSystemsAreLookedAfterApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var connections []shelly.Connection
+		for i := range 100 {
+			connections = append(connections, shelly.Connection{System: "stuck", ID: domain.ConnectionID(fmt.Sprint(i))})
+		}
+		connections = append(connections, shelly.Connection{System: "clinica-sol", ID: "good"})
+		begin := time.Now()
+		waited := make(chan time.Duration, 1)
+		eachApart(t.Context(), slog.New(slog.DiscardHandler), connections, func(ctx context.Context, c shelly.Connection) error {
+			if c.System == "stuck" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			waited <- time.Since(begin)
+			return nil
+		})
+		if wait := <-waited; wait != 0 {
+			t.Errorf("the other system waited for %v", wait)
 		}
 	})
 }

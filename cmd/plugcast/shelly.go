@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/projections"
@@ -122,22 +124,38 @@ func (s *shellySide) lookAfter(ctx context.Context, partition int) {
 // lookAfterTime bounds how long one connection may take to be looked after.
 const lookAfterTime = 10 * time.Second
 
-// eachApart looks after connections one by one. One that fails, hangs or panics does
-// not keep the others from their turn.
+// lookAfterAtOnce is how many systems are looked after at the same time.
+const lookAfterAtOnce = 16
+
+// eachApart looks after connections, those of one system one by one. One that fails,
+// hangs or panics does not keep the others from their turn.
 func eachApart(ctx context.Context, logger *slog.Logger, connections []shelly.Connection, look func(context.Context, shelly.Connection) error) {
+	systems := map[domain.SystemID][]shelly.Connection{}
 	for _, c := range connections {
-		err := isolate.Run(logger, "look after devices", func() error {
-			ctx, cancel := context.WithTimeout(ctx, lookAfterTime)
-			defer cancel()
-			return look(ctx, c)
+		systems[c.System] = append(systems[c.System], c)
+	}
+	var group errgroup.Group
+	group.SetLimit(lookAfterAtOnce)
+	for _, own := range systems {
+		group.Go(func() error {
+			for _, c := range own {
+				lookAfterOne(ctx, logger, c, look)
+			}
+			return nil
 		})
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			logger.Warn("cannot look which devices of a connection are awaited; trying again later",
-				"system", c.System, "connection", c.ID, "error", err)
-		}
+	}
+	_ = group.Wait() // each has reported its own trouble
+}
+
+func lookAfterOne(ctx context.Context, logger *slog.Logger, c shelly.Connection, look func(context.Context, shelly.Connection) error) {
+	err := isolate.Run(logger, "look after devices", func() error {
+		ctx, cancel := context.WithTimeout(ctx, lookAfterTime)
+		defer cancel()
+		return look(ctx, c)
+	})
+	if err != nil && ctx.Err() == nil {
+		logger.Warn("cannot look which devices of a connection are awaited; trying again later",
+			"system", c.System, "connection", c.ID, "error", err)
 	}
 }
 
