@@ -223,10 +223,12 @@ func TestFloodOfHandshakes(t *testing.T) {
 		}
 		return open.SID
 	}
-	speaking := begin()
-	if status, _, answer, err := call(t.Context(), "POST", n.base+path+"&sid="+speaking, "", "3"); err != nil || status != http.StatusOK {
-		t.Fatalf("before the flood: %d %s (%v)", status, answer, err)
-	}
+	// A client polls as soon as it has a session, while it sends its token.
+	slow, answered := begin(), make(chan string, 1)
+	go func() {
+		_, _, answer, err := call(t.Context(), "GET", n.base+path+"&sid="+slow, "", nil)
+		answered <- fmt.Sprintf("%s (%v)", answer, err)
+	}()
 	var flood sync.WaitGroup
 	for range flooders {
 		flood.Go(func() {
@@ -240,11 +242,10 @@ func TestFloodOfHandshakes(t *testing.T) {
 	}
 	flood.Wait()
 	token := testToken(t, domain.RoleViewer, "clinica-sol")
-	if status, _, _, err := call(t.Context(), "POST", n.base+path+"&sid="+speaking, "", `40{"token":"`+token+`"}`); err != nil || status != http.StatusOK {
+	if status, _, _, err := call(t.Context(), "POST", n.base+path+"&sid="+slow, "", `40{"token":"`+token+`"}`); err != nil || status != http.StatusOK {
 		t.Fatalf("after the flood: %d (%v)", status, err)
 	}
-	_, _, answer, err := call(t.Context(), "GET", n.base+path+"&sid="+speaking, "", nil)
-	if err != nil || !strings.HasPrefix(string(answer), "40{") {
-		t.Errorf("the client is not connected: %s (%v)", answer, err)
+	if answer := <-answered; !strings.HasPrefix(answer, "40{") {
+		t.Errorf("the client is not connected: %s", answer)
 	}
 }
