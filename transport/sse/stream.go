@@ -133,16 +133,24 @@ func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect)
 // enlist puts an open stream where Disconnect and everybody else see it.
 func (s *Server) enlist(one *stream) (leave func()) {
 	id := one.socket.SocketID
-	s.mu.Lock()
-	s.streams[id] = one
-	s.mu.Unlock()
-	s.config.Registry.Put(one.socket)
-	return func() {
+	leave = func() {
 		s.mu.Lock()
 		delete(s.streams, id)
 		s.mu.Unlock()
 		s.config.Registry.Remove(id)
 	}
+	s.mu.Lock()
+	s.streams[id] = one
+	s.mu.Unlock()
+	listed := false
+	defer func() {
+		if !listed { // the registry panicked, and nobody will call leave
+			leave()
+		}
+	}()
+	s.config.Registry.Put(one.socket)
+	listed = true
+	return leave
 }
 
 // ServeHTTP answers with a stream that ends when the reader goes or is thrown
