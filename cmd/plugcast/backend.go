@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
@@ -77,13 +76,4 @@ func (b *backend) close() error {
 		return fmt.Errorf("close the backends: %w", err)
 	}
 	return nil
-}
-
-// rawJSON marshals what is known to marshal.
-func rawJSON(v any) json.RawMessage {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("marshal %T: %v", v, err)) // a type of ours that JSON cannot write
-	}
-	return raw
 }

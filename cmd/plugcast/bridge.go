@@ -86,12 +86,18 @@ type statusBoard struct{ board *bridgeboard.Board }
 
 // Put implements bridge.Board.
 func (b statusBoard) Put(ctx context.Context, statuses []bridge.Status) error {
+	var unwritable error
 	for i := range statuses {
-		if err := b.board.Put(ctx, statuses[i].Bridge+"/"+string(statuses[i].System), rawJSON(statuses[i])); err != nil {
+		raw, err := json.Marshal(statuses[i])
+		if err != nil { // one link's status must not keep the others' off the board
+			unwritable = fmt.Errorf("status of %s for %s: %w", statuses[i].Bridge, statuses[i].System, err)
+			continue
+		}
+		if err := b.board.Put(ctx, statuses[i].Bridge+"/"+string(statuses[i].System), raw); err != nil {
 			return err
 		}
 	}
-	return nil
+	return unwritable
 }
 
 // bridgeReader is [bridge.Reader].

@@ -86,8 +86,16 @@ func newFigures(p *Program) *figures {
 	return &figures{program: p, started: now.UTC(), before: sample{at: now}, watchers: map[int]func([]byte){}}
 }
 
-// own measures since the last call: what the node puts on the board.
-func (f *figures) own() json.RawMessage { return rawJSON(f.measure()) }
+// own measures since the last call: what the node puts on the board. Figures that
+// cannot be written must not keep the node off it.
+func (f *figures) own() json.RawMessage {
+	raw, err := json.Marshal(f.measure())
+	if err != nil {
+		f.program.Logger.Error("metrics: this node's figures cannot be written", "error", err)
+		return json.RawMessage(`{}`)
+	}
+	return raw
+}
 
 func (f *figures) measure() nodeFigures {
 	p := f.program
@@ -208,7 +216,11 @@ func (f *figures) feed(ctx context.Context) {
 		f.program.Logger.Debug("metrics: nodes", "error", err)
 		return
 	}
-	frame := rawJSON(map[string]any{"event": "metrics", "data": summarise(decodeNodes(board), time.Now())})
+	frame, err := json.Marshal(map[string]any{"event": "metrics", "data": summarise(decodeNodes(board), time.Now())})
+	if err != nil {
+		f.program.Logger.Error("metrics: the figures cannot be written", "error", err)
+		return
+	}
 	for _, watch := range watchers {
 		isolate.Do(f.program.Logger, "metrics", func() { watch(frame) })
 	}

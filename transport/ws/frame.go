@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
@@ -80,7 +81,8 @@ func (r *request) checkID() error {
 }
 
 // encodeFrame writes a frame to a client. data is one of this package's, or a
-// snapshot, and can always be written.
+// snapshot. What JSON cannot write, such as a time after the year 9999, is counted as
+// a fault of ours, and the client gets an error frame in its place.
 func encodeFrame(event string, id json.RawMessage, data any) []byte {
 	b, err := domain.EncodeJSON(struct {
 		Event string          `json:"event"`
@@ -88,7 +90,8 @@ func encodeFrame(event string, id json.RawMessage, data any) []byte {
 		Data  any             `json:"data,omitempty"`
 	}{event, id, data})
 	if err != nil {
-		panic(fmt.Sprintf("ws: encode %s: %v", event, err)) // a fault of this package
+		isolate.Recovered(nil, where, err)
+		return []byte(`{"event":"error","data":{"code":"internal","detail":"something went wrong on our side"}}`)
 	}
 	return b
 }

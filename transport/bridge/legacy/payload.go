@@ -291,7 +291,8 @@ func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "
 
 func quoted(s string) json.RawMessage { return mustJSON(s) }
 
-// mustJSON writes what is made of strings and of JSON that was read.
+// mustJSON writes what is made of strings, of counts, and of JSON that was read: each
+// can be written, as TestWhatWasReadCanBeWritten shows.
 func mustJSON(v any) json.RawMessage {
 	b, err := domain.EncodeJSON(v)
 	if err != nil {

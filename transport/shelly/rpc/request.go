@@ -31,7 +31,7 @@ type request struct {
 func encode(id uint64, to domain.DeviceID, method string, params any) []byte {
 	raw, err := json.Marshal(request{"2.0", id, source, to, method, params})
 	if err != nil {
-		panic(fmt.Sprintf("rpc: encode %s: %v", method, err)) // a type of ours that JSON cannot write
+		panic(fmt.Sprintf("rpc: encode %s: %v", method, err)) // cannot be: params are truths, integers and finite durations
 	}
 	return raw
 }
@@ -62,7 +62,7 @@ func SwitchGetStatus(id uint64, to domain.DeviceID, channel int) []byte {
 // no device would make up is not repeated.
 func NoHandler(f *Frame) []byte {
 	id, method := f.ID, f.Method
-	if len(id) > maxMessage {
+	if len(id) > maxMessage || !json.Valid(id) {
 		id = nil // which is null
 	}
 	if len(method) > maxMessage {
@@ -78,7 +78,7 @@ func NoHandler(f *Frame) []byte {
 		Message string `json:"message"`
 	}{CodeNoHandler, "No handler for " + method}})
 	if err != nil {
-		panic(fmt.Sprintf("rpc: encode an answer: %v", err)) // the id was read as JSON
+		panic(fmt.Sprintf("rpc: encode an answer: %v", err)) // cannot be: texts, a number, and an id that is JSON
 	}
 	return raw
 }
