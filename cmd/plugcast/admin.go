@@ -40,7 +40,7 @@ func (p *Program) knownHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := hostName(r.Host)
 		if _, err := netip.ParseAddr(name); err != nil && !known[name] {
-			http.Error(w, "this server does not go by that host name; see --admin-hosts", http.StatusMisdirectedRequest)
+			http.Error(w, "the admin server does not answer to this host name; see --admin-hosts", http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -90,19 +90,19 @@ var (
 	deliveriesDesc    = describe("deliveries_total", "Events handed to sockets.")
 	connectionsDesc   = describe("client_connections", "Network connections of clients and devices, until they are closed.")
 	connectionMaxDesc = describe("client_connections_limit", "How many there may be.")
-	refusedDesc       = describe("client_connections_refused_total", "Connections refused because there were too many, by what had too many.", "limit")
-	evictedDesc       = describe("client_connections_evicted_total", "Connections without a request that were closed to make room for others.")
-	acceptErrorsDesc  = describe("accept_errors_total", "Connections that could not be accepted, as when no file descriptor is left.")
+	refusedDesc       = describe("client_connections_refused_total", "Connections refused because a limit was reached.", "limit")
+	evictedDesc       = describe("client_connections_evicted_total", "Idle connections that were closed to make room for others.")
+	acceptErrorsDesc  = describe("accept_errors_total", "Connections that could not be accepted, for example for lack of file descriptors.")
 	socketsDesc       = describe("sockets", "Live sockets of this process.")
 	devicesDesc       = describe("device_sockets", "Live sockets of Shelly devices of this process.")
 	framesDesc        = describe("device_frames_total", "Frames that came from Shelly devices.")
-	refusalsDesc      = describe("device_refusals_total", "Shelly devices that were refused or thrown out.", "reason")
+	refusalsDesc      = describe("device_refusals_total", "Shelly devices that were refused or disconnected.", "reason")
 	cloudDesc         = describe("shelly_cloud_connections", "Connections to the Shelly Cloud that this process holds.", "state")
 	roomsDesc         = describe("rooms", "Open rooms of this process.")
-	workDesc          = describe("read_units", "Units of reading that are under way.")
-	unsentDesc        = describe("unsent_bytes", "Bytes of answers and snapshots that were made and not yet sent.")
-	waitingDesc       = describe("requests_waiting", "Requests that wait because their system, or all, have as much under way as they may.", "for")
-	lagDesc           = describe("projection_lag_seconds", "Age of the checkpoint beside the log, of partitions that this process owns.", "partition")
+	workDesc          = describe("read_units", "Cost units of the reads in progress.")
+	unsentDesc        = describe("unsent_bytes", "Bytes of answers and snapshots that are not sent yet.")
+	waitingDesc       = describe("requests_waiting", "Requests that wait because of the bound of their system or of the process.", "for")
+	lagDesc           = describe("projection_lag_seconds", "How far the checkpoint of an owned partition is behind the log.", "partition")
 	latencyDesc       = describe("delivery_latency_seconds", "Time from append to delivery, since the process started.", "quantile")
 )
 

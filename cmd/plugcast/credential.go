@@ -20,11 +20,11 @@ import (
 // connectionFlags are about Shelly connections, as far as dev and serve share
 // them.
 type connectionFlags struct {
-	PublicURL        string        `name:"public-url" group:"Shelly" help:"Where devices reach this server from outside. Default: where the caller of the API does." placeholder:"https://plugcast.example.com"`
-	SilentAfter      time.Duration `name:"silent-after" group:"Shelly" help:"How long a device counts as alive after it was heard, unless its socket says more." default:"120s"`
-	MaxDevices       int           `name:"max-devices" group:"Shelly" help:"How many devices may dial in over one connection: more are refused." default:"10000"`
-	MaxSystemDevices int           `name:"max-system-devices" group:"Shelly" help:"How many devices a system may have, over all of its connections: more that dial in are refused." default:"50000"`
-	CloudHosts       []string      `name:"cloud-hosts" group:"Shelly" help:"HOST:PORT of servers besides *.shelly.cloud that cloud accounts may be on, for simulators; plain HTTP is fine there." placeholder:"HOST:PORT"`
+	PublicURL        string        `name:"public-url" group:"Shelly" help:"URL at which devices reach this server from outside. Default: the URL that the API caller used." placeholder:"https://plugcast.example.com"`
+	SilentAfter      time.Duration `name:"silent-after" group:"Shelly" help:"How long a device counts as alive after its last message; longer if the device reports less often." default:"120s"`
+	MaxDevices       int           `name:"max-devices" group:"Shelly" help:"How many devices may dial in over one connection; further devices are refused." default:"10000"`
+	MaxSystemDevices int           `name:"max-system-devices" group:"Shelly" help:"How many devices a system may have over all of its connections; further devices that dial in are refused." default:"50000"`
+	CloudHosts       []string      `name:"cloud-hosts" group:"Shelly" help:"HOST:PORT of further servers, besides *.shelly.cloud, that cloud accounts may use, for simulators; plain HTTP is allowed there." placeholder:"HOST:PORT"`
 }
 
 // outbound is the configuration of the server that devices dial into.

@@ -28,7 +28,7 @@ type browserDropper interface {
 	disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) int
 }
 
-// banList keeps out who was thrown out: a [ban.List].
+// banList keeps disconnected clients from reconnecting: a [ban.List].
 type banList interface {
 	Raise(ctx context.Context, f ban.Ban) error
 }
@@ -50,9 +50,9 @@ const (
 	reportPause    = 200 * time.Millisecond
 )
 
-// disconnects carries out in this process what asks every process to drop
-// sockets, and reports. A process that has nothing to drop reports that, so that
-// whoever waits knows.
+// disconnects carries out, in this process, the commands that ask every process to
+// drop sockets, and reports the result. A process that has nothing to drop reports
+// that too, because the caller may wait for it.
 type disconnects struct {
 	node     string
 	log      appender
@@ -71,8 +71,8 @@ func newDisconnects(node string, log appender, f banList, logger *slog.Logger) *
 	return &disconnects{node: node, log: log, bans: f, logger: logger, early: map[string]int{}}
 }
 
-// react does what a command asks for, and reports. Sockets that are gone already
-// are nothing to do, so it may be repeated.
+// react carries out a command and reports the result. It may be repeated, because it
+// ignores sockets that are closed already.
 func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	data, err := e.Decode()
 	if err != nil {
@@ -87,7 +87,7 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	}
 	by := openedBy(&e)
 	if d.raise(ctx, &request) {
-		by = *request.BanUntil // who has come back since must not have
+		by = *request.BanUntil // clients that have reconnected since are banned as well
 	}
 	done := d.drop(e.SystemID, &request, by)
 	done.CommandID, done.Node = request.CommandID, d.node
@@ -95,10 +95,10 @@ func (d *disconnects) react(ctx context.Context, e domain.Event) error {
 	return d.report(ctx, &e, done)
 }
 
-// reactForeign does what a command that was given in another deployment asks of
-// this one: it drops the device sockets of its connection. The clients that it
-// names are those of the other deployment, and so are its bans; who comes to this
-// one is for the tokens of this one to say. Nobody waits for a report of nothing.
+// reactForeign carries out a command of another deployment: it drops the device
+// sockets of the connection here. It ignores the clients and the ban of the command,
+// because they belong to the other deployment; this deployment's own tokens decide
+// which clients may connect here. Nobody waits for an empty report.
 func (d *disconnects) reactForeign(ctx context.Context, e *domain.Event, request *domain.DisconnectRequested) error {
 	by := openedBy(e)
 	if given := e.Time.Add(clockSkew); given.Before(by) {
@@ -114,9 +114,9 @@ func (d *disconnects) reactForeign(ctx context.Context, e *domain.Event, request
 	return d.report(ctx, e, done)
 }
 
-// report appends what was done, once, however often it has to try; a process that
-// ends tries for a moment more. What it counts cannot be found out a second time,
-// so a report that fails for good is not tried again by its reaction.
+// report appends the result once, however many attempts it needs; a stopping process
+// tries for a moment longer. The counts cannot be determined a second time, so the
+// reaction does not retry a report that failed for good.
 func (d *disconnects) report(ctx context.Context, e *domain.Event, done domain.DisconnectCompleted) error {
 	report, err := domain.NewEvent(e.SystemID, done, domain.Cause{
 		Actor: "node:" + d.node, CorrelationID: e.CorrelationID, CausationID: done.CommandID,
@@ -141,7 +141,7 @@ func (d *disconnects) report(ctx context.Context, e *domain.Event, done domain.D
 			case <-appending.Done():
 			}
 		}
-		return reactions.Permanent(fmt.Errorf("the report on dropped sockets is lost: %w", err))
+		return reactions.Permanent(fmt.Errorf("cannot report the dropped sockets: %w", err))
 	}
 }
 
@@ -160,19 +160,19 @@ func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectReque
 		Reason: request.Reason, CommandID: request.CommandID, Until: *request.BanUntil,
 	})
 	if err != nil {
-		d.logger.Error("a ban is not kept beyond this process", "command", request.CommandID, "error", err)
+		d.logger.Error("cannot save a ban: it holds in this process only", "command", request.CommandID, "error", err)
 	}
 	return true
 }
 
-// enforce throws out who is here although others have raised a ban: this
-// process has not heard the command yet, or never will.
+// enforce disconnects the local clients that a ban of another process matches: this
+// process has not read the command yet, or never will.
 func (d *disconnects) enforce(f ban.Ban) {
 	request := &domain.DisconnectRequested{
 		CommandID: f.CommandID, TargetSystem: f.System, Subject: f.Subject, Role: f.Role, Reason: f.Reason, CloseSockets: true,
 	}
 	dropped := d.dropClients(request, func(s *rooms.Socket) bool {
-		return !s.ConnectedAt.After(f.Until) && (f.System == "" || s.Role != domain.RoleStaff) // whom no system keeps out
+		return !s.ConnectedAt.After(f.Until) && (f.System == "" || s.Role != domain.RoleStaff) // a ban of a system does not apply to staff
 	})
 	if dropped == 0 {
 		return
@@ -193,8 +193,8 @@ func (d *disconnects) takeEarly(commandID string) int {
 	return n
 }
 
-// drop closes what matches and was opened in time, and counts it. The connection is
-// one of the system that the command was given in.
+// drop closes the matching sockets that were opened in time, and counts them. The
+// connection belongs to the system in which the command was given.
 func (d *disconnects) drop(system domain.SystemID, request *domain.DisconnectRequested, openedBy time.Time) (done domain.DisconnectCompleted) {
 	if request.ConnectionID != "" {
 		for _, s := range d.shelly {

@@ -112,8 +112,8 @@ func (f *limitFlags) unauthenticated() limit.Rate {
 type serverFlags struct {
 	Listen         string          `group:"Server" help:"HOST:PORT to serve on." default:"127.0.0.1:8080"`
 	AdminListen    string          `group:"Server" help:"Address for metrics, health and profiles; keep it private. Default: 127.0.0.1:9090, or a free port when that is taken." placeholder:"HOST:PORT"`
-	AdminHosts     []string        `group:"Server" help:"Host names that --admin-listen is asked by, besides IP addresses, localhost and its own." placeholder:"HOST"`
-	AllowedOrigins []string        `group:"Server" help:"Web origins besides our own that browsers may come from; https://*.example.com for all subdomains, * for any." placeholder:"https://app.example.com"`
+	AdminHosts     []string        `group:"Server" help:"Host names under which --admin-listen answers, besides IP addresses, localhost and its own." placeholder:"HOST"`
+	AllowedOrigins []string        `group:"Server" help:"Web origins, besides the server's own, whose pages may call it; https://*.example.com allows all subdomains, * allows any." placeholder:"https://app.example.com"`
 	NodeName       string          `group:"Server" help:"Name of this process, unique in the deployment. Default: host name and a random part." placeholder:"NAME"`
 	Advertise      string          `group:"Server" help:"Address at which the other processes of the deployment reach this one. Default: that of --listen, or this machine's." placeholder:"HOST:PORT"`
 	Bridges        string          `group:"Server" help:"JSON file with the bridges to other deployments and servers." placeholder:"FILE"`
@@ -133,9 +133,9 @@ func (f *serverFlags) origins() (auth.Origins, error) {
 
 // edgeFlags bound the connections of clients.
 type edgeFlags struct {
-	MaxConnections           int      `group:"Server" help:"Client connections at once. Default: the limit on open files, less an eighth (at least 256); at most 65,536." placeholder:"N"`
-	MaxConnectionsPerAddress int      `group:"Server" help:"The same, from one IPv4 address or IPv6 /64. Default: three quarters of --max-connections." placeholder:"N"`
-	TrustedProxies           []string `group:"Server" help:"Reverse proxies, whose X-Forwarded-For names the client; their own connections count in --max-connections only." placeholder:"10.0.0.0/8"`
+	MaxConnections           int      `group:"Server" help:"How many client connections may be open at once. Default: the limit on open files, less an eighth of it (at least 256); at most 65,536." placeholder:"N"`
+	MaxConnectionsPerAddress int      `group:"Server" help:"How many of them may come from one IPv4 address or IPv6 /64. Default: three quarters of --max-connections." placeholder:"N"`
+	TrustedProxies           []string `group:"Server" help:"Reverse proxies that name the client in X-Forwarded-For; their own connections count only in --max-connections." placeholder:"10.0.0.0/8"`
 }
 
 func (f *edgeFlags) config(logger *slog.Logger) (edge.Config, error) {

@@ -33,7 +33,7 @@ type cli struct {
 	Rebuild  rebuildCommand  `cmd:"" help:"Rebuild the read models from history while the platform serves."`
 
 	LogLevel  string           `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
-	LogFormat string           `help:"auto, text or json. auto is text for people on a terminal, and json elsewhere." default:"auto" enum:"auto,text,json"`
+	LogFormat string           `help:"auto, text or json. auto is text on a terminal and json elsewhere." default:"auto" enum:"auto,text,json"`
 	Version   kong.VersionFlag `help:"Print the version." env:"-"`
 }
 

@@ -102,7 +102,7 @@ func degradationsOf(sum projectionFigures) []rest.Degradation {
 		}
 		found = append(found, rest.Degradation{
 			Check: "projection", Count: int64(len(sum.Failing)), Since: oldest.Since,
-			Detail: fmt.Sprintf("the projection of partition %s fails and is tried again: state and history of its systems stand still (%s)",
+			Detail: fmt.Sprintf("the projection of partition %s fails and is retried: state and history of its systems are not updated (%s)",
 				strings.Join(partitions, ", "), oldest.Reason),
 		})
 	}
@@ -117,10 +117,10 @@ func degradationsOf(sum projectionFigures) []rest.Degradation {
 }
 
 var (
-	quarantineDesc          = describe("quarantined_entries", "Entries of the log that could not be read or projected, ever.")
+	quarantineDesc          = describe("quarantined_entries", "Log entries that could not be read or projected, in total.")
 	partitionQuarantineDesc = describe("partition_quarantined_entries",
-		"Entries of a partition that could not be read or projected, ever.", "partition")
-	failingDesc = describe("projection_failing_seconds", "For how long the projection of a partition that this process owns has failed.", "partition")
+		"Log entries of a partition that could not be read or projected, in total.", "partition")
+	failingDesc = describe("projection_failing_seconds", "How long the projection of an owned partition has been failing.", "partition")
 )
 
 // collectProjections gives Prometheus what this worker knows.

@@ -23,9 +23,9 @@ func (p *Program) newReactions() {
 var (
 	handledDesc = describe("reactions_total", "Events that this process reacted to.")
 	failedDesc  = describe("reaction_failures_total", "Runs of reactions that failed.")
-	deadDesc    = describe("dead_letters_total", "Events whose reaction this process gave up.")
-	queuedDesc  = describe("reactions_queued", "Events in memory that wait for their reaction.")
-	behindDesc  = describe("reactions_systems_behind", "Systems with more such events than fit in memory; the log has them.")
+	deadDesc    = describe("dead_letters_total", "Events for which this process gave up the reaction.")
+	queuedDesc  = describe("reactions_queued", "Events in memory that wait for a reaction.")
+	behindDesc  = describe("reactions_systems_behind", "Systems with more waiting events than fit in memory; the rest are read from the log.")
 	panicsDesc  = describe("panics_total", "Panics that were caught, by the part that panicked.", "where")
 )
 

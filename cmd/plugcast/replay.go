@@ -23,7 +23,7 @@ import (
 type replayCommand struct {
 	System string  `required:"" help:"The system."`
 	After  *string `help:"Begin after this position. Default: with the first event ever." placeholder:"POSITION"`
-	Until  *string `help:"End with this position, or with the newest event whose time is not after this. Default: with the newest event." placeholder:"POSITION|TIME"`
+	Until  *string `help:"End with this position, or with the last event at or before this time. Default: the newest event." placeholder:"POSITION|TIME"`
 	Speed  string  `help:"1x and 10x keep the pauses between events, max does not." default:"max" enum:"1x,10x,max"`
 	Out    string  `required:"" help:"File to write, or - for standard output." placeholder:"FILE"`
 

@@ -11,7 +11,7 @@ import (
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
-// What a read costs, in the units of Config.Work. A unit is about one connection
+// The costs of reads, in the units of Config.Work. A unit is about one connection
 // to the database; a fold of history also takes a processor for its whole time.
 const (
 	costRow  = 1 // single rows

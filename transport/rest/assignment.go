@@ -92,7 +92,8 @@ func (a *API) getAssignment(ctx context.Context, in *getAssignmentInput) (*getAs
 	case st.Devices[in.DeviceID] == nil:
 		return nil, unknownDevice(in.DeviceID)
 	case assigned == nil:
-		return nil, domain.Fail(domain.KindNotFound, domain.CodeNotAssigned, `device "`+string(in.DeviceID)+`" is not assigned to any equipment`)
+		return nil, domain.Fail(domain.KindNotFound, domain.CodeNotAssigned,
+			`device "`+string(in.DeviceID)+`" is not assigned to any equipment`)
 	}
 	out := &getAssignmentOutput{Status: http.StatusOK, ETag: entityTag(assigned.Position), Body: assigned}
 	if in.matches(out.ETag) {

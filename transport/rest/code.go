@@ -48,7 +48,8 @@ var codes = []struct {
 	{auth.CodeTokenExpired, 401, "The token has expired."},
 	{auth.CodeTicketInvalid, 401, "The ticket is unknown, was used before or is too old."},
 	{domain.CodeForbidden, 403, "The token is not for this system, or its role may not do this."},
-	{CodeBanned, 403, "The event stream is refused to who was thrown out, until the ban ends: Retry-After and `retryAfterMs` say when. Other requests are not banned."},
+	{CodeBanned, 403, "The client is banned from event streams: Retry-After and `retryAfterMs` say when the ban ends. " +
+		"Other requests are not banned."},
 	{CodeOriginNotAllowed, 403, "A page of another origin calls, and the server is not told to allow it."},
 	{CodeNotFound, 404, "There is nothing at this path."},
 	{domain.CodeUnknownDevice, 404, "The system has no such device. A device exists from its first update."},
@@ -60,8 +61,8 @@ var codes = []struct {
 	{CodeBodyTimeout, 408, "The body came too slowly."},
 	{domain.CodeEquipmentOccupied, 409, "Another plug feeds the equipment: `deviceId` says which. Repeat with `?move=true` to take it over."},
 	{domain.CodeEquipmentExists, 409, "There is equipment of this id already; the ids of retired equipment are not used again."},
-	{domain.CodeConnectionExists, 409, "There is a connection of this id in this system already."},
-	{domain.CodeAmbiguousConnection, 409, "Several systems have a connection of this id: repeat with ?systemId=."},
+	{domain.CodeConnectionExists, 409, "The system already has a connection with this id."},
+	{domain.CodeAmbiguousConnection, 409, "Several systems have a connection with this id: repeat with ?systemId=."},
 	{domain.CodeBridgeBehind, 409, "Events between the source's cursor and the batch were not taken, and would be lost: send on from `cursor`."},
 	{domain.CodeTooManySources, 409, "Events of as many other deployments as may be were taken into this system already."},
 	{domain.CodeStale, 412, "If-Match does not hold: it has changed since. `position` says where it stands now."},
@@ -70,8 +71,10 @@ var codes = []struct {
 	{CodeUnsupportedMediaType, 415, "The body must be application/json, and without a Content-Encoding."},
 	{domain.CodeKeyReused, 422, "The Idempotency-Key was used for another request within 24 hours."},
 	{CodeRateLimited, 429, "Too many requests or updates for this system; Retry-After says when to come back."},
-	{domain.CodeTooManyKeys, 429, "The system has used 1,000,000 values of Idempotency-Key within 24 hours, and nothing was appended. No key is forgotten early: send more in one request, or without a key."},
-	{admission.CodeBusy, 429, "The system has too much under way at once: reads, or answers that nobody has read yet. Retry-After says when to come back."},
+	{domain.CodeTooManyKeys, 429, "The system has used 1,000,000 values of Idempotency-Key within 24 hours, and nothing was appended. " +
+		"No key is forgotten early: send more in one request, or send without a key."},
+	{admission.CodeBusy, 429, "The system has too many reads in progress, or too many answers that its clients have not read yet. " +
+		"Retry-After says when to try again."},
 	{domain.CodeInternal, 500, "A fault of ours. The server's log has it under the `requestId`."},
 	{domain.CodeUnavailable, 503, "A part is down and nothing was done; repeat."},
 	{domain.CodeContention, 503, "Too many commands on the same thing at once; repeat."},

@@ -60,10 +60,10 @@ type getConnectionOutput struct {
 	Body   *connectionDetail
 }
 
-// connectionDetail is a connection, and which of its devices had no luck.
+// connectionDetail is a connection and its last refused devices.
 type connectionDetail struct {
 	domain.Connection
-	LastRefusals []domain.DeviceRefusal `json:"lastRefusals,omitempty" doc:"Of a shelly-outbound connection, for who may command it: the last 10 devices that the process that answers refused, or whose socket it ended for what they did, the newest first. They are kept in memory"`
+	LastRefusals []domain.DeviceRefusal `json:"lastRefusals,omitempty" doc:"The last 10 devices that the answering process refused or disconnected, the newest first; only of a shelly-outbound connection, and only for callers that may command it. Kept in memory"`
 }
 
 // Refusals knows which devices this process refused last.
@@ -132,7 +132,7 @@ type commandConnectionInput struct {
 	CommandInput
 	ConnectionID domain.ConnectionID   `path:"connectionId" example:"acc1"`
 	Action       domain.ConnectionVerb `path:"action" enum:"start,stop,restart"`
-	SystemID     domain.SystemID       `query:"systemId" doc:"Whose connection it is. Without it: that of a system which the token names; otherwise the only one of that id, those that were created in this deployment first"`
+	SystemID     domain.SystemID       `query:"systemId" doc:"The system of the connection. Without it the server takes the connection of a system that the token names; otherwise the only one with that id, preferring those that were created in this deployment"`
 	Body         *struct {
 		Reason       string `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients that are closed, and kept in the events"`
 		CloseSockets *bool  `json:"closeSockets,omitempty" doc:"Also close the browser sockets of the system; when absent, true for stop and false otherwise. A start closes nothing"`

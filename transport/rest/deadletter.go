@@ -30,9 +30,9 @@ func (a *API) registerDeadLetters() {
 	register(a, operation{
 		id: "listDeadLetters", method: http.MethodGet, path: "/api/v1/dead-letters", tag: "Sockets",
 		summary: "List the events that processes could not react to",
-		detail: "For staff, the newest first. A process reacts to commands: it drops sockets, switches relays, lets devices in. A reaction that " +
-			"fails is tried again, and given up in the end. The newest 100 of each system are kept, for 7 days after the last. The events " +
-			"themselves are in history.",
+		detail: "Only for staff. Lists the newest first. A process reacts to commands: it drops sockets, switches relays and admits devices. " +
+			"It retries a reaction that fails, and gives it up after the last try. The newest 100 of each system are kept for 7 days " +
+			"after the last one. The events themselves stay in history.",
 	}, a.listDeadLetters)
 }
 

@@ -12,25 +12,25 @@ type disconnectInput struct {
 	WithTicket
 	CommandInput
 	Body struct {
-		// What is given and empty, or null, is refused: it would pass for all of them.
-		SystemID  domain.Optional[string] `json:"systemId,omitzero" nullable:"false" doc:"Sockets in the room of this system. Only staff may leave it out" example:"clinica-sol"`
-		Subject   domain.Optional[string] `json:"subject,omitzero" nullable:"false" maxLength:"256" doc:"Sockets whose token has this sub"`
-		Role      domain.Optional[string] `json:"role,omitzero" nullable:"false" enum:"viewer,operator,auditor,admin,service,bridge,staff" doc:"Sockets whose token has this role"`
+		// An empty or null selector is refused, because it would match everything.
+		SystemID  domain.Optional[string] `json:"systemId,omitzero" nullable:"false" doc:"Selects the sockets in the room of this system. Only staff may leave it out" example:"clinica-sol"`
+		Subject   domain.Optional[string] `json:"subject,omitzero" nullable:"false" maxLength:"256" doc:"Selects the sockets whose token has this sub"`
+		Role      domain.Optional[string] `json:"role,omitzero" nullable:"false" enum:"viewer,operator,auditor,admin,service,bridge,staff" doc:"Selects the sockets whose token has this role"`
 		Reason    string                  `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients, and kept in the event"`
-		Reconnect bool                    `json:"reconnect,omitempty" doc:"Whether the clients may come back at once; not together with banFor"`
-		BanFor    string                  `json:"banFor,omitempty" doc:"Refuse the return of all who match for this long, at most 24h" example:"10m"`
+		Reconnect bool                    `json:"reconnect,omitempty" doc:"Whether the clients may reconnect at once; cannot be combined with banFor"`
+		BanFor    string                  `json:"banFor,omitempty" doc:"How long every matching client is refused, at most 24h" example:"10m"`
 	}
 }
 
 func (a *API) registerDisconnects() {
 	register(a, operation{
 		id: "disconnect", method: http.MethodPost, path: "/api/v1/disconnects", tag: "Sockets", status: http.StatusAccepted,
-		summary: "Throw out all sockets of a system, a subject or a role",
-		detail: "Sockets are thrown out that match all that is given; at least one of `systemId`, `subject` and `role` is. With `banFor` " +
-			"their owners, and everybody else who matches, are kept out until it ends: of the system, if one is given, and of every live " +
-			"connection otherwise. With `systemId`, a socket that is in rooms of other systems as well, or is staff's, leaves the room " +
-			"of that system and lives on; nor does a ban of a system keep staff out. HTTP requests other than the event stream are not " +
-			"banned. " + waitsForNodes,
+		summary: "Disconnect all sockets of a system, a subject or a role",
+		detail: "Disconnects every socket that matches all of the given selectors; give at least one of `systemId`, `subject` and `role`. " +
+			"With `banFor` the server also refuses every matching client until the ban ends: its joins of the system, if `systemId` is " +
+			"given, and all of its live connections otherwise. With `systemId`, a socket that is also in rooms of other systems, or that " +
+			"belongs to staff, leaves the room of that system and stays open. A ban of a system does not apply to staff. A ban applies " +
+			"to live connections and event streams, not to other HTTP requests. " + waitsForNodes,
 		errors: []int{413, 415, 422, 504},
 	}, a.disconnect)
 }
@@ -77,8 +77,8 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 	return a.dropping(ctx, d.RecordedIn(), &in.Waits, command)
 }
 
-// filled refuses a member that chooses something and is there without saying what: a
-// client that did not fill it in does not mean everything.
+// filled refuses a selector that is empty or null: a client that did not fill it in
+// does not mean everything.
 func filled(name string, field domain.Optional[string]) error {
 	if value, _ := field.Get(); value == "" && !field.IsZero() {
 		return domain.Invalid(CodeInvalidRequest, "body."+name+": must not be empty or null; leave it out when it is not meant")
@@ -86,7 +86,7 @@ func filled(name string, field domain.Optional[string]) error {
 	return nil
 }
 
-// ban works out until when the return is refused.
+// ban works out when the ban ends.
 func (in *disconnectInput) ban(d *domain.DisconnectRequested) error {
 	if in.Body.BanFor == "" {
 		return nil

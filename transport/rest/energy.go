@@ -11,7 +11,7 @@ type correctEnergyInput struct {
 	InDevice
 	CommandInput
 	Body struct {
-		EnergyWh float64 `json:"energyWh" minimum:"0" maximum:"1000000000000" doc:"What the lifetime total is now" example:"100954.03"`
+		EnergyWh float64 `json:"energyWh" minimum:"0" maximum:"1000000000000" doc:"The new lifetime total" example:"100954.03"`
 		Reason   string  `json:"reason,omitempty" maxLength:"256" doc:"Kept in the event" example:"read from the meter"`
 	}
 }
@@ -23,7 +23,7 @@ type correctEnergyOutput struct {
 	Body struct {
 		CommandAnswer
 		DeviceID domain.DeviceID `json:"deviceId"`
-		Device   *deviceView     `json:"device,omitempty" doc:"As it is now; only when the answer waited"`
+		Device   *deviceView     `json:"device,omitempty" doc:"The device after the correction; only with wait"`
 	}
 }
 
@@ -31,8 +31,8 @@ func (a *API) registerEnergy() {
 	register(a, operation{
 		id: "correctEnergy", method: http.MethodPost, path: devicePath + "/energy-correction", tag: "Devices",
 		status: http.StatusAccepted, summary: "Correct a device's lifetime energy",
-		detail: "The total goes on from there with whatever the device counts next, in every process and after restarts. What corrections added " +
-			"is the device's `energyOffsetWh`.",
+		detail: "Sets the total. Every process adds the device's further consumption to it, also after restarts. The device's " +
+			"`energyOffsetWh` is the sum of its corrections.",
 		errors: []int{404, 413, 415, 422, 504},
 	}, a.correctEnergy)
 }

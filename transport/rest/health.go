@@ -40,13 +40,13 @@ type readyOutput struct {
 type readyBody struct {
 	Status   string            `json:"status" enum:"ready,unready"`
 	Checks   map[string]string `json:"checks" doc:"ok or failing, by name; the log says why"`
-	Degraded []Degradation     `json:"degraded,omitempty" doc:"What does not work as it should while the process serves; absent when all does"`
+	Degraded []Degradation     `json:"degraded,omitempty" doc:"Parts that do not work properly although the process serves requests; absent when all parts work"`
 }
 
 // Degradation is something that operators have to look at, although the process can be
 // sent requests.
 type Degradation struct {
-	Check  string    `json:"check" doc:"What is degraded" example:"quarantine"`
+	Check  string    `json:"check" doc:"The part that is degraded" example:"quarantine"`
 	Detail string    `json:"detail" doc:"In words"`
 	Count  int64     `json:"count" doc:"Of how many things"`
 	Since  time.Time `json:"since"`
@@ -63,7 +63,7 @@ func (a *API) registerHealth() {
 	})
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "ready", Method: http.MethodGet, Path: "/readyz", Tags: []string{"Health"},
-		Summary: "Whether the process can serve", Description: "503 while a check fails. What is degraded is said, and is no reason for a 503.",
+		Summary: "Whether the process can serve", Description: "503 while a check fails. A degraded part is listed and does not cause a 503.",
 	}, func(context.Context, *struct{}) (*readyOutput, error) {
 		status, body := a.readiness.answer()
 		return &readyOutput{Status: status, Body: body}, nil

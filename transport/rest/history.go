@@ -50,7 +50,7 @@ func (in *Filtered) Resolve(ctx huma.Context) []error {
 // eventPage and envelope only describe what listEvents writes.
 type eventPage struct {
 	Events []envelope       `json:"events"`
-	Next   *domain.Position `json:"next,omitempty" doc:"Pass it as after (or, in descending order, as before) for the next page; absent when there is none. A page of large events ends before its limit"`
+	Next   *domain.Position `json:"next,omitempty" doc:"Pass it as after (or, in descending order, as before) for the next page; absent on the last page. A page of large events has fewer than limit"`
 }
 
 type envelope struct {

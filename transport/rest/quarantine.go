@@ -7,7 +7,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Quarantine is what of the log could not be read or projected. projections.Store is
+// Quarantine lists the log entries that could not be read or projected. projections.Store is
 // one.
 type Quarantine interface {
 	Quarantine(ctx context.Context, actor domain.Actor, query domain.QuarantineQuery) (domain.QuarantinePage, error)
@@ -17,7 +17,7 @@ type quarantineInput struct {
 	WithTicket
 	System domain.SystemID `query:"systemId" doc:"Only entries of this system"`
 	Before string          `query:"before" maxLength:"64" doc:"The next of an earlier page" example:"1795461046705-0/3"`
-	Limit  int             `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Entries per page; a page of large ones ends before"`
+	Limit  int             `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Entries per page; a page of large entries has fewer"`
 }
 
 type quarantineOutput struct {
@@ -31,8 +31,8 @@ func (a *API) registerQuarantine() {
 	register(a, operation{
 		id: "listQuarantine", method: http.MethodGet, path: "/api/v1/quarantine", tag: "History",
 		summary: "List entries that could not be read or projected",
-		detail: "For staff. Each has its place in the history of its system, under the type undecodable when it could not be kept as it was; " +
-			"those that name no system are here alone. The newest come first, by position.",
+		detail: "Only for staff. Lists the entry with the newest position first. Each entry keeps its place in the history of its system, with " +
+			"the type undecodable if it could not be stored unchanged. Entries that name no system appear only here.",
 	}, a.listQuarantine)
 }
 

@@ -191,7 +191,7 @@ func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, 
 	return st, entries, next, nil
 }
 
-// What a page takes until it is sent.
+// The memory that a page takes until it is sent.
 const (
 	inMemory    = 2       // times its bytes: as rows, and as JSON
 	maxRowBytes = 6 << 10 // of a row as JSON, with its attributes
@@ -219,7 +219,7 @@ func (a *API) caughtUp(ctx context.Context, system domain.SystemID, fresh *Fresh
 // Paged is part of the input of lists that are ordered by id.
 type Paged struct {
 	After string `query:"after" doc:"Begin behind this id: next of the page before"`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"1000" doc:"Entries per page; a page of large entries ends before, at 4 MiB"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"1000" doc:"Entries per page; a page of large entries ends earlier, at 4 MiB"`
 }
 
 // pageBytes is where a page ends besides its number of entries.

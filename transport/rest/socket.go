@@ -55,14 +55,16 @@ type closeSocketInput struct {
 func (a *API) registerSockets() {
 	register(a, operation{
 		id: "listSockets", method: http.MethodGet, path: "/api/v1/sockets", tag: "Sockets",
-		summary: "List the live sockets of all nodes", detail: "In the order of their ids. Sockets in no room of the token's systems are left out, so a page may have fewer than limit.",
+		summary: "List the live sockets of all nodes",
+		detail: "Lists them in the order of their ids. Sockets that are in no room of the token's systems are left out, so a page may have " +
+			"fewer than limit.",
 	}, a.listSockets)
 	register(a, operation{
 		id: "closeSocket", method: http.MethodDelete, path: "/api/v1/sockets/{socketId}", tag: "Sockets", status: http.StatusAccepted,
-		summary: "Throw a socket out",
-		detail: "The token must be for every system that the socket is in. A socket of staff is closed by staff; with another token it " +
-			"leaves the room and lives on. With `wait` the answer is 200 when the process that holds the " +
-			"socket has closed it, and says so in `nodes`; 202 with the outcome `unknown` when it did not answer in time.",
+		summary: "Disconnect a socket",
+		detail: "The token must be for every system that the socket is in. Only staff can close a socket of staff; with another token the " +
+			"socket leaves the room and stays open. With `wait` the answer is 200, with the node under `nodes`, when the process that holds " +
+			"the socket has closed it, and 202 with the outcome `unknown` when that process did not answer in time.",
 		errors: []int{404, 422, 504},
 	}, a.closeSocket)
 }

@@ -29,11 +29,11 @@ func (a *API) registerStream(stream http.Handler) {
 	a.huma.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "streamEvents", Method: http.MethodGet, Path: path, Tags: []string{"Live"},
 		Summary: "Follow the events of a system (Server-Sent Events)",
-		Description: "Begins after `Last-Event-ID`, else `lastEventId`, else `after`, or with what happens from now on. The stream ends with the token. " +
-			"Unknown parameters are refused. A ticket that was made for this stream is good whenever its reader reconnects.",
+		Description: "Begins after `Last-Event-ID`, else `lastEventId`, else `after`, else with the next event. The stream ends when the token " +
+			"expires. Unknown parameters are refused. A client can reconnect with the ticket that was made for this stream.",
 		Parameters: []*huma.Param{
 			text("systemId", "path", "The system (tenant)"), text("after", "query", "Begin after this position; 0-0 is the first event ever"),
-			text("lastEventId", "query", "As Last-Event-ID, for clients that cannot set a header"),
+			text("lastEventId", "query", "The same as Last-Event-ID, for clients that cannot set a header"),
 			text("types", "query", "Only these types, separated by commas"), text("devices", "query", "Only these devices, separated by commas"),
 			text("type", "query", "The same as types"), text("deviceId", "query", "The same as devices"),
 			text("Last-Event-ID", "header", "As after; an EventSource sends it when it reconnects"),

@@ -11,14 +11,14 @@ import (
 type createTicketInput struct {
 	WithTicket
 	Body *struct {
-		Stream domain.Optional[string] `json:"stream,omitzero" nullable:"false" doc:"Make it for the event stream of this system, where it is good again and again until the token ends" example:"clinica-sol"`
+		Stream domain.Optional[string] `json:"stream,omitzero" nullable:"false" doc:"Makes a ticket for the event stream of this system, which can be used any number of times until the token expires" example:"clinica-sol"`
 	}
 }
 
 type createTicketOutput struct {
 	Body struct {
 		Ticket    string    `json:"ticket" doc:"Put it in ?ticket= of a WebSocket or event stream URL"`
-		ExpiresAt time.Time `json:"expiresAt" doc:"Until when it must be used"`
+		ExpiresAt time.Time `json:"expiresAt" doc:"When the ticket expires"`
 	}
 }
 
@@ -26,9 +26,9 @@ func (a *API) registerTickets() {
 	register(a, operation{
 		id: "createTicket", method: http.MethodPost, path: "/api/v1/tickets", tag: "Tickets", status: http.StatusCreated,
 		summary: "Get a ticket for a URL",
-		detail: "It stands for the token of this request, for 30 s and one use. What it opens lives as long as the token. With `stream` it is " +
-			"for the event stream of that system and nothing else, any number of times until the token ends: an `EventSource` that " +
-			"reconnects shows it again.",
+		detail: "A ticket stands for the token of this request, for one use within 30 s. The connection that it opens ends with the token. " +
+			"With `stream` the ticket opens only the event stream of that system, any number of times until the token expires, so that an " +
+			"`EventSource` can reconnect with it.",
 		errors: []int{413, 415},
 	}, a.createTicket)
 }
