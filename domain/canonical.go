@@ -19,9 +19,9 @@ import (
 // 9999, its data is one JSON object without insignificant white space, and its
 // line is at most [MaxEvent] bytes.
 //
-// Every way in ends at [Event.Canonicalize]: the log appends nothing else, and
-// reads nothing else. Typed data of our own are canonical once they are written. What comes from another
-// deployment goes through [Event.Foreign].
+// All input passes through [Event.Canonicalize]: the log appends nothing else, and
+// reads nothing else. Typed data of this deployment are canonical once they are
+// written. Events of another deployment go through [Event.Foreign].
 
 // MaxEvent bounds an event, in bytes: its line in an export, envelope and all.
 // An entry of a C2SP tlog-tiles log cannot be larger.
@@ -39,8 +39,8 @@ const (
 // no text of a database can hold.
 func IsText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-// CleanText makes a text that [IsText] of any, by putting U+FFFD where something
-// cannot be kept. It is for what devices and servers of others say, which cannot
+// CleanText turns any text into one that [IsText], by putting U+FFFD in place of the
+// parts that cannot be kept. It is for texts of devices and other servers, which cannot
 // be refused.
 func CleanText(s string) string {
 	if IsText(s) {
@@ -189,7 +189,7 @@ func (e *Event) Foreign(source string) Event {
 		map[string]string{"type": string(e.Type), "version": fmt.Sprint(e.Version), "data": string(e.Data)})
 }
 
-// detailOf is what an error says, without its code.
+// detailOf returns the detail of an error, without its code.
 func detailOf(err error) string {
 	if own := new(Error); errors.As(err, &own) {
 		return own.Detail
@@ -266,7 +266,7 @@ func fieldsOf(t reflect.Type) map[string]form {
 
 // canonicalFields returns the compact object with its times and whole numbers in
 // the form that readers in all languages take for the same. It refuses a field
-// that is there twice, and one whose name differs from a known one in case alone:
+// that appears twice, and one whose name differs from a known one in case alone:
 // readers would not agree about them. Other members pass.
 func canonicalFields(object json.RawMessage, fields map[string]form) (json.RawMessage, error) {
 	seen := make([]string, 0, 24)
@@ -278,7 +278,7 @@ func canonicalFields(object json.RawMessage, fields map[string]form) (json.RawMe
 		case !known && isMisspelt(name, fields):
 			return nil, fmt.Errorf("its field %s differs from a known one in case", quote(name))
 		case known && slices.Contains(seen, name):
-			return nil, fmt.Errorf("its field %s is there twice", quote(name))
+			return nil, fmt.Errorf("its field %s appears twice", quote(name))
 		}
 		seen = append(seen, name)
 		if how != asItIs && string(value) != "null" {

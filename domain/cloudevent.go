@@ -106,7 +106,7 @@ func ParseCloudEvent(line []byte) (Link, error) {
 		l.Previous = &previous
 	}
 	// What the hash does not cover (the subject, a member of somebody's own, one
-	// that is there twice) must be what it follows from.
+	// that appears twice) must be what it follows from.
 	if !bytes.Equal(l.AppendCloudEvent(nil), bytes.TrimSuffix(line, []byte("\n"))) {
 		return l, &BrokenError{Cursor: l.Event.Cursor(), ID: l.Event.ID, Reason: "its line is not as an export writes it"}
 	}

@@ -34,7 +34,7 @@ func (c CreateConnection) Requires() Requirements {
 // Decide fails with [CodeConnectionExists].
 func (c CreateConnection) Decide(s *State, _ string) ([]Data, error) {
 	if s.Connections[c.ConnectionID] != nil {
-		return nil, Fail(KindConflict, CodeConnectionExists, "there is connection "+quote(string(c.ConnectionID))+" already")
+		return nil, Fail(KindConflict, CodeConnectionExists, "connection "+quote(string(c.ConnectionID))+" already exists")
 	}
 	return []Data{c.ConnectionCreated}, nil
 }

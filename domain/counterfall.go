@@ -33,7 +33,7 @@ func (f *CounterFall) UnmarshalJSON(b []byte) error {
 			if errors.As(err, new(*json.UnmarshalTypeError)) {
 				err = errors.New("is of the wrong type")
 			}
-			return fmt.Errorf("is not right: %s %w", name, err)
+			return fmt.Errorf("has a bad entry: %s %w", name, err)
 		}
 	}
 	var hasAt, hasCounter, hasEnergy bool

@@ -88,7 +88,7 @@ func ParseEnvelope(raw []byte) (Event, error) {
 			continue
 		}
 		if slices.Contains(seen, name) {
-			return Event{}, errors.New(name + " is there twice")
+			return Event{}, errors.New(name + " appears twice")
 		}
 		seen = append(seen, name)
 		if err := read(&e, value); err != nil {
@@ -109,7 +109,7 @@ func readText(value []byte, into *string) error {
 		return errors.New(wrong.fault)
 	}
 	if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, into) != nil {
-		return errors.New("must be a text")
+		return errors.New("must be a string")
 	}
 	if len(*into) > maxEnvelopeText {
 		return fmt.Errorf("is limited to %d bytes", maxEnvelopeText)

@@ -90,7 +90,7 @@ func (s *scanner) once(free string) error {
 			}
 			name := unquoteName(s.b[from : s.i-1])
 			if seen[name] {
-				return fmt.Errorf("field %s is there twice", quote(name))
+				return fmt.Errorf("field %s appears twice", quote(name))
 			}
 			if seen == nil {
 				seen = map[string]bool{}
@@ -207,7 +207,7 @@ func canonicalObject(raw []byte) (json.RawMessage, error) {
 }
 
 // scanner reads JSON (RFC 8259) as encoding/json accepts it, once and without
-// allocating. What is wrong with texts is noted, and reading goes on.
+// allocating. It notes faults in texts and continues.
 type scanner struct {
 	b     []byte
 	i     int

@@ -63,7 +63,7 @@ func BenchmarkScanObject(b *testing.B) {
 	}
 }
 
-// CheckOnce finds a member that is there twice wherever two readers could differ, and
+// CheckOnce finds a member that appears twice wherever two readers could differ, and
 // looks at nothing that is the sender's own.
 func TestCheckOnce(t *testing.T) {
 	t.Parallel()

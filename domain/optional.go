@@ -125,7 +125,7 @@ func (t *Texts) UnmarshalJSON(b []byte) error {
 	*t = make(Texts, len(list))
 	for i, text := range list {
 		if text == nil {
-			return errors.New("must be a list of texts, without null")
+			return errors.New("must be an array of strings, without null")
 		}
 		(*t)[i] = *text
 	}

@@ -62,5 +62,5 @@ func ParseQuarantinePlace(s string) (p QuarantinePlace, err error) {
 			return p, nil
 		}
 	}
-	return p, Invalid(CodeInvalidPosition, "a place in the quarantine is the next of an earlier page, not "+quote(s))
+	return p, Invalid(CodeInvalidPosition, "before must be the next of an earlier page, not "+quote(s))
 }

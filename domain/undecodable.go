@@ -41,7 +41,7 @@ func (e *Event) Undecodable(reason string, fields map[string]string) Event {
 }
 
 // StorableText is s as text that any database takes: UTF-8 without a NUL, of at most
-// limit bytes when it is written as JSON. What is cut off shows as an ellipsis.
+// limit bytes when it is written as JSON. An ellipsis marks a cut.
 func StorableText(s string, limit int) string {
 	const ellipsis = "…"
 	s = CleanText(s[:min(len(s), max(limit, 0)+1)]) // of a long text no more is looked at than may stay

@@ -51,7 +51,7 @@ func ParseSystemUpdate(raw []byte) (SystemUpdate, error) {
 			return SystemUpdate{}, Invalid(CodeInvalidUpdate,
 				"unknown field "+quote(name)+"; put fields of your own under attributes")
 		case slices.Contains(seen, name):
-			return SystemUpdate{}, Invalid(CodeInvalidUpdate, "field "+quote(name)+" is there twice")
+			return SystemUpdate{}, Invalid(CodeInvalidUpdate, "field "+quote(name)+" appears twice")
 		}
 		seen = append(seen, name)
 	}

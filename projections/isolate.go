@@ -10,18 +10,19 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// An event never stops a partition. When a batch fails for a reason that lies in
-// what it says, the projector finds the event, puts one of [domain.TypeUndecodable]
-// in its place, and goes on. Everything else of the batch is written as it is.
+// An event never stops a partition. When a batch fails because of the content of an
+// event, the projector finds the event, replaces it with one of
+// [domain.TypeUndecodable], and continues. It writes the rest of the batch unchanged.
 //
-// Events that the fold, or the rows it makes, cannot take are found in memory, however
-// many there are. What Postgres alone refuses is found by halving the batch.
+// It finds events that the fold, or the rows of the fold, cannot represent in memory,
+// however many there are. It finds events that only Postgres refuses by halving the
+// batch.
 
 // maxUnknown is how often a batch may fail for a reason that nobody foresaw before
 // its events are suspected. With the worker's pauses that is some seconds.
 const maxUnknown = 5
 
-// whereFold is what a panic of a projection is counted under.
+// whereFold is the name under which panics of a projection are counted.
 const whereFold = "projection"
 
 // settle writes a batch, and finds the events that cannot be written.
@@ -34,7 +35,7 @@ func (p *Projector) settle(ctx context.Context, events []domain.Event) error {
 	if !p.suspects(err) {
 		return err
 	}
-	p.logger.Warn("a batch cannot be written; looking for the entry that is at fault", "entries", len(events),
+	p.logger.Warn("a batch cannot be written; looking for the faulty entry", "entries", len(events),
 		"first", events[0].Position.String(), "error", err)
 	events = slices.Clone(events) // others read them too
 	if err = p.screen(ctx, events); err == nil {
@@ -69,7 +70,7 @@ func (p *Projector) screen(ctx context.Context, events []domain.Event) error {
 			return err
 		}
 		*e = replacement(e, err, false)
-		// What the event did to its system's state must go.
+		// Discard the changes that the event made to its system's state.
 		if err := p.refold(ctx, events[:i+1], e.SystemID); err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ func (s *Store) DevicePage(ctx context.Context, actor domain.Actor, system domai
 }
 
 // EquipmentPage returns a page of the system's equipment, with the assignments of
-// the plugs that feed it. What is retired is left out unless it is asked for.
+// the plugs that feed it. Retired equipment is left out unless it is asked for.
 func (s *Store) EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int,
 	retired bool, atLeast domain.Position,
 ) (st *domain.State, more bool, err error) {

@@ -213,7 +213,7 @@ func (p *Projector) recall(ctx context.Context, events []domain.Event) error {
 	}
 	// A row that was damaged must not stop its system, and a system not the others.
 	loaded, err := loadLedgers(ctx, p.store.pool, readModels, missing, func(system domain.SystemID, id string, err error) {
-		p.logger.Error("a row of the read models cannot be read and is left out; plugcast rebuild makes it again",
+		p.logger.Error("a row of the read models cannot be read and is left out; plugcast rebuild restores it",
 			"system", system, "row", id, "error", err)
 	})
 	if err != nil {

@@ -219,8 +219,9 @@ func keyReused() error {
 // tooManyKeys refuses a request whose key could not be remembered. To forget another
 // key before its time would let a repeat append twice.
 func tooManyKeys(wait time.Duration) error {
-	return domain.Fail(domain.KindLimited, domain.CodeTooManyKeys, "the system has used as many idempotency keys as are kept for 24 hours: "+
-		"send more in one request, or repeat it without a key if it may be done twice").With("retryAfterMs", max(wait, time.Second).Milliseconds())
+	return domain.Fail(domain.KindLimited, domain.CodeTooManyKeys, "the system has used all of its idempotency keys of 24 hours: "+
+		"send more in one request, or repeat the request without a key if it may be done twice").
+		With("retryAfterMs", max(wait, time.Second).Milliseconds())
 }
 
 // following lists n positions that follow each other closely.

@@ -86,8 +86,8 @@ func newFigures(p *Program) *figures {
 	return &figures{program: p, started: now.UTC(), before: sample{at: now}, watchers: map[int]func([]byte){}}
 }
 
-// own measures since the last call: what the node puts on the board. Figures that
-// cannot be written must not keep the node off it.
+// own measures since the last call and returns the figures that the node publishes.
+// Figures that cannot be encoded must not keep the node from being listed.
 func (f *figures) own() json.RawMessage {
 	raw, err := json.Marshal(f.measure())
 	if err != nil {

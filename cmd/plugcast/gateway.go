@@ -140,7 +140,8 @@ func (g *gateway) handler() http.Handler {
 	mux.Handle("GET /web/", page)
 	mux.Handle("GET /ws", g.sockets)
 	mux.Handle("/socket.io/", g.socketIO)
-	mux.Handle("/socket.io", g.socketIO) // as clients with addTrailingSlash: false ask; a redirect would lack what pages of other origins need
+	// For clients with addTrailingSlash: false. A redirect would lack the CORS headers.
+	mux.Handle("/socket.io", g.socketIO)
 	mux.HandleFunc("/api/socket/init", g.socketIO.Init)
 	mux.Handle(outbound.Pattern, g.devices)
 	mux.Handle(outbound.Prefix, g.devices)

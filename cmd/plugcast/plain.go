@@ -12,8 +12,8 @@ import (
 // isPlain reports whether a terminal shows the character and does nothing else.
 func isPlain(r rune) bool { return r == ' ' || unicode.IsGraphic(r) }
 
-// plain is a text without what would make a terminal do something, a new line too:
-// it may be in the words of another server.
+// plain returns a text without the characters that control a terminal, including line
+// breaks, because the text may come from another server.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if isPlain(r) {

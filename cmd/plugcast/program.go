@@ -213,7 +213,7 @@ func (p *Program) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
 	running, stop := context.WithCancel(running)
 	defer stop()
-	// What panics begins again; an error ends the process.
+	// A part that panics is restarted; an error ends the process.
 	background := func(what string, run func(context.Context) error) {
 		group.Go(func() (err error) {
 			isolate.Loop(running, p.Logger, what, func() { err = run(running) })
@@ -253,7 +253,7 @@ func (p *Program) Run(ctx context.Context) error {
 // loaded behind that, so that none falls in between; see package ban.
 func (p *Program) begin(ctx context.Context, background func(string, func(context.Context) error)) {
 	if err := p.bans.Load(ctx); err != nil {
-		p.Logger.Warn("who was thrown out before this process began may come back for some seconds", "error", err)
+		p.Logger.Warn("cannot load bans: clients banned before this process started may reconnect for some seconds", "error", err)
 	}
 	background("bans", p.bans.Run)
 	background("presence", func(ctx context.Context) error { return p.registry.Run(ctx, p.figures.own) })

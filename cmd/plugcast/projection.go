@@ -16,8 +16,8 @@ import (
 	"github.com/plugcast/plugcast/transport/rest"
 )
 
-// What operators see of projections that do not go as they should: entries that had
-// to be put into quarantine, and partitions that are stuck.
+// The projection faults that operators see: entries that were put into quarantine,
+// and partitions that are stuck.
 
 // stuckAfter is how long a projection may fail before anybody is told: most failures
 // are over by then.
@@ -58,8 +58,8 @@ func stuck(store *projections.Store, now time.Time) []projections.FailingPartiti
 	return slices.DeleteFunc(store.Failing(), func(one projections.FailingPartition) bool { return now.Sub(one.Since) < stuckAfter })
 }
 
-// summariseProjections puts together what the workers say. A partition that has just
-// moved is on the board twice: the one that has failed for longer counts.
+// summariseProjections merges the figures of the workers. Two workers may report a
+// partition that has just moved: the report that has failed for longer counts.
 func summariseProjections(nodes []nodeFigures) projectionFigures {
 	failing := map[int]projections.FailingPartition{}
 	sum := projectionFigures{Failing: []projections.FailingPartition{}}
@@ -79,8 +79,8 @@ func summariseProjections(nodes []nodeFigures) projectionFigures {
 	return sum
 }
 
-// degradations says what does not work as it should while this process serves. It asks
-// the board of all nodes, because clients of this one are served by all of them.
+// degradations returns the parts that do not work properly while this process serves.
+// It reads the figures of all nodes, because all of them serve clients of this one.
 func (p *Program) degradations(ctx context.Context) []rest.Degradation {
 	sum := projectionFigures{}
 	if board, err := p.registry.Nodes(ctx); err == nil { // else the check of Redis fails

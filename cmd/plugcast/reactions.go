@@ -8,8 +8,8 @@ import (
 	"github.com/plugcast/plugcast/streams/reactions"
 )
 
-// newReactions makes what every process does when it hears certain events,
-// whatever its roles.
+// newReactions builds the reactions to events that every process runs, whatever its
+// roles.
 func (p *Program) newReactions() {
 	p.deadLetters = reactions.NewDeadLetters(p.backend.log)
 	p.reactions = reactions.New(reactions.Config{

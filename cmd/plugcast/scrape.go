@@ -8,7 +8,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Figures are collected anew so often: a scraper asks a few times a minute, and
+// The rate at which figures are collected: a scraper asks a few times a minute, and
 // collecting takes milliseconds of a processor.
 const (
 	scrapesPerSecond = 5

@@ -154,7 +154,7 @@ func lookAfterOne(ctx context.Context, logger *slog.Logger, c shelly.Connection,
 		return look(ctx, c)
 	})
 	if err != nil && ctx.Err() == nil {
-		logger.Warn("cannot look which devices of a connection are awaited; trying again later",
+		logger.Warn("cannot look up the expected devices of a connection; trying again later",
 			"system", c.System, "connection", c.ID, "error", err)
 	}
 }
@@ -175,8 +175,8 @@ func (s *shellySide) reactions() map[domain.EventType]reactions.Reaction {
 	return on
 }
 
-// energyCorrected tells whoever holds the device here. Until they have heard of it,
-// the fold adds the correction to what they say.
+// energyCorrected passes the correction to the holders of the device in this process.
+// Until they have it, the fold adds the correction to their updates.
 func (s *shellySide) energyCorrected(ctx context.Context, e domain.Event) error {
 	base, _, _ := strings.Cut(string(e.Device()), ":")
 	rows, err := shellyStore{s.program.backend, s.program.credentials}.Channels(ctx, e.SystemID, domain.DeviceID(base))

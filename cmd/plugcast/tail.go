@@ -133,8 +133,8 @@ func showEnvelope(w io.Writer, e *domain.Event) error {
 }
 
 // showEvent prints one event as a person reads it: when, what, by whom, and its
-// data without the braces. What a device or another server calls itself does not
-// reach the terminal's controls.
+// data without the braces. Names of devices or other servers cannot send control
+// characters to the terminal.
 func showEvent(w io.Writer, e *domain.Event) error {
 	members := strings.TrimSuffix(strings.TrimPrefix(string(e.Data), "{"), "}")
 	_, err := fmt.Fprintf(w, "%s  %6d  %-30s  %s  (%s)\n",

@@ -1,7 +1,7 @@
-// Package isolate keeps a fault where it arises. A panic ends what panicked and
-// not the process: see [Run], [Do] and [Loop]. The work of one key, such as a
-// system, does not wait for that of another: see [Keys]. It knows nothing of the
-// rest of the platform, so that every package may use it.
+// Package isolate contains faults. A panic ends the work that panicked and not the
+// process: see [Run], [Do] and [Loop]. The work of one key, such as a system, does
+// not wait for that of another: see [Keys]. The package imports nothing else of the
+// platform, so that every package may use it.
 package isolate
 
 import (
@@ -25,8 +25,7 @@ func (e *PanicError) Error() string { return fmt.Sprintf("%s: a fault of ours: %
 
 // Run calls f and returns its error. A panic in f is logged with its stack,
 // counted under where, and returned as a [PanicError]. A nil logger drops the log
-// line. What f started in other goroutines is not covered: they need a Run of
-// their own.
+// line. Goroutines that f starts are not covered: they need a Run of their own.
 func Run(logger *slog.Logger, where string, f func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -46,7 +45,7 @@ func Do(logger *slog.Logger, where string, f func()) bool {
 func Recovered(logger *slog.Logger, where string, value any) *PanicError {
 	count(where)
 	if logger != nil {
-		logger.Error("a panic was caught", "where", where, "panic", value, "stack", string(debug.Stack()))
+		logger.Error("caught a panic", "where", where, "panic", value, "stack", string(debug.Stack()))
 	}
 	return &PanicError{where, value}
 }

@@ -1,19 +1,19 @@
-// Package ban keeps out for a while who was thrown out. Every process knows
-// all bans in memory, so that a check costs nothing; they are kept in Redis as
-// well, for processes that start later.
+// Package ban stores bans, which keep disconnected clients from reconnecting for a
+// while. Every process holds all bans in memory, so that a check costs nothing. Redis
+// holds them as well, for processes that start later.
 //
-// # How a process comes to know a ban
+// # How a process learns of a ban
 //
-// It hears the command that raises it, from the log, and writes the ban to
-// Redis before it drops a single socket; every process does, and writes the
-// same. A process that starts hears commands from a place in the log on, and then
-// loads what Redis has. Between the two is a gap: a command from before that
-// place whose ban nobody has written yet. So it loads again after a few
-// seconds, and then now and again, which also mends what it missed while the log
-// could not be followed. Whoever came in meanwhile is thrown out then, by
-// [List.Learned]. One gap remains: if every process dies between the
-// command and its writing, the ban is lost. Then nobody was thrown out either,
-// and the sender was not told that it is done.
+// Every process reads the command that raises the ban from the log, and writes the
+// ban to Redis before it drops a single socket; all processes write the same. A
+// process that starts reads commands from some position of the log on, and then loads
+// the bans from Redis. It can miss a command from before that position whose ban no
+// process has written yet. Therefore it loads the bans again after a few seconds, and
+// then periodically, which also recovers bans that it missed while it could not follow
+// the log. [List.Learned] then disconnects the clients that connected in between. One
+// gap remains: if every process dies between the command and its writing, the ban is
+// lost. In that case no client was disconnected either, and the sender was not told
+// that the command is done.
 package ban
 
 import (
@@ -48,8 +48,8 @@ const (
 	keyLifetime  = domain.MaxBan + time.Hour
 )
 
-// Ban keeps out everybody who matches all of Subject and Role that are set:
-// from one system or, without a system, from everything.
+// Ban refuses every client that matches all of Subject and Role that are set: in one
+// system or, without a system, everywhere.
 type Ban struct {
 	System    domain.SystemID `json:"system,omitempty"`
 	Subject   string          `json:"subject,omitempty"`
@@ -59,8 +59,8 @@ type Ban struct {
 	Until     time.Time       `json:"-"`
 }
 
-// who is whom a ban is for, within its system. There is one ban for each: the
-// one that ends last.
+// who identifies the clients that a ban is for, within its system. There is one ban
+// for each: the one that ends last.
 type who struct {
 	subject string
 	role    domain.Role
@@ -77,8 +77,8 @@ type List struct {
 	prefix string
 	logger *slog.Logger
 
-	// Learned is called with each ban that Load brings and nobody raised here: who
-	// matches it may have come in already. Nil does nothing. Set it before use.
+	// Learned is called with each ban that Load finds and that was not raised here:
+	// matching clients may have connected already. Nil does nothing. Set it before use.
 	Learned func(Ban)
 
 	any atomic.Bool // whether there may be a ban: nearly always there is none

@@ -1,8 +1,9 @@
 // Package claims decides, between all processes, whether a relay command may be sent
 // to its device: the processes that hold the device take it, or the one that times
-// commands out closes it, whichever comes first. Without it, a device that was away when
-// a command was given, and is back when the command expires, looks as if it might
-// have been told, and its command would be open until nobody can answer any more.
+// commands out closes it, whichever comes first. Without a claim, a device that was
+// offline when the command was given, and is back when the command expires, could not be
+// told from one that received it, and the command would stay open until no process can
+// answer it any more.
 package claims
 
 import (
@@ -23,7 +24,7 @@ import (
 // is asked, and more.
 const Lifetime = 2 * time.Minute
 
-// What a claim says.
+// The values of a claim.
 const (
 	taken  = "taken"
 	closed = "closed"
@@ -35,7 +36,7 @@ type Claims struct{ log *streams.Log }
 // New makes Claims beside the log.
 func New(log *streams.Log) *Claims { return &Claims{log} }
 
-// Take says that this process is about to send the command. ok is false when the
+// Take records that this process is about to send the command. ok is false when the
 // command is closed: it must not be sent any more. Several processes may take one
 // command, as two may have sockets of its device. When Take fails, the command
 // must not be sent either.
@@ -43,7 +44,7 @@ func (c *Claims) Take(ctx context.Context, system domain.SystemID, commandID str
 	return c.claim(ctx, system, commandID, taken)
 }
 
-// Close says that nobody is to send the command any more. ok is false when a process
+// Close records that no process may send the command any more. ok is false when a process
 // took it before: it may have been sent. Closing twice is fine.
 func (c *Claims) Close(ctx context.Context, system domain.SystemID, commandID string) (ok bool, err error) {
 	return c.claim(ctx, system, commandID, closed)

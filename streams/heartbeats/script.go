@@ -107,8 +107,8 @@ return lost
 // answers how many it moved and then at most ARGV[5] systems that there is something
 // to write about, those first that the owner got longest ago.
 //
-// A device that is being written about already was heard since and is silent again.
-// What is kept of it says so, so that it is not in the way of others here.
+// A device whose silence is being written already was heard since and is silent again.
+// Its entry says so, so that it does not delay other devices here.
 //
 // When the last sweep is ARGV[2] ms ago, times have come because nobody could
 // write them or be heard: none counts for ARGV[3] ms. When it was, is written
@@ -181,7 +181,7 @@ return #ARGV
 
 // doneScript takes three arguments per device: its name, the since of the silence
 // that was written about, and how: 'event' or 'known' for that it is silent, or
-// 'back'. What happened since then stays to be written about.
+// 'back'. Changes since then remain to be written.
 var doneScript = redis.NewScript(prelude + `
 for i = 1, #ARGV, 3 do
   local device = ARGV[i]

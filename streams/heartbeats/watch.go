@@ -172,7 +172,7 @@ func (b *Board) pending(ctx context.Context, partition int, system domain.System
 		found = append(found, s)
 	}
 	if len(unreadable) > 0 {
-		b.logger.Warn("heartbeats: what is kept of silences cannot be read; making it again", "system", system,
+		b.logger.Warn("heartbeats: the stored silences cannot be read; rebuilding them", "system", system,
 			"devices", len(unreadable), "first", unreadable[0])
 		if err := mendScript.Run(ctx, b.log.Client(), b.keys(partition), unreadable...).Err(); err != nil {
 			return nil, after, false, fmt.Errorf("mend silences: %w", err)
@@ -215,7 +215,8 @@ func (b *Board) tell(ctx context.Context, partition int, system domain.SystemID,
 		}
 		event, err := domain.NewEvent(system, *data, domain.Cause{Actor: eventActor})
 		if err != nil { // it never can be written
-			b.logger.Error("heartbeats: a silence is left out, because no event can say it", "system", system, "device", s.device.Device, "error", err)
+			b.logger.Error("heartbeats: skipped a silence that no event can represent", "system", system, "device", s.device.Device,
+				"error", err)
 			told[i] = quietly(how)
 			continue
 		}

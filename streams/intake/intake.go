@@ -9,7 +9,7 @@
 // A Redis that is wiped, or set back behind the archive, forgets the cursors. The
 // source is then read again from the cursor that was last saved in the database, or
 // from its beginning, and history knows what is there. So nothing is lost, and
-// nothing is there twice.
+// nothing appears twice.
 package intake
 
 import (

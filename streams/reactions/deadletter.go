@@ -30,7 +30,7 @@ const (
 	listedAtOnce = 64
 )
 
-// DeadLetters keeps what was given up, for all processes of the deployment. They
+// DeadLetters keeps events whose reaction was given up, for all processes of the deployment. They
 // are in Redis, not in Postgres: a reaction often fails because Postgres does, and
 // what is kept is a bounded hint for operators, as the event itself is in history.
 type DeadLetters struct{ log *streams.Log }

@@ -262,7 +262,7 @@ func (d *Dispatcher) refill(ctx context.Context, j job) (next job, ok bool) {
 	if errors.Is(err, streams.ErrTrimmed) || errors.Is(err, streams.ErrRewound) {
 		var to domain.Position
 		if to, err = nearest(reading, d.config.Log, partition, j.after); err == nil {
-			d.logger.Error("reactions: a part of the log is gone before a system that was behind came to it",
+			d.logger.Error("reactions: a part of the log was deleted before a system that is behind reached it",
 				"system", j.queue.system, "after", j.after, "on from", to)
 			d.change(func(q *queues) { q.skip(j, to) })
 			return job{}, false
@@ -345,7 +345,7 @@ func (d *Dispatcher) react(ctx context.Context, j job) {
 
 // bury logs and keeps an event that is given up.
 func (d *Dispatcher) bury(ctx context.Context, e *domain.Event, tries int, why error) {
-	d.logger.Error("reactions: an event was given up; it is a dead letter now", "system", e.SystemID, "id", e.ID,
+	d.logger.Error("reactions: gave up an event; it is now a dead letter", "system", e.SystemID, "id", e.ID,
 		"position", e.Position.String(), "type", e.Type, "tries", tries, "error", why)
 	if d.config.DeadLetters == nil {
 		return

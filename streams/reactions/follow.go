@@ -57,7 +57,7 @@ func follow(ctx context.Context, log *streams.Log, d *Dispatcher, partition int,
 		if err != nil {
 			return
 		}
-		d.logger.Error("reactions: a part of the log was not heard", "partition", partition, "after", at.String(), "on from", to.String())
+		d.logger.Error("reactions: missed a part of the log", "partition", partition, "after", at.String(), "on from", to.String())
 		*at = to
 		d.Begin(partition, to)
 	}

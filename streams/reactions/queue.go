@@ -196,7 +196,7 @@ func (q *queues) job(one *queue) job {
 
 // refilled ends a turn in which a page was read, and begins the turn of the first
 // event on it, if there is one for the system. complete says that the log had no
-// more. What was not heard yet is left to hear.
+// more. Events that were not read yet remain to be read.
 func (q *queues) refilled(j job, page []domain.Event, complete bool) (job, bool) {
 	one, heard := j.queue, q.heard[j.queue.partition]
 	seen := true

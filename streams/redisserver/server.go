@@ -38,8 +38,8 @@ type Config struct {
 	Port int
 	// PIDFile, unless empty, holds Redis' process id while it runs.
 	PIDFile string
-	// Password is what clients have to know: letters, digits, - and _. Empty lets in
-	// every user of the machine, who may then read and write all data.
+	// Password is the password of clients: letters, digits, - and _. If it is empty,
+	// every user of the machine can read and write all data.
 	Password string
 	// Fast leaves out the fsync of every write, for tests: data survive the
 	// death of Redis but not that of the machine.

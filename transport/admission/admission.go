@@ -103,7 +103,7 @@ func (c *Controller) wait(ctx context.Context, w *waiter) error {
 }
 
 func busy(system domain.SystemID) error {
-	return domain.Fail(domain.KindLimited, CodeBusy, fmt.Sprintf("system %q has too much under way at once; repeat in a second", system)).
+	return domain.Fail(domain.KindLimited, CodeBusy, fmt.Sprintf("system %q has too many requests in progress; repeat in a second", system)).
 		With("retryAfterMs", time.Second.Milliseconds())
 }
 

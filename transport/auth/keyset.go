@@ -39,11 +39,11 @@ const (
 	maxKeySet    = 1 << 20 // bytes
 )
 
-// keySet holds the keys of a JWKS. A set that was fetched takes the place of the
-// one before, so a key that is not in it any more is refused from then on, also
-// when other members cannot be used. When nothing can be fetched the last keys
-// stay, for keepFor: longer, whoever keeps us from the provider would keep a
-// revoked key valid.
+// keySet holds the keys of a JWKS. A fetched set replaces the one before, so a removed
+// key is refused from then on, also when other members cannot be used. When no set can
+// be fetched, the last keys stay valid for keepFor. The bound is there because an
+// attacker who cuts the server off from the provider would otherwise keep a revoked
+// key valid.
 type keySet struct {
 	url    string
 	client *http.Client

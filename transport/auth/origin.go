@@ -65,19 +65,19 @@ var unsent = []string{"ws", "wss", "file", "data", "blob", "about", "javascript"
 // host is returned from the dot on.
 func parseListed(text string) (o origin, wildcard bool, err error) {
 	if text == "null" {
-		return o, false, errors.New("pages without an origin, such as files, all send null, so it tells nobody apart")
+		return o, false, errors.New("all pages without an origin, such as files, send null, so it identifies no page")
 	}
 	bare := strings.Replace(text, "://*.", "://", 1)
 	wildcard = bare != text
 	if strings.Contains(bare, "*") {
-		return o, false, errors.New("a * stands for whole subdomains, right behind ://")
+		return o, false, errors.New("a * must be the first label of the host, right after ://")
 	}
 	o, err = parseOrigin(bare)
 	switch {
 	case err != nil:
 		return o, false, err
 	case slices.Contains(unsent, o.scheme):
-		return o, false, fmt.Errorf("pages come from http or https, not from %s", o.scheme)
+		return o, false, fmt.Errorf("the scheme must be http or https, not %s", o.scheme)
 	case !wildcard:
 		return o, false, nil
 	}
@@ -97,7 +97,7 @@ func parseOrigin(text string) (o origin, err error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return o, errors.New("it is no URL")
+		return o, errors.New("it is not a URL")
 	case u.Scheme == "" || u.Host == "":
 		return o, errors.New("it needs a scheme and a host")
 	case u.User != nil:

@@ -196,7 +196,7 @@ func Load(in io.Reader, kinds map[string]Kind, env func(string) string) ([]Link,
 			return nil, err
 		}
 		if name := links[i].Name(); names[name] {
-			return nil, fmt.Errorf("%s.name: %s is there twice", path, name)
+			return nil, fmt.Errorf("%s.name: %s appears twice", path, name)
 		}
 		names[links[i].Name()] = true
 		if err := checkSystems(path, links[i].Systems()); err != nil {
@@ -225,7 +225,7 @@ func checkSystems(path string, systems []System) error {
 			return fmt.Errorf("%s.systems[%d].%w", path, i, err)
 		}
 		if seen[systems[i].System] {
-			return fmt.Errorf("%s.systems[%d].system: %s is there twice", path, i, systems[i].System)
+			return fmt.Errorf("%s.systems[%d].system: %s appears twice", path, i, systems[i].System)
 		}
 		seen[systems[i].System] = true
 	}

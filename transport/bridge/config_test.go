@@ -54,7 +54,7 @@ func TestLoadRefuses(t *testing.T) {
 		"unknown at the top": {`{"bridge":[]}`, "bridge: is not known"},
 		"unknown member":     {replace(`"from"`, `"form"`), "bridges[0].systems[1].form: is not known"},
 		"another case":       {replace(`"name"`, `"Name"`), "bridges[0].Name: is not known"},
-		"twice":              {replace(`"kind"`, `"name":"x","kind"`), "bridges[0].name: is there twice"},
+		"twice":              {replace(`"kind"`, `"name":"x","kind"`), "bridges[0].name: appears twice"},
 		"unknown kind":       {replace(`"plugcast"`, `"mqtt"`), "bridges[0].kind: must be one of plugcast"},
 		"no such direction":  {replace(`"both"`, `"up"`), `bridges[0].systems[0].direction: must be pull, push or both, not "up"`},
 		"wrong type":         {replace(`"both"`, `7`), "bridges[0].systems[0].direction: must not be number"},
@@ -63,14 +63,14 @@ func TestLoadRefuses(t *testing.T) {
 		"a type of no name":  {replace(`"direction":"both"`, `"direction":"both","types":[""]`), "bridges[0].systems[0].types[0]: the name of a type"},
 		"bad from":           {replace(`"now"`, `"later"`), "bridges[0].systems[1].from: must be beginning or now"},
 		"platform":           {replace(`"clinica-sol"`, `"_platform"`), "bridges[0].systems[0].system: _platform is"},
-		"system twice":       {replace(`"centro-luna"`, `"clinica-sol"`), "bridges[0].systems[1].system: clinica-sol is there twice"},
+		"system twice":       {replace(`"centro-luna"`, `"clinica-sol"`), "bridges[0].systems[1].system: clinica-sol appears twice"},
 		"no systems":         {replace(`"systems":[`, `"systems":[],"x":[`), "bridges[0].x: is not known"},
 		"secret in the URL":  {replace(`https://cloud`, `https://me:hunter2@cloud`), "bridges[0].url: must have no user"},
 		"a bad scheme":       {replace(`https://`, `ftp://`), "bridges[0].url: must look like https://HOST"},
 		"the token itself":   {replace(`{"file":"/run/token"}`, `"hunter2"`), "bridges[0].token: must be an object"},
 		"no token":           {replace(`{"file":"/run/token"}`, `{}`), "bridges[0].token: needs either file or env"},
 		"null":               {replace(`"cloud"`, `null`), "bridges[0].name: must not be null"},
-		"name twice":         {strings.Replace(good, `}]}]}`, `}]},`+good[len(`{"bridges":[`):], 1), "bridges[1].name: cloud is there twice"},
+		"name twice":         {strings.Replace(good, `}]}]}`, `}]},`+good[len(`{"bridges":[`):], 1), "bridges[1].name: cloud appears twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,7 +1,6 @@
-// Package edge bounds what network clients can hold of a server before any face
-// knows them: how many connections there are, from one address and in all; how
-// long a request may take to arrive; and how long an answer may wait for its
-// reader.
+// Package edge bounds the resources that network clients can hold before any face
+// knows them: the number of connections, from one address and in all; the time that
+// a request may take to arrive; and the time that an answer may wait for its reader.
 package edge
 
 import (
@@ -65,11 +64,11 @@ func (c Config) withDefaults() Config {
 // Validate finds bounds that make no sense, or that the process cannot keep.
 func (c Config) Validate() error {
 	if c.MaxConnections < 0 || c.MaxPerAddress < 0 {
-		return errors.New("edge: a limit on connections is 1 or more, or 0 for the default")
+		return errors.New("edge: a limit on connections must be 1 or more, or 0 for the default")
 	}
 	if limit := descriptors(); uint64(c.MaxConnections)+leastKept > limit {
-		return fmt.Errorf("edge: %d connections and the process's own files need more than the %d files that it may have open: "+
-			"raise that (ulimit -n, LimitNOFILE) or allow fewer connections", c.MaxConnections, limit)
+		return fmt.Errorf("edge: %d connections and the process's own files exceed the limit of %d open files: "+
+			"raise the limit (ulimit -n, LimitNOFILE) or allow fewer connections", c.MaxConnections, limit)
 	}
 	return nil
 }
@@ -118,7 +117,7 @@ func ParseProxies(list []string) ([]netip.Prefix, error) {
 		}
 		address, err := netip.ParseAddr(text)
 		if err != nil || address.Zone() != "" {
-			return nil, fmt.Errorf("a proxy is an IP address or a network such as 10.0.0.0/8, not %q", text)
+			return nil, fmt.Errorf("a proxy must be an IP address or a network such as 10.0.0.0/8, not %q", text)
 		}
 		address = address.Unmap()
 		proxies = append(proxies, netip.PrefixFrom(address, address.BitLen()))

@@ -13,15 +13,15 @@ import (
 const piece = 64 << 10
 
 // conn is a client's connection. Until a face takes it over, or sets a write
-// deadline of its own, each piece of an answer has a deadline, whoever writes it:
-// also what net/http writes after the handler has returned.
+// deadline of its own, each piece of an answer has a deadline, also a piece that
+// net/http writes after the handler has returned.
 //
 // The TCP connection is embedded and not only held, because net.Buffers writes in
 // one system call only to a type that has its methods.
 type conn struct {
 	*net.TCPConn
 	limiter *limiter
-	source  string // whom it is charged to; "" for a trusted proxy
+	source  string // the source that the connection counts for; "" for a trusted proxy
 	timeout time.Duration
 	release sync.Once
 
@@ -33,7 +33,7 @@ type conn struct {
 	// Guarded by the limiter's lock.
 	waiting, waitingAt *list.Element // among the connections without a request
 	since              time.Time     // when it began to be one of them
-	client             string        // whom a proxied one is charged to as well, once it is taken over
+	client             string        // the source that a proxied connection also counts for, once it is taken over
 	gone               bool
 }
 
@@ -90,7 +90,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.TCPConn.SetDeadline(t)
 }
 
-// Close implements [net.Conn]. The connection counts until here, whoever has it.
+// Close implements [net.Conn]. The connection counts until then, also after a face took it over.
 func (c *conn) Close() error {
 	err := c.TCPConn.Close()
 	c.release.Do(func() { c.limiter.closed(c) })

@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// limiter counts the connections of a server, by whom they are charged to. It is
-// safe for concurrent use.
+// limiter counts the connections of a server by source. It is safe for concurrent use.
 type limiter struct {
 	maxTotal, maxPer int
 

@@ -178,12 +178,12 @@ func (s *Server) note(by refusal, source string) {
 		return
 	}
 	if by == byAddress {
-		s.config.Logger.Warn("connections of an address are refused: it has as many as one may have",
+		s.config.Logger.Warn("connections of an address are refused: it has reached its limit",
 			"address", source, "limit", s.config.MaxPerAddress, "refusedSoFar", s.limiter.refused[by].Load(),
 			"hint", "if it is a reverse proxy, name it in --trusted-proxies; else see --max-connections-per-address")
 		return
 	}
-	s.config.Logger.Warn("connections are refused: there are as many as there may be",
+	s.config.Logger.Warn("connections are refused: the server has reached its limit",
 		"limit", s.config.MaxConnections, "refusedSoFar", s.limiter.refused[by].Load(),
 		"hint", "see --max-connections; the default follows the limit on open files")
 }

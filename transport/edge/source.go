@@ -44,9 +44,9 @@ func (c *Config) trusts(address netip.Addr) bool {
 	return false
 }
 
-// behindProxy returns whom a trusted proxy names as the client: the last address
-// of X-Forwarded-For that is no trusted proxy itself. Everything before that the
-// client may have written.
+// behindProxy returns the address that a trusted proxy names as the client: the last
+// address of X-Forwarded-For that is not a trusted proxy itself. The client may have
+// forged everything before that.
 func (c *Config) behindProxy(r *http.Request) (netip.Addr, bool) {
 	chain := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	var client netip.Addr

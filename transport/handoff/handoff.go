@@ -173,7 +173,7 @@ func (c *lingeringConn) Close() error {
 		c.closed()
 		return nil
 	}
-	_ = c.TCPConn.SetReadDeadline(time.Now()) // whoever reads now stops
+	_ = c.TCPConn.SetReadDeadline(time.Now()) // interrupts a pending Read
 	go c.drain()                              // it calls nothing that could panic
 	return nil
 }

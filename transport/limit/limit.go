@@ -1,6 +1,6 @@
-// Package limit bounds what clients may send: one socket by itself, all sockets of a
-// system together, and what comes from one address without a valid token. Everything
-// that costs counts, also what the protocols below answer by themselves.
+// Package limit bounds the rate at which clients may send: one socket by itself, all
+// sockets of a system together, and one address without a valid token. Frames that
+// the underlying protocols answer by themselves count as well.
 package limit
 
 import (

@@ -156,7 +156,7 @@ func TestTableIsComplete(t *testing.T) {
 	known := map[string]bool{}
 	for _, c := range codes {
 		if known[string(c.Code)] {
-			t.Errorf("%s is there twice", c.Code)
+			t.Errorf("%s appears twice", c.Code)
 		}
 		known[string(c.Code)] = true
 		if !strings.Contains(codeTable(), "| "+strconv.Itoa(c.Status)+" | `"+string(c.Code)+"` |") {

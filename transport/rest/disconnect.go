@@ -81,7 +81,7 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 // does not mean everything.
 func filled(name string, field domain.Optional[string]) error {
 	if value, _ := field.Get(); value == "" && !field.IsZero() {
-		return domain.Invalid(CodeInvalidRequest, "body."+name+": must not be empty or null; leave it out when it is not meant")
+		return domain.Invalid(CodeInvalidRequest, "body."+name+": must not be empty or null; leave it out instead")
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (in *disconnectInput) ban(d *domain.DisconnectRequested) error {
 	case err != nil || wait <= 0 || wait > domain.MaxBan:
 		return domain.Invalid(domain.CodeInvalidCommand, "banFor must be a duration of more than 0s and at most 24h, such as 10m")
 	case d.Reconnect:
-		return domain.Invalid(domain.CodeInvalidCommand, "reconnect and banFor exclude each other")
+		return domain.Invalid(domain.CodeInvalidCommand, "reconnect and banFor cannot be combined")
 	}
 	until := time.Now().Add(wait).UTC().Truncate(time.Millisecond)
 	d.BanUntil = &until

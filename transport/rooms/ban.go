@@ -7,27 +7,26 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// CodeBanned is for who was thrown out and may not come back yet. The error has
-// retryAfterMs.
+// CodeBanned is the code for a banned client. The error has retryAfterMs.
 const CodeBanned domain.Code = "banned"
 
-// Ban knows who was thrown out and may not come back yet. It answers at once
-// and is safe for concurrent use.
+// Ban tells which clients are banned. It answers at once and is safe for concurrent
+// use.
 //
-// A face asks after it has put a socket, or the room or the name that a socket
-// takes, where its Disconnect sees it: bans are raised before sockets are
-// dropped, so of a socket and a ban that come at the same time one always sees
-// the other. To ask before as well saves the work.
+// A face checks it after it has registered a socket, or the room or the name that a
+// socket takes, where its Disconnect finds it: bans are raised before sockets are
+// dropped, so a concurrent socket and ban always see each other. An additional check
+// before that saves the work.
 type Ban interface {
 	// Check reports whether the actor is kept out of the system or of the whole
 	// platform; of the platform alone when system is empty.
 	Check(actor domain.Actor, system domain.SystemID) (Banned, bool)
 }
 
-// Banned says why somebody is kept out, and until when.
+// Banned says why a client is banned, and until when.
 type Banned struct {
 	Reason    string
-	CommandID string // that threw them out
+	CommandID string // the command that raised the ban
 	Until     time.Time
 }
 
@@ -42,7 +41,7 @@ func CheckBan(f Ban, actor domain.Actor, system domain.SystemID) (Banned, bool) 
 // Refusal is what the one who is kept out is told.
 func (f Banned) Refusal() *domain.Error {
 	ms := max(time.Until(f.Until).Milliseconds(), 1)
-	detail := fmt.Sprintf("thrown out, and kept out until %s", f.Until.UTC().Format(time.RFC3339))
+	detail := fmt.Sprintf("banned until %s", f.Until.UTC().Format(time.RFC3339))
 	if f.Reason != "" {
 		detail += ": " + f.Reason
 	}

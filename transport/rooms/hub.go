@@ -69,7 +69,7 @@ type Joined struct {
 	// it. It is false for a position that is not of this log: then the reader
 	// goes on from now.
 	Recovered bool
-	// Snapshot is the state as of Cursor, when it was asked for. Whoever gets it
+	// Snapshot is the state as of Cursor, when it was asked for. The caller
 	// must Release it.
 	Snapshot *snapshot.Snapshot
 }

@@ -18,10 +18,10 @@ type Socket struct {
 	ConnectedAt time.Time         `json:"connectedAt"`
 }
 
-// LivesWithout reports whether a socket lives on when it is taken out of a system's
-// room by command: it is in rooms of other systems, which the sender of the command
-// may have nothing to do with, or it is staff's, whom no system keeps away from the
-// others. It is false for no system.
+// LivesWithout reports whether a socket stays open when a command removes it from a
+// system's room: it does if it is also in rooms of other systems, over which the sender
+// of the command may have no authority, or if it belongs to staff, because no system
+// may cut staff off from the others. It is false for no system.
 func (s *Socket) LivesWithout(room domain.SystemID) bool {
 	return room != "" && (s.Role == domain.RoleStaff || len(s.Systems) > 1)
 }

@@ -20,7 +20,7 @@ type Source interface {
 	Head(ctx context.Context, system domain.SystemID) (domain.Cursor, error)
 }
 
-// Config is what a [Cache] stands on. Without Work or Memory that is not bounded.
+// Config holds the parts that a [Cache] uses. A nil Work or Memory sets no bound.
 type Config struct {
 	Source  Source
 	Work    *admission.Controller // admits the reading, at Cost
@@ -31,10 +31,10 @@ type Config struct {
 
 // Cache makes snapshots. It is safe for concurrent use.
 //
-// Of one system, one snapshot is made at a time. Those who ask while one is being
-// made share the next one, so each gets a snapshot that was begun after it asked,
-// and a thousand who come at once cause two. When nothing has happened in the
-// system since a snapshot that somebody still holds, that one is shared.
+// It makes one snapshot of a system at a time. Callers that ask while one is being
+// made share the next one, so each gets a snapshot that was begun after its call, and
+// a thousand concurrent callers cause two. If a snapshot is still held and the system
+// has not changed since, the cache returns that one.
 type Cache struct {
 	config Config
 	ctx    context.Context // ends when the cache is closed
@@ -48,7 +48,7 @@ type Cache struct {
 // line is the making of one system's snapshots. It exists while one is being made
 // or held.
 type line struct {
-	next   *making   // what those share who ask now; nil when nobody has asked
+	next   *making   // the one that new callers will share; nil when no caller waits for it
 	busy   bool      // a snapshot is being made
 	newest *Snapshot // nil when nobody holds it
 }
@@ -60,7 +60,7 @@ type making struct {
 	waiting int // guarded by the cache's lock
 
 	done chan struct{} // closed when made or err is set
-	made *Snapshot     // with a holder for each who waits
+	made *Snapshot     // with a holder for each waiting caller
 	err  error
 }
 
@@ -71,7 +71,7 @@ func New(c Config) *Cache {
 	return cache
 }
 
-// Close ends what is being made, with an error for those who wait.
+// Close cancels the snapshots in progress; waiting callers get an error.
 func (c *Cache) Close() {
 	c.close()
 	c.making.Wait()
@@ -100,7 +100,7 @@ func (c *Cache) Get(ctx context.Context, system domain.SystemID) (*Snapshot, err
 	return nil, ctx.Err()
 }
 
-// join makes the caller one of those who wait for the next snapshot.
+// join adds the caller to those that wait for the next snapshot.
 func (c *Cache) join(system domain.SystemID) *making {
 	c.mu.Lock()
 	defer c.mu.Unlock()

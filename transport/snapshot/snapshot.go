@@ -1,6 +1,6 @@
-// Package snapshot makes the snapshot of a system, encoded, once for all who ask
-// for it at about the same time. A snapshot may be megabytes, and is held until
-// the last of those who got it has sent it; what all of them hold is bounded.
+// Package snapshot encodes the snapshot of a system once for all clients that ask for
+// it at about the same time. A snapshot may take megabytes, and stays in memory until
+// its last holder has sent it; the memory of all snapshots is bounded.
 package snapshot
 
 import (

@@ -293,13 +293,13 @@ func (s *socket) dismissed(system domain.SystemID, reason string) {
 	})
 	if err != nil {
 		s.leave(system)
-		s.io.Close(engineio.ReasonForced) // its client comes back and is checked anew
+		s.io.Close(engineio.ReasonForced) // the client reconnects and is checked again
 	}
 	s.publish()
 }
 
-// change runs what changes the session. One change waits for the other, until both
-// are saved: each is made from what the one before has saved.
+// change runs f, which changes the session. Changes run one at a time, because each
+// one starts from the session that the one before has saved.
 func (s *socket) change(f func() error) error {
 	timeout := time.NewTimer(s.server.config.JoinTimeout)
 	defer timeout.Stop()

@@ -19,8 +19,8 @@ import (
 // Sessions keeps what clients need to go on where they were, for all processes. It
 // is safe for concurrent use. The holder of a session is the socket that claimed it
 // last: a connection that hangs must not save over what its client did on the next.
-// What one subject and one system have there is bounded: the sessions that expire
-// first are removed for a new one.
+// The sessions of one subject and of one system are bounded: a new session replaces
+// those that expire first.
 type Sessions interface {
 	// Claim returns what was saved last, and takes the session from its holder. ok
 	// is false when there is nothing, or nothing any more.
@@ -31,7 +31,7 @@ type Sessions interface {
 	// End says that nothing is left to resume, or that the client does not mean to:
 	// the session expires soon, unless another holder has claimed it.
 	End(ctx context.Context, ref domain.SessionRef, holder string) error
-	// Keep puts off when sessions expire.
+	// Keep extends the sessions' expiry.
 	Keep(ctx context.Context, refs []domain.SessionRef) error
 }
 
@@ -52,7 +52,7 @@ type Departure struct {
 	Reason string `json:"reason"`
 }
 
-// mostLeft bounds what is kept of rooms that were left: the oldest go.
+// mostLeft bounds the departures that are kept; the oldest are dropped.
 const mostLeft = 64
 
 // noteLeft notes rooms that the client is taken out of in this turn.

@@ -83,7 +83,7 @@ func (s *socket) Connected() {
 	if !s.server.add(s) {
 		return // gone before it was here
 	}
-	if f, banned := s.server.ban(s.identity(), ""); banned { // raised meanwhile
+	if f, banned := s.server.ban(s.identity(), ""); banned { // raised since the handshake
 		s.throwOut(ForcedDisconnect{Reason: f.Reason, CommandID: f.CommandID})
 		return
 	}

@@ -28,14 +28,14 @@ type Authenticator interface {
 	AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error)
 }
 
-// Config is what the face stands on. All but the ban and the times are
+// Config holds the parts that the face uses. All but the ban and the times are
 // required.
 type Config struct {
 	Hub           *rooms.Hub
 	Authenticator Authenticator
 	Limiter       limit.Limiter // a stream counts as a join
 	Registry      rooms.Registry
-	// Ban knows who may not come back yet; nil when nobody is kept out.
+	// Ban tells which clients are banned; nil bans none.
 	Ban rooms.Ban
 	// Refuse answers a request that gets no stream, in the words of the HTTP API.
 	Refuse func(http.ResponseWriter, *http.Request, error)
@@ -191,8 +191,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Remote: r.RemoteAddr, ConnectedAt: time.Now().UTC(),
 	}})()
 
-	// A ban that was raised since the request came: whoever raised it may not have
-	// seen this stream.
+	// A ban may have been raised since the request came, and its command may not have
+	// found this stream.
 	if f, banned := rooms.CheckBan(s.config.Ban, actor, system); banned {
 		s.config.Refuse(w, r, f.Refusal())
 		return
@@ -249,7 +249,7 @@ func readOptions(r *http.Request) (rooms.Options, error) {
 	options := rooms.Options{Encoding: encoding{}}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return options, domain.Invalid(codeInvalidRequest, "the query of the URL is not well-formed")
+		return options, domain.Invalid(codeInvalidRequest, "the query of the URL is malformed")
 	}
 	for name := range query {
 		if !slices.Contains(parameters, name) {

@@ -1,8 +1,7 @@
-// Package strictjson reads JSON to the letter: names of members are compared with
-// their case, a member that is there twice is refused, and so is text that is not
-// UTF-8. encoding/json takes all of these, and two readers of one document may then
-// take different values from it. What JSON is, package domain says: this package puts
-// it into the values of its callers.
+// Package strictjson decodes JSON strictly: names of members are case-sensitive, and a
+// member that appears twice or text that is not UTF-8 is refused. encoding/json accepts
+// all of these, so that two readers of one document may see different values. Package
+// domain defines which JSON is valid; this package decodes it into Go values.
 package strictjson
 
 import (
@@ -20,7 +19,7 @@ import (
 
 // Reader reads JSON into structs.
 type Reader struct {
-	Whole        string // what errors call a document that has no path, such as "the configuration"
+	Whole        string // the name in errors for a document without a path, such as "the configuration"
 	NullIsAbsent bool   // a member that is null is as if it were not there; otherwise it is refused
 }
 
@@ -42,7 +41,7 @@ func Members(raw []byte) (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	for name, value := range domain.JSONMembers(raw) {
 		if _, twice := members[name]; twice {
-			return nil, fmt.Errorf("%.80s: is there twice", name)
+			return nil, fmt.Errorf("%.80s: appears twice", name)
 		}
 		members[name] = value
 	}
@@ -68,7 +67,7 @@ func Pick(raw []byte, known ...Member) error {
 			continue
 		}
 		if seen&(1<<i) != 0 {
-			return fmt.Errorf("%s: is there twice", name)
+			return fmt.Errorf("%s: appears twice", name)
 		}
 		seen |= 1 << i
 		if into, as := known[i].Into.(*json.RawMessage); as {
@@ -145,7 +144,7 @@ func (r Reader) object(raw []byte, path string, v reflect.Value) error {
 		case !known:
 			return fmt.Errorf("%.200s: is not known", at)
 		case seen[name]:
-			return fmt.Errorf("%s: is there twice", at)
+			return fmt.Errorf("%s: appears twice", at)
 		}
 		seen[name] = true
 		if r.NullIsAbsent && string(value) == "null" {

@@ -18,7 +18,7 @@ func TestMembers(t *testing.T) {
 		t.Error(err, diff)
 	}
 	for text, words := range map[string]string{
-		`{"a":1,"\u0061":2}`: "a: is there twice", "{\"a\":\"\xff\"}": "is not UTF-8", `{"a":1}{}`: "not valid JSON", `[]`: "must be an object",
+		`{"a":1,"\u0061":2}`: "a: appears twice", "{\"a\":\"\xff\"}": "is not UTF-8", `{"a":1}{}`: "not valid JSON", `[]`: "must be an object",
 		"null": "must be an object", "": "is empty", strings.Repeat("[", 20_000): "nests deeper than 512 levels",
 	} {
 		if _, err := strictjson.Members([]byte(text)); err == nil || !strings.Contains(err.Error(), words) {
@@ -42,7 +42,7 @@ func TestDecode(t *testing.T) {
 		{`{"list":null}`, false, "list: must be an array"},
 		{`{"inner":{"b":null}}`, false, "inner.b: must not be null"},
 		{`{"List":["x"]}`, true, "List: is not known"},
-		{`{"inner":{"b":"x","b":"y"}}`, true, "inner.b: is there twice"},
+		{`{"inner":{"b":"x","b":"y"}}`, true, "inner.b: appears twice"},
 		{`{"list":[1]}`, true, "list[0]: must not be number"},
 		{`[]`, true, "all of it: must be an object"},
 		{`{`, true, "all of it: it is not valid JSON"},
@@ -66,8 +66,8 @@ func TestPick(t *testing.T) {
 		`{"n\u0061me":"c","more":null}`:       "c null",
 		`{"name":null}`:                       " ",
 		`{"x":1,"x":2}`:                       " ",
-		`{"name":"a","name":"b"}`:             "name: is there twice",
-		`{"more":1,"name":"a","m\u006fre":1}`: "more: is there twice",
+		`{"name":"a","name":"b"}`:             "name: appears twice",
+		`{"more":1,"name":"a","m\u006fre":1}`: "more: appears twice",
 		`{"name":7}`:                          "name: json",
 		`[]`:                                  "must be an object",
 		`{"name":"a"`:                         "not valid JSON",

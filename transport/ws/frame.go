@@ -56,8 +56,8 @@ func parseRequest(message []byte) (request, error) {
 	return r, nil
 }
 
-// badFrame says why a message is no frame: what is wrong with it as JSON, or else
-// what a frame is.
+// badFrame returns the error for a message that is not a frame: the error in its JSON,
+// or else the definition of a frame.
 func badFrame(message []byte, detail string) *domain.Error {
 	if err := domain.CheckJSON(message); err != nil {
 		detail = "a frame is a JSON object, and this is not: " + err.Error()
@@ -81,8 +81,8 @@ func (r *request) checkID() error {
 }
 
 // encodeFrame writes a frame to a client. data is one of this package's, or a
-// snapshot. What JSON cannot write, such as a time after the year 9999, is counted as
-// a fault of ours, and the client gets an error frame in its place.
+// snapshot. A value that JSON cannot represent, such as a time after the year 9999,
+// counts as an internal error, and the client gets an error frame in its place.
 func encodeFrame(event string, id json.RawMessage, data any) []byte {
 	b, err := domain.EncodeJSON(struct {
 		Event string          `json:"event"`

@@ -50,7 +50,7 @@ func (r *request) decode(members ...member) error {
 		}
 		m := members[i]
 		if seen&(1<<i) != 0 {
-			return domain.Invalid(CodeInvalidFrame, m.name+" is there twice")
+			return domain.Invalid(CodeInvalidFrame, m.name+" appears twice")
 		}
 		seen |= 1 << i
 		if err := json.Unmarshal(value, m.into); err != nil {

@@ -71,7 +71,7 @@ func (s *socket) connected(session *melody.Session) {
 	switch {
 	case s.refused != nil:
 		s.end(closeFor(s.refused), errorFrame(nil, s.refused))
-	case s.keptOut(): // also by a ban that was raised meanwhile
+	case s.keptOut(): // also by a ban that was raised since the handshake
 		s.banned = true
 	case closing:
 		s.end(closeRestart)

@@ -338,7 +338,8 @@ func (p *puller) frames(message []byte) (events []domain.Event, err error) {
 				if !ok {
 					return events, fmt.Errorf("the far end sent an event without a place, after %s: %w", p.at, err)
 				}
-				p.log.Warn("an event of the far end cannot be read; kept as undecodable", "position", salvaged.Position.String(), "error", err)
+				p.log.Warn("an event of the far end cannot be read; kept as undecodable",
+					"position", salvaged.Position.String(), "error", err)
 				p.state.OnPull(func(f *bridge.Flow) { f.Refused++ })
 				e = salvaged
 			}
@@ -436,7 +437,7 @@ func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {
 		foreign := events[i].Foreign(p.remote)
 		if foreign.Type != events[i].Type {
 			refused++
-			p.log.Warn("an event of the far end is not what its type says; kept as undecodable", "id", events[i].ID, "type", events[i].Type)
+			p.log.Warn("an event of the far end does not fit its type; kept as undecodable", "id", events[i].ID, "type", events[i].Type)
 		}
 		b.Events = append(b.Events, foreign)
 	}

@@ -7,9 +7,8 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// Ban is a [rooms.Ban] that keeps out whom a test says, by subject, from a
-// system or, with an empty system, from everything. It is safe for concurrent
-// use.
+// Ban is a [rooms.Ban] that bans the subjects that a test names, from a system or,
+// with an empty system, from everything. It is safe for concurrent use.
 type Ban struct {
 	mu   sync.Mutex
 	kept map[kept]rooms.Banned

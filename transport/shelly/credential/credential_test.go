@@ -98,7 +98,7 @@ func TestParseKeyring(t *testing.T) {
 		testKey("a") + ",hunter2!":           "key 2 is not base64",
 		testKey("a") + ",":                   "key 2 has 0 bytes",
 		"aHVudGVyMg==":                       "key 1 has 7 bytes",
-		testKey("a") + "," + testKey("a"):    "key 2 is there twice",
+		testKey("a") + "," + testKey("a"):    "key 2 appears twice",
 		testKey("a") + ";" + testKey("b"):    "key 1 is not base64",
 		strings.TrimRight(testKey("a"), "="): "key 1 is not base64",
 	} {

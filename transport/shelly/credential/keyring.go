@@ -80,7 +80,7 @@ func ParseKeyring(text string) (Keyring, error) {
 			return Keyring{}, err
 		}
 		if _, known := ring.find(key.id); known {
-			return Keyring{}, fmt.Errorf("credential: secret key %d is there twice", n)
+			return Keyring{}, fmt.Errorf("credential: secret key %d appears twice", n)
 		}
 		ring.keys = append(ring.keys, key)
 	}

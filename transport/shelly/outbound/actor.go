@@ -200,7 +200,7 @@ func (s *session) publish(now time.Time) {
 	}
 	s.noNewcomer()
 	if s.events.add(now, len(updates)) > s.server.config.MaxEvents {
-		s.endFor("flood", closeFlood, fmt.Sprintf("what it says made over %d events in a minute", s.server.config.MaxEvents))
+		s.endFor("flood", closeFlood, fmt.Sprintf("its messages caused over %d events in a minute", s.server.config.MaxEvents))
 	}
 }
 
@@ -231,7 +231,7 @@ func (s *session) handle(f *rpc.Frame, now time.Time) {
 		return
 	}
 	if f.Source != s.ref().Device {
-		s.endFor("src-changed", closeChanged, "it calls itself "+string(f.Source)+" now")
+		s.endFor("src-changed", closeChanged, "it changed its src to "+string(f.Source))
 		return
 	}
 	switch {
@@ -303,19 +303,20 @@ func (s *session) mayCome(base domain.DeviceID, now time.Time) bool {
 	wait := s.server.door.wait(shelly.DeviceRef{System: s.credential.System, Device: base}, now)
 	if wait > 0 {
 		s.claims(base)
-		s.endFor("cooldown", closeCooldown(int(wait.Seconds())+1), "it has just been refused, and has to stay away for "+wait.Round(time.Second).String())
+		s.endFor("cooldown", closeCooldown(int(wait.Seconds())+1),
+			"it has just been refused and must not reconnect for "+wait.Round(time.Second).String())
 	}
 	return wait == 0
 }
 
-// reject ends the session of a device that could not be let in.
+// reject ends the session of a device that could not be admitted.
 func (s *session) reject(base domain.DeviceID, err error) {
 	s.claims(base)
 	if s.ctx.Err() == nil {
-		s.server.parts.Logger.Warn("outbound: a device could not be let in",
+		s.server.parts.Logger.Warn("outbound: a device could not be admitted",
 			"system", s.credential.System, "connection", s.credential.ID, "device", base, "error", err)
 	}
-	s.endFor("unavailable", closeLater, "what is known of it could not be read")
+	s.endFor("unavailable", closeLater, "its stored state could not be read")
 }
 
 // full takes a whole status. What was in doubt before is settled by it.

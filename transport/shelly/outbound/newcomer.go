@@ -18,21 +18,22 @@ type Devices interface {
 	Count(ctx context.Context, c shelly.Connection, ofConnection, ofSystem int) (inConnection, inSystem int, err error)
 }
 
-// newcomers bounds how many devices one connection, and one system, may make known: a
-// device names itself, and each name leaves rows and entries for good. It is safe
-// for concurrent use. Processes count for themselves what none has appended yet, so
-// together they may let in a few more.
+// newcomers bounds how many devices one connection, and one system, may introduce: a
+// device names itself, and each name leaves permanent rows and entries. It is safe
+// for concurrent use. Each process counts only its own devices that are not in the log
+// yet, so together the processes may admit a few more.
 type newcomers struct {
 	config  *Config
 	devices Devices
 
 	mu   sync.Mutex
-	in   map[shelly.Connection]int // let in and not in the log yet
+	in   map[shelly.Connection]int // admitted and not in the log yet
 	of   map[domain.SystemID]int   // the same
 	full map[shelly.Connection]fullness
 }
 
-// fullness is what a connection is refused with, and until when it is not counted again.
+// fullness is the detail with which a full connection is refused, and the time until
+// which it is not counted again.
 type fullness struct {
 	detail string
 	until  time.Time

@@ -11,14 +11,14 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
-// Bounds of what is remembered and logged.
+// Bounds of the refusals that are kept and logged.
 const (
 	refusalsKept = 10          // per connection
 	warnEvery    = time.Minute // the same refusal of one device
 )
 
-// refusals counts who was refused, and keeps the last ones of each connection. It is
-// safe for concurrent use, and what it remembers is bounded.
+// refusals counts refused devices and keeps the last ones of each connection. It is
+// safe for concurrent use, and its memory is bounded.
 type refusals struct {
 	logger *slog.Logger
 
@@ -28,7 +28,7 @@ type refusals struct {
 	warned   map[refusedDevice]time.Time
 }
 
-// refusedDevice is what is logged once in a while.
+// refusedDevice is the key by which repeated log lines are suppressed.
 type refusedDevice struct {
 	connection shelly.Connection
 	reason     string

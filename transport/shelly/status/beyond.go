@@ -9,10 +9,10 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Components that are no channel of ours, because nothing in them is a relay, are
-// passed on as attributes. What is kept of them is this choice.
+// Components that have no relay are not channels; a reading passes a selection of
+// their members on as attributes.
 
-// beyondShape is what is kept of such a component (Light, Cover, EM, EM1, RGB, CCT,
+// beyondShape lists the members that are kept of such a component (Light, Cover, EM, EM1, RGB, CCT,
 // and the lights and rollers of the first generation).
 var beyondShape = func() shape {
 	s := shape{
@@ -50,7 +50,7 @@ func isBeyond(name string) bool {
 	return ok && slices.Contains(beyondKinds, kind+":")
 }
 
-// maxAttributes is what an event may carry of them, in bytes.
+// maxAttributes bounds the attributes of an event, in bytes.
 const maxAttributes = 4 << 10
 
 // beyondRelays is the reading of a device as a whole that has such components, or

@@ -30,7 +30,7 @@ var (
 // it is: bytes that are not UTF-8, as a name in another encoding has them (measured),
 // and control characters. One bad byte in a text is no reason to know nothing of a
 // device. Control characters between texts, such as a NUL at the end, become
-// spaces. What is fine is returned as it is.
+// spaces. Valid input is returned unchanged.
 func Mend(raw []byte) []byte {
 	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
 	if len(raw) > MaxBytes {
@@ -108,7 +108,7 @@ func Check(raw []byte) error {
 // what no device sends: nesting or members beyond bounds. See [Mend], [Check] and
 // the Err variables.
 //
-// Of a name that is there twice the last counts, as everywhere. A number beyond
+// Of a name that appears twice the last counts, as everywhere. A number beyond
 // float64 counts as missing. An empty array is an empty object.
 func Parse(raw []byte) (Document, error) {
 	raw = Mend(raw)

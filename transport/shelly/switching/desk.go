@@ -1,19 +1,22 @@
-// Package switching brings relay commands to whoever holds the device, and sees
-// to it that each ends with one relay-switch-completed, whatever dies on the way.
+// Package switching passes relay commands to the process that holds the device, and
+// ensures that each command ends with one relay-switch-completed, whichever process
+// dies on the way.
 //
-// Every process hears each relay-switch-requested and asks what it holds. A process
+// Every process reads each relay-switch-requested and asks its holders. A process
 // that holds the device takes the command before it sends it. The owner of the
-// system's partition is the referee: when a command may not be sent any more, the referee
-// closes it, and ends it as failed if nobody took it; one that was taken and that
-// nobody answered in time it ends as unknown. It does not matter for that who holds
-// the device by then: a device that reconnects was not told. Holder and referee write
-// under one idempotency key, so that the first word is the only one.
+// system's partition is the referee: when a command may not be sent any more, the
+// referee closes it and ends it as failed if no process took it. It ends a taken
+// command without an answer in time as unknown. It does not matter which process holds
+// the device by then, because a device that reconnects did not receive the command.
+// Holder and referee write under one idempotency key, so that the first outcome is the
+// only one.
 //
-// A command that was given in another deployment and came over a bridge is passed
-// on by whoever holds the device here, and the outcome goes back over the bridge. The
-// referee here only says of a device of ours that it is not connected; that nobody
-// answered is for the referee where the command was given. Where the link is cut in
-// between, that one says unknown, and the true outcome follows when it is back.
+// For a command of another deployment that came over a bridge, the holder of the
+// device here passes the command on, and the outcome goes back over the bridge. The
+// referee here only reports that a device of this deployment is not connected; the
+// referee of the other deployment reports a missing answer. If the link is cut in
+// between, that referee reports unknown, and the true outcome follows when the link
+// is back.
 package switching
 
 import (

@@ -77,7 +77,7 @@ func (o *outcomes) put(c shelly.SwitchCommand, r shelly.SwitchResult) {
 		q.waiting = append(q.waiting, one)
 	default:
 		if q.dropped++; q.dropped == 1 {
-			o.logger.Warn("switching: outcomes are left to the referee, because too many wait to be written", "system", c.System)
+			o.logger.Warn("switching: too many outcomes wait to be written; the referee ends the rest", "system", c.System)
 		}
 	}
 }

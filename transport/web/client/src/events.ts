@@ -260,7 +260,10 @@ export interface Options {
   conflate?: boolean;
   /** Keeps the position across reloads. Default `sessionStorage`; null keeps nothing. */
   storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
-  /** Who the token is for, where a hook gets it from a function: another user is another connection. Default: the `sub` of a token that is a text. */
+  /**
+   * The user of the token, for hooks that get the token from a function: another user gets another connection.
+   * Default: the `sub` of a token that is a string.
+   */
   user?: string;
   /** Tells clients of the same system in one page apart, in the storage. */
   name?: string;

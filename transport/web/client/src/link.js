@@ -368,7 +368,7 @@ export class Link {
   }
 }
 
-/** What a JWT says of its user and its end; nothing, if it cannot be read.
+/** Returns the user and the expiry of a JWT, or an empty object if it cannot be read.
  * @param {unknown} token
  * @returns {{ sub?: string, exp?: number }} */
 export function claims(token) {

@@ -1,4 +1,4 @@
-// Clients that components share: one for a key, while anybody has it.
+// Clients that components share: one for each key, while a component uses it.
 
 import { Client } from "../client.js";
 import { claims } from "../link.js";
@@ -12,15 +12,15 @@ const linger = 500; // ms
 /** @type {Map<string, { client: Client, users: number, timer?: ReturnType<typeof setTimeout> }>} */
 const shared = new Map();
 
-/** What makes two connections the same: another user must not see the first one's.
+/** Returns the key by which components share a connection: another user must not see the first one's.
  * @param {Options} options */
 export function keyOf({ url = "", systemId, name = "", conflate = false, user, token }) {
   return JSON.stringify([url, systemId, name, conflate, user ?? claims(token).sub]);
 }
 
 /**
- * The client of a key, if there is one. One that nobody has any more is for who has
- * the same token, or the same function for it: whose token another gives is not known.
+ * Returns the client of a key, if there is one. A client without users is only reused with the same token, or
+ * the same function for it, because another function may return the token of another user.
  * @param {string} key
  * @param {Options} options
  */
