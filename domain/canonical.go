@@ -128,7 +128,8 @@ func (e *Event) texts() [5]namedText {
 // checkSize refuses an event whose line would be over MaxEvent.
 func (e *Event) checkSize() error {
 	if over := len(e.Data) - e.room(); over > 0 {
-		return Invalid(CodeInvalidUpdate, fmt.Sprintf("an event is limited to %d bytes with its envelope, and this is %d too large", MaxEvent, over))
+		return Invalid(CodeInvalidUpdate,
+			fmt.Sprintf("an event is limited to %d bytes with its envelope, and this one is %d bytes too large", MaxEvent, over))
 	}
 	return nil
 }

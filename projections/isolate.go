@@ -169,7 +169,7 @@ func replacement(e *domain.Event, cause error, bare bool) domain.Event {
 }
 
 // attempt writes events in one transaction, or nothing of them. After a failure
-// nobody knows what was written: what is remembered is void.
+// the outcome of the write is unknown, so the remembered state is void.
 func (p *Projector) attempt(ctx context.Context, events []domain.Event) error {
 	err := isolate.Run(p.logger, whereFold, func() error { return p.write(ctx, events) })
 	if err != nil {

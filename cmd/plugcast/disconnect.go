@@ -195,7 +195,9 @@ func (d *disconnects) takeEarly(commandID string) int {
 
 // drop closes the matching sockets that were opened in time, and counts them. The
 // connection belongs to the system in which the command was given.
-func (d *disconnects) drop(system domain.SystemID, request *domain.DisconnectRequested, openedBy time.Time) (done domain.DisconnectCompleted) {
+func (d *disconnects) drop(
+	system domain.SystemID, request *domain.DisconnectRequested, openedBy time.Time,
+) (done domain.DisconnectCompleted) {
 	if request.ConnectionID != "" {
 		for _, s := range d.shelly {
 			done.ShellySockets += s.Drop(shelly.Connection{System: system, ID: request.ConnectionID}, openedBy)

@@ -51,7 +51,9 @@ func (p *Program) newGateway() (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{tokens: tokens, addresses: limit.NewAddresses(p.Server.Limits.unauthenticated()), devices: p.shelly.outbound, metrics: p.metricsHandler(),
+	g := &gateway{
+		tokens: tokens, addresses: limit.NewAddresses(p.Server.Limits.unauthenticated()),
+		devices: p.shelly.outbound, metrics: p.metricsHandler(),
 		logger: p.Logger,
 	}
 	if err := g.newSnapshots(p.backend.store); err != nil {

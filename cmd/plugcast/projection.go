@@ -109,7 +109,8 @@ func degradationsOf(sum projectionFigures) []rest.Degradation {
 	if q := sum.Quarantine; q != nil && q.Entries > 0 {
 		found = append(found, rest.Degradation{
 			Check: "quarantine", Count: q.Entries, Since: *q.Oldest,
-			Detail: fmt.Sprintf("%d entries of the log could not be read or projected and are in quarantine, the newest since %s: see GET /api/v1/quarantine",
+			Detail: fmt.Sprintf("%d entries of the log could not be read or projected and are in quarantine, the newest since %s: "+
+				"see GET /api/v1/quarantine",
 				q.Entries, domain.FormatTime(*q.Newest)),
 		})
 	}

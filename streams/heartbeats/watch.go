@@ -156,7 +156,9 @@ func (b *Board) tellAll(ctx context.Context, partition int, system domain.System
 
 // pending returns at most a batch of what there is to write about a system, behind
 // the member after, and the member that ends the batch. more says that it was full.
-func (b *Board) pending(ctx context.Context, partition int, system domain.SystemID, after string) (found []silence, last string, more bool, err error) {
+func (b *Board) pending(
+	ctx context.Context, partition int, system domain.SystemID, after string,
+) (found []silence, last string, more bool, err error) {
 	pairs, err := pendingScript.Run(ctx, b.log.Client(), b.keys(partition), string(system), after, sweepBatch).StringSlice()
 	if err != nil {
 		return nil, after, false, fmt.Errorf("read pending silences: %w", err)

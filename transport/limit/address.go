@@ -174,7 +174,7 @@ func (g *guarded) Write(b []byte) (int, error) {
 // Unwrap is for [http.ResponseController].
 func (g *guarded) Unwrap() http.ResponseWriter { return g.ResponseWriter }
 
-// Authenticator tells who somebody is; see package auth.
+// Authenticator authenticates requests; see package auth.
 type Authenticator interface {
 	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
 	AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error)

@@ -105,12 +105,14 @@ type API struct {
 // /readyz, and with a problem document everywhere else, so that it can be the
 // fallback of the program's mux.
 func New(c Config) (*API, error) {
-	if c.Service == nil || c.Reads == nil || c.Snapshots == nil || c.Authenticator == nil || c.Tickets == nil || c.Sockets == nil || c.Credentials == nil ||
+	if c.Service == nil || c.Reads == nil || c.Snapshots == nil || c.Authenticator == nil ||
+		c.Tickets == nil || c.Sockets == nil || c.Credentials == nil ||
 		(c.Outcomes == nil) != (c.Nodes == nil) || c.Log == nil {
 		return nil, errors.New("rest: a part of the configuration is missing")
 	}
 	a := &API{
-		service: c.Service, reads: c.Reads, snapshots: c.Snapshots, work: c.Work, answers: c.Answers, authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
+		service: c.Service, reads: c.Reads, snapshots: c.Snapshots, work: c.Work, answers: c.Answers,
+		authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
 		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
 		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, refusals: c.Refusals, quarantine: c.Quarantine,
 		readiness: c.Readiness, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),

@@ -135,7 +135,9 @@ func replayOf(replayed bool) Replay {
 // for that, and returns the part of the state that the answer shows. Without, or
 // when it takes longer than the caller would wait, the state is nil: the command
 // is taken all the same.
-func (a *API) settled(ctx context.Context, system domain.SystemID, shows domain.Needs, r domain.Receipt, in *Waits) (st *domain.State, err error) {
+func (a *API) settled(
+	ctx context.Context, system domain.SystemID, shows domain.Needs, r domain.Receipt, in *Waits,
+) (st *domain.State, err error) {
 	patience, err := in.duration()
 	if err != nil || patience == 0 {
 		return nil, err

@@ -164,7 +164,7 @@ func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*huma.StreamR
 	}), nil
 }
 
-// readSnapshot shares the present with others who ask, and folds the past.
+// readSnapshot shares the present state with concurrent requests, and folds the past.
 func (a *API) readSnapshot(ctx context.Context, in *snapshotInput) (*snapshot.Snapshot, error) {
 	if in.At == "" {
 		if _, err := in.authorize(ctx, domain.ActionRead); err != nil {

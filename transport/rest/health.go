@@ -83,7 +83,7 @@ type Readiness struct {
 }
 
 // NewReadiness makes a Readiness. degraded, which may be nil, says what does not work as it
-// should; its details are shown to everybody who asks.
+// should; its details are public.
 func NewReadiness(checks []Check, degraded func(ctx context.Context) []Degradation, log *slog.Logger) *Readiness {
 	if degraded == nil {
 		degraded = func(context.Context) []Degradation { return nil }

@@ -131,7 +131,7 @@ func problemOf(ctx context.Context, log *slog.Logger, err error) *Problem {
 		p.header.Set("Retry-After", "1")
 	case domain.KindUnauthenticated:
 		p.header.Set("WWW-Authenticate", "Bearer")
-	case domain.KindLimited, domain.KindForbidden: // who is banned may come back later
+	case domain.KindLimited, domain.KindForbidden: // a banned client may come back later
 		if ms, ok := e.Params["retryAfterMs"].(int64); ok { // as the other faces say it
 			p.header.Set("Retry-After", retryAfter(time.Duration(ms)*time.Millisecond))
 		}

@@ -113,7 +113,9 @@ func (a *API) listSockets(ctx context.Context, in *listSocketsInput) (*listSocke
 }
 
 // pageOfSockets reads a page as work of the system.
-func (a *API) pageOfSockets(ctx context.Context, account domain.SystemID, rooms []domain.SystemID, in *Paged) (page []Socket, next string, err error) {
+func (a *API) pageOfSockets(
+	ctx context.Context, account domain.SystemID, rooms []domain.SystemID, in *Paged,
+) (page []Socket, next string, err error) {
 	done, err := a.admitRead(ctx, account, costPage)
 	if err != nil {
 		return nil, "", err

@@ -38,7 +38,7 @@ func CheckBan(f Ban, actor domain.Actor, system domain.SystemID) (Banned, bool) 
 	return f.Check(actor, system)
 }
 
-// Refusal is what the one who is kept out is told.
+// Refusal returns the error that a banned client gets.
 func (f Banned) Refusal() *domain.Error {
 	ms := max(time.Until(f.Until).Milliseconds(), 1)
 	detail := fmt.Sprintf("banned until %s", f.Until.UTC().Format(time.RFC3339))

@@ -89,7 +89,7 @@ func (j *read) run() {
 	r.perform(j.give(p))
 }
 
-// give gives the page to those who wait for it.
+// give passes the page to the waiting readers.
 func (j *read) give(p page) []step {
 	r := j.room
 	r.mu.Lock()

@@ -65,7 +65,10 @@ func (s *socket) connected(session *melody.Session) {
 	if s.refused == nil {
 		_, s.banned = s.server.ban(s.actor, "")
 	}
-	status := connectionStatus{Connected: s.refused == nil && !s.banned, SocketID: s.id, Node: s.server.config.Node, Deployment: s.server.config.Deployment}
+	status := connectionStatus{
+		Connected: s.refused == nil && !s.banned, SocketID: s.id,
+		Node: s.server.config.Node, Deployment: s.server.config.Deployment,
+	}
 	s.enqueue(outgoing{bytes: encodeFrame(eventConnectionStatus, nil, status)})
 	closing := s.server.add(s) // from here on others may end it
 	switch {

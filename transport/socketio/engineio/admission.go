@@ -10,7 +10,7 @@ import (
 // admission limits how many sessions there are, per address and in all. A session
 // may stand for no connection: its client polls now and then, or never comes back.
 //
-// Sessions whose clients have not shown who they are have limits of their own: a
+// Sessions of unauthenticated clients have limits of their own: a
 // handshake costs a client one small request. At such a limit a session ends whose
 // client was refused, or sent what no client sends that is logging in. If there is
 // none, a silent one ends: its client has sent nothing since the handshake. The oldest

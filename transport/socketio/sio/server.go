@@ -65,7 +65,7 @@ type Config struct {
 	// [Socket.Greeting] returns. It may be nil.
 	Greet          func(r *http.Request) any
 	MaxAttachments int        // of one packet from a client; default 0
-	Controls       rate.Limit // packets without a message each second, and ten times that at once, before a namespace accepted the client; default 10
+	Controls       rate.Limit // packets per second without a message, before a namespace accepts the client, with ten times that at once; default 10
 	MaxRefused     int        // refusals to connect after which the connection is closed; default 16
 	MaxConnects    int        // connects at once, and one more each second; the connection is closed beyond that; default 32
 	Logger         *slog.Logger

@@ -30,7 +30,8 @@ const isAnything = () => true;
 const measured = {
   online: isFlag, relayOn: isFlag, channel: Number.isInteger, powerW: isNumber, voltageV: isNumber, currentA: isNumber,
   frequencyHz: isNumber, powerFactor: isNumber, energyWh: isNumber, counterWh: isNumber, temperatureC: isNumber,
-  energySince: isTime, energyOffsetWh: isNumber, counterFalls: isFalls, source: isText, errors: isList, deviceTime: isTime, connectionId: isText, name: isText, attributes: isAnything,
+  energySince: isTime, energyOffsetWh: isNumber, counterFalls: isFalls, source: isText, errors: isList, deviceTime: isTime,
+  connectionId: isText, name: isText, attributes: isAnything,
 };
 
 /** The collections of a state, by the names that they have in a snapshot. */
