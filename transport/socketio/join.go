@@ -293,7 +293,11 @@ func (s *socket) dismissed(system domain.SystemID, reason string) {
 	})
 	if err != nil {
 		s.leave(system)
-		s.io.Close(engineio.ReasonForced) // the client reconnects and is checked again
+		// A client that comes back is checked again. One that has left the namespace may
+		// have entered it again over the same connection, as another socket.
+		if !s.isOver() {
+			s.io.Close(engineio.ReasonForced)
+		}
 	}
 	s.publish()
 }
