@@ -279,7 +279,7 @@ func (d *Dispatcher) refill(ctx context.Context, j job) (next job, ok bool) {
 		})
 		return job{}, false
 	}
-	d.change(func(q *queues) { next, ok = q.refilled(j, page, len(page) < pageSize) })
+	d.change(func(q *queues) { next, ok = q.refilled(j, page) })
 	return next, ok
 }
 

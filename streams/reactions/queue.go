@@ -195,11 +195,11 @@ func (q *queues) job(one *queue) job {
 }
 
 // refilled ends a turn in which a page was read, and begins the turn of the first
-// event on it, if there is one for the system. complete says that the log had no
-// more. Events that were not read yet remain to be read.
-func (q *queues) refilled(j job, page []domain.Event, complete bool) (job, bool) {
+// event on it, if there is one for the system. Only an empty page says that the log
+// had no more: it ends pages at a number of bytes too. What was not heard yet is left
+// to hear.
+func (q *queues) refilled(j job, page []domain.Event) (job, bool) {
 	one, heard := j.queue, q.heard[j.queue.partition]
-	seen := true
 	for i := range page {
 		e := &page[i]
 		if e.Position.After(heard) {
@@ -208,14 +208,13 @@ func (q *queues) refilled(j job, page []domain.Event, complete bool) (job, bool)
 		}
 		if e.SystemID == one.system && q.wants(e) {
 			if len(one.events) > 0 && !q.fits(one, e) { // one always goes: it is handled at once
-				seen = false
 				break
 			}
 			q.push(one, e)
 		}
 		one.at = e.Position
 	}
-	if seen && complete && one.at.Before(j.heard) {
+	if len(page) == 0 && one.at.Before(j.heard) {
 		one.at = j.heard
 	}
 	one.behind = one.at.Before(heard)

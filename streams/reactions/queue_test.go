@@ -59,13 +59,14 @@ func (m *model) hear(n int) {
 	m.heard += n
 }
 
-// read is a page of the log, which may have more than was heard.
+// read is a page of the log, which may have more than was heard. Only an empty page says
+// that there is no more: the log ends pages at a number of bytes too.
 func (m *model) read(after domain.Position, limit int) []domain.Event {
 	from := 0
 	for from < len(m.log) && !m.log[from].Position.After(after) {
 		from++
 	}
-	return m.log[from:min(len(m.log), from+limit)]
+	return m.log[from:min(len(m.log), from+1+m.rand.IntN(limit))]
 }
 
 // end ends one of the turns under way.
@@ -79,7 +80,7 @@ func (m *model) end(i int) {
 		}
 		const limit = 7
 		page := m.read(j.after, limit)
-		next, ok := m.q.refilled(j, page, len(page) < limit)
+		next, ok := m.q.refilled(j, page)
 		if !ok {
 			return
 		}
