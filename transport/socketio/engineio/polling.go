@@ -236,9 +236,9 @@ func (s *Session) readPayload(w http.ResponseWriter, r *http.Request) ([]byte, e
 		w.Header().Set("Connection", "close") // rather than read what nobody wants
 		return nil, &http.MaxBytesError{Limit: most}
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(s.server.config.WriteTimeout)) // in a test there may be none
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	// The deadline stays: net/http reads what is left of a body after the handler, and lifts
+	// the deadline itself when a whole body was read. In a test there may be none.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.server.config.WriteTimeout))
 	reader := http.MaxBytesReader(w, r.Body, most)
 	if r.ContentLength < 0 {
 		return io.ReadAll(reader)
