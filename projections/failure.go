@@ -44,6 +44,8 @@ const (
 func blameOf(err error) blame {
 	panicked, unwritable, answer := new(isolate.PanicError), new(rowError), new(pgconn.PgError)
 	switch {
+	case errors.As(err, new(*pgconn.ConnectError)): // before the answer that it wraps: a pooler may give any
+		return ofCircumstance
 	case errors.As(err, &panicked), errors.As(err, &unwritable):
 		return ofContent
 	case errors.Is(err, ErrStaleOwner), errors.Is(err, errReplaced),
@@ -64,7 +66,8 @@ func blameOfState(code string) blame {
 	case "21", "22", "23", "54": // cardinality, data, constraints, limits
 		return ofContent
 	case "08", "25", "28", "3D", "40", "53", "55", "57", "58", // connections, roles, deadlocks, resources, the disk
-		"3F", "42": // a table or a schema is away: a rebuild makes it again
+		"3F", "42", // a table or a schema is away: a rebuild makes it again
+		"XX": // the database is damaged, or has a fault of its own: an operator must see to it
 		return ofCircumstance
 	}
 	return ofUnknown
@@ -91,6 +94,9 @@ func unreachable(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
+	if errors.As(err, new(*pgconn.ConnectError)) { // before the answer that it wraps
+		return true
+	}
 	if answer := new(pgconn.PgError); errors.As(err, &answer) {
 		switch {
 		case strings.HasPrefix(answer.Code, "08"), // connection exceptions
@@ -99,9 +105,6 @@ func unreachable(err error) bool {
 			return true
 		}
 		return false
-	}
-	if refused := new(pgconn.ConnectError); errors.As(err, &refused) {
-		return true
 	}
 	broken := net.Error(nil)
 	return pgconn.SafeToRetry(err) || errors.As(err, &broken) ||

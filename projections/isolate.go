@@ -38,7 +38,10 @@ func (p *Projector) settle(ctx context.Context, events []domain.Event) error {
 	p.logger.Warn("a batch cannot be written; looking for the faulty entry", "entries", len(events),
 		"first", events[0].Position.String(), "error", err)
 	events = slices.Clone(events) // others read them too
-	if err = p.screen(ctx, events); err == nil {
+	if err = p.screen(ctx, events); err != nil && blameOf(err) != ofContent {
+		return err // it only reads: no entry is at fault
+	}
+	if err == nil {
 		err = p.attempt(ctx, events)
 	}
 	if err != nil && blameOf(err) != ofCircumstance {

@@ -207,7 +207,9 @@ func listRows[T any](ctx context.Context, s *Store, actor domain.Actor, scan fun
 	var found []*T
 	err := s.read(ctx, scopeOf(actor), func(rows pgx.Rows) error {
 		row, err := scan(rows)
-		found = append(found, row)
+		if err == nil {
+			found = append(found, row)
+		}
 		return err
 	}, query, args...)
 	return found, readError("read rows", err)

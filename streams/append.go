@@ -69,7 +69,8 @@ func isFailure(err error) bool {
 	if conflict := new(domain.ConflictError); errors.As(err, &conflict) {
 		return false
 	}
-	return domain.AsError(err).Kind != domain.KindInvalid
+	kind := domain.AsError(err).Kind
+	return kind != domain.KindInvalid && kind != domain.KindLimited
 }
 
 // share is the part of an append that goes to one partition.
