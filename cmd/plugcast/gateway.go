@@ -56,7 +56,7 @@ func (p *Program) newGateway() (*gateway, error) {
 		devices: p.shelly.outbound, metrics: p.metricsHandler(),
 		logger: p.Logger,
 	}
-	if err := g.newSnapshots(p.backend.store); err != nil {
+	if err := g.newSnapshots(p.backend.store, p.Logger); err != nil {
 		return nil, err
 	}
 	if g.hub, err = rooms.New(roomSource{p.backend.timeline, g.snapshots}, rooms.Config{}, p.Logger); err != nil {
@@ -113,7 +113,7 @@ func (p *Program) newGateway() (*gateway, error) {
 // to projectors, commands and rooms, and no system has more than a third of the
 // rest: two of them at their worst leave a third one room. A fold of the past takes
 // a system's whole share, so it makes one at a time.
-func (g *gateway) newSnapshots(store *projections.Store) (err error) {
+func (g *gateway) newSnapshots(store *projections.Store, logger *slog.Logger) (err error) {
 	const costOfSnapshot = 3
 	units := projections.DefaultMaxConns * 3 / 4
 	g.work, err = admission.New(admission.Config{
@@ -129,7 +129,7 @@ func (g *gateway) newSnapshots(store *projections.Store) (err error) {
 		return err
 	}
 	g.snapshots = snapshot.New(snapshot.Config{
-		Source: snapshotSource{store}, Work: g.work, Cost: costOfSnapshot, Memory: g.answers, Timeout: 30 * time.Second,
+		Source: snapshotSource{store}, Work: g.work, Cost: costOfSnapshot, Memory: g.answers, Timeout: 30 * time.Second, Logger: logger,
 	})
 	return nil
 }

@@ -3,10 +3,12 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/admission"
 )
 
@@ -26,7 +28,8 @@ type Config struct {
 	Work    *admission.Controller // admits the reading, at Cost
 	Cost    int
 	Memory  *admission.Controller // counts the bytes that are held
-	Timeout time.Duration         // of one reading
+	Timeout time.Duration         // of one reading, from when the first who waits for it asked
+	Logger  *slog.Logger          // gets panics; nil drops them
 }
 
 // Cache makes snapshots. It is safe for concurrent use.
@@ -135,7 +138,11 @@ func (c *Cache) make(system domain.SystemID, l *line) {
 		last := l.newest
 		c.mu.Unlock()
 
-		made, err := c.load(m.ctx, system, last)
+		var made *Snapshot
+		err := isolate.Run(c.config.Logger, "snapshot", func() (err error) {
+			made, err = c.load(m.ctx, system, last)
+			return err
+		})
 
 		c.mu.Lock()
 		if m.err = err; made != nil {
@@ -198,6 +205,12 @@ func (c *Cache) read(ctx context.Context, system domain.SystemID) (*Snapshot, er
 		return nil, err
 	}
 	defer work.Release()
+	held := false
+	defer func() {
+		if !held { // also after a panic
+			grant.Release()
+		}
+	}()
 	buffer := append(make([]byte, 0, firstBytes), framePrefix...)
 	cursor, err := c.config.Source.WriteSnapshot(ctx, system, func(piece []byte) error {
 		if need := len(buffer) + len(piece) + len(frameSuffix); need > cap(buffer) {
@@ -211,9 +224,9 @@ func (c *Cache) read(ctx context.Context, system domain.SystemID) (*Snapshot, er
 		return nil
 	})
 	if err != nil {
-		grant.Release()
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
+	held = true
 	s := &Snapshot{Cursor: cursor, frame: append(buffer, frameSuffix...), grant: grant, size: cap(buffer)}
 	s.free = func() {
 		c.freed(system, s)

@@ -240,3 +240,42 @@ func TestAbandoned(t *testing.T) {
 		isEmpty(t, c, memory)
 	})
 }
+
+// explosive panics the first time that it is read.
+type explosive struct {
+	source
+	panicked bool
+}
+
+func (e *explosive) WriteSnapshot(ctx context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error) {
+	if !e.panicked {
+		e.panicked = true
+		_ = write([]byte("x"))
+		panic("a bad row")
+	}
+	return e.source.WriteSnapshot(ctx, system, write)
+}
+
+// A panic while a snapshot is made is an error of those who wait for it. It holds no
+// bytes, and the next snapshot is made.
+func TestPanicWhileOneIsMade(t *testing.T) {
+	t.Parallel()
+	memory, err := admission.New(admission.Config{Capacity: 1 << 20, Share: 1 << 20, Queue: 1, QueueAll: 1, Patience: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := New(Config{Source: &explosive{}, Memory: memory, Timeout: 30 * time.Second})
+	t.Cleanup(c.Close)
+	if s, err := c.Get(t.Context(), "clinica-sol"); err == nil {
+		s.Release()
+		t.Error("a snapshot came out of a panic")
+	}
+	if used := memory.Usage().Units; used != 0 {
+		t.Errorf("%d bytes are held", used)
+	}
+	s, err := c.Get(t.Context(), "clinica-sol")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Release()
+}
