@@ -128,6 +128,9 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now -
 	redis.call('ZREM', KEYS[1], gone)
 	redis.call('HDEL', KEYS[4], gone)
 end
+if ARGV[5] == '1' then -- sockets of a process of the same name that was killed
+	redis.call('DEL', KEYS[3], KEYS[5])
+end
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 redis.call('EXPIRE', KEYS[3], ARGV[3])
 redis.call('EXPIRE', KEYS[5], ARGV[3])
