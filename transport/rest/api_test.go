@@ -191,7 +191,10 @@ func (p *platform) WholeState(ctx context.Context, _ domain.Actor, system domain
 		}
 		select {
 		case p.waiting <- struct{}{}:
-		default:
+		case <-moved:
+			continue
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 		select {
 		case <-moved:

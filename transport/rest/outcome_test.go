@@ -92,7 +92,10 @@ func (p *platform) Follow(ctx context.Context, system domain.SystemID, after dom
 		}
 		select {
 		case p.waiting <- struct{}{}:
-		default:
+		case <-moved:
+			continue
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 		select {
 		case <-moved:

@@ -166,6 +166,9 @@ func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, 
 	if _, err := in.authorize(ctx, domain.ActionRead); err != nil {
 		return nil, nil, "", err
 	}
+	if err := a.caughtUp(ctx, in.SystemID, fresh); err != nil { // before anything is reserved: it may take seconds
+		return nil, nil, "", err
+	}
 	answer, err := a.reserve(ctx, in.SystemID, inMemory*min(paged.Limit*maxRowBytes, pageBytes))
 	if err != nil {
 		return nil, nil, "", err
