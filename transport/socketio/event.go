@@ -179,13 +179,7 @@ func (s *socket) become(actor domain.Actor) (next Session, lost []left, err erro
 	s.mu.Unlock()
 	next = s.copied()
 	for _, m := range members {
-		why := ""
-		if actor.Authorize(domain.ActionRead, m.system) != nil {
-			why = notForIt
-		} else if f, banned := s.server.ban(actor, m.system); banned {
-			why = f.Refusal().Detail
-		}
-		if why != "" {
+		if why := s.server.barred(actor, m.system); why != "" {
 			delete(next.Rooms, m.system)
 			lost = append(lost, left{SystemID: m.system, Reason: why})
 		}

@@ -232,6 +232,36 @@ func TestDismissedClientGoesOn(t *testing.T) {
 	}
 }
 
+// A client that was banned from one room while it was away goes on in its others, and is
+// told: a tenant's ban does not cost it what other tenants' rooms had for it.
+func TestBannedWhileAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("clinica-sol")
+	c.join("centro-luna")
+	b.append(luna, 1)
+	c.expect("centro-luna 1")
+	c.cut()
+	b.ban.Raise("eva", sol, rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+	b.append(sol, 1)
+	b.append(luna, 1)
+	if c.connect(); !c.recovered {
+		t.Error("not recovered")
+	}
+	if e := c.next(); e.name != "left" || !strings.Contains(string(e.args[0]), `"systemId":"clinica-sol"`) {
+		t.Fatalf("got %s %s", e.name, e.args)
+	}
+	c.expect("centro-luna 2")
+	b.ban.Lower("eva", sol)
+	if c.connect(); !c.recovered { // it was told, and is not put back
+		t.Error("not recovered the second time")
+	}
+	b.append(sol, 1)
+	b.append(luna, 1)
+	c.expect("centro-luna 3")
+}
+
 // A command that comes while the client's join is being saved waits for that: neither
 // of the two changes of the session is lost.
 func TestDismissedWhileAJoinIsSaved(t *testing.T) {

@@ -263,6 +263,17 @@ func (s *Server) ban(actor domain.Actor, system domain.SystemID) (rooms.Banned, 
 	return rooms.CheckBan(s.parts.Ban, actor, system)
 }
 
+// barred says why the actor may not be in a system's room, or returns "".
+func (s *Server) barred(actor domain.Actor, system domain.SystemID) string {
+	if actor.Authorize(domain.ActionRead, system) != nil {
+		return notForIt
+	}
+	if f, banned := s.ban(actor, system); banned {
+		return f.Refusal().Detail
+	}
+	return ""
+}
+
 // keep puts off the day when the sessions of those who are connected are
 // forgotten, now and again until the server shuts down.
 func (s *Server) keep() {

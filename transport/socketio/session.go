@@ -188,18 +188,30 @@ func (s *socket) endSession(ctx context.Context) {
 var errLost = errors.New("socketio: the place is lost")
 
 // resume puts a client that comes back into its rooms, parked, all of them or
-// none. errLost means that it has to begin anew.
+// none. A room that it may not be in any more costs it that room alone: it is told, as
+// it would have been while connected. errLost means that it has to start over.
 func (s *socket) resume(ctx context.Context, session Session, shown *offset) error {
 	if shown != nil && shown.turn > session.Turn {
 		return errLost // the store came back from an older copy, which knows less of it than the client
 	}
+	var lost []left
+	for system := range session.Rooms {
+		if why := s.server.barred(s.actor, system); why != "" {
+			delete(session.Rooms, system)
+			lost = append(lost, left{SystemID: system, Reason: why})
+		}
+	}
+	if len(lost) > 0 {
+		if !session.isWorthKeeping() {
+			return errLost
+		}
+		session.Turn++
+		session.noteLeft(lost...)
+		if err := s.save(ctx, &session); err != nil {
+			return err
+		}
+	}
 	for system, way := range session.Rooms {
-		if s.actor.Authorize(domain.ActionRead, system) != nil {
-			return errLost
-		}
-		if _, banned := s.server.ban(s.actor, system); banned {
-			return errLost
-		}
 		if err := limit.Joins(ctx, s.server.parts.Limiter, system); err != nil {
 			return err
 		}
