@@ -28,9 +28,14 @@ run: setup build ## Run the whole platform here, with demo data: the same as bin
 	@exec bin/plugcast dev $(ARGS)
 
 .PHONY: test
-test: testsetup ## Run go vet and all tests, with the race detector
+test: testsetup ## Run go vet and all tests, with the race detector, in under 8 minutes
 	go vet ./...
-	$(GOTESTSUM) --format pkgname-and-test-fails -- -race ./...
+	$(GOTESTSUM) --format pkgname-and-test-fails -- -race -short ./...
+
+.PHONY: testlong
+testlong: testsetup ## The same with thousands of devices and sockets where test has hundreds
+	go vet ./...
+	$(GOTESTSUM) --format pkgname-and-test-fails -- -race -timeout 30m ./...
 
 .PHONY: lint
 lint: ## Check the formatting and run static analysis

@@ -13,13 +13,10 @@ import (
 func TestPagesOfHistoryEndAtBytes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	const system, count = domain.SystemID("large-0"), 40
+	const system, count = domain.SystemID("large-0"), 150
 	log := newScript()
 	for ms := range uint64(count) {
-		size := 300 << 10
-		if ms%10 == 3 {
-			size = 5 << 20 // larger than a page
-		}
+		const size = 60 << 10 // nearly as large as an event can be
 		log.add(must(t, system, 1_700_000_000_000+ms, domain.DeviceUpdate{
 			DeviceID: "d", PowerW: domain.Some(float64(ms)), Name: domain.Some(strings.Repeat("x", size)),
 		}))
@@ -31,7 +28,7 @@ func TestPagesOfHistoryEndAtBytes(t *testing.T) {
 		for _, e := range page {
 			bytes += len(e.Data)
 		}
-		if len(page) > 1 && bytes > projections.PageBytes || len(page) > 16 {
+		if len(page) > 1 && bytes > projections.PageBytes || len(page) > 70 {
 			t.Errorf("a page has %d events of %d bytes", len(page), bytes)
 		}
 	}
