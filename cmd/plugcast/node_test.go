@@ -24,6 +24,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if attack := os.Getenv(attackVariable); attack != "" {
+		attackUntilEnd(attack)
+		return
+	}
 	os.Exit(redistest.Run(func() int { return pgtest.Run(func() int { return withBinary(m.Run) }) }))
 }
 
