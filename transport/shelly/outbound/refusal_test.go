@@ -55,6 +55,8 @@ func TestOperatorsSeeRefusals(t *testing.T) {
 		w.send(`{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{`)
 		w.mustClose(1008)
 	}
+	of := func() []domain.DeviceRefusal { return b.server.LastRefusals("clinica-sol", acc) }
+	b.eventually("the bad frames", func() bool { return len(of()) == 3 }) // noted after the close
 	flood := b.device()
 	flood.full("plug-2", true)
 	for range 5 {
@@ -64,7 +66,6 @@ func TestOperatorsSeeRefusals(t *testing.T) {
 	if _, status, _ := b.dial("/shelly/" + string(acc) + "/wrong"); status != 401 {
 		t.Fatal(status)
 	}
-	of := func() []domain.DeviceRefusal { return b.server.LastRefusals("clinica-sol", acc) }
 	b.eventually("the refusals", func() bool { return len(of()) == 4 })
 	last := of()
 	if last[0].Reason != "flood" || last[3].Reason != "bad-frame" || last[3].DeviceID != plug || !strings.Contains(last[3].Detail, "JSON") ||
