@@ -348,8 +348,8 @@ func TestDamagedRowIsLeftOut(t *testing.T) {
 	checkChain(t, b.store, other, 1)
 }
 
-// What nobody foresaw is tried again for a while, and its event then taken out like any
-// other. What lies in the database alone is tried for ever, and takes nothing out.
+// The projector tries an unforeseen failure again for a while, and then takes its event
+// out like any other. It tries a fault of the database alone for ever, and takes nothing out.
 func TestUnforeseenFailures(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -169,7 +169,7 @@ func TestSystemOfConnection(t *testing.T) {
 	if system, err := b.store.SystemOfConnection(t.Context(), own, "shared"); err != nil || system != "two-2" {
 		t.Errorf("one's own: %s, %v", system, err)
 	}
-	// What came over a bridge makes nothing ambiguous that was not so before.
+	// A bridged connection does not make an id ambiguous.
 	bridged := must(t, "three-3", 3000, domain.ConnectionCreated{ConnectionID: "one-1", Kind: domain.ConnectionShellyCloud})
 	bridged.Origin = "far"
 	projectAll(t, b.store, newScript(append(events, bridged)...))

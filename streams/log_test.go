@@ -287,7 +287,7 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 	if n := l.Stats().Appends; n != before {
 		t.Errorf("%d of them were appended", n-before)
 	}
-	// What keys cost, for the table in docs/architecture.md.
+	// The cost of a key, for the table in docs/architecture.md.
 	for _, key := range []string{client.Keys(ctx, "*:idem:*").Val()[0], client.Keys(ctx, "*:idem-made:*").Val()[0]} {
 		used, left := client.MemoryUsage(ctx, key).Val(), client.TTL(ctx, key).Val()
 		if used > 256 || left <= 0 || left > 25*time.Hour {

@@ -127,8 +127,8 @@ func TestBridgedCommandsOnOurConnection(t *testing.T) {
 	waitFor(t, "the plug to be let in", plug.Connected)
 }
 
-// What comes over a bridge may name any connection. That of the same id in another
-// system is neither stopped nor let go.
+// A bridged event may name any connection. It neither stops nor starts the connection
+// of the same id in another system.
 func TestBridgedStopOfANamesake(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)

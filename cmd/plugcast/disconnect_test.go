@@ -243,7 +243,7 @@ func TestBanThatIsHeardLate(t *testing.T) {
 	}
 }
 
-// Who came in before this process knew of a ban is thrown out when it does.
+// A process that learns of a ban disconnects the clients that came in before.
 func TestBanThatIsLearned(t *testing.T) {
 	t.Parallel()
 	sockets := held(time.Hour, 0)

@@ -70,7 +70,7 @@ func TestBodiesThatNeverCome(t *testing.T) {
 		}
 	}
 
-	// What is open on purpose has outlived all of them.
+	// Sockets that are open on purpose have outlived all of them.
 	mustCall(t, http.StatusOK, "POST", n.base+"/api/v1/device-updates", token,
 		`[{"systemId":"clinica-sol","deviceId":"plug-1","online":true}]`, nil)
 	socket.await("device-update", nil)

@@ -216,8 +216,8 @@ func isBanned(t *testing.T, base, token string, why thrownOut) bool {
 	return true
 }
 
-// Who is thrown out with a ban is refused everywhere until it ends, also by a
-// process that was started afterwards. Others come and go.
+// Every process refuses a banned client until the ban ends, also a process that was
+// started afterwards. Other clients come and go.
 func TestBanKeepsOut(t *testing.T) {
 	t.Parallel()
 	const system domain.SystemID = "clinica-sol"

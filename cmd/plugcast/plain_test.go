@@ -14,7 +14,7 @@ import (
 // through or not, and what they are beside.
 const hostile = "a\x1b[31mb\u009b2Jc\u202ed\x7fe\U000e0001f é 😀"
 
-// What tail prints for people, and what any command prints to a terminal, has no
+// The output of tail for people, and that of any command to a terminal, has no
 // character that makes the terminal do something.
 func TestOutputIsPlain(t *testing.T) {
 	t.Parallel()

@@ -290,8 +290,8 @@ func TestForeignSocketsSayNothing(t *testing.T) {
 	}
 	mustCall(t, http.StatusForbidden, "GET", here.base+"/api/v1/sockets?systemId="+string(sol), lunaAdmin, nil, nil)
 
-	// What is asked of a foreign socket is answered like what is asked of none, but for
-	// the name that was asked with.
+	// The server answers for a foreign socket as for one that does not exist, apart from
+	// the id in the request.
 	for _, query := range []string{"", "?wait=5s", "?reason=x&reconnect=true"} {
 		unknown := refusalOf(t, here.base, lunaAdmin, "no-such-socket", query)
 		if unknown.status != http.StatusNotFound || !strings.Contains(unknown.body, `"unknown-socket"`) {

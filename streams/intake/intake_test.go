@@ -575,8 +575,8 @@ func waitUntil(t *testing.T, holds func() bool) {
 	}
 }
 
-// What other deployments have is kept, whatever it is: nothing of it stops the
-// archive, and history has it as it was or as undecodable.
+// Every event of another deployment is kept: none stops the archive, and history has
+// it as it was or as undecodable.
 func TestTakeOfWhatCannotBeWrittenAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

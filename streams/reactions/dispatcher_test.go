@@ -203,8 +203,8 @@ func TestSystemsThatAllBeginToHang(t *testing.T) {
 	})
 }
 
-// What fails for good becomes a dead letter, and the next event goes on. What
-// mends itself is tried again.
+// A reaction that fails for good becomes a dead letter, and the next event goes on. A
+// failure that passes is tried again.
 func TestDeadLetter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
