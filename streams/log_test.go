@@ -375,6 +375,29 @@ func TestTrimAndExpire(t *testing.T) {
 	if _, err := l.Read(t.Context(), p, ahead, 1); !errors.Is(err, streams.ErrRewound) {
 		t.Errorf("a reader ahead of the log: %v", err)
 	}
+	for _, c := range []struct{ at, want domain.Position }{{at[2], at[3]}, {at[3], at[3]}, {at[5], at[5]}, {at[9], at[9]}, {ahead, at[9]}} {
+		if got, err := l.Nearest(t.Context(), p, c.at); err != nil || got != c.want {
+			t.Errorf("nearest to %s is %s, %v; want %s", c.at, got, err, c.want)
+		}
+	}
+}
+
+// A search for the nearest position that gets no answer ends with its context or
+// the log.
+func TestNearestEndsWithTheLog(t *testing.T) {
+	t.Parallel()
+	l := open(t, streams.Config{URL: redistest.URL(t)})
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.Nearest(ended, 0, domain.Position{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that ended: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Nearest(t.Context(), 0, domain.Position{}); !errors.Is(err, streams.ErrClosed) {
+		t.Errorf("of a closed log: %v", err)
+	}
 }
 
 // Heads of what was last changed long ago, and is archived, do not stay for ever. A

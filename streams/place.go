@@ -144,6 +144,30 @@ func (l *Log) Origin(ctx context.Context, partition int) (domain.Position, error
 	return p.origin.at, nil
 }
 
+// Nearest is the position closest to at from which the partition can be read
+// without [ErrTrimmed] or [ErrRewound]: at itself where nothing is missing. While
+// Redis does not answer it tries again, until ctx ends or the log is closed.
+func (l *Log) Nearest(ctx context.Context, partition int, at domain.Position) (domain.Position, error) {
+	if !l.enter() {
+		return at, ErrClosed
+	}
+	defer l.leave()
+	for {
+		p, err := l.look(ctx, partition, at)
+		if err == nil {
+			return p.nearest(at), nil
+		}
+		l.logger.Debug("the log does not say from where it can be read; trying again", "partition", partition, "error", err)
+		select {
+		case <-time.After(jitter(maxPause)):
+		case <-ctx.Done():
+			return at, ctx.Err()
+		case <-l.closing.Done():
+			return at, ErrClosed
+		}
+	}
+}
+
 // Trim removes the entries before the given position, and no other. The caller
 // has archived them.
 func (l *Log) Trim(ctx context.Context, partition int, before domain.Position) error {
@@ -231,6 +255,17 @@ type place struct {
 	origin  origin
 	last    domain.Position // given last, ever
 	present bool            // the position's entry is there
+}
+
+// nearest moves a position into the part of the log that can be read.
+func (p *place) nearest(at domain.Position) domain.Position {
+	if at.After(p.last) {
+		at = p.last
+	}
+	if at.Before(p.origin.at) {
+		at = p.origin.at
+	}
+	return at
 }
 
 // look says how a position stands to the stream. Where there is no stream, Redis

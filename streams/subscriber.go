@@ -156,10 +156,8 @@ func (s *subscription) run(ctx context.Context) {
 			return
 		}
 		l.logger.Error("a subscription missed a part of the log", "partition", s.partition, "system", s.system, "error", err)
-		for !s.relocate(ctx) {
-			if ctx.Err() != nil {
-				return
-			}
+		if s.at, err = l.Nearest(ctx, s.partition, s.at); err != nil {
+			return
 		}
 	}
 }
@@ -167,25 +165,6 @@ func (s *subscription) run(ctx context.Context) {
 func (s *subscription) wants(e *domain.Event) bool {
 	types := s.subscriber.config.Types
 	return (s.system == "" || e.SystemID == s.system) && (len(types) == 0 || slices.Contains(types, e.Type))
-}
-
-// relocate moves the subscription to the nearest place that can be followed.
-func (s *subscription) relocate(ctx context.Context) bool {
-	p, err := s.subscriber.log.look(ctx, s.partition, s.at)
-	if err != nil {
-		select {
-		case <-ctx.Done():
-		case <-time.After(jitter(maxPause)):
-		}
-		return false
-	}
-	if s.at.After(p.last) {
-		s.at = p.last
-	}
-	if s.at.Before(p.origin.at) {
-		s.at = p.origin.at
-	}
-	return true
 }
 
 // hand gives an event to the channel until it is acknowledged.

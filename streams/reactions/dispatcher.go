@@ -88,8 +88,7 @@ const (
 // Log is where a system that fell behind is read from: a [streams.Log].
 type Log interface {
 	Read(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, error)
-	Origin(ctx context.Context, partition int) (domain.Position, error)
-	Tail(ctx context.Context, partition int) (domain.Position, error)
+	Nearest(ctx context.Context, partition int, at domain.Position) (domain.Position, error)
 }
 
 // Config says what a [Dispatcher] works with. DeadLetters and Logger may be nil.
@@ -261,7 +260,7 @@ func (d *Dispatcher) refill(ctx context.Context, j job) (next job, ok bool) {
 	})
 	if errors.Is(err, streams.ErrTrimmed) || errors.Is(err, streams.ErrRewound) {
 		var to domain.Position
-		if to, err = nearest(reading, d.config.Log, partition, j.after); err == nil {
+		if to, err = d.config.Log.Nearest(reading, partition, j.after); err == nil {
 			d.logger.Error("reactions: a part of the log was deleted before a system that is behind reached it",
 				"system", j.queue.system, "after", j.after, "on from", to)
 			d.change(func(q *queues) { q.skip(j, to) })
@@ -281,22 +280,6 @@ func (d *Dispatcher) refill(ctx context.Context, j job) (next job, ok bool) {
 	}
 	d.change(func(q *queues) { next, ok = q.refilled(j, page) })
 	return next, ok
-}
-
-// nearest is the place closest to a position from which a partition can be read.
-func nearest(ctx context.Context, log Log, partition int, at domain.Position) (domain.Position, error) {
-	origin, err := log.Origin(ctx, partition)
-	if err != nil {
-		return at, err
-	}
-	if at.Before(origin) {
-		return origin, nil
-	}
-	tail, err := log.Tail(ctx, partition)
-	if err == nil && at.After(tail) {
-		return tail, nil
-	}
-	return at, err
 }
 
 // react takes the turn of an event.

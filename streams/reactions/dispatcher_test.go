@@ -49,18 +49,11 @@ func (l *memoryLog) Read(_ context.Context, _ int, after domain.Position, limit 
 	return slices.Clone(l.events[from:min(len(l.events), from+limit)]), nil
 }
 
-// Origin implements Log.
-func (l *memoryLog) Origin(context.Context, int) (domain.Position, error) {
+// Nearest implements Log.
+func (l *memoryLog) Nearest(_ context.Context, _ int, at domain.Position) (domain.Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return domain.Position{Ms: uint64(l.gone)}, nil
-}
-
-// Tail implements Log.
-func (l *memoryLog) Tail(context.Context, int) (domain.Position, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return domain.Position{Ms: uint64(len(l.events))}, nil
+	return domain.Position{Ms: min(max(at.Ms, uint64(l.gone)), uint64(len(l.events)))}, nil
 }
 
 // letters keeps dead letters in memory.

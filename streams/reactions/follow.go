@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -14,9 +11,6 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/streams"
 )
-
-// placePause is about how long Follow waits until it looks again where to read on.
-const placePause = time.Second
 
 // Follow gives the dispatcher what happens from now on, in all partitions, and
 // runs it until ctx ends. ready is closed when the first event can be heard.
@@ -53,28 +47,12 @@ func follow(ctx context.Context, log *streams.Log, d *Dispatcher, partition int,
 		if !errors.Is(err, streams.ErrTrimmed) && !errors.Is(err, streams.ErrRewound) {
 			return
 		}
-		to, err := relocate(ctx, log, partition, *at, d.logger)
+		to, err := log.Nearest(ctx, partition, *at)
 		if err != nil {
 			return
 		}
 		d.logger.Error("reactions: missed a part of the log", "partition", partition, "after", at.String(), "on from", to.String())
 		*at = to
 		d.Begin(partition, to)
-	}
-}
-
-// relocate finds where to read on; it fails when ctx ends.
-func relocate(ctx context.Context, log *streams.Log, partition int, at domain.Position, logger *slog.Logger) (domain.Position, error) {
-	for {
-		to, err := nearest(ctx, log, partition, at)
-		if err == nil {
-			return to, nil
-		}
-		logger.Debug("reactions: the log does not say where to read on; trying again", "partition", partition, "error", err)
-		select {
-		case <-time.After(placePause/2 + rand.N(placePause)):
-		case <-ctx.Done():
-			return at, ctx.Err()
-		}
 	}
 }
