@@ -14,7 +14,8 @@ import (
 // defaults, which are the Node server's where it has the same.
 type Config struct {
 	// Open makes the handler of a session that is beginning. r is the request
-	// that began it; its header is no more to be had when Open has returned.
+	// that began it; its header is no more to be had when Open has returned. Until
+	// then s has nothing to carry it: what is sent to it waits.
 	Open func(s *Session, r *http.Request) Handler
 
 	PingInterval   time.Duration // between a pong and the next ping; default 25 s

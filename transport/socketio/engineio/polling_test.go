@@ -4,11 +4,16 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // A client may hang up at the moment at which its GET ends: the session goes on if
@@ -95,6 +100,80 @@ func TestStopAfterAHandshakeThatPanics(t *testing.T) {
 		t.Fatal("the stop waits")
 	}
 }
+
+// A WebSocket whose handshake panics is closed and leaves nothing behind: the stop
+// still waits for the sessions that are open, and for nothing else.
+func TestStopAfterAWebSocketThatPanics(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{})
+	s, err := New(Config{Open: func(_ *Session, r *http.Request) Handler {
+		if r.URL.Query().Has("panic") {
+			panic("on purpose")
+		}
+		return telling{closed: closed}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s)
+	defer server.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	dial := func(more string) *websocket.Conn {
+		url := "ws" + strings.TrimPrefix(server.URL, "http") + "/?EIO=4&transport=websocket" + more
+		conn, response, err := websocket.DefaultDialer.DialContext(ctx, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		deadline, _ := ctx.Deadline()
+		_ = conn.SetReadDeadline(deadline)
+		return conn
+	}
+	healthy := dial("")
+	defer healthy.Close()
+	if _, packet, err := healthy.ReadMessage(); err != nil || packet[0] != packetOpen {
+		t.Fatalf("%s, %v", packet, err)
+	}
+	before := isolate.Panics()[where]
+	for range 3 {
+		conn := dial("&panic=1")
+		if _, packet, err := conn.ReadMessage(); err == nil || ctx.Err() != nil {
+			t.Errorf("the connection is open, and has sent %q", packet)
+		}
+		_ = conn.Close()
+	}
+	for len(s.connections()) > 1 && ctx.Err() == nil {
+		runtime.Gosched()
+	}
+	if n := s.Len(); n != 1 {
+		t.Errorf("%d sessions are listed", n)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Shutdown(ctx) }()
+	<-closed
+	go func() {
+		for {
+			if _, _, err := healthy.ReadMessage(); err != nil {
+				return
+			}
+		}
+	}()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if n := isolate.Panics()[where] - before; n != 3 {
+		t.Errorf("%d panics are counted", n)
+	}
+}
+
+// telling tells that the session ended.
+type telling struct {
+	silent
+	closed chan struct{}
+}
+
+func (c telling) Closed(string) { close(c.closed) }
 
 // counting counts what is no message.
 type counting struct {

@@ -151,17 +151,22 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport, as
 }
 
 // begin makes a session, which carrier carries if it is not nil. The caller is
-// counted as open.
+// counted as open. When Open panics nothing refers to the session: it was not
+// counted, so nothing may finish it.
 func (s *Server) begin(r *http.Request, carrier *socket) *Session {
 	session := newSession(s, r.RemoteAddr, time.Now())
 	upgrades := []string{transportWebSocket}
 	if carrier != nil {
-		carrier.session, session.socket = session, carrier
 		upgrades = []string{}
 	}
 	session.push(outgoing{bytes: s.openPacket(session, upgrades)})
 	session.handler = s.config.Open(session, r)
 	s.open.Also() // until finish, which has to come from here on
+	if carrier != nil {
+		session.mu.Lock()
+		carrier.session, session.socket = session, carrier
+		session.mu.Unlock()
+	}
 	victim, stopping := s.add(session)
 	if victim != nil {
 		victim.fail(ReasonForced)

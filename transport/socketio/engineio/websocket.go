@@ -16,7 +16,7 @@ import (
 // socket is a WebSocket: it carries a session, or wants to.
 type socket struct {
 	server  *Server
-	session *Session // set before it is connected, when it is to take a session over
+	session *Session // set before it is connected, when it is to take a session over; nil for good when begin panicked
 	conn    *melody.Session
 	cork    *cork
 	spoke   atomic.Bool // the client has sent something
@@ -213,6 +213,9 @@ func (k *socket) abandon() {
 func (k *socket) gone() {
 	k.server.disconnected(k)
 	s := k.session
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	carried := s.socket == k
 	if s.probing == k {
