@@ -81,7 +81,8 @@ type List struct {
 	// matching clients may have connected already. Nil does nothing. Set it before use.
 	Learned func(Ban)
 
-	any atomic.Bool // whether there may be a ban: nearly always there is none
+	any     atomic.Bool   // whether there may be a ban: nearly always there is none
+	refused chan struct{} // has room for one; Redis did not take a ban, and Run is to try again
 
 	mu      sync.RWMutex
 	systems map[domain.SystemID]map[who]entry // "" is the whole platform
@@ -91,7 +92,7 @@ type List struct {
 func New(client redis.UniversalClient, prefix string, logger *slog.Logger) *List {
 	return &List{
 		client: client, prefix: prefix + ":{bans}:", logger: logger, // one slot of a cluster: they are few
-		systems: map[domain.SystemID]map[who]entry{},
+		refused: make(chan struct{}, 1), systems: map[domain.SystemID]map[who]entry{},
 	}
 }
 
@@ -121,7 +122,7 @@ func (f *List) Check(actor domain.Actor, system domain.SystemID) (found Ban, ban
 
 // Raise holds a ban in this process, and returns when Redis has it, or with an
 // error when Redis does not take it within a second: [List.Run] then tries
-// again. Raising a ban twice is fine; one that is over is not raised.
+// again about once a second. Raising a ban twice is fine; one that is over is not raised.
 func (f *List) Raise(ctx context.Context, ban Ban) error {
 	if ban.System == "" && ban.Subject == "" && ban.Role == "" {
 		return errors.New("bans: raise: a ban needs a system, a subject or a role")
@@ -133,6 +134,10 @@ func (f *List) Raise(ctx context.Context, ban Ban) error {
 	e := entry{ban, true}
 	f.hold(e) // first, so that it is not learned of from Redis
 	if err := f.write(ctx, ban); err != nil {
+		select {
+		case f.refused <- struct{}{}:
+		default: // Run will try in any case
+		}
 		return fmt.Errorf("bans: raise: %w", err)
 	}
 	f.written(e)
@@ -256,18 +261,24 @@ func (f *List) Load(ctx context.Context) error {
 // Run loads what others have raised, writes what could not be written, and
 // forgets what is over, until ctx ends.
 func (f *List) Run(ctx context.Context) error {
-	pause := gapPause
+	due := time.Now().Add(gapPause)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(pause):
+		case <-f.refused:
+			if soon := time.Now().Add(retryPause); soon.Before(due) {
+				due = soon
+			}
+			continue
+		case <-time.After(time.Until(due)):
 		}
-		pause = refreshEvery
+		pause := refreshEvery
 		if err := f.refresh(ctx); err != nil && ctx.Err() == nil {
 			f.logger.Warn("bans: not up to date; trying again", "error", err)
 			pause = retryPause
 		}
+		due = time.Now().Add(pause)
 	}
 }
 

@@ -262,6 +262,30 @@ func TestRunClosesTheGap(t *testing.T) {
 	}
 }
 
+// A ban that Redis refused while Run waits for its next refresh is written soon, not
+// only with that refresh: a process that starts in between would not know it.
+func TestRunWritesWhatWasRefused(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	f, other := process(t, url), process(t, url)
+	other.raise(t, Ban{Subject: "ana", CommandID: "c1", Until: soon})
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = f.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	eventually(t, "the first refresh", func() bool { return f.keepsOut(ana, "") })
+	refused, cancelled := context.WithCancel(t.Context())
+	cancelled()
+	if err := f.Raise(refused, Ban{Subject: "maria", CommandID: "c2", Until: soon}); err == nil {
+		t.Fatal("it says that it was written")
+	}
+	eventually(t, "the ban is written", func() bool {
+		other.load(t)
+		return other.keepsOut(maria, "")
+	})
+}
+
 // A check without any ban allocates nothing.
 func BenchmarkCheck(b *testing.B) {
 	for _, n := range []int{0, 1000} {
