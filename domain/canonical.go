@@ -35,31 +35,6 @@ const (
 	lineOverhead = 1024
 )
 
-// IsText reports whether s can be kept: UTF-8 without the character NUL, which
-// no text of a database can hold.
-func IsText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
-
-// CleanText turns any text into one that [IsText], by putting U+FFFD in place of the
-// parts that cannot be kept. It is for texts of devices and other servers, which cannot
-// be refused.
-func CleanText(s string) string {
-	if IsText(s) {
-		return s
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-// CutText is [CleanText] of at most most bytes.
-func CutText(s string, most int) string {
-	if s = CleanText(s); len(s) <= most {
-		return s
-	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most]
-}
-
 // requireText refuses a text that cannot be kept, or is over most bytes.
 func requireText(code Code, field, s string, most int) error {
 	switch {

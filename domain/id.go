@@ -88,7 +88,7 @@ func isID(s string, limit int, colon bool) bool {
 func quote(s string) string {
 	const most = 80
 	if len(s) > most {
-		s = s[:most] + "…"
+		s = CutText(s, most)
 	}
 	return strconv.Quote(s)
 }

@@ -22,7 +22,7 @@ func NewUndecodable(system SystemID, at Position, reason string, fields map[stri
 // Undecodable makes the event an [Undecodable] of the fields, with the envelope
 // that it has. Fields that do not fit are cut, the longest first.
 func (e *Event) Undecodable(reason string, fields map[string]string) Event {
-	u := Undecodable{Reason: StorableText(reason, maxReason), Fields: make(map[string]string, len(fields))}
+	u := Undecodable{Reason: cutQuoted(reason, maxReason), Fields: make(map[string]string, len(fields))}
 	names := slices.SortedFunc(maps.Keys(fields), func(a, b string) int {
 		return cmp.Or(cmp.Compare(len(fields[a]), len(fields[b])), cmp.Compare(a, b))
 	})
@@ -31,30 +31,13 @@ func (e *Event) Undecodable(reason string, fields map[string]string) Event {
 	replaced.Type, replaced.Version = TypeUndecodable, currentVersion(TypeUndecodable)
 	left := replaced.room() - len(`{"reason":"","fields":{}}`) - quotedLen(u.Reason)
 	for i, name := range names {
-		kept := StorableText(name, maxText)
+		kept := cutQuoted(name, maxText)
 		left -= len(`"":"",`) + quotedLen(kept)
-		u.Fields[kept] = StorableText(fields[name], left/(len(names)-i))
+		u.Fields[kept] = cutQuoted(fields[name], left/(len(names)-i))
 		left -= quotedLen(u.Fields[kept])
 	}
 	replaced.Data, _ = EncodeJSON(u) // strings can always be written
 	return replaced
-}
-
-// StorableText is s as text that any database takes: UTF-8 without a NUL, of at most
-// limit bytes when it is written as JSON. An ellipsis marks a cut.
-func StorableText(s string, limit int) string {
-	const ellipsis = "…"
-	s = CleanText(s[:min(len(s), max(limit, 0)+1)]) // of a long text no more is looked at than may stay
-	size, fits := 0, 0
-	for i, r := range s {
-		if size <= limit-len(ellipsis) {
-			fits = i
-		}
-		if size += escapedLen(r); size > limit {
-			return s[:fits] + ellipsis
-		}
-	}
-	return s
 }
 
 // lastMs is the last millisecond that RFC 3339 can write.

@@ -79,4 +79,4 @@ func (c *copyRows) int32(n int32) {
 }
 
 // printable is s as a text that Postgres takes, of bounded length.
-func printable(s string) string { return domain.StorableText(s, 16<<10) }
+func printable(s string) string { return domain.CutText(s, 16<<10) }

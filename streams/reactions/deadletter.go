@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
@@ -53,7 +51,7 @@ return 1
 
 // Put keeps a letter.
 func (l *DeadLetters) Put(ctx context.Context, letter domain.DeadLetter) error {
-	letter.Error = cut(letter.Error)
+	letter.Error = domain.CutText(letter.Error, maxError)
 	text, err := json.Marshal(letter)
 	if err != nil {
 		return fmt.Errorf("dead letters: put: %w", err)
@@ -65,19 +63,6 @@ func (l *DeadLetters) Put(ctx context.Context, letter domain.DeadLetter) error {
 		return fmt.Errorf("dead letters: put: %w", err)
 	}
 	return nil
-}
-
-// cut bounds an error's text and makes it valid.
-func cut(text string) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	if len(text) <= maxError {
-		return text
-	}
-	end := maxError
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + "…"
 }
 
 // List returns at most so many letters, the newest first: those of a system, or

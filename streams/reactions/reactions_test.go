@@ -128,7 +128,7 @@ func TestDeadLettersAreBounded(t *testing.T) {
 		return list
 	}
 	busy := of("busy", 1000)
-	if len(busy) != MaxPerSystem || busy[0].EventID != fmt.Sprint(MaxPerSystem+19) || len(busy[0].Error) > maxError+len("…") {
+	if len(busy) != MaxPerSystem || busy[0].EventID != fmt.Sprint(MaxPerSystem+19) || len(busy[0].Error) > maxError {
 		t.Errorf("%d are kept, the newest is %+v", len(busy), busy[0])
 	}
 	if n, all := len(of("quiet", 1000)), len(of("", 1000)); n != 1 || all != MaxPerSystem+1 || len(of("", 7)) != 7 || len(of("nobody", 5)) != 0 {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -73,7 +72,7 @@ type journal struct {
 // add notes a finding, and logs it unless there are many of its kind.
 func (j *journal) add(f domain.Finding) {
 	f.System, f.Link, f.At = j.system, j.link, time.Now().UTC().Truncate(time.Microsecond)
-	f.Detail = short(f.Detail, maxDetail)
+	f.Detail = domain.CutText(f.Detail, maxDetail)
 	for _, payload := range []*json.RawMessage{&f.Here, &f.There} {
 		if len(*payload) > maxKept {
 			*payload = nil
@@ -159,12 +158,4 @@ func sum(a, b map[string]uint64) map[string]uint64 {
 		all[what] += n
 	}
 	return all
-}
-
-// short cuts a text of the other side's.
-func short(s string, most int) string {
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "")
 }

@@ -227,10 +227,7 @@ func refusal(data []byte) error {
 	}
 	_ = json.Unmarshal(data, &said)
 	const most = 200
-	if len(said.Message) > most {
-		said.Message = said.Message[:most] + "…"
-	}
-	if said.Message == "" {
+	if said.Message = domain.CutLine(said.Message, most); said.Message == "" {
 		said.Message = "no reason given"
 	}
 	return &RefusedError{Message: said.Message}

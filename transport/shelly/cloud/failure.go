@@ -7,7 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/plugcast/plugcast/domain"
 )
 
 // httpError is an answer of the vendor's HTTP API that is not what was asked for.
@@ -97,21 +98,4 @@ func words(v any) string {
 }
 
 // short cuts a text of the vendor's to what a log line can bear.
-func short(s string) string {
-	if len(s) > maxWords {
-		cut := maxWords
-		for cut > 0 && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut] + "…"
-	}
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == 0:
-			return utf8.RuneError
-		case r < ' ' || r == 0x7f:
-			return ' '
-		}
-		return r
-	}, s)
-}
+func short(s string) string { return domain.CutLine(s, maxWords) }

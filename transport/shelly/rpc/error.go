@@ -3,8 +3,8 @@ package rpc
 import (
 	"encoding/json"
 	"strconv"
-	"strings"
-	"unicode/utf8"
+
+	"github.com/plugcast/plugcast/domain"
 )
 
 // Codes of errors (RPC, CommonErrors).
@@ -55,23 +55,6 @@ func decodeError(raw json.RawMessage) *Error {
 	if json.Unmarshal(w.Message, &e.Message) != nil {
 		e.Message = ""
 	}
-	if len(e.Message) > maxMessage {
-		cut := maxMessage
-		for !utf8.RuneStart(e.Message[cut]) {
-			cut--
-		}
-		e.Message = e.Message[:cut] + "…"
-	}
-	e.Message = strings.Map(printable, e.Message)
+	e.Message = domain.CutLine(e.Message, maxMessage)
 	return e
-}
-
-func printable(r rune) rune {
-	if r == 0 {
-		return utf8.RuneError
-	}
-	if r < ' ' || r == 0x7f {
-		return ' '
-	}
-	return r
 }

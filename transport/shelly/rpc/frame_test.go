@@ -65,7 +65,7 @@ func TestErrorsAreForPeople(t *testing.T) {
 		`{"code":-109,"message":"shutting down in 952 ms"}`:            "the device answered: shutting down in 952 ms",
 		`{"code":401,"message":"{\"nonce\":1}"}`:                       "the device asks for a password",
 		`{"code":503}`:                                                 "the device answered with error 503",
-		`{"code":-1,"message":"a\nb` + strings.Repeat("é", 200) + `"}`: "the device answered: a b" + strings.Repeat("é", 98) + "…",
+		`{"code":-1,"message":"a\nb` + strings.Repeat("é", 200) + `"}`: "the device answered: a b" + strings.Repeat("é", 97) + "…",
 		`"no"`: "the device answered with error 0",
 	} {
 		if got := decodeError(json.RawMessage(raw)).Error(); got != want {

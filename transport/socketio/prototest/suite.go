@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/plugcast/plugcast/domain"
 )
 
 // Subject is a server under test.
@@ -260,9 +262,4 @@ func (at endpoint) rests(t *testing.T) {
 }
 
 // short is s, or enough of it to be recognized.
-func short(s string) string {
-	if len(s) > 200 {
-		return s[:200] + "…"
-	}
-	return s
-}
+func short(s string) string { return domain.CutText(s, 200) }
