@@ -41,12 +41,13 @@ type subscription struct {
 }
 
 // run keeps the room subscribed until ctx ends. A room whose first subscription
-// fails is given up: those who wait to enter get the error.
+// fails is given up: those who wait to enter get the error. A panic is a failure like
+// any other, or the room would never open.
 func (r *room) run(ctx context.Context) {
 	pause := backoff{first: r.hub.config.RetryAfter, most: r.hub.config.RetryMost}
 	for {
 		began := time.Now()
-		err := r.follow(ctx)
+		err := isolate.Run(r.hub.logger, where, func() error { return r.follow(ctx) })
 		if ctx.Err() != nil || r.hub.giveUp(r, err) {
 			return
 		}
@@ -75,16 +76,21 @@ func (r *room) follow(ctx context.Context) error {
 		return err
 	}
 	defer cancel()
+	defer r.detach()
 	r.attach(s, start)
 	select {
 	case <-ctx.Done():
-		err = ctx.Err()
-	case err = <-s.died:
+		return ctx.Err()
+	case err := <-s.died:
+		return err
 	}
+}
+
+// detach drops what the present subscription still gives.
+func (r *room) detach() {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.current = nil
-	r.mu.Unlock()
-	return err
 }
 
 // attach takes a new subscription into use.
