@@ -28,7 +28,7 @@ type Config struct {
 	Work    *admission.Controller // admits the reading, at Cost
 	Cost    int
 	Memory  *admission.Controller // counts the bytes that are held
-	Timeout time.Duration         // of one reading, from when the first who waits for it asked
+	Timeout time.Duration         // of one reading, from when it begins
 	Logger  *slog.Logger          // gets panics; nil drops them
 }
 
@@ -58,7 +58,7 @@ type line struct {
 
 // making is a snapshot on its way.
 type making struct {
-	ctx     context.Context
+	ctx     context.Context // ends when no caller waits for it any more
 	cancel  context.CancelFunc
 	waiting int // guarded by the cache's lock
 
@@ -82,7 +82,9 @@ func (c *Cache) Close() {
 
 // Get returns a snapshot that is not older than the call. The caller must Release
 // it. It fails with [admission.CodeBusy] when the system causes too much work, or
-// holds too many bytes, and with ctx's error.
+// holds too many bytes, and with ctx's error, which ends the wait of this caller
+// alone. A reading that takes longer than Config.Timeout fails with
+// [context.DeadlineExceeded]; a caller whose ctx has no end waits for two at most.
 func (c *Cache) Get(ctx context.Context, system domain.SystemID) (*Snapshot, error) {
 	m := c.join(system)
 	select {
@@ -114,7 +116,7 @@ func (c *Cache) join(system domain.SystemID) *making {
 	}
 	if l.next == nil || l.next.waiting == 0 {
 		l.next = &making{done: make(chan struct{})}
-		l.next.ctx, l.next.cancel = context.WithTimeout(c.ctx, c.config.Timeout)
+		l.next.ctx, l.next.cancel = context.WithCancel(c.ctx)
 	}
 	l.next.waiting++
 	if !l.busy {
@@ -140,7 +142,9 @@ func (c *Cache) make(system domain.SystemID, l *line) {
 
 		var made *Snapshot
 		err := isolate.Run(c.config.Logger, "snapshot", func() (err error) {
-			made, err = c.load(m.ctx, system, last)
+			ctx, cancel := context.WithTimeout(m.ctx, c.config.Timeout)
+			defer cancel()
+			made, err = c.load(ctx, system, last)
 			return err
 		})
 

@@ -241,6 +241,65 @@ func TestAbandoned(t *testing.T) {
 	})
 }
 
+// Those who share a snapshot wait as long as each of them likes, however long another
+// has waited before the reading began. A reading that does not end fails by itself.
+func TestEachHasPatienceOfItsOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{gate: make(chan struct{})}
+		c, memory := newCache(t, s, 1<<20)
+		ask := func(ctx context.Context) <-chan error {
+			answer := make(chan error, 1)
+			go func() {
+				got, err := c.Get(ctx, "a")
+				got.Release()
+				answer <- err
+			}()
+			synctest.Wait()
+			return answer
+		}
+		first := ask(t.Context())
+		patient := ask(t.Context())
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		impatient := ask(short)
+		if err := <-impatient; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the impatient one: %v", err)
+		}
+		late := ask(t.Context())
+		s.append()           // so that the next reading is one
+		s.gate <- struct{}{} // the first reading took 20 s
+		if err := <-first; err != nil {
+			t.Errorf("the first: %v", err)
+		}
+		after(t, 20*time.Second) // and so does the second: 40 s after it was asked for
+		select {
+		case s.gate <- struct{}{}:
+		default:
+			t.Error("the second reading has ended")
+		}
+		for _, answer := range []<-chan error{patient, late} {
+			if err := <-answer; err != nil {
+				t.Errorf("one of those who share the second: %v", err)
+			}
+		}
+		began := time.Now()
+		if err := <-ask(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 30*time.Second {
+			t.Errorf("a reading that hangs: %v after %v", err, time.Since(began))
+		}
+		synctest.Wait()
+		isEmpty(t, c, memory)
+	})
+}
+
+// after returns when so much of the bubble's time has passed.
+func after(t *testing.T, d time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	<-ctx.Done()
+	synctest.Wait()
+}
+
 // explosive panics the first time that it is read.
 type explosive struct {
 	source
