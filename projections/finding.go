@@ -88,17 +88,16 @@ func (s *Store) AddFindings(ctx context.Context, link string, system domain.Syst
 }
 
 // Findings returns a report. Findings come in the order in which they were kept,
-// up to the filter's limit, which is 1000 at most.
+// up to the filter's limit, which is 1000 at most, and to [PageBytes].
 func (s *Store) Findings(ctx context.Context, filter domain.FindingsFilter) (*domain.FindingsReport, error) {
 	report := &domain.FindingsReport{Links: []domain.FindingsOfLink{}, Findings: []domain.Finding{}}
 	if err := s.findingsOfLinks(ctx, filter, report); err != nil {
 		return nil, readError("read the report of bridges", err)
 	}
-	limit := pageSize(filter.Limit)
-	rows, err := s.pool.Query(ctx, `
-		SELECT id, document FROM bridge_findings
-		 WHERE ($1 = '' OR system_id = $1) AND ($2 = '' OR link = $2) AND at >= $3 AND id > $4 ORDER BY id LIMIT $5`,
-		filter.System, filter.Link, filter.Since, int64(filter.After), limit+1)
+	const wanted = `SELECT id, document::text AS data FROM bridge_findings
+		 WHERE ($1 = '' OR system_id = $1) AND ($2 = '' OR link = $2) AND at >= $3 AND id > $4`
+	rows, err := s.pool.Query(ctx, rowPage("id, data", wanted, "id", pageSize(filter.Limit)),
+		filter.System, filter.Link, filter.Since, int64(filter.After))
 	if err != nil {
 		return nil, readError("read the report of bridges", err)
 	}
@@ -107,12 +106,8 @@ func (s *Store) Findings(ctx context.Context, filter domain.FindingsFilter) (*do
 		var id int64
 		var document []byte
 		var finding domain.Finding
-		if err := rows.Scan(&id, &document); err != nil {
+		if err := rows.Scan(&id, &document, &report.More); err != nil {
 			return nil, readError("read the report of bridges", err)
-		}
-		if len(report.Findings) == limit {
-			report.More = true
-			break
 		}
 		if err := json.Unmarshal(document, &finding); err != nil {
 			return nil, readError("read the report of bridges", err)

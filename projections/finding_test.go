@@ -3,6 +3,7 @@ package projections_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +80,52 @@ func TestFindings(t *testing.T) {
 	}
 	if all, err := b.store.Findings(ctx, domain.FindingsFilter{}); err != nil || len(all.Links) != 2 {
 		t.Errorf("all: %+v, %v", all.Links, err)
+	}
+}
+
+// A page of findings ends at a number of bytes too, and the next one goes on where it
+// ends. A large finding comes alone.
+func TestPagesOfFindingsEndAtBytes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const count = 15
+	sizes := func(n int) int {
+		if n == count-1 {
+			return projections.PageBytes
+		}
+		return 600 << 10
+	}
+	for n := range count {
+		large := domain.Finding{
+			System: "clinica1", Link: "old", Kind: domain.FindingRejected, At: time.Now(), Count: uint64(n),
+			There: json.RawMessage(`"` + strings.Repeat("x", sizes(n)) + `"`),
+		}
+		if err := b.store.AddFindings(t.Context(), "old", "clinica1", []domain.Finding{large}, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var filter domain.FindingsFilter
+	total, pages := 0, 0
+	for more := true; more; pages++ {
+		report, err := b.store.Findings(t.Context(), filter)
+		if err != nil || len(report.Findings) == 0 {
+			t.Fatalf("%d findings, %v", len(report.Findings), err)
+		}
+		bytes := 0
+		for _, f := range report.Findings {
+			if f.Count != uint64(total) {
+				t.Fatalf("finding %d instead of %d", f.Count, total)
+			}
+			total++
+			bytes += len(f.There)
+		}
+		if len(report.Findings) > 1 && bytes > projections.PageBytes {
+			t.Errorf("a page of %d findings has %d bytes", len(report.Findings), bytes)
+		}
+		more, filter.After = report.More, report.Findings[len(report.Findings)-1].ID
+	}
+	if total != count || pages != 4 {
+		t.Errorf("%d findings on %d pages", total, pages)
 	}
 }
 
