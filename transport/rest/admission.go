@@ -65,6 +65,10 @@ func (a *API) reserve(ctx context.Context, system domain.SystemID, bytes int) (*
 // an answer that is read slowly must not keep others from the database. A read that is
 // about no system counts as the platform's. done must be deferred: a read that
 // panics must not keep its place.
+//
+// Every operation that reads is admitted, also one that looks up what a command is
+// about. Commands themselves are not: a system's reads must not hold up its commands,
+// which the rate limits bound.
 func (a *API) admitRead(ctx context.Context, system domain.SystemID, cost int) (done func(), err error) {
 	if system == "" {
 		system = domain.PlatformSystem

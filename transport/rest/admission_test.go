@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/admission"
@@ -139,6 +142,73 @@ func TestOperatorsReadsAreAdmitted(t *testing.T) {
 	}
 	if u := work.Usage(); u != (admission.Usage{}) {
 		t.Errorf("left over: %+v", u)
+	}
+}
+
+// Every operation is admitted as work, or is a command, which must not wait for reads.
+func TestEveryOperationIsAdmitted(t *testing.T) {
+	t.Parallel()
+	commands := []string{
+		"assign", "release", "createEquipment", "updateEquipment", "retireEquipment", "createConnection", "updateConnection",
+		"deleteConnection", "switchRelay", "correctEnergy", "disconnect", "publishUpdates", "takeEvents", "setBridgeCursor",
+		"createTicket", // one entry in Redis
+	}
+	admitted := []string{"closeSocket", "commandConnection"} // commands that look up what they are about
+	work := controller(t, 2*costPage, costPage, 1, time.Minute)
+	b := setup(t, func(c *Config) {
+		c.Work, c.Quarantine = work, quarantined{}
+		snapshots := snapshot.New(snapshot.Config{Source: &largeSnapshots{}, Work: work, Timeout: time.Minute})
+		t.Cleanup(snapshots.Close)
+		c.Snapshots = snapshots
+	})
+	for _, system := range []domain.SystemID{"clinica-sol", domain.PlatformSystem} {
+		grant, err := work.Admit(t.Context(), system, costPage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer grant.Release()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for n, system := range []domain.SystemID{"clinica-sol", domain.PlatformSystem} {
+		go func() { _, _ = work.Admit(ctx, system, costPage) }()
+		waitFor(t, func() bool { return work.Usage().Waiting == n+1 })
+	}
+	fill := strings.NewReplacer("{systemId}", "clinica-sol", "{action}", "stop", "{deviceId}", "d1", "{equipmentId}", "e1",
+		"{connectionId}", "c1", "{socketId}", "s1")
+	seen := 0
+	for path, item := range b.api.huma.OpenAPI().Paths {
+		for method, op := range map[string]*huma.Operation{
+			"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete, "HEAD": item.Head, "OPTIONS": item.Options,
+		} {
+			if op == nil || op.Security == nil { // what is open to all has no system
+				continue
+			}
+			seen++
+			if slices.Contains(commands, op.OperationID) {
+				if method == "GET" {
+					t.Errorf("%s is no command", op.OperationID)
+				}
+				continue
+			}
+			if method != "GET" && !slices.Contains(admitted, op.OperationID) {
+				t.Errorf("%s (%s %s) is new: say whether it is admitted", op.OperationID, method, path)
+			}
+			role := domain.RoleStaff
+			if strings.Contains(op.OperationID, "BridgeCursor") {
+				role = domain.RoleBridge
+			}
+			at := fill.Replace(path)
+			if strings.HasSuffix(path, "/cursor") {
+				at += "?source=far"
+			}
+			if r := b.send(role, method, at); r.status != 429 || r.code() != string(admission.CodeBusy) {
+				t.Errorf("%s (%s %s) is not admitted: %d %s", op.OperationID, method, at, r.status, r.raw)
+			}
+		}
+	}
+	if seen < 25 {
+		t.Errorf("%d operations", seen)
 	}
 }
 

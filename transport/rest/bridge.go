@@ -175,6 +175,11 @@ func (a *API) getBridgeCursor(ctx context.Context, in *bridgeCursorInput) (*brid
 	if _, err := in.authorize(ctx, domain.ActionBridge); err != nil {
 		return nil, err
 	}
+	done, err := a.admitRead(ctx, in.SystemID, costRow)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return a.bridgeCursor(ctx, in.SystemID, in.Source)
 }
 
@@ -217,6 +222,11 @@ func (a *API) listBridges(ctx context.Context, _ *listBridgesInput) (*bridgesOut
 	if err := actorOf(ctx).AuthorizeAnywhere(domain.ActionMonitor); err != nil {
 		return nil, err
 	}
+	done, err := a.admitRead(ctx, domain.PlatformSystem, costPage)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	list, err := a.bridges.List(ctx)
 	if err != nil {
 		return nil, unavailable(err)

@@ -407,7 +407,7 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 	}
 	system := in.SystemID
 	if system == "" {
-		system, err = a.reads.SystemOfConnection(ctx, actor, in.ConnectionID)
+		system, err = a.systemOf(ctx, actor, in.ConnectionID)
 	} else {
 		_, err = (&InSystem{SystemID: system}).authorize(ctx, domain.ActionCommand)
 	}
@@ -419,6 +419,17 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 		return a.started(ctx, system, &in.Waits, command)
 	}
 	return a.dropping(ctx, system, &in.Waits, command)
+}
+
+// systemOf looks up whose connection it is, as work of the actor's system. A caller
+// that names the system spares it.
+func (a *API) systemOf(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error) {
+	done, err := a.admitRead(ctx, actor.Account(""), costRow)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	return a.reads.SystemOfConnection(ctx, actor, id)
 }
 
 func (a *API) started(ctx context.Context, system domain.SystemID, in *Waits, command func() (domain.Receipt, error)) (*droppedOutput, error) {

@@ -132,9 +132,9 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 	if err := actor.AuthorizeAnywhere(domain.ActionAdminister); err != nil {
 		return nil, err
 	}
-	socket, live, err := a.sockets.Find(ctx, in.SocketID)
+	socket, live, err := a.findSocket(ctx, actor, in.SocketID)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	if !live || !slices.ContainsFunc(socket.Systems, actor.Sees) && actor.Role != domain.RoleStaff {
 		return nil, domain.Fail(domain.KindNotFound, CodeUnknownSocket, "no live socket has this id")
@@ -160,6 +160,19 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 		return a.service.Execute(ctx, d.RecordedIn(), domain.Disconnect{DisconnectRequested: d}, r)
 	}
 	return a.dropping(ctx, d.RecordedIn(), &in.Waits, command, socket.Node)
+}
+
+// findSocket looks a socket up, as work of the actor's system.
+func (a *API) findSocket(ctx context.Context, actor domain.Actor, id string) (socket Socket, live bool, err error) {
+	done, err := a.admitRead(ctx, actor.Account(""), costRow)
+	if err != nil {
+		return Socket{}, false, err
+	}
+	defer done()
+	if socket, live, err = a.sockets.Find(ctx, id); err != nil {
+		return Socket{}, false, unavailable(err)
+	}
+	return socket, live, nil
 }
 
 func unavailable(err error) error {
