@@ -57,8 +57,12 @@ func (l *Log) append(ctx context.Context, events []domain.Event, opts domain.App
 		return l.appendShare(ctx, shares[0], opts)
 	}
 	if opts.Idempotency != nil {
-		if err := l.refuseReuse(ctx, stamped, opts.Idempotency); err != nil {
+		begun, err := l.refuseReuse(ctx, stamped, opts.Idempotency)
+		if err != nil {
 			return domain.Appended{}, err
+		}
+		for i := range shares {
+			shares[i].completes = begun
 		}
 	}
 	return l.appendShares(ctx, shares, len(events), opts)
@@ -78,6 +82,9 @@ type share struct {
 	partition int
 	events    []domain.Event
 	index     []int // where each event was in the whole; nil when it is the whole
+	// completes is set when another partition took its part under the same idempotency
+	// key before: this part is taken even if its systems have used up their keys.
+	completes bool
 }
 
 func (l *Log) split(events []domain.Event) []share {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -151,6 +152,9 @@ func (l *Log) sendScript(ctx context.Context, s share, entries [][]any, opts dom
 		args[4] = len(of)
 		if opts.Idempotency.Counted {
 			args[5] = l.config.MaxKeys
+			if s.completes {
+				args[5] = math.MaxInt32
+			}
 			for _, system := range of {
 				names = append(names, k.made(system))
 			}
@@ -309,17 +313,26 @@ func (l *Log) Newest(ctx context.Context, system domain.SystemID) (domain.Positi
 
 // refuseReuse looks, before anything is appended to several partitions, whether
 // any of them knows the key from another request, or can remember no more keys.
-func (l *Log) refuseReuse(ctx context.Context, events []domain.Event, key *domain.Idempotency) error {
-	for _, system := range systems(events) {
+// begun is true when one of them has its part already: then the rest must be able to
+// follow, and the number of keys is no reason to refuse it.
+func (l *Log) refuseReuse(ctx context.Context, events []domain.Event, key *domain.Idempotency) (begun bool, err error) {
+	of := systems(events)
+	for _, system := range of {
 		recalled, err := l.Recall(ctx, system, *key)
-		if err == nil && key.Counted && !recalled.Replayed {
-			err = l.refuseFull(ctx, system)
-		}
 		if err != nil {
-			return err
+			return false, err
+		}
+		begun = begun || recalled.Replayed
+	}
+	if begun || !key.Counted {
+		return begun, nil
+	}
+	for _, system := range of {
+		if err := l.refuseFull(ctx, system); err != nil {
+			return false, err
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // refuseFull fails when a system has as many idempotency keys as it may.

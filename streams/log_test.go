@@ -296,6 +296,40 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 	}
 }
 
+// A repeat completes an append of which only some partitions took their part, also
+// when the systems of the others have used up their keys since: it is no new request.
+func TestHalfDoneAppendIsCompletedWithoutKeys(t *testing.T) {
+	t.Parallel()
+	l := open(t, streams.Config{Partitions: 2, MaxKeys: 1})
+	systems := [2]domain.SystemID{}
+	for i := 0; systems[0] == "" || systems[1] == ""; i++ {
+		system := domain.SystemID(fmt.Sprint("s", i))
+		systems[l.Partition(system)] = system
+	}
+	under := func(key string) domain.AppendOptions {
+		return domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "eva", Key: key, Fingerprint: "f", Counted: true}}
+	}
+	batch := []domain.Event{update(systems[0], 1), update(systems[1], 2)}
+	first, err := l.Append(t.Context(), batch[:1], under("batch")) // as if the other partition had failed
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), updates(systems[1], 1), under("another")); err != nil {
+		t.Fatal(err)
+	}
+	completed, err := l.Append(t.Context(), batch, under("batch"))
+	if err != nil || completed.Replayed || completed.Positions[0] != first.Positions[0] || completed.Positions[1].IsZero() {
+		t.Fatalf("the repeat answers %+v, %v; want %s first", completed, err, first.Positions[0])
+	}
+	again, err := l.Append(t.Context(), batch, under("batch"))
+	if err != nil || !again.Replayed || fmt.Sprint(again.Positions) != fmt.Sprint(completed.Positions) {
+		t.Errorf("a further repeat answers %+v, %v; want %v", again, err, completed.Positions)
+	}
+	if _, err := l.Append(t.Context(), batch, under("new")); !domain.HasCode(err, domain.CodeTooManyKeys) {
+		t.Errorf("a new key: %v", err)
+	}
+}
+
 // Hours whose keys have all expired count no more, and their counts go.
 func TestKeysOfPastHoursDoNotCount(t *testing.T) {
 	t.Parallel()
