@@ -1,7 +1,7 @@
 // Package isolate contains faults. A panic ends the work that panicked and not the
 // process: see [Run], [Do] and [Loop]. The work of one key, such as a system, does
-// not wait for that of another: see [Keys]. The package imports nothing else of the
-// platform, so that every package may use it.
+// not wait for that of another: see [Keys]. Of the platform the package imports
+// nothing but package backoff, so that every package may use it.
 package isolate
 
 import (
@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 // PanicError is the error that a panic becomes.
@@ -60,10 +62,9 @@ const (
 // returns by itself or ctx ends. It is for goroutines that must live as long as
 // their owner.
 func Loop(ctx context.Context, logger *slog.Logger, where string, f func()) {
-	for pause := firstPause; !Do(logger, where, f); pause = min(2*pause, longestPause) {
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+	retry := backoff.Backoff{First: firstPause, Max: longestPause}
+	for !Do(logger, where, f) {
+		if retry.Wait(ctx) != nil {
 			return
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,7 +62,7 @@ func TestKeysAreIndependent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := NewKeys[int](nil, "keys test", 4, time.Second)
 		hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-		tries := 0
+		var tries atomic.Int32
 		for key := range 4 {
 			if !keys.Go(t.Context(), key, hang) {
 				t.Fatal("not started")
@@ -72,7 +73,7 @@ func TestKeysAreIndependent(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second) // the bubble's clock
 		for key := range 4 {
-			if keys.Go(t.Context(), key, func(context.Context) error { tries++; panic("again") }) != (key < 2) {
+			if keys.Go(t.Context(), key, func(context.Context) error { tries.Add(1); panic("again") }) != (key < 2) {
 				t.Errorf("key %d: keys that failed take more or less than half of the places", key)
 			}
 		}
@@ -89,8 +90,8 @@ func TestKeysAreIndependent(t *testing.T) {
 			t.Error("a key that failed is not tried again")
 		}
 		keys.Wait()
-		if !done || tries != 2 || len(keys.failed) != 4 || len(keys.running) != 0 || keys.slow != 0 {
-			t.Errorf("done %v after %d tries; %d failed, %d running, %d slow", done, tries, len(keys.failed), len(keys.running), keys.slow)
+		if !done || tries.Load() != 2 || len(keys.failed) != 4 || len(keys.running) != 0 || keys.slow != 0 {
+			t.Errorf("done %v after %d tries; %d failed, %d running, %d slow", done, tries.Load(), len(keys.failed), len(keys.running), keys.slow)
 		}
 	})
 }

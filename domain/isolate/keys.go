@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 // Pauses of a key whose work failed.
@@ -34,7 +36,7 @@ type Keys[K comparable] struct {
 
 // failing is what is known of a key whose work failed last.
 type failing struct {
-	pause time.Duration
+	retry backoff.Backoff
 	until time.Time
 }
 
@@ -90,11 +92,10 @@ func (k *Keys[K]) end(key K, slow bool, err error) {
 	f := k.failed[key]
 	if f == nil {
 		k.forget()
-		f = &failing{}
+		f = &failing{retry: backoff.Backoff{First: firstKeyPause, Max: longestKeyPause}}
 		k.failed[key] = f
 	}
-	f.pause = min(max(2*f.pause, firstKeyPause), longestKeyPause)
-	f.until = time.Now().Add(f.pause)
+	f.until = time.Now().Add(f.retry.Next())
 }
 
 // forget drops keys that failed long ago and never came again. k.mu is held.

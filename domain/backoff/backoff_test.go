@@ -1,0 +1,80 @@
+package backoff
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestWindowsDouble(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		full   bool
+		lowest time.Duration // of a window of a second
+	}{"upper half": {false, time.Second / 2}, "whole": {true, 0}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, chance := range []float64{0, 1} {
+				b := Backoff{First: time.Second, Max: 5 * time.Second, Full: c.full, Rand: func() float64 { return chance }}
+				for i, window := range []time.Duration{1, 2, 4, 5, 5} {
+					if fresh := b.Fresh(); fresh != (i == 0) {
+						t.Errorf("wait %d: fresh is %v", i, fresh)
+					}
+					want := window * time.Second
+					if chance == 0 {
+						want = window * c.lowest
+					}
+					if got := b.Next(); got != want {
+						t.Errorf("wait %d is %s, want %s", i, got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestStartingOver(t *testing.T) {
+	t.Parallel()
+	b := Backoff{First: time.Second, Max: time.Minute, Stable: time.Minute}
+	b.Next()
+	if b.Lasted(time.Minute - 1); b.Fresh() {
+		t.Error("a short success starts over")
+	}
+	if b.Lasted(time.Minute); !b.Fresh() {
+		t.Error("a long success does not start over")
+	}
+	b.Next()
+	if b.Reset(); !b.Fresh() {
+		t.Error("a reset does not start over")
+	}
+	for range 1000 {
+		b.Reset()
+		if d := b.Next(); d < time.Second/2 || d > time.Second {
+			t.Fatalf("drew %s", d)
+		}
+		if d := Jitter(time.Second); d < time.Second/2 || d > time.Second {
+			t.Fatalf("drew %s", d)
+		}
+	}
+}
+
+func TestSleep(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		b := Backoff{First: time.Minute, Max: time.Minute, Rand: func() float64 { return 1 }}
+		if err := b.Wait(t.Context()); err != nil || time.Since(began) != time.Minute {
+			t.Errorf("slept %s: %v", time.Since(began), err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := Sleep(ctx, time.Hour); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Minute+time.Second {
+			t.Errorf("slept %s: %v", time.Since(began), err)
+		}
+		if err := Sleep(ctx, 0); err == nil {
+			t.Error("no sleep hides that the context has ended")
+		}
+	})
+}
