@@ -93,8 +93,13 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("domain: %s moved on from %s to %s", e.Aggregate, e.Expected, e.Head)
 }
 
-// ErrGap says that events are missing between two that follow each other.
-var ErrGap = errors.New("domain: events are missing")
+var (
+	// ErrGap says that events are missing between two that follow each other.
+	ErrGap = errors.New("domain: events are missing")
+	// ErrAhead says that a position is beyond all that the log ever gave: it comes from
+	// another deployment, or Redis was set back behind it.
+	ErrAhead = errors.New("domain: the position is ahead of the log")
+)
 
 // States is where decisions read from.
 type States interface {

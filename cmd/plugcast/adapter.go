@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -80,15 +79,6 @@ func (f roomBan) Check(actor domain.Actor, system domain.SystemID) (rooms.Banned
 type roomSource struct {
 	*timeline.Timeline
 	snapshots *snapshot.Cache
-}
-
-// Locate implements rooms.Source.
-func (s roomSource) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error) {
-	at, err := s.Timeline.Locate(ctx, system, after)
-	if errors.Is(err, timeline.ErrAhead) {
-		return at, errors.Join(rooms.ErrAhead, err)
-	}
-	return at, err
 }
 
 // Snapshot implements rooms.Source.

@@ -3,18 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
 	bridgeboard "github.com/plugcast/plugcast/streams/bridges"
 	"github.com/plugcast/plugcast/streams/intake"
-	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/bridge/legacy"
 	"github.com/plugcast/plugcast/transport/bridge/peer"
@@ -61,10 +58,10 @@ func (p *Program) newBridges(ctx context.Context) (*bridgeSide, error) {
 func (p *Program) bridgeKinds(s *bridgeSide) map[string]bridge.Kind {
 	return map[string]bridge.Kind{
 		peer.Kind: peer.New(peer.Parts{
-			Deployment: s.deployment, Intake: s.Intake, Reader: bridgeReader{p.backend.timeline}, Logger: p.Logger,
+			Deployment: s.deployment, Intake: s.Intake, Reader: p.backend.timeline, Logger: p.Logger,
 		}),
 		legacy.Kind: legacy.New(legacy.Parts{
-			Deployment: s.deployment, Log: legacyLog{p.backend.log}, Reader: bridgeReader{p.backend.timeline},
+			Deployment: s.deployment, Log: p.backend.log, Reader: p.backend.timeline,
 			Store: legacyStore{p.backend.store}, Logger: p.Logger,
 		}),
 	}
@@ -98,18 +95,6 @@ func (b statusBoard) Put(ctx context.Context, statuses []bridge.Status) error {
 		}
 	}
 	return unwritable
-}
-
-// bridgeReader is [bridge.Reader].
-type bridgeReader struct{ *timeline.Timeline }
-
-// Locate implements bridge.Reader.
-func (r bridgeReader) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error) {
-	at, err := r.Timeline.Locate(ctx, system, after)
-	if errors.Is(err, timeline.ErrAhead) {
-		err = errors.Join(bridge.ErrAhead, err)
-	}
-	return at, err
 }
 
 var (

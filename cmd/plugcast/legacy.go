@@ -7,17 +7,8 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
-	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/transport/bridge/legacy"
 )
-
-// legacyLog is [legacy.Log].
-type legacyLog struct{ *streams.Log }
-
-// End implements legacy.Log.
-func (l legacyLog) End(ctx context.Context, system domain.SystemID) (domain.Position, error) {
-	return l.Tail(ctx, l.Partition(system))
-}
 
 // legacyStore is [legacy.Store].
 type legacyStore struct{ store *projections.Store }

@@ -63,68 +63,21 @@ func (c *tailCommand) fromLog(ctx context.Context, system domain.SystemID, after
 		return err
 	}
 	defer b.close()
-	bell := newBell()
-	start, cancel, err := b.timeline.Subscribe(ctx, system, func(_ []domain.Event, err error) { bell.ring(err) })
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	if after != nil {
-		if start, err = b.timeline.Locate(ctx, system, *after); err != nil {
-			return err
-		}
-	}
-	for at := start; ; {
-		events, err := b.timeline.Page(ctx, system, at, 1000)
+	if after == nil {
+		end, err := b.timeline.End(ctx, system)
 		if err != nil {
 			return err
 		}
+		after = &end
+	}
+	return b.timeline.Follow(ctx, system, *after, func(events []domain.Event, _ uint64) error {
 		for i := range events {
 			if err := print(&events[i]); err != nil {
 				return err
 			}
-			at = events[i].Cursor()
 		}
-		if len(events) > 0 {
-			continue
-		}
-		if err := bell.wait(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-// bell wakes one waiter. Rings that come while nobody waits are one; an error is
-// never lost among them.
-type bell struct {
-	arrived chan struct{}
-	failed  chan error
-}
-
-func newBell() bell { return bell{arrived: make(chan struct{}, 1), failed: make(chan error, 1)} }
-
-// ring does not block. An error is the last that is rung.
-func (b bell) ring(err error) {
-	if err != nil {
-		b.failed <- err
-		return
-	}
-	select {
-	case b.arrived <- struct{}{}:
-	default:
-	}
-}
-
-// wait returns after a ring, with its error.
-func (b bell) wait(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case err := <-b.failed:
-		return err
-	case <-b.arrived:
 		return nil
-	}
+	})
 }
 
 func showEnvelope(w io.Writer, e *domain.Event) error {

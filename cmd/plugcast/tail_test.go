@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -126,27 +125,6 @@ func TestTailIsRefused(t *testing.T) {
 		}
 	}
 	plugcast(t, d.env, "tail", "--system", "s", "--after", "99999999999999-0").wants(t, exitFailed, "ahead")
-}
-
-// An error must wake a tail even when news had come before it.
-func TestBellKeepsAnError(t *testing.T) {
-	t.Parallel()
-	b := newBell()
-	failure := errors.New("the log is gone")
-	b.ring(nil)
-	b.ring(nil)
-	b.ring(failure)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for range 2 { // whichever comes first
-		if err := b.wait(ctx); err != nil {
-			if !errors.Is(err, failure) {
-				t.Error(err)
-			}
-			return
-		}
-	}
-	t.Error("the error was lost")
 }
 
 func TestShowEventKeepsInnerBraces(t *testing.T) {

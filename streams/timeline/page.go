@@ -10,7 +10,7 @@ import (
 )
 
 // Locate returns the cursor of the system's newest event at or before a
-// position, archived or not. It fails with [ErrAhead] for a position beyond all
+// position, archived or not. It fails with [domain.ErrAhead] for a position beyond all
 // that the partition ever gave.
 func (t *Timeline) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (at domain.Cursor, err error) {
 	for range tries {
@@ -52,7 +52,7 @@ func (t *Timeline) locate(ctx context.Context, system domain.SystemID, after dom
 			return domain.Cursor{}, err
 		}
 		if tail.Before(after) {
-			return domain.Cursor{}, ErrAhead
+			return domain.Cursor{}, domain.ErrAhead
 		}
 	}
 	return at, nil
@@ -62,7 +62,7 @@ func (t *Timeline) locate(ctx context.Context, system domain.SystemID, after dom
 // Seq: from the archive or, beyond the checkpoint, from the log. It may return
 // fewer than there are, and returns none only when there are none yet. It fails
 // with [domain.ErrGap] when the cursor's seq is not that of its position, and
-// with [ErrAhead] as Locate does.
+// with [domain.ErrAhead] as Locate does.
 func (t *Timeline) Page(ctx context.Context, system domain.SystemID, after domain.Cursor, max int) (events []domain.Event, err error) {
 	for range tries {
 		if events, err = t.page(ctx, system, after, max); !again(err) {
@@ -109,7 +109,7 @@ func (t *Timeline) page(ctx context.Context, system domain.SystemID, after domai
 		return len(page) > 0 // enough to go on with
 	})
 	if errors.Is(err, streams.ErrRewound) {
-		err = fmt.Errorf("%w: %w", ErrAhead, err)
+		err = fmt.Errorf("%w: %w", domain.ErrAhead, err)
 	}
 	return page, err
 }

@@ -17,9 +17,6 @@ import (
 )
 
 var (
-	// ErrAhead says that a position is beyond all that the log ever gave: it
-	// comes from another deployment, or Redis was set back behind it.
-	ErrAhead = errors.New("timeline: the position is ahead of the log")
 	// ErrMiscounted says that the numbers given to a subscription differ from
 	// those in the archive: something was missed. Subscribe anew.
 	ErrMiscounted = errors.New("timeline: the sequence differs from the archive")

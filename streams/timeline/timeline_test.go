@@ -362,10 +362,10 @@ func TestLocate(t *testing.T) {
 			t.Errorf("before all: %s, %v", got, err)
 		}
 		ahead := domain.Position{Ms: at[9].Ms + 1}
-		if _, err := b.timeline.Locate(t.Context(), "a", ahead); !errors.Is(err, timeline.ErrAhead) {
+		if _, err := b.timeline.Locate(t.Context(), "a", ahead); !errors.Is(err, domain.ErrAhead) {
 			t.Errorf("ahead of the log: %v", err)
 		}
-		if _, err := b.timeline.Page(t.Context(), "a", domain.Cursor{Position: ahead, Seq: 11}, 1); !errors.Is(err, timeline.ErrAhead) {
+		if _, err := b.timeline.Page(t.Context(), "a", domain.Cursor{Position: ahead, Seq: 11}, 1); !errors.Is(err, domain.ErrAhead) {
 			t.Errorf("a page ahead of the log: %v", err)
 		}
 	}

@@ -44,17 +44,17 @@ type Intake interface {
 	Take(ctx context.Context, b domain.Batch) (domain.Taken, error)
 }
 
-// Reader reads our own log of one system, in order, with seq. Page returns up to
-// limit events after a cursor, and none when there are none yet.
+// Reader reads our own log of one system: see streams/timeline.
 type Reader interface {
-	Page(ctx context.Context, system domain.SystemID, after domain.Cursor, limit int) ([]domain.Event, error)
-	// Locate returns the cursor of the newest event at or before a position.
+	// Locate returns the cursor of the newest event at or before a position. It fails
+	// with [domain.ErrAhead] for a position beyond all that our log gave: what was
+	// there was lost here.
 	Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error)
-	// Subscribe calls fn with every event after start, in batches, until cancel is
-	// called; fn must not block. An error is the last that fn gets.
-	Subscribe(ctx context.Context, system domain.SystemID, fn func([]domain.Event, error)) (start domain.Cursor, cancel func(), err error)
+	// End is the last position that the system's partition ever gave: what is appended
+	// from now on comes after it.
+	End(ctx context.Context, system domain.SystemID) (domain.Position, error)
+	// Follow calls fn with the events after a position, in order, in batches, and with
+	// how many more are known to come. It ends with fn's error, with the cause of ctx's
+	// end, with domain.ErrAhead, with [domain.ErrGap], or when the log cannot be read.
+	Follow(ctx context.Context, system domain.SystemID, after domain.Position, fn func(events []domain.Event, behind uint64) error) error
 }
-
-// ErrAhead is what a [Reader] says of a position beyond all that our log gave: it
-// was lost here.
-var ErrAhead = errors.New("bridge: the position is ahead of our log")

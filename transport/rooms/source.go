@@ -12,7 +12,7 @@ import (
 // for concurrent use.
 type Source interface {
 	// Locate returns the cursor of the newest event at or before a position. It
-	// fails with [ErrAhead] for a position beyond the newest event of the log.
+	// fails with [domain.ErrAhead] for a position beyond the newest event of the log.
 	Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error)
 
 	// Page returns the next events after a cursor, at most max, with Seq and
@@ -33,15 +33,10 @@ type Source interface {
 	Snapshot(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error)
 }
 
-var (
-	// ErrAhead is what a [Source] answers for a position that its log never had,
-	// or has no more.
-	ErrAhead = errors.New("rooms: the position is ahead of the log")
-	// ErrClosed says that the hub was closed.
-	ErrClosed = errors.New("rooms: closed")
-)
+// ErrClosed says that the hub was closed.
+var ErrClosed = errors.New("rooms: closed")
 
-func isAhead(err error) bool { return errors.Is(err, ErrAhead) }
+func isAhead(err error) bool { return errors.Is(err, domain.ErrAhead) }
 
 // isGap reports whether the source found that a cursor's seq is not that of its
 // position.

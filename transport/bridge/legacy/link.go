@@ -21,9 +21,6 @@ import (
 // Log is where events that come in are appended.
 type Log interface {
 	Append(ctx context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error)
-	// End is the last position that the system's partition ever gave, whether or not
-	// that entry is there: what is appended from now on comes after it.
-	End(ctx context.Context, system domain.SystemID) (domain.Position, error)
 }
 
 // Parts are what links stand on. All but Logger are required.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -14,8 +15,8 @@ import (
 
 var errBinary = errors.New("it has binary attachments")
 
-// pageSize is how many events are read from our log at a time, and how many wait
-// for their acknowledgement at most.
+// pageSize is how many events are emitted at a time, and how many wait for their
+// acknowledgement at most.
 const pageSize = 64
 
 // push emits what our log has after the position that was kept, until the
@@ -24,7 +25,7 @@ func (o *outbox) push(ctx context.Context) error {
 	defer o.sync(ctx)
 	after := o.kept.get().Pushed
 	if after == nil { // from now on
-		end, err := o.Log.End(ctx, o.system.System.System)
+		end, err := o.Reader.End(ctx, o.system.System.System)
 		if err != nil {
 			return fmt.Errorf("legacy: where our log is: %w", err)
 		}
@@ -37,14 +38,14 @@ func (o *outbox) push(ctx context.Context) error {
 	if err := o.save(ctx, o.state); err != nil {
 		return err
 	}
-	at, from, err := o.locate(ctx, *after)
+	from, err := o.locate(ctx, *after)
 	if err != nil {
 		return err
 	}
 	if from != *after {
 		o.moved(from) // or it would be lost again, and reported, each time
 	}
-	return o.follow(ctx, o.conn, at, func(ctx context.Context, events []domain.Event) error {
+	return o.follow(ctx, o.conn, from, func(events []domain.Event) error {
 		if err := o.emit(ctx, events); err != nil {
 			return err
 		}
@@ -66,71 +67,50 @@ func (o *outbox) sync(ctx context.Context) {
 // moved says that everything up to a position went over.
 func (o *outbox) moved(to domain.Position) { o.kept.change(func(k *Kept) { k.Pushed = &to }) }
 
-// follow gives fn the events of the system after a cursor, page by page, until the
+// follow gives fn the events of the system after a position, page by page, until the
 // connection ends.
-func (s *site) follow(ctx context.Context, conn *socketio.Conn, at domain.Cursor, fn func(context.Context, []domain.Event) error) error {
-	system := s.system.System.System
-	rung, failed := make(chan struct{}, 1), make(chan error, 1)
-	_, cancel, err := s.Reader.Subscribe(ctx, system, func(_ []domain.Event, err error) {
-		if err != nil {
-			failed <- err // the last that is said
-			return
-		}
+func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Position, fn func([]domain.Event) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
 		select {
-		case rung <- struct{}{}:
-		default:
+		case <-conn.Done():
+			cancel(conn.Err())
+		case <-ctx.Done():
 		}
-	})
-	if err != nil {
-		return fmt.Errorf("legacy: follow our log: %w", err)
-	}
-	defer cancel()
-	for {
-		events, err := s.Reader.Page(ctx, system, at, pageSize)
-		if err != nil {
-			return fmt.Errorf("legacy: read our log: %w", err)
-		}
-		if len(events) > 0 {
-			if err := fn(ctx, events); err != nil {
+	}()
+	return s.Reader.Follow(ctx, s.system.System.System, after, func(events []domain.Event, _ uint64) error {
+		for page := range slices.Chunk(events, pageSize) {
+			if err := fn(page); err != nil {
 				return err
 			}
-			at = events[len(events)-1].Cursor()
-			continue
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 		}
-		select {
-		case <-rung:
-		case err := <-failed:
-			return fmt.Errorf("legacy: follow our log: %w", err)
-		case <-conn.Done():
-			return conn.Err()
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+		return nil
+	})
 }
 
-// locate finds a position in our log. One beyond its end was lost here, with a
-// Redis: we go on from what there is, and say so. from is the position that we go on
-// from.
-func (s *site) locate(ctx context.Context, after domain.Position) (at domain.Cursor, from domain.Position, err error) {
+// locate finds a position in our log, and returns from where to go on. What is
+// beyond the log's end was lost here, with a Redis: we go on from what there is, and
+// say so.
+func (s *site) locate(ctx context.Context, after domain.Position) (from domain.Position, err error) {
 	system := s.system.System.System
-	at, err = s.Reader.Locate(ctx, system, after)
-	if errors.Is(err, bridge.ErrAhead) {
-		lost := after
-		if after, err = s.Log.End(ctx, system); err == nil {
-			at, err = s.Reader.Locate(ctx, system, after)
-		}
-		if err == nil {
+	from = after
+	_, err = s.Reader.Locate(ctx, system, after)
+	if errors.Is(err, domain.ErrAhead) {
+		if from, err = s.Reader.End(ctx, system); err == nil {
 			s.journal.add(domain.Finding{
-				Kind: domain.FindingMaybeLost, After: &after, Through: &lost,
+				Kind: domain.FindingMaybeLost, After: &from, Through: &after,
 				Detail: "our own log lost what it had up to here: what was appended meanwhile may not have gone over",
 			})
 		}
 	}
 	if err != nil {
-		return at, after, fmt.Errorf("legacy: find where we are in our log: %w", err)
+		return from, fmt.Errorf("legacy: find where we are in our log: %w", err)
 	}
-	return at, after, nil
+	return from, nil
 }
 
 // outbox is what was emitted over one connection and is not certain to have got

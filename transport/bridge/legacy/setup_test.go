@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/bridge/oldserver"
 	"github.com/plugcast/plugcast/transport/cuttest"
@@ -62,6 +63,7 @@ func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain
 		}
 	}
 	var appended domain.Appended
+	head := len(l.events)
 	for _, e := range events {
 		e.Seq = uint64(len(l.events) + 1)
 		e.Position = domain.Position{Ms: uint64(time.Now().UnixMilli()), N: e.Seq}
@@ -78,7 +80,7 @@ func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain
 		}
 	}
 	for _, fn := range l.readers {
-		fn(events, nil)
+		fn(l.events[head:], nil)
 	}
 	return appended, nil
 }
@@ -102,11 +104,16 @@ func (l *memoryLog) Page(_ context.Context, _ domain.SystemID, after domain.Curs
 	return slices.Clone(l.events[from:min(len(l.events), from+limit)]), nil
 }
 
-func (l *memoryLog) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error) {
+func (l *memoryLog) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (at domain.Cursor, err error) {
 	if end, _ := l.End(ctx, system); after.After(end) {
-		return domain.Cursor{}, bridge.ErrAhead
+		return at, domain.ErrAhead
 	}
-	return domain.Cursor{Position: after}, nil
+	for _, e := range l.all() {
+		if !e.Position.After(after) {
+			at = e.Cursor()
+		}
+	}
+	return at, nil
 }
 
 func (l *memoryLog) Subscribe(_ context.Context, _ domain.SystemID, fn func([]domain.Event, error)) (domain.Cursor, func(), error) {
@@ -115,11 +122,21 @@ func (l *memoryLog) Subscribe(_ context.Context, _ domain.SystemID, fn func([]do
 	l.next++
 	id := l.next
 	l.readers[id] = fn
-	return domain.Cursor{}, func() {
+	var start domain.Cursor
+	if len(l.events) > 0 {
+		start = l.events[len(l.events)-1].Cursor()
+	}
+	return start, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.readers, id)
 	}, nil
+}
+
+func (l *memoryLog) Follow(
+	ctx context.Context, system domain.SystemID, after domain.Position, fn func(events []domain.Event, behind uint64) error,
+) error {
+	return timeline.Follow(ctx, l, system, after, fn)
 }
 
 func (l *memoryLog) all() []domain.Event {

@@ -39,7 +39,7 @@ func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, st
 	now := time.Now()
 	if c := s.shadow; c == nil {
 		s.gap(conn, before, "nobody compared")
-		end, err := s.Log.End(ctx, s.system.System.System)
+		end, err := s.Reader.End(ctx, s.system.System.System)
 		if err != nil {
 			return fmt.Errorf("legacy: where our log is: %w", err)
 		}
@@ -56,12 +56,12 @@ func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, st
 	close(quiet)
 	err := s.alongside(ctx, conn, state, quiet, func() {},
 		func(ctx context.Context) error {
-			at, from, err := s.locate(ctx, c.after)
+			from, err := s.locate(ctx, c.after)
 			if err != nil {
 				return err
 			}
 			c.after = from
-			return s.follow(ctx, conn, at, func(_ context.Context, events []domain.Event) error {
+			return s.follow(ctx, conn, from, func(events []domain.Event) error {
 				s.observeHere(c, events, state)
 				return nil
 			})

@@ -19,6 +19,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/bridge/peer"
 )
@@ -141,7 +142,6 @@ type ourEnd struct {
 	batches []domain.Batch
 	changed chan struct{} // gets a word after each batch
 	events  []domain.Event
-	ahead   bool
 	refuses error // what Take says
 }
 
@@ -187,9 +187,9 @@ func (o *ourEnd) Page(_ context.Context, _ domain.SystemID, after domain.Cursor,
 	return page, nil
 }
 
-func (o *ourEnd) Locate(_ context.Context, _ domain.SystemID, after domain.Position) (at domain.Cursor, err error) {
-	if o.ahead {
-		return at, fmt.Errorf("no such place: %w", bridge.ErrAhead)
+func (o *ourEnd) Locate(ctx context.Context, s domain.SystemID, after domain.Position) (at domain.Cursor, err error) {
+	if end, _ := o.End(ctx, s); after.After(end) {
+		return at, fmt.Errorf("no such place: %w", domain.ErrAhead)
 	}
 	for i := range o.events {
 		if !o.events[i].Position.After(after) {
@@ -199,11 +199,23 @@ func (o *ourEnd) Locate(_ context.Context, _ domain.SystemID, after domain.Posit
 	return at, nil
 }
 
-func (o *ourEnd) Subscribe(context.Context, domain.SystemID, func([]domain.Event, error)) (start domain.Cursor, cancel func(), err error) {
-	if len(o.events) > 0 {
-		start = o.events[len(o.events)-1].Cursor()
+func (o *ourEnd) End(context.Context, domain.SystemID) (domain.Position, error) {
+	if len(o.events) == 0 {
+		return domain.Position{}, nil
 	}
-	return start, func() {}, nil
+	return o.events[len(o.events)-1].Position, nil
+}
+
+func (o *ourEnd) Subscribe(ctx context.Context, s domain.SystemID, _ func([]domain.Event, error)) (domain.Cursor, func(), error) {
+	end, _ := o.End(ctx, s)
+	start, err := o.Locate(ctx, s, end)
+	return start, func() {}, err
+}
+
+func (o *ourEnd) Follow(
+	ctx context.Context, s domain.SystemID, after domain.Position, fn func(events []domain.Event, behind uint64) error,
+) error {
+	return timeline.Follow(ctx, o, s, after, fn)
 }
 
 // load makes a link to an address.
@@ -409,7 +421,8 @@ func TestPush(t *testing.T) {
 // Whoever has events of ours that are lost here goes back to our head.
 func TestPushToOneThatIsAhead(t *testing.T) {
 	t.Parallel()
-	f, o := newFarEnd(t), &ourEnd{events: []domain.Event{event(1, "device-update", "")}, ahead: true}
+	f, o := newFarEnd(t), &ourEnd{events: []domain.Event{event(1, "device-update", "")}}
+	f.cursor = `{"deployment":"far","known":true,"position":"9-0"}`
 	status, err := run(t, f, o, "push", "", func(s bridge.Status) bool { return s.Connected })
 	if err != nil || status.Push.Gaps != 1 || len(f.calls) < 2 || f.calls[1] != "PUT cursor us" {
 		t.Errorf("%v, %+v, %v", err, status.Push, f.calls)

@@ -10,16 +10,14 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/transport/bridge"
 )
 
 const (
-	// pageSize is how many events of ours are read at a time.
-	pageSize = 500
 	// maxBody is how large a batch grows, in bytes, before the next one begins. The
 	// far end takes 8 MiB, and 1 MiB for one event.
 	maxBody = 4 << 20
@@ -33,8 +31,7 @@ const (
 type pusher struct {
 	*session
 	remote string
-	at     domain.Cursor // the far end has all up to here
-	head   atomic.Uint64 // seq of our newest event, as far as it was heard of
+	at     domain.Position // the far end has all up to here
 }
 
 // push sends our events to the far end until it fails.
@@ -43,43 +40,15 @@ func (s *session) push(ctx context.Context, up *countdown) error {
 	if err := p.begin(ctx); err != nil {
 		return err
 	}
-	// What is appended wakes the pusher. It is not what is sent: that is read from
-	// where the far end is.
-	heard := make(chan struct{}, 1)
-	broken := make(chan error, 1)
-	start, cancel, err := s.link.parts.Reader.Subscribe(ctx, s.system.System, func(events []domain.Event, err error) {
-		if err != nil {
-			broken <- err // there is one, and it is the last
-			return
-		}
-		p.head.Store(events[len(events)-1].Seq)
-		select {
-		case heard <- struct{}{}:
-		default:
-		}
-	})
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	p.head.Store(max(start.Seq, p.head.Load()))
 	up.ready(p.remote)
-	for {
-		more, err := p.page(ctx)
-		if err != nil {
-			return err
-		}
-		if more {
-			continue
-		}
-		select {
-		case <-heard:
-		case err := <-broken:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	err := p.link.parts.Reader.Follow(ctx, s.system.System, p.at, func(events []domain.Event, behind uint64) error {
+		return p.page(ctx, events, behind)
+	})
+	if errors.Is(err, domain.ErrGap) {
+		p.state.OnPush(func(f *bridge.Flow) { f.Gaps++ })
+		p.log.Error("our own log has a gap where it is read for the far end", "error", err)
 	}
+	return err
 }
 
 // cursorAnswer is what the far end says of how far it has our log.
@@ -100,43 +69,39 @@ func (p *pusher) begin(ctx context.Context) error {
 		return err
 	}
 	if !answer.Known && p.link.from[p.system.System] == fromNow {
-		// A subscription begins with the newest event, or a little before: at the newest
-		// that is archived.
-		start, cancel, err := p.link.parts.Reader.Subscribe(ctx, p.system.System, func([]domain.Event, error) {})
+		end, err := p.link.parts.Reader.End(ctx, p.system.System)
 		if err != nil {
 			return err
 		}
-		cancel()
-		if err := p.setCursor(ctx, start.Position, false, &answer); err != nil {
+		if err := p.setCursor(ctx, end, false, &answer); err != nil {
 			return err
 		}
 	}
-	at, err := p.link.parts.Reader.Locate(ctx, p.system.System, answer.Position)
-	if errors.Is(err, bridge.ErrAhead) {
+	_, err := p.link.parts.Reader.Locate(ctx, p.system.System, answer.Position)
+	if errors.Is(err, domain.ErrAhead) {
 		return p.setBack(ctx, &answer)
 	}
 	if err != nil {
 		return err
 	}
-	p.at = domain.Cursor{Position: answer.Position, Seq: at.Seq}
-	p.state.OnPush(func(f *bridge.Flow) { f.Moved(p.at.Position, domain.Taken{}) })
+	p.at = answer.Position
+	p.state.OnPush(func(f *bridge.Flow) { f.Moved(p.at, domain.Taken{}) })
 	return nil
 }
 
 // setBack makes the far end begin at our head, because we have lost what it has.
 func (p *pusher) setBack(ctx context.Context, answer *cursorAnswer) error {
-	start, cancel, err := p.link.parts.Reader.Subscribe(ctx, p.system.System, func([]domain.Event, error) {})
+	end, err := p.link.parts.Reader.End(ctx, p.system.System)
 	if err != nil {
 		return err
 	}
-	cancel()
 	p.state.OnPush(func(f *bridge.Flow) { f.Gaps++ })
 	p.log.Error("the far end has events of ours that are lost here; it goes back to our head",
-		"taken", answer.Position.String(), "head", start.Position.String())
-	if err := p.setCursor(ctx, start.Position, true, answer); err != nil {
+		"taken", answer.Position.String(), "head", end.String())
+	if err := p.setCursor(ctx, end, true, answer); err != nil {
 		return err
 	}
-	p.at = start
+	p.at = end
 	return nil
 }
 
@@ -148,25 +113,17 @@ func (p *pusher) setCursor(ctx context.Context, at domain.Position, rewind bool,
 	return p.call(ctx, http.MethodPut, "cursor", nil, body, answer)
 }
 
-// page sends one page of our log, and reports whether there was any.
-func (p *pusher) page(ctx context.Context) (bool, error) {
-	events, err := p.link.parts.Reader.Page(ctx, p.system.System, p.at, pageSize)
-	if err != nil || len(events) == 0 {
-		return false, err
-	}
-	if events[0].Seq != p.at.Seq+1 {
-		p.state.OnPush(func(f *bridge.Flow) { f.Gaps++ })
-		p.log.Error("our own log has a gap where it is read for the far end", "after", p.at.String(), "got", events[0].Cursor().String())
-		return false, fmt.Errorf("%w after %s, before %s", domain.ErrGap, p.at, events[0].Cursor())
-	}
+// page sends a page of our log.
+func (p *pusher) page(ctx context.Context, events []domain.Event, behind uint64) error {
+	head := events[len(events)-1].Seq + behind
 	for len(events) > 0 {
 		n, body, count := p.draft(events)
-		if err := p.send(ctx, events[n-1].Cursor(), body, count); err != nil {
-			return false, err
+		if err := p.send(ctx, events[n-1].Cursor(), head, body, count); err != nil {
+			return err
 		}
 		events = events[n:]
 	}
-	return true, nil
+	return nil
 }
 
 // drafted counts what is in a batch, and what is not.
@@ -206,21 +163,21 @@ type sent struct {
 	Position   domain.Position `json:"position"`
 }
 
-// send brings the far end up to a place of our log. An empty body moves it over
-// what it does not get.
-func (p *pusher) send(ctx context.Context, through domain.Cursor, body []byte, count drafted) error {
-	query := url.Values{"after": {p.at.Position.String()}, "through": {through.Position.String()}}
+// send brings the far end up to a place of our log, whose newest event has the seq
+// head. An empty body moves it over what it does not get.
+func (p *pusher) send(ctx context.Context, through domain.Cursor, head uint64, body []byte, count drafted) error {
+	query := url.Values{"after": {p.at.String()}, "through": {through.Position.String()}}
 	var answer sent
 	if err := p.call(ctx, http.MethodPost, "events", query, body, &answer); err != nil {
 		return err
 	}
-	p.at = through
+	p.at = through.Position
 	taken := domain.Taken{Accepted: answer.Accepted, Duplicates: answer.Duplicates, Own: answer.Own + count.own}
 	p.state.OnPush(func(f *bridge.Flow) {
 		f.Moved(through.Position, taken)
 		f.Filtered += uint64(count.filtered)
 		f.Refused += uint64(count.refused)
-		f.Behind = max(p.head.Load(), through.Seq) - through.Seq
+		f.Behind = head - through.Seq
 	})
 	return nil
 }
@@ -238,10 +195,8 @@ func (p *pusher) call(ctx context.Context, method, what string, query url.Values
 		if wait == 0 {
 			return err
 		}
-		select {
-		case <-time.After(min(wait, longestWait)):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := backoff.Sleep(ctx, min(wait, longestWait)); err != nil {
+			return err
 		}
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
@@ -199,7 +198,7 @@ func (s *Source) Locate(ctx context.Context, system domain.SystemID, after domai
 		at = events[i].Cursor()
 	}
 	if after.After(at.Position) {
-		return domain.Cursor{}, fmt.Errorf("roomstest: locate: %w", rooms.ErrAhead)
+		return domain.Cursor{}, fmt.Errorf("roomstest: locate: %w", domain.ErrAhead)
 	}
 	return at, nil
 }
