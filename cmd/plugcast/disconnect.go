@@ -11,9 +11,9 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/streams/reactions"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/shelly"
-	"github.com/plugcast/plugcast/transport/ws"
 )
 
 // shellyDropper holds sockets of Shelly connections in this process.
@@ -25,7 +25,7 @@ type shellyDropper interface {
 
 // browserDropper holds sockets of clients in this process.
 type browserDropper interface {
-	disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) int
+	disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int
 }
 
 // banList keeps disconnected clients from reconnecting: a [ban.List].
@@ -214,7 +214,7 @@ func (d *disconnects) dropClients(request *domain.DisconnectRequested, meant fun
 	if !request.CloseSockets || d.browsers == nil {
 		return 0
 	}
-	why := ws.ForcedDisconnect{Reason: request.Reason, CommandID: request.CommandID, Reconnect: request.Reconnect}
+	why := client.ForcedDisconnect{Reason: request.Reason, CommandID: request.CommandID, Reconnect: request.Reconnect}
 	if !request.EveryRoom {
 		why.Room = request.TargetSystem
 	}

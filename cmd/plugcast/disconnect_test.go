@@ -15,19 +15,19 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/ban"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/shelly"
-	"github.com/plugcast/plugcast/transport/ws"
 )
 
 // heldSockets are sockets of clients and of devices that one process holds.
 type heldSockets struct {
 	browsers map[string]rooms.Socket
 	shelly   map[shelly.Connection][]time.Time // when each was opened
-	told     ws.ForcedDisconnect
+	told     client.ForcedDisconnect
 }
 
-func (h *heldSockets) disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) (n int) {
+func (h *heldSockets) disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) (n int) {
 	for id, s := range h.browsers {
 		if match(s) {
 			delete(h.browsers, id)
@@ -183,7 +183,7 @@ func TestDropWhatIsNamed(t *testing.T) {
 			if want := (domain.DisconnectCompleted{CommandID: "c1", Node: "here", ShellySockets: one.shelly, BrowserSockets: one.browser}); got != want {
 				t.Errorf("reported %+v, want %+v", got, want)
 			}
-			if want := (ws.ForcedDisconnect{
+			if want := (client.ForcedDisconnect{
 				Reason: "maintenance", CommandID: "c1", Reconnect: true, Room: one.request.TargetSystem,
 			}); one.browser > 0 && sockets.told != want {
 				t.Errorf("told %+v", sockets.told)
@@ -252,7 +252,7 @@ func TestBanThatIsLearned(t *testing.T) {
 	d.enforce(ban.Ban{Subject: "maria", Until: time.Now().Add(time.Hour)}) // it serves no clients
 	d.browsers = sockets
 	d.enforce(ban.Ban{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
-	if want := (ws.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Room: "clinica-sol"}); len(sockets.browsers) != 2 || sockets.told != want {
+	if want := (client.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Room: "clinica-sol"}); len(sockets.browsers) != 2 || sockets.told != want {
 		t.Errorf("%d are left, told %+v", len(sockets.browsers), sockets.told)
 	}
 	// When the command is heard after all, they are counted.

@@ -13,6 +13,7 @@ import (
 	"github.com/plugcast/plugcast/streams/sessions"
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
@@ -67,7 +68,7 @@ func (p *Program) newGateway() (*gateway, error) {
 	g.sockets, err = ws.New(ws.Config{
 		Node: p.Server.NodeName, Deployment: p.bridges.deployment, CheckOrigin: origins.Allow,
 		MaxRooms: roomsPerSocket, MaxRoomsStaff: roomsPerSocket,
-	}, ws.Parts{
+	}, client.Parts{
 		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
 	})
 	if err != nil {
@@ -165,7 +166,7 @@ func isSpared(r *http.Request) bool {
 
 // disconnect throws out the clients of all faces that match, and returns how many
 // there were.
-func (g *gateway) disconnect(match func(rooms.Socket) bool, why ws.ForcedDisconnect) int {
+func (g *gateway) disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int {
 	return g.sockets.Disconnect(match, why) + g.socketIO.Disconnect(match, socketio.ForcedDisconnect(why)) +
 		g.streams.Disconnect(match, sse.ForcedDisconnect(why))
 }

@@ -88,12 +88,13 @@ func TestImportRules(t *testing.T) {
 }
 
 // The faces do not know each other: what they share is in auth, rooms, limit, edge,
-// handoff and strictjson, the packets of Socket.IO, and for tests in nodetest.
+// handoff and strictjson, the life of their clients' sockets in client, the packets of
+// Socket.IO, and for tests in nodetest.
 func TestFacesAreApart(t *testing.T) {
 	t.Parallel()
 	shared := []string{
-		"transport/auth", "transport/rooms", "transport/limit", "transport/handoff", "transport/edge", "transport/socketio/packet",
-		"transport/nodetest", "transport/strictjson", "transport/admission", "transport/snapshot",
+		"transport/auth", "transport/client", "transport/rooms", "transport/limit", "transport/handoff", "transport/edge",
+		"transport/socketio/packet", "transport/nodetest", "transport/strictjson", "transport/admission", "transport/snapshot",
 	}
 	for _, p := range listPackages(t) {
 		if !below(p.path, "transport") {

@@ -2,6 +2,7 @@ package socketio
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
@@ -22,5 +23,25 @@ func BenchmarkRest(b *testing.B) {
 				_ = s.members[0].rest()
 			}
 		})
+	}
+}
+
+// BenchmarkDelivery is an event from its source to 50 clients of one room, which read
+// it.
+func BenchmarkDelivery(b *testing.B) {
+	bundle := setup(b, Config{})
+	clients := make([]*client, 50)
+	for i := range clients {
+		clients[i] = bundle.client("eva:clinica-sol").connect()
+		clients[i].join("clinica-sol")
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		bundle.append(sol, 1)
+		for _, c := range clients {
+			if f, err := c.ws.Next(b.Context()); err != nil || !strings.HasPrefix(f.Data, `42["device-update"`) {
+				b.Fatalf("got %s, %v", f.Data, err)
+			}
+		}
 	}
 }

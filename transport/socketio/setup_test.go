@@ -31,7 +31,7 @@ const patience = 20 * time.Second
 // bundle is a deployment in memory: its events and its sessions survive the
 // server, of which there is one after the other.
 type bundle struct {
-	t        *testing.T
+	t        testing.TB
 	config   Config
 	source   *roomstest.Source
 	sessions *memory
@@ -45,7 +45,7 @@ type bundle struct {
 	stop     func()
 }
 
-func setup(t *testing.T, config Config) *bundle {
+func setup(t testing.TB, config Config) *bundle {
 	t.Helper()
 	config.Node = "node-1"
 	if config.Tick == 0 {

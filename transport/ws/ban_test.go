@@ -6,21 +6,22 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 )
 
 var why = rooms.Banned{Reason: "maintenance", CommandID: "c-1", Until: time.Now().Add(time.Hour)}
 
-func withBan(f *roomstest.Ban) func(*Parts) { return func(p *Parts) { p.Ban = f } }
+func withBan(f *roomstest.Ban) func(*client.Parts) { return func(p *client.Parts) { p.Ban = f } }
 
 // requireThrownOut demands that the socket is told why and closed, and not told
 // that it may come back.
-func (c *client) requireThrownOut() {
+func (c *testClient) requireThrownOut() {
 	c.t.Helper()
-	var told ForcedDisconnect
+	var told client.ForcedDisconnect
 	c.expect(eventForcedDisconnect).into(c.t, &told)
-	if told != (ForcedDisconnect{Reason: why.Reason, CommandID: why.CommandID}) {
+	if told != (client.ForcedDisconnect{Reason: why.Reason, CommandID: why.CommandID}) {
 		c.t.Errorf("told %+v", told)
 	}
 	if code, _ := c.expectClose(); code != closeThrownOut.Code {
@@ -81,7 +82,7 @@ func TestBannedJoin(t *testing.T) {
 	c.join(sol)
 }
 
-func (c *client) requireBanned(system domain.SystemID) {
+func (c *testClient) requireBanned(system domain.SystemID) {
 	c.t.Helper()
 	c.send(`{"event":"join-system","id":7,"data":{"systemId":"` + string(system) + `"}}`)
 	f := c.expect(eventError)
@@ -126,8 +127,8 @@ func TestBannedToken(t *testing.T) {
 	const renew = `{"event":"authenticate","data":{"token":"mallory"}}`
 	c.send(renew)
 	c.expect(eventAuthenticated)
-	var l left
-	if c.expect(eventLeft).into(t, &l); l.SystemID != sol || l.Reason == "" || l.Reason == notForIt {
+	var l client.Left
+	if c.expect(eventLeft).into(t, &l); l.SystemID != sol || l.Reason == "" || l.Reason == "the new token is not for it" {
 		t.Errorf("left %+v", l)
 	}
 	ts.source.Append(sol, updates(1)...)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 )
@@ -31,7 +32,7 @@ func BenchmarkSockets(b *testing.B) {
 	}
 	defer hub.Close()
 	auth := newTokenTable()
-	server, err := New(Config{Node: "bench"}, Parts{Rooms: hub, Authenticator: auth, Logger: logger})
+	server, err := New(Config{Node: "bench"}, client.Parts{Rooms: hub, Authenticator: auth, Logger: logger})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -41,17 +41,12 @@ func CloseRules() []CloseRule {
 	}
 }
 
-// The codes of error frames that only this face gives. Others come from the
-// domain, from the authenticator and, as [rooms.CodeBanned] and
-// [limit.CodeRateLimited], from packages rooms and limit.
+// The codes of error frames that only this face gives. Others come from sessions in
+// package client and from what those name.
 const (
 	CodeBadFrame     domain.Code = "bad-frame"     // then the socket is closed with 4400
 	CodeUnknownEvent domain.Code = "unknown-event" // the frame's event is none that clients send
 	CodeInvalidFrame domain.Code = "invalid-frame" // the event is known and its data is not right
-	CodeNotJoined    domain.Code = "not-joined"    // to be left, a room has to be joined
-	CodeTooManyRooms domain.Code = "too-many-rooms"
-	CodeTokenExpired domain.Code = "token-expired" // then the socket is closed with 4401
-	CodeNoJoin       domain.Code = "no-join"       // then the socket is closed with 4408
 )
 
 // closeFor says how a socket ends whose credential was refused.

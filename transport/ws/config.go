@@ -2,48 +2,14 @@ package ws
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"time"
 
-	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 )
-
-// Authenticator tells who somebody is. Errors are a [domain.Error], which the
-// client is shown.
-type Authenticator interface {
-	// Authenticate looks at the request: its headers, its subprotocols, its
-	// ticket.
-	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
-	// Verify looks at a token.
-	Verify(ctx context.Context, token string) (domain.Actor, error)
-}
-
-// Metrics feeds the admin dashboard.
-type Metrics interface {
-	// Subscribe calls fn with a whole frame now and again, until cancel is
-	// called. fn does not block and keeps the frame. It may run once more while
-	// cancel is called.
-	Subscribe(fn func(frame []byte)) (cancel func())
-}
-
-// Parts are what a [Server] works with. Limiter, Registry, Metrics and Ban may
-// be nil: then there is no limit across sockets, no list of sockets, no admin
-// dashboard, and nobody who is kept out.
-type Parts struct {
-	Rooms         *rooms.Hub
-	Authenticator Authenticator
-	Limiter       limit.Limiter
-	Registry      rooms.Registry
-	Metrics       Metrics
-	Ban           rooms.Ban
-	Logger        *slog.Logger
-}
 
 // Config holds names and bounds. Zero fields take their defaults.
 type Config struct {
@@ -91,9 +57,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func (c Config) validate(p Parts) error {
-	if p.Rooms == nil || p.Authenticator == nil || p.Logger == nil {
-		return errors.New("ws: rooms, an authenticator and a logger are needed")
+func (c Config) validate(p client.Parts) error {
+	if p.Authenticator == nil {
+		return errors.New("ws: an authenticator is needed")
 	}
 	for _, field := range []struct {
 		name  string

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
@@ -116,17 +117,17 @@ func TestResumeAfterCuts(t *testing.T) {
 
 // joinNarrow joins through a connection whose buffers in the kernel are small,
 // so that a client which stops reading is noticed early.
-func (ts *testServer) joinNarrow() (*client, *socket) {
+func (ts *testServer) joinNarrow() (*testClient, *socket) {
 	ts.t.Helper()
 	c, _ := ts.join("viewer", sol)
 	_ = c.NetConn().(*net.TCPConn).SetReadBuffer(64 << 10)
 	var newest *socket
 	for _, so := range ts.all() {
-		if newest == nil || so.since.After(newest.since) {
+		if newest == nil || so.session.Since().After(newest.session.Since()) {
 			newest = so
 		}
 	}
-	_ = newest.session.WebsocketConnection().NetConn().(interface{ SetWriteBuffer(bytes int) error }).SetWriteBuffer(16 << 10)
+	_ = newest.conn.WebsocketConnection().NetConn().(interface{ SetWriteBuffer(bytes int) error }).SetWriteBuffer(16 << 10)
 	return c, newest
 }
 
@@ -137,10 +138,7 @@ func (ts *testServer) stall(so *socket) {
 	waitFor(ts.t, "the socket to stall", func() bool {
 		ts.source.Append(sol, updates(100)...)
 		<-time.After(10 * time.Millisecond)
-		so.mu.Lock()
-		cursor := so.rooms[0].cursor
-		so.mu.Unlock()
-		if now := cursor.Passed(); now != passed {
+		if now := so.session.Passed()[sol]; now != passed {
 			passed, since = now, time.Now()
 		}
 		return time.Since(since) > 100*time.Millisecond
@@ -260,7 +258,7 @@ func TestComingAndGoing(t *testing.T) {
 					ts.source.Append(sol, updates(3)...)
 					ts.source.Append(luna, updates(3)...)
 				}
-				ts.Disconnect(func(rooms.Socket) bool { return rand.IntN(200) == 0 }, ForcedDisconnect{})
+				ts.Disconnect(func(rooms.Socket) bool { return rand.IntN(200) == 0 }, client.ForcedDisconnect{})
 				<-time.After(time.Millisecond)
 			}
 		}

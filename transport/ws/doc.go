@@ -1,6 +1,6 @@
 // Package ws is the native protocol: JSON frames over WebSocket, on Melody. It
-// authenticates sockets, translates their frames, and hands a sink for each
-// system that a socket joins to package rooms, which does the delivery.
+// authenticates sockets, translates their frames for the sessions of package client,
+// and queues what package rooms delivers.
 //
 // # What Melody does here, and what it does not
 //
@@ -28,8 +28,7 @@
 //
 // # Locks
 //
-// The server's lock guards the set of sockets, a socket's lock its state. They
-// are not held together, and no call leaves the package under either, but for a
-// send into Melody's buffer that has room. Methods of cursors, the registry, the
-// ban and the metrics feed are called without a lock.
+// A socket's lock guards its queue, and what decides whether a frame may get into it.
+// It is taken under the locks of the socket's session, see package client, and no lock is
+// taken under it.
 package ws

@@ -3,10 +3,10 @@ package ws
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
@@ -28,9 +28,6 @@ const (
 	eventForcedDisconnect = "forced-disconnect"
 	eventError            = "error"
 )
-
-// adminRoom is the name of the room of the admin dashboard.
-const adminRoom = "admin-dashboard"
 
 // request is a frame from a client.
 type request struct {
@@ -98,12 +95,7 @@ func encodeFrame(event string, id json.RawMessage, data any) []byte {
 
 // errorFrame shows an error to the client, with its facts beside the detail.
 func errorFrame(id json.RawMessage, err *domain.Error) []byte {
-	data := make(map[string]any, len(err.Params)+2)
-	for key, value := range err.Params {
-		data[key] = value
-	}
-	data["code"], data["detail"] = err.Code, err.Detail
-	return encodeFrame(eventError, id, data)
+	return encodeFrame(eventError, id, client.Problem(err))
 }
 
 type connectionStatus struct {
@@ -114,40 +106,11 @@ type connectionStatus struct {
 	Deployment string `json:"deployment,omitempty"`
 }
 
-type joined struct {
-	SystemID  domain.SystemID `json:"systemId"`
-	Position  domain.Position `json:"position"` // events follow from here
-	Seq       uint64          `json:"seq"`
-	Recovered bool            `json:"recovered"`
-}
-
-type left struct {
-	SystemID domain.SystemID `json:"systemId,omitempty"`
-	Room     string          `json:"room,omitempty"`
-	Reason   string          `json:"reason,omitempty"` // of a room that the client did not ask to leave
-}
-
 type inRoom struct {
 	Room string `json:"room"`
-}
-
-type authenticated struct {
-	Subject   string      `json:"subject"`
-	Role      domain.Role `json:"role"`
-	ExpiresAt time.Time   `json:"expiresAt"`
 }
 
 type heartbeat struct {
 	Time  string                            `json:"time"`
 	Rooms map[domain.SystemID]domain.Cursor `json:"rooms"`
-}
-
-// ForcedDisconnect says why a socket is thrown out.
-type ForcedDisconnect struct {
-	Reason    string `json:"reason"`
-	CommandID string `json:"commandId"`
-	Reconnect bool   `json:"reconnect"` // whether the client may come back at once
-	// Room is the system whose room this is about: a socket that lives on without it,
-	// see [rooms.Socket.LivesWithout], is not closed but leaves it. Empty is all rooms.
-	Room domain.SystemID `json:"-"`
 }

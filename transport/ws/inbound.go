@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/handoff"
+	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 var handlers = map[string]func(*socket, *request) error{
@@ -21,11 +23,11 @@ var handlers = map[string]func(*socket, *request) error{
 // join needs a stack of 8 KiB, and a stack that has grown so far stays so while
 // the reading goroutine sits in a read: this saves 4 KiB for each socket.
 func (s *socket) receiveApart(message []byte) {
-	handoff.Whole(s.session.WebsocketConnection())
+	handoff.Whole(s.conn.WebsocketConnection())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer s.server.caught(s.session)
+		defer s.server.caught(s.conn)
 		s.receive(message)
 	}()
 	<-done
@@ -35,7 +37,7 @@ func (s *socket) receiveApart(message []byte) {
 func (s *socket) receive(message []byte) {
 	now := time.Now()
 	// Who sends is alive, even if it does not answer pings yet.
-	_ = s.session.WebsocketConnection().SetReadDeadline(now.Add(s.server.config.PongWait))
+	_ = s.conn.WebsocketConnection().SetReadDeadline(now.Add(s.server.config.PongWait))
 	if s.isEnding() {
 		return
 	}
@@ -51,7 +53,7 @@ func (s *socket) receive(message []byte) {
 
 func (s *socket) handle(r *request, now time.Time) error {
 	idErr := r.checkID() // first, because any answer repeats it
-	if err := s.budget.Frame(s.server.ctx, now, &s.server.config.Rates, s.server.parts.Limiter, s.home); err != nil {
+	if err := s.session.Frame(now); err != nil {
 		return err
 	}
 	if idErr != nil {
@@ -68,13 +70,13 @@ func (s *socket) handle(r *request, now time.Time) error {
 // answered. It runs in the reading goroutine.
 func (s *socket) control() (answer bool) {
 	now := time.Now()
-	_ = s.session.WebsocketConnection().SetReadDeadline(now.Add(s.server.config.PongWait))
+	_ = s.conn.WebsocketConnection().SetReadDeadline(now.Add(s.server.config.PongWait))
 	if s.isEnding() {
 		return false
 	}
-	answer, err := s.budget.Control(s.server.ctx, now, &s.server.config.Rates, s.server.parts.Limiter, s.home)
+	answer, err := s.session.Control(now)
 	if err != nil {
-		s.end(closeFlood, errorFrame(nil, s.server.shown(err, "count frames")))
+		s.end(closeFlood, errorFrame(nil, s.server.clients.Public(err, "count frames")))
 	}
 	return answer
 }
@@ -82,9 +84,9 @@ func (s *socket) control() (answer bool) {
 // fail answers a request with an error. Who goes on causing refusals by sending
 // too much is closed.
 func (s *socket) fail(r request, err error) {
-	e := s.server.shown(err, r.Event)
+	e := s.server.clients.Public(err, r.Event)
 	if e.Kind == domain.KindLimited {
-		if !s.budget.Refused(time.Now(), &s.server.config.Rates) {
+		if !s.session.Refused(time.Now()) {
 			s.end(closeFlood, errorFrame(r.ID, e))
 			return
 		}
@@ -104,15 +106,50 @@ func (s *socket) isEnding() bool {
 	return s.ending
 }
 
-// home is the system that a socket's frames are counted for, if there is one.
-func (s *socket) home() (domain.SystemID, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case len(s.rooms) > 0:
-		return s.rooms[0].system, true
-	case len(s.actor.Systems) > 0:
-		return s.actor.Systems[0], true
+// reply answers a request with an event. It is called when the request took effect.
+func reply[T any](s *socket, r *request, event string) func(T) {
+	return func(data T) { s.answer(encodeFrame(event, r.ID, data)) }
+}
+
+// joinSystem lets the socket into a room. Joining again replaces what was asked for the
+// first time.
+func (s *socket) joinSystem(r *request) error {
+	var j rooms.JoinRequest
+	if err := r.decode(joinMembers(&j)...); err != nil {
+		return err
 	}
-	return "", false
+	return s.session.Join(&j, reply[client.Joined](s, r, eventJoined))
+}
+
+func (s *socket) leaveSystem(r *request) error {
+	var system string
+	if err := r.decode(member{"systemId", &system}); err != nil {
+		return err
+	}
+	return s.session.Leave(system, reply[client.Left](s, r, eventLeft))
+}
+
+// joinAdmin lets the socket into the room of the admin dashboard.
+func (s *socket) joinAdmin(r *request) error {
+	return s.session.JoinAdmin(func() { s.answer(encodeFrame(eventJoined, r.ID, inRoom{client.AdminRoom})) })
+}
+
+func (s *socket) leaveAdmin(r *request) error {
+	return s.session.LeaveAdmin(func() { s.answer(encodeFrame(eventLeft, r.ID, client.Left{Room: client.AdminRoom})) })
+}
+
+// authenticate replaces the socket's token.
+func (s *socket) authenticate(r *request) error {
+	var token string
+	if err := r.decode(member{"token", &token}); err != nil {
+		return err
+	}
+	return s.session.Authenticate(token, reply[client.Authenticated](s, r, eventAuthenticated))
+}
+
+// ping is for clients that cannot see the pings of the protocol below, such as
+// browsers.
+func (s *socket) ping(r *request) error {
+	s.answer(encodeFrame(eventPong, r.ID, nil))
+	return nil
 }

@@ -28,6 +28,14 @@ func (m member) kind() string {
 	}
 }
 
+// joinMembers are the members of a join's data.
+func joinMembers(j *rooms.JoinRequest) []member {
+	return []member{
+		{"systemId", &j.SystemID}, {"after", &j.After}, {"snapshot", &j.Snapshot}, {"types", &j.Types}, {"devices", &j.Devices},
+		{"conflate", &j.Conflate}, {"type", &j.Type}, {"deviceId", &j.DeviceID},
+	}
+}
+
 // decode reads the request's data into its members. Names are compared to the
 // letter, and others are refused: a join with a misspelt "after" would start
 // from now, and its client would never learn what it missed. Null is the same as

@@ -5,7 +5,6 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 // outgoing is something to be written to a socket: a frame or, at the end, the
@@ -15,6 +14,7 @@ type outgoing struct {
 	close []byte
 	done  func()      // when it was written, or will not be; may be nil
 	from  *membership // whose events are in the frame; nil for all other frames
+	of    *membership // whose room else the frame speaks of: it goes only to a client that is in it
 	kind  outgoingKind
 }
 
@@ -125,10 +125,10 @@ func (o *outbound) filter(keep func(*outgoing) bool) {
 }
 
 // enqueue puts something into the queue, unless the socket is ending or has left
-// the room that it comes from.
+// what it comes from.
 func (s *socket) enqueue(g outgoing) {
 	s.mu.Lock()
-	if s.ending || g.from != nil && g.from.left {
+	if s.ending || g.from != nil && g.from.left || g.of != nil && g.of.left || g.kind == metrics && !s.watching {
 		s.mu.Unlock()
 		g.finish()
 		return
@@ -156,10 +156,10 @@ func (s *socket) enqueue(g outgoing) {
 // its way to disconnected.
 func (s *socket) write(g outgoing) {
 	if g.close != nil {
-		_ = s.session.CloseWithMsg(g.close)
+		_ = s.conn.CloseWithMsg(g.close)
 		return
 	}
-	_ = s.session.Write(g.bytes)
+	_ = s.conn.Write(g.bytes)
 }
 
 // sent runs in Melody's writing goroutine when a frame is out.
@@ -172,8 +172,8 @@ func (s *socket) sent() {
 	if from != nil {
 		now := time.Now()
 		s.lastTraffic = now
-		if soon := now.Add(s.server.config.IdleAfter).UnixNano(); !s.ending && s.due.Load() > soon {
-			s.due.Store(soon)
+		if !s.ending {
+			s.session.Due(now.Add(s.server.config.IdleAfter))
 		}
 	}
 	s.mu.Unlock()
@@ -184,16 +184,4 @@ func (s *socket) sent() {
 	if from != nil {
 		from.cursor.Sent()
 	}
-}
-
-// Broken implements [rooms.Breaker].
-func (m *membership) Broken() { m.socket.cut() }
-
-// Deliver implements [rooms.Sink].
-func (m *membership) Deliver(f rooms.Frame) { m.socket.enqueue(outgoing{bytes: f.Bytes, from: m}) }
-
-// Restarted implements [rooms.Sink]: the client is told as at a join whose
-// position the log does not have.
-func (m *membership) Restarted(from domain.Cursor) {
-	m.socket.enqueue(outgoing{bytes: encodeFrame(eventJoined, nil, joined{SystemID: m.system, Position: from.Position, Seq: from.Seq})})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -38,21 +39,21 @@ func (e explosive) Subscribe(func([]byte)) func() { panic("a bad feed") }
 // socket, and no other one notices.
 func TestPanicClosesOneSocket(t *testing.T) {
 	t.Parallel()
-	ts := serve(t, Config{}, func(p *Parts) {
+	ts := serve(t, Config{}, func(p *client.Parts) {
 		e := explosive{p.Authenticator.(*tokenTable), p.Registry.(*listRegistry)}
 		p.Authenticator, p.Registry, p.Metrics = e, e, e
 	})
 	ts.auth.add("bad", domain.Actor{Subject: "explode", Role: domain.RoleViewer, Systems: []domain.SystemID{sol}})
 	other, _ := ts.join("viewer", sol)
 	before := isolate.Panics()[where]
-	for name, say := range map[string]func() *client{
-		"a frame": func() *client {
+	for name, say := range map[string]func() *testClient{
+		"a frame": func() *testClient {
 			c := ts.connect("viewer")
 			c.send(`{"event":"authenticate","data":{"token":"explode"}}`)
 			return c
 		},
-		"a feed":    func() *client { c := ts.connect("staff"); c.send(`{"event":"join-admin-dashboard"}`); return c },
-		"a connect": func() *client { return ts.dial("bad") },
+		"a feed":    func() *testClient { c := ts.connect("staff"); c.send(`{"event":"join-admin-dashboard"}`); return c },
+		"a connect": func() *testClient { return ts.dial("bad") },
 	} {
 		c := say()
 		for {

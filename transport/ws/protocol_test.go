@@ -18,6 +18,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
@@ -48,7 +49,7 @@ func TestSubprotocols(t *testing.T) {
 		if conn.Subprotocol() != chosen {
 			t.Errorf("offered %s, chosen %q", offered, conn.Subprotocol())
 		}
-		c := &client{Conn: conn, t: t}
+		c := &testClient{Conn: conn, t: t}
 		c.expect(eventConnectionStatus)
 		c.join(sol)
 		_ = conn.Close()
@@ -113,11 +114,11 @@ func TestErrorsLeaveTheSocketOpen(t *testing.T) {
 		{`{"event":"join-system","data":{"systemId":"clinica-sol","types":["a"` + strings.Repeat(`,"a"`, 64) + `]}}`, domain.CodeInvalidFilter, ""},
 		{`{"event":"join-system","id":"x","data":{"systemId":"somebody-else"}}`, domain.CodeForbidden, `"x"`},
 		{`{"event":"join-system","data":{"systemId":"_platform"}}`, domain.CodeForbidden, ""},
-		{`{"event":"join-system","data":{"systemId":"centro-luna"}}`, CodeTooManyRooms, ""},
-		{`{"event":"leave-system","data":{"systemId":"centro-luna"}}`, CodeNotJoined, ""},
+		{`{"event":"join-system","data":{"systemId":"centro-luna"}}`, client.CodeTooManyRooms, ""},
+		{`{"event":"leave-system","data":{"systemId":"centro-luna"}}`, client.CodeNotJoined, ""},
 		{`{"event":"leave-system","data":{}}`, domain.CodeInvalidSystemID, ""},
 		{`{"event":"join-admin-dashboard"}`, domain.CodeForbidden, ""},
-		{`{"event":"leave-admin-dashboard"}`, CodeNotJoined, ""},
+		{`{"event":"leave-admin-dashboard"}`, client.CodeNotJoined, ""},
 		{`{"event":"authenticate","data":{"token":"forged"}}`, "token-invalid", ""},
 		{`{"event":"authenticate","data":{"token":"unlucky"}}`, domain.CodeUnavailable, ""},
 		{`{"event":"authenticate","id":9}`, CodeInvalidFrame, "9"},
@@ -143,48 +144,48 @@ func TestCloseCodes(t *testing.T) {
 		name   string
 		config Config
 		token  string
-		do     func(*testServer, *client)
+		do     func(*testServer, *testClient)
 		close  int
 		last   domain.Code // of the error before the close frame, if any
 	}{
-		{"binary frame", Config{}, "viewer", func(_ *testServer, c *client) {
+		{"binary frame", Config{}, "viewer", func(_ *testServer, c *testClient) {
 			_ = c.WriteMessage(websocket.BinaryMessage, []byte(`{"event":"ping"}`))
 		}, 4400, CodeBadFrame},
-		{"not JSON", Config{}, "viewer", func(_ *testServer, c *client) { c.send(`{"event":`) }, 4400, CodeBadFrame},
-		{"an array", Config{}, "viewer", func(_ *testServer, c *client) { c.send(`[{"event":"ping"}]`) }, 4400, CodeBadFrame},
-		{"empty", Config{}, "viewer", func(_ *testServer, c *client) { c.send(``) }, 4400, CodeBadFrame},
-		{"more behind", Config{}, "viewer", func(_ *testServer, c *client) { c.send(`{"event":"ping"} {}`) }, 4400, CodeBadFrame},
-		{"no event", Config{}, "viewer", func(_ *testServer, c *client) { c.send(`{"data":{}}`) }, 4400, CodeBadFrame},
-		{"another case", Config{}, "viewer", func(_ *testServer, c *client) { c.send(`{"Event":"ping"}`) }, 4400, CodeBadFrame},
-		{"event twice", Config{}, "viewer", func(_ *testServer, c *client) { c.send(`{"event":"ping","event":"leave-system"}`) }, 4400, CodeBadFrame},
-		{"data twice", Config{}, "viewer", func(_ *testServer, c *client) { c.send(`{"data":{},"event":"ping","data":{}}`) }, 4400, CodeBadFrame},
-		{"not UTF-8", Config{}, "viewer", func(_ *testServer, c *client) { c.send("{\"event\":\"ping\",\"x\":\"\xff\"}") }, 4400, CodeBadFrame},
-		{"event is no string", Config{}, "viewer", func(_ *testServer, c *client) { c.send(`{"event":1}`) }, 4400, CodeBadFrame},
-		{"no token", Config{}, "", func(_ *testServer, c *client) {
+		{"not JSON", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"event":`) }, 4400, CodeBadFrame},
+		{"an array", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`[{"event":"ping"}]`) }, 4400, CodeBadFrame},
+		{"empty", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(``) }, 4400, CodeBadFrame},
+		{"more behind", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"event":"ping"} {}`) }, 4400, CodeBadFrame},
+		{"no event", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"data":{}}`) }, 4400, CodeBadFrame},
+		{"another case", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"Event":"ping"}`) }, 4400, CodeBadFrame},
+		{"event twice", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"event":"ping","event":"leave-system"}`) }, 4400, CodeBadFrame},
+		{"data twice", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"data":{},"event":"ping","data":{}}`) }, 4400, CodeBadFrame},
+		{"not UTF-8", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send("{\"event\":\"ping\",\"x\":\"\xff\"}") }, 4400, CodeBadFrame},
+		{"event is no string", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"event":1}`) }, 4400, CodeBadFrame},
+		{"no token", Config{}, "", func(_ *testServer, c *testClient) {
 			c.send(`{"event":"join-system","data":{"systemId":"clinica-sol"}}`)
 		}, 4401, "token-missing"},
 		{"invalid token", Config{}, "forged", nil, 4401, "token-invalid"},
-		{"token expires", Config{}, "short", nil, 4401, CodeTokenExpired},
+		{"token expires", Config{}, "short", nil, 4401, client.CodeTokenExpired},
 		{"kept out", Config{}, "banned", nil, 4403, domain.CodeForbidden},
 		{"no keys", Config{}, "unlucky", nil, 1012, domain.CodeUnavailable},
-		{"no join", Config{JoinWithin: 20 * time.Millisecond}, "viewer", nil, 4408, CodeNoJoin},
-		{"only refused joins", Config{JoinWithin: 100 * time.Millisecond}, "viewer", func(_ *testServer, c *client) {
+		{"no join", Config{JoinWithin: 20 * time.Millisecond}, "viewer", nil, 4408, client.CodeNoJoin},
+		{"only refused joins", Config{JoinWithin: 100 * time.Millisecond}, "viewer", func(_ *testServer, c *testClient) {
 			c.send(`{"event":"join-system","data":{"systemId":"somebody-else"}}`)
-		}, 4408, CodeNoJoin},
-		{"thrown out", Config{}, "viewer", func(ts *testServer, c *client) {
+		}, 4408, client.CodeNoJoin},
+		{"thrown out", Config{}, "viewer", func(ts *testServer, c *testClient) {
 			c.stillOpen()
-			ts.Disconnect(func(rooms.Socket) bool { return true }, ForcedDisconnect{Reason: "closing time"})
+			ts.Disconnect(func(rooms.Socket) bool { return true }, client.ForcedDisconnect{Reason: "closing time"})
 		}, 4409, ""},
-		{"flood", Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1, Burst: 5}, Refused: limit.Rate{PerSecond: 1, Burst: 5}}}, "viewer", func(_ *testServer, c *client) {
+		{"flood", Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1, Burst: 5}, Refused: limit.Rate{PerSecond: 1, Burst: 5}}}, "viewer", func(_ *testServer, c *testClient) {
 			for range 50 {
 				c.send(`{"event":"ping"}`)
 			}
 		}, 4429, limit.CodeRateLimited},
-		{"shutdown", Config{}, "viewer", func(ts *testServer, c *client) {
+		{"shutdown", Config{}, "viewer", func(ts *testServer, c *testClient) {
 			c.stillOpen()
 			go func() { _ = ts.Shutdown(context.Background()) }()
 		}, 1012, ""},
-		{"large frame", Config{}, "viewer", func(_ *testServer, c *client) {
+		{"large frame", Config{}, "viewer", func(_ *testServer, c *testClient) {
 			c.send(`{"event":"ping","data":"` + strings.Repeat("x", 300<<10) + `"}`)
 		}, 1009, ""},
 	} {
@@ -228,7 +229,7 @@ func TestFrameOfTheLargestSize(t *testing.T) {
 func TestRateLimits(t *testing.T) {
 	t.Parallel()
 	limiter := &stubbornLimiter{}
-	ts := serve(t, Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1e6, Burst: 1e6}, Joins: limit.Rate{PerSecond: 0.001, Burst: 2}, Refused: limit.Rate{PerSecond: 1e6, Burst: 1e6}}}, func(p *Parts) { p.Limiter = limiter })
+	ts := serve(t, Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1e6, Burst: 1e6}, Joins: limit.Rate{PerSecond: 0.001, Burst: 2}, Refused: limit.Rate{PerSecond: 1e6, Burst: 1e6}}}, func(p *client.Parts) { p.Limiter = limiter })
 	c := ts.connect("viewer")
 	requireWait := func(f frame) time.Duration {
 		t.Helper()
@@ -276,13 +277,13 @@ func (l *stubbornLimiter) Allow(_ context.Context, flow string, system domain.Sy
 // a bad id, an empty one and one to a room that is not joined.
 func TestFloodsOfWhatIsNoRequest(t *testing.T) {
 	t.Parallel()
-	for name, send := range map[string]func(c *client) error{
-		"pings": func(c *client) error { return c.WriteControl(websocket.PingMessage, nil, time.Now().Add(patience)) },
-		"pongs": func(c *client) error { return c.WriteControl(websocket.PongMessage, nil, time.Now().Add(patience)) },
-		"ids": func(c *client) error {
+	for name, send := range map[string]func(c *testClient) error{
+		"pings": func(c *testClient) error { return c.WriteControl(websocket.PingMessage, nil, time.Now().Add(patience)) },
+		"pongs": func(c *testClient) error { return c.WriteControl(websocket.PongMessage, nil, time.Now().Add(patience)) },
+		"ids": func(c *testClient) error {
 			return c.WriteMessage(websocket.TextMessage, []byte(`{"event":"ping","id":[]}`))
 		},
-		"rooms": func(c *client) error {
+		"rooms": func(c *testClient) error {
 			return c.WriteMessage(websocket.TextMessage, []byte(`{"event":"leave-system","data":{"systemId":"nowhere"}}`))
 		},
 	} {
@@ -327,7 +328,7 @@ func TestPingIsAnswered(t *testing.T) {
 func TestFloodOfHandshakes(t *testing.T) {
 	t.Parallel()
 	limiter := &countingLimiter{left: 3}
-	ts := serve(t, Config{}, func(p *Parts) { p.Limiter = limiter })
+	ts := serve(t, Config{}, func(p *client.Parts) { p.Limiter = limiter })
 	for range 3 {
 		ts.connect("viewer")
 	}
@@ -465,11 +466,11 @@ func TestAuthenticate(t *testing.T) {
 	c.join(luna)
 	c.send(`{"event":"authenticate","id":5,"data":{"token":"luna"}}`)
 	f := c.expect(eventAuthenticated)
-	var a authenticated
+	var a client.Authenticated
 	if f.into(t, &a); string(f.ID) != "5" || a.Subject != "eva" || time.Until(a.ExpiresAt) < time.Minute {
 		t.Errorf("authenticated %s", f.raw)
 	}
-	var l left
+	var l client.Left
 	if c.expect(eventLeft).into(t, &l); l.SystemID != sol || l.Reason == "" {
 		t.Errorf("left %+v", l)
 	}
@@ -529,10 +530,7 @@ func TestAdminDashboard(t *testing.T) {
 	c.expect(eventAuthenticated)
 	c.expect(eventLeft)
 	waitFor(t, "the end of the metrics", func() bool { return ts.feed.watchers() == 0 })
-	so := ts.all()[0]
-	so.mu.Lock()
-	defer so.mu.Unlock()
-	if !so.joined {
+	if !ts.all()[0].session.HasJoined() {
 		t.Error("the dashboard does not count as a join, and the socket would be closed for having none")
 	}
 }
@@ -552,13 +550,13 @@ func TestRegistryAndDisconnect(t *testing.T) {
 		return len(ts.registry.all()) == 2 && len(ts.Sockets()) == 2
 	})
 	// Of one system, it leaves that room and lives on; so does staff's.
-	ofSol, ofLuna := ForcedDisconnect{Reason: "cleaning", CommandID: "c-0", Room: sol}, ForcedDisconnect{Room: luna}
+	ofSol, ofLuna := client.ForcedDisconnect{Reason: "cleaning", CommandID: "c-0", Room: sol}, client.ForcedDisconnect{Room: luna}
 	if n := ts.Disconnect(func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) }, ofSol); n != 1 {
 		t.Errorf("%d sockets left a room", n)
 	}
-	var out left
+	var out client.Left
 	if f := eva.expect(eventLeft); true {
-		if f.into(t, &out); out != (left{SystemID: sol, Reason: "cleaning"}) {
+		if f.into(t, &out); out != (client.Left{SystemID: sol, Reason: "cleaning"}) {
 			t.Errorf("told %s", f.raw)
 		}
 	}
@@ -577,12 +575,12 @@ func TestRegistryAndDisconnect(t *testing.T) {
 	eva.stillOpen()
 	eva.join(sol)
 
-	why := ForcedDisconnect{Reason: "maintenance", CommandID: "c-1", Reconnect: true}
+	why := client.ForcedDisconnect{Reason: "maintenance", CommandID: "c-1", Reconnect: true}
 	isEva := func(s rooms.Socket) bool { return s.Subject == "eva" && slices.Contains(s.Systems, sol) }
 	if n := ts.Disconnect(isEva, why); n != 1 {
 		t.Errorf("%d sockets thrown out", n)
 	}
-	var told ForcedDisconnect
+	var told client.ForcedDisconnect
 	f := eva.expect(eventForcedDisconnect)
 	if f.into(t, &told); told != why {
 		t.Errorf("told %s", f.raw)
@@ -683,7 +681,7 @@ func TestTroubledSource(t *testing.T) {
 	c.join(sol, `"after":"0-0"`)
 	c.events(2)
 	ts.source.Forget(sol, 1)
-	var again joined
+	var again client.Joined
 	if c.expect(eventJoined).into(t, &again); again.Recovered || again.Seq != 1 {
 		t.Errorf("told %+v", again)
 	}

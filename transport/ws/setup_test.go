@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 )
@@ -41,7 +42,7 @@ type testServer struct {
 	feed     *testFeed
 }
 
-func serve(t *testing.T, config Config, change ...func(*Parts)) *testServer {
+func serve(t *testing.T, config Config, change ...func(*client.Parts)) *testServer {
 	t.Helper()
 	source := roomstest.New()
 	logger := slog.New(slog.DiscardHandler)
@@ -50,7 +51,7 @@ func serve(t *testing.T, config Config, change ...func(*Parts)) *testServer {
 		t.Fatal(err)
 	}
 	ts := &testServer{t: t, source: source, hub: hub, auth: newTokenTable(), registry: newListRegistry(), feed: &testFeed{}}
-	parts := Parts{Rooms: hub, Authenticator: ts.auth, Registry: ts.registry, Metrics: ts.feed, Logger: logger}
+	parts := client.Parts{Rooms: hub, Authenticator: ts.auth, Registry: ts.registry, Metrics: ts.feed, Logger: logger}
 	for _, f := range change {
 		f(&parts)
 	}
@@ -75,6 +76,12 @@ func serve(t *testing.T, config Config, change ...func(*Parts)) *testServer {
 		}
 	})
 	return ts
+}
+
+// all returns the sockets that are listed.
+func (ts *testServer) all() (list []*socket) {
+	ts.clients.Each(func(f client.Face) { list = append(list, f.(*socket)) })
+	return list
 }
 
 // tokenTable is an authenticator with a table of tokens.
@@ -191,8 +198,8 @@ func (f *testFeed) send(frame string) {
 	}
 }
 
-// client is a WebSocket client.
-type client struct {
+// testClient is a WebSocket client.
+type testClient struct {
 	*websocket.Conn
 	t       *testing.T
 	pending []frame
@@ -230,7 +237,7 @@ func (f frame) code(t *testing.T) domain.Code {
 func (ts *testServer) url() string { return "ws" + strings.TrimPrefix(ts.http.URL, "http") + "/ws" }
 
 // dial connects with a token, or none, and leaves the first frame to be read.
-func (ts *testServer) dial(token string) *client {
+func (ts *testServer) dial(token string) *testClient {
 	ts.t.Helper()
 	header := http.Header{}
 	if token != "" {
@@ -240,13 +247,13 @@ func (ts *testServer) dial(token string) *client {
 	if err != nil {
 		ts.t.Fatalf("dial: %v", err)
 	}
-	c := &client{Conn: conn, t: ts.t}
+	c := &testClient{Conn: conn, t: ts.t}
 	ts.t.Cleanup(func() { _ = conn.Close() })
 	return c
 }
 
 // connect dials and reads the first frame.
-func (ts *testServer) connect(token string) *client {
+func (ts *testServer) connect(token string) *testClient {
 	ts.t.Helper()
 	c := ts.dial(token)
 	c.expect(eventConnectionStatus)
@@ -254,17 +261,17 @@ func (ts *testServer) connect(token string) *client {
 }
 
 // joined connects and joins a system, and returns the answer as well.
-func (ts *testServer) join(token string, system domain.SystemID, extra ...string) (*client, joined) {
+func (ts *testServer) join(token string, system domain.SystemID, extra ...string) (*testClient, client.Joined) {
 	ts.t.Helper()
 	c := ts.connect(token)
 	return c, c.join(system, extra...)
 }
 
-func (c *client) join(system domain.SystemID, extra ...string) joined {
+func (c *testClient) join(system domain.SystemID, extra ...string) client.Joined {
 	c.t.Helper()
 	c.send(fmt.Sprintf(`{"event":"join-system","id":"j","data":{%s}}`,
 		strings.Join(append([]string{fmt.Sprintf(`"systemId":%q`, system)}, extra...), ",")))
-	var j joined
+	var j client.Joined
 	f := c.expect(eventJoined)
 	f.into(c.t, &j)
 	if string(f.ID) != `"j"` || j.SystemID != system {
@@ -273,7 +280,7 @@ func (c *client) join(system domain.SystemID, extra ...string) joined {
 	return j
 }
 
-func (c *client) send(text string) {
+func (c *testClient) send(text string) {
 	c.t.Helper()
 	if err := c.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
 		c.t.Fatalf("send: %v", err)
@@ -281,7 +288,7 @@ func (c *client) send(text string) {
 }
 
 // read returns the next frame, out of an array if need be.
-func (c *client) read() (frame, error) {
+func (c *testClient) read() (frame, error) {
 	for len(c.pending) == 0 {
 		_ = c.SetReadDeadline(time.Now().Add(patience))
 		_, message, err := c.ReadMessage()
@@ -311,7 +318,7 @@ func (c *client) read() (frame, error) {
 }
 
 // next returns the next frame that is not a heartbeat.
-func (c *client) next() frame {
+func (c *testClient) next() frame {
 	c.t.Helper()
 	for {
 		f, err := c.read()
@@ -325,7 +332,7 @@ func (c *client) next() frame {
 }
 
 // expect demands that the next frame is of this event.
-func (c *client) expect(event string) frame {
+func (c *testClient) expect(event string) frame {
 	c.t.Helper()
 	f := c.next()
 	if f.Event != event {
@@ -335,7 +342,7 @@ func (c *client) expect(event string) frame {
 }
 
 // events reads n events.
-func (c *client) events(n int) []domain.Event {
+func (c *testClient) events(n int) []domain.Event {
 	c.t.Helper()
 	var events []domain.Event
 	for len(events) < n {
@@ -350,7 +357,7 @@ func (c *client) events(n int) []domain.Event {
 }
 
 // expectClose reads to the end and returns the close code and the last frame.
-func (c *client) expectClose() (int, frame) {
+func (c *testClient) expectClose() (int, frame) {
 	c.t.Helper()
 	var last frame
 	for {
@@ -368,7 +375,7 @@ func (c *client) expectClose() (int, frame) {
 }
 
 // stillOpen demands that the socket answers.
-func (c *client) stillOpen() {
+func (c *testClient) stillOpen() {
 	c.t.Helper()
 	c.send(`{"event":"ping","id":"open?"}`)
 	if f := c.expect(eventPong); string(f.ID) != `"open?"` {

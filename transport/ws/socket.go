@@ -1,42 +1,29 @@
 package ws
 
 import (
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/handoff"
-	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
-// socket is one live client.
+// socket is one live client: the face of its session.
 type socket struct {
 	server  *Server
-	session *melody.Session // set once connected
-	id      string
-	remote  string
-	since   time.Time
-	refused *domain.Error // the credential was, and the socket is only opened to say so
-	banned  bool          // its owner may not come back yet, and the socket is only opened to say so
-
-	due atomic.Int64 // when tick should look at the socket, Unix nanoseconds
-
-	budget limit.Budget
-
-	publishing sync.Mutex // taken before mu
-	unlisted   bool       // guarded by publishing
+	session *client.Session
+	conn    *melody.Session // set once connected
+	refused *domain.Error   // the credential was, and the socket is only opened to say so
 
 	mu       sync.Mutex
-	actor    domain.Actor
-	rooms    []*membership
-	unwatch  func() // ends the metrics; nil when not in the admin room
-	joined   bool   // ever
 	outbound outbound
+	watching bool // the metrics feed
 	ending   bool
 	endBy    time.Time // when a socket that is ending is cut off
 
@@ -44,43 +31,37 @@ type socket struct {
 	lastTraffic time.Time // of events; zero when a heartbeat followed
 }
 
-// membership is a socket in the room of a system: the sink of a cursor.
-type membership struct {
-	socket *socket
-	system domain.SystemID
-	cursor *rooms.Cursor // set before frames come
-	left   bool          // guarded by the socket's lock
-}
+var _ client.Face = (*socket)(nil)
 
 func newSocket(s *Server, remote string, actor domain.Actor) *socket {
-	now := time.Now()
-	return &socket{server: s, id: newSocketID(), remote: remote, since: now, actor: actor, lastBeat: now}
+	so := &socket{server: s, lastBeat: time.Now()}
+	so.session = s.clients.NewSession(so, uuid.NewString(), remote, actor)
+	return so
 }
 
 // connected runs before Melody writes and reads.
-func (s *socket) connected(session *melody.Session) {
-	session.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
-	s.session = session
-	handoff.OnPing(session.WebsocketConnection(), s.control)
+func (s *socket) connected(conn *melody.Session) {
+	conn.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
+	s.conn = conn
+	handoff.OnPing(conn.WebsocketConnection(), s.control)
+	banned := false
 	if s.refused == nil {
-		_, s.banned = s.server.ban(s.actor, "")
+		_, banned = s.server.clients.Ban(s.session.Actor(), "")
 	}
 	status := connectionStatus{
-		Connected: s.refused == nil && !s.banned, SocketID: s.id,
+		Connected: s.refused == nil && !banned, SocketID: s.session.ID(),
 		Node: s.server.config.Node, Deployment: s.server.config.Deployment,
 	}
 	s.enqueue(outgoing{bytes: encodeFrame(eventConnectionStatus, nil, status)})
-	closing := s.server.add(s) // from here on others may end it
+	closing := s.session.List() // from here on others may end it
 	switch {
 	case s.refused != nil:
 		s.end(closeFor(s.refused), errorFrame(nil, s.refused))
-	case s.keptOut(): // also by a ban that was raised since the handshake
-		s.banned = true
+	case s.session.Banned(): // also by a ban that was raised since the handshake
 	case closing:
 		s.end(closeRestart)
 	default:
-		s.publish()
-		s.schedule()
+		s.session.Start()
 	}
 }
 
@@ -93,67 +74,19 @@ func (s *socket) disconnected() {
 	for _, g := range abandoned {
 		g.finish()
 	}
-	s.leaveAll()
-	s.server.remove(s)
-	if registry := s.server.parts.Registry; registry != nil && s.refused == nil && !s.banned {
-		s.unlist()
-	}
+	s.session.Close()
 }
 
-// publish puts the socket on the list of all sockets, or changes what is there.
-// One call at a time, so that the list ends with the last state.
-func (s *socket) publish() {
-	registry := s.server.parts.Registry
-	if registry == nil {
-		return
-	}
-	s.publishing.Lock()
-	defer s.publishing.Unlock()
-	if !s.unlisted {
-		registry.Put(s.describe())
-	}
-}
-
-// unlist takes the socket off the list, for good.
-func (s *socket) unlist() {
-	s.publishing.Lock()
-	defer s.publishing.Unlock()
-	s.unlisted = true
-	s.server.parts.Registry.Remove(s.id)
-}
-
-func (s *socket) describe() rooms.Socket {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	systems := make([]domain.SystemID, len(s.rooms))
-	for i, m := range s.rooms {
-		systems[i] = m.system
-	}
-	slices.Sort(systems)
-	return rooms.Socket{
-		SocketID: s.id, Face: "ws", Subject: s.actor.Subject, Role: s.actor.Role, Systems: systems, Remote: s.remote,
-		ConnectedAt: s.since.UTC(),
-	}
-}
-
-// identity returns who the socket is.
-func (s *socket) identity() domain.Actor {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.actor
-}
-
-// end sends the last frames and closes the socket. It reports false for one that
-// is ending already.
-func (s *socket) end(rule CloseRule, frames ...[]byte) bool {
+// end sends the last frames and closes the socket, unless it is ending already.
+func (s *socket) end(rule CloseRule, frames ...[]byte) {
 	s.mu.Lock()
 	if s.ending {
 		s.mu.Unlock()
-		return false
+		return
 	}
 	s.ending = true
 	s.endBy = time.Now().Add(s.server.config.CloseWait)
-	s.due.Store(s.endBy.UnixNano())
+	s.session.Due(s.endBy)
 	s.outbound.keepAnswers()
 	for _, frame := range frames {
 		s.outbound.push(outgoing{bytes: frame})
@@ -164,93 +97,125 @@ func (s *socket) end(rule CloseRule, frames ...[]byte) bool {
 	if ok {
 		s.write(next)
 	}
-	s.leaveAll()
-	return true
+	s.session.Over()
 }
 
-// cut closes the connection under the socket.
-func (s *socket) cut() { _ = s.session.WebsocketConnection().Close() }
+// Cut implements [client.Face]: it closes the connection under the socket.
+func (s *socket) Cut() { _ = s.conn.WebsocketConnection().Close() }
 
-// leaveAll takes the socket out of all rooms.
-func (s *socket) leaveAll() {
-	s.mu.Lock()
-	gone, unwatch := s.rooms, s.unwatch
-	s.rooms, s.unwatch = nil, nil
-	for _, m := range gone {
-		m.left = true
-	}
-	s.mu.Unlock()
-	for _, m := range gone {
-		m.cursor.Leave()
-	}
-	if unwatch != nil {
-		unwatch()
-	}
+// ThrowOut implements [client.Face].
+func (s *socket) ThrowOut(why client.ForcedDisconnect) {
+	s.end(closeThrownOut, encodeFrame(eventForcedDisconnect, nil, why))
 }
 
-// tick looks at the times that the socket has to keep.
-func (s *socket) tick(now time.Time) {
-	s.mu.Lock()
-	expires, joined, ending, endBy := s.actor.ExpiresAt, s.joined, s.ending, s.endBy
-	c := &s.server.config
-	beat := now.Sub(s.lastBeat) >= c.HeartbeatEvery || !s.lastTraffic.IsZero() && now.Sub(s.lastTraffic) >= c.IdleAfter
-	s.mu.Unlock()
-	switch {
-	case ending:
-		if !endBy.IsZero() && !now.Before(endBy) {
-			s.cut()
+// End implements [client.Face].
+func (s *socket) End(code domain.Code) {
+	if code == client.CodeNoJoin {
+		s.end(closeNoJoin, errorFrame(nil, domain.Invalid(code, "join a room within "+s.server.config.JoinWithin.String())))
+		return
+	}
+	s.end(closeToken, errorFrame(nil, domain.Fail(domain.KindUnauthenticated, code,
+		"the token has expired; authenticate with a fresh one before that")))
+}
+
+// Apply implements [client.Face].
+func (s *socket) Apply(c *client.Change) {
+	for _, gone := range c.Gone {
+		if gone.Reason != "" {
+			s.answer(encodeFrame(eventLeft, nil, gone))
 		}
-		return
-	case !expires.IsZero() && !now.Before(expires):
-		s.end(closeToken, errorFrame(nil, domain.Fail(domain.KindUnauthenticated, CodeTokenExpired,
-			"the token has expired; authenticate with a fresh one before that")))
-		return
-	case !joined && now.Sub(s.since) >= c.JoinWithin:
-		s.end(closeNoJoin, errorFrame(nil, domain.Invalid(CodeNoJoin, "join a room within "+c.JoinWithin.String())))
-		return
-	case beat:
-		s.beat(now)
 	}
-	s.schedule()
 }
 
-// schedule works out when to look at the socket next.
-func (s *socket) schedule() {
+// Watch implements [client.Face].
+func (s *socket) Watch(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending {
-		return
+	if s.watching = on; !on {
+		s.outbound.filter(func(g *outgoing) bool { return g.kind != metrics })
 	}
+}
+
+// Metrics implements [client.Face].
+func (s *socket) Metrics(frame []byte) { s.enqueue(outgoing{bytes: frame, kind: metrics}) }
+
+// Tick implements [client.Face]: it sends heartbeats, and cuts off a client that takes
+// too long for the last frames.
+func (s *socket) Tick(now time.Time) (next time.Time) {
 	c := &s.server.config
-	next := s.lastBeat.Add(c.HeartbeatEvery)
-	sooner := func(at time.Time) {
-		if at.Before(next) {
-			next = at
+	s.mu.Lock()
+	if s.ending {
+		endBy := s.endBy
+		s.mu.Unlock()
+		if !endBy.IsZero() && !now.Before(endBy) {
+			s.Cut()
+			return time.Time{}
 		}
+		return endBy
 	}
-	if !s.lastTraffic.IsZero() {
-		sooner(s.lastTraffic.Add(c.IdleAfter))
+	beat := now.Sub(s.lastBeat) >= c.HeartbeatEvery || !s.lastTraffic.IsZero() && now.Sub(s.lastTraffic) >= c.IdleAfter
+	if beat {
+		s.lastBeat, s.lastTraffic = now, time.Time{}
 	}
-	if !s.actor.ExpiresAt.IsZero() {
-		sooner(s.actor.ExpiresAt)
+	next = s.lastBeat.Add(c.HeartbeatEvery)
+	if soon := s.lastTraffic.Add(c.IdleAfter); !s.lastTraffic.IsZero() && soon.Before(next) {
+		next = soon
 	}
-	if !s.joined {
-		sooner(s.since.Add(c.JoinWithin))
+	s.mu.Unlock()
+	if beat {
+		s.beat(now)
 	}
-	s.due.Store(next.UnixNano())
+	return next
 }
 
 // beat sends a heartbeat: for each room a place up to which the client has been
 // sent everything. Cursors count a frame as passed only when it is out, so a
 // heartbeat never runs ahead of the events that it speaks of.
 func (s *socket) beat(now time.Time) {
-	s.mu.Lock()
-	s.lastBeat, s.lastTraffic = now, time.Time{}
-	members := slices.Clone(s.rooms)
-	s.mu.Unlock()
-	h := heartbeat{Time: domain.FormatTime(now), Rooms: make(map[domain.SystemID]domain.Cursor, len(members))}
-	for _, m := range members {
-		h.Rooms[m.system] = m.cursor.Passed()
-	}
+	h := heartbeat{Time: domain.FormatTime(now), Rooms: s.session.Passed()}
 	s.enqueue(outgoing{bytes: encodeFrame(eventHeartbeat, nil, h), kind: onlyNewest})
+}
+
+// membership is a socket in the room of a system.
+type membership struct {
+	socket *socket
+	system domain.SystemID
+	cursor *rooms.Cursor // set before frames come
+	left   bool          // guarded by the socket's lock
+}
+
+var _ client.Room = (*membership)(nil)
+
+// NewRoom implements [client.Face].
+func (s *socket) NewRoom(system domain.SystemID) client.Room {
+	return &membership{socket: s, system: system}
+}
+
+// Enter implements [client.Room].
+func (m *membership) Enter(cursor *rooms.Cursor, _ rooms.Joined) { m.cursor = cursor }
+
+// Begin implements [client.Room].
+func (m *membership) Begin(state *snapshot.Snapshot) bool {
+	m.socket.enqueue(outgoing{bytes: state.Frame(), done: state.Release, of: m})
+	return true
+}
+
+// Silence implements [client.Room].
+func (m *membership) Silence() {
+	m.socket.mu.Lock()
+	defer m.socket.mu.Unlock()
+	m.left = true
+	m.socket.outbound.drop()
+}
+
+// Broken implements [rooms.Breaker].
+func (m *membership) Broken() { m.socket.Cut() }
+
+// Deliver implements [rooms.Sink].
+func (m *membership) Deliver(f rooms.Frame) { m.socket.enqueue(outgoing{bytes: f.Bytes, from: m}) }
+
+// Restarted implements [rooms.Sink]: the client is told as at a join whose
+// position the log does not have.
+func (m *membership) Restarted(from domain.Cursor) {
+	m.socket.enqueue(outgoing{bytes: encodeFrame(eventJoined, nil, client.JoinedAt(m.system, from, false)), of: m})
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 )
@@ -28,7 +29,7 @@ func TestStopAfterAHandshakeThatPanics(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(hub.Close)
-	s, err := New(Config{}, Parts{Rooms: hub, Authenticator: panicking{newTokenTable()}, Logger: logger})
+	s, err := New(Config{}, client.Parts{Rooms: hub, Authenticator: panicking{newTokenTable()}, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,136 @@
+package handoff
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain/isolate"
+)
+
+// Set is what a server has open, counted by its [Open] and listed one by one. The zero
+// Set is empty. It is safe for concurrent use.
+type Set[T comparable] struct {
+	Open
+	mu   sync.Mutex
+	list map[T]struct{}
+}
+
+// Add lists one, and reports whether the set is closing: then whoever closes it may have
+// looked at the list already.
+func (s *Set[T]) Add(one T) (closing bool) {
+	s.mu.Lock()
+	if s.list == nil {
+		s.list = map[T]struct{}{}
+	}
+	s.list[one] = struct{}{}
+	s.mu.Unlock()
+	return s.Closing()
+}
+
+// Remove takes one off the list, if it is there.
+func (s *Set[T]) Remove(one T) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.list, one)
+}
+
+// Len is how many are listed.
+func (s *Set[T]) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.list)
+}
+
+// All returns all that are listed.
+func (s *Set[T]) All() []T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]T, 0, len(s.list))
+	for one := range s.list {
+		all = append(all, one)
+	}
+	return all
+}
+
+// Select returns those for which f is true, which is called under the set's lock.
+func (s *Set[T]) Select(f func(T) bool) []T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var selected []T
+	for one := range s.list {
+		if f(one) {
+			selected = append(selected, one)
+		}
+	}
+	return selected
+}
+
+// Shutdown closes the set, calls end for each that is listed, and waits until all that
+// is counted has left. When ctx ends before that it calls cut for each that is left, and
+// returns ctx's error once they have gone.
+func (s *Set[T]) Shutdown(ctx context.Context, end, cut func(T)) error {
+	return Shutdown(ctx, &s.Open, s.All, end, cut)
+}
+
+// Shutdown is [Set.Shutdown] for a server with a list of its own.
+func Shutdown[T any](ctx context.Context, open *Open, all func() []T, end, cut func(T)) error {
+	open.Close()
+	for _, one := range all() {
+		end(one)
+	}
+	return open.Drain(ctx, func() {
+		for _, one := range all() {
+			cut(one)
+		}
+	})
+}
+
+// Clock says what is looked at by the clock. One goroutine for all that a server has
+// open costs less than timers for each.
+type Clock[T any] struct {
+	Every  time.Duration
+	Due    func(now time.Time) []T // those that want to be looked at
+	Look   func(one T, now time.Time)
+	Broken func(T) // is called for one whose Look panicked
+	Where  string  // names the server among the panics that were caught
+	Logger *slog.Logger
+}
+
+// Ticking is a clock that runs.
+type Ticking struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// Tick starts a clock. [Ticking.Stop] ends it.
+func Tick[T any](c Clock[T]) *Ticking {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &Ticking{cancel: cancel}
+	t.done.Go(func() { isolate.Loop(ctx, c.Logger, c.Where, func() { c.run(ctx) }) })
+	return t
+}
+
+func (c *Clock[T]) run(ctx context.Context) {
+	ticker := time.NewTicker(c.Every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			for _, one := range c.Due(now) {
+				if !isolate.Do(c.Logger, c.Where, func() { c.Look(one, now) }) {
+					c.Broken(one)
+				}
+			}
+		}
+	}
+}
+
+// Stop ends the clock and waits for what it does. Stopping twice is fine.
+func (t *Ticking) Stop() {
+	t.cancel()
+	t.done.Wait()
+}
