@@ -3,6 +3,8 @@ package domain
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -304,26 +306,27 @@ func (Undecodable) EventType() EventType { return TypeUndecodable }
 type kind struct {
 	decode  func(json.RawMessage) (Data, error)
 	upcasts []func(json.RawMessage) (json.RawMessage, error)
+	action  bool // see CallsForAction
 }
 
 var kinds = map[EventType]kind{
 	TypeDeviceUpdate:           {decode: decodeAs[DeviceUpdate]},
 	TypeDeviceOfflineStatus:    {decode: decodeAs[DeviceOfflineStatus]},
-	TypeEnergyCorrected:        {decode: decodeAs[EnergyCorrected]},
+	TypeEnergyCorrected:        {decode: decodeAs[EnergyCorrected], action: true},
 	TypeAssignmentUpdated:      {decode: decodeAs[AssignmentUpdated]},
 	TypeEquipmentRegistered:    {decode: decodeAs[EquipmentRegistered]},
 	TypeEquipmentUpdated:       {decode: decodeAs[EquipmentUpdated]},
 	TypeEquipmentRetired:       {decode: decodeAs[EquipmentRetired]},
-	TypeConnectionCreated:      {decode: decodeAs[ConnectionCreated]},
-	TypeConnectionUpdated:      {decode: decodeAs[ConnectionUpdated]},
-	TypeConnectionStarted:      {decode: decodeAs[ConnectionStarted]},
-	TypeConnectionStopped:      {decode: decodeAs[ConnectionStopped]},
-	TypeConnectionRestarted:    {decode: decodeAs[ConnectionRestarted]},
+	TypeConnectionCreated:      {decode: decodeAs[ConnectionCreated], action: true},
+	TypeConnectionUpdated:      {decode: decodeAs[ConnectionUpdated], action: true},
+	TypeConnectionStarted:      {decode: decodeAs[ConnectionStarted], action: true},
+	TypeConnectionStopped:      {decode: decodeAs[ConnectionStopped], action: true},
+	TypeConnectionRestarted:    {decode: decodeAs[ConnectionRestarted], action: true},
 	TypeConnectionStateChanged: {decode: decodeAs[ConnectionStateChanged]},
-	TypeConnectionDeleted:      {decode: decodeAs[ConnectionDeleted]},
-	TypeRelaySwitchRequested:   {decode: decodeAs[RelaySwitchRequested]},
-	TypeRelaySwitchCompleted:   {decode: decodeAs[RelaySwitchCompleted]},
-	TypeDisconnectRequested:    {decode: decodeAs[DisconnectRequested]},
+	TypeConnectionDeleted:      {decode: decodeAs[ConnectionDeleted], action: true},
+	TypeRelaySwitchRequested:   {decode: decodeAs[RelaySwitchRequested], action: true},
+	TypeRelaySwitchCompleted:   {decode: decodeAs[RelaySwitchCompleted], action: true},
+	TypeDisconnectRequested:    {decode: decodeAs[DisconnectRequested], action: true},
 	TypeDisconnectCompleted:    {decode: decodeAs[DisconnectCompleted]},
 	TypeHistoryExported:        {decode: decodeAs[HistoryExported]},
 	TypeUndecodable:            {decode: decodeAs[Undecodable]},
@@ -336,6 +339,14 @@ func decodeAs[T Data](raw json.RawMessage) (Data, error) {
 	}
 	return v, nil
 }
+
+// EventTypes returns the types that this build knows, sorted.
+func EventTypes() []EventType { return slices.Sorted(maps.Keys(kinds)) }
+
+// CallsForAction reports whether processes react to events of the type: they switch
+// a relay, drop sockets, or connect to a cloud. Such an event costs many times what
+// one costs that is only kept and delivered.
+func (t EventType) CallsForAction() bool { return kinds[t].action }
 
 func currentVersion(t EventType) int { return len(kinds[t].upcasts) + 1 }
 

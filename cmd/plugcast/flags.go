@@ -88,6 +88,8 @@ type limitFlags struct {
 	LimitFramesBurst        int `group:"Rate limits, per system" help:"Frames from clients at once." default:"2000"`
 	LimitDeviceUpdates      int `group:"Rate limits, per system" help:"Published device updates per second." default:"20000"`
 	LimitDeviceUpdatesBurst int `group:"Rate limits, per system" help:"Published device updates at once." default:"100000"`
+	LimitActions            int `group:"Rate limits, per system" help:"Bridged events that processes react to, such as relay commands, per second." default:"100"`
+	LimitActionsBurst       int `group:"Rate limits, per system" help:"Bridged events that processes react to at once." default:"1000"`
 
 	LimitUnauthenticated      int `group:"Rate limits, per client address" help:"Requests without a valid token per second." default:"100"`
 	LimitUnauthenticatedBurst int `group:"Rate limits, per client address" help:"Requests without a valid token at once." default:"1000"`
@@ -99,6 +101,7 @@ func (f *limitFlags) config() limits.Config {
 		limits.Joins:         {PerSecond: f.LimitJoins, Burst: f.LimitJoinsBurst},
 		limits.Frames:        {PerSecond: f.LimitFrames, Burst: f.LimitFramesBurst},
 		limits.DeviceUpdates: {PerSecond: f.LimitDeviceUpdates, Burst: f.LimitDeviceUpdatesBurst},
+		limits.Actions:       {PerSecond: f.LimitActions, Burst: f.LimitActionsBurst},
 	}
 }
 

@@ -75,6 +75,50 @@ func TestUpdateLimit(t *testing.T) {
 	mustCall(t, http.StatusOK, "GET", nodes[0].base+"/api/v1/systems/clinica-sol/devices", viewer, nil, nil)
 }
 
+// Bridged events that processes react to have an allowance of their own, and what
+// is only kept and delivered does not use it up.
+func TestActionLimit(t *testing.T) {
+	t.Parallel()
+	nodes := limitedNodes(t, "actions", 40)
+	token, last := testToken(t, domain.RoleBridge, "clinica-sol"), 0
+	batch := func(typ domain.EventType, n int) (query string, events []map[string]any) {
+		for i := range n {
+			events = append(events, map[string]any{
+				"event": typ, "position": fmt.Sprint(last+i+1, "-0"), "id": fmt.Sprintf("01920000-0000-7000-8000-%012d", last+i+1),
+				"systemId": "clinica-sol", "time": "2026-11-23T18:00:00Z", "actor": "x", "version": 1,
+				"data": map[string]any{"commandId": fmt.Sprint("c-", last+i), "deviceId": "plug-1", "on": true},
+			})
+		}
+		return fmt.Sprintf("/api/v1/systems/clinica-sol/bridge/events?source=far&after=%d-0&through=%d-0", last, last+n), events
+	}
+	take := func(n *node, typ domain.EventType, count int) {
+		query, events := batch(typ, count)
+		mustCall(t, http.StatusOK, "POST", n.base+query, token, events, nil)
+		last += count
+	}
+	refuse := func(n *node, typ domain.EventType, count int) {
+		query, events := batch(typ, count)
+		mustBeLimited(t, "POST", n.base+query, token, events)
+	}
+	take(nodes[0], domain.TypeRelaySwitchRequested, 30)
+	refuse(nodes[1], domain.TypeRelaySwitchRequested, 30)
+	take(nodes[1], domain.TypeDeviceUpdate, 200)
+	take(nodes[1], domain.TypeRelaySwitchRequested, 10)
+	refuse(nodes[0], domain.TypeDisconnectRequested, 39)
+	take(nodes[0], domain.TypeDeviceUpdate, 200)
+}
+
+// Every event that processes react to is counted as such, and no other.
+func TestReactionsAreThoseThatAreLimited(t *testing.T) {
+	t.Parallel()
+	on := reactionsTo(&shellySide{}, &disconnects{})
+	for _, typ := range domain.EventTypes() {
+		if (on[typ] != nil) != typ.CallsForAction() {
+			t.Errorf("%s: reacted to %t, counted as an action %t", typ, on[typ] != nil, typ.CallsForAction())
+		}
+	}
+}
+
 // Joins of both faces are counted together. A socket whose join is refused
 // stays, and one that does not stop is closed.
 func TestJoinLimit(t *testing.T) {

@@ -13,11 +13,15 @@ import (
 func (p *Program) newReactions() {
 	p.deadLetters = reactions.NewDeadLetters(p.backend.log)
 	p.reactions = reactions.New(reactions.Config{
-		On: merged(p.shelly.reactions(), map[domain.EventType]reactions.Reaction{
-			domain.TypeDisconnectRequested: p.disconnects.react,
-		}),
+		On:  reactionsTo(p.shelly, p.disconnects),
 		Log: p.backend.log, DeadLetters: p.deadLetters, Node: p.Server.NodeName, Logger: p.Logger,
 	})
+}
+
+// reactionsTo are the reactions to each type of event. Bridges may not bring many of
+// these at once: see [domain.EventType.CallsForAction].
+func reactionsTo(s *shellySide, d *disconnects) map[domain.EventType]reactions.Reaction {
+	return merged(s.reactions(), map[domain.EventType]reactions.Reaction{domain.TypeDisconnectRequested: d.react})
 }
 
 var (

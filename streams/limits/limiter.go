@@ -25,7 +25,8 @@ const (
 	Requests      Flow = "requests"       // HTTP requests
 	Joins         Flow = "joins"          // joins of a room
 	Frames        Flow = "frames"         // frames from clients, pings and handshakes
-	DeviceUpdates Flow = "device-updates" // published updates, counted one by one
+	DeviceUpdates Flow = "device-updates" // published updates and bridged events, counted one by one
+	Actions       Flow = "actions"        // bridged events that processes react to, counted one by one
 )
 
 // Limit allows PerSecond in the long run and Burst at once. A zero PerSecond
@@ -46,6 +47,7 @@ func Defaults() Config {
 		Joins:         {PerSecond: 200, Burst: 2_000},
 		Frames:        {PerSecond: 500, Burst: 2_000},
 		DeviceUpdates: {PerSecond: 20_000, Burst: 100_000},
+		Actions:       {PerSecond: 100, Burst: 1_000},
 	}
 }
 

@@ -70,6 +70,7 @@ type Limiter interface {
 const (
 	flowRequests = "requests"
 	flowUpdates  = "device-updates"
+	flowActions  = "actions"
 )
 
 // API is the HTTP face as one handler. It is safe for concurrent use.

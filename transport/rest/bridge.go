@@ -129,10 +129,8 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 	if b.Events, err = readEnvelopes(in.body); err != nil {
 		return nil, unreadable(ctx, err)
 	}
-	if a.limiter != nil {
-		if ok, wait := a.limiter.Allow(ctx, flowUpdates, in.SystemID, max(len(b.Events), 1)); !ok {
-			return nil, limited(ctx, flowUpdates, in.SystemID, wait)
-		}
+	if err := a.limitEvents(ctx, in.SystemID, b.Events); err != nil {
+		return nil, err
 	}
 	taken, err := a.bridges.Take(ctx, b)
 	if behind := new(domain.BehindError); errors.As(err, &behind) {
@@ -145,6 +143,30 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 	out := &bridgeEventsOutput{}
 	out.Body.Accepted, out.Body.Duplicates, out.Body.Own, out.Body.Position = taken.Accepted, taken.Duplicates, taken.Own, taken.Cursor
 	return out, nil
+}
+
+// limitEvents takes the events of a batch from the system's allowances. Those that
+// processes react to have one of their own, as commands over HTTP do: by the
+// thousands they would keep this machine from working for other systems.
+func (a *API) limitEvents(ctx context.Context, system domain.SystemID, events []domain.Event) error {
+	if a.limiter == nil {
+		return nil
+	}
+	actions := 0
+	for i := range events {
+		if events[i].Type.CallsForAction() {
+			actions++
+		}
+	}
+	if actions > 0 {
+		if ok, wait := a.limiter.Allow(ctx, flowActions, system, actions); !ok {
+			return limited(ctx, flowActions, system, wait)
+		}
+	}
+	if ok, wait := a.limiter.Allow(ctx, flowUpdates, system, max(len(events), 1)); !ok {
+		return limited(ctx, flowUpdates, system, wait)
+	}
+	return nil
 }
 
 // readEnvelopes reads a batch as readBatch does. An empty body is an empty batch:
