@@ -75,8 +75,10 @@ func blameOfState(code string) blame {
 
 // reasonOf says why something cannot be written, in words that name no address.
 func reasonOf(err error) string {
-	panicked, unwritable, answer := new(isolate.PanicError), new(rowError), new(pgconn.PgError)
+	panicked, unwritable, answer, beyond := new(isolate.PanicError), new(rowError), new(pgconn.PgError), new(beyondError)
 	switch {
+	case errors.As(err, &beyond):
+		return beyond.Error()
 	case errors.As(err, &panicked):
 		return "the code that folds it panicked"
 	case errors.As(err, &unwritable):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -113,8 +114,16 @@ func (p *Projector) begin(ctx context.Context) error {
 	return nil
 }
 
-// project writes events in transactions of bounded size.
+// project writes events in transactions of bounded size, up to one whose position
+// history cannot hold.
 func (p *Projector) project(ctx context.Context, events []domain.Event) error {
+	beyond := slices.IndexFunc(events, func(e domain.Event) bool { return !hasPlace(e.Position) })
+	if beyond >= 0 {
+		if err := p.project(ctx, events[:beyond]); err != nil {
+			return err
+		}
+		return &beyondError{events[beyond].Position}
+	}
 	for len(events) > 0 {
 		n, size := 1, len(events[0].Data)
 		for n < min(len(events), maxBatch) && size < maxBatchBytes {
