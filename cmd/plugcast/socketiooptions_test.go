@@ -115,6 +115,33 @@ func TestFloodWithoutAToken(t *testing.T) {
 		flood(one[0], one[1], "", "")
 	}
 	flood("GET", systemPath+"/devices", "no-token", "")
+	// A browser's preflights have a budget of their own, which all faces share.
+	preflights := 0
+	for range 10 {
+		for _, path := range []string{
+			systemPath + "/devices", systemPath + "/events/stream", "/socket.io/?EIO=4&transport=polling", "/api/socket/init",
+		} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, n.base+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Origin", n.base)
+			r.Header.Set("Access-Control-Request-Method", "GET")
+			answer, err := http.DefaultTransport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch _ = answer.Body.Close(); {
+			case answer.StatusCode == http.StatusNoContent:
+				preflights++
+			case answer.StatusCode != http.StatusTooManyRequests || preflights < 20:
+				t.Errorf("a preflight of %s got %s after %d", path, answer.Status, preflights)
+			}
+		}
+	}
+	if preflights == 40 {
+		t.Error("preflights are served without end")
+	}
 	// Sessions of Socket.IO, whose token comes later, and load balancers go on.
 	for range 3 {
 		if answer := ask("GET", "/socket.io/?EIO=4&transport=polling", "", ""); answer.StatusCode != http.StatusOK {

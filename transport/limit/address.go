@@ -28,32 +28,43 @@ const mostAddresses = 10_000
 // use.
 //
 // A client with a valid token is never refused here, however many others there are
-// at its address: that may be a proxy's.
-type Addresses struct {
+// at its address: that may be a proxy's. Its browser sends preflights without the
+// token, so those have a budget of their own: neither uses up that of the other.
+type Addresses struct{ requests, preflights budget }
+
+// NewAddresses makes Addresses. A rate of 0 per second allows everything.
+func NewAddresses(r Rate) *Addresses {
+	return &Addresses{requests: newBudget(r), preflights: newBudget(r)}
+}
+
+// Spend counts a request from an address, or says how long to wait with the next.
+func (a *Addresses) Spend(remote string, now time.Time) (wait time.Duration) {
+	return a.requests.spend(remote, now)
+}
+
+// budget is what each address may do of one kind of request.
+type budget struct {
 	rate Rate
 
 	mu            sync.Mutex
 	known, before map[string]*rate.Limiter
 }
 
-// NewAddresses makes Addresses. A rate of 0 per second allows everything.
-func NewAddresses(r Rate) *Addresses {
-	return &Addresses{rate: r, known: map[string]*rate.Limiter{}}
-}
+func newBudget(r Rate) budget { return budget{rate: r, known: map[string]*rate.Limiter{}} }
 
-// Spend counts a request from an address, or says how long to wait with the next.
-func (a *Addresses) Spend(remote string, now time.Time) (wait time.Duration) {
-	return a.take(remote, now, 1)
+// spend counts a request from an address, or says how long to wait with the next.
+func (b *budget) spend(remote string, now time.Time) (wait time.Duration) {
+	return b.take(remote, now, 1)
 }
 
 // wait says how long the address has to wait, and counts nothing.
-func (a *Addresses) wait(remote string, now time.Time) time.Duration { return a.take(remote, now, 0) }
+func (b *budget) wait(remote string, now time.Time) time.Duration { return b.take(remote, now, 0) }
 
-func (a *Addresses) take(remote string, now time.Time, n int) time.Duration {
-	if a.rate.PerSecond == 0 {
+func (b *budget) take(remote string, now time.Time, n int) time.Duration {
+	if b.rate.PerSecond == 0 {
 		return 0
 	}
-	l := a.of(edge.Source(remote))
+	l := b.of(edge.Source(remote))
 	reserved := l.ReserveN(now, 1)
 	wait := reserved.DelayFrom(now)
 	if wait > 0 || n == 0 {
@@ -62,20 +73,20 @@ func (a *Addresses) take(remote string, now time.Time, n int) time.Duration {
 	return wait
 }
 
-func (a *Addresses) of(address string) *rate.Limiter {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	l := a.known[address]
+func (b *budget) of(address string) *rate.Limiter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.known[address]
 	if l != nil {
 		return l
 	}
-	if l = a.before[address]; l == nil {
-		l = rate.NewLimiter(a.rate.PerSecond, a.rate.Burst)
+	if l = b.before[address]; l == nil {
+		l = rate.NewLimiter(b.rate.PerSecond, b.rate.Burst)
 	}
-	if len(a.known) >= mostAddresses {
-		a.before, a.known = a.known, map[string]*rate.Limiter{}
+	if len(b.known) >= mostAddresses {
+		b.before, b.known = b.known, map[string]*rate.Limiter{}
 	}
-	a.known[address] = l
+	b.known[address] = l
 	return l
 }
 
@@ -93,23 +104,35 @@ func Attributed(ctx context.Context) {
 // that has nothing left such a request gets 429 and Retry-After: before it is served
 // if it shows no credential, and otherwise in place of its answer, so what is open to
 // all is not to be had without end by showing something that nobody looks at. spared
-// says which requests are served in any case, such as those of load balancers.
+// says which requests are served in any case, such as those of load balancers; no
+// preflight is.
 func (a *Addresses) Guard(next http.Handler, spared func(*http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		isSpared := spared(r)
+		from, isSpared := &a.requests, false
+		if isPreflight(r) {
+			from = &a.preflights
+		} else {
+			isSpared = spared(r)
+		}
 		if !isSpared && !showsCredential(r) {
-			if wait := a.wait(r.RemoteAddr, time.Now()); wait > 0 {
+			if wait := from.wait(r.RemoteAddr, time.Now()); wait > 0 {
 				refuse(w, wait)
 				return
 			}
 		}
 		mark := new(atomic.Bool)
-		out := &guarded{ResponseWriter: w, mark: mark, spared: isSpared, spend: func() time.Duration { return a.Spend(r.RemoteAddr, time.Now()) }}
+		out := &guarded{ResponseWriter: w, mark: mark, spared: isSpared, spend: func() time.Duration { return from.spend(r.RemoteAddr, time.Now()) }}
 		next.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), attributedKey{}, mark)))
 		if !out.spent && !isSpared && !mark.Load() {
 			out.spend()
 		}
 	})
+}
+
+// isPreflight reports whether a browser may ask on behalf of a page of another origin.
+// No face does anything for such a request but answer it.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != ""
 }
 
 func showsCredential(r *http.Request) bool {
@@ -210,7 +233,7 @@ func (a authenticator) charge(r *http.Request, actor domain.Actor, err error) (d
 	case err == nil:
 		Attributed(r.Context())
 	case domain.AsError(err).Kind == domain.KindUnauthenticated:
-		if wait := a.addresses.wait(r.RemoteAddr, time.Now()); wait > 0 {
+		if wait := a.addresses.requests.wait(r.RemoteAddr, time.Now()); wait > 0 {
 			return actor, limited("requests without a valid token", wait)
 		}
 	}

@@ -55,7 +55,7 @@ func TestManyAddresses(t *testing.T) {
 	for i := range 5 * mostAddresses {
 		a.Spend(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255), noon)
 	}
-	if n := len(a.known) + len(a.before); n > 2*mostAddresses {
+	if n := len(a.requests.known) + len(a.requests.before); n > 2*mostAddresses {
 		t.Errorf("%d addresses are remembered", n)
 	}
 	last := 5*mostAddresses - 1
@@ -132,7 +132,7 @@ func TestGuard(t *testing.T) {
 	}
 	for name, of := range map[string][3]string{
 		"no token": {"GET", "/api", ""}, "a bad token": {"GET", "/api", "bad"}, "no path": {"GET", "/missing", ""},
-		"what needs no token": {"HEAD", "/open", ""}, "a preflight": {"OPTIONS", "/open", ""},
+		"what needs no token": {"HEAD", "/open", ""}, "OPTIONS of no page": {"OPTIONS", "/open", ""},
 		"what needs no token, with a bad one": {"GET", "/open", "bad"}, "what needs no token, with any ticket": {"GET", "/open?ticket=x", ""},
 		"no path, with any token": {"GET", "/missing", "good"},
 	} {
@@ -183,4 +183,43 @@ func TestGuard(t *testing.T) {
 			t.Errorf("the second: %v", err)
 		}
 	})
+}
+
+// Preflights of browsers and other requests of one address do not use up what the
+// other may, and neither is without end, wherever it goes.
+func TestPreflightsHaveABudgetOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	const burst = 5
+	a := NewAddresses(Rate{PerSecond: 0.01, Burst: burst})
+	guarded := a.Guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}), func(r *http.Request) bool { return r.URL.Path == "/spared" })
+	ask := func(method, path, remote string) int {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(method, path, nil)
+		r.RemoteAddr = remote
+		r.Header.Set("Origin", "https://app.example.com")
+		guarded.ServeHTTP(w, r)
+		return w.Code
+	}
+	flood := func(method, path, remote string, served int) {
+		t.Helper()
+		for i := range 2 * burst {
+			want := http.StatusTooManyRequests
+			if i < burst {
+				want = served
+			}
+			if got := ask(method, path, remote); got != want {
+				t.Fatalf("%s %s: request %d got %d", method, path, i, got)
+			}
+		}
+	}
+	flood("GET", "/open", "192.0.2.1:1", http.StatusOK)
+	flood("OPTIONS", "/open", "192.0.2.1:1", http.StatusNoContent)
+	flood("OPTIONS", "/spared", "192.0.2.2:1", http.StatusNoContent)
+	flood("GET", "/open", "192.0.2.2:1", http.StatusOK)
+	if got := ask("GET", "/spared", "192.0.2.2:1"); got != http.StatusOK {
+		t.Errorf("what is spared got %d", got)
+	}
 }
