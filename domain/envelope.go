@@ -207,7 +207,7 @@ func SalvageEnvelope(raw []byte, system SystemID, refused error) (Event, bool) {
 		e.ID = "undecodable-" + e.Position.String()
 	}
 	e.SystemID = system
-	e.Time = timeOf(e.Position)
+	e.Time = e.Position.Time()
 	return e.Undecodable("came over a bridge, and its "+refused.Error(), map[string]string{"envelope": string(raw)}), true
 }
 

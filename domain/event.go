@@ -3,7 +3,6 @@ package domain
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -92,7 +91,7 @@ func (e *Event) Cursor() Cursor { return Cursor{Position: e.Position, Seq: e.Seq
 // it was appended, and for an event of another deployment at the latest when it was
 // appended here, because its own time is that deployment's word.
 func (e *Event) Arrival() time.Time {
-	here := time.UnixMilli(int64(min(e.Position.Ms, math.MaxInt64)))
+	here := e.Position.Time()
 	if e.Origin != "" && here.Before(e.Time) {
 		return here
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Position says where in its partition's log an event stands: the id that Redis
@@ -59,6 +60,14 @@ func (p *Position) UnmarshalText(b []byte) (err error) {
 
 // IsZero reports whether p is the position before the first event.
 func (p Position) IsZero() bool { return p == Position{} }
+
+// lastMs is the last millisecond that RFC 3339 can write.
+const lastMs = 253402300799999
+
+// Time returns when the position was given, in UTC, on the clock of Redis. A position
+// written by hand may be beyond what a time can hold: it counts as the end of the year
+// 9999, the last that RFC 3339 can write.
+func (p Position) Time() time.Time { return time.UnixMilli(int64(min(p.Ms, lastMs))).UTC() }
 
 // Compare is negative, zero or positive when p is before, at or after o.
 func (p Position) Compare(o Position) int {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"time"
 )
 
 // maxFields bounds the fields of an [Undecodable].
@@ -15,7 +14,7 @@ const maxFields = 64
 // the event has them as text that every store takes, and is canonical. Every
 // reader of the same entry gets the same event.
 func NewUndecodable(system SystemID, at Position, reason string, fields map[string]string) Event {
-	e := Event{ID: "undecodable-" + at.String(), SystemID: system, Time: timeOf(at), Position: at}
+	e := Event{ID: "undecodable-" + at.String(), SystemID: system, Time: at.Time(), Position: at}
 	return e.Undecodable(reason, fields)
 }
 
@@ -39,9 +38,3 @@ func (e *Event) Undecodable(reason string, fields map[string]string) Event {
 	replaced.Data, _ = EncodeJSON(u) // strings can always be written
 	return replaced
 }
-
-// lastMs is the last millisecond that RFC 3339 can write.
-const lastMs = 253402300799999
-
-// timeOf is when a position was given, on the clock of the log.
-func timeOf(at Position) time.Time { return time.UnixMilli(int64(min(at.Ms, lastMs))).UTC() }

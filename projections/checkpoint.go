@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -81,7 +80,7 @@ func (l *Lag) measure(ctx context.Context, log Log) (err error) {
 	}
 	next, err := log.Read(ctx, l.Partition, l.Checkpoint, 1)
 	if err == nil && len(next) > 0 {
-		l.Behind = max(0, time.Since(time.UnixMilli(int64(min(next[0].Position.Ms, math.MaxInt64)))))
+		l.Behind = max(0, time.Since(next[0].Position.Time()))
 	}
 	return err
 }

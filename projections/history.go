@@ -140,6 +140,6 @@ func (s *Store) makeMonth(ctx context.Context, month time.Time) error {
 }
 
 func monthOf(p domain.Position) time.Time {
-	t := time.UnixMilli(int64(p.Ms)).UTC()
+	t := p.Time()
 	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
 }

@@ -146,7 +146,7 @@ func (d *disconnects) report(ctx context.Context, e *domain.Event, done domain.D
 }
 
 // openedBy is when a socket was opened at the latest that a command can mean.
-func openedBy(e *domain.Event) time.Time { return time.UnixMilli(int64(e.Position.Ms)).Add(clockSkew) }
+func openedBy(e *domain.Event) time.Time { return e.Position.Time().Add(clockSkew) }
 
 // raise keeps out whom the command throws out, before that, and reports whether
 // there is a ban for now. One that Redis does not take holds here, and the

@@ -81,7 +81,7 @@ func (a *API) dropping(ctx context.Context, system domain.SystemID, in *Waits, c
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if receipt.Replayed && !d.named {
-		taken := time.UnixMilli(int64(receipt.Position.Ms))
+		taken := receipt.Position.Time()
 		if d.live, d.expected, err = a.expected(waiting, taken); err != nil {
 			a.noOutcome(ctx, err)
 		}

@@ -91,7 +91,7 @@ func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.S
 			continue // undecodable: there is nothing to compare
 		}
 		// When our log got it: its own time may be of another deployment's clock.
-		at := time.UnixMilli(int64(e.Position.Ms))
+		at := e.Position.Time()
 		c.core.Observe(shadow.Here, shadow.Observation{
 			Event: string(e.Type), Device: string(device), At: at, Members: payload.values(), Ref: e.Position.String(),
 		})

@@ -184,7 +184,7 @@ func commandOf(e *domain.Event) (*command, error) {
 		return nil, nil
 	}
 	// The position has Redis' clock, the same for every process.
-	requested := time.UnixMilli(int64(e.Position.Ms))
+	requested := e.Position.Time()
 	lasts := expiry
 	if e.Origin != "" {
 		// The position says when it came here, which may be long after: a link that
