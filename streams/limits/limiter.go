@@ -73,11 +73,12 @@ type Decision struct {
 
 // Limiter counts. It is safe for concurrent use.
 type Limiter struct {
-	limiter *redis_rate.Limiter
-	prefix  string
-	config  Config
-	logger  *slog.Logger
-	warned  atomic.Int64 // when Redis was last complained about, Unix seconds
+	limiter  *redis_rate.Limiter
+	prefix   string
+	config   Config
+	logger   *slog.Logger
+	refusals refusals
+	warned   atomic.Int64 // when Redis was last complained about, Unix seconds
 }
 
 // New makes a Limiter that keeps its counts under the prefix.
@@ -87,20 +88,28 @@ func New(client redis.UniversalClient, prefix string, config Config, logger *slo
 
 // Allow takes n of the flow's allowance in the system, all or nothing. More than
 // the burst at once counts as the whole burst: such a batch waits for a full
-// bucket, and does not wait for ever. While Redis is away everything is allowed:
-// a guard that is down must not take the house with it.
+// bucket, and does not wait for ever. A refusal is remembered until the request may be
+// allowed, at most a second: what comes before that is refused without asking Redis.
+// While Redis is away everything is allowed: a guard that is down must not take the
+// house with it.
 func (l *Limiter) Allow(ctx context.Context, flow Flow, system domain.SystemID, n int) Decision {
 	limit := l.config[flow]
 	if limit.PerSecond == 0 {
 		return Decision{Allowed: true}
 	}
-	result, err := l.limiter.AllowN(ctx, l.key(flow, system), rateOf(limit), min(n, limit.Burst))
+	key, cost, now := l.key(flow, system), min(n, limit.Burst), time.Now()
+	if known, ok := l.refusals.find(key, cost, now); ok {
+		return Decision{RetryAfter: known.until.Sub(now), Remaining: known.remaining}
+	}
+	result, err := l.limiter.AllowN(ctx, key, rateOf(limit), cost)
 	if err != nil {
 		l.complain(ctx, err)
 		return Decision{Allowed: true}
 	}
 	if result.Allowed == 0 && n > 0 {
-		return Decision{RetryAfter: max(result.RetryAfter, time.Millisecond), Remaining: result.Remaining}
+		wait := max(result.RetryAfter, time.Millisecond)
+		l.refusals.add(key, cost, result.Remaining, now, wait)
+		return Decision{RetryAfter: wait, Remaining: result.Remaining}
 	}
 	return Decision{Allowed: true, Remaining: result.Remaining}
 }

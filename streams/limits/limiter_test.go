@@ -2,7 +2,10 @@ package limits
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +44,78 @@ func TestAllow(t *testing.T) {
 	}
 	if d := l.Allow(ctx, Requests, "clinica-sol", 1); !d.Allowed {
 		t.Errorf("a flow without a limit: %+v", d)
+	}
+}
+
+// A flood of refused requests costs Redis next to nothing, a smaller request is not
+// refused because of a larger one, and what comes in time is allowed.
+func TestRefusalsAreRemembered(t *testing.T) {
+	t.Parallel()
+	options, err := redis.ParseURL(redistest.New(t).URL()) // of its own: its commands are counted
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	l := New(client, "test", Config{DeviceUpdates: {PerSecond: 10, Burst: 10}}, slog.New(slog.DiscardHandler))
+	asked := func() (calls int) {
+		info, err := client.Info(t.Context(), "commandstats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(info) {
+			if name, rest, _ := strings.Cut(line, ":calls="); strings.HasPrefix(name, "cmdstat_eval") {
+				n, _, _ := strings.Cut(rest, ",")
+				of, _ := strconv.Atoi(n)
+				calls += of
+			}
+		}
+		return calls
+	}
+	if d := l.Allow(t.Context(), DeviceUpdates, "clinica-sol", 8); !d.Allowed {
+		t.Fatalf("%+v", d)
+	}
+	before := asked()
+	for range 100 {
+		if d := l.Allow(t.Context(), DeviceUpdates, "clinica-sol", 9); d.Allowed || d.RetryAfter <= 0 {
+			t.Fatalf("%+v", d)
+		}
+	}
+	if n := asked() - before; n > 3 {
+		t.Errorf("Redis was asked %d times", n)
+	}
+	if d := l.Allow(t.Context(), DeviceUpdates, "clinica-sol", 1); !d.Allowed {
+		t.Errorf("one update must wait for a batch: %+v", d)
+	}
+	for tries := 0; ; tries++ {
+		d := l.Allow(t.Context(), DeviceUpdates, "clinica-sol", 9)
+		if d.Allowed {
+			break
+		}
+		if tries == 20 {
+			t.Fatalf("refused for good: %+v", d)
+		}
+		<-time.After(d.RetryAfter)
+	}
+}
+
+// What is remembered is bounded.
+func TestRefusalsAreBounded(t *testing.T) {
+	t.Parallel()
+	var r refusals
+	now := time.Now()
+	for i := range maxRefusals + 100 {
+		r.add(fmt.Sprint(i), 1, 0, now, time.Hour)
+	}
+	if len(r.of) != maxRefusals {
+		t.Errorf("%d are remembered", len(r.of))
+	}
+	if _, ok := r.find("0", 1, now.Add(longestTrust)); ok {
+		t.Error("trusted for longer than a second")
+	}
+	r.add("new", 1, 0, now.Add(longestTrust), time.Hour)
+	if _, ok := r.find("new", 1, now.Add(longestTrust)); !ok || len(r.of) != 1 {
+		t.Errorf("what is over keeps out what is new: %d", len(r.of))
 	}
 }
 
