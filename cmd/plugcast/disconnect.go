@@ -33,11 +33,6 @@ type banList interface {
 	Raise(ctx context.Context, f ban.Ban) error
 }
 
-// appender is the log, as far as reports need it.
-type appender interface {
-	Append(ctx context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error)
-}
-
 const (
 	// clockSkew is how far the clock of this process may be ahead of that of Redis,
 	// which times the commands. A socket that was opened this much later than a
@@ -47,7 +42,6 @@ const (
 
 	reportTime     = 10 * time.Second // for one report, over all tries
 	lastReportTime = time.Second      // the same when the process ends
-	reportPause    = 200 * time.Millisecond
 )
 
 // disconnects carries out, in this process, the commands that ask every process to
@@ -55,7 +49,7 @@ const (
 // that too, because the caller may wait for it.
 type disconnects struct {
 	node     string
-	log      appender
+	log      domain.Appender
 	bans     banList
 	browsers browserDropper // nil in a process that serves no clients
 	shelly   []shellyDropper
@@ -67,7 +61,7 @@ type disconnects struct {
 
 const earlyKept = 1000 // commands that are not heard after their ban: from before this process began
 
-func newDisconnects(node string, log appender, f banList, logger *slog.Logger) *disconnects {
+func newDisconnects(node string, log domain.Appender, f banList, logger *slog.Logger) *disconnects {
 	return &disconnects{node: node, log: log, bans: f, logger: logger, early: map[string]int{}}
 }
 
@@ -128,21 +122,10 @@ func (d *disconnects) report(ctx context.Context, e *domain.Event, done domain.D
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastReportTime, cancel) })()
 	once := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: report.Actor, Key: "disconnect/" + report.CausationID}}
-	for {
-		_, err := d.log.Append(appending, []domain.Event{report}, once)
-		if err == nil {
-			return nil
-		}
-		switch domain.AsError(err).Kind {
-		case domain.KindUnavailable, domain.KindUnknownOutcome:
-			select {
-			case <-time.After(reportPause):
-				continue
-			case <-appending.Done():
-			}
-		}
+	if _, err := domain.AppendUntilDone(appending, d.log, []domain.Event{report}, once, nil); err != nil {
 		return reactions.Permanent(fmt.Errorf("cannot report the dropped sockets: %w", err))
 	}
+	return nil
 }
 
 // openedBy is when a socket was opened at the latest that a command can mean.

@@ -22,11 +22,6 @@ type DeviceRef struct {
 	Device domain.DeviceID
 }
 
-// Events is the log, as far as the Shelly side needs it. [domain.Log] is one.
-type Events interface {
-	Append(ctx context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error)
-}
-
 // Known tells what the platform knows of devices, to begin with.
 type Known interface {
 	// Channels returns the rows of a device's channels: of base itself and of

@@ -18,15 +18,10 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/socketio"
 )
 
-// Log is where events that come in are appended.
-type Log interface {
-	Append(ctx context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error)
-}
-
 // Parts are what links stand on. All but Logger are required.
 type Parts struct {
-	Deployment string // the id of ours
-	Log        Log
+	Deployment string          // the id of ours
+	Log        domain.Appender // where events that come in are appended
 	Reader     bridge.Reader
 	Store      Store
 	Logger     *slog.Logger

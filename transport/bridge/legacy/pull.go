@@ -75,8 +75,8 @@ func afterwards(ctx context.Context, grace time.Duration) (context.Context, cont
 	}
 }
 
-// take appends one event, unless it is none or one of ours. It fails only when ctx
-// ends.
+// take appends one event, unless it is none or one of ours. It fails when ctx ends,
+// or when the log refuses an event that is valid.
 func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State) error {
 	t := domain.EventType(e.Name)
 	if !forwards(t) {
@@ -173,39 +173,12 @@ func (s *site) eventID(e *socketio.Event) string {
 	return id.String()
 }
 
-// Pauses between tries to append.
-const (
-	firstRetry = 100 * time.Millisecond
-	lastRetry  = 2 * time.Second
-)
-
 // append appends an event once, and tries until ctx ends or the log refuses it. The
 // event's id is its key: what was appended already, by whichever connection, is not
 // appended again.
 func (s *site) append(ctx context.Context, e domain.Event) (domain.Appended, error) {
 	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "bridge:" + s.origin(), Key: e.ID, Fingerprint: e.ID}}
-	pause := firstRetry
-	for {
-		appended, err := s.Log.Append(ctx, []domain.Event{e}, opts)
-		if err == nil {
-			return appended, nil
-		}
-		if ctx.Err() != nil {
-			return appended, ctx.Err()
-		}
-		if domain.AsError(err).Kind == domain.KindInvalid {
-			return appended, err
-		}
-		if pause == firstRetry {
-			s.journal.logger.Warn("an event from a bridge cannot be appended now; trying again", "error", err)
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-			pause = min(2*pause, lastRetry)
-		case <-ctx.Done():
-			timer.Stop()
-			return appended, ctx.Err()
-		}
-	}
+	return domain.AppendUntilDone(ctx, s.Log, []domain.Event{e}, opts, func(err error) {
+		s.journal.logger.Warn("an event from a bridge cannot be appended now; trying again", "error", err)
+	})
 }

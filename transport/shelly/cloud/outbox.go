@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -15,7 +14,7 @@ import (
 // outbox appends for an actor, in order, while the actor goes on. Device updates are
 // given to it only when it is empty, so it holds one batch of them at most.
 type outbox struct {
-	events shelly.Events
+	events domain.Appender
 	conn   shelly.Connection
 	logger *slog.Logger
 
@@ -32,7 +31,7 @@ type job struct {
 	state   *domain.ConnectionStateChanged
 }
 
-func newOutbox(events shelly.Events, conn shelly.Connection, logger *slog.Logger) *outbox {
+func newOutbox(events domain.Appender, conn shelly.Connection, logger *slog.Logger) *outbox {
 	return &outbox{events: events, conn: conn, logger: logger, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
 }
 
@@ -96,7 +95,7 @@ func (o *outbox) next() (job, bool) {
 
 // say appends what a connection's state has become, again and again until it is
 // safe or ctx ends. It reports whether it is: once, thanks to the key.
-func say(ctx context.Context, log shelly.Events, c shelly.Connection, what domain.ConnectionStateChanged, logger *slog.Logger) bool {
+func say(ctx context.Context, log domain.Appender, c shelly.Connection, what domain.ConnectionStateChanged, logger *slog.Logger) bool {
 	event, err := domain.NewEvent(c.System, what, domain.Cause{Actor: c.Actor()})
 	if err != nil {
 		logger.Error("a change of state is not appended", "error", err)
@@ -104,19 +103,13 @@ func say(ctx context.Context, log shelly.Events, c shelly.Connection, what domai
 	}
 	key := uuid.NewString()
 	options := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: c.Actor(), Key: key, Fingerprint: key}}
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		_, err := log.Append(ctx, []domain.Event{event}, options)
-		switch kind := domain.AsError(err).Kind; {
-		case err == nil:
-			return true
-		case kind != domain.KindUnavailable && kind != domain.KindUnknownOutcome && kind != domain.KindInternal && kind != domain.KindLimited:
+	if _, err := domain.AppendUntilDone(ctx, log, []domain.Event{event}, options, nil); err != nil {
+		if ctx.Err() == nil {
 			logger.Error("a change of state is not appended", "state", what.State, "error", err)
-			return false
 		}
-		if sleep(ctx, wait) != nil {
-			return false
-		}
+		return false
 	}
+	return true
 }
 
 // signal wakes whoever waits on the channel, which has room for one value.

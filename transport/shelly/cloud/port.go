@@ -39,7 +39,7 @@ type Store interface {
 type Parts struct {
 	Store      Store
 	Known      shelly.Known // for devices that another connection had before
-	Events     shelly.Events
+	Events     domain.Appender
 	Heartbeats shelly.Heartbeats
 	Logger     *slog.Logger // nil drops what is logged
 }

@@ -32,7 +32,7 @@ type Credentials interface {
 type Parts struct {
 	Credentials Credentials
 	Known       shelly.Known
-	Events      shelly.Events
+	Events      domain.Appender
 	Heartbeats  shelly.Heartbeats
 	Devices     Devices
 	Logger      *slog.Logger

@@ -162,7 +162,7 @@ func (b *bundle) Count(_ context.Context, c shelly.Connection, _, _ int) (inConn
 	return inConnection, len(b.state.Devices), nil
 }
 
-// Append implements shelly.Events.
+// Append implements domain.Appender.
 func (b *bundle) Append(ctx context.Context, events []domain.Event, _ domain.AppendOptions) (domain.Appended, error) {
 	b.mu.Lock()
 	hold, away := b.holdUp, b.away

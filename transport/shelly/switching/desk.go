@@ -66,7 +66,7 @@ const eventActor = "plugcast"
 
 // Parts are what a [Desk] works with; all are required.
 type Parts struct {
-	Log     shelly.Events
+	Log     domain.Appender
 	Holders []shelly.Holder
 	Claims  Claims
 	// Elsewhere tells whether the device is not this deployment's, as far as is
@@ -119,7 +119,7 @@ func New(p Parts) *Desk {
 	}
 	d := &Desk{parts: p, open: map[int]map[string]*command{}}
 	d.ending = isolate.NewKeys[domain.SystemID](p.Logger, "switching", endingAtOnce, endTimeout)
-	d.outcomes = newOutcomes(p.Logger, d.write)
+	d.outcomes = newOutcomes(p.Logger, d.insist)
 	return d
 }
 
@@ -359,16 +359,30 @@ func (d *Desk) closeCommand(ctx context.Context, c *command) (closed, elsewhere 
 // maxError bounds what a device says of why it refused, in bytes.
 const maxError = 512
 
-// write appends the outcome of a command, unless it has one.
+// write makes one attempt to append the outcome of a command, unless it has one.
 func (d *Desk) write(ctx context.Context, c shelly.SwitchCommand, r shelly.SwitchResult) error {
+	events, once, err := outcomeOf(c, r)
+	if err == nil {
+		_, err = d.parts.Log.Append(ctx, events, once)
+	}
+	return err
+}
+
+// insist is write until it is done.
+func (d *Desk) insist(ctx context.Context, c shelly.SwitchCommand, r shelly.SwitchResult) error {
+	events, once, err := outcomeOf(c, r)
+	if err == nil {
+		_, err = domain.AppendUntilDone(ctx, d.parts.Log, events, once, nil)
+	}
+	return err
+}
+
+// outcomeOf makes the event of an outcome, and the key that the log has it under.
+func outcomeOf(c shelly.SwitchCommand, r shelly.SwitchResult) ([]domain.Event, domain.AppendOptions, error) {
 	e, err := domain.NewEvent(c.System, domain.RelaySwitchCompleted{
 		CommandID: c.CommandID, DeviceID: c.Device, Outcome: r.Outcome, Error: domain.CutText(r.Error, maxError),
 	}, domain.Cause{Actor: eventActor, CorrelationID: c.CorrelationID, CausationID: c.CommandID})
-	if err != nil {
-		return err
-	}
-	_, err = d.parts.Log.Append(ctx, []domain.Event{e}, domain.AppendOptions{
+	return []domain.Event{e}, domain.AppendOptions{
 		Idempotency: &domain.Idempotency{Scope: eventActor, Key: "relay/" + c.CommandID},
-	})
-	return err
+	}, err
 }

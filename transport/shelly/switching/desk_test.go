@@ -90,7 +90,7 @@ func (b *bundle) Switch(c shelly.SwitchCommand, report func(shelly.SwitchResult)
 	return b.holding != nil && b.holding(c, report)
 }
 
-// Append implements shelly.Events.
+// Append implements domain.Appender.
 func (b *bundle) Append(_ context.Context, events []domain.Event, o domain.AppendOptions) (domain.Appended, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

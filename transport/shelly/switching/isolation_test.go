@@ -52,7 +52,7 @@ type hangingLog struct {
 	taken   map[domain.SystemID]int
 }
 
-// Append implements shelly.Events.
+// Append implements domain.Appender.
 func (l *hangingLog) Append(ctx context.Context, events []domain.Event, _ domain.AppendOptions) (domain.Appended, error) {
 	of := events[0].SystemID
 	l.mu.Lock()

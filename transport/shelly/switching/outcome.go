@@ -2,7 +2,6 @@ package switching
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -21,8 +20,6 @@ const (
 	// outcomeTimeout bounds how long an outcome is tried to be written. The referee
 	// writes its own after that.
 	outcomeTimeout = 15 * time.Second
-	// outcomePause is the time between two tries.
-	outcomePause = 250 * time.Millisecond
 )
 
 // outcome is what a holder says of a command.
@@ -108,18 +105,9 @@ func (o *outcomes) next(q *outcomeQueue, system domain.SystemID) (outcome, bool)
 func (o *outcomes) insist(one outcome) {
 	ctx, cancel := context.WithDeadline(o.closing, one.until)
 	defer cancel()
-	for {
-		err := o.write(ctx, one.command, one.result)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			o.logger.Warn("switching: an outcome could not be written", "system", one.command.System, "command", one.command.CommandID,
-				"error", errors.Join(err, ctx.Err()))
-			return
-		case <-time.After(outcomePause):
-		}
+	if err := o.write(ctx, one.command, one.result); err != nil {
+		o.logger.Warn("switching: an outcome could not be written", "system", one.command.System, "command", one.command.CommandID,
+			"error", err)
 	}
 }
 
