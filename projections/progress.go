@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -97,7 +98,7 @@ func (p *progress) wait(ctx context.Context, partition int, at domain.Position) 
 
 // poll asks until nobody waits any more.
 func (p *progress) poll(ctx context.Context) {
-	pause, known := firstPoll, 0
+	pause, known := backoff.Backoff{First: firstPoll, Max: lastPoll}, 0
 	for {
 		reached, err := p.ask(ctx)
 		for partition, at := range reached {
@@ -116,16 +117,11 @@ func (p *progress) poll(ctx context.Context) {
 			return
 		}
 		if len(p.waiters) > known {
-			pause = firstPoll // somebody came
+			pause.Reset() // somebody came
 		}
 		known = len(p.waiters)
 		p.mu.Unlock()
-		select {
-		case <-time.After(pause):
-			pause = min(2*pause, lastPoll)
-		case <-ctx.Done():
-			// Only close ends a poll from outside; ask fails now and releases all.
-		}
+		_ = pause.Wait(ctx) // only close ends a poll from outside; ask fails now and releases all
 	}
 }
 

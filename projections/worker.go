@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -117,21 +118,12 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.logger.Warn("lost the session that holds the partitions; stopped, and trying again", "error", err)
 			away = true
 		}
-		pause(ctx, w.tick())
+		_ = backoff.Sleep(ctx, backoff.Jitter(w.tick()))
 	}
 	return nil
 }
 
 func (w *Worker) tick() time.Duration { return w.term / 6 }
-
-// pause waits, a little more or less than asked, so that many do not wake at
-// once.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d*3/4 + rand.N(d/2+1)):
-	case <-ctx.Done():
-	}
-}
 
 // hold keeps a lease and the right number of partitions until it fails.
 func (w *Worker) hold(ctx context.Context, working func()) error {
@@ -155,7 +147,7 @@ func (w *Worker) hold(ctx context.Context, working func()) error {
 			w.logger.Info("partitions owned", "partitions", owned)
 			told = owned
 		}
-		pause(ctx, w.tick())
+		_ = backoff.Sleep(ctx, backoff.Jitter(w.tick()))
 	}
 	return ctx.Err()
 }
@@ -267,7 +259,7 @@ const (
 // project runs the projector, and again after each failure, until ctx ends.
 func (w *Worker) project(ctx context.Context, partition int) {
 	projector := NewProjector(w.store, w.log, partition)
-	retry := firstRetry
+	retry := backoff.Backoff{First: firstRetry, Max: lastRetry}
 	defer w.store.failing.clear(partition)
 	var last domain.Position
 	for {
@@ -281,18 +273,17 @@ func (w *Worker) project(ctx context.Context, partition int) {
 		w.store.failing.note(partition, err)
 		w.logger.Error("projecting failed; trying again from the checkpoint", "partition", partition, "error", err)
 		if projector.at != last {
-			last, retry = projector.at, firstRetry
+			last = projector.at
+			retry.Reset()
 		}
-		pause(ctx, retry)
-		retry = min(2*retry, lastRetry)
+		_ = retry.Wait(ctx)
 	}
 }
 
 // expire trims the log now and then until ctx ends.
 func (w *Worker) expire(ctx context.Context, partition int) {
 	for {
-		pause(ctx, w.trim)
-		if ctx.Err() != nil {
+		if backoff.Sleep(ctx, backoff.Jitter(w.trim)) != nil {
 			return
 		}
 		archived, err := w.store.Checkpoint(ctx, partition)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -201,7 +202,7 @@ func (l *Log) appendShare(ctx context.Context, s share, opts domain.AppendOption
 		return domain.Appended{}, err
 	}
 	var giveUp time.Time
-	pause := 5 * time.Millisecond
+	retry := backoff.Backoff{First: 5 * time.Millisecond, Max: 250 * time.Millisecond}
 	for repairs := 0; ; {
 		appended, err := l.send(ctx, s, entries, opts)
 		switch {
@@ -223,11 +224,8 @@ func (l *Log) appendShare(ctx context.Context, s share, opts domain.AppendOption
 		if !time.Now().Before(giveUp) {
 			return domain.Appended{}, err
 		}
-		select {
-		case <-time.After(jitter(pause)):
-			pause = min(2*pause, 250*time.Millisecond)
-		case <-ctx.Done():
-			return domain.Appended{}, unavailable(ctx.Err())
+		if err := retry.Wait(ctx); err != nil {
+			return domain.Appended{}, unavailable(err)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 var _ message.Subscriber = (*Subscriber)(nil)
@@ -174,10 +175,8 @@ func (s *subscription) hand(ctx context.Context, e *domain.Event) error {
 		if acked || err != nil {
 			return err
 		}
-		select {
-		case <-time.After(s.subscriber.config.NackPause):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := backoff.Sleep(ctx, s.subscriber.config.NackPause); err != nil {
+			return err
 		}
 	}
 }

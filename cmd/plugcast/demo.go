@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
 )
 
@@ -108,7 +109,7 @@ func (d *demo) connect(ctx context.Context, system domain.SystemID) (string, err
 		case status != 0 && status < http.StatusInternalServerError:
 			return "", err
 		}
-		pause(ctx, demoPause) // the server has only just begun
+		_ = backoff.Sleep(ctx, demoPause) // the server has only just begun
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
@@ -145,7 +146,7 @@ func (d *demo) install(ctx context.Context, system domain.SystemID, plug demoPlu
 			d.logger.Error("the demo's equipment", "system", system, "equipment", plug.equipment, "error", err)
 			return
 		}
-		pause(ctx, demoPause)
+		_ = backoff.Sleep(ctx, demoPause)
 	}
 }
 
@@ -176,14 +177,4 @@ func (d *demo) send(ctx context.Context, method, path string, body, out any) (st
 		err = json.Unmarshal(answer, out)
 	}
 	return response.StatusCode, err
-}
-
-// pause waits, or less when ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

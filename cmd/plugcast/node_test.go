@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/migrations"
 	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
 	"github.com/plugcast/plugcast/streams/redisserver"
@@ -239,3 +240,6 @@ func (b *lockedBuffer) tail() string {
 	text := b.buf.Bytes()
 	return string(text[max(0, len(text)-most):])
 }
+
+// pause waits, or less when ctx ends.
+func pause(ctx context.Context, d time.Duration) { _ = backoff.Sleep(ctx, d) }

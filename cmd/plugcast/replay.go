@@ -16,6 +16,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/projections"
 )
 
@@ -204,14 +205,7 @@ func (p *pacer) wait(ctx context.Context, at time.Time, speed float64) error {
 		p.started, p.first = time.Now(), at
 	}
 	due := p.started.Add(time.Duration(float64(at.Sub(p.first)) / speed))
-	timer := time.NewTimer(time.Until(due))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return backoff.Sleep(ctx, time.Until(due))
 }
 
 // newProgress shows a bar on a terminal and nothing elsewhere.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/projections/pgserver"
 	"github.com/plugcast/plugcast/streams/childproc"
 	"github.com/plugcast/plugcast/streams/redisserver"
@@ -147,11 +148,10 @@ func supervise(ctx context.Context, name string, logger *slog.Logger, current se
 		case <-current.Done():
 			logger.Warn("a private server died; starting it again", "server", name, "error", current.Err())
 		}
-		for pause := restartPause; ; pause = min(2*pause, restartLimit) {
-			select {
-			case <-ctx.Done():
+		retry := backoff.Backoff{First: restartPause, Max: restartLimit}
+		for {
+			if retry.Wait(ctx) != nil {
 				return
-			case <-time.After(pause):
 			}
 			again, err := start(ctx)
 			if err == nil {

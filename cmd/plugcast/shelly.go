@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/claims"
@@ -117,7 +118,7 @@ func (s *shellySide) lookAfter(ctx context.Context, partition int) {
 			}
 		}
 		eachApart(ctx, s.program.Logger, outbound, s.awaitDevices)
-		pause(ctx, lookAfterEvery)
+		_ = backoff.Sleep(ctx, lookAfterEvery)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 // asymmetric lists the algorithms that are accepted with a JWKS. HMAC is not
@@ -103,10 +104,8 @@ func (k *keySet) run(ctx context.Context) error {
 			k.log.Error("keys for tokens cannot be fetched", "error", err)
 			next = retryFor
 		}
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, next) != nil {
 			return nil
-		case <-time.After(next):
 		}
 	}
 }

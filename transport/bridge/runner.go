@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -92,7 +92,7 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 		r.mu.Unlock()
 	}()
 	log := r.logger.With("bridge", link.Name(), "system", system.System)
-	pause := firstPause
+	retry := backoff.Backoff{First: firstPause, Max: longestPause, Stable: stableAfter}
 	var told string
 	for {
 		began := time.Now()
@@ -104,29 +104,23 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 			err = errors.New("the connection ended")
 		}
 		state.Failed(err)
-		if time.Since(began) >= stableAfter {
-			pause, told = firstPause, ""
+		if retry.Lasted(time.Since(began)); retry.Fresh() {
+			told = ""
 		}
-		wait := pause
+		wait := retry.Next()
 		switch refused := errors.Is(err, ErrRefused); {
 		case refused:
 			log.Error("a bridge is refused; asking again slowly", "error", err)
-			wait = refusedPause
+			wait = backoff.Jitter(refusedPause)
 		case err.Error() != told:
 			log.Warn("a bridge is down; trying again", "error", err)
 		}
 		told = err.Error()
-		select {
-		case <-time.After(jitter(wait)):
-			pause = min(2*pause, longestPause)
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, wait) != nil {
 			return
 		}
 	}
 }
-
-// jitter is between half of d and d.
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // publish shows the status to the other processes, now and then, until ctx ends.
 func (r *Runner) publish(ctx context.Context, state *State) {

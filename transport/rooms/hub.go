@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
@@ -178,6 +179,6 @@ func (h *Hub) giveUp(r *room, err error) bool {
 	return true
 }
 
-func (h *Hub) newBackoff() backoff {
-	return backoff{first: h.config.RetryAfter, most: h.config.RetryMost}
+func (h *Hub) newBackoff() backoff.Backoff {
+	return backoff.Backoff{First: h.config.RetryAfter, Max: h.config.RetryMost, Stable: h.config.RetryMost}
 }

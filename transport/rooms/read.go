@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -21,7 +22,7 @@ type read struct {
 	room    *room
 	key     readKey
 	waiting []*reader
-	pause   backoff
+	pause   backoff.Backoff
 }
 
 // fetch begins the reads that steps ask for. The caller holds the room's lock.
@@ -33,7 +34,7 @@ func (r *room) fetch(steps []step) {
 	}
 }
 
-func (r *room) fetchFor(who *reader, pause backoff, delay time.Duration) {
+func (r *room) fetchFor(who *reader, pause backoff.Backoff, delay time.Duration) {
 	key := readKey{after: who.place, locate: who.lost, max: r.hub.config.PageEvents, epoch: r.core.epoch}
 	if who.filter.IsZero() && !who.conflate {
 		key.max = r.core.tail.perFrame(r.hub.config.FrameBytes, key.max)
@@ -79,7 +80,7 @@ func (j *read) run() {
 	})
 	if err != nil {
 		if r.hub.ctx.Err() == nil {
-			delay := j.pause.next()
+			delay := j.pause.Next()
 			r.hub.logger.Warn("rooms: cannot read a page; trying again", "system", r.system, "after", delay, "error", err)
 			j.submit(delay)
 		}
@@ -104,7 +105,7 @@ func (j *read) give(p page) []step {
 		}
 	}
 	if len(doubted) > 0 {
-		delay := j.pause.next()
+		delay := j.pause.Next()
 		for _, reader := range doubted {
 			r.fetchFor(reader, j.pause, delay)
 		}

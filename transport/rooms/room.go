@@ -2,12 +2,12 @@ package rooms
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -44,22 +44,18 @@ type subscription struct {
 // fails is given up: those who wait to enter get the error. A panic is a failure like
 // any other, or the room would never open.
 func (r *room) run(ctx context.Context) {
-	pause := backoff{first: r.hub.config.RetryAfter, most: r.hub.config.RetryMost}
+	pause := r.hub.newBackoff()
 	for {
 		began := time.Now()
 		err := isolate.Run(r.hub.logger, where, func() error { return r.follow(ctx) })
 		if ctx.Err() != nil || r.hub.giveUp(r, err) {
 			return
 		}
-		if time.Since(began) > r.hub.config.RetryMost {
-			pause.attempt = 0
-		}
-		delay := pause.next()
+		pause.Lasted(time.Since(began))
+		delay := pause.Next()
 		r.hub.logger.Warn("rooms: a subscription ended; subscribing again", "system", r.system, "after", delay, "error", err)
-		select {
-		case <-ctx.Done():
+		if backoff.Sleep(ctx, delay) != nil {
 			return
-		case <-time.After(delay):
 		}
 	}
 }
@@ -241,20 +237,4 @@ func (r *room) remove(reader *reader) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.core.remove(reader)
-}
-
-// backoff grows from first to most, with a fifth of chance in it so that many
-// who failed together do not come back together.
-type backoff struct {
-	first, most time.Duration
-	attempt     int
-}
-
-func (b *backoff) next() time.Duration {
-	d := b.first << min(b.attempt, 20)
-	if d > b.most || d <= 0 {
-		d = b.most
-	}
-	b.attempt++
-	return d - time.Duration(rand.Int64N(int64(d)/5+1))
 }

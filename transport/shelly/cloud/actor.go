@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
@@ -33,7 +34,7 @@ type actor struct {
 	retried  bool // it was renewed for that, and has been of no use since
 	doubted  bool // the last socket closed before it was of use: ask whether it was for the token
 	said     domain.ConnectionState
-	backoff  backoff
+	retry    backoff.Backoff
 	trid     int64 // of the last request; unlike that of any actor before
 
 	rows    map[domain.DeviceID][]*domain.Device // by base id, as loaded
@@ -61,7 +62,7 @@ func newActor(cfg Config, parts Parts, c Connection, secret Secret, client *http
 	logger := parts.Logger.With("system", c.System, "connection", c.ID)
 	a := &actor{
 		cfg: cfg, parts: parts, conn: c.Connection, logger: logger, http: client, gates: gates,
-		out: newOutbox(parts.Events, c.Connection, logger), given: secret, secret: secret, said: c.State, backoff: newBackoff(cfg),
+		out: newOutbox(parts.Events, c.Connection, logger), given: secret, secret: secret, said: c.State, retry: newBackoff(cfg),
 		trid: rand.Int64N(1 << 40), devices: map[domain.DeviceID]*held{}, known: map[domain.DeviceID]standing{},
 		requests: make(chan request, maxRequests), word: wordDown, corrected: make(chan correction, maxRequests),
 	}
@@ -99,20 +100,20 @@ func (a *actor) run(ctx context.Context) {
 			if a.said == domain.StateConnected {
 				a.become(domain.StateDisconnected, end.reason)
 			}
-			fresh := a.backoff.window == 0
-			if wait := a.backoff.next(); !fresh { // once at once: it may be nothing but the token's end
-				_ = sleep(ctx, wait)
+			fresh := a.retry.Fresh()
+			if wait := a.retry.Next(); !fresh { // once at once: it may be nothing but the token's end
+				_ = backoff.Sleep(ctx, wait)
 			}
 		default:
 			a.become(domain.StateDisconnected, end.reason)
-			_ = sleep(ctx, a.backoff.next())
+			_ = a.retry.Wait(ctx)
 		}
 	}
 }
 
 // load reads what is known of the connection's devices, until it can.
 func (a *actor) load(ctx context.Context) bool {
-	retry := a.backoff
+	retry := a.retry
 	for {
 		devices, err := a.parts.Store.Devices(ctx, a.conn.System, a.conn.ID)
 		if err == nil {
@@ -129,7 +130,7 @@ func (a *actor) load(ctx context.Context) bool {
 		if ctx.Err() == nil {
 			a.logger.Error("the connection's devices cannot be loaded", "error", err)
 		}
-		if sleep(ctx, retry.next()) != nil {
+		if retry.Wait(ctx) != nil {
 			return false
 		}
 	}
@@ -186,7 +187,7 @@ func (a *actor) attempt(ctx context.Context) ending {
 	s := newSession(a, socket, g)
 	end := s.run(ctx)
 	lasted := time.Since(opened)
-	a.backoff.lasted(lasted)
+	a.retry.Lasted(lasted)
 	if s.synced {
 		a.retried = false
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
@@ -89,4 +90,12 @@ func (c Config) validate() error {
 		return errors.New("cloud: config: BackoffMax is less than BackoffMin")
 	}
 	return nil
+}
+
+// newBackoff spaces the attempts of one credential. The waits are drawn from the whole
+// window: after an outage of the vendor's all credentials come back at once, and a
+// window with a fixed part would keep them together. An expired token opens a socket
+// that closes again at once (measured), so only a stable one starts over.
+func newBackoff(c Config) backoff.Backoff {
+	return backoff.Backoff{First: c.BackoffMin, Max: c.BackoffMax, Stable: c.StableAfter, Full: true}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 // Bounds of what a 429 is answered with when it does not say how long to wait.
@@ -37,7 +39,7 @@ func (g *gate) pass(ctx context.Context) error {
 		if wait <= 0 {
 			return g.limiter.Wait(ctx)
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := backoff.Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -105,16 +107,4 @@ func (g *gates) of(account string) (*gate, func()) {
 		shared.users--
 		shared.left = time.Now()
 	})
-}
-
-// sleep waits, or for the end of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

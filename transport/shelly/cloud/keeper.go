@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
@@ -51,7 +52,7 @@ func newKeeper(r *Runner, c shelly.Connection) *keeper {
 
 // run goes on until ctx ends or the connection is no more.
 func (k *keeper) run(ctx context.Context) {
-	retry := backoff{from: retryWait, to: k.runner.cfg.BackoffMax, random: func() float64 { return 1 }}
+	retry := backoff.Backoff{First: retryWait, Max: k.runner.cfg.BackoffMax, Stable: k.runner.cfg.BackoffMax}
 	for ctx.Err() == nil {
 		k.causes()
 		c, secret, err := k.read(ctx)
@@ -59,15 +60,13 @@ func (k *keeper) run(ctx context.Context) {
 		case err == nil && k.wanted(c):
 			began := time.Now()
 			if k.keep(ctx, newActor(k.runner.cfg, k.runner.parts, c, secret, k.runner.http, k.runner.gates)) {
-				retry.window = 0
+				retry.Reset()
 				continue
 			}
-			if time.Since(began) > retry.to { // it ended by itself
-				retry.window = 0
-			}
-			k.pause(ctx, retry.next())
+			retry.Lasted(time.Since(began)) // it ended by itself
+			k.pause(ctx, retry.Next())
 		case err == nil:
-			retry.window = 0
+			retry.Reset()
 			k.rest(ctx, c)
 		case domain.HasCode(err, domain.CodeUnknownConnection):
 			if k.runner.remove(k, false) {
@@ -77,7 +76,7 @@ func (k *keeper) run(ctx context.Context) {
 			if ctx.Err() == nil {
 				k.logger.Error("the connection cannot be read", "error", err)
 			}
-			k.pause(ctx, retry.next())
+			k.pause(ctx, retry.Next())
 		}
 	}
 	k.runner.remove(k, true)

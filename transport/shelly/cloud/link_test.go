@@ -75,17 +75,17 @@ func TestFaultCasesLink(t *testing.T) {
 	t.Run("backoff reset only after 60 s", func(t *testing.T) {
 		t.Parallel()
 		b := newBackoff(Config{}.withDefaults())
-		b.random = func() float64 { return 1 }
+		b.Rand = func() float64 { return 1 }
 		var waits []time.Duration
 		for range 8 {
-			waits = append(waits, b.next()/time.Second)
-			b.lasted(59 * time.Second) // let in, and thrown out
+			waits = append(waits, b.Next()/time.Second)
+			b.Lasted(59 * time.Second) // let in, and thrown out
 		}
 		if want := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60}; !slices.Equal(waits, want) {
 			t.Errorf("waits are %v", waits)
 		}
-		b.lasted(60 * time.Second)
-		if w := b.next(); w != time.Second {
+		b.Lasted(60 * time.Second)
+		if w := b.Next(); w != time.Second {
 			t.Errorf("after a stable socket the wait is %s", w)
 		}
 	})
@@ -96,10 +96,10 @@ func TestFaultCasesLink(t *testing.T) {
 		const credentials = 1000
 		for range credentials {
 			b := newBackoff(Config{}.withDefaults())
-			b.random = random.Float64
+			b.Rand = random.Float64
 			at := time.Duration(0)
 			for at < 10*time.Minute { // the outage
-				at += b.next()
+				at += b.Next()
 			}
 			perSecond[(at-10*time.Minute)/time.Second]++
 		}

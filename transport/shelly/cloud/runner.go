@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
@@ -65,7 +66,7 @@ func (r *Runner) Run(ctx context.Context, partition int) {
 		return
 	}
 	defer r.end(partition, t)
-	if sleep(ctx, r.cfg.TakeoverDelay) != nil {
+	if backoff.Sleep(ctx, r.cfg.TakeoverDelay) != nil {
 		return
 	}
 	// What is heard from here on is acted on at once; what came before is in what
@@ -87,7 +88,7 @@ func (r *Runner) Run(ctx context.Context, partition int) {
 		if ctx.Err() == nil {
 			r.parts.Logger.Error("the connections of a partition cannot be read", "partition", partition, "error", err)
 		}
-		if sleep(ctx, retry.next()) != nil {
+		if retry.Wait(ctx) != nil {
 			return
 		}
 	}

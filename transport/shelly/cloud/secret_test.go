@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 func jwtOf(claims []byte) string {
@@ -161,7 +163,7 @@ func TestGate(t *testing.T) {
 			t.Error("a new gate knows nothing of the last request")
 		}
 		done()
-		if err := sleep(t.Context(), 2*time.Minute); err != nil {
+		if err := backoff.Sleep(t.Context(), 2*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		_, done = gates.of("another")

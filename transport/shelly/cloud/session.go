@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
@@ -39,7 +40,7 @@ type session struct {
 	keptBytes int
 	overflown bool // more came than is kept
 	recheck   bool // devices have left: ask again soon
-	fetchWait backoff
+	fetchWait backoff.Backoff
 	fetchAt   time.Time // when to fetch next
 	strangers map[domain.DeviceID]struct{}
 

@@ -169,14 +169,14 @@ func (s *session) apply(f fetch) *ending {
 			s.logger.Warn("the states cannot be fetched", "error", s.secret.scrub(f.err.Error()))
 		}
 		s.asked = time.Time{}
-		s.fetchAt = now.Add(s.fetchWait.next())
+		s.fetchAt = now.Add(s.fetchWait.Next())
 		return nil
 	case s.overflown:
 		s.logger.Warn("more came than can be kept while the states were fetched: once more")
 		s.fetch(now)
 		return nil
 	}
-	s.fetchWait.window = 0
+	s.fetchWait.Reset()
 	of := make(map[domain.DeviceID]stamp, len(f.all.devices))
 	for _, entry := range f.all.devices {
 		id := entry.id.Resolve(s.isKnown)
