@@ -166,16 +166,14 @@ func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*huma.StreamR
 
 // readSnapshot shares the present state with concurrent requests, and folds the past.
 func (a *API) readSnapshot(ctx context.Context, in *snapshotInput) (*snapshot.Snapshot, error) {
-	if in.At == "" {
-		if _, err := in.authorize(ctx, domain.ActionRead); err != nil {
-			return nil, err
-		}
-		if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
-			return nil, err
-		}
+	r, err := a.begin(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	if err != nil {
+		return nil, err
+	}
+	if !r.past {
 		return a.snapshots.Get(ctx, in.SystemID)
 	}
-	st, _, err := a.stateOf(ctx, &in.InSystem, &in.Freshness, &in.Moment, costFold, nil)
+	st, err := a.stateOf(ctx, r, costFold, nil)
 	if err != nil {
 		return nil, err
 	}

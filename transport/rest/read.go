@@ -105,68 +105,75 @@ func patiently(ctx context.Context, at domain.Position, patience time.Duration, 
 	return err
 }
 
-// stateOf answers from the state that a caller asked for: with what present
-// reads, or with the whole state as of a moment, which is history and needs the
-// right to it. past says which. It waits for the position first, and then for its
-// turn to read at the cost: one who waits for the projection takes no turn.
-func (a *API) stateOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment, cost int,
-	present func(ctx context.Context, actor domain.Actor) (*domain.State, error),
-) (st *domain.State, past bool, err error) {
+// reading is a read that may begin: the caller has the right to it, and the read
+// model is where the caller asked for.
+type reading struct {
+	actor    domain.Actor
+	system   domain.SystemID
+	past     bool            // as of a moment: that is history, and needs the right to it
+	position domain.Position // of the moment, or then is its time
+	then     time.Time
+}
+
+// begin waits for the position that a caller asked for. That may take seconds, so
+// it comes before anything is reserved and before the caller takes its turn to read.
+func (a *API) begin(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment) (r reading, err error) {
+	r.system, r.past = in.SystemID, at.At != ""
 	action := domain.ActionRead
-	if at.At != "" {
+	if r.past {
 		action = domain.ActionHistory
 	}
-	actor, err := in.authorize(ctx, action)
-	if err != nil {
-		return nil, false, err
+	if r.actor, err = in.authorize(ctx, action); err != nil {
+		return r, err
 	}
-	var position domain.Position
-	var then time.Time
-	past = at.At != ""
-	if past {
-		cost = costFold
-		if position, then, err = at.parse(); err != nil {
-			return nil, past, err
+	if r.past {
+		if r.position, r.then, err = at.parse(); err != nil {
+			return r, err
 		}
 	}
-	if err := a.caughtUp(ctx, in.SystemID, fresh); err != nil {
-		return nil, past, err
+	return r, a.caughtUp(ctx, in.SystemID, fresh)
+}
+
+// stateOf answers with what present reads, at the cost, or with the whole state as of
+// the moment.
+func (a *API) stateOf(ctx context.Context, r reading, cost int, present func(context.Context) (*domain.State, error)) (*domain.State, error) {
+	if r.past {
+		cost = costFold
 	}
-	done, err := a.admitRead(ctx, in.SystemID, cost)
+	done, err := a.admitRead(ctx, r.system, cost)
 	if err != nil {
-		return nil, past, err
+		return nil, err
 	}
 	defer done()
-	if !past {
-		st, err = present(ctx, actor)
-		return st, past, err
+	if !r.past {
+		return present(ctx)
 	}
-	if !then.IsZero() {
-		if position, err = a.reads.PositionAt(ctx, actor, in.SystemID, then); err != nil {
-			return nil, past, err
+	if !r.then.IsZero() {
+		if r.position, err = a.reads.PositionAt(ctx, r.actor, r.system, r.then); err != nil {
+			return nil, err
 		}
 	}
-	st, err = a.reads.StateAt(ctx, actor, in.SystemID, position)
-	return st, past, err
+	return a.reads.StateAt(ctx, r.actor, r.system, r.position)
 }
 
-// partOf is stateOf for the rows that are named.
+// partOf answers with the rows that are named.
 func (a *API) partOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment, needs domain.Needs) (*domain.State, error) {
-	st, _, err := a.stateOf(ctx, in, fresh, at, costRow, func(ctx context.Context, actor domain.Actor) (*domain.State, error) {
-		return a.reads.StateFor(ctx, actor, in.SystemID, needs, domain.Position{})
+	r, err := a.begin(ctx, in, fresh, at)
+	if err != nil {
+		return nil, err
+	}
+	return a.stateOf(ctx, r, costRow, func(ctx context.Context) (*domain.State, error) {
+		return a.reads.StateFor(ctx, r.actor, r.system, needs, domain.Position{})
 	})
-	return st, err
 }
 
-// pageOf is stateOf for a page of a list. The page counts as unsent until the
-// answer is out.
+// pageOf answers with a page of a list. The page counts as unsent until the answer is
+// out.
 func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, at *Moment, paged *Paged,
 	read func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error), list listed[T],
 ) (st *domain.State, entries []T, next string, err error) {
-	if _, err := in.authorize(ctx, domain.ActionRead); err != nil {
-		return nil, nil, "", err
-	}
-	if err := a.caughtUp(ctx, in.SystemID, fresh); err != nil { // before anything is reserved: it may take seconds
+	r, err := a.begin(ctx, in, fresh, at)
+	if err != nil {
 		return nil, nil, "", err
 	}
 	answer, err := a.reserve(ctx, in.SystemID, inMemory*min(paged.Limit*maxRowBytes, pageBytes))
@@ -174,14 +181,14 @@ func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, 
 		return nil, nil, "", err
 	}
 	more := false
-	st, past, err := a.stateOf(ctx, in, fresh, at, costPage, func(ctx context.Context, actor domain.Actor) (st *domain.State, err error) {
-		st, more, err = read(ctx, actor)
+	st, err = a.stateOf(ctx, r, costPage, func(ctx context.Context) (st *domain.State, err error) {
+		st, more, err = read(ctx, r.actor)
 		return st, err
 	})
 	if err != nil {
 		return nil, nil, "", err
 	}
-	if entries = list.of(st.Snapshot()); past {
+	if entries = list.of(st.Snapshot()); r.past {
 		entries, next = cut(paged, entries, list.id, list.size)
 	} else if more {
 		next = list.id(entries[len(entries)-1])

@@ -310,7 +310,7 @@ func TestOutcomeWaitsForTheLog(t *testing.T) {
 		b.mu.Lock()
 		b.away = false
 		b.mu.Unlock()
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second) // the longest pause between two attempts to append
 		expect(t, b.results(), domain.OutcomeFailed)
 	})
 }
