@@ -48,4 +48,5 @@ func (a *appetite) note(asked int, got reading) {
 type reading struct {
 	entries int // that Redis sent, also those behind the end of the page
 	largest int // bytes of the largest that was read
+	bytes   int // of those on the page
 }

@@ -117,25 +117,41 @@ func runID(ctx context.Context, server informer) (string, error) {
 }
 
 // blockingClient returns a client with one connection, to the server that has
-// the key: closing it interrupts a read that blocks.
-func blockingClient(ctx context.Context, general redis.UniversalClient, key string, onDial func()) (*redis.Client, error) {
-	var o redis.Options
-	switch c := general.(type) {
-	case *redis.Client:
-		o = *c.Options()
-	case *redis.ClusterClient:
-		node, err := c.MasterForKey(ctx, key)
-		if err != nil {
-			return nil, err
-		}
-		o = *node.Options()
-	default:
-		return nil, fmt.Errorf("a %T cannot be followed", general)
+// the key: closing it interrupts a read that blocks, and so does [unblock]. connected is
+// given the id of each connection, 0 when the server does not tell.
+func blockingClient(ctx context.Context, general redis.UniversalClient, key string, connected func(id int64)) (*redis.Client, error) {
+	node, err := nodeOf(ctx, general, key)
+	if err != nil {
+		return nil, err
 	}
+	o := *node.Options()
 	o.PoolSize, o.PipelinePoolSize = 1, -1
 	o.MaxRetries = -1
 	o.ContextTimeoutEnabled = false
 	o.ReadTimeout = blockFor + replyTimeout
-	o.OnConnect = func(context.Context, *redis.Conn) error { onDial(); return nil }
+	o.OnConnect = func(ctx context.Context, cn *redis.Conn) error {
+		connected(cn.ClientID(ctx).Val())
+		return nil
+	}
 	return redis.NewClient(&o), nil
+}
+
+// unblock makes a read that blocks on a connection return as if its time was over. It
+// does nothing where no read blocks, so the caller repeats it until it has what it
+// wants. A server that does not allow it lets the caller wait for [blockFor].
+func unblock(ctx context.Context, general redis.UniversalClient, key string, id int64) {
+	if node, err := nodeOf(ctx, general, key); err == nil {
+		_ = node.ClientUnblock(ctx, id)
+	}
+}
+
+// nodeOf returns the client of the server that has a key.
+func nodeOf(ctx context.Context, general redis.UniversalClient, key string) (*redis.Client, error) {
+	switch c := general.(type) {
+	case *redis.Client:
+		return c, nil
+	case *redis.ClusterClient:
+		return c.MasterForKey(ctx, key)
+	}
+	return nil, fmt.Errorf("a %T cannot be read from", general)
 }

@@ -22,7 +22,7 @@ const (
 	DefaultMaxKeys    = 1_000_000
 )
 
-// MaxPartitions bounds [Config.Partitions]: each costs every process a follower.
+// MaxPartitions bounds [Config.Partitions]: each costs every process a part of each read.
 const MaxPartitions = 1024
 
 // Config says where the log is and what it is like. URL or Options is required.

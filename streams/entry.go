@@ -27,6 +27,32 @@ func decodeEntries(r *reply) (events []domain.Event, got reading, err error) {
 	if err != nil || n <= 0 {
 		return nil, got, err
 	}
+	return decodePage(r, n)
+}
+
+// decodeEntriesAfter is decodeEntries for a list that may begin with the entry of a
+// position that the reader has. It says whether it does, and leaves that entry out.
+func decodeEntriesAfter(r *reply, at domain.Position) (events []domain.Event, present bool, got reading, err error) {
+	n, err := r.array()
+	if err != nil || n <= 0 {
+		return nil, false, got, err
+	}
+	begin := r.at
+	var e entry
+	if err := e.read(r); err != nil {
+		return nil, false, got, err
+	}
+	if present = e.position == at; present {
+		n--
+	} else {
+		r.at = begin
+	}
+	events, got, err = decodePage(r, n)
+	return events, present, got, err
+}
+
+// decodePage reads up to n entries. got.entries is n.
+func decodePage(r *reply, n int) (events []domain.Event, got reading, err error) {
 	got.entries = n
 	events = make([]domain.Event, 0, n)
 	var e entry
@@ -39,6 +65,7 @@ func decodeEntries(r *reply) (events []domain.Event, got reading, err error) {
 		if r.at-begin > maxPageBytes && len(events) > 0 {
 			break
 		}
+		got.bytes = r.at - begin
 		events = append(events, e.event())
 	}
 	return events, got, nil

@@ -34,7 +34,9 @@ type Log struct {
 	meeting sync.Mutex      // held while prepare runs for a Redis that is new to us
 	met     map[string]bool // runs of Redis that prepare has looked at; guarded by meeting
 
-	outage outage // of the follows
+	reading sync.Mutex
+	readers map[int]*reader // by group, those with consumers; guarded by reading
+	outage  outage          // of the readers and consumers
 
 	appends, appendErrors, entriesRead atomic.Uint64
 
@@ -55,7 +57,8 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	quieten()
 	l := &Log{
 		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), appetites: make([]appetite, cfg.Partitions), met: map[string]bool{},
-		outage: outage{logger: cfg.Logger},
+		readers: map[int]*reader{},
+		outage:  outage{logger: cfg.Logger},
 	}
 	for p := range l.keys {
 		l.keys[p] = makeKeys(cfg.Prefix, p)
@@ -130,7 +133,7 @@ func (l *Log) Prefix() string { return l.config.Prefix }
 type Stats struct {
 	Appends      uint64 // events appended
 	AppendErrors uint64 // appends that failed; a condition that did not hold is none
-	EntriesRead  uint64 // entries that reads and follows returned
+	EntriesRead  uint64 // entries that were read from Redis, once for all that follow
 }
 
 // Stats returns the counts. It costs next to nothing.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,13 +66,26 @@ end
 return {removed}
 `)
 
-// lookScript says what a reader needs in order to trust its place. KEYS:
-// events, origin. ARGV: the reader's position. It returns the origin, the last
-// id ever given, and whether the position's entry is there.
+// lookScript says what readers need in order to trust their places. KEYS: events and
+// origin of each partition. ARGV: the reader's position in each. For each it returns
+// the origin, the last id ever given, whether the position's entry is there, and why
+// Redis could not say that, or "".
 var lookScript = newScript(luaAfter + `
-local origin = redis.call('GET', KEYS[2])
-if not origin or redis.call('EXISTS', KEYS[1]) == 0 then return {'', '', 0} end
-return {origin, lastID(KEYS[1]), #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])}
+local function look(events, origin, at)
+	local begins = redis.call('GET', origin)
+	if not begins or redis.call('EXISTS', events) == 0 then return {'', '', 0, ''} end
+	return {begins, lastID(events), #redis.call('XRANGE', events, at, at), ''}
+end
+local places = {}
+for i = 1, #ARGV do
+	local ok, place = pcall(look, KEYS[2 * i - 1], KEYS[2 * i], ARGV[i])
+	if not ok then
+		if type(place) == 'table' then place = place.err end
+		place = {'', '', 0, tostring(place)}
+	end
+	places[i] = place
+end
+return places
 `)
 
 // luaAfter compares ids as text, because Lua's numbers would round them.
@@ -255,6 +269,24 @@ type place struct {
 	origin  origin
 	last    domain.Position // given last, ever
 	present bool            // the position's entry is there
+	err     error           // of this partition alone; errMissing where there is no stream
+}
+
+// follows fails when a reader cannot read on from a position without a gap. seen says
+// that the position is that of an entry which the reader had, and incarnation is the
+// stream that it had it from, "" for none.
+func (p *place) follows(at domain.Position, seen bool, incarnation string) error {
+	switch {
+	case at.Before(p.origin.at):
+		return ErrTrimmed
+	case at.After(p.last):
+		return ErrRewound
+	case at == p.origin.at:
+		return nil // all that the reader has is archived, whatever happened
+	case incarnation != "" && incarnation != p.origin.incarnation, seen && !p.present:
+		return ErrRewound
+	}
+	return nil
 }
 
 // nearest moves a position into the part of the log that can be read.
@@ -271,31 +303,72 @@ func (p *place) nearest(at domain.Position) domain.Position {
 // look says how a position stands to the stream. Where there is no stream, Redis
 // was wiped: look repairs that first.
 func (l *Log) look(ctx context.Context, partition int, at domain.Position) (place, error) {
-	p, err := l.lookOnce(ctx, partition, at)
-	if !errors.Is(err, ErrRewound) {
-		return p, err
-	}
-	if err := l.prepare(ctx); err != nil {
-		return place{}, err
-	}
-	return l.lookOnce(ctx, partition, at)
-}
-
-func (l *Log) lookOnce(ctx context.Context, partition int, at domain.Position) (place, error) {
-	k := &l.keys[partition]
-	reply, err := lookScript.run(ctx, l.general, []string{k.events, k.origin}, at.String())
+	places, err := l.lookAll(ctx, []int{partition}, []domain.Position{at})
 	if err != nil {
 		return place{}, err
 	}
-	if len(reply) != 3 {
-		return place{}, errMalformed
+	return places[0], places[0].err
+}
+
+// lookAll is look for several partitions, which in a cluster share a slot. A
+// partition that cannot be looked at or repaired has that error in its place.
+func (l *Log) lookAll(ctx context.Context, partitions []int, at []domain.Position) ([]place, error) {
+	places, err := l.lookOnce(ctx, partitions, at)
+	if err != nil || !slices.ContainsFunc(places, func(p place) bool { return errors.Is(p.err, errMissing) }) {
+		return places, err
 	}
-	begins, _ := reply[0].(string)
-	last, _ := reply[1].(string)
-	found, _ := reply[2].(int64)
-	p := place{present: found == 1}
+	failure := l.prepare(ctx)
+	if failure == nil {
+		return l.lookOnce(ctx, partitions, at)
+	}
+	for i := range places {
+		if errors.Is(places[i].err, errMissing) {
+			places[i].err = failure
+		}
+	}
+	return places, nil
+}
+
+func (l *Log) lookOnce(ctx context.Context, partitions []int, at []domain.Position) ([]place, error) {
+	names, args := make([]string, 0, 2*len(partitions)), make([]any, 0, len(partitions))
+	for i, p := range partitions {
+		names = append(names, l.keys[p].events, l.keys[p].origin)
+		args = append(args, at[i].String())
+	}
+	reply, err := lookScript.run(ctx, l.general, names, args...)
+	if err != nil {
+		return nil, err
+	}
+	if len(reply) != len(partitions) {
+		return nil, errMalformed
+	}
+	places := make([]place, len(reply))
+	for i := range reply {
+		if places[i], err = parsePlace(reply[i]); err != nil {
+			places[i].err = err
+		}
+	}
+	return places, nil
+}
+
+func parsePlace(reply any) (p place, err error) {
+	fields, _ := reply.([]any)
+	if len(fields) != 4 {
+		return p, errMalformed
+	}
+	begins, _ := fields[0].(string)
+	last, _ := fields[1].(string)
+	found, _ := fields[2].(int64)
+	failure, _ := fields[3].(string)
+	switch {
+	case failure != "":
+		return p, replyError(failure)
+	case begins == "":
+		return p, errMissing
+	}
+	p.present = found == 1
 	if p.origin, err = parseOrigin(begins); err != nil {
-		return place{}, err
+		return p, err
 	}
 	p.last, err = domain.ParsePosition(last)
 	return p, err

@@ -15,8 +15,9 @@ import (
 const (
 	// maxBatch bounds how many entries one round trip brings.
 	maxBatch = 1000
-	// blockFor is how long a follow waits for news in one round trip. A shorter
-	// wait notices a wiped Redis sooner, and costs more when idle.
+	// blockFor is how long the reader waits for news in one round trip, and after which
+	// it looks at a partition that gave none. A shorter wait notices a wiped Redis
+	// sooner, and costs more when idle.
 	blockFor = 2 * time.Second
 )
 
@@ -80,4 +81,63 @@ func (l *Log) readRange(ctx context.Context, partition int, after domain.Positio
 	l.appetites[partition].note(count, got)
 	l.entriesRead.Add(uint64(len(events)))
 	return events, o, err
+}
+
+// page is what a consumer reads on its own.
+type page struct {
+	events      []domain.Event  // after the consumer's position, closely; none when there are none yet
+	incarnation string          // of the stream that they come from
+	last        domain.Position // given last by the partition; only where there are no events
+}
+
+// readPage reads what follows a position, as a consumer needs it: it fails with
+// [ErrTrimmed] or [ErrRewound] where there may be a gap. seen and incarnation are as
+// [place.follows] has them.
+func (l *Log) readPage(ctx context.Context, partition int, at domain.Position, seen bool, incarnation string) (page, error) {
+	for range 3 {
+		p, present, err := l.readFrom(ctx, partition, at)
+		switch {
+		case errors.Is(err, ErrRewound): // there is no origin, which look repairs
+		case err != nil:
+			return page{}, err
+		case len(p.events) > 0 && (present || !seen) && (incarnation == "" || incarnation == p.incarnation):
+			return p, nil
+		}
+		there, err := l.look(ctx, partition, at)
+		if err == nil {
+			err = there.follows(at, seen, incarnation)
+		}
+		if err != nil {
+			return page{}, err
+		}
+		if p.last = there.last; p.incarnation == there.origin.incarnation && (present || !seen) {
+			return p, nil
+		}
+	}
+	return page{}, errors.New("streams: the stream was made again while it was read")
+}
+
+// readFrom reads entries, the origin, and whether the entry at a position is there,
+// all at the same moment.
+func (l *Log) readFrom(ctx context.Context, partition int, at domain.Position) (p page, present bool, err error) {
+	k := &l.keys[partition]
+	tx := l.general.TxPipeline()
+	begins := tx.Get(ctx, k.origin)
+	count := l.appetites[partition].next(maxBatch)
+	raw := redis.NewRawCmd(ctx, "xrange", k.events, at.String(), "+", "count", count+1)
+	_ = tx.Process(ctx, raw)
+	if _, err := tx.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return page{}, false, err
+	}
+	o, err := parseOrigin(begins.Val())
+	switch {
+	case err != nil:
+		return page{}, false, err
+	case at.Before(o.at):
+		return page{}, false, ErrTrimmed
+	}
+	events, present, got, err := decodeEntriesAfter(&reply{buf: raw.Val()}, at)
+	l.appetites[partition].note(count, got)
+	l.entriesRead.Add(uint64(len(events)))
+	return page{events: events, incarnation: o.incarnation}, present || at == o.at, err
 }

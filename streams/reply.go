@@ -73,3 +73,29 @@ func (r *reply) bulk() ([]byte, error) {
 	r.at += n + 2
 	return b, nil
 }
+
+// skip reads past the next value, whatever it is.
+func (r *reply) skip() error {
+	for left := 1; left > 0; left-- {
+		kind, rest, err := r.line()
+		if err != nil {
+			return err
+		}
+		if kind != '$' && kind != '*' {
+			continue
+		}
+		n, err := strconv.Atoi(string(rest))
+		switch {
+		case err != nil:
+			return errMalformed
+		case n < 0:
+		case kind == '*':
+			left += n
+		case r.at+n+2 > len(r.buf):
+			return errMalformed
+		default:
+			r.at += n + 2
+		}
+	}
+	return nil
+}

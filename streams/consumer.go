@@ -1,0 +1,209 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
+)
+
+const (
+	firstPause = 10 * time.Millisecond
+	maxPause   = 2 * time.Second
+)
+
+// Follow gives fn every event of the partition after the given position, as
+// [Log.Read] describes them, in order, without gap and in batches, from the
+// calling goroutine. It waits for new ones and goes on over restarts of Redis.
+// fn may keep the events but must not change them: other consumers have the same.
+//
+// It returns the error of ctx within milliseconds of its end, ErrClosed when the
+// log is closed, fn's error as it is, or [ErrTrimmed] or [ErrRewound] when it
+// cannot go on without a gap. The position may be any, not only that of an
+// event.
+//
+// All that follow in a process share one reader and its connection; see the package's
+// documentation. A slow fn delays nobody else.
+func (l *Log) Follow(ctx context.Context, partition int, after domain.Position, fn func([]domain.Event) error) error {
+	if !l.enter() {
+		return ErrClosed
+	}
+	defer l.leave()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.closing, cancel)()
+	c := &consumer{
+		log: l, partition: partition, deliver: fn, wake: make(chan struct{}, 1), handover: handover{at: after},
+		retry: backoff.Backoff{First: firstPause, Max: maxPause},
+	}
+	err := c.run(ctx)
+	var given *deliverError
+	switch {
+	case errors.As(err, &given):
+		return given.error
+	case l.closing.Err() != nil:
+		return ErrClosed
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return fmt.Errorf("streams: follow partition %d after %s: %w", partition, c.handover.at, err)
+}
+
+// deliverError is an error of the function that gets the events.
+type deliverError struct{ error }
+
+// consumer is one Follow: it reads pages on its own until it meets the live batches
+// of the reader, and again after it was cut off from them.
+type consumer struct {
+	log       *Log
+	partition int
+	deliver   func([]domain.Event) error
+	reader    *reader
+	wake      chan struct{} // has a value when the reader did something that may matter
+
+	mu       sync.Mutex
+	handover handover // guarded by mu
+
+	// What follows belongs to the goroutine of Follow.
+	incarnation string // of the stream that handover.at comes from, "" until a page was read
+	away        bool   // the last page could not be read
+	retry       backoff.Backoff
+}
+
+// run works until an error.
+func (c *consumer) run(ctx context.Context) error {
+	c.reader = c.log.attach(c)
+	defer c.log.detach(c)
+	defer func() {
+		if c.away {
+			c.log.outage.gaveUp()
+		}
+	}()
+	for {
+		c.mu.Lock()
+		step, events := c.handover.next()
+		c.mu.Unlock()
+		var err error
+		switch step {
+		case stepGive:
+			err = c.give(ctx, events)
+		case stepRead:
+			err = c.catchUp(ctx)
+		case stepWait:
+			c.retry.Reset()
+			select {
+			case <-c.wake:
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (c *consumer) give(ctx context.Context, events []domain.Event) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := c.deliver(events); err != nil {
+		return &deliverError{err}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handover.gave(events)
+	return nil
+}
+
+// catchUp reads a page and gives it. It joins the reader first, so that all that the
+// page leaves out is in the reader's batches.
+func (c *consumer) catchUp(ctx context.Context) error {
+	c.reader.join(c)
+	c.mu.Lock()
+	at, seen := c.handover.at, c.handover.seen
+	c.mu.Unlock()
+	p, err := c.log.readPage(ctx, c.partition, at, seen, c.incarnation)
+	switch {
+	case errors.Is(err, ErrTrimmed), errors.Is(err, ErrRewound):
+		c.back() // Redis answers, though not what we want to hear
+		return err
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return c.broke(ctx, err)
+	}
+	c.back()
+	c.incarnation = p.incarnation
+	if len(p.events) > 0 {
+		c.retry.Reset()
+		return c.give(ctx, p.events)
+	}
+	c.mu.Lock()
+	c.handover.reachedEnd(p.last)
+	c.mu.Unlock()
+	if c.reader.join(c) {
+		return nil
+	}
+	c.reader.nudge(ctx, c)
+	return c.rest(ctx, c.wake)
+}
+
+// broke notes that a page could not be read, and waits for a while that grows.
+func (c *consumer) broke(ctx context.Context, err error) error {
+	if !c.away {
+		c.log.outage.brokeOff(slog.Int("partition", c.partition), err)
+		c.away = true
+	}
+	return c.rest(ctx, nil)
+}
+
+// back notes that a page could be read.
+func (c *consumer) back() {
+	if c.away {
+		c.log.outage.cameBack(slog.Int("partition", c.partition))
+		c.away = false
+	}
+}
+
+// rest waits for a while that grows with each time in which nothing came, or until a
+// wake.
+func (c *consumer) rest(ctx context.Context, wake <-chan struct{}) error {
+	timer := time.NewTimer(c.retry.Next())
+	defer timer.Stop()
+	select {
+	case <-wake:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// offer hands a batch over, for the reader. It never waits for the consumer.
+func (c *consumer) offer(b batch) {
+	c.mu.Lock()
+	c.handover.offer(b)
+	c.mu.Unlock()
+	c.rouse()
+}
+
+// cut makes the consumer read on its own, for the reader.
+func (c *consumer) cut() {
+	c.mu.Lock()
+	c.handover.cut()
+	c.mu.Unlock()
+	c.rouse()
+}
+
+func (c *consumer) rouse() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}

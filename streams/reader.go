@@ -1,0 +1,311 @@
+package streams
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
+	"github.com/plugcast/plugcast/domain/isolate"
+)
+
+// maxPerReader is how many partitions one blocking read is over. Redis looks at each of
+// them for every read.
+const maxPerReader = 64
+
+// nudgeTimeout bounds what a consumer spends on making the reader look up.
+const nudgeTimeout = time.Second
+
+// reader reads the partitions of one group for all consumers in this process: with
+// one blocking XREAD at a time over those that somebody follows, decoding each entry
+// once. It begins at the end of a partition, because consumers read what is older on
+// their own, and it never waits for a consumer.
+//
+// It also watches whether a partition goes on without a gap. Where it does not, or that
+// is not certain, the reader cuts its consumers off and begins again at the end; each
+// consumer finds out by the next page whether it lost anything.
+//
+// Lock order: Log.reading, reader.mu, consumer.mu. None is held during I/O.
+type reader struct {
+	log   *Log
+	stop  context.CancelFunc
+	added chan struct{} // has a value when a partition was added
+
+	connection atomic.Int64 // id of the connection that reads, 0 when not known
+
+	mu    sync.Mutex
+	parts map[int]*part // by partition; only those with consumers
+}
+
+// part is one partition of a reader. Its consumers are guarded by reader.mu. All else
+// is written by the reader's goroutine alone, under that lock.
+type part struct {
+	partition int
+	consumers map[*consumer]struct{}
+
+	// readable says that the reader has begun with the partition, and that Redis does not
+	// refuse to read it. What follows has no meaning otherwise.
+	readable    bool
+	at          domain.Position // read up to here
+	seen        bool            // at is the position of an entry that was read
+	incarnation string          // of the stream
+	epoch       int             // grows when the reader begins again elsewhere
+
+	confirmed time.Time // when it was last certain that this is so
+}
+
+// group returns which reader reads a partition. A read can be over several streams
+// where one server has them all; in a cluster each has a slot of its own.
+func (l *Log) group(partition int) int {
+	if _, isCluster := l.general.(*redis.ClusterClient); isCluster {
+		return partition
+	}
+	return partition / maxPerReader
+}
+
+// attach gives a consumer to the reader of its partition, which runs while it has
+// consumers. detach must follow.
+func (l *Log) attach(c *consumer) *reader {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	group := l.group(c.partition)
+	if r := l.readers[group]; r != nil {
+		r.add(c)
+		return r
+	}
+	ctx, cancel := context.WithCancel(l.closing)
+	r := &reader{log: l, stop: cancel, added: make(chan struct{}, 1), parts: map[int]*part{}}
+	r.add(c)
+	l.readers[group] = r
+	l.working.Go(func() { // Close does not wait yet, because it waits for the consumer
+		defer cancel()
+		isolate.Loop(ctx, l.logger, "reader of the log", func() { r.run(ctx) })
+	})
+	return r
+}
+
+func (l *Log) detach(c *consumer) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if r := c.reader; r.remove(c) {
+		delete(l.readers, l.group(c.partition))
+		r.stop()
+	}
+}
+
+func (r *reader) add(c *consumer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.parts[c.partition]
+	if p == nil {
+		p = &part{partition: c.partition, consumers: map[*consumer]struct{}{}}
+		r.parts[c.partition] = p
+		signal(r.added)
+	}
+	p.consumers[c] = struct{}{}
+}
+
+// remove reports whether no consumer is left.
+func (r *reader) remove(c *consumer) (idle bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.parts[c.partition]; p != nil {
+		if delete(p.consumers, c); len(p.consumers) == 0 {
+			delete(r.parts, c.partition)
+		}
+	}
+	return len(r.parts) == 0
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// join makes the reader offer its batches to a consumer from where it is, if both read
+// the same stream and the consumer is not ahead. The consumer's goroutine calls it.
+func (r *reader) join(c *consumer) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.parts[c.partition]
+	if !p.readable || p.incarnation != c.incarnation {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.handover.join(p.at)
+}
+
+// nudge makes the reader look at a consumer's partition if that is why the consumer
+// could not join: the reader does not know the partition yet, or not its new stream.
+func (r *reader) nudge(ctx context.Context, c *consumer) {
+	r.mu.Lock()
+	p := r.parts[c.partition]
+	fine := p.readable && p.incarnation == c.incarnation
+	r.mu.Unlock()
+	if id := r.connection.Load(); !fine && id != 0 {
+		ctx, cancel := context.WithTimeout(ctx, nudgeTimeout)
+		defer cancel()
+		unblock(ctx, r.log.general, r.log.keys[c.partition].events, id)
+	}
+}
+
+// list returns the partitions that are read, in order.
+func (r *reader) list() []*part {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	parts := slices.Collect(maps.Values(r.parts))
+	slices.SortFunc(parts, func(a, b *part) int { return a.partition - b.partition })
+	return parts
+}
+
+// run reads over one connection after the other until ctx ends.
+func (r *reader) run(ctx context.Context) {
+	retry, away := backoff.Backoff{First: firstPause, Max: maxPause}, false
+	working := func() {
+		if away {
+			r.log.outage.cameBack(r.attr())
+		}
+		away = false
+		retry.Reset()
+	}
+	defer func() {
+		if away {
+			r.log.outage.gaveUp()
+		}
+	}()
+	for {
+		err := r.connect(ctx, working)
+		r.connection.Store(0)
+		if ctx.Err() != nil {
+			return
+		}
+		if !away {
+			r.log.outage.brokeOff(r.attr(), err)
+			away = true
+		}
+		if retry.Wait(ctx) != nil {
+			return
+		}
+	}
+}
+
+// attr says in a log line what is read.
+func (r *reader) attr() slog.Attr {
+	var partitions []int
+	for _, p := range r.list() {
+		partitions = append(partitions, p.partition)
+	}
+	return slog.Any("partitions", partitions)
+}
+
+// connect reads until an error. It calls working when the connection does.
+func (r *reader) connect(ctx context.Context, working func()) error {
+	parts := r.list()
+	if len(parts) == 0 { // the last consumer is about to stop the reader
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	var dials atomic.Int64
+	client, err := blockingClient(ctx, r.log.general, r.log.keys[parts[0].partition].events, func(id int64) {
+		dials.Add(1)
+		r.connection.Store(id)
+	})
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = client.Close() }) // interrupts a read that blocks
+	defer func() {
+		if stop() {
+			_ = client.Close()
+		}
+	}()
+	x := xread{reader: r, client: client, dials: &dials}
+	if err := x.once(ctx, 0); err != nil { // finds out whether the connection works
+		return err
+	}
+	working()
+	for ctx.Err() == nil {
+		if err := x.once(ctx, blockFor); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// verify looks at partitions, and begins again at the end of those that do not go on
+// from where the reader is, or are new. It fails when Redis cannot be asked.
+func (r *reader) verify(ctx context.Context, parts []*part) error {
+	if len(parts) == 0 {
+		return nil
+	}
+	partitions, at := make([]int, len(parts)), make([]domain.Position, len(parts))
+	for i, p := range parts {
+		partitions[i], at[i] = p.partition, p.at
+	}
+	places, err := r.log.lookAll(ctx, partitions, at)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, p := range parts {
+		p.confirmed = now
+		switch there := &places[i]; {
+		case there.err != nil:
+			if p.readable {
+				r.log.logger.Debug("a partition cannot be read", "partition", p.partition, "error", there.err)
+			}
+			p.readable = false
+			p.cut()
+		case !p.readable, p.incarnation != there.origin.incarnation, there.follows(p.at, p.seen, p.incarnation) != nil:
+			p.readable, p.at, p.seen, p.incarnation = true, there.last, false, there.origin.incarnation
+			p.epoch++
+			p.cut()
+		}
+	}
+	return nil
+}
+
+// cut cuts all consumers off. The caller holds reader.mu.
+func (p *part) cut() {
+	for c := range p.consumers {
+		c.cut()
+	}
+}
+
+// due returns those that nothing is known of, or nothing was heard of lately.
+func due(parts []*part) (due []*part) {
+	now := time.Now()
+	for _, p := range parts {
+		if now.Sub(p.confirmed) >= blockFor {
+			due = append(due, p)
+		}
+	}
+	return due
+}
+
+// hand offers what was read of a partition to its consumers, unless the reader has
+// begun elsewhere since.
+func (r *reader) hand(p *part, epoch int, events []domain.Event, bytes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.epoch != epoch || !p.readable {
+		return
+	}
+	b := batch{after: p.at, events: events, bytes: bytes}
+	p.at, p.seen, p.confirmed = b.to(), true, time.Now()
+	for c := range p.consumers {
+		c.offer(b)
+	}
+}

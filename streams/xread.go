@@ -1,0 +1,175 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// xread makes the blocking reads of a reader, over one connection.
+type xread struct {
+	reader *reader
+	client *redis.Client
+	dials  *atomic.Int64 // how often the client connected
+
+	trusted  int64 // of dials: everything was verified since
+	appetite appetite
+}
+
+// found is what a read brought of one partition.
+type found struct {
+	part   *part
+	epoch  int // of the part, when the read began
+	events []domain.Event
+	bytes  int
+}
+
+// once verifies what is due, and reads and hands on what there is. It waits for so
+// long when there is nothing.
+func (x *xread) once(ctx context.Context, wait time.Duration) error {
+	r := x.reader
+	parts := r.list()
+	if err := r.verify(ctx, due(parts)); err != nil {
+		return err
+	}
+	finds := make([]found, 0, len(parts))
+	for _, p := range parts {
+		if p.readable {
+			finds = append(finds, found{part: p, epoch: p.epoch})
+		}
+	}
+	if len(finds) == 0 {
+		select {
+		case <-r.added:
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	doubtful, err := x.read(ctx, finds, wait)
+	if reply := replyError(""); errors.As(err, &reply) {
+		return x.isolate(ctx, finds, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.verify(ctx, doubtful); err != nil {
+		return err
+	}
+	for _, f := range finds {
+		if len(f.events) > 0 {
+			r.hand(f.part, f.epoch, f.events, f.bytes)
+		}
+	}
+	return nil
+}
+
+// read fills in what one XREAD brings, and returns the partitions about which there is
+// doubt: where each begins is read behind the entries, so that a trim or a new stream
+// in between is seen.
+func (x *xread) read(ctx context.Context, finds []found, wait time.Duration) (doubtful []*part, err error) {
+	keys := x.reader.log.keys
+	count := max(x.appetite.next(maxBatch)/len(finds), 1)
+	args := make([]any, 0, 6+2*len(finds))
+	args = append(args, "xread", "count", count)
+	if wait > 0 { // 0 would mean for ever
+		args = append(args, "block", wait.Milliseconds())
+	}
+	args = append(args, "streams")
+	origins := make([]string, len(finds))
+	for i := range finds {
+		k := &keys[finds[i].part.partition]
+		args, origins[i] = append(args, k.events), k.origin
+	}
+	for i := range finds {
+		args = append(args, finds[i].part.at.String())
+	}
+	pipe := x.client.Pipeline()
+	raw := redis.NewRawCmd(ctx, args...)
+	_ = pipe.Process(ctx, raw)
+	begins := pipe.MGet(ctx, origins...)
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	if err := x.decode(raw.Val(), finds, count); err != nil {
+		return nil, err
+	}
+	dials := x.dials.Load()
+	for i, value := range begins.Val() {
+		p := finds[i].part
+		text, _ := value.(string)
+		if o, err := parseOrigin(text); err != nil || o.incarnation != p.incarnation || p.at.Before(o.at) || dials != x.trusted {
+			doubtful = append(doubtful, p)
+		}
+	}
+	x.trusted = dials
+	return doubtful, nil
+}
+
+// decode reads the reply of an XREAD: streams in the order in which they were asked for,
+// without those that have nothing new.
+func (x *xread) decode(raw []byte, finds []found, count int) error {
+	r := &reply{buf: raw}
+	n, err := r.array()
+	if err != nil || n < 1 {
+		return err
+	}
+	keys, total := x.reader.log.keys, reading{}
+	for i := 0; n > 0; i++ {
+		begin := r.at
+		if _, err := r.array(); err != nil {
+			return err
+		}
+		name, err := r.bulk()
+		if err != nil {
+			return err
+		}
+		for i < len(finds) && keys[finds[i].part.partition].events != string(name) {
+			i++
+		}
+		if i == len(finds) {
+			return errMalformed
+		}
+		events, got, err := decodeEntries(r)
+		if err != nil {
+			return err
+		}
+		finds[i].events, finds[i].bytes = events, got.bytes
+		total.entries, total.largest = max(total.entries, got.entries), max(total.largest, got.largest)
+		x.reader.log.entriesRead.Add(uint64(len(events)))
+		if n--; len(events) < got.entries { // the page ended earlier: go behind the stream
+			r.at = begin
+			if err := r.skip(); err != nil {
+				return err
+			}
+		}
+	}
+	if total.entries >= count {
+		total.entries = maxBatch // one had more, so ask for more of all
+	}
+	x.appetite.note(maxBatch, total)
+	return nil
+}
+
+// isolate takes out the partitions for which Redis refuses a read, so that the others go
+// on. It returns the error when it is none of them.
+func (x *xread) isolate(ctx context.Context, finds []found, err error) error {
+	parts := make([]*part, len(finds))
+	for i := range finds {
+		parts[i] = finds[i].part
+	}
+	if failed := x.reader.verify(ctx, parts); failed != nil {
+		return failed
+	}
+	for i := range finds {
+		if p := finds[i].part; !p.readable || p.epoch != finds[i].epoch {
+			return nil
+		}
+	}
+	return err
+}
