@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/ban"
-	"github.com/plugcast/plugcast/streams/limits"
 	"github.com/plugcast/plugcast/streams/presence"
 	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/rest"
@@ -93,18 +91,4 @@ type snapshotSource struct{ *projections.Store }
 func (s snapshotSource) Head(ctx context.Context, system domain.SystemID) (domain.Cursor, error) {
 	_, head, err := s.Base(ctx, system)
 	return head, err
-}
-
-// faceLimiter is the limiter as the faces know it.
-type faceLimiter struct{ *limits.Limiter }
-
-// Allow implements the limiters of the faces.
-func (l faceLimiter) Allow(ctx context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
-	d := l.Limiter.Allow(ctx, limits.Flow(flow), system, n)
-	return d.Allowed, d.RetryAfter
-}
-
-// AllowAll implements [rest.Limiter].
-func (l faceLimiter) AllowAll(ctx context.Context, flow string, counts map[domain.SystemID]int) (domain.SystemID, time.Duration) {
-	return l.Limiter.AllowAll(ctx, limits.Flow(flow), counts)
 }

@@ -352,16 +352,16 @@ func (p *Program) newService() *domain.Service {
 }
 
 // newGuards makes what every face asks before it lets anybody in.
-func (p *Program) newGuards() (*auth.Authenticator, *tickets.Office, faceLimiter, auth.Origins, error) {
+func (p *Program) newGuards() (*auth.Authenticator, *tickets.Office, *limits.Limiter, auth.Origins, error) {
 	client, prefix := p.backend.log.Client(), p.backend.log.Prefix()
 	office := tickets.New(client, prefix)
 	authenticator, err := auth.New(p.Auth.config(), office, p.Logger)
 	if err != nil {
-		return nil, nil, faceLimiter{}, auth.Origins{}, err
+		return nil, nil, nil, auth.Origins{}, err
 	}
 	origins, err := p.Server.origins()
 	if err != nil {
-		return nil, nil, faceLimiter{}, auth.Origins{}, err
+		return nil, nil, nil, auth.Origins{}, err
 	}
-	return authenticator, office, faceLimiter{limits.New(client, prefix, p.Server.Limits.config(), p.Logger)}, origins, nil
+	return authenticator, office, limits.New(client, prefix, p.Server.Limits.config(), p.Logger), origins, nil
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Flow is a kind of traffic with a limit of its own.
-type Flow string
+// Flow names a kind of traffic with a limit of its own.
+type Flow = string
 
 // The flows.
 const (
@@ -64,8 +64,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Decision is the answer to a request.
-type Decision struct {
+// decision is the answer to a request.
+type decision struct {
 	Allowed    bool
 	RetryAfter time.Duration // when it may be allowed; 0 when it is
 	Remaining  int           // what is left of the burst
@@ -92,26 +92,31 @@ func New(client redis.UniversalClient, prefix string, config Config, logger *slo
 // allowed, at most a second: what comes before that is refused without asking Redis.
 // While Redis is away everything is allowed: a guard that is down must not take the
 // house with it.
-func (l *Limiter) Allow(ctx context.Context, flow Flow, system domain.SystemID, n int) Decision {
+func (l *Limiter) Allow(ctx context.Context, flow Flow, system domain.SystemID, n int) (allowed bool, retryAfter time.Duration) {
+	d := l.decide(ctx, flow, system, n)
+	return d.Allowed, d.RetryAfter
+}
+
+func (l *Limiter) decide(ctx context.Context, flow Flow, system domain.SystemID, n int) decision {
 	limit := l.config[flow]
 	if limit.PerSecond == 0 {
-		return Decision{Allowed: true}
+		return decision{Allowed: true}
 	}
 	key, cost, now := l.key(flow, system), min(n, limit.Burst), time.Now()
 	if known, ok := l.refusals.find(key, cost, now); ok {
-		return Decision{RetryAfter: known.until.Sub(now), Remaining: known.remaining}
+		return decision{RetryAfter: known.until.Sub(now), Remaining: known.remaining}
 	}
 	result, err := l.limiter.AllowN(ctx, key, rateOf(limit), cost)
 	if err != nil {
 		l.complain(ctx, err)
-		return Decision{Allowed: true}
+		return decision{Allowed: true}
 	}
 	if result.Allowed == 0 && n > 0 {
 		wait := max(result.RetryAfter, time.Millisecond)
 		l.refusals.add(key, cost, result.Remaining, now, wait)
-		return Decision{RetryAfter: wait, Remaining: result.Remaining}
+		return decision{RetryAfter: wait, Remaining: result.Remaining}
 	}
-	return Decision{Allowed: true, Remaining: result.Remaining}
+	return decision{Allowed: true, Remaining: result.Remaining}
 }
 
 // AllowAll takes from several systems, all or nothing. refused is the system that
@@ -131,8 +136,8 @@ func (l *Limiter) AllowAll(ctx context.Context, flow Flow, counts map[domain.Sys
 		}
 	}
 	for _, system := range systems {
-		if d := l.Allow(ctx, flow, system, counts[system]); !d.Allowed {
-			return system, d.RetryAfter
+		if allowed, wait := l.Allow(ctx, flow, system, counts[system]); !allowed {
+			return system, wait
 		}
 	}
 	return "", 0

@@ -32,17 +32,17 @@ func TestAllow(t *testing.T) {
 	l := newLimiter(t, Config{Joins: {PerSecond: 1, Burst: 3}, DeviceUpdates: {PerSecond: 1, Burst: 10}})
 	ctx := context.Background()
 	for i := range 3 {
-		if d := l.Allow(ctx, Joins, "clinica-sol", 1); !d.Allowed || d.Remaining != 2-i {
+		if d := l.decide(ctx, Joins, "clinica-sol", 1); !d.Allowed || d.Remaining != 2-i {
 			t.Fatalf("join %d: %+v", i, d)
 		}
 	}
-	if d := l.Allow(ctx, Joins, "clinica-sol", 1); d.Allowed || d.RetryAfter <= 0 || d.RetryAfter > time.Second {
+	if d := l.decide(ctx, Joins, "clinica-sol", 1); d.Allowed || d.RetryAfter <= 0 || d.RetryAfter > time.Second {
 		t.Errorf("beyond the burst: %+v", d)
 	}
-	if d := l.Allow(ctx, Joins, "centro-luna", 1); !d.Allowed {
+	if d := l.decide(ctx, Joins, "centro-luna", 1); !d.Allowed {
 		t.Errorf("another system pays for the first: %+v", d)
 	}
-	if d := l.Allow(ctx, Requests, "clinica-sol", 1); !d.Allowed {
+	if d := l.decide(ctx, Requests, "clinica-sol", 1); !d.Allowed {
 		t.Errorf("a flow without a limit: %+v", d)
 	}
 }
@@ -72,23 +72,23 @@ func TestRefusalsAreRemembered(t *testing.T) {
 		}
 		return calls
 	}
-	if d := l.Allow(t.Context(), DeviceUpdates, "clinica-sol", 8); !d.Allowed {
+	if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 8); !d.Allowed {
 		t.Fatalf("%+v", d)
 	}
 	before := asked()
 	for range 100 {
-		if d := l.Allow(t.Context(), DeviceUpdates, "clinica-sol", 9); d.Allowed || d.RetryAfter <= 0 {
+		if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 9); d.Allowed || d.RetryAfter <= 0 {
 			t.Fatalf("%+v", d)
 		}
 	}
 	if n := asked() - before; n > 3 {
 		t.Errorf("Redis was asked %d times", n)
 	}
-	if d := l.Allow(t.Context(), DeviceUpdates, "clinica-sol", 1); !d.Allowed {
+	if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 1); !d.Allowed {
 		t.Errorf("one update must wait for a batch: %+v", d)
 	}
 	for tries := 0; ; tries++ {
-		d := l.Allow(t.Context(), DeviceUpdates, "clinica-sol", 9)
+		d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 9)
 		if d.Allowed {
 			break
 		}
@@ -124,16 +124,16 @@ func TestAllowBatch(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(t, Config{DeviceUpdates: {PerSecond: 1, Burst: 10}})
 	ctx := context.Background()
-	if d := l.Allow(ctx, DeviceUpdates, "clinica-sol", 7); !d.Allowed || d.Remaining != 3 {
+	if d := l.decide(ctx, DeviceUpdates, "clinica-sol", 7); !d.Allowed || d.Remaining != 3 {
 		t.Fatalf("%+v", d)
 	}
-	if d := l.Allow(ctx, DeviceUpdates, "clinica-sol", 4); d.Allowed {
+	if d := l.decide(ctx, DeviceUpdates, "clinica-sol", 4); d.Allowed {
 		t.Errorf("4 of 3: %+v", d)
 	}
-	if d := l.Allow(ctx, DeviceUpdates, "clinica-sol", 3); !d.Allowed {
+	if d := l.decide(ctx, DeviceUpdates, "clinica-sol", 3); !d.Allowed {
 		t.Errorf("a refused batch must take nothing: %+v", d)
 	}
-	if d := l.Allow(ctx, DeviceUpdates, "centro-luna", 1000); !d.Allowed {
+	if d := l.decide(ctx, DeviceUpdates, "centro-luna", 1000); !d.Allowed {
 		t.Errorf("over the burst with a full bucket: %+v", d)
 	}
 }
@@ -151,7 +151,7 @@ func TestAllowWithoutRedis(t *testing.T) {
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if d := l.Allow(context.Background(), Joins, "clinica-sol", 1); !d.Allowed {
+	if d := l.decide(context.Background(), Joins, "clinica-sol", 1); !d.Allowed {
 		t.Errorf("a dead guard closed the house: %+v", d)
 	}
 }
