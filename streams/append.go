@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -229,9 +228,6 @@ func (l *Log) appendShare(ctx context.Context, s share, opts domain.AppendOption
 		}
 	}
 }
-
-// jitter is between half of d and d.
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // draft runs the events through Watermill's publisher.
 func (l *Log) draft(ctx context.Context, s share) ([][]any, error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 // ensureScript makes a stream exist with its last id at or past the floor, and
@@ -173,7 +174,7 @@ func (l *Log) Nearest(ctx context.Context, partition int, at domain.Position) (d
 		}
 		l.logger.Debug("the log does not say from where it can be read; trying again", "partition", partition, "error", err)
 		select {
-		case <-time.After(jitter(maxPause)):
+		case <-time.After(backoff.Jitter(maxPause)):
 		case <-ctx.Done():
 			return at, ctx.Err()
 		case <-l.closing.Done():
