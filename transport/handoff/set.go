@@ -71,20 +71,20 @@ func (s *Set[T]) Select(f func(T) bool) []T {
 // is counted has left. When ctx ends before that it calls cut for each that is left, and
 // returns ctx's error once they have gone.
 func (s *Set[T]) Shutdown(ctx context.Context, end, cut func(T)) error {
-	return Shutdown(ctx, &s.Open, s.All, end, cut)
+	return Shutdown(ctx, &s.Open, s.All, end, func() {
+		for _, one := range s.All() {
+			cut(one)
+		}
+	})
 }
 
-// Shutdown is [Set.Shutdown] for a server with a list of its own.
-func Shutdown[T any](ctx context.Context, open *Open, all func() []T, end, cut func(T)) error {
+// Shutdown is [Set.Shutdown] for a server with a list of its own. It calls cut once.
+func Shutdown[T any](ctx context.Context, open *Open, all func() []T, end func(T), cut func()) error {
 	open.Close()
 	for _, one := range all() {
 		end(one)
 	}
-	return open.Drain(ctx, func() {
-		for _, one := range all() {
-			cut(one)
-		}
-	})
+	return open.Drain(ctx, cut)
 }
 
 // Clock says what is looked at by the clock. One goroutine for all that a server has

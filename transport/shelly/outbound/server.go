@@ -3,7 +3,9 @@ package outbound
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -263,11 +265,7 @@ func (s *Server) holder(d shelly.DeviceRef) *session {
 func (s *Server) of(id shelly.Connection) []*session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]*session, 0, len(s.sessions[id]))
-	for one := range s.sessions[id] {
-		list = append(list, one)
-	}
-	return list
+	return slices.Collect(maps.Keys(s.sessions[id]))
 }
 
 // Allow says that a connection was started, at that position of the log.
@@ -313,26 +311,23 @@ func (s *Server) Lost(d shelly.DeviceRef, session string) {
 // are gone. When ctx ends before that, the rest is cut off, and Shutdown returns
 // ctx's error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.open.Close()
-	s.mu.Lock()
-	var all []*session
-	for _, of := range s.sessions {
-		for one := range of {
-			all = append(all, one)
-		}
-	}
-	s.mu.Unlock()
-	for _, one := range all {
-		one.end(closeRestart, fateRestart)
-	}
-	err := s.open.Drain(ctx, func() {
+	err := handoff.Shutdown(ctx, &s.open, s.all, func(one *session) { one.end(closeRestart, fateRestart) }, func() {
 		s.cancel()
-		for _, one := range all {
+		for _, one := range s.all() {
 			one.cut()
 		}
 	})
 	s.cancel()
 	return err
+}
+
+func (s *Server) all() (all []*session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, of := range s.sessions {
+		all = slices.AppendSeq(all, maps.Keys(of))
+	}
+	return all
 }
 
 // Stats counts what a [Server] does.

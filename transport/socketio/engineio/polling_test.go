@@ -143,7 +143,7 @@ func TestStopAfterAWebSocketThatPanics(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	for len(s.connections()) > 1 && ctx.Err() == nil {
+	for len(s.open.All()) > 1 && ctx.Err() == nil {
 		runtime.Gosched()
 	}
 	if n := s.Len(); n != 1 {

@@ -3,16 +3,13 @@ package engineio
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/olahol/melody"
 
-	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/handoff"
 )
 
@@ -30,14 +27,11 @@ type Server struct {
 	config Config
 	melody *melody.Melody
 
-	gone    context.Context // ends when the server was shut down and nothing is open any more
-	drained context.CancelFunc
-	ticking sync.WaitGroup
-	open    handoff.Open // WebSockets, and sessions
+	ticking *handoff.Ticking
+	open    handoff.Set[*socket] // WebSockets, also of sessions that ended; counts sessions too
 
 	mu        sync.Mutex
 	sessions  map[string]*Session
-	sockets   map[*socket]struct{} // that are open, also of sessions that ended
 	admission admission
 }
 
@@ -46,11 +40,13 @@ func New(config Config) (*Server, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: config.withDefaults(), sessions: map[string]*Session{}, sockets: map[*socket]struct{}{}}
+	s := &Server{config: config.withDefaults(), sessions: map[string]*Session{}}
 	s.admission.sources = map[string]*group{}
-	s.gone, s.drained = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
-	s.ticking.Go(func() { isolate.Loop(s.gone, s.config.Logger, where, s.tick) })
+	s.ticking = handoff.Tick(handoff.Clock[*Session]{
+		Every: s.config.Tick, Due: func(now time.Time) []*Session { return s.due(&now) }, Look: (*Session).tick,
+		Broken: func(session *Session) { session.fail(ReasonError) }, Where: where, Logger: s.config.Logger,
+	})
 	return s, nil
 }
 
@@ -233,60 +229,17 @@ func (s *Server) Len() int {
 // When ctx ends before that, the rest is cut off, and Shutdown returns ctx's
 // error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.open.Close()
-	for _, session := range s.due(nil) {
-		session.Close(ReasonStop)
-	}
-	err := s.open.Drain(ctx, func() {
-		for _, session := range s.due(nil) {
-			session.cut()
+	all := func() []*Session { return s.due(nil) }
+	err := handoff.Shutdown(ctx, &s.open.Open, all, func(one *Session) { one.Close(ReasonStop) }, func() {
+		for _, one := range all() {
+			one.cut()
 		}
-		for _, k := range s.connections() {
+		for _, k := range s.open.All() {
 			k.cut()
 		}
 	})
-	s.drained()
-	s.ticking.Wait()
+	s.ticking.Stop()
 	return err
-}
-
-// connections are the WebSockets that are open.
-func (s *Server) connections() []*socket {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.sockets))
-}
-
-// connected lists a WebSocket until it is gone.
-func (s *Server) connected(k *socket) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sockets[k] = struct{}{}
-}
-
-func (s *Server) disconnected(k *socket) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sockets, k)
-}
-
-// tick looks after the times that sessions have to keep, until the last is gone.
-// One goroutine for all of them costs less than timers for each.
-func (s *Server) tick() {
-	ticker := time.NewTicker(s.config.Tick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-s.gone.Done():
-			return
-		case now := <-ticker.C:
-			for _, session := range s.due(&now) {
-				if !isolate.Do(s.config.Logger, where, func() { session.tick(now) }) {
-					session.fail(ReasonError)
-				}
-			}
-		}
-	}
 }
 
 // due returns the sessions that want to be looked at, or all when now is nil.

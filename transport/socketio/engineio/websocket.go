@@ -211,7 +211,7 @@ func (k *socket) abandon() {
 
 // gone runs when the connection is, in the reading goroutine.
 func (k *socket) gone() {
-	k.server.disconnected(k)
+	k.server.open.Remove(k)
 	s := k.session
 	if s == nil {
 		return
@@ -237,7 +237,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, session 
 	}
 	defer s.open.Leave()
 	k := &socket{server: s, session: session}
-	handoff.Serve(w, &s.open, s.config.Logger, func(w http.ResponseWriter) {
+	handoff.Serve(w, &s.open.Open, s.config.Logger, func(w http.ResponseWriter) {
 		w = corking{ResponseWriter: w, socket: k}
 		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionSocket: k}); err != nil {
 			s.config.Logger.Debug("engineio: no upgrade", "remote", r.RemoteAddr, "error", err)
@@ -312,7 +312,7 @@ func (k *socket) connected(conn *melody.Session) {
 	r := conn.Request
 	conn.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
 	k.conn = conn
-	k.server.connected(k)
+	k.server.open.Add(k)
 	handoff.OnPing(conn.WebsocketConnection(), func() bool { return k.session.control() }) // the session is known by then
 	if k.session == nil {
 		k.session = k.server.begin(r, k)
