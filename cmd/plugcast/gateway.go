@@ -65,29 +65,30 @@ func (p *Program) newGateway() (*gateway, error) {
 	}
 	authenticator := g.addresses.Authenticated(tokens)
 	registry, ban := roomRegistry{p.registry}, roomBan{p.bans}
+	parts := client.Parts{
+		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
+	}
 	g.sockets, err = ws.New(ws.Config{
 		Node: p.Server.NodeName, Deployment: p.bridges.deployment, CheckOrigin: origins.Allow,
 		MaxRooms: roomsPerSocket, MaxRoomsStaff: roomsPerSocket,
-	}, client.Parts{
-		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
-	})
+	}, parts)
 	if err != nil {
 		return nil, err
 	}
 	g.peers = newPeers(p.registry, p.Server.NodeName, p.Logger)
 	g.socketIO, err = socketio.New(socketio.Config{
 		Node: p.Server.NodeName, CheckOrigin: origins.Allow, NewID: g.peers.newID, Elsewhere: g.peers.elsewhere,
-	}, socketio.Parts{
-		Rooms: g.hub, Authenticator: authenticator, Sessions: sessions.New(p.backend.log.Client(), p.backend.log.Prefix(), sessions.Limits{}),
-		Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
+	}, parts, sessions.New(p.backend.log.Client(), p.backend.log.Prefix(), sessions.Limits{}))
+	if err != nil {
+		return nil, err
+	}
+	g.streams, err = sse.New(sse.Config{
+		Parts: parts, Authenticator: authenticator,
+		Refuse: func(w http.ResponseWriter, r *http.Request, err error) { g.api.Refuse(w, r, err) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	g.streams = sse.New(sse.Config{
-		Hub: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Ban: ban,
-		Refuse: func(w http.ResponseWriter, r *http.Request, err error) { g.api.Refuse(w, r, err) },
-	})
 	publicURL, err := p.Server.Connections.publicURL()
 	if err != nil {
 		return nil, err
@@ -167,20 +168,19 @@ func isSpared(r *http.Request) bool {
 // disconnect throws out the clients of all faces that match, and returns how many
 // there were.
 func (g *gateway) disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int {
-	return g.sockets.Disconnect(match, why) + g.socketIO.Disconnect(match, socketio.ForcedDisconnect(why)) +
-		g.streams.Disconnect(match, sse.ForcedDisconnect(why))
+	return g.sockets.Disconnect(match, why) + g.socketIO.Disconnect(match, why) + g.streams.Disconnect(match, why)
 }
 
 // shutdown tells the sockets to reconnect elsewhere and waits until they are
 // gone, or ctx ends.
 func (g *gateway) shutdown(ctx context.Context) error {
 	var group errgroup.Group
-	for _, shutdown := range []func(context.Context) error{g.sockets.Shutdown, g.socketIO.Shutdown, g.peers.shutdown} {
+	for _, shutdown := range []func(context.Context) error{
+		g.sockets.Shutdown, g.socketIO.Shutdown, g.streams.Shutdown, g.peers.shutdown,
+	} {
 		group.Go(func() error { return shutdown(ctx) })
 	}
-	err := group.Wait()
-	g.streams.Shutdown(ctx)
-	return err
+	return group.Wait()
 }
 
 func (g *gateway) close() {

@@ -47,16 +47,14 @@ func (s *Session) commit(ctx context.Context, c *Change, answer func()) error {
 	if err := s.save(ctx, c); err != nil {
 		return err
 	}
-	var release func()
-	s.inOrder(func() { release = s.take(c, answer) })
-	release()
+	s.inOrder(func() { s.take(c, answer) })
 	return nil
 }
 
 // take lets a change take effect that takes the client out of something. What it takes
-// the client out of is silent before the answer, and the client is told of it behind
-// that, if it was in it. The caller holds order, and calls release at the end.
-func (s *Session) take(c *Change, answer func()) (release func()) {
+// the client out of is silent and left before the answer, and the client is told of it
+// behind that, if it was in it. The caller holds order.
+func (s *Session) take(c *Change, answer func()) {
 	var out []member
 	var unwatch func()
 	gone := c.Gone[:0]
@@ -74,25 +72,18 @@ func (s *Session) take(c *Change, answer func()) (release func()) {
 	}
 	s.mu.Unlock()
 	c.Gone = gone
-	release = func() {
-		for i := range out {
-			out[i].release()
-		}
-		if unwatch != nil {
-			unwatch()
-		}
-	}
 	for i := range out {
 		out[i].room.Silence()
+		out[i].release()
 	}
 	if unwatch != nil {
 		s.face.Watch(false)
+		unwatch()
 	}
 	if answer != nil {
 		answer()
 	}
 	s.face.Apply(c)
-	return release
 }
 
 // Leave takes the client out of a room. The answer is called under the session's order:
@@ -137,11 +128,9 @@ func (s *Session) expel(system domain.SystemID) {
 // behind the answer to that.
 func (s *Session) dismiss(system domain.SystemID, reason string) bool {
 	left := &Left{SystemID: system, Reason: reason}
-	release, marked := s.mark(left)
-	if !marked {
+	if !s.mark(left) {
 		return false
 	}
-	release()
 	if s.keeper == nil {
 		s.publish()
 		return true
@@ -150,26 +139,27 @@ func (s *Session) dismiss(system domain.SystemID, reason string) bool {
 	return true
 }
 
-// mark silences the room that the client is to leave, and takes it out if nothing has to
-// be waited for.
-func (s *Session) mark(left *Left) (release func(), marked bool) {
+// mark silences the room that the client is to leave, and takes the client out if
+// nothing has to be waited for. It reports false for a client that is not in it.
+func (s *Session) mark(left *Left) bool {
 	s.order.Lock()
 	defer s.order.Unlock()
 	s.mu.Lock()
 	i := s.find(left.SystemID)
 	if i < 0 || s.members[i].dismissed != nil {
 		s.mu.Unlock()
-		return nil, false
+		return false
 	}
 	m := &s.members[i]
 	m.dismissed = left
 	room, now := m.room, s.keeper == nil && !m.entering
 	s.mu.Unlock()
 	if now {
-		return s.take(&Change{Gone: []Left{*left}}, nil), true
+		s.take(&Change{Gone: []Left{*left}}, nil)
+	} else {
+		room.Silence()
 	}
-	room.Silence()
-	return func() {}, true
+	return true
 }
 
 // dismissed takes a room out of what a Keeper has saved, behind a change that is under
@@ -209,7 +199,7 @@ func (s *Session) throwOut(why ForcedDisconnect) bool {
 		return false
 	}
 	if len(gone) > 0 {
-		defer s.take(&Change{Gone: gone}, nil)()
+		s.take(&Change{Gone: gone}, nil)
 	}
 	s.face.ThrowOut(why)
 	return true

@@ -43,7 +43,8 @@
 //     across the saving. It is the only one that is held across I/O, and those who wait
 //     for it do so for a bounded time.
 //   - order is held while a change takes effect and the client is told of it. The calls
-//     of Face and Room that say so are made under it: they queue and return.
+//     of Face and Room that say so are made under it: they queue and return. Memberships
+//     and the metrics feed are left under it as well, which waits for nobody.
 //   - publishing is held while the registry is told.
 //   - mu guards the session's state. Nothing is called under it.
 //

@@ -131,8 +131,8 @@ func (s *Session) enter(ctx context.Context, system domain.SystemID, options roo
 	s.joined, entered = true, true
 	s.mu.Unlock()
 	if replaced {
-		defer old.release()
 		old.room.Silence()
+		old.release()
 	}
 	if m.dismissed != nil {
 		room.Silence()
@@ -160,7 +160,7 @@ func (s *Session) welcome(e *Entered, answer func(Joined)) bool {
 		return true
 	}
 	if s.keeper == nil {
-		defer s.take(&Change{Gone: []Left{*dismissed}}, nil)()
+		s.take(&Change{Gone: []Left{*dismissed}}, nil)
 	}
 	return false
 }

@@ -120,9 +120,6 @@ func (s *Session) Close() {
 // ID is the socket's, as clients and operators know it.
 func (s *Session) ID() string { return s.id }
 
-// Since is when the session began.
-func (s *Session) Since() time.Time { return s.since }
-
 // Actor returns who the client is.
 func (s *Session) Actor() domain.Actor {
 	s.mu.Lock()
@@ -135,13 +132,6 @@ func (s *Session) IsOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.over
-}
-
-// HasJoined reports whether the client has ever joined a room or the admin dashboard.
-func (s *Session) HasJoined() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.joined
 }
 
 // In reports whether the client is in the room of a system.

@@ -13,14 +13,14 @@ import (
 func BenchmarkRest(b *testing.B) {
 	for _, rooms := range []int{1, 16} {
 		b.Run(fmt.Sprint(rooms, "-rooms"), func(b *testing.B) {
-			s := &socket{session: Session{Turn: 20}}
+			s := &socket{saved: Session{Revision: 20}}
 			for i := range rooms {
 				at := domain.Position{Ms: 1_795_461_046_705 + uint64(i)}
-				s.members = append(s.members, &membership{socket: s, system: domain.SystemID(fmt.Sprint("clinic-", i)), sent: at})
+				s.rooms = append(s.rooms, &membership{socket: s, system: domain.SystemID(fmt.Sprint("clinic-", i)), sent: at})
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				_ = s.members[0].rest()
+				_ = s.rest(s.rooms[0])
 			}
 		})
 	}
@@ -30,7 +30,7 @@ func BenchmarkRest(b *testing.B) {
 // it.
 func BenchmarkDelivery(b *testing.B) {
 	bundle := setup(b, Config{})
-	clients := make([]*client, 50)
+	clients := make([]*testClient, 50)
 	for i := range clients {
 		clients[i] = bundle.client("eva:clinica-sol").connect()
 		clients[i].join("clinica-sol")

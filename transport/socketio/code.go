@@ -6,35 +6,22 @@ import (
 	"fmt"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
 	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
-// The codes of errors that this face gives. Others come from the domain, from the
-// authenticator and, as [rooms.CodeBanned] and [limit.CodeRateLimited], from
-// packages rooms and limit.
+// The codes of errors that only this face gives. Others come from sessions in package
+// client and from what those name.
 const (
 	CodeUnknownEvent domain.Code = "unknown-event" // none that clients send
 	CodeInvalidEvent domain.Code = "invalid-event" // the event is known and its arguments are not right
 	CodeBinary       domain.Code = "binary"        // binary data, which no event takes; then the connection is closed
-	CodeNotJoined    domain.Code = "not-joined"    // to be left, a room has to be joined
-	CodeTooManyRooms domain.Code = "too-many-rooms"
-	CodeTokenExpired domain.Code = "token-expired" // then the connection is closed
 )
-
-// problem is an error as clients are shown it: its facts beside code and detail.
-func problem(err *domain.Error) map[string]any {
-	data := make(map[string]any, len(err.Params)+2)
-	for key, value := range err.Params {
-		data[key] = value
-	}
-	data["code"], data["detail"] = err.Code, err.Detail
-	return data
-}
 
 // refusal is an error as the error of connect_error.
 func refusal(err *domain.Error) *sio.Refusal {
-	return &sio.Refusal{Message: err.Detail, Data: problem(err)}
+	return &sio.Refusal{Message: err.Detail, Data: client.Problem(err)}
 }
 
 // shown makes a refusal of an error that is the client's doing. Others pass: the
@@ -49,17 +36,6 @@ func shown(err error) error {
 		}
 	}
 	return err
-}
-
-// public is an error as the answer to an event. What is not meant for clients is
-// logged, and shown as something to try again.
-func (s *Server) public(err error, doing string) *domain.Error {
-	e := domain.AsError(err)
-	if e.Kind == domain.KindInternal {
-		s.parts.Logger.Warn("socketio: cannot "+doing, "error", err)
-		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this cannot be done now; try again in a moment")
-	}
-	return e
 }
 
 // readArgument reads the first argument of an event: a string into *text, or an

@@ -17,6 +17,6 @@
 //
 // For a client that joined one room once, which is nearly every one, the place is
 // the event's position. Otherwise that says too little, and the place is an
-// [offset]: the position, and behind it the turn (how often this session joined or
+// [offset]: the position, and behind it the revision (how often this session joined or
 // left) and where the client is in each other room.
 package socketio

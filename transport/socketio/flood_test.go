@@ -21,7 +21,7 @@ var few = Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 0.01, Burst: 5
 
 // endsWith reads until the connection is closed, and returns the code of the last
 // error that came before.
-func (c *client) endsWith() (code domain.Code) {
+func (c *testClient) endsWith() (code domain.Code) {
 	c.b.t.Helper()
 	for {
 		f, err := c.ws.Read(c.ctx)
@@ -229,10 +229,10 @@ func (frames) Allow(_ context.Context, flow string, system domain.SystemID, _ in
 // the attachments cannot be told from what follows.
 func TestBinaryData(t *testing.T) {
 	t.Parallel()
-	for name, send := range map[string]func(c *client) error{
-		"event":      func(c *client) error { return c.ws.Send(`451-["join-system",{"_placeholder":true,"num":0}]`) },
-		"with ack":   func(c *client) error { return c.ws.Send(`451-7["join-system",{"_placeholder":true,"num":0}]`) },
-		"attachment": func(c *client) error { return c.ws.SendBinary([]byte{1, 2, 3}) },
+	for name, send := range map[string]func(c *testClient) error{
+		"event":      func(c *testClient) error { return c.ws.Send(`451-["join-system",{"_placeholder":true,"num":0}]`) },
+		"with ack":   func(c *testClient) error { return c.ws.Send(`451-7["join-system",{"_placeholder":true,"num":0}]`) },
+		"attachment": func(c *testClient) error { return c.ws.SendBinary([]byte{1, 2, 3}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
@@ -179,7 +180,7 @@ func TestNothingOfBeforeAfterConnectingAnew(t *testing.T) {
 // dismissal takes sockets out of the first system's room that are in others as well.
 func dismissal(b *bundle) int {
 	in := func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) && len(s.Systems) > 1 }
-	return b.server.Disconnect(in, ForcedDisconnect{Reason: "cleaning", Room: sol})
+	return b.server.Disconnect(in, client.ForcedDisconnect{Reason: "cleaning", Room: sol})
 }
 
 const toldToHaveLeft = `{"systemId":"clinica-sol","reason":"cleaning"}`

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
@@ -54,7 +55,7 @@ func (l *ledger) newest(system domain.SystemID) uint64 {
 
 // model is a client, and what it is to get.
 type model struct {
-	*client
+	*testClient
 	t      *testing.T
 	rand   *rand.Rand
 	ledger *ledger
@@ -298,7 +299,7 @@ func (m *model) command(system domain.SystemID) {
 	server := m.b.server
 	m.commands.Go(func() {
 		inBoth := func(s rooms.Socket) bool { return len(s.Systems) == 2 }
-		server.Disconnect(inBoth, ForcedDisconnect{Reason: "cleaning", Room: system})
+		server.Disconnect(inBoth, client.ForcedDisconnect{Reason: "cleaning", Room: system})
 	})
 }
 
@@ -307,9 +308,9 @@ func (m *model) obeyed() {
 	m.commands.Wait()
 	dismissed := func() bool {
 		for _, so := range m.b.server.all() {
-			so.mu.Lock()
-			found := slices.ContainsFunc(so.members, func(one *membership) bool { return one.dismissed != nil })
-			so.mu.Unlock()
+			so.sending.Lock()
+			found := slices.ContainsFunc(so.rooms, func(one *membership) bool { return one.silent })
+			so.sending.Unlock()
 			if found {
 				return true
 			}
@@ -349,7 +350,7 @@ func TestEachEventOnceWhateverHappens(t *testing.T) {
 				l.append(system, "plug-1")
 			}
 			m := &model{
-				client: b.client("eva:clinica-sol,centro-luna"), t: t, rand: rand.New(rand.NewPCG(seed, 0)), ledger: l,
+				testClient: b.client("eva:clinica-sol,centro-luna"), t: t, rand: rand.New(rand.NewPCG(seed, 0)), ledger: l,
 				in: map[domain.SystemID]*whereabouts{},
 			}
 			t.Cleanup(func() {

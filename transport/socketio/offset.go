@@ -8,12 +8,12 @@ import (
 )
 
 // offset is the last argument of an event: where its reader is when it has the
-// event. It is written POSITION for the first turn, and else
-// POSITION;TURN;SYSTEM=POSITION;SYSTEM=POSITION…
+// event. It is written POSITION for the first revision, and else
+// POSITION;REVISION;SYSTEM=POSITION;SYSTEM=POSITION…
 type offset struct {
 	position domain.Position // of the event
-	turn     uint64
-	// rooms are all but the event's, in a turn after the first. One with the zero
+	revision uint64
+	// rooms are all but the event's, in a revision after the first. One with the zero
 	// position has given its reader nothing yet.
 	rooms map[domain.SystemID]domain.Position
 }
@@ -26,11 +26,11 @@ func parseOffset(s string) (o offset, ok bool) {
 	if o.position, err = domain.ParsePosition(parts[0]); err != nil {
 		return offset{}, false
 	}
-	if o.turn = 1; len(parts) == 1 {
+	if o.revision = 1; len(parts) == 1 {
 		return o, true
 	}
 	// Fewer bits than it has: it will be counted on.
-	if o.turn, err = strconv.ParseUint(parts[1], 10, 62); err != nil {
+	if o.revision, err = strconv.ParseUint(parts[1], 10, 62); err != nil {
 		return offset{}, false
 	}
 	o.rooms = map[domain.SystemID]domain.Position{}

@@ -13,12 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
 )
 
 // attempt connects, and returns what the server says or that it closes.
-func (c *client) attempt() (text string, closed bool) {
+func (c *testClient) attempt() (text string, closed bool) {
 	c.b.t.Helper()
 	ws, err := prototest.OpenWebSocket(c.ctx, c.b.endpoint)
 	if err != nil {
@@ -180,7 +181,7 @@ func TestForcedDisconnect(t *testing.T) {
 		other := b.client("eva:centro-luna").connect()
 		other.join("centro-luna")
 		in := func(s rooms.Socket) bool { return len(s.Systems) > 0 && s.Systems[0] == sol }
-		if n := b.server.Disconnect(in, ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Reconnect: reconnect}); n != 1 {
+		if n := b.server.Disconnect(in, client.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Reconnect: reconnect}); n != 1 {
 			t.Errorf("%d sockets were thrown out", n)
 		}
 		if e := c.next(); e.name != "forced-disconnect" || !strings.Contains(string(e.args[0]), `"reason":"maintenance"`) {
@@ -211,7 +212,7 @@ func TestDismissedFromARoom(t *testing.T) {
 	c.join("clinica-sol")
 	c.join("centro-luna")
 	in := func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) }
-	if n := b.server.Disconnect(in, ForcedDisconnect{Reason: "cleaning", Room: sol}); n != 1 {
+	if n := b.server.Disconnect(in, client.ForcedDisconnect{Reason: "cleaning", Room: sol}); n != 1 {
 		t.Errorf("%d sockets", n)
 	}
 	if e := c.next(); e.name != "left" || string(e.args[0]) != `{"systemId":"clinica-sol","reason":"cleaning"}` {
@@ -223,10 +224,10 @@ func TestDismissedFromARoom(t *testing.T) {
 		t.Errorf("got %s %s", e.name, e.args)
 	}
 	c.join("clinica-sol")
-	if n := b.server.Disconnect(in, ForcedDisconnect{Room: luna}); n != 1 {
+	if n := b.server.Disconnect(in, client.ForcedDisconnect{Room: luna}); n != 1 {
 		t.Errorf("%d sockets", n)
 	}
-	if n := b.server.Disconnect(in, ForcedDisconnect{Room: sol}); n != 1 { // the only room that is left
+	if n := b.server.Disconnect(in, client.ForcedDisconnect{Room: sol}); n != 1 { // the only room that is left
 		t.Errorf("%d sockets", n)
 	}
 	if e := c.next(); e.name != "left" {

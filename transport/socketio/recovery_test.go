@@ -274,7 +274,7 @@ func TestSessionThatCannotBeRead(t *testing.T) {
 	c := b.client("eva:clinica-sol").connect()
 	c.join("clinica-sol")
 	for id := range b.sessions.all() {
-		_ = b.sessions.do(func() { b.sessions.saved[id] = []byte(`{"turn":"first"}`) })
+		_ = b.sessions.do(func() { b.sessions.saved[id] = []byte(`{"revision":"first"}`) })
 	}
 	if c.connect(); c.recovered {
 		t.Error("recovered from nothing")
@@ -290,7 +290,7 @@ func TestSessionThatCannotBeRead(t *testing.T) {
 func TestSessionsOfClientsThatGoExpireSoon(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	ended := func(c *client, systems ...domain.SystemID) {
+	ended := func(c *testClient, systems ...domain.SystemID) {
 		t.Helper()
 		ref, ok := parsePID(c.pid, domain.Actor{Subject: "eva", Systems: systems})
 		if !ok {

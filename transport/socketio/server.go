@@ -10,7 +10,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
-	"github.com/plugcast/plugcast/transport/handoff"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
@@ -22,27 +22,21 @@ import (
 // Server serves unmodified socket.io-client applications. It is an [http.Handler]
 // for /socket.io/.
 type Server struct {
-	config Config
-	parts  Parts
-	sio    *sio.Server
-
-	ctx     context.Context // ends when the server shuts down
-	cancel  context.CancelFunc
-	keeping sync.WaitGroup
-
-	dismissing handoff.Open  // sockets that a command takes out of a room
-	saving     chan struct{} // one for each of those that saves it
-
-	mu      sync.Mutex
-	sockets map[string]*socket // by their ids
+	config   Config
+	parts    client.Parts
+	sessions Sessions
+	clients  *client.Server
+	sio      *sio.Server
+	keeping  sync.WaitGroup
 }
 
-// New makes a Server. [Server.Shutdown] ends it.
-func New(config Config, parts Parts) (*Server, error) {
-	if err := parts.validate(); err != nil {
-		return nil, err
+// New makes a Server, which keeps its clients' sessions in a store. [Server.Shutdown]
+// ends it.
+func New(config Config, parts client.Parts, sessions Sessions) (*Server, error) {
+	if parts.Authenticator == nil || sessions == nil {
+		return nil, errors.New("socketio: an authenticator and sessions are needed")
 	}
-	s := &Server{config: config.withDefaults(), parts: parts, sockets: map[string]*socket{}, saving: make(chan struct{}, savedAtOnce)}
+	s := &Server{config: config.withDefaults(), parts: parts, sessions: sessions}
 	c := &s.config
 	var err error
 	s.sio, err = sio.New(sio.Config{
@@ -56,16 +50,24 @@ func New(config Config, parts Parts) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.keeping.Go(func() { isolate.Loop(s.ctx, parts.Logger, where, s.keep) })
+	s.clients, err = client.NewServer(client.Config{
+		Face: where, MaxRooms: c.MaxRooms, MaxRoomsStaff: c.MaxRooms, OneSubject: true, JoinTimeout: c.JoinTimeout, Tick: c.Tick,
+		Rates: c.Rates, Position: positionIn, Encoding: encoding{},
+	}, parts)
+	if err != nil {
+		return nil, err
+	}
+	ctx := s.clients.Context()
+	s.keeping.Go(func() { isolate.Loop(ctx, parts.Logger, where, func() { s.keep(ctx) }) })
 	return s, nil
 }
 
-// savedAtOnce is how many sockets save at a time that a command took them out of a
-// room.
-const savedAtOnce = 32
+// timeout is a context for a change of a session, or for a handshake.
+func (s *Server) timeout() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.clients.Context(), s.config.JoinTimeout)
+}
 
-// where names this face among the panics that were caught.
+// where names this face in lists of sockets, and among the panics that were caught.
 const where = "socketio"
 
 // ServeHTTP implements [http.Handler].
@@ -75,79 +77,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.sio.Serve
 // new ones, and waits until all are gone. When ctx ends before that, the rest is
 // cut off, and Shutdown returns ctx's error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.cancel()
+	s.clients.Stop()
 	err := s.sio.Shutdown(ctx)
-	s.dismissing.Close()
-	_ = s.dismissing.Drain(ctx, func() {}) // what it waits for ends with s.ctx
+	_ = s.clients.Shutdown(ctx, func(client.Face) {}) // all are gone
 	s.keeping.Wait()
 	return err
 }
 
 // Sockets describes the sockets of this server that are open.
-func (s *Server) Sockets() []rooms.Socket {
-	var list []rooms.Socket
-	for _, so := range s.all() {
-		list = append(list, so.describe())
-	}
-	return list
-}
+func (s *Server) Sockets() []rooms.Socket { return s.clients.Sockets() }
 
-// ForcedDisconnect says why a socket is thrown out.
-type ForcedDisconnect struct {
-	Reason    string `json:"reason"`
-	CommandID string `json:"commandId"`
-	Reconnect bool   `json:"reconnect"` // whether the client may come back at once
-	// Room is the system whose room this is about: a socket that lives on without it,
-	// see [rooms.Socket.LivesWithout], is not closed but leaves it. Empty is all rooms.
-	Room domain.SystemID `json:"-"`
-}
-
-// Disconnect throws out the sockets that match: they are told why. Who may come
-// back does so by itself; who may not is disconnected by the server, after which
-// unmodified clients stay away. Some only leave one room. It returns how many there
-// were, without waiting for them.
-func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect) int {
-	n := 0
-	for _, so := range s.all() {
-		switch about := so.describe(); {
-		case !match(about):
-		case about.LivesWithout(why.Room):
-			if so.dismiss(why.Room, why.Reason) {
-				n++
-			}
-		case so.throwOut(why):
-			n++
-		}
-	}
-	return n
-}
-
-func (s *Server) all() []*socket {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := make([]*socket, 0, len(s.sockets))
-	for _, so := range s.sockets {
-		list = append(list, so)
-	}
-	return list
-}
-
-// add lists a socket, unless it is over already: its connection may break before
-// it is told that it is connected.
-func (s *Server) add(so *socket) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if so.isOver() {
-		return false
-	}
-	s.sockets[so.io.ID()] = so
-	return true
-}
-
-func (s *Server) remove(so *socket) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sockets, so.io.ID())
+// Disconnect throws out the sockets that match: they are told why, and come back if
+// they may. Some only leave one room. It returns how many there were, without waiting
+// for them.
+func (s *Server) Disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int {
+	return s.clients.Disconnect(match, why)
 }
 
 // shownAtHandshake is what the request showed that began a connection.
@@ -163,7 +107,7 @@ func (s *Server) greet(r *http.Request) any {
 	if r.Header.Get("Authorization") == "" && !query.Has("ticket") && !query.Has("token") && !query.Has("access_token") {
 		return nil // nearly always: then auth.token says who it is
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.config.JoinTimeout)
+	ctx, cancel := s.timeout()
 	defer cancel()
 	actor, err := s.parts.Authenticator.Authenticate(ctx, r)
 	return shownAtHandshake{actor, err}
@@ -199,7 +143,7 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 			return sio.Accepted{}, refusal(domain.AsError(err))
 		}
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.config.JoinTimeout)
+	ctx, cancel := s.timeout()
 	defer cancel()
 	actor, err := s.authenticate(ctx, io, a.Token)
 	if err == nil {
@@ -208,7 +152,7 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 	if err != nil {
 		return sio.Accepted{}, shown(err)
 	}
-	if f, banned := s.ban(actor, ""); banned {
+	if f, banned := s.clients.Ban(actor, ""); banned {
 		return sio.Accepted{}, refusal(f.Refusal())
 	}
 	so, err := s.restore(ctx, io, actor, a)
@@ -246,52 +190,36 @@ func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor
 			if err == nil {
 				return so, nil
 			}
-			if so.leaveAll(); !errors.Is(err, errLost) {
+			if so.client.Over(); !errors.Is(err, errLost) {
 				return nil, err
 			}
 		}
 	}
 	so := newSocket(s, io, actor, newRef(actor))
 	if shown != nil {
-		so.session.Turn = shown.turn // the client will show it again, and must not be taken at its word
+		so.saved.Revision = shown.revision // the client will show it again, and must not be taken at its word
 	}
 	return so, nil
 }
 
-// ban asks whether the actor may come back.
-func (s *Server) ban(actor domain.Actor, system domain.SystemID) (rooms.Banned, bool) {
-	return rooms.CheckBan(s.parts.Ban, actor, system)
-}
-
-// barred says why the actor may not be in a system's room, or returns "".
-func (s *Server) barred(actor domain.Actor, system domain.SystemID) string {
-	if actor.Authorize(domain.ActionRead, system) != nil {
-		return notForIt
-	}
-	if f, banned := s.ban(actor, system); banned {
-		return f.Refusal().Detail
-	}
-	return ""
-}
-
 // keep puts off the day when the sessions of those who are connected are
 // forgotten, now and again until the server shuts down.
-func (s *Server) keep() {
+func (s *Server) keep(ctx context.Context) {
 	ticker := time.NewTicker(s.config.KeepEvery)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
 		var refs []domain.SessionRef
-		for _, so := range s.all() {
-			if so.hasJoined() {
+		s.clients.Each(func(f client.Face) {
+			if so := f.(*socket); so.hasJoined() {
 				refs = append(refs, so.ref)
 			}
-		}
-		if err := s.parts.Sessions.Keep(s.ctx, refs); err != nil && s.ctx.Err() == nil {
+		})
+		if err := s.sessions.Keep(ctx, refs); err != nil && ctx.Err() == nil {
 			s.parts.Logger.Warn("socketio: sessions are not kept; trying again later", "error", err)
 		}
 	}

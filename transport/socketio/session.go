@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
@@ -38,36 +39,45 @@ type Sessions interface {
 // Session is what a client came to be in. It changes when the client joins or
 // leaves a room, and not with the events.
 type Session struct {
-	Turn  uint64                  `json:"turn"` // counts the changes; the first join is 1
-	Rooms map[domain.SystemID]Way `json:"rooms,omitempty"`
-	Admin bool                    `json:"admin,omitempty"` // in the room of the admin dashboard
-	// Left are rooms that the client did not ask to leave: one that shows an earlier turn
-	// was not told.
+	Revision uint64                        `json:"revision"` // counts the changes; the first join is 1
+	Rooms    map[domain.SystemID]RoomState `json:"rooms,omitempty"`
+	Admin    bool                          `json:"admin,omitempty"` // in the room of the admin dashboard
+	// Left are rooms that the client did not ask to leave: one that shows an earlier
+	// revision was not told.
 	Left map[domain.SystemID]Departure `json:"left,omitempty"`
 }
 
 // Departure is when and why a client was taken out of a room.
 type Departure struct {
-	Turn   uint64 `json:"turn"`
-	Reason string `json:"reason"`
+	Revision uint64 `json:"revision"`
+	Reason   string `json:"reason"`
 }
 
 // mostLeft bounds the departures that are kept; the oldest are dropped.
 const mostLeft = 64
 
-// noteLeft notes rooms that the client is taken out of in this turn.
-func (s *Session) noteLeft(gone ...left) {
-	if s.Left == nil && len(gone) > 0 {
-		s.Left = map[domain.SystemID]Departure{}
+// leave takes the client out of rooms, in a revision of its own, or of the room of the
+// admin dashboard. It notes those that the client did not ask to leave.
+func (s *Session) leave(gone []client.Left) {
+	if slices.ContainsFunc(gone, func(one client.Left) bool { return one.Room == "" }) {
+		s.Revision++
 	}
 	for _, one := range gone {
-		if one.SystemID != "" {
-			s.Left[one.SystemID] = Departure{Turn: s.Turn, Reason: one.Reason}
+		switch {
+		case one.Room == client.AdminRoom:
+			s.Admin = false
+			continue
+		case one.Reason != "":
+			if s.Left == nil {
+				s.Left = map[domain.SystemID]Departure{}
+			}
+			s.Left[one.SystemID] = Departure{Revision: s.Revision, Reason: one.Reason}
 		}
+		delete(s.Rooms, one.SystemID)
 	}
 	for len(s.Left) > mostLeft {
 		oldest := slices.MinFunc(slices.Collect(maps.Keys(s.Left)), func(a, b domain.SystemID) int {
-			return cmp.Or(cmp.Compare(s.Left[a].Turn, s.Left[b].Turn), cmp.Compare(a, b))
+			return cmp.Or(cmp.Compare(s.Left[a].Revision, s.Left[b].Revision), cmp.Compare(a, b))
 		})
 		delete(s.Left, oldest)
 	}
@@ -75,10 +85,10 @@ func (s *Session) noteLeft(gone ...left) {
 
 // untold returns the rooms that a client was not told to have left, which showed an
 // offset or nil.
-func (s *Session) untold(shown *offset) (gone []left) {
+func (s *Session) untold(shown *offset) (gone []client.Left) {
 	for _, system := range slices.Sorted(maps.Keys(s.Left)) {
-		if d := s.Left[system]; shown == nil || shown.turn < d.Turn {
-			gone = append(gone, left{SystemID: system, Reason: d.Reason})
+		if d := s.Left[system]; shown == nil || shown.revision < d.Revision {
+			gone = append(gone, client.Left{SystemID: system, Reason: d.Reason})
 		}
 	}
 	return gone
@@ -87,9 +97,9 @@ func (s *Session) untold(shown *offset) (gone []left) {
 // isWorthKeeping reports whether the client is in any room.
 func (s *Session) isWorthKeeping() bool { return len(s.Rooms) > 0 || s.Admin }
 
-// Way is how a client is in a room.
-type Way struct {
-	Turn     uint64             `json:"turn"`               // in which it joined
+// RoomState is how a client is in a room.
+type RoomState struct {
+	Revision uint64             `json:"revision"`           // in which it joined
 	After    domain.Position    `json:"after"`              // what comes behind this is for it
 	Snapshot bool               `json:"snapshot,omitempty"` // it wanted the state, which is sent again to who did not get it
 	Types    []domain.EventType `json:"types,omitempty"`
@@ -99,12 +109,12 @@ type Way struct {
 
 // options are the join with which a client goes on in a room that it showed an
 // offset for, or nil when it has none.
-func (w *Way) options(system domain.SystemID, shown *offset) rooms.Options {
+func (r *RoomState) options(system domain.SystemID, shown *offset) rooms.Options {
 	o := rooms.Options{
-		After: &w.After, Filter: domain.EventFilter{Types: w.Types, Devices: w.Devices}, Conflate: w.Conflate, Encoding: encoding{},
-		Snapshot: w.Snapshot,
+		After: &r.After, Filter: domain.EventFilter{Types: r.Types, Devices: r.Devices}, Conflate: r.Conflate, Encoding: encoding{},
+		Snapshot: r.Snapshot,
 	}
-	if shown == nil || shown.turn < w.Turn {
+	if shown == nil || shown.revision < r.Revision {
 		return o // it got nothing since it joined
 	}
 	at, named := shown.rooms[system]
@@ -146,7 +156,7 @@ func parsePID(pid string, actor domain.Actor) (ref domain.SessionRef, ok bool) {
 // claim returns the session of a client that comes back with its pid. It is not ok
 // when there is none that can be read.
 func (s *socket) claim(ctx context.Context) (session Session, ok bool, err error) {
-	saved, ok, err := s.server.parts.Sessions.Claim(ctx, s.ref, s.io.ID())
+	saved, ok, err := s.server.sessions.Claim(ctx, s.ref, s.io.ID())
 	if err != nil || !ok {
 		return Session{}, false, err
 	}
@@ -160,13 +170,48 @@ func (s *socket) claim(ctx context.Context) (session Session, ok bool, err error
 // errTaken says that the client has come back on another connection.
 var errTaken = errors.New("socketio: the client is on another connection")
 
-// save stores the session, or fails with errTaken.
-func (s *socket) save(ctx context.Context, session *Session) error {
+// copied is a copy of the session.
+func (s *socket) copied() Session {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	next := s.saved
+	next.Rooms, next.Left = maps.Clone(next.Rooms), maps.Clone(next.Left)
+	if next.Rooms == nil {
+		next.Rooms = map[domain.SystemID]RoomState{}
+	}
+	return next
+}
+
+// Keeps implements [client.Keeper].
+func (s *socket) Keeps(system domain.SystemID) bool {
+	_, in := s.copied().Rooms[system]
+	return in
+}
+
+// Save implements [client.Keeper].
+func (s *socket) Save(ctx context.Context, c *client.Change) (any, error) {
+	next := s.copied()
+	if e := c.Entered; e != nil {
+		next.Revision++
+		next.Rooms[e.System] = RoomState{
+			Revision: next.Revision, After: e.At.Cursor.Position, Snapshot: e.Options.Snapshot, Conflate: e.Options.Conflate,
+			Types: e.Options.Filter.Types, Devices: e.Options.Filter.Devices,
+		}
+	}
+	if len(c.Gone) > 0 {
+		next.leave(c.Gone)
+	}
+	next.Admin = next.Admin || c.Admin
+	return &next, s.store(ctx, &next)
+}
+
+// store saves the session, or fails with errTaken.
+func (s *socket) store(ctx context.Context, session *Session) error {
 	saved, err := json.Marshal(session)
 	if err != nil {
 		return fmt.Errorf("socketio: write a session: %w", err)
 	}
-	ok, err := s.server.parts.Sessions.Save(ctx, s.ref, s.io.ID(), saved)
+	ok, err := s.server.sessions.Save(ctx, s.ref, s.io.ID(), saved)
 	if err == nil && !ok {
 		err = errTaken
 	}
@@ -179,7 +224,7 @@ func (s *socket) save(ctx context.Context, session *Session) error {
 // endSession lets the session expire soon. When the store does not answer, the
 // session expires later.
 func (s *socket) endSession(ctx context.Context) {
-	if err := s.server.parts.Sessions.End(ctx, s.ref, s.io.ID()); err != nil {
+	if err := s.server.sessions.End(ctx, s.ref, s.io.ID()); err != nil {
 		s.server.parts.Logger.Debug("socketio: a session is kept longer than needed", "error", err)
 	}
 }
@@ -191,42 +236,36 @@ var errLost = errors.New("socketio: the place is lost")
 // none. A room that it may not be in any more costs it that room alone: it is told, as
 // it would have been while connected. errLost means that it has to start over.
 func (s *socket) resume(ctx context.Context, session Session, shown *offset) error {
-	if shown != nil && shown.turn > session.Turn {
+	if shown != nil && shown.revision > session.Revision {
 		return errLost // the store came back from an older copy, which knows less of it than the client
 	}
-	var lost []left
+	var lost []client.Left
 	for system := range session.Rooms {
-		if why := s.server.barred(s.actor, system); why != "" {
-			delete(session.Rooms, system)
-			lost = append(lost, left{SystemID: system, Reason: why})
+		if why := s.server.clients.Barred(s.client.Actor(), system); why != "" {
+			lost = append(lost, client.Left{SystemID: system, Reason: why})
 		}
 	}
 	if len(lost) > 0 {
-		if !session.isWorthKeeping() {
+		if session.leave(lost); !session.isWorthKeeping() {
 			return errLost
 		}
-		session.Turn++
-		session.noteLeft(lost...)
-		if err := s.save(ctx, &session); err != nil {
+		if err := s.store(ctx, &session); err != nil {
 			return err
 		}
 	}
-	for system, way := range session.Rooms {
+	for system, state := range session.Rooms {
 		if err := limit.Joins(ctx, s.server.parts.Limiter, system); err != nil {
 			return err
 		}
-		options := way.options(system, shown)
-		m := &membership{socket: s, system: system}
-		cursor, at, err := s.server.parts.Rooms.Join(ctx, system, options, m)
+		options := state.options(system, shown)
+		at, err := s.client.Restore(ctx, system, options)
 		if err != nil {
-			return fmt.Errorf("socketio: %w", err)
+			return err
 		}
-		m.enter(cursor, at)
-		s.members = append(s.members, m)
 		if !at.Recovered && !options.Snapshot {
 			return errLost
 		}
 	}
-	s.session, s.untold = session, session.untold(shown)
+	s.saved, s.untold = session, session.untold(shown)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
@@ -37,7 +38,7 @@ type bundle struct {
 	sessions *memory
 	ban      *roomstest.Ban
 	guest    string // who clients without a token are
-	metrics  Metrics
+	metrics  client.Metrics
 	limiter  limit.Limiter
 
 	server   *Server
@@ -68,9 +69,9 @@ func (b *bundle) start() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.server, err = New(b.config, Parts{
-		Rooms: hub, Authenticator: tokens{b.guest}, Sessions: b.sessions, Metrics: b.metrics, Ban: b.ban, Limiter: b.limiter, Logger: logger,
-	})
+	b.server, err = New(b.config, client.Parts{
+		Rooms: hub, Authenticator: tokens{b.guest}, Metrics: b.metrics, Ban: b.ban, Limiter: b.limiter, Logger: logger,
+	}, b.sessions)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -86,6 +87,12 @@ func (b *bundle) start() {
 			b.t.Errorf("%d sockets are left", len(left))
 		}
 	})
+}
+
+// all returns the sockets that are listed.
+func (s *Server) all() (list []*socket) {
+	s.clients.Each(func(f client.Face) { list = append(list, f.(*socket)) })
+	return list
 }
 
 // tokens is an authenticator whose tokens say who their owner is:
@@ -207,10 +214,10 @@ func (m *memory) all() map[domain.SessionRef][]byte {
 	return maps.Clone(m.saved)
 }
 
-// client is a Socket.IO client that does what the unmodified library does about
+// testClient is a Socket.IO client that does what the unmodified library does about
 // recovery: it keeps the pid, and the last argument of an event if that is a
 // string.
-type client struct {
+type testClient struct {
 	b      *bundle
 	ctx    context.Context //nolint:containedctx // a test's one
 	token  string
@@ -223,14 +230,14 @@ type client struct {
 	acks      int
 }
 
-func (b *bundle) client(token string) *client {
+func (b *bundle) client(token string) *testClient {
 	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
 	b.t.Cleanup(cancel)
-	return &client{b: b, ctx: ctx, token: token}
+	return &testClient{b: b, ctx: ctx, token: token}
 }
 
 // connect opens a WebSocket and connects, as after a cut.
-func (c *client) connect() *client {
+func (c *testClient) connect() *testClient {
 	c.b.t.Helper()
 	if refusal := c.try(); refusal != "" {
 		c.b.t.Fatalf("refused: %s", refusal)
@@ -239,13 +246,13 @@ func (c *client) connect() *client {
 }
 
 // try is connect, for who may be refused.
-func (c *client) try() (refusal string) {
+func (c *testClient) try() (refusal string) {
 	c.b.t.Helper()
 	return c.tryWith(func(auth string) string { return auth })
 }
 
 // tryWith is try with another auth than the client's.
-func (c *client) tryWith(change func(auth string) string) (refusal string) {
+func (c *testClient) tryWith(change func(auth string) string) (refusal string) {
 	c.b.t.Helper()
 	c.cut()
 	var err error
@@ -274,7 +281,7 @@ func (c *client) tryWith(change func(auth string) string) (refusal string) {
 }
 
 // connected takes the answer to a CONNECT, and what comes behind it.
-func (c *client) connected(answered string) {
+func (c *testClient) connected(answered string) {
 	c.b.t.Helper()
 	var answer struct{ SID, PID string }
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(answered, "40")), &answer); err != nil || answer.PID == "" {
@@ -287,21 +294,21 @@ func (c *client) connected(answered string) {
 	}
 }
 
-func (c *client) cut() {
+func (c *testClient) cut() {
 	if c.ws != nil {
 		c.ws.Close()
 		c.ws = nil
 	}
 }
 
-func (c *client) send(packet string) {
+func (c *testClient) send(packet string) {
 	c.b.t.Helper()
 	if err := c.ws.Send(packet); err != nil {
 		c.b.t.Fatal(err)
 	}
 }
 
-func (c *client) read() string {
+func (c *testClient) read() string {
 	c.b.t.Helper()
 	f, err := c.ws.Next(c.ctx)
 	if err != nil {
@@ -317,12 +324,12 @@ type event struct {
 	seq  uint64
 }
 
-func (c *client) next() event {
+func (c *testClient) next() event {
 	c.b.t.Helper()
 	return c.parse(c.read())
 }
 
-func (c *client) parse(text string) event {
+func (c *testClient) parse(text string) event {
 	c.b.t.Helper()
 	var args []json.RawMessage
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(text, "42")), &args); err != nil || len(args) == 0 {
@@ -343,7 +350,7 @@ func (c *client) parse(text string) event {
 
 // ask emits an event and returns what it is acknowledged with. Events that come
 // before are handed to got.
-func (c *client) ask(got func(event), name string, argument any) map[string]any {
+func (c *testClient) ask(got func(event), name string, argument any) map[string]any {
 	c.b.t.Helper()
 	c.acks++
 	sent, err := json.Marshal([]any{name, argument})
@@ -366,7 +373,7 @@ func (c *client) ask(got func(event), name string, argument any) map[string]any 
 }
 
 // join joins and fails the test when that is refused.
-func (c *client) join(argument any) map[string]any {
+func (c *testClient) join(argument any) map[string]any {
 	c.b.t.Helper()
 	answer := c.ask(func(e event) { c.b.t.Errorf("before the answer came %s %d", e.name, e.seq) }, "join-system", argument)
 	if answer["ok"] != true {
@@ -376,7 +383,7 @@ func (c *client) join(argument any) map[string]any {
 }
 
 // expect reads events of systems by their seqs: "clinica-sol 3".
-func (c *client) expect(want ...string) {
+func (c *testClient) expect(want ...string) {
 	c.b.t.Helper()
 	for _, w := range want {
 		e := c.next()

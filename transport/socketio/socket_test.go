@@ -87,7 +87,7 @@ func TestEncodingDoesNotHoldDeliveriesUp(t *testing.T) {
 	c.join("clinica-sol")
 	s := b.server.all()[0]
 	held := true
-	s.member(sol).emitPlace("snapshot", slow{s, &held}, domain.Position{Ms: 7})
+	s.rooms[0].emitPlace("snapshot", slow{s, &held}, domain.Position{Ms: 7})
 	if held {
 		t.Error("deliveries wait")
 	}

@@ -33,7 +33,7 @@ func (e explosive) Put(s rooms.Socket) {
 // other one notices.
 func TestPanicEndsOneStream(t *testing.T) {
 	t.Parallel()
-	f := newFace(t, func(f *face, c *Config) { c.Authenticator, c.Registry = explosive{f}, explosive{f} })
+	f := newFace(t, func(f *face, c *Config) { c.Authenticator, c.Parts.Registry = explosive{f}, explosive{f} })
 	_, other := f.open(t, "?after=0-0")
 	first := f.append("clinica-sol", "d1")
 	check(t, next(t, other), first)
@@ -50,9 +50,7 @@ func TestPanicEndsOneStream(t *testing.T) {
 	}
 	second := f.append("clinica-sol", "d2")
 	check(t, next(t, other), second)
-	f.server.mu.Lock()
-	defer f.server.mu.Unlock()
-	if n := len(f.server.streams); n != 1 || f.count() != 1 {
+	if n := f.server.clients.Len(); n != 1 || f.count() != 1 {
 		t.Errorf("%d streams are kept and %d listed, not 1", n, f.count())
 	}
 }

@@ -5,10 +5,13 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
 // encoding writes events as the stream has them. Readers at one place share the
@@ -63,8 +66,28 @@ func appendLine(b, json []byte) []byte {
 	return b
 }
 
-// sink takes what the room has for a reader to the request's goroutine, in order.
-type sink struct{ items chan item }
+// stream is one open stream, the face of its session: it takes what the room has for
+// the reader to the request's goroutine, in order. It is in one room, so it is that
+// room as well, and a reader that is out of it is thrown out.
+type stream struct {
+	session *client.Session
+	end     context.CancelCauseFunc // of the request's work; a cause may be thrownOut
+	out     atomic.Pointer[writer]  // nil before the stream has begun
+	cursor  *rooms.Cursor           // set before frames come
+	items   chan item
+}
+
+var (
+	_ client.Face = (*stream)(nil)
+	_ client.Room = (*stream)(nil)
+)
+
+// thrownOut is the cause for which the context of a stream ends whose reader is told
+// why.
+type thrownOut struct{ client.ForcedDisconnect }
+
+// Error implements error.
+func (*thrownOut) Error() string { return "sse: thrown out" }
 
 // item is a frame, or the news that the reader's place is lost.
 type item struct {
@@ -73,22 +96,76 @@ type item struct {
 	broken    bool // the stream is to end
 }
 
-// There is one frame at a time; the rest of the room is for restarts, which are
+// There is one frame at a time; the rest of the channel is for restarts, which are
 // rare, and of which a reader that is stuck needs to hear only some.
-func newSink() *sink { return &sink{items: make(chan item, 4)} }
+func newStream(end context.CancelCauseFunc) *stream {
+	return &stream{end: end, items: make(chan item, 4)}
+}
+
+// NewRoom implements [client.Face].
+func (s *stream) NewRoom(domain.SystemID) client.Room { return s }
+
+// Enter implements [client.Room].
+func (s *stream) Enter(cursor *rooms.Cursor, _ rooms.Joined) { s.cursor = cursor }
+
+// Begin implements [client.Room]. Streams have no snapshots.
+func (s *stream) Begin(state *snapshot.Snapshot) bool {
+	state.Release()
+	return true
+}
+
+// Silence implements [client.Room]: the stream ends.
+func (s *stream) Silence() {}
+
+// Apply implements [client.Face].
+func (s *stream) Apply(c *client.Change) {
+	for _, gone := range c.Gone {
+		s.ThrowOut(client.ForcedDisconnect{Reason: gone.Reason})
+	}
+}
+
+// ThrowOut implements [client.Face].
+func (s *stream) ThrowOut(why client.ForcedDisconnect) {
+	s.end(&thrownOut{why})
+	s.session.Over()
+}
+
+// End implements [client.Face]. The reader comes back by itself, and is refused if its
+// credential is the old one.
+func (s *stream) End(domain.Code) {
+	s.end(nil)
+	s.session.Over()
+}
+
+// Cut implements [client.Face].
+func (s *stream) Cut() {
+	s.end(nil)
+	if out := s.out.Load(); out != nil {
+		out.hurry(0)
+	}
+}
+
+// Tick implements [client.Face].
+func (s *stream) Tick(time.Time) (next time.Time) { return time.Time{} }
+
+// Watch implements [client.Face]. Streams have no admin dashboard.
+func (s *stream) Watch(bool) {}
+
+// Metrics implements [client.Face].
+func (s *stream) Metrics([]byte) {}
 
 // Deliver implements [rooms.Sink].
-func (s *sink) Deliver(f rooms.Frame) { s.items <- item{frame: f} }
+func (s *stream) Deliver(f rooms.Frame) { s.items <- item{frame: f} }
 
 // Restarted implements [rooms.Sink].
-func (s *sink) Restarted(from domain.Cursor) {
+func (s *stream) Restarted(from domain.Cursor) {
 	if len(s.items) < cap(s.items)-1 { // the last place is the frame's
 		s.items <- item{restarted: &from}
 	}
 }
 
 // Broken implements [rooms.Breaker].
-func (s *sink) Broken() {
+func (s *stream) Broken() {
 	select {
 	case s.items <- item{broken: true}:
 	default: // the reader is stuck, and nothing more comes for it
@@ -96,7 +173,7 @@ func (s *sink) Broken() {
 }
 
 // pass writes what comes until the reader is gone or ctx ends.
-func (s *sink) pass(ctx context.Context, cursor *rooms.Cursor, out *writer, beat time.Duration) {
+func (s *stream) pass(ctx context.Context, out *writer, beat time.Duration) {
 	idle := time.NewTicker(beat)
 	defer idle.Stop()
 	for {
@@ -113,7 +190,7 @@ func (s *sink) pass(ctx context.Context, cursor *rooms.Cursor, out *writer, beat
 				break
 			}
 			if err = out.write(i.frame.Bytes); err == nil {
-				cursor.Sent()
+				s.cursor.Sent()
 				idle.Reset(beat)
 			}
 		case <-idle.C:

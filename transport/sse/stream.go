@@ -12,10 +12,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
@@ -28,15 +28,11 @@ type Authenticator interface {
 	AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error)
 }
 
-// Config holds the parts that the face uses. All but the ban and the times are
-// required.
+// Config holds the parts that the face uses. Authenticator and Refuse are required, and
+// Rooms and Logger among the parts.
 type Config struct {
-	Hub           *rooms.Hub
+	Parts         client.Parts // without an authenticator; a stream counts as a join
 	Authenticator Authenticator
-	Limiter       limit.Limiter // a stream counts as a join
-	Registry      rooms.Registry
-	// Ban tells which clients are banned; nil bans none.
-	Ban rooms.Ban
 	// Refuse answers a request that gets no stream, in the words of the HTTP API.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 	// Beat is the pace of the comments that keep an idle line open; 15 s when 0.
@@ -52,152 +48,72 @@ type Config struct {
 // Server serves streams. It is safe for concurrent use.
 type Server struct {
 	config  Config
-	closing context.Context
-	close   context.CancelFunc
-	mu      sync.Mutex
-	open    sync.WaitGroup
-	streams map[string]*stream // by socket id
+	clients *client.Server
 }
 
-// stream is one open stream.
-type stream struct {
-	socket rooms.Socket
-	end    context.CancelCauseFunc
-}
-
-// ForcedDisconnect tells a reader why it is thrown out: the data of the last
-// event of its stream, which is named forced-disconnect.
-type ForcedDisconnect struct {
-	Reason    string `json:"reason"`
-	CommandID string `json:"commandId"`
-	Reconnect bool   `json:"reconnect"` // whether the reader may come back at once
-	// Room is the system whose room this is about: a socket that lives on without it,
-	// see [rooms.Socket.LivesWithout], is not closed but leaves it. Empty is all rooms.
-	Room domain.SystemID `json:"-"`
-}
-
-// Error makes it the cause for which a stream's context ends.
-func (*ForcedDisconnect) Error() string { return "sse: thrown out" }
-
-// New makes a Server.
-func New(c Config) *Server {
-	if c.Beat == 0 {
-		c.Beat = 15 * time.Second
+// New makes a Server. [Server.Shutdown] ends it.
+func New(c Config) (*Server, error) {
+	c.Beat = cmp.Or(c.Beat, 15*time.Second)
+	c.Stall = cmp.Or(c.Stall, 90*time.Second)
+	c.CloseWait = cmp.Or(c.CloseWait, 5*time.Second)
+	clients, err := client.NewServer(client.Config{Face: "sse", OneRoom: true, Tick: 250 * time.Millisecond}, c.Parts)
+	if err != nil {
+		return nil, err
 	}
-	if c.Stall == 0 {
-		c.Stall = 90 * time.Second
-	}
-	if c.CloseWait == 0 {
-		c.CloseWait = 5 * time.Second
-	}
-	s := &Server{config: c, streams: map[string]*stream{}}
-	s.closing, s.close = context.WithCancel(context.Background())
-	return s
+	return &Server{config: c, clients: clients}, nil
 }
 
 // Shutdown ends all streams, whose readers then connect elsewhere by themselves,
-// and waits until they are gone or ctx ends.
-func (s *Server) Shutdown(ctx context.Context) {
-	s.mu.Lock()
-	s.close()
-	s.mu.Unlock()
-	gone := make(chan struct{})
-	go func() {
-		s.open.Wait()
-		close(gone)
-	}()
-	select {
-	case <-gone:
-	case <-ctx.Done():
-	}
+// and waits until they are gone. When ctx ends before that it does not wait for readers
+// to take what is under way, and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	return s.clients.Shutdown(ctx, func(client.Face) {}) // streams end with the server's context
 }
 
 // Disconnect ends the streams that match, after telling their readers why. It
 // returns how many there were, without waiting for them. An EventSource comes
 // back by itself: only what refuses it then, or the page when it hears
 // forced-disconnect, keeps it away.
-func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for id, one := range s.streams {
-		if match(one.socket) {
-			delete(s.streams, id)
-			one.end(&why)
-			n++
-		}
-	}
-	return n
-}
-
-// enlist puts an open stream where Disconnect and everybody else see it.
-func (s *Server) enlist(one *stream) (leave func()) {
-	id := one.socket.SocketID
-	leave = func() {
-		s.mu.Lock()
-		delete(s.streams, id)
-		s.mu.Unlock()
-		s.config.Registry.Remove(id)
-	}
-	s.mu.Lock()
-	s.streams[id] = one
-	s.mu.Unlock()
-	listed := false
-	defer func() {
-		if !listed { // the registry panicked, and nobody will call leave
-			leave()
-		}
-	}()
-	s.config.Registry.Put(one.socket)
-	listed = true
-	return leave
+func (s *Server) Disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int {
+	return s.clients.Disconnect(match, why)
 }
 
 // ServeHTTP answers with a stream that ends when the reader goes or is thrown
 // out, the token expires, or the server shuts down.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	if s.closing.Err() != nil {
-		s.mu.Unlock()
+	if !s.clients.Open().Enter() {
 		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this process is stopping; connect again"))
 		return
 	}
-	s.open.Add(1)
-	s.mu.Unlock()
-	defer s.open.Done()
-
+	defer s.clients.Open().Leave()
+	ctx, end := context.WithCancelCause(r.Context())
+	defer end(nil)
+	defer context.AfterFunc(s.clients.Context(), func() { end(nil) })()
+	r = r.WithContext(ctx)
 	actor, system, options, err := s.admit(r)
 	if err != nil {
 		s.config.Refuse(w, r, err)
 		return
 	}
-	ctx, end := context.WithCancelCause(r.Context())
-	defer end(nil)
-	defer context.AfterFunc(s.closing, func() { end(nil) })()
-	if !actor.ExpiresAt.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, actor.ExpiresAt)
-		defer cancel()
-	}
-	sink := newSink()
-	cursor, joined, err := s.config.Hub.Join(ctx, system, options, sink)
+	one := newStream(end)
+	one.session = s.clients.NewSession(one, rand.Text(), r.RemoteAddr, actor)
+	defer one.session.Close()
+	joined, err := one.session.Restore(ctx, system, options)
 	if err != nil {
 		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the stream cannot be opened now; repeat").Because(err))
 		return
 	}
-	defer cursor.Leave()
-	defer s.enlist(&stream{end: end, socket: rooms.Socket{
-		SocketID: rand.Text(), Face: "sse", Subject: actor.Subject, Role: actor.Role, Systems: []domain.SystemID{system},
-		Remote: r.RemoteAddr, ConnectedAt: time.Now().UTC(),
-	}})()
+	one.session.List()
+	one.session.Start()
 
 	// A ban may have been raised since the request came, and its command may not have
 	// found this stream.
-	if f, banned := rooms.CheckBan(s.config.Ban, actor, system); banned {
-		s.config.Refuse(w, r, f.Refusal())
+	if b, banned := s.clients.Ban(actor, system); banned {
+		s.config.Refuse(w, r, b.Refusal())
 		return
 	}
 	out := &writer{w: w, control: http.NewResponseController(w), stall: s.config.Stall}
+	one.out.Store(out)
 	defer out.finish()
 	defer context.AfterFunc(ctx, func() { out.hurry(s.config.CloseWait) })()
 	if out.begin() != nil {
@@ -206,10 +122,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if options.After != nil && !joined.Recovered && out.restarted(joined.Cursor) != nil {
 		return
 	}
-	cursor.Start()
-	sink.pass(ctx, cursor, out, s.config.Beat)
-	if why := new(ForcedDisconnect); errors.As(context.Cause(ctx), &why) {
-		_ = out.event("forced-disconnect", why) // a reader that is gone needs it no more
+	one.session.Begin(func(domain.SystemID, client.Room) {})
+	one.pass(ctx, out, s.config.Beat)
+	if why := new(thrownOut); errors.As(context.Cause(ctx), &why) {
+		_ = out.event("forced-disconnect", why.ForcedDisconnect) // a reader that is gone needs it no more
 	}
 }
 
@@ -224,14 +140,14 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	if err != nil {
 		return actor, system, options, err
 	}
-	if err := limit.Joins(r.Context(), s.config.Limiter, actor.Account(system)); err != nil { // also one that is refused
+	if err := limit.Joins(r.Context(), s.config.Parts.Limiter, actor.Account(system)); err != nil { // also one that is refused
 		return actor, system, options, err
 	}
 	if err := actor.Authorize(domain.ActionRead, system); err != nil {
 		return actor, system, options, err
 	}
-	if f, banned := rooms.CheckBan(s.config.Ban, actor, system); banned {
-		return actor, system, options, f.Refusal()
+	if b, banned := s.clients.Ban(actor, system); banned {
+		return actor, system, options, b.Refusal()
 	}
 	options, err = readOptions(r)
 	return actor, system, options, err

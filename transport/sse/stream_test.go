@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 )
@@ -75,19 +77,22 @@ func newFace(t *testing.T, change func(*face, *Config)) *face {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := Config{Hub: hub, Authenticator: f, Limiter: f, Registry: f, Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
+	parts := client.Parts{Rooms: hub, Limiter: f, Registry: f, Logger: slog.New(slog.DiscardHandler)}
+	config := Config{Parts: parts, Authenticator: f, Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
 		http.Error(w, string(domain.AsError(err).Code), http.StatusTeapot)
 	}}
 	if change != nil {
 		change(f, &config)
 	}
-	f.server = New(config)
+	if f.server, err = New(config); err != nil {
+		t.Fatal(err)
+	}
 	mux := http.NewServeMux()
 	mux.Handle(Pattern, f.server)
 	listener := httptest.NewServer(mux)
 	f.url = listener.URL
 	t.Cleanup(func() {
-		f.server.Shutdown(context.Background())
+		_ = f.server.Shutdown(context.Background())
 		listener.Close()
 		hub.Close()
 	})
@@ -251,7 +256,9 @@ func TestStreamEnds(t *testing.T) {
 	}
 	stopping := newFace(t, nil)
 	_, lines = stopping.open(t, "")
-	stopping.server.Shutdown(t.Context())
+	if err := stopping.server.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
 	for lines.Scan() { // until the server stops
 	}
 	if stopping.count() != 0 || expiring.count() != 0 {
@@ -266,7 +273,7 @@ func TestDisconnect(t *testing.T) {
 	_, leaving := f.open(t, "")
 	leaver := f.ids()[0]
 	_, staying := f.open(t, "")
-	why := ForcedDisconnect{Reason: "maintenance", CommandID: "c1"}
+	why := client.ForcedDisconnect{Reason: "maintenance", CommandID: "c1"}
 	named := func(s rooms.Socket) bool { return s.SocketID == leaver && s.Systems[0] == "clinica-sol" }
 	if n := f.server.Disconnect(named, why); n != 1 {
 		t.Errorf("threw %d out", n)
@@ -300,7 +307,7 @@ func TestBan(t *testing.T) {
 			}
 			var refused *domain.Error
 			f := newFace(t, func(_ *face, c *Config) {
-				c.Ban = ban
+				c.Parts.Ban = ban
 				c.Refuse = func(w http.ResponseWriter, _ *http.Request, err error) {
 					refused = domain.AsError(err)
 					w.WriteHeader(http.StatusTeapot)
@@ -324,19 +331,21 @@ func TestBan(t *testing.T) {
 // A reader that does not read cannot put off that it is sent away.
 func TestStuckReaderIsSentAway(t *testing.T) {
 	t.Parallel()
-	for name, send := range map[string]func(*Server){
-		"thrown out": func(s *Server) {
-			s.Disconnect(func(rooms.Socket) bool { return true }, ForcedDisconnect{})
-			s.open.Wait()
+	for name, send := range map[string]func(*face){
+		"thrown out": func(f *face) {
+			f.server.Disconnect(func(rooms.Socket) bool { return true }, client.ForcedDisconnect{})
+			for deadline := time.Now().Add(20 * time.Second); f.count() > 0 && time.Now().Before(deadline); {
+				runtime.Gosched()
+			}
 		},
-		"the server stops": func(s *Server) { s.Shutdown(context.Background()) },
+		"the server stops": func(f *face) { _ = f.server.Shutdown(context.Background()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFace(t, func(_ *face, c *Config) { c.Stall, c.CloseWait = time.Hour, 50*time.Millisecond })
 			_, _ = f.open(t, "?after=0-0")
 			f.fill(t)
-			send(f.server)
+			send(f)
 			if f.count() != 0 {
 				t.Error("an ended stream is still listed")
 			}

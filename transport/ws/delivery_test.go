@@ -123,7 +123,7 @@ func (ts *testServer) joinNarrow() (*testClient, *socket) {
 	_ = c.NetConn().(*net.TCPConn).SetReadBuffer(64 << 10)
 	var newest *socket
 	for _, so := range ts.all() {
-		if newest == nil || so.session.Since().After(newest.session.Since()) {
+		if newest == nil || so.session.Describe().ConnectedAt.After(newest.session.Describe().ConnectedAt) {
 			newest = so
 		}
 	}

@@ -1,0 +1,316 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
+	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/snapshot"
+)
+
+const (
+	sol  domain.SystemID = "clinica-sol"
+	luna domain.SystemID = "centro-luna"
+)
+
+// notebook is a face that notes what its client is told.
+type notebook struct {
+	session *Session
+	saving  func(*Change) error // of a keeper; nil saves
+
+	mu    sync.Mutex
+	notes []string
+}
+
+func (n *notebook) note(format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.notes = append(n.notes, fmt.Sprintf(format, args...))
+}
+
+// take returns the notes since it was called last.
+func (n *notebook) take() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	notes := strings.Join(n.notes, ", ")
+	n.notes = nil
+	return notes
+}
+
+func (n *notebook) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.notes)
+}
+
+func (n *notebook) NewRoom(domain.SystemID) Room { return &quietRoom{} }
+
+func (n *notebook) Apply(c *Change) {
+	for _, gone := range c.Gone {
+		if gone.Reason != "" {
+			n.note("left %s%s", gone.SystemID, gone.Room)
+		}
+	}
+}
+
+func (n *notebook) Watch(on bool)  { n.note("watches %v", on) }
+func (n *notebook) Metrics([]byte) {}
+func (n *notebook) Cut()           { n.note("cut") }
+
+func (n *notebook) ThrowOut(why ForcedDisconnect) {
+	n.note("thrown out: %s", why.Reason)
+	n.session.Over()
+}
+
+func (n *notebook) End(code domain.Code) {
+	n.note("%s", code)
+	n.session.Over()
+}
+
+func (n *notebook) Tick(time.Time) (next time.Time) { return time.Time{} }
+
+// keeper is a notebook that saves.
+type keeper struct{ *notebook }
+
+func (k keeper) Save(_ context.Context, c *Change) (any, error) {
+	if k.saving == nil {
+		return nil, nil
+	}
+	return nil, k.saving(c)
+}
+
+func (keeper) Keeps(domain.SystemID) bool { return false }
+
+type quietRoom struct{ silent bool }
+
+func (*quietRoom) Deliver(rooms.Frame)               {}
+func (*quietRoom) Restarted(domain.Cursor)           {}
+func (*quietRoom) Broken()                           {}
+func (*quietRoom) Enter(*rooms.Cursor, rooms.Joined) {}
+func (r *quietRoom) Silence()                        { r.silent = true }
+
+func (*quietRoom) Begin(state *snapshot.Snapshot) bool {
+	state.Release()
+	return true
+}
+
+// tokens is an authenticator for whom a token is a list of systems.
+type tokens struct{}
+
+func (tokens) Authenticate(context.Context, *http.Request) (domain.Actor, error) {
+	return domain.Actor{}, nil
+}
+
+func (tokens) Verify(_ context.Context, token string) (domain.Actor, error) { return actor(token), nil }
+
+func actor(systems string) domain.Actor {
+	a := domain.Actor{Subject: "eva", Role: domain.RoleViewer}
+	for name := range strings.SplitSeq(systems, ",") {
+		a.Systems = append(a.Systems, domain.SystemID(name))
+	}
+	return a
+}
+
+// bundle is a session with all that it needs. Its clock stands still.
+type bundle struct {
+	*notebook
+	t      *testing.T
+	server *Server
+	hub    *rooms.Hub
+	ban    *roomstest.Ban
+}
+
+func setup(t *testing.T, keeps bool) *bundle {
+	t.Helper()
+	logger := slog.New(slog.DiscardHandler)
+	hub, err := rooms.New(roomstest.New(), rooms.Config{}, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bundle{notebook: &notebook{}, t: t, hub: hub, ban: &roomstest.Ban{}}
+	b.server, err = NewServer(Config{
+		Face: "test", MaxRooms: 8, JoinTimeout: time.Minute, Tick: time.Hour, Rates: limit.Rates{}.WithDefaults(),
+	}, Parts{Rooms: hub, Authenticator: tokens{}, Ban: b.ban, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var face Face = b.notebook
+	if keeps {
+		face = keeper{b.notebook}
+	}
+	b.session = b.server.NewSession(face, "socket-1", "here", actor("clinica-sol,centro-luna"))
+	b.session.List()
+	t.Cleanup(func() {
+		b.session.Close()
+		if err := b.server.Shutdown(context.Background(), func(Face) {}); err != nil {
+			t.Error(err)
+		}
+		if n := hub.Stats(1).Cursors; n != 0 {
+			t.Errorf("%d cursors are left", n)
+		}
+		hub.Close()
+	})
+	return b
+}
+
+func (b *bundle) join(system domain.SystemID) error {
+	return b.session.Join(&rooms.JoinRequest{SystemID: string(system)}, func(at Joined) { b.note("joined %s", at.SystemID) })
+}
+
+func (b *bundle) want(notes string) {
+	b.t.Helper()
+	if got := b.take(); got != notes {
+		b.t.Errorf("the client was told: %s; want: %s", got, notes)
+	}
+}
+
+// A token that expires in the middle of a join ends the session: the join is undone and
+// has no answer.
+func TestTokenExpiresDuringAJoin(t *testing.T) {
+	t.Parallel()
+	b := setup(t, true)
+	now := time.Now()
+	b.session.actor.ExpiresAt = now
+	b.saving = func(*Change) error {
+		b.session.tick(now)
+		return nil
+	}
+	if err := b.join(sol); err != nil {
+		t.Error(err)
+	}
+	b.want(string(CodeTokenExpired))
+	if n := b.hub.Stats(1).Cursors; n != 0 {
+		t.Errorf("%d cursors are left", n)
+	}
+}
+
+// A panic in a change leaves nothing locked and nothing joined: the session goes on.
+func TestPanicInAChange(t *testing.T) {
+	t.Parallel()
+	b := setup(t, true)
+	b.saving = func(*Change) error { panic("on purpose") }
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		_ = b.join(sol)
+	}()
+	if n := b.hub.Stats(1).Cursors; n != 0 || b.session.In(sol) {
+		t.Errorf("%d cursors are left", n)
+	}
+	b.saving = nil
+	if err := b.join(sol); err != nil {
+		t.Error(err)
+	}
+	b.want("joined clinica-sol")
+}
+
+// A client that renews its token hears of that first, then of the rooms that it lost,
+// which are silent by then. A ban that is raised while the token takes effect is seen.
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	for _, keeps := range []bool{false, true} {
+		t.Run(fmt.Sprint("keeps ", keeps), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, keeps)
+			for _, system := range []domain.SystemID{sol, luna} {
+				if err := b.join(system); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.take()
+			lost, _ := b.session.member(sol)
+			if err := b.session.Authenticate("centro-luna", func(Authenticated) {
+				b.note("authenticated, silent: %v", lost.room.(*quietRoom).silent)
+				b.ban.Raise("eva", luna, rooms.Banned{Reason: "cleaning", Until: time.Now().Add(time.Hour)})
+			}); err != nil {
+				t.Fatal(err)
+			}
+			notes := []string{"authenticated, silent: true", "left clinica-sol", "left centro-luna"}
+			for deadline := time.Now().Add(20 * time.Second); keeps && b.count() < len(notes) && time.Now().Before(deadline); {
+				runtime.Gosched() // a keeper saves that apart
+			}
+			b.want(strings.Join(notes, ", "))
+			if systems := b.session.Describe().Systems; len(systems) > 0 {
+				t.Errorf("it is in %v", systems)
+			}
+		})
+	}
+}
+
+// feed is a metrics feed that counts who watches.
+type feed struct{ watchers int }
+
+func (f *feed) Subscribe(func([]byte)) (cancel func()) {
+	f.watchers++
+	return func() { f.watchers-- }
+}
+
+// The admin dashboard counts as a join for good, or the socket would be closed for
+// having none.
+func TestAdminDashboard(t *testing.T) {
+	t.Parallel()
+	b := setup(t, false)
+	f := &feed{}
+	b.server.parts.Metrics = f
+	staff := domain.Actor{Subject: "root", Role: domain.RoleStaff, AllSystems: true}
+	b.session.actor = staff
+	if err := b.session.JoinAdmin(func() { b.note("joined") }); err != nil || f.watchers != 1 {
+		t.Errorf("%v, %d watch", err, f.watchers)
+	}
+	b.want("joined, watches true")
+	if err := b.session.Authenticate("clinica-sol", func(Authenticated) { b.note("authenticated") }); err != nil || f.watchers != 0 {
+		t.Errorf("%v, %d watch", err, f.watchers)
+	}
+	b.want("watches false, authenticated, left admin-dashboard")
+	b.server.config.JoinWithin = time.Nanosecond
+	if b.session.tick(time.Now().Add(time.Hour)); !b.session.joined || b.session.IsOver() {
+		t.Error("the dashboard does not count as a join")
+	}
+}
+
+// What cannot be saved after a command cuts the client off, which comes back and is
+// checked again. A client that has left by itself in between is let be.
+func TestDismissalBehindAChange(t *testing.T) {
+	t.Parallel()
+	b := setup(t, true)
+	if err := b.join(sol); err != nil {
+		t.Fatal(err)
+	}
+	left := &Left{SystemID: sol, Reason: "cleaning"}
+	if !b.session.mark(left) {
+		t.Fatal("not marked")
+	}
+	if len(b.session.Describe().Systems) != 0 {
+		t.Error("it is listed in the room")
+	}
+	if err := b.session.Leave(string(sol), func(Left) { b.note("left by itself") }); err != nil {
+		t.Error(err)
+	}
+	if err := b.join(sol); err != nil {
+		t.Error(err)
+	}
+	b.session.dismissed(left)
+	b.want("joined clinica-sol, left by itself, joined clinica-sol")
+	if !b.session.In(sol) {
+		t.Error("a command took the client out of a room that it joined behind it")
+	}
+	if !b.session.mark(left) {
+		t.Fatal("not marked again")
+	}
+	b.saving = func(*Change) error { return context.DeadlineExceeded }
+	b.session.dismissed(left)
+	b.want("cut")
+}

@@ -1,0 +1,77 @@
+package socketio
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
+)
+
+// A command that takes a client out of a room which it is just joining takes effect
+// behind the join, and the client hears of both in this order.
+func TestTakenOutWhileJoining(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("centro-luna")
+	var asked, out int
+	b.ban.Asked = func(_ domain.Actor, system domain.SystemID) {
+		if system != sol {
+			return
+		}
+		if asked++; asked == 2 { // the socket is in the room, and its client does not know yet
+			out = dismissal(b)
+		}
+	}
+	c.join(map[string]any{"systemId": "clinica-sol", "snapshot": true})
+	if e := c.next(); e.name != "left" || string(e.args[0]) != toldToHaveLeft || out != 1 {
+		t.Errorf("%d sockets left the room, and behind the answer came %s %s", out, e.name, e.args)
+	}
+	b.append(sol, 1)
+	c.ask(func(e event) { t.Errorf("got %s %s", e.name, e.args) }, "ping", nil)
+	if sockets := b.server.Sockets(); len(sockets) != 1 || !slices.Equal(sockets[0].Systems, []domain.SystemID{luna}) {
+		t.Errorf("open are %+v", sockets)
+	}
+}
+
+// Whatever order joins and commands take effect in: what the client heard last of a room
+// is how it is.
+func TestLastNoticeIsHowItIs(t *testing.T) {
+	t.Parallel()
+	fast := limit.Rate{PerSecond: 1e6, Burst: 1e6}
+	b := setup(t, Config{Rates: limit.Rates{Frames: fast, Joins: fast, Refused: fast}})
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("centro-luna")
+	in := false
+	take := func(e event) {
+		var of struct{ SystemID domain.SystemID }
+		if err := json.Unmarshal(e.args[0], &of); err != nil || e.name != "left" || of.SystemID != sol {
+			t.Fatalf("got %s %s", e.name, e.args)
+		}
+		in = false
+	}
+	for round := range 300 {
+		var commands sync.WaitGroup
+		commands.Go(func() {
+			for range 3 {
+				dismissal(b)
+			}
+		})
+		if answer := c.ask(take, "join-system", "clinica-sol"); answer["ok"] != true {
+			t.Fatal(answer)
+		}
+		in = true
+		commands.Wait()
+		listed := slices.Contains(b.server.Sockets()[0].Systems, sol)
+		for in && !listed { // told when that is saved
+			take(c.next())
+		}
+		c.ask(take, "ping", nil)
+		if in != listed {
+			t.Fatalf("round %d: the client was told that it is in the room: %v; it is: %v", round, in, listed)
+		}
+	}
+}
