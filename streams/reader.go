@@ -40,8 +40,9 @@ type reader struct {
 
 	connection atomic.Int64 // id of the connection that reads, 0 when not known
 
-	mu    sync.Mutex
-	parts map[int]*part // by partition; only those with consumers
+	mu     sync.Mutex
+	parts  map[int]*part // by partition; only those with consumers
+	sorted []*part       // the same in order, nil after a change; never changed in place
 }
 
 // part is one partition of a reader. Its consumers are guarded by reader.mu. All else
@@ -54,6 +55,8 @@ type part struct {
 	// refuse to read it. What follows has no meaning otherwise.
 	readable    bool
 	at          domain.Position // read up to here
+	id          string          // at, as Redis writes it
+	begins      string          // the origin that was found to fit at last
 	seen        bool            // at is the position of an entry that was read
 	incarnation string          // of the stream
 	epoch       int             // grows when the reader begins again elsewhere
@@ -106,7 +109,7 @@ func (r *reader) add(c *consumer) {
 	p := r.parts[c.partition]
 	if p == nil {
 		p = &part{partition: c.partition, consumers: map[*consumer]struct{}{}}
-		r.parts[c.partition] = p
+		r.parts[c.partition], r.sorted = p, nil
 		signal(r.added)
 	}
 	p.consumers[c] = struct{}{}
@@ -119,6 +122,7 @@ func (r *reader) remove(c *consumer) (idle bool) {
 	if p := r.parts[c.partition]; p != nil {
 		if delete(p.consumers, c); len(p.consumers) == 0 {
 			delete(r.parts, c.partition)
+			r.sorted = nil
 		}
 	}
 	return len(r.parts) == 0
@@ -163,9 +167,10 @@ func (r *reader) nudge(ctx context.Context, c *consumer) {
 func (r *reader) list() []*part {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	parts := slices.Collect(maps.Values(r.parts))
-	slices.SortFunc(parts, func(a, b *part) int { return a.partition - b.partition })
-	return parts
+	if r.sorted == nil {
+		r.sorted = slices.SortedFunc(maps.Values(r.parts), func(a, b *part) int { return a.partition - b.partition })
+	}
+	return r.sorted
 }
 
 // run reads over one connection after the other until ctx ends.
@@ -270,6 +275,7 @@ func (r *reader) verify(ctx context.Context, parts []*part) error {
 			p.cut()
 		case !p.readable, p.incarnation != there.origin.incarnation, there.follows(p.at, p.seen, p.incarnation) != nil:
 			p.readable, p.at, p.seen, p.incarnation = true, there.last, false, there.origin.incarnation
+			p.id, p.begins = p.at.String(), ""
 			p.epoch++
 			p.cut()
 		}
@@ -305,6 +311,7 @@ func (r *reader) hand(p *part, epoch int, events []domain.Event, bytes int) {
 	}
 	b := batch{after: p.at, events: events, bytes: bytes}
 	p.at, p.seen, p.confirmed = b.to(), true, time.Now()
+	p.id = p.at.String()
 	for c := range p.consumers {
 		c.offer(b)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 // xread makes the blocking reads of a reader, over one connection.
@@ -19,7 +20,14 @@ type xread struct {
 
 	trusted  int64 // of dials: everything was verified since
 	appetite appetite
+	full     bool // the last read left something in the log
 }
+
+// readPause is how long a reader that brought something waits before it reads again, so
+// that a busy log is read in batches. What comes after a silence is not delayed. Without
+// it, each entry costs a read over all partitions: 120 µs of Redis for 16 of them, where
+// one takes 20.
+const readPause = 2 * time.Millisecond
 
 // found is what a read brought of one partition.
 type found struct {
@@ -61,10 +69,15 @@ func (x *xread) once(ctx context.Context, wait time.Duration) error {
 	if err := r.verify(ctx, doubtful); err != nil {
 		return err
 	}
+	brought := false
 	for _, f := range finds {
 		if len(f.events) > 0 {
 			r.hand(f.part, f.epoch, f.events, f.bytes)
+			brought = true
 		}
+	}
+	if brought && !x.full {
+		return backoff.Sleep(ctx, readPause)
 	}
 	return nil
 }
@@ -87,7 +100,7 @@ func (x *xread) read(ctx context.Context, finds []found, wait time.Duration) (do
 		args, origins[i] = append(args, k.events), k.origin
 	}
 	for i := range finds {
-		args = append(args, finds[i].part.at.String())
+		args = append(args, finds[i].part.id)
 	}
 	pipe := x.client.Pipeline()
 	raw := redis.NewRawCmd(ctx, args...)
@@ -103,9 +116,14 @@ func (x *xread) read(ctx context.Context, finds []found, wait time.Duration) (do
 	for i, value := range begins.Val() {
 		p := finds[i].part
 		text, _ := value.(string)
+		if text != "" && text == p.begins && dials == x.trusted {
+			continue
+		}
 		if o, err := parseOrigin(text); err != nil || o.incarnation != p.incarnation || p.at.Before(o.at) || dials != x.trusted {
 			doubtful = append(doubtful, p)
+			continue
 		}
+		p.begins = text
 	}
 	x.trusted = dials
 	return doubtful, nil
@@ -115,6 +133,7 @@ func (x *xread) read(ctx context.Context, finds []found, wait time.Duration) (do
 // without those that have nothing new.
 func (x *xread) decode(raw []byte, finds []found, count int) error {
 	r := &reply{buf: raw}
+	x.full = false
 	n, err := r.array()
 	if err != nil || n < 1 {
 		return err
@@ -143,13 +162,13 @@ func (x *xread) decode(raw []byte, finds []found, count int) error {
 		total.entries, total.largest = max(total.entries, got.entries), max(total.largest, got.largest)
 		x.reader.log.entriesRead.Add(uint64(len(events)))
 		if n--; len(events) < got.entries { // the page ended earlier: go behind the stream
-			r.at = begin
+			r.at, x.full = begin, true
 			if err := r.skip(); err != nil {
 				return err
 			}
 		}
 	}
-	if total.entries >= count {
+	if x.full = x.full || total.entries >= count; x.full {
 		total.entries = maxBatch // one had more, so ask for more of all
 	}
 	x.appetite.note(maxBatch, total)
