@@ -17,7 +17,8 @@ type handoverModel struct {
 	clock    uint64                              // positions never go backwards
 	last     domain.Position                     // given last by the partition
 	reader   domain.Position                     // where the reader is
-	lost     bool                                // the partition was set back, and the reader has not noticed
+	seen     bool                                // the reader is at an entry that was there
+	lost     bool                                // the partition was set back, and the reader has not looked since
 	h        handover                            // of the consumer
 	size     int                                 // bytes of a batch, as the reader says
 	page     *modelPage                          // under way
@@ -67,22 +68,30 @@ func (m *handoverModel) append(n int) {
 	}
 }
 
-// read is what the reader does when it wakes: it goes on, or notices that it cannot.
+// read is what the reader does when it wakes: it goes on, or notices that it cannot, by
+// the same signs as place.follows.
 func (m *handoverModel) read(n int) {
-	if m.lost {
+	if m.lost && (m.reader.After(m.last) || m.seen && !slices.Contains(m.log, m.reader)) {
 		m.cut()
 		return
 	}
+	m.lost = false
 	if next := m.after(m.reader); len(next) > 0 {
 		b := batch{after: m.reader, events: modelEvents(next[:min(n, len(next))]), bytes: m.size}
-		m.reader = b.to()
+		m.reader, m.seen = b.to(), true
 		m.h.offer(b)
 	}
 }
 
 func (m *handoverModel) cut() {
-	m.lost, m.reader = false, m.last
+	m.lost = false
+	m.begin()
 	m.h.cut()
+}
+
+// begin makes the reader begin at the end of the partition.
+func (m *handoverModel) begin() {
+	m.reader, m.seen = m.last, slices.Contains(m.log, m.last)
 }
 
 // step is one thing that the consumer does, or the end of one.
@@ -170,7 +179,7 @@ func (m *handoverModel) settle(t *rapid.T) {
 func newHandoverModel(t *rapid.T) *handoverModel {
 	m := &handoverModel{previous: map[domain.Position]domain.Position{}}
 	m.append(rapid.IntRange(0, 40).Draw(t, "events before"))
-	m.reader = m.last
+	m.begin()
 	m.size = rapid.SampledFrom([]int{1, maxWaitingBytes / 3, 2 * maxWaitingBytes}).Draw(t, "bytes of a batch")
 	if n := rapid.IntRange(0, len(m.log)).Draw(t, "start"); n > 0 {
 		m.start = m.log[n-1]

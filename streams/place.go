@@ -69,20 +69,21 @@ return {removed}
 
 // lookScript says what readers need in order to trust their places. KEYS: events and
 // origin of each partition. ARGV: the reader's position in each. For each it returns
-// the origin, the last id ever given, whether the position's entry is there, and why
-// Redis could not say that, or "".
+// the origin, the last id ever given, whether the position's entry is there, whether
+// that of the last id is, and why Redis could not say that, or "".
 var lookScript = newScript(luaAfter + `
 local function look(events, origin, at)
 	local begins = redis.call('GET', origin)
-	if not begins or redis.call('EXISTS', events) == 0 then return {'', '', 0, ''} end
-	return {begins, lastID(events), #redis.call('XRANGE', events, at, at), ''}
+	if not begins or redis.call('EXISTS', events) == 0 then return {'', '', 0, 0, ''} end
+	local last = lastID(events)
+	return {begins, last, #redis.call('XRANGE', events, at, at), #redis.call('XRANGE', events, last, last), ''}
 end
 local places = {}
 for i = 1, #ARGV do
 	local ok, place = pcall(look, KEYS[2 * i - 1], KEYS[2 * i], ARGV[i])
 	if not ok then
 		if type(place) == 'table' then place = place.err end
-		place = {'', '', 0, tostring(place)}
+		place = {'', '', 0, 0, tostring(place)}
 	end
 	places[i] = place
 end
@@ -270,6 +271,7 @@ type place struct {
 	origin  origin
 	last    domain.Position // given last, ever
 	present bool            // the position's entry is there
+	newest  bool            // the entry of last is there
 	err     error           // of this partition alone; errMissing where there is no stream
 }
 
@@ -354,20 +356,21 @@ func (l *Log) lookOnce(ctx context.Context, partitions []int, at []domain.Positi
 
 func parsePlace(reply any) (p place, err error) {
 	fields, _ := reply.([]any)
-	if len(fields) != 4 {
+	if len(fields) != 5 {
 		return p, errMalformed
 	}
 	begins, _ := fields[0].(string)
 	last, _ := fields[1].(string)
 	found, _ := fields[2].(int64)
-	failure, _ := fields[3].(string)
+	newest, _ := fields[3].(int64)
+	failure, _ := fields[4].(string)
 	switch {
 	case failure != "":
 		return p, replyError(failure)
 	case begins == "":
 		return p, errMissing
 	}
-	p.present = found == 1
+	p.present, p.newest = found == 1, newest == 1
 	if p.origin, err = parseOrigin(begins); err != nil {
 		return p, err
 	}

@@ -57,7 +57,7 @@ type part struct {
 	at          domain.Position // read up to here
 	id          string          // at, as Redis writes it
 	begins      string          // the origin that was found to fit at last
-	seen        bool            // at is the position of an entry that was read
+	seen        bool            // at is the position of an entry that was there
 	incarnation string          // of the stream
 	epoch       int             // grows when the reader begins again elsewhere
 
@@ -274,7 +274,7 @@ func (r *reader) verify(ctx context.Context, parts []*part) error {
 			p.readable = false
 			p.cut()
 		case !p.readable, p.incarnation != there.origin.incarnation, there.follows(p.at, p.seen, p.incarnation) != nil:
-			p.readable, p.at, p.seen, p.incarnation = true, there.last, false, there.origin.incarnation
+			p.readable, p.at, p.seen, p.incarnation = true, there.last, there.newest, there.origin.incarnation
 			p.id, p.begins = p.at.String(), ""
 			p.epoch++
 			p.cut()
