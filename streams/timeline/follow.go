@@ -58,7 +58,8 @@ func (t *Timeline) End(ctx context.Context, system domain.SystemID) (domain.Posi
 // A subscription that breaks is made again, behind the last event that fn got.
 // Follow ends with an error: fn's, as it is; the cause of ctx's end;
 // [domain.ErrAhead] when the log never came to the position, or was set back
-// behind it; [domain.ErrGap] when an event is missing; [ErrClosed]; or why the
+// behind it, even if it has grown beyond it since; [domain.ErrGap] when an event is
+// missing, or the events that fn took have other numbers now; [ErrClosed]; or why the
 // archive or the log cannot be read. The caller may go on from the last event that
 // fn took.
 //
@@ -88,7 +89,8 @@ type follow struct {
 	system   domain.SystemID
 	fn       func([]domain.Event, uint64) error
 	after    domain.Position // of the last event that fn took, or where to begin
-	at       domain.Cursor   // the same with its seq, once it is located
+	at       domain.Cursor   // the newest event at or before it, once that is located
+	located  bool
 }
 
 // run follows over one subscription, and returns nil when that breaks.
@@ -99,7 +101,7 @@ func (f *follow) run(ctx context.Context) error {
 		return err
 	}
 	defer cancel()
-	if f.at, err = f.sequence.Locate(ctx, f.system, f.after); err != nil {
+	if err := f.locate(ctx); err != nil {
 		return err
 	}
 	in.saw(start)
@@ -122,6 +124,25 @@ func (f *follow) run(ctx context.Context) error {
 	}
 }
 
+// locate finds the cursor to read from. A subscription that broke may have given wrong
+// numbers, and the log may have been set back and may have grown beyond f.after again:
+// then the answer is not the one from before, and what fn took is not what is there now.
+func (f *follow) locate(ctx context.Context) error {
+	at, err := f.sequence.Locate(ctx, f.system, f.after)
+	if err != nil {
+		return err
+	}
+	if f.located && at != f.at {
+		reason := domain.ErrGap
+		if at.Position.Before(f.at.Position) {
+			reason = domain.ErrAhead
+		}
+		return fmt.Errorf("timeline: follow %s: %w: the reader is at %s, where the log has %s", f.system, reason, f.at, at)
+	}
+	f.at, f.located = at, true
+	return nil
+}
+
 // read gives pages up to a seq at least.
 func (f *follow) read(ctx context.Context, upTo, head uint64) error {
 	for f.at.Seq < upTo {
@@ -132,8 +153,12 @@ func (f *follow) read(ctx context.Context, upTo, head uint64) error {
 		if len(events) == 0 {
 			return errors.New("timeline: the log has lost what it gave to subscribers")
 		}
+		before := f.at
 		if err := f.give(events, head); err != nil {
 			return err
+		}
+		if f.at == before { // none of them was new: without an error this would go on for ever
+			return fmt.Errorf("timeline: follow %s: %w: %s is not the newest event at %s", f.system, domain.ErrGap, f.at, f.after)
 		}
 	}
 	return ctx.Err()

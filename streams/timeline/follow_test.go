@@ -193,3 +193,90 @@ func TestFollowEnds(t *testing.T) {
 		})
 	}
 }
+
+// A subscription that breaks is not made again as if nothing had happened when what
+// the function took is not what is there now.
+func TestFollowNoticesAnotherPast(t *testing.T) {
+	t.Parallel()
+	wrong := domain.Event{Position: domain.Position{Ms: 101}, Seq: 3}
+	right := wrong
+	right.Seq = 4
+	for name, c := range map[string]struct {
+		given  []domain.Event // to the subscription, after the first two events
+		stored []domain.Event // after the first two events, when it is made again
+		want   error
+	}{
+		"the subscription missed an event": {
+			given:  []domain.Event{wrong},
+			stored: []domain.Event{{Position: domain.Position{Ms: 100}, Seq: 3}, right},
+			want:   domain.ErrGap,
+		},
+		"the log was set back and has grown again": {
+			given:  []domain.Event{wrong},
+			stored: []domain.Event{{Position: domain.Position{Ms: 200}, Seq: 3}},
+			want:   domain.ErrAhead,
+		},
+		"the log was set back and has not grown": {
+			given: []domain.Event{wrong},
+			want:  domain.ErrAhead,
+		},
+		"nothing has changed": {
+			given:  []domain.Event{wrong},
+			stored: []domain.Event{wrong, {Position: domain.Position{Ms: 102}, Seq: 4}},
+			want:   errEnough,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := newMemorySequence()
+				m.append(2)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				ended := make(chan error, 1)
+				var last domain.Cursor
+				go func() {
+					ended <- timeline.Follow(ctx, m, "clinica-sol", domain.Position{}, func(events []domain.Event, _ uint64) error {
+						last = events[len(events)-1].Cursor()
+						if last.Seq == 4 {
+							return errEnough
+						}
+						return nil
+					})
+				}()
+				synctest.Wait() // it has the first two
+				m.mu.Lock()
+				for _, fn := range m.subs {
+					fn(c.given, nil)
+				}
+				m.events = append(m.events, c.stored...)
+				m.mu.Unlock()
+				synctest.Wait() // it has what was given
+				m.fail()
+				if err := <-ended; !errors.Is(err, c.want) {
+					t.Errorf("it ended at %s with %v, want %v", last, err, c.want)
+				}
+			})
+		})
+	}
+}
+
+// A page in which nothing is new ends a follow, because another would be the same.
+func TestFollowEndsWithoutProgress(t *testing.T) {
+	t.Parallel()
+	m := newMemorySequence()
+	m.append(3)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := timeline.Follow(ctx, lost{m}, "clinica-sol", m.events[2].Position, func([]domain.Event, uint64) error { return nil })
+	if !errors.Is(err, domain.ErrGap) {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// lost is a sequence that cannot locate anything.
+type lost struct{ *memorySequence }
+
+func (lost) Locate(context.Context, domain.SystemID, domain.Position) (domain.Cursor, error) {
+	return domain.Cursor{}, nil
+}
