@@ -104,7 +104,7 @@ func (l *Limiter) decide(ctx context.Context, flow Flow, system domain.SystemID,
 	}
 	key, cost, now := l.key(flow, system), min(n, limit.Burst), time.Now()
 	if known, ok := l.refusals.find(key, cost, now); ok {
-		return decision{RetryAfter: known.until.Sub(now), Remaining: known.remaining}
+		return decision{RetryAfter: known.allowed.Sub(now), Remaining: known.remaining}
 	}
 	result, err := l.limiter.AllowN(ctx, key, rateOf(limit), cost)
 	if err != nil {

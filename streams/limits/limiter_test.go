@@ -99,6 +99,23 @@ func TestRefusalsAreRemembered(t *testing.T) {
 	}
 }
 
+// A refusal that is remembered tells the same end of the wait as the one that Redis gave,
+// though it is trusted for less.
+func TestRefusalsTellTheWholeWait(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(t, Config{DeviceUpdates: {PerSecond: 1, Burst: 3600}})
+	if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 3600); !d.Allowed {
+		t.Fatalf("%+v", d)
+	}
+	const most = time.Hour
+	for i := range 3 {
+		// An hour, less what has passed: a slow machine does not take half of that.
+		if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 3600); d.Allowed || d.RetryAfter > most || d.RetryAfter < most/2 {
+			t.Errorf("refusal %d: %+v", i, d)
+		}
+	}
+}
+
 // What is remembered is bounded.
 func TestRefusalsAreBounded(t *testing.T) {
 	t.Parallel()

@@ -22,7 +22,8 @@ type refusals struct {
 
 type refusal struct {
 	cost      int
-	until     time.Time
+	allowed   time.Time // when the request may be allowed
+	trusted   time.Time // until when Redis is not asked: allowed, or sooner
 	remaining int
 }
 
@@ -31,7 +32,7 @@ func (r *refusals) find(key string, cost int, now time.Time) (refusal, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	one, ok := r.of[key]
-	return one, ok && cost >= one.cost && now.Before(one.until)
+	return one, ok && cost >= one.cost && now.Before(one.trusted)
 }
 
 // add remembers that a cost was refused at a time, and for how long.
@@ -40,7 +41,7 @@ func (r *refusals) add(key string, cost, remaining int, now time.Time, wait time
 	defer r.mu.Unlock()
 	if _, known := r.of[key]; !known && len(r.of) >= maxRefusals {
 		for k, one := range r.of {
-			if !now.Before(one.until) {
+			if !now.Before(one.trusted) {
 				delete(r.of, k)
 			}
 		}
@@ -51,5 +52,5 @@ func (r *refusals) add(key string, cost, remaining int, now time.Time, wait time
 	if r.of == nil {
 		r.of = map[string]refusal{}
 	}
-	r.of[key] = refusal{cost, now.Add(min(wait, longestTrust)), remaining}
+	r.of[key] = refusal{cost: cost, allowed: now.Add(wait), trusted: now.Add(min(wait, longestTrust)), remaining: remaining}
 }
