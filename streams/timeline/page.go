@@ -43,19 +43,20 @@ func (t *Timeline) locate(ctx context.Context, system domain.SystemID, after dom
 		return false
 	}
 	end, err := t.scan(ctx, system, upTo, found)
-	switch {
-	case err != nil:
-		return domain.Cursor{}, err
-	case end.Before(after):
-		tail, err := t.log.Tail(ctx, t.log.Partition(system))
-		if err != nil {
-			return domain.Cursor{}, err
-		}
-		if tail.Before(after) {
-			return domain.Cursor{}, domain.ErrAhead
-		}
+	if err != nil || !end.Before(after) {
+		return at, err
 	}
-	return at, nil
+	tail, err := t.log.Tail(ctx, t.log.Partition(system))
+	if err != nil {
+		return domain.Cursor{}, err
+	}
+	if tail.Before(after) {
+		return domain.Cursor{}, domain.ErrAhead
+	}
+	// The log may have passed the position since the scan ended. From here on nothing
+	// comes at or before it, so that a second scan finds all there is.
+	_, err = t.scan(ctx, system, end, found)
+	return at, err
 }
 
 // Page returns the next events of the system after a cursor, up to max, with

@@ -121,10 +121,19 @@ type bundle struct {
 
 func setup(t testing.TB, url string, cfg timeline.Config) *bundle {
 	t.Helper()
+	options, err := streams.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return setupWith(t, options, cfg)
+}
+
+func setupWith(t testing.TB, options *redis.UniversalOptions, cfg timeline.Config) *bundle {
+	t.Helper()
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	b := &bundle{}
 	l, err := streams.Open(t.Context(), streams.Config{
-		URL: url, Partitions: 2, Logger: logger, Patience: patience,
+		Options: options, Partitions: 2, Logger: logger, Patience: patience,
 		Floor: func(ctx context.Context, p int) (domain.Position, error) {
 			if b.archive == nil {
 				return domain.Position{}, nil
