@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
+	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 // A command that takes a client out of a room which it is just joining takes effect
@@ -73,5 +75,30 @@ func TestLastNoticeIsHowItIs(t *testing.T) {
 		if in != listed {
 			t.Fatalf("round %d: the client was told that it is in the room: %v; it is: %v", round, in, listed)
 		}
+	}
+}
+
+// A command holds the session's order while it throws a client out, so it waits for no
+// delivery: one that finds the queue full ends the connection, and would wait for the
+// command.
+func TestThrowingOutWaitsForNoDelivery(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	s := b.server.all()[0]
+	thrown := make(chan int, 1)
+	s.sending.Lock() // as a delivery does
+	defer s.sending.Unlock()
+	go func() {
+		thrown <- b.server.Disconnect(func(rooms.Socket) bool { return true }, client.ForcedDisconnect{Reason: "cleaning", Reconnect: true})
+	}()
+	select {
+	case n := <-thrown:
+		if n != 1 {
+			t.Errorf("%d sockets were thrown out", n)
+		}
+	case <-c.ctx.Done():
+		t.Error("the command waits for a delivery")
 	}
 }

@@ -159,7 +159,7 @@ func (s *socket) ThrowOut(why client.ForcedDisconnect) {
 	if !why.Reconnect {
 		s.io.Disconnect()
 	}
-	s.io.Close(sio.ReasonServer)
+	s.io.Close(engineio.ReasonForced) // the session's order is held, so this must not wait in flush for a delivery
 }
 
 // End implements [client.Face]. The client comes back by itself, and with a fresh token
