@@ -113,11 +113,11 @@ func (s *Session) quit(left Left, answer func()) error {
 	return s.commit(ctx, &Change{Gone: []Left{left}}, answer)
 }
 
-// expel takes the client out of a room that it must not be in, without a notice. When
-// that cannot be saved the client is cut off: it comes back and is checked again. The
-// caller has the session changing.
-func (s *Session) expel(system domain.SystemID) {
-	if err := s.quit(Left{SystemID: system}, nil); err != nil {
+// expel takes the client out of a room that it must not be in. The client is told if
+// there is a reason. When that cannot be saved the client is cut off: it comes back and
+// is checked again. The caller has the session changing.
+func (s *Session) expel(left Left) {
+	if err := s.quit(left, nil); err != nil {
 		s.face.Cut()
 	}
 }
@@ -135,7 +135,7 @@ func (s *Session) dismiss(system domain.SystemID, reason string) bool {
 		s.publish()
 		return true
 	}
-	s.server.behind(func() { s.dismissed(left) })
+	s.server.behind(s, func() { s.dismissed(left) })
 	return true
 }
 
@@ -166,6 +166,7 @@ func (s *Session) mark(left *Left) bool {
 // way. A connection that broke is no reason not to: its client may come back. One that
 // left the room by itself in between, and is perhaps in it again, is let be.
 func (s *Session) dismissed(left *Left) {
+	defer s.publish() // also after a panic
 	err := s.change(func() error {
 		m, in := s.member(left.SystemID)
 		if in && m.dismissed != left || !in && !(s.IsOver() && s.keeper.Keeps(left.SystemID)) {
@@ -178,7 +179,6 @@ func (s *Session) dismissed(left *Left) {
 	if err != nil && !s.IsOver() {
 		s.face.Cut()
 	}
-	s.publish()
 }
 
 // throwOut tells the client why, and ends the session. It reports false for one that is

@@ -50,7 +50,7 @@ type Room interface {
 	// session's until Begin.
 	Enter(*rooms.Cursor, rooms.Joined)
 	// Begin queues the snapshot that the room begins with, unless the room is silent, and
-	// releases it when it was written or will not be. When it returns false the face has
+	// releases it when it was written or will not be, also after a panic. When it returns false the face has
 	// cut the connection.
 	Begin(*snapshot.Snapshot) bool
 	// Silence says that nothing of the room is for the client any more: when it returns,
@@ -94,6 +94,8 @@ type Entered struct {
 	Room    Room
 	Options rooms.Options // as the room was joined
 	At      rooms.Joined
+
+	replaced bool // the client was in the system's room before
 }
 
 // AdminRoom is the name of the room of the admin dashboard.

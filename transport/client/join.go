@@ -73,9 +73,14 @@ func (s *Session) join(system domain.SystemID, options rooms.Options, plain bool
 		return err
 	}
 	if b, banned := s.server.Ban(s.Actor(), system); banned { // since it was asked above
-		s.expel(system)
+		refusal := b.Refusal()
+		left := Left{SystemID: system}
+		if e.replaced { // the client was in the room, and is not any more
+			left.Reason = refusal.Detail
+		}
+		s.expel(left)
 		s.publish()
-		return b.Refusal()
+		return refusal
 	}
 	if s.welcome(e, answer) {
 		s.begin(e.Room)
@@ -126,6 +131,7 @@ func (s *Session) enter(ctx context.Context, system domain.SystemID, options roo
 		return nil, nil
 	}
 	old, replaced := s.takeOut(system)
+	c.Entered.replaced = replaced
 	m.dismissed = old.dismissed
 	s.members = append(s.members, m)
 	s.joined, entered = true, true

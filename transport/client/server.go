@@ -132,17 +132,29 @@ func (s *Server) Sockets() []rooms.Socket {
 func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect) int {
 	n := 0
 	for _, one := range s.open.All() {
-		switch about := one.Describe(); {
-		case !match(about):
-		case about.LivesWithout(why.Room) && !s.config.OneRoom:
-			if one.dismiss(why.Room, rooms.Dismissed(why.Reason)) {
+		about := one.Describe()
+		if !match(about) {
+			continue
+		}
+		s.guard(one, func() {
+			drop := func() bool { return one.throwOut(why) }
+			if about.LivesWithout(why.Room) && !s.config.OneRoom {
+				drop = func() bool { return one.dismiss(why.Room, rooms.Dismissed(why.Reason)) }
+			}
+			if drop() {
 				n++
 			}
-		case one.throwOut(why):
-			n++
-		}
+		})
 	}
 	return n
+}
+
+// guard runs f, which does something to a session that its client did not ask for. A
+// panic cuts the client off, because the session may be left half changed.
+func (s *Server) guard(one *Session, f func()) {
+	if !isolate.Do(s.parts.Logger, s.config.Face, f) {
+		isolate.Do(s.parts.Logger, s.config.Face, one.face.Cut)
+	}
 }
 
 // Ban reports whether an actor is banned from a system's room, or from everything when
@@ -190,9 +202,9 @@ func (s *Server) due(now time.Time) []*Session {
 	return s.open.Select(func(one *Session) bool { return one.due.Load() <= at })
 }
 
-// behind runs f in a goroutine of its own, a bounded number at a time. It does not run
-// when the face shuts down, which ends the sessions.
-func (s *Server) behind(f func()) {
+// behind runs f for a session in a goroutine of its own, a bounded number at a time. It
+// does not run when the face shuts down, which ends the sessions.
+func (s *Server) behind(one *Session, f func()) {
 	if !s.dismissing.Enter() {
 		return
 	}
@@ -200,6 +212,6 @@ func (s *Server) behind(f func()) {
 		defer s.dismissing.Leave()
 		s.saving <- struct{}{}
 		defer func() { <-s.saving }()
-		isolate.Do(s.parts.Logger, s.config.Face, f)
+		s.guard(one, f)
 	}()
 }

@@ -79,40 +79,48 @@ func (r *sentSnapshot) Sent() {
 // is over.
 func (m *membership) sendSnapshot(state *snapshot.Snapshot) error {
 	s := m.socket
+	kept := false // by its receipt
+	defer func() {
+		if !kept { // also after a panic
+			state.Release()
+		}
+	}()
 	at := state.Cursor.Position
 	wrap := func(rest []byte) ([]byte, error) {
 		return state.Wrap(`42["snapshot",`, `,"`+at.String()+string(rest)+`"]`)
 	}
-	s.sending.Lock()
-	rest := s.rest(m)
-	s.sending.Unlock()
-	_, _ = wrap(rest) // takes a while the first time, and deliveries wait for sending
+	_, _ = wrap(m.rest()) // takes a while the first time, and deliveries wait for sending
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	if m.isQuiet() {
-		state.Release()
 		return nil
 	}
 	m.sent = at
 	packet, err := wrap(s.rest(m))
 	if err != nil {
-		state.Release()
 		return err
 	}
 	receipt := &sentSnapshot{socket: s, state: state}
 	s.mu.Lock()
 	if s.over {
 		s.mu.Unlock()
-		state.Release()
 		return nil
 	}
 	if s.unsent == nil {
 		s.unsent = map[*sentSnapshot]struct{}{}
 	}
 	s.unsent[receipt] = struct{}{}
+	kept = true
 	s.mu.Unlock()
 	s.io.Send(packet, receipt)
 	return nil
+}
+
+// rest is [socket.rest] for a caller that does not hold sending.
+func (m *membership) rest() []byte {
+	m.socket.sending.Lock()
+	defer m.socket.sending.Unlock()
+	return m.socket.rest(m)
 }
 
 // emitPlace sends an event of this face's own that is a place in the system.
