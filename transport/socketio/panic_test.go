@@ -1,9 +1,16 @@
 package socketio
 
 import (
+	"context"
+	"runtime"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
+	"github.com/plugcast/plugcast/transport/limit"
+	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
 // badFeed is a feed of metrics that panics.
@@ -34,4 +41,82 @@ func TestPanicClosesOneSocket(t *testing.T) {
 	if n := isolate.Panics()["engineio"] - before; n != 1 {
 		t.Errorf("%d panics are counted", n)
 	}
+}
+
+// badLimiter panics when a client of it comes back to a second room.
+type badLimiter struct{ joins atomic.Int32 }
+
+func (l *badLimiter) Allow(_ context.Context, flow string, _ domain.SystemID, _ int) (bool, time.Duration) {
+	if flow == limit.FlowJoins && l.joins.Add(1) == 4 { // two joins, and the first room of the recovery
+		panic("a bad limiter")
+	}
+	return true, 0
+}
+
+// A panic in the middle of a recovery leaves no room behind that was restored before.
+func TestPanicInARecovery(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	b.limiter = &badLimiter{}
+	b.start()
+	c := b.client("eva:clinica-sol,centro-luna").connect()
+	c.join("clinica-sol")
+	c.join("centro-luna")
+	if text, closed := c.attempt(); !closed {
+		t.Fatalf("connected: %s", text)
+	}
+	c.cut()
+	cursors := func() int { return b.server.parts.Rooms.Stats(1).Cursors }
+	for deadline := time.Now().Add(patience); cursors() > 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d cursors are left", cursors())
+		}
+	}
+	if c.connect(); !c.recovered {
+		t.Error("not recovered afterwards")
+	}
+}
+
+// emptySystem is a source of snapshots.
+type emptySystem struct{}
+
+func (emptySystem) WriteSnapshot(_ context.Context, _ domain.SystemID, write func([]byte) error) (domain.Cursor, error) {
+	return domain.Cursor{}, write([]byte(`{}`))
+}
+
+func (emptySystem) Head(context.Context, domain.SystemID) (domain.Cursor, error) {
+	return domain.Cursor{}, nil
+}
+
+// A panic while a snapshot is queued lets go of it, and of the lock that deliveries take.
+func TestPanicReleasesTheSnapshot(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	c := b.client("eva:clinica-sol").connect()
+	c.join("clinica-sol")
+	cache := snapshot.New(snapshot.Config{Source: emptySystem{}})
+	defer cache.Close()
+	get := func() *snapshot.Snapshot {
+		t.Helper()
+		state, err := cache.Get(t.Context(), sol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state
+	}
+	s := b.server.all()[0]
+	m, rooms := s.rooms[0], s.rooms
+	s.saved.Revision, s.rooms = 2, []*membership{nil} // which panics
+	state := get()
+	if isolate.Do(nil, "test", func() { m.Begin(state) }) {
+		t.Error("no panic")
+	}
+	again := get()
+	defer again.Release()
+	if again == state {
+		t.Error("the snapshot is held") // or the cache would have made another one
+	}
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.rooms = rooms
 }

@@ -181,18 +181,10 @@ func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor
 	}
 	if ref, ok := parsePID(a.PID, actor); ok {
 		so := newSocket(s, io, actor, ref)
-		session, known, err := so.claim(ctx)
-		if err != nil {
+		if err := so.reclaim(ctx, shown); err == nil {
+			return so, nil
+		} else if !errors.Is(err, errLost) {
 			return nil, err
-		}
-		if known {
-			err := so.resume(ctx, session, shown)
-			if err == nil {
-				return so, nil
-			}
-			if so.client.Over(); !errors.Is(err, errLost) {
-				return nil, err
-			}
 		}
 	}
 	so := newSocket(s, io, actor, newRef(actor))

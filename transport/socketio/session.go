@@ -232,6 +232,26 @@ func (s *socket) endSession(ctx context.Context) {
 // errLost says that a client cannot go on where it was: it begins anew, and is told.
 var errLost = errors.New("socketio: the place is lost")
 
+// reclaim claims the client's session and resumes it. When it fails the socket is over,
+// and in no room.
+func (s *socket) reclaim(ctx context.Context, shown *offset) error {
+	recovered := false
+	defer func() {
+		if !recovered { // also after a panic
+			s.client.Over()
+		}
+	}()
+	session, known, err := s.claim(ctx)
+	if err == nil && !known {
+		err = errLost
+	}
+	if err == nil {
+		err = s.resume(ctx, session, shown)
+	}
+	recovered = err == nil
+	return err
+}
+
 // resume puts a client that comes back into its rooms, parked, all of them or
 // none. A room that it may not be in any more costs it that room alone: it is told, as
 // it would have been while connected. errLost means that it has to start over.
