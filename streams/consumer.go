@@ -145,9 +145,9 @@ func (c *consumer) catchUp(ctx context.Context) error {
 		return c.give(ctx, p.events)
 	}
 	c.mu.Lock()
-	c.handover.reachedEnd(p.last)
+	early := c.handover.reachedEnd(p.last)
 	c.mu.Unlock()
-	if c.reader.join(c) {
+	if !early && c.reader.join(c) {
 		return nil
 	}
 	c.reader.nudge(ctx, c)

@@ -106,12 +106,18 @@ func (h *handover) gave(events []domain.Event) {
 
 // reachedEnd says that a page was empty. last is the last position that the
 // partition had given by then. A page that began after the consumer joined closes
-// the gap up to from, unless the partition was set back behind it.
-func (h *handover) reachedEnd(last domain.Position) {
+// the gap up to from, unless the partition was set back behind it. That is what early
+// means: the next page will be empty as well until the reader notices, or more comes.
+func (h *handover) reachedEnd(last domain.Position) (early bool) {
 	h.target = domain.Position{}
-	if h.live && h.at.Before(h.from) && !last.Before(h.from) {
-		h.at, h.seen = h.from, false
+	if !h.live || !h.at.Before(h.from) {
+		return false
 	}
+	if last.Before(h.from) {
+		return true
+	}
+	h.at, h.seen = h.from, false
+	return false
 }
 
 // join makes the reader, which has read up to a position, offer what follows. It

@@ -26,6 +26,7 @@ type handoverModel struct {
 	got      []domain.Position                   // by the consumer
 	start    domain.Position                     // of the consumer
 	over     error                               // the consumer ended with it
+	restless int                                 // empty pages without a rest, while nothing else happened
 }
 
 // modelPage is a page that was read and is not reported yet.
@@ -57,6 +58,7 @@ func modelEvents(positions []domain.Position) []domain.Event {
 }
 
 func (m *handoverModel) append(n int) {
+	m.restless = 0
 	for range n {
 		m.clock++
 		p := domain.Position{Ms: m.clock}
@@ -84,7 +86,7 @@ func (m *handoverModel) read(n int) {
 }
 
 func (m *handoverModel) cut() {
-	m.lost = false
+	m.lost, m.restless = false, 0
 	m.begin()
 	m.h.cut()
 }
@@ -107,8 +109,11 @@ func (m *handoverModel) step(pageSize int) {
 			m.give(p.events)
 			return
 		}
-		m.h.reachedEnd(p.last)
-		m.h.join(m.reader)
+		if early := m.h.reachedEnd(p.last); !early && m.h.join(m.reader) {
+			m.restless++
+		} else {
+			m.restless = 0
+		}
 	default:
 		step, events := m.h.next()
 		switch step {
@@ -126,7 +131,7 @@ func (m *handoverModel) give(events []domain.Event) {
 	for i := range events {
 		m.got = append(m.got, events[i].Position)
 	}
-	m.giving = events
+	m.giving, m.restless = events, 0
 }
 
 // readPage does as Log.readPage.
@@ -150,6 +155,9 @@ func (m *handoverModel) check(t *rapid.T) {
 		if m.previous[p] != before {
 			t.Fatalf("%s was given after %s, and was appended after %s: %v", p, before, m.previous[p], m.got)
 		}
+	}
+	if m.restless > 2 { // to join, and to close the gap
+		t.Fatalf("%d empty pages in a row without a rest: %+v", m.restless, m.h)
 	}
 	waiting, bytes := 0, 0
 	for _, b := range m.h.queue {
@@ -195,7 +203,12 @@ func (m *handoverModel) actions() map[string]func(*rapid.T) {
 		"the reader reads":  func(t *rapid.T) { m.read(few.Draw(t, "at once")) },
 		"the reader cuts":   func(*rapid.T) { m.cut() },
 		"the consumer goes": func(t *rapid.T) { m.step(few.Draw(t, "page")) },
-		"":                  m.check,
+		"the reader sleeps": func(t *rapid.T) {
+			for range 12 {
+				m.step(few.Draw(t, "page"))
+			}
+		},
+		"": m.check,
 	}
 }
 
@@ -229,7 +242,7 @@ func TestHandoverOverALoss(t *testing.T) {
 				t.Skip("nothing to lose")
 			}
 			m.log = m.log[:rapid.IntRange(0, len(m.log)).Draw(t, "left")]
-			m.last, m.lost = domain.Position{}, true
+			m.last, m.lost, m.restless = domain.Position{}, true, 0
 			if len(m.log) > 0 {
 				m.last = m.log[len(m.log)-1]
 			}
