@@ -187,18 +187,18 @@ func (c *consumer) rest(ctx context.Context, wake <-chan struct{}) error {
 
 // offer hands a batch over, for the reader. It never waits for the consumer.
 func (c *consumer) offer(b batch) {
+	defer c.rouse()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.handover.offer(b)
-	c.mu.Unlock()
-	c.rouse()
 }
 
 // cut makes the consumer read on its own, for the reader.
 func (c *consumer) cut() {
+	defer c.rouse()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.handover.cut()
-	c.mu.Unlock()
-	c.rouse()
 }
 
 func (c *consumer) rouse() {

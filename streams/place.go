@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -306,32 +305,22 @@ func (p *place) nearest(at domain.Position) domain.Position {
 // look says how a position stands to the stream. Where there is no stream, Redis
 // was wiped: look repairs that first.
 func (l *Log) look(ctx context.Context, partition int, at domain.Position) (place, error) {
-	places, err := l.lookAll(ctx, []int{partition}, []domain.Position{at})
-	if err != nil {
-		return place{}, err
-	}
-	return places[0], places[0].err
-}
-
-// lookAll is look for several partitions, which in a cluster share a slot. A
-// partition that cannot be looked at or repaired has that error in its place.
-func (l *Log) lookAll(ctx context.Context, partitions []int, at []domain.Position) ([]place, error) {
-	places, err := l.lookOnce(ctx, partitions, at)
-	if err != nil || !slices.ContainsFunc(places, func(p place) bool { return errors.Is(p.err, errMissing) }) {
-		return places, err
-	}
-	failure := l.prepare(ctx)
-	if failure == nil {
-		return l.lookOnce(ctx, partitions, at)
-	}
-	for i := range places {
-		if errors.Is(places[i].err, errMissing) {
-			places[i].err = failure
+	for repaired := false; ; repaired = true {
+		places, err := l.lookOnce(ctx, []int{partition}, []domain.Position{at})
+		if err != nil {
+			return place{}, err
+		}
+		if repaired || !errors.Is(places[0].err, errMissing) {
+			return places[0], places[0].err
+		}
+		if err := l.prepare(ctx); err != nil {
+			return place{}, err
 		}
 	}
-	return places, nil
 }
 
+// lookOnce looks at several partitions, which in a cluster share a slot, and repairs
+// nothing. A partition that cannot be looked at has that error in its place.
 func (l *Log) lookOnce(ctx context.Context, partitions []int, at []domain.Position) ([]place, error) {
 	names, args := make([]string, 0, 2*len(partitions)), make([]any, 0, len(partitions))
 	for i, p := range partitions {

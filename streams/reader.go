@@ -2,6 +2,7 @@ package streams
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -36,7 +37,7 @@ const nudgeTimeout = time.Second
 type reader struct {
 	log   *Log
 	stop  context.CancelFunc
-	added chan struct{} // has a value when a partition was added
+	added chan struct{} // has a value when a partition was added, or is to be looked at
 
 	connection atomic.Int64 // id of the connection that reads, 0 when not known
 
@@ -156,7 +157,11 @@ func (r *reader) nudge(ctx context.Context, c *consumer) {
 	p := r.parts[c.partition]
 	fine := p.readable && p.incarnation == c.incarnation
 	r.mu.Unlock()
-	if id := r.connection.Load(); !fine && id != 0 {
+	if fine {
+		return
+	}
+	signal(r.added)
+	if id := r.connection.Load(); id != 0 {
 		ctx, cancel := context.WithTimeout(ctx, nudgeTimeout)
 		defer cancel()
 		unblock(ctx, r.log.general, r.log.keys[c.partition].events, id)
@@ -176,23 +181,25 @@ func (r *reader) list() []*part {
 // run reads over one connection after the other until ctx ends.
 func (r *reader) run(ctx context.Context) {
 	retry, away := backoff.Backoff{First: firstPause, Max: maxPause}, false
-	working := func() {
-		if away {
-			r.log.outage.cameBack(r.attr())
-		}
-		away = false
-		retry.Reset()
-	}
 	defer func() {
 		if away {
 			r.log.outage.gaveUp()
 		}
 	}()
 	for {
-		err := r.connect(ctx, working)
-		r.connection.Store(0)
+		worked := false
+		err := r.connect(ctx, func() {
+			if away {
+				r.log.outage.cameBack(r.attr())
+			}
+			worked, away = true, false
+			retry.Reset()
+		})
 		if ctx.Err() != nil {
 			return
+		}
+		if !worked { // it is not only this connection that broke
+			r.leaveAll()
 		}
 		if !away {
 			r.log.outage.brokeOff(r.attr(), err)
@@ -213,13 +220,15 @@ func (r *reader) attr() slog.Attr {
 	return slog.Any("partitions", partitions)
 }
 
-// connect reads until an error. It calls working when the connection does.
+// connect reads until an error. It calls working once a read that blocks has worked:
+// that one which does not block works proves little.
 func (r *reader) connect(ctx context.Context, working func()) error {
 	parts := r.list()
 	if len(parts) == 0 { // the last consumer is about to stop the reader
 		<-ctx.Done()
 		return ctx.Err()
 	}
+	defer r.connection.Store(0)
 	var dials atomic.Int64
 	client, err := blockingClient(ctx, r.log.general, r.log.keys[parts[0].partition].events, func(id int64) {
 		dials.Add(1)
@@ -235,13 +244,16 @@ func (r *reader) connect(ctx context.Context, working func()) error {
 		}
 	}()
 	x := xread{reader: r, client: client, dials: &dials}
-	if err := x.once(ctx, 0); err != nil { // finds out whether the connection works
+	if err := x.once(ctx, 0); err != nil { // verifies everything before the first wait
 		return err
 	}
-	working()
-	for ctx.Err() == nil {
+	for told := false; ctx.Err() == nil; {
 		if err := x.once(ctx, blockFor); err != nil {
 			return err
+		}
+		if x.blocked && !told {
+			working()
+			told = true
 		}
 	}
 	return ctx.Err()
@@ -249,6 +261,9 @@ func (r *reader) connect(ctx context.Context, working func()) error {
 
 // verify looks at partitions, and begins again at the end of those that do not go on
 // from where the reader is, or are new. It fails when Redis cannot be asked.
+//
+// A stream that is missing is not repaired here: that asks the archive, and one that
+// hangs would stop all partitions. The pages of its consumers repair it.
 func (r *reader) verify(ctx context.Context, parts []*part) error {
 	if len(parts) == 0 {
 		return nil
@@ -257,9 +272,14 @@ func (r *reader) verify(ctx context.Context, parts []*part) error {
 	for i, p := range parts {
 		partitions[i], at[i] = p.partition, p.at
 	}
-	places, err := r.log.lookAll(ctx, partitions, at)
+	places, err := r.log.lookOnce(ctx, partitions, at)
 	if err != nil {
 		return err
+	}
+	for i, p := range parts {
+		if err := places[i].err; err != nil && p.readable {
+			r.log.logger.Debug("a partition cannot be read", "partition", p.partition, "error", err)
+		}
 	}
 	now := time.Now()
 	r.mu.Lock()
@@ -268,11 +288,10 @@ func (r *reader) verify(ctx context.Context, parts []*part) error {
 		p.confirmed = now
 		switch there := &places[i]; {
 		case there.err != nil:
-			if p.readable {
-				r.log.logger.Debug("a partition cannot be read", "partition", p.partition, "error", there.err)
+			p.leave()
+			if errors.Is(there.err, errMissing) {
+				p.confirmed = time.Time{} // look again soon
 			}
-			p.readable = false
-			p.cut()
 		case !p.readable, p.incarnation != there.origin.incarnation, there.follows(p.at, p.seen, p.incarnation) != nil:
 			p.readable, p.at, p.seen, p.incarnation = true, there.last, there.newest, there.origin.incarnation
 			p.id, p.begins = p.at.String(), ""
@@ -281,6 +300,25 @@ func (r *reader) verify(ctx context.Context, parts []*part) error {
 		}
 	}
 	return nil
+}
+
+// leave makes the consumers read on their own until the reader has begun with the
+// partition again. The caller holds reader.mu.
+func (p *part) leave() {
+	if p.readable {
+		p.readable = false
+		p.cut()
+	}
+}
+
+// leaveAll is leave for all partitions, which are looked at as soon as that is possible.
+func (r *reader) leaveAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.parts {
+		p.confirmed = time.Time{}
+		p.leave()
+	}
 }
 
 // cut cuts all consumers off. The caller holds reader.mu.

@@ -1,11 +1,14 @@
 package streams_test
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
@@ -54,4 +57,108 @@ func TestALossOfTheEntryWhereTheReaderBeganIsNoticed(t *testing.T) {
 	if len(f.events) > 0 {
 		t.Errorf("got %s after %s, which is lost", (<-f.events).Position, lost)
 	}
+}
+
+// A stream is missing, and the archive that has to be asked for its repair hangs: the
+// other partitions go on.
+func TestAnArchiveThatHangsStopsNoOtherPartition(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	client := connect(t, url)
+	opened, asked := make(chan struct{}), make(chan struct{}, 1)
+	l := open(t, streams.Config{URL: url, Partitions: 2, Floor: func(ctx context.Context, _ int) (domain.Position, error) {
+		select {
+		case <-opened:
+		default:
+			return domain.Position{}, nil
+		}
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-ctx.Done()
+		return domain.Position{}, ctx.Err()
+	}})
+	close(opened)
+	broken, fine := follow(t, l, 0, domain.Position{}), follow(t, l, 1, domain.Position{})
+	mustAppend(t, l, update(systemIn(l, 0), 1))
+	broken.next(t)
+	mustAppend(t, l, update(systemIn(l, 1), 1))
+	fine.next(t)
+	awaitLive(t, l, client, 0, 1)
+	awaitLive(t, l, client, 1, 1)
+	if err := client.Del(t.Context(), l.Topic(0)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	for n := range 5 {
+		want := mustAppend(t, l, update(systemIn(l, 1), n))[0]
+		if e := fine.next(t); e.Position != want {
+			t.Fatalf("got %s, want %s", e.Position, want)
+		}
+	}
+	broken.stop()
+	if err := broken.end(t); !errors.Is(err, context.Canceled) {
+		t.Errorf("the consumer that waits for the archive ended with %v", err)
+	}
+}
+
+// Where the reader's way to Redis is closed and the consumers' own is not, consumers read
+// on their own, and join again when the reader is back.
+func TestConsumersDoWithoutAReaderThatCannotRead(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	client := connect(t, server.URL())
+	var book diary
+	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, Logger: slog.New(slog.NewTextHandler(&book, nil))})
+	f := follow(t, l, 0, domain.Position{})
+	for round := range 2 {
+		awaitLive(t, l, client, 0, 1)
+		for _, order := range [][]any{{"ACL", "SETUSER", "default", "-xread"}, {"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"}} {
+			if err := client.Do(t.Context(), order...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range 3 {
+			want := mustAppend(t, l, update(sol, n))[0]
+			if e := f.next(t); e.Position != want {
+				t.Fatalf("got %s, want %s", e.Position, want)
+			}
+		}
+		if err := client.Do(t.Context(), "ACL", "SETUSER", "default", "+xread").Err(); err != nil {
+			t.Fatal(err)
+		}
+		book.await(t, "following the log again", round+1)
+	}
+	if n := book.count("level=WARN msg=\"following the log broke off"); n != 2 {
+		t.Errorf("%d warnings after two outages", n)
+	}
+}
+
+// A Redis that answers reads which do not wait, and breaks off those that do, has not
+// come back.
+func TestAReadThatDoesNotWaitEndsNoOutage(t *testing.T) {
+	t.Parallel()
+	url := redistest.URL(t)
+	client := connect(t, url)
+	k, through := newLink(t, url)
+	var book diary
+	l := open(t, streams.Config{
+		URL: through, Partitions: 1, Logger: slog.New(slog.NewTextHandler(&book, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	f := follow(t, l, 0, domain.Position{})
+	awaitLive(t, l, client, 0, 1)
+	block := "\r\nblock\r\n"
+	k.cut.Store(&block)
+	book.await(t, "reading the log broke off", 1)
+	waitFor(t, "more reads that are broken off", func() bool { return k.cuts.Load() >= 3 })
+	if book.has("reading the log again") {
+		t.Error("a read that does not wait counted as the end of the outage")
+	}
+	want := mustAppend(t, l, update(sol, 1))[0]
+	if e := f.next(t); e.Position != want {
+		t.Fatalf("got %s, want %s", e.Position, want)
+	}
+	k.cut.Store(nil)
+	book.await(t, "following the log again", 1)
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 // xread makes the blocking reads of a reader, over one connection.
@@ -18,9 +17,11 @@ type xread struct {
 	client *redis.Client
 	dials  *atomic.Int64 // how often the client connected
 
-	trusted  int64 // of dials: everything was verified since
+	trusted int64 // of dials: everything was verified since
+	full    bool  // the last read left something in the log
+	blocked bool  // a read that may wait has worked
+
 	appetite appetite
-	full     bool // the last read left something in the log
 }
 
 // readPause is how long a reader that brought something waits before it reads again, so
@@ -52,12 +53,7 @@ func (x *xread) once(ctx context.Context, wait time.Duration) error {
 		}
 	}
 	if len(finds) == 0 {
-		select {
-		case <-r.added:
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
-		return nil
+		return x.pause(ctx, wait)
 	}
 	doubtful, err := x.read(ctx, finds, wait)
 	if reply := replyError(""); errors.As(err, &reply) {
@@ -66,6 +62,7 @@ func (x *xread) once(ctx context.Context, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
+	x.blocked = x.blocked || wait > 0
 	if err := r.verify(ctx, doubtful); err != nil {
 		return err
 	}
@@ -77,7 +74,20 @@ func (x *xread) once(ctx context.Context, wait time.Duration) error {
 		}
 	}
 	if brought && !x.full {
-		return backoff.Sleep(ctx, readPause)
+		return x.pause(ctx, readPause)
+	}
+	return nil
+}
+
+// pause waits, but not longer than until a consumer wants something of the reader.
+func (x *xread) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-x.reader.added:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	return nil
 }
