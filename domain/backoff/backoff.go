@@ -12,7 +12,10 @@ import (
 // window that doubles with every attempt, so that many callers that failed together
 // do not come back together. It is not safe for concurrent use.
 type Backoff struct {
-	First, Max time.Duration // the first window and the widest
+	// First is the first window, and Max the widest. A first window of less than a
+	// millisecond counts as one, so that attempts are never repeated without a pause; a
+	// Max below the first window counts as that.
+	First, Max time.Duration
 	// Stable is how long a connection has to last for [Backoff.Lasted] to start over.
 	Stable time.Duration
 	// Full draws from the whole window, and not from its upper half. It spreads the
@@ -24,10 +27,15 @@ type Backoff struct {
 	window time.Duration // 0 before the first attempt
 }
 
+// leastWindow is the narrowest first window.
+const leastWindow = time.Millisecond
+
 // Next draws a wait and doubles the window.
 func (b *Backoff) Next() time.Duration {
+	first := max(b.First, leastWindow)
+	widest := max(b.Max, first)
 	if b.window == 0 {
-		b.window = b.First
+		b.window = first
 	}
 	chance := b.Rand
 	if chance == nil {
@@ -38,7 +46,11 @@ func (b *Backoff) Next() time.Duration {
 		part = (1 + part) / 2
 	}
 	wait := time.Duration(part * float64(b.window))
-	b.window = min(2*b.window, b.Max)
+	if b.window > widest/2 { // twice as much may be more than a duration holds
+		b.window = widest
+	} else {
+		b.window *= 2
+	}
 	return wait
 }
 
@@ -59,8 +71,13 @@ func (b *Backoff) Lasted(d time.Duration) {
 	}
 }
 
-// Jitter draws a duration between half of d and d.
-func Jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+// Jitter draws a duration between half of d and d; 0 when d is not positive.
+func Jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return d/2 + rand.N(d/2+1)
+}
 
 // Sleep waits for d, or until ctx ends, and then returns ctx's error.
 func Sleep(ctx context.Context, d time.Duration) error {

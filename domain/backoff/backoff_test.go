@@ -3,6 +3,7 @@ package backoff
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +33,47 @@ func TestWindowsDouble(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Windows that make no sense give waits all the same, and Fresh stays true to them.
+func TestUnusualWindows(t *testing.T) {
+	t.Parallel()
+	const longest = time.Duration(3 << 61)
+	for name, c := range map[string]struct {
+		first, most time.Duration
+		want        []time.Duration
+	}{
+		"none":                   {0, 0, []time.Duration{leastWindow, leastWindow, leastWindow}},
+		"no first one":           {0, 3 * leastWindow, []time.Duration{leastWindow, 2 * leastWindow, 3 * leastWindow}},
+		"negative ones":          {-time.Second, -time.Second, []time.Duration{leastWindow, leastWindow}},
+		"no widest one":          {time.Second, 0, []time.Duration{time.Second, time.Second}},
+		"a widest one below":     {time.Second, time.Minute / 100, []time.Duration{time.Second, time.Second}},
+		"one that cannot double": {1 << 62, longest, []time.Duration{1 << 62, longest, longest}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := Backoff{First: c.first, Max: c.most, Full: true, Rand: func() float64 { return 1 }}
+			for i, want := range c.want {
+				if fresh := b.Fresh(); fresh != (i == 0) {
+					t.Errorf("wait %d: fresh is %v", i, fresh)
+				}
+				if got := b.Next(); got != want {
+					t.Errorf("wait %d is %s, want %s", i, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestJitter(t *testing.T) {
+	t.Parallel()
+	for _, d := range []time.Duration{math.MinInt64, -time.Hour, -2, -1, 0, 1, 2, time.Second, math.MaxInt64} {
+		for range 100 {
+			if got, most := Jitter(d), max(d, 0); got < most/2 || got > most {
+				t.Fatalf("drew %d of %d", got, d)
+			}
+		}
 	}
 }
 
