@@ -92,7 +92,7 @@ func (a *actor) run(ctx context.Context) {
 		}
 		switch {
 		case end.redial:
-		case end.refused || end.rejected && a.retried:
+		case end.refused || end.rejected && a.retried && !end.lapsed:
 			a.refuse(ctx, end.reason)
 			return
 		case end.rejected:
@@ -140,6 +140,7 @@ func (a *actor) load(ctx context.Context) bool {
 type ending struct {
 	redial   bool // we closed it to open another
 	rejected bool // the token is not taken
+	lapsed   bool // its time was up by then, which says nothing of the credential
 	refused  bool // the credential is no good
 	reason   string
 	err      error // for the log
@@ -159,7 +160,7 @@ const (
 )
 
 // attempt opens a socket and stays with it until it ends.
-func (a *actor) attempt(ctx context.Context) ending {
+func (a *actor) attempt(ctx context.Context) (end ending) {
 	g, err := a.authorise(ctx)
 	var refused *refusal
 	switch {
@@ -168,6 +169,7 @@ func (a *actor) attempt(ctx context.Context) ending {
 	case err != nil:
 		return a.ended(dropped(reasonUnreachable, err))
 	}
+	defer func() { end.lapsed = end.rejected && !g.alive(time.Now()) }()
 	if a.doubted {
 		if rejects(a.probe(ctx, g)) {
 			return a.ended(ending{rejected: true, reason: reasonRejected})
@@ -185,7 +187,7 @@ func (a *actor) attempt(ctx context.Context) ending {
 	defer a.open.Store(false)
 	opened := time.Now()
 	s := newSession(a, socket, g)
-	end := s.run(ctx)
+	end = s.run(ctx)
 	lasted := time.Since(opened)
 	a.retry.Lasted(lasted)
 	if s.synced {

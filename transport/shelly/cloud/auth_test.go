@@ -1,8 +1,11 @@
 package cloud
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,6 +88,29 @@ func TestFaultCasesAuth(t *testing.T) {
 		}
 		if b.store.get("acc1").AccessToken == first || a.Counts().Most != 1 {
 			t.Error("the renewed token is not kept, or there were two sockets at once")
+		}
+	})
+	t.Run("tokens that end during slow handshakes", func(t *testing.T) {
+		t.Parallel()
+		const life, slow = 500 * time.Millisecond, 3
+		b := newBench(t, quick(), simulator.CloudConfig{TokenLife: life})
+		var dials atomic.Int32
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/shelly/wss/hk_sock" && dials.Add(1) <= slow {
+				select {
+				case <-time.After(life): // the token was good when the handshake began
+				case <-r.Context().Done():
+				}
+			}
+			b.cloud.ServeHTTP(w, r)
+		}))
+		t.Cleanup(server.Close)
+		b.url = server.URL
+		b.account(sol, "acc1")
+		b.run(b.runner)
+		b.connected(sol, "acc1")
+		if slices.Contains(b.states("acc1"), domain.StateRefused) {
+			t.Error("a credential is refused because its tokens came too late")
 		}
 	})
 	t.Run("expired token accepted then closed", func(t *testing.T) {
