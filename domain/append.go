@@ -16,7 +16,7 @@ type Appender interface {
 // The pauses of [AppendUntilDone]: the first and the longest.
 const (
 	firstAppendPause   = 100 * time.Millisecond
-	longestAppendPause = 2 * time.Second
+	longestAppendPause = 500 * time.Millisecond // a process that stops has a second for what it still has to append
 )
 
 // AppendUntilDone appends the events, and again after a pause that grows, until the
@@ -26,7 +26,8 @@ const (
 // more than once, which suits events that are whole states.
 //
 // The log's refusal is returned as it is. When ctx ends, the error is ctx's and the
-// log's last. failed, if not nil, is called with the first error that is repeated.
+// log's last. failed, if not nil, is called with the first error that is repeated, and
+// not when ctx has ended.
 func AppendUntilDone(ctx context.Context, log Appender, events []Event, opts AppendOptions, failed func(error)) (Appended, error) {
 	retry := backoff.Backoff{First: firstAppendPause, Max: longestAppendPause}
 	for {
@@ -37,7 +38,7 @@ func AppendUntilDone(ctx context.Context, log Appender, events []Event, opts App
 		if kind := AsError(err).Kind; kind != KindUnavailable && kind != KindUnknownOutcome {
 			return Appended{}, err
 		}
-		if failed != nil && retry.Fresh() {
+		if failed != nil && retry.Fresh() && ctx.Err() == nil {
 			failed(err)
 		}
 		if ended := retry.Wait(ctx); ended != nil {

@@ -85,8 +85,16 @@ func TestAppendUntilDoneEndsWithItsContext(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !HasCode(err, CodeUnknownOutcome) || time.Since(began) != time.Minute {
 			t.Errorf("after %s: %v", time.Since(began), err)
 		}
-		if len(l.keys) < 30 || len(l.keys) > 70 {
+		if len(l.keys) < 120 || len(l.keys) > 250 {
 			t.Errorf("%d tries in a minute", len(l.keys))
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		l = &failingLog{fails: []error{Fail(KindUnavailable, CodeUnavailable, "away")}}
+		if _, err := AppendUntilDone(ended, l, make([]Event, 1), AppendOptions{Idempotency: &Idempotency{}}, func(err error) {
+			t.Errorf("told that it is repeated: %v", err)
+		}); !errors.Is(err, context.Canceled) || len(l.keys) != 1 {
+			t.Errorf("%d tries: %v", len(l.keys), err)
 		}
 	})
 }

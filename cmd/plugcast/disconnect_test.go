@@ -300,6 +300,22 @@ func TestReportIsTriedAgain(t *testing.T) {
 			t.Errorf("a report that nobody takes: %v after %v", err, time.Since(began))
 		}
 	})
+	synctest.Test(t, func(t *testing.T) { // the log comes back when the process stops, after an outage of any length
+		for outage := time.Duration(0); outage < 8*time.Second; outage += 300 * time.Millisecond {
+			log := &reportLog{fail: slices.Repeat([]error{domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away")}, 1000)}
+			d := newDisconnects("here", log, &raisedBans{}, slog.New(slog.DiscardHandler))
+			ctx, stop := context.WithCancel(t.Context())
+			time.AfterFunc(outage, func() {
+				log.mu.Lock()
+				log.fail = nil
+				log.mu.Unlock()
+				stop()
+			})
+			if err := d.react(ctx, request); err != nil {
+				t.Errorf("the report of a process that stops after an outage of %v: %v", outage, err)
+			}
+		}
+	})
 	request.Data = json.RawMessage(`{"commandId":1}`)
 	if d.react(t.Context(), request) == nil {
 		t.Error("what is no command is taken for one")

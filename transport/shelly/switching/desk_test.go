@@ -310,7 +310,7 @@ func TestOutcomeWaitsForTheLog(t *testing.T) {
 		b.mu.Lock()
 		b.away = false
 		b.mu.Unlock()
-		time.Sleep(2 * time.Second) // the longest pause between two attempts to append
+		time.Sleep(500 * time.Millisecond) // the longest pause between two attempts to append
 		expect(t, b.results(), domain.OutcomeFailed)
 	})
 }
