@@ -13,7 +13,7 @@
 // very first frame, which is queued in HandleConnect, before Melody's writing
 // goroutine runs.
 //
-// Two things of Melody are replaced underneath, in upgrade.go: it reads a socket
+// Two things of Melody are replaced underneath, in package handoff: it reads a socket
 // in the goroutine of the HTTP request, which would keep the request's buffers
 // alive for as long as the socket; and it closes a connection right behind the
 // close frame, which can destroy that frame on its way.
