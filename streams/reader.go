@@ -311,6 +311,16 @@ func (p *part) leave() {
 	}
 }
 
+// fail leaves a partition of which the reader cannot decode what it read, until it is
+// looked at again: the reader then begins behind that.
+func (r *reader) fail(p *part, err error) {
+	r.log.logger.Error("the log's reader cannot decode what it read", "partition", p.partition, "error", err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.confirmed = time.Now()
+	p.leave()
+}
+
 // leaveAll is leave for all partitions, which are looked at as soon as that is possible.
 func (r *reader) leaveAll() {
 	r.mu.Lock()

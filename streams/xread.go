@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/isolate"
 )
 
 // xread makes the blocking reads of a reader, over one connection.
@@ -36,6 +37,7 @@ type found struct {
 	epoch  int // of the part, when the read began
 	events []domain.Event
 	bytes  int
+	failed error // what was read could not be decoded
 }
 
 // once verifies what is due, and reads and hands on what there is. It waits for so
@@ -66,17 +68,24 @@ func (x *xread) once(ctx context.Context, wait time.Duration) error {
 	if err := r.verify(ctx, doubtful); err != nil {
 		return err
 	}
-	brought := false
-	for _, f := range finds {
-		if len(f.events) > 0 {
-			r.hand(f.part, f.epoch, f.events, f.bytes)
-			brought = true
-		}
-	}
-	if brought && !x.full {
+	if brought := x.hand(finds); brought && !x.full {
 		return x.pause(ctx, readPause)
 	}
 	return nil
+}
+
+// hand gives the consumers what was read, and reports whether that was anything.
+func (x *xread) hand(finds []found) (brought bool) {
+	for _, f := range finds {
+		switch {
+		case f.failed != nil:
+			x.reader.fail(f.part, f.failed)
+		case len(f.events) > 0:
+			x.reader.hand(f.part, f.epoch, f.events, f.bytes)
+			brought = true
+		}
+	}
+	return brought
 }
 
 // pause waits, but not longer than until a consumer wants something of the reader.
@@ -140,7 +149,8 @@ func (x *xread) read(ctx context.Context, finds []found, wait time.Duration) (do
 }
 
 // decode reads the reply of an XREAD: streams in the order in which they were asked for,
-// without those that have nothing new.
+// without those that have nothing new. A stream that cannot be decoded has that error in
+// its find and is no error of the others, also if that is a fault of ours.
 func (x *xread) decode(raw []byte, finds []found, count int) error {
 	r := &reply{buf: raw}
 	x.full = false
@@ -164,17 +174,24 @@ func (x *xread) decode(raw []byte, finds []found, count int) error {
 		if i == len(finds) {
 			return errMalformed
 		}
-		events, got, err := decodeEntries(r)
-		if err != nil {
+		var got reading
+		f := &finds[i]
+		f.failed = isolate.Run(x.reader.log.logger, "decoding a partition", func() (err error) {
+			f.events, got, err = decodeEntries(r)
 			return err
+		})
+		if f.failed == nil {
+			f.bytes = got.bytes
+			total.entries, total.largest = max(total.entries, got.entries), max(total.largest, got.largest)
+			x.reader.log.entriesRead.Add(uint64(len(f.events)))
 		}
-		finds[i].events, finds[i].bytes = events, got.bytes
-		total.entries, total.largest = max(total.entries, got.entries), max(total.largest, got.largest)
-		x.reader.log.entriesRead.Add(uint64(len(events)))
-		if n--; len(events) < got.entries { // the page ended earlier: go behind the stream
+		if n--; f.failed != nil || len(f.events) < got.entries { // go behind the stream
 			r.at, x.full = begin, true
 			if err := r.skip(); err != nil {
-				return err
+				if f.failed == nil {
+					return err
+				}
+				break // the next read is without this one, and brings the rest
 			}
 		}
 	}

@@ -1,0 +1,79 @@
+package streams
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/plugcast/plugcast/domain"
+)
+
+// bulks writes strings as Redis does in a list.
+func bulks(words ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%d\r\n", len(words))
+	for _, word := range words {
+		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(word), word)
+	}
+	return b.String()
+}
+
+// streamReply is what XREAD answers of a stream with one entry.
+func streamReply(key, id string) string {
+	return fmt.Sprintf("*2\r\n$%d\r\n%s\r\n*1\r\n*2\r\n$%d\r\n%s\r\n%s", len(key), key, len(id), id, bulks("systemId", "clinica-sol"))
+}
+
+// newRead is a read of several partitions whose reader has a consumer in each.
+func newRead(t *testing.T, partitions int) (*xread, []found) {
+	t.Helper()
+	l := &Log{keys: make([]keys, partitions), logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	r := &reader{log: l, added: make(chan struct{}, 1), parts: map[int]*part{}}
+	finds := make([]found, partitions)
+	for i := range finds {
+		l.keys[i].events = fmt.Sprint("events", i)
+		c := &consumer{log: l, partition: i, reader: r, wake: make(chan struct{}, 1)}
+		r.add(c)
+		r.parts[i].readable = true
+		r.join(c)
+		finds[i].part = r.parts[i]
+	}
+	return &xread{reader: r}, finds
+}
+
+// What cannot be decoded of one partition, or makes the decoder panic, stops no other.
+func TestAPartitionThatCannotBeDecodedStopsNoOther(t *testing.T) {
+	t.Parallel()
+	fine := func(n int) string { return streamReply(fmt.Sprint("events", n), "1-1") }
+	for name, c := range map[string]struct {
+		broken string
+		rest   int // events of the partition behind it
+	}{
+		"no position":              {streamReply("events1", "x"), 1},
+		"a panic":                  {"*2\r\n" + bulks("events1")[4:] + fmt.Sprintf("*%d\r\n", 1<<50), 0},
+		"an entry without its end": {"*2\r\n" + bulks("events1")[4:] + "*1\r\n*3\r\n", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x, finds := newRead(t, 3)
+			if err := x.decode([]byte("*3\r\n"+fine(0)+c.broken+fine(2)), finds, 100); err != nil {
+				t.Fatal(err)
+			}
+			x.hand(finds)
+			for i, events := range []int{1, 0, c.rest} {
+				p := finds[i].part
+				if readable := i != 1; p.readable != readable || len(finds[i].events) != events {
+					t.Errorf("partition %d: readable %v, %d events, %v", i, p.readable, len(finds[i].events), finds[i].failed)
+				}
+				for consumer := range p.consumers {
+					if live := i != 1; consumer.handover.live != live || len(consumer.handover.queue) != events {
+						t.Errorf("partition %d: live %v, %d batches", i, consumer.handover.live, len(consumer.handover.queue))
+					}
+				}
+			}
+			if next := finds[0].part.at; next != (domain.Position{Ms: 1, N: 1}) {
+				t.Errorf("the partition that is fine is at %s", next)
+			}
+		})
+	}
+}
