@@ -71,6 +71,46 @@ func TestOnePingAtATime(t *testing.T) {
 	s.cut()
 }
 
+// A session that is closed for a reason ends for that, also when its connection is gone
+// before the handler was told.
+func TestReasonThatWasGiven(t *testing.T) {
+	t.Parallel()
+	reasons := make(chan string, 1)
+	server, err := New(Config{Open: func(*Session, *http.Request) Handler { return reasoned{reasons: reasons} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Shutdown(context.Background()) }()
+	for range 1000 { // the order of the two is the scheduler's
+		server.open.Enter()
+		s := server.begin(httptest.NewRequest(http.MethodGet, "/", nil), nil)
+		waiting := &poll{items: make(chan []outgoing, 1)}
+		s.mu.Lock()
+		s.queue, s.queued, s.poll = nil, 0, waiting
+		s.mu.Unlock()
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			<-waiting.items
+			s.finish(ReasonClosed, nil)
+		}()
+		s.Close("given")
+		<-over
+		server.open.Leave()
+		if reason := <-reasons; reason != "given" {
+			t.Fatalf("it ended because of %q", reason)
+		}
+	}
+}
+
+// reasoned is a handler that passes on why its session ended.
+type reasoned struct {
+	silent
+	reasons chan string
+}
+
+func (r reasoned) Closed(reason string) { r.reasons <- reason }
+
 type silent struct{}
 
 func (silent) Message([]byte, bool) {}

@@ -53,6 +53,7 @@ type Session struct {
 
 	mu      sync.Mutex
 	state   state
+	reason  string // for which it is not open any more
 	queue   []outgoing
 	queued  int           // bytes in queue
 	poll    *poll         // a GET that waits for something to take
@@ -224,7 +225,7 @@ func (s *Session) Close(reason string) {
 		s.mu.Unlock()
 		return
 	}
-	s.state = closing
+	s.state, s.reason = closing, reason
 	s.clock = clock{close: time.Now().Add(s.server.config.CloseTimeout)}
 	s.push(outgoing{bytes: closePacket, close: true})
 	next, probing := s.advance(), s.probing
@@ -233,7 +234,7 @@ func (s *Session) Close(reason string) {
 	s.schedule()
 	next.write()
 	probing.end()
-	s.over(reason)
+	s.over()
 }
 
 // fail ends the session at once. Nothing that is queued goes out.
@@ -248,6 +249,9 @@ func (s *Session) finish(reason string, last []byte) {
 		return
 	}
 	defer s.server.open.Leave()
+	if s.state == open {
+		s.reason = reason
+	}
 	s.state = closed
 	s.queue, s.queued = nil, 0
 	if s.poll != nil {
@@ -264,12 +268,16 @@ func (s *Session) finish(reason string, last []byte) {
 	s.server.remove(s)
 	carrier.end()
 	probing.end()
-	s.over(reason)
+	s.over()
 }
 
-// over tells the handler.
-func (s *Session) over(reason string) {
+// over tells the handler. A connection that ends right behind [Session.Close] may be the
+// first to call it, and the reason is that of Close.
+func (s *Session) over() {
 	s.closed.Do(func() {
+		s.mu.Lock()
+		reason := s.reason
+		s.mu.Unlock()
 		s.server.settle(s)
 		s.handler.Closed(reason)
 	})
