@@ -11,7 +11,7 @@ import (
 
 // Face is a connection as its session sees it. Its methods queue what is to be written
 // and return: they wait for no client, and call back none of the session's methods but
-// [Session.Over], [Session.Due] and those that only read.
+// [Session.Over], [Session.Due] and those that only read; see also [Session.Beat].
 type Face interface {
 	// NewRoom makes the face's end of a room that the client is about to join. Nothing
 	// is delivered before [Room.Enter], and the join may come to nothing.

@@ -141,16 +141,26 @@ func (s *Session) In(system domain.SystemID) bool {
 }
 
 // Passed returns, for each room of the client, the place up to which it was sent
-// everything.
+// everything. It leaves out rooms of which the client does not know yet, and those that
+// it is about to leave.
 func (s *Session) Passed() map[domain.SystemID]domain.Cursor {
 	s.mu.Lock()
 	members := slices.Clone(s.members)
 	s.mu.Unlock()
 	passed := make(map[domain.SystemID]domain.Cursor, len(members))
 	for _, m := range members {
-		passed[m.system] = m.cursor.Passed()
+		if !m.entering && m.dismissed == nil {
+			passed[m.system] = m.cursor.Passed()
+		}
 	}
 	return passed
+}
+
+// Beat calls f with what Passed returns, under the session's order: what f queues is
+// right where the client reads it, between the notices of joins and departures. The face
+// may call it from Tick.
+func (s *Session) Beat(f func(map[domain.SystemID]domain.Cursor)) {
+	s.inOrder(func() { f(s.Passed()) })
 }
 
 // Describe returns the socket as it is listed.

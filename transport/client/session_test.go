@@ -314,3 +314,34 @@ func TestDismissalBehindAChange(t *testing.T) {
 	b.session.dismissed(left)
 	b.want("cut")
 }
+
+// A heartbeat names the rooms that the client knows to be in: not one that it has no
+// answer for, nor one that a command takes it out of, which waits to be saved.
+func TestHeartbeatNamesWhatTheClientKnows(t *testing.T) {
+	t.Parallel()
+	b := setup(t, true)
+	beat := func() {
+		b.session.Beat(func(passed map[domain.SystemID]domain.Cursor) {
+			if b.session.order.TryLock() {
+				b.session.order.Unlock()
+				t.Error("a join or a departure may come in between")
+			}
+			b.note("%d rooms", len(passed))
+		})
+	}
+	asked := 0
+	b.ban.Asked = func(_ domain.Actor, system domain.SystemID) {
+		if asked++; asked == 2 { // it is in the room, and has no answer
+			beat()
+		}
+	}
+	if err := b.join(sol); err != nil {
+		t.Fatal(err)
+	}
+	beat()
+	left := &Left{SystemID: sol, Reason: "cleaning"}
+	b.session.mark(left)
+	beat()
+	b.session.dismissed(left)
+	b.want("0 rooms, joined clinica-sol, 1 rooms, 0 rooms, left clinica-sol")
+}

@@ -22,8 +22,8 @@ type outgoingKind uint8
 
 const (
 	answer     outgoingKind = iota // to be sent in any case, and bounded in number
-	onlyNewest                     // a heartbeat: a newer one takes its place
-	metrics                        // of the admin dashboard: the same
+	onlyNewest                     // a heartbeat: a newer one replaces it, at the end
+	metrics                        // of the admin dashboard: a newer one takes its place
 )
 
 // outbound is a socket's queue. It is guarded by the socket's lock. One thing at
@@ -43,9 +43,13 @@ const (
 )
 
 func (o *outbound) push(g outgoing) {
-	if g.kind != answer {
+	switch g.kind {
+	case answer:
+	case onlyNewest: // it speaks of rooms as they are behind what is queued
+		o.filter(func(old *outgoing) bool { return old.kind != onlyNewest })
+	case metrics:
 		for i := range o.queue {
-			if o.queue[i].kind == g.kind {
+			if o.queue[i].kind == metrics {
 				o.bytes += len(g.bytes) - len(o.queue[i].bytes)
 				o.queue[i] = g
 				return

@@ -172,8 +172,10 @@ func (s *socket) Tick(now time.Time) (next time.Time) {
 // sent everything. Cursors count a frame as passed only when it is out, so a
 // heartbeat never runs ahead of the events that it speaks of.
 func (s *socket) beat(now time.Time) {
-	h := heartbeat{Time: domain.FormatTime(now), Rooms: s.session.Passed()}
-	s.enqueue(outgoing{bytes: encodeFrame(eventHeartbeat, nil, h), kind: onlyNewest})
+	s.session.Beat(func(passed map[domain.SystemID]domain.Cursor) {
+		h := heartbeat{Time: domain.FormatTime(now), Rooms: passed}
+		s.enqueue(outgoing{bytes: encodeFrame(eventHeartbeat, nil, h), kind: onlyNewest})
+	})
 }
 
 // membership is a socket in the room of a system.
