@@ -64,12 +64,28 @@ func (h *handover) next() (step, []domain.Event) {
 		h.pop() // a page had all of it
 	}
 	switch {
+	case h.contradicted():
+		h.cut()
+		h.queue, h.entries, h.bytes = nil, 0, 0
 	case len(h.queue) > 0 && !h.at.Before(h.queue[0].after):
 		return stepGive, h.take()
 	case len(h.queue) == 0 && h.live && !h.at.Before(h.from):
 		return stepWait, nil
 	}
 	return stepRead, nil
+}
+
+// contradicted reports whether the next batch should have the entry that the consumer
+// was given last, from a page that was ahead of the reader, and does not. The partition
+// may have been set back before the reader came to that entry, so that the reader did
+// not notice: the next page tells.
+func (h *handover) contradicted() bool {
+	if !h.seen || len(h.queue) == 0 || !h.at.After(h.queue[0].after) {
+		return false
+	}
+	events := h.queue[0].events
+	i := sort.Search(len(events), func(i int) bool { return !events[i].Position.Before(h.at) })
+	return i == len(events) || events[i].Position != h.at
 }
 
 // take removes as many batches from the queue as make one page, and returns their
