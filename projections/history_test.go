@@ -247,6 +247,7 @@ func TestExactlyOnceUnderCrashes(t *testing.T) {
 	log := newScript(events...)
 	killing, stop := context.WithCancel(t.Context())
 	round := make(chan struct{}) // the killer was there
+	const mostKills = 60
 	var batches, kills atomic.Int64
 	log.batch = func() int {
 		// Else all may be done before the killer comes, or hits.
@@ -262,11 +263,13 @@ func TestExactlyOnceUnderCrashes(t *testing.T) {
 	var killer sync.WaitGroup
 	killer.Go(func() {
 		for killing.Err() == nil {
-			var n int64
-			// Not under killing: a statement that is given up still kills.
-			_ = b.owner.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-				WHERE datname = current_database() AND application_name = 'plugcast' AND random() < 0.5`).Scan(&n)
-			kills.Add(n)
+			if kills.Load() < mostKills { // on a loaded machine no connection would live long enough to write
+				var n int64
+				// Not under killing: a statement that is given up still kills.
+				_ = b.owner.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+					WHERE datname = current_database() AND application_name = 'plugcast' AND random() < 0.5`).Scan(&n)
+				kills.Add(n)
+			}
 			select {
 			case round <- struct{}{}:
 			case <-time.After(rand.N(20 * time.Millisecond)):
