@@ -158,7 +158,7 @@ func arguments(cfg Config, data string, port int) []string {
 	settings := []string{
 		"listen_addresses=127.0.0.1",
 		"unix_socket_directories=",
-		"max_connections=200",
+		"max_connections=400",
 		"shared_buffers=64MB",
 		"timezone=UTC",
 		"log_timezone=UTC",
