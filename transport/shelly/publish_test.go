@@ -77,8 +77,8 @@ func TestPublishGivesUpWithItsContext(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !domain.HasCode(err, domain.CodeUnavailable) {
 			t.Fatal(err)
 		}
-		// Between 30 tries at the most pause and 60 at half of it, and the quick ones.
-		if l.tries < 30 || l.tries > 66 {
+		// Between 120 tries at the most pause, half a second, and 240 at half of it, and the quick ones.
+		if l.tries < 120 || l.tries > 250 {
 			t.Fatalf("%d tries in a minute", l.tries)
 		}
 	})
