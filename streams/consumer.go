@@ -69,7 +69,7 @@ type consumer struct {
 	mu       sync.Mutex
 	handover handover // guarded by mu
 
-	// What follows belongs to the goroutine of Follow.
+	// The fields below belong to Follow's goroutine.
 	incarnation string // of the stream that handover.at comes from, "" until a page was read
 	away        bool   // the last page could not be read
 	retry       backoff.Backoff
@@ -174,20 +174,12 @@ func (c *consumer) back() {
 // rest waits for a while that grows with each time in which nothing came, or until a
 // wake.
 func (c *consumer) rest(ctx context.Context, wake <-chan struct{}) error {
-	timer := time.NewTimer(c.retry.Next())
-	defer timer.Stop()
-	select {
-	case <-wake:
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
+	return backoff.SleepOr(ctx, c.retry.Next(), wake)
 }
 
 // offer hands a batch over, for the reader. It never waits for the consumer.
 func (c *consumer) offer(b batch) {
-	defer c.rouse()
+	defer signal(c.wake)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.handover.offer(b)
@@ -195,15 +187,8 @@ func (c *consumer) offer(b batch) {
 
 // cut makes the consumer read on its own, for the reader.
 func (c *consumer) cut() {
-	defer c.rouse()
+	defer signal(c.wake)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.handover.cut()
-}
-
-func (c *consumer) rouse() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
 }

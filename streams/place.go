@@ -173,11 +173,10 @@ func (l *Log) Nearest(ctx context.Context, partition int, at domain.Position) (d
 			return p.nearest(at), nil
 		}
 		l.logger.Debug("the log does not say from where it can be read; trying again", "partition", partition, "error", err)
-		select {
-		case <-time.After(backoff.Jitter(maxPause)):
-		case <-ctx.Done():
-			return at, ctx.Err()
-		case <-l.closing.Done():
+		if err := backoff.SleepOr(ctx, backoff.Jitter(maxPause), l.closing.Done()); err != nil {
+			return at, err
+		}
+		if l.closing.Err() != nil {
 			return at, ErrClosed
 		}
 	}

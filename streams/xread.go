@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -55,7 +56,7 @@ func (x *xread) once(ctx context.Context, wait time.Duration) error {
 		}
 	}
 	if len(finds) == 0 {
-		return x.pause(ctx, wait)
+		return backoff.SleepOr(ctx, wait, r.added)
 	}
 	doubtful, err := x.read(ctx, finds, wait)
 	if reply := replyError(""); errors.As(err, &reply) {
@@ -69,7 +70,7 @@ func (x *xread) once(ctx context.Context, wait time.Duration) error {
 		return err
 	}
 	if brought := x.hand(finds); brought && !x.full {
-		return x.pause(ctx, readPause)
+		return backoff.SleepOr(ctx, readPause, r.added)
 	}
 	return nil
 }
@@ -86,19 +87,6 @@ func (x *xread) hand(finds []found) (brought bool) {
 		}
 	}
 	return brought
-}
-
-// pause waits, but not longer than until a consumer wants something of the reader.
-func (x *xread) pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-x.reader.added:
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }
 
 // read fills in what one XREAD brings, and returns the partitions about which there is

@@ -80,7 +80,11 @@ func Jitter(d time.Duration) time.Duration {
 }
 
 // Sleep waits for d, or until ctx ends, and then returns ctx's error.
-func Sleep(ctx context.Context, d time.Duration) error {
+func Sleep(ctx context.Context, d time.Duration) error { return SleepOr(ctx, d, nil) }
+
+// SleepOr is [Sleep] that ends early, without an error, when a value comes on wake or
+// wake is closed. A nil wake never does.
+func SleepOr(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	if d <= 0 {
 		return ctx.Err()
 	}
@@ -88,6 +92,8 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return nil
+	case <-wake:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -115,6 +115,12 @@ func TestSleep(t *testing.T) {
 		if err := Sleep(ctx, time.Hour); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Minute+time.Second {
 			t.Errorf("slept %s: %v", time.Since(began), err)
 		}
+		wake := make(chan struct{}, 1)
+		wake <- struct{}{}
+		woken := time.Now()
+		if err := SleepOr(t.Context(), time.Hour, wake); err != nil || time.Since(woken) != 0 || len(wake) != 0 {
+			t.Errorf("slept %s beside a wake: %v", time.Since(woken), err)
+		}
 		if err := Sleep(ctx, 0); err == nil {
 			t.Error("no sleep hides that the context has ended")
 		}

@@ -63,8 +63,8 @@ func (k *keeper) run(ctx context.Context) {
 				retry.Reset()
 				continue
 			}
-			retry.Lasted(time.Since(began)) // it ended by itself
-			k.pause(ctx, retry.Next())
+			retry.Lasted(time.Since(began))                // it ended by itself
+			_ = backoff.SleepOr(ctx, retry.Next(), k.wake) // the loop looks at ctx
 		case err == nil:
 			retry.Reset()
 			k.rest(ctx, c)
@@ -76,7 +76,7 @@ func (k *keeper) run(ctx context.Context) {
 			if ctx.Err() == nil {
 				k.logger.Error("the connection cannot be read", "error", err)
 			}
-			k.pause(ctx, retry.Next())
+			_ = backoff.SleepOr(ctx, retry.Next(), k.wake) // the loop looks at ctx
 		}
 	}
 	k.runner.remove(k, true)
@@ -179,17 +179,6 @@ func (k *keeper) rest(ctx context.Context, c Connection) {
 		say(ctx, k.runner.parts.Events, c.Connection, said, k.logger)
 	}
 	select {
-	case <-k.wake:
-	case <-ctx.Done():
-	}
-}
-
-// pause waits, or until the keeper is woken.
-func (k *keeper) pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
 	case <-k.wake:
 	case <-ctx.Done():
 	}
