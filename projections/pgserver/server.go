@@ -158,7 +158,7 @@ func arguments(cfg Config, data string, port int) []string {
 	settings := []string{
 		"listen_addresses=127.0.0.1",
 		"unix_socket_directories=",
-		"max_connections=400",
+		"max_connections=200",
 		"shared_buffers=64MB",
 		"timezone=UTC",
 		"log_timezone=UTC",
@@ -173,7 +173,9 @@ func arguments(cfg Config, data string, port int) []string {
 	if cfg.Fast {
 		// Commits stay synchronous: without, a killed Postgres loses the last of
 		// them, and with no fsync to wait for they cost next to nothing.
-		settings = append(settings, "fsync=off", "full_page_writes=off")
+		// Many tests share one server, and processes that they kill leave their
+		// connections open for a while.
+		settings = append(settings, "fsync=off", "full_page_writes=off", "max_connections=400") // the last setting of a name counts
 	}
 	args := []string{"-D", data, "-p", strconv.Itoa(port)}
 	for _, setting := range settings {
