@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -140,11 +139,7 @@ func (c *Cluster) Move(t testing.TB, key string) {
 
 func startNode(t testing.TB) *redis.Client {
 	t.Helper()
-	h := current(t)
-	h.mu.Lock()
-	h.next++
-	dir := filepath.Join(h.dir.Path(), "node-"+strconv.Itoa(h.next))
-	h.mu.Unlock()
+	dir := current(t).folder("node")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -134,12 +134,15 @@ func (h *harness) startShared() {
 // an fsync for every write as in production. It is gone when the test ends.
 func New(t testing.TB) *redisserver.Server {
 	t.Helper()
-	h := current(t)
+	return startPrivate(t, redisserver.Config{Dir: current(t).folder("private")})
+}
+
+// folder returns a path for the data of another server. Nothing is there yet.
+func (h *harness) folder(kind string) string {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.next++
-	dir := filepath.Join(h.dir.Path(), "private-"+strconv.Itoa(h.next))
-	h.mu.Unlock()
-	return startPrivate(t, redisserver.Config{Dir: dir})
+	return filepath.Join(h.dir.Path(), kind+"-"+strconv.Itoa(h.next))
 }
 
 // Restart kills a server made by [New], if it still runs, and starts another
