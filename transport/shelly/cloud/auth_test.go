@@ -78,7 +78,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	})
 	t.Run("12 h expiry during a session", func(t *testing.T) {
 		t.Parallel()
-		b, a, d := begin(t, simulator.CloudConfig{TokenLife: 300 * time.Millisecond})
+		b, a, d := begin(t, simulator.CloudConfig{TokenLife: time.Second})
 		first := b.store.get("acc1").AccessToken
 		b.eventually("the token was renewed thrice", func() bool { return a.Counts().Exchanges >= 4 && a.Counts().Dials >= 4 })
 		d.Press(0, true)
