@@ -58,7 +58,7 @@ func TestCutLine(t *testing.T) {
 	}
 }
 
-// What a caller sent is cut between characters where an error shows it.
+// An error that quotes a caller's text cuts it between two characters.
 func TestQuotedInputIsCut(t *testing.T) {
 	t.Parallel()
 	_, err := ParseConnectionID(strings.Repeat("é", 100))

@@ -212,8 +212,8 @@ func (m *handoverModel) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// Whatever the timing, a consumer gets every entry once and in order, and comes to rest
-// in the reader's batches.
+// At any timing, a consumer gets every entry once and in order, and ends up on the
+// reader's batches.
 func TestHandoverLosesNothing(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

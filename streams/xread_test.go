@@ -41,7 +41,8 @@ func newRead(t *testing.T, partitions int) (*xread, []found) {
 	return &xread{reader: r}, finds
 }
 
-// What cannot be decoded of one partition, or makes the decoder panic, stops no other.
+// A partition whose entries cannot be decoded, or make the decoder panic, does not stop
+// the other partitions.
 func TestAPartitionThatCannotBeDecodedStopsNoOther(t *testing.T) {
 	t.Parallel()
 	fine := func(n int) string { return streamReply(fmt.Sprint("events", n), "1-1") }

@@ -116,7 +116,7 @@ func TestRefusalsTellTheWholeWait(t *testing.T) {
 	}
 }
 
-// What is remembered is bounded.
+// The limiter remembers a bounded number of refusals.
 func TestRefusalsAreBounded(t *testing.T) {
 	t.Parallel()
 	var r refusals

@@ -25,7 +25,7 @@ func (s *Session) authenticate(token string, answer func(Authenticated)) error {
 		return err
 	}
 	if s.server.config.OneSubject && actor.Subject != s.Actor().Subject {
-		return domain.Fail(domain.KindForbidden, domain.CodeForbidden, "the token is somebody else's; connect anew with it")
+		return domain.Fail(domain.KindForbidden, domain.CodeForbidden, "the token belongs to another subject; open a new connection with it")
 	}
 	if s.bannedAs(actor) {
 		return nil

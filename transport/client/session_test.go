@@ -281,8 +281,9 @@ func TestAdminDashboard(t *testing.T) {
 	}
 }
 
-// What cannot be saved after a command cuts the client off, which comes back and is
-// checked again. A client that has left by itself in between is let be.
+// When a command's change cannot be saved, the session cuts the client off: the client
+// comes back and is checked again. A command changes nothing for a client that has left
+// the room by itself in between.
 func TestDismissalBehindAChange(t *testing.T) {
 	t.Parallel()
 	b := setup(t, true)

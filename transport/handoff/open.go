@@ -42,8 +42,8 @@ func (o *Open) Close() {
 	o.closing = true
 }
 
-// Closing reports whether Close was called. Who lists something and finds Closing
-// false then is seen by whoever calls Close and looks at the list then.
+// Closing reports whether Close was called. If it returns false after the
+// caller listed an item, a later Shutdown finds that item on its list.
 func (o *Open) Closing() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -17,8 +17,8 @@ type Set[T comparable] struct {
 	list map[T]struct{}
 }
 
-// Add lists one, and reports whether the set is closing: then whoever closes it may have
-// looked at the list already.
+// Add lists one, and reports whether the set is closing. If it is, Shutdown may have read
+// the list already, and the caller may have to end the one itself.
 func (s *Set[T]) Add(one T) (closing bool) {
 	s.mu.Lock()
 	if s.list == nil {

@@ -61,8 +61,8 @@ func (l *stubbornLimiter) Allow(_ context.Context, flow string, system domain.Sy
 	return n == 1, 7 * time.Millisecond
 }
 
-// What the protocol below answers by itself counts as well, and so does a frame with
-// a bad id, an empty one and one to a room that is not joined.
+// Pings and pongs, which WebSocket answers by itself, count as well. So do a frame
+// with a bad id and one to a room that is not joined.
 func TestFloodsOfWhatIsNoRequest(t *testing.T) {
 	t.Parallel()
 	for name, send := range map[string]func(c *testClient) error{

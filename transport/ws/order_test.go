@@ -52,8 +52,8 @@ func TestTakenOutWhileJoining(t *testing.T) {
 	}
 }
 
-// Whatever order joins and commands take effect in: what the client heard last of a
-// room is how it is.
+// Joins and commands take effect in any order. The last notice that the client got of a
+// room always matches whether it is in it.
 func TestLastNoticeIsHowItIs(t *testing.T) {
 	t.Parallel()
 	fast := limit.Rate{PerSecond: 1e6, Burst: 1e6}

@@ -41,7 +41,7 @@ func TestSeveralRooms(t *testing.T) {
 	c.stillOpen()
 }
 
-// TestJoinAgain joins a room anew while events of the first join are on their
+// TestJoinAgain joins a room again while events of the first join are on their
 // way: none of them may come behind the second answer.
 func TestJoinAgain(t *testing.T) {
 	t.Parallel()
