@@ -161,8 +161,9 @@ func (s *session) expire(now time.Time) {
 
 // endFor ends the session for a fault that operators see.
 func (s *session) endFor(reason string, rule closeRule, detail string) {
-	if s.end(rule, fateClosed) {
+	if s.beginEnd(rule, fateClosed) {
 		s.refused(reason, detail)
+		s.sendClose(rule)
 	}
 }
 

@@ -184,9 +184,19 @@ func (s *session) disconnected() {
 
 // end closes the socket, and reports whether it was not being closed already.
 func (s *session) end(rule closeRule, f fate) bool {
+	if !s.beginEnd(rule, f) {
+		return false
+	}
+	s.sendClose(rule)
+	return true
+}
+
+// beginEnd is the first half of end: from now on nothing is read, and nobody else
+// closes the socket. It reports whether it was not being closed already.
+func (s *session) beginEnd(rule closeRule, f fate) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closing || s.broken {
-		s.mu.Unlock()
 		return false
 	}
 	s.closing, s.fate, s.faulty = true, f, rule.code == closeFlood.code
@@ -195,9 +205,12 @@ func (s *session) end(rule closeRule, f fate) bool {
 			s.server.parts.Heartbeats.Forget(ref, s.id)
 		}
 	}
-	s.mu.Unlock()
-	_ = s.ws.CloseWithMsg(melody.FormatCloseMessage(rule.code, rule.reason)) // fails when it is closed
 	return true
+}
+
+// sendClose is the second half of end: it tells the device.
+func (s *session) sendClose(rule closeRule) {
+	_ = s.ws.CloseWithMsg(melody.FormatCloseMessage(rule.code, rule.reason)) // fails when it is closed
 }
 
 func (s *session) isClosing() bool {
