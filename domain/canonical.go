@@ -184,7 +184,7 @@ func (e *Event) canonicalData() (json.RawMessage, error) {
 	if !e.Known() || e.Version != currentVersion(e.Type) {
 		return data, nil
 	}
-	if data, err = canonicalFields(data, dataFields[e.Type]); err != nil {
+	if data, err = canonicalFields(data, kinds[e.Type].fields); err != nil {
 		return nil, err
 	}
 	readable := Event{Type: e.Type, Version: e.Version, Data: data}
@@ -204,20 +204,6 @@ const (
 	whole        // a whole number
 	falls        // a list of [CounterFall]
 )
-
-// dataFields are the fields of each type of data, at its current version.
-var dataFields = func() map[EventType]map[string]form {
-	all := map[EventType]map[string]form{}
-	for _, data := range []Data{
-		DeviceUpdate{}, DeviceOfflineStatus{}, EnergyCorrected{}, AssignmentUpdated{}, EquipmentRegistered{}, EquipmentUpdated{}, EquipmentRetired{},
-		ConnectionCreated{}, ConnectionUpdated{}, ConnectionStarted{}, ConnectionStopped{}, ConnectionRestarted{}, ConnectionStateChanged{},
-		ConnectionDeleted{}, RelaySwitchRequested{}, RelaySwitchCompleted{}, DisconnectRequested{}, DisconnectCompleted{}, HistoryExported{},
-		Undecodable{},
-	} {
-		all[data.EventType()] = fieldsOf(reflect.TypeOf(data))
-	}
-	return all
-}()
 
 func fieldsOf(t reflect.Type) map[string]form {
 	fields := map[string]form{}

@@ -75,13 +75,13 @@ func odd(t *rapid.T) (EventType, json.RawMessage) {
 	}
 	typ := EventType(rapid.SampledFrom(append(types, "of-the-future", "device-update", "device-update")).Draw(t, "type"))
 	names := []string{"unknown", "DeviceId", `\u0064eviceId`, "deviceid", `a\u0000`}
-	for name := range dataFields[typ] {
+	for name := range kinds[typ].fields {
 		names = append(names, name)
 	}
 	var b strings.Builder
 	b.WriteString(rapid.SampledFrom([]string{"{", " {\n", "{", "{"}).Draw(t, "open"))
 	for _, id := range []string{"deviceId", "equipmentId", "connectionId"} {
-		if _, has := dataFields[typ][id]; has && rapid.IntRange(0, 9).Draw(t, "id") > 0 {
+		if _, has := kinds[typ].fields[id]; has && rapid.IntRange(0, 9).Draw(t, "id") > 0 {
 			fmt.Fprintf(&b, `"%s":"d1",`, id)
 		}
 	}
@@ -263,7 +263,7 @@ func TestSamplesAreCanonical(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if dataFields[typ] == nil {
+		if kinds[typ].fields == nil {
 			t.Errorf("the fields of %s are not known to canonicalFields", typ)
 		}
 		e.ID, e.Time, e.Position = "x", time.Unix(1, 0), Position{1, 0}

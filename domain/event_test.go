@@ -115,7 +115,7 @@ func TestGolden(t *testing.T) {
 
 func TestUpcast(t *testing.T) {
 	const typ EventType = "test-upcast"
-	kinds[typ] = kind{
+	kinds[typ] = eventKind{
 		decode: decodeAs[EquipmentRetired],
 		upcasts: []func(json.RawMessage) (json.RawMessage, error){
 			func(old json.RawMessage) (json.RawMessage, error) {
