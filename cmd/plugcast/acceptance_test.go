@@ -267,7 +267,11 @@ func TestTwoProcessesAreOnePlatform(t *testing.T) {
 	first, second := d.start(t, ""), d.start(t, "")
 	tr := newTraffic(t, 20, func() string { return first.base })
 	audience := gather(t, tr, 200, func() string { return second.base })
-	tr.run(t, 100_000, 500)
+	events := 100_000
+	if testing.Short() {
+		events = 20_000
+	}
+	tr.run(t, events, 500)
 	audience.finish(t, tr)
 	audience.check(t, d, tr, first.base)
 

@@ -145,7 +145,11 @@ func busy(t *testing.T, base string, system domain.SystemID, stop <-chan struct{
 // is the server's own state at the end. 1,000 joins, each at a moment of its own.
 func TestSnapshotAndTailMakeTheState(t *testing.T) {
 	t.Parallel()
-	const systems, joins = 4, 1000
+	const systems = 4
+	joins := 1000
+	if testing.Short() {
+		joins = 300
+	}
 	d := newDeployment(t)
 	n := d.start(t, "")
 
