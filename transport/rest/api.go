@@ -88,6 +88,7 @@ type API struct {
 	outcomes      Outcomes
 	nodes         Nodes
 	limiter       Limiter
+	pacer         *pacer
 	bridges       Bridges
 	findings      Findings
 	deadLetters   DeadLetters
@@ -115,8 +116,8 @@ func New(c Config) (*API, error) {
 		service: c.Service, reads: c.Reads, snapshots: c.Snapshots, work: c.Work, answers: c.Answers,
 		authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
 		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
-		limiter: c.Limiter, bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, refusals: c.Refusals, quarantine: c.Quarantine,
-		readiness: c.Readiness, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
+		limiter: c.Limiter, pacer: newPacer(), bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, refusals: c.Refusals,
+		quarantine: c.Quarantine, readiness: c.Readiness, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
 	}
 	if a.readiness == nil {
 		a.readiness = NewReadiness(nil, nil, c.Log)
@@ -214,7 +215,7 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 	if a.limiter != nil {
 		system := actor.Account(domain.SystemID(r.PathValue("systemId")))
 		if ok, wait := a.limiter.Allow(r.Context(), flowRequests, system, 1); !ok {
-			limited(r.Context(), flowRequests, system, wait).write(w)
+			a.limited(r.Context(), flowRequests, system, wait).write(w)
 			return
 		}
 	}

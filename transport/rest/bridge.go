@@ -160,11 +160,11 @@ func (a *API) limitEvents(ctx context.Context, system domain.SystemID, events []
 	}
 	if actions > 0 {
 		if ok, wait := a.limiter.Allow(ctx, flowActions, system, actions); !ok {
-			return limited(ctx, flowActions, system, wait)
+			return a.limited(ctx, flowActions, system, wait)
 		}
 	}
 	if ok, wait := a.limiter.Allow(ctx, flowUpdates, system, max(len(events), 1)); !ok {
-		return limited(ctx, flowUpdates, system, wait)
+		return a.limited(ctx, flowUpdates, system, wait)
 	}
 	return nil
 }

@@ -151,9 +151,10 @@ func cause(e *domain.Error) error {
 	return e
 }
 
-// limited is the problem of a caller who must wait.
-func limited(ctx context.Context, flow string, system domain.SystemID, wait time.Duration) *Problem {
-	seconds := retryAfter(wait)
+// limited makes the problem for a caller that must wait. It holds the caller back for
+// a moment first; see [pacer].
+func (a *API) limited(ctx context.Context, flow string, system domain.SystemID, wait time.Duration) *Problem {
+	seconds := retryAfter(wait - a.pacer.hold(ctx, wait))
 	p := newProblem(ctx, http.StatusTooManyRequests, CodeRateLimited,
 		fmt.Sprintf("too many %s for system %q; come back in %s s", flow, system, seconds))
 	p.header.Set("Retry-After", seconds)

@@ -116,7 +116,7 @@ func (a *API) chargeUpdates(ctx context.Context, actor domain.Actor, updates []d
 		counts[updates[i].SystemID]++
 	}
 	if refused, wait := a.limiter.AllowAll(ctx, flowUpdates, counts); refused != "" {
-		return limited(ctx, flowUpdates, refused, wait)
+		return a.limited(ctx, flowUpdates, refused, wait)
 	}
 	return nil
 }

@@ -1,0 +1,56 @@
+package rest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Refusals are held back for a moment, for no longer than the caller has to wait, and
+// not beyond the end of the request.
+func TestRefusalsAreHeldBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		over       bool
+		wait, want time.Duration
+	}{
+		"a long wait":    {false, time.Hour, longestHold},
+		"a short wait":   {false, time.Millisecond, time.Millisecond},
+		"a request over": {true, time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, end := context.WithCancel(t.Context())
+				defer end()
+				if c.over {
+					end()
+				}
+				if got := newPacer().hold(ctx, c.wait); got != c.want {
+					t.Errorf("held for %v, want %v", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+// Only so many refusals are held back at a time.
+func TestHeldRefusalsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPacer()
+		var held sync.WaitGroup
+		for range maxHeld {
+			held.Go(func() { p.hold(t.Context(), time.Hour) })
+		}
+		synctest.Wait()
+		if got := p.hold(t.Context(), time.Hour); got != 0 {
+			t.Errorf("the one too many is held for %v", got)
+		}
+		held.Wait()
+		if got := p.hold(t.Context(), time.Hour); got != longestHold {
+			t.Errorf("afterwards held for %v", got)
+		}
+	})
+}
