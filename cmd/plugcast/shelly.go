@@ -32,7 +32,7 @@ type shellySide struct {
 	board    *heartbeats.Board
 	desk     *switching.Desk
 	outbound *outbound.Server // nil in a process that serves no clients
-	cloud    *cloud.Runner    // nil in a process that owns no partitions
+	cloud    *cloud.Supervisor    // nil in a process that owns no partitions
 }
 
 // newShelly makes what the roles of the process need.
@@ -303,10 +303,10 @@ func (s *shellySide) shutdown(ctx context.Context) error {
 // cloudSockets are the sockets to the Shelly Cloud, as forced disconnects see
 // them: there is one per connection, and it is opened anew only when the
 // connection may have one.
-type cloudSockets struct{ *cloud.Runner }
+type cloudSockets struct{ *cloud.Supervisor }
 
 // Drop implements shellyDropper.
-func (c cloudSockets) Drop(id shelly.Connection, _ time.Time) int { return c.Runner.Drop(id) }
+func (c cloudSockets) Drop(id shelly.Connection, _ time.Time) int { return c.Supervisor.Drop(id) }
 
 // boardHeartbeats is [shelly.Heartbeats] on the board.
 type boardHeartbeats struct{ board *heartbeats.Board }

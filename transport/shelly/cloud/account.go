@@ -13,16 +13,16 @@ import (
 	"time"
 )
 
-// account is the HTTP side of the Shelly Cloud for one account. Its errors may show
-// what was sent, and are scrubbed by whoever logs them.
+// account is the HTTP API of the Shelly Cloud for one account. Its errors may have
+// secrets in them: scrub them before logging.
 type account struct {
-	http *http.Client
-	gate *gate
-	max  int64 // bytes of an answer
+	http     *http.Client
+	throttle *throttle
+	max      int64 // bytes of an answer
 }
 
-// newHTTPClient makes the client that all accounts share. It follows no redirect:
-// the token would go along.
+// newHTTPClient returns the client that all accounts share. It follows no redirect,
+// because the token would go along.
 func newHTTPClient(timeout time.Duration) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 4
@@ -35,8 +35,8 @@ func newHTTPClient(timeout time.Duration) *http.Client {
 	}
 }
 
-// exchange gives a code or a refresh token for an access token. An [httpError] that
-// refuses says that the grant is not good any more.
+// exchange exchanges a code or a refresh token for an access token. [rejects] tells
+// whether the cloud no longer takes the code or the refresh token.
 func (a *account) exchange(ctx context.Context, at server, form url.Values) (tokens, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, at.api+"/oauth/auth", strings.NewReader(form.Encode()))
 	if err != nil {
@@ -53,13 +53,13 @@ func (a *account) exchange(ctx context.Context, at server, form url.Values) (tok
 	}
 	var t tokens
 	if json.Unmarshal(body, &t) != nil || t.AccessToken == "" {
-		return tokens{}, errors.New("cloud: exchange: there is no token in the answer")
+		return tokens{}, errors.New("cloud: exchange: the answer has no token")
 	}
 	return t, nil
 }
 
-// allStatus fetches the state of all devices of the account, without those that
-// others share with it.
+// allStatus fetches the states of the account's devices, without those that others
+// share with it.
 func (a *account) allStatus(ctx context.Context, at server, token string) (allStatus, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet,
 		at.api+"/device/all_status?show_info=true&no_shared=true", nil)
@@ -75,7 +75,7 @@ func (a *account) allStatus(ctx context.Context, at server, token string) (allSt
 }
 
 func (a *account) do(request *http.Request) ([]byte, error) {
-	if err := a.gate.pass(request.Context()); err != nil {
+	if err := a.throttle.wait(request.Context()); err != nil {
 		return nil, err
 	}
 	response, err := a.http.Do(request)
@@ -91,10 +91,10 @@ func (a *account) do(request *http.Request) ([]byte, error) {
 		return nil, fmt.Errorf("the answer has more than %d bytes", a.max)
 	case response.StatusCode == http.StatusTooManyRequests:
 		after := retryAfter(response.Header)
-		a.gate.limited(after)
+		a.throttle.limited(after)
 		return nil, &httpError{status: response.StatusCode, retryAfter: after}
 	}
-	a.gate.answered()
+	a.throttle.answered()
 	if failure := readFailure(response.StatusCode, body); failure != nil {
 		return nil, failure
 	}

@@ -12,19 +12,19 @@ import (
 // allStatus is the state of all devices of an account.
 type allStatus struct {
 	devices []deviceStatus
-	refused int // entries that could not be read: of their devices nothing is known
+	refused int // entries that cannot be decoded: nothing is known of their devices
 }
 
 // deviceStatus is one entry of it.
 type deviceStatus struct {
-	id     WireID
+	id     wireID
 	gen    string
-	online domain.Optional[bool] // as the cloud sees it; absent when it does not say
+	online domain.Optional[bool] // as the cloud says; absent when it does not
 	status status.Document
 }
 
-// decodeAllStatus reads the answer of /device/all_status. An entry that cannot be
-// read is counted and left out; the others stand.
+// decodeAllStatus decodes the answer of /device/all_status. It counts an entry that it
+// cannot decode, and keeps the others.
 func decodeAllStatus(body []byte) (allStatus, error) {
 	var answer struct {
 		IsOK bool `json:"isok"`
@@ -33,10 +33,10 @@ func decodeAllStatus(body []byte) (allStatus, error) {
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return allStatus{}, fmt.Errorf("cloud: all_status: it is not what was asked for: %w", err)
+		return allStatus{}, fmt.Errorf("cloud: all_status: the answer is not the expected JSON: %w", err)
 	}
 	if !answer.IsOK || len(answer.Data.Devices) == 0 {
-		return allStatus{}, errors.New("cloud: all_status: there are no states in the answer")
+		return allStatus{}, errors.New("cloud: all_status: the answer has no states")
 	}
 	var entries map[string]json.RawMessage
 	if err := json.Unmarshal(answer.Data.Devices, &entries); err != nil {
@@ -57,8 +57,8 @@ func decodeAllStatus(body []byte) (allStatus, error) {
 	return all, nil
 }
 
-// decodeDeviceStatus reads one entry. The outer key is not to be relied on (US): it
-// serves only where the entry does not say what it is about.
+// decodeDeviceStatus decodes one entry. The outer key is unreliable (US), so it counts
+// only where the entry does not name its device.
 func decodeDeviceStatus(key string, raw []byte) (deviceStatus, error) {
 	doc, err := status.Parse(raw)
 	if err != nil {

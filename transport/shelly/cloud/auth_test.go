@@ -17,7 +17,7 @@ import (
 func (b *bench) refused(id domain.ConnectionID) {
 	b.t.Helper()
 	b.eventually("the credential is refused", func() bool { return b.log.connection(sol, id).State == domain.StateRefused })
-	b.eventually("it counts as refused", func() bool { return b.runner.Stats()[domain.StateRefused] == 1 })
+	b.eventually("it counts as refused", func() bool { return b.supervisor.Stats()[domain.StateRefused] == 1 })
 	if r := b.send(to(true, "cmd-refused")); r.Outcome != domain.OutcomeFailed {
 		b.t.Errorf("a command through a refused credential: %+v", r)
 	}
@@ -40,7 +40,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		}
 		b := newBench(t, cfg, of)
 		a, d := b.account(sol, "acc1")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		return b, a, d
 	}
@@ -48,7 +48,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		b.keepSecret(s)
 		b.store.put("acc1", s)
 		b.command(sol, domain.ConnectionUpdated{ConnectionID: "acc1", CommandID: "c", Credential: true})
-		b.runner.Changed(0, shelly.Connection{System: sol, ID: "acc1"}, domain.TypeConnectionUpdated)
+		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "acc1"}, domain.TypeConnectionUpdated)
 	}
 
 	t.Run("code reuse", func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		a, d := b.account(sol, "acc1")
 		a.CodeOnceOnly()
 		a.SetRefreshToken("refresh-me-if-you-can")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		b.eventually("the token was renewed twice", func() bool { return a.Counts().Dials >= 3 })
 		d.Press(0, true)
@@ -107,7 +107,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		t.Cleanup(server.Close)
 		b.url = server.URL
 		b.account(sol, "acc1")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		if slices.Contains(b.states("acc1"), domain.StateRefused) {
 			t.Error("a credential is refused because its tokens came too late")
@@ -119,7 +119,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		a.ExpireTokens() // though it says that it is good for hours
 		a.BreakSockets()
 		b.eventually("the token was renewed", func() bool { return a.Counts().Exchanges == 2 })
-		b.eventually("there is a socket that lasts", func() bool { return b.runner.Stats()[domain.StateConnected] == 1 })
+		b.eventually("there is a socket that lasts", func() bool { return b.supervisor.Stats()[domain.StateConnected] == 1 })
 		a.Revoke()
 		a.BreakSockets()
 		b.refused("acc1")
@@ -154,17 +154,17 @@ func TestFaultCasesAuth(t *testing.T) {
 		stopped := shelly.Connection{System: sol, ID: "acc1"}
 		for range 10 {
 			b.eventually("there is a socket", func() bool { return a.Counts().Sockets == 1 })
-			b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"})
+			b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"})
 		}
 		b.command(sol, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
-		b.runner.Changed(0, stopped, domain.TypeConnectionStopped)
-		b.eventually("it is stopped", func() bool { return a.Counts().Sockets == 0 && len(b.runner.Stats()) == 0 })
+		b.supervisor.Changed(0, stopped, domain.TypeConnectionStopped)
+		b.eventually("it is stopped", func() bool { return a.Counts().Sockets == 0 && len(b.supervisor.Stats()) == 0 })
 		if n := a.Counts().Most; n != 1 {
 			t.Errorf("%d sockets at once", n)
 		}
 		dials := a.Counts().Dials
-		b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"})
-		b.runner.Changed(0, stopped, domain.TypeConnectionUpdated)
+		b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"})
+		b.supervisor.Changed(0, stopped, domain.TypeConnectionUpdated)
 		b.eventually("the stop is told", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
 		if a.Counts().Dials != dials {
 			t.Error("a stopped connection was dialled")
@@ -175,7 +175,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		b := newBench(t, quick(), simulator.CloudConfig{})
 		a, _ := b.account(sol, "acc1")
 		b.store.put("acc1", Secret{AuthCode: b.cloud.AddAccount("evil", "https://shelly.cloud.example.org").AuthCode()})
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.eventually("the credential is refused", func() bool { return b.log.connection(sol, "acc1").State == domain.StateRefused })
 		if reason := b.log.said("acc1")[0].Reason; !strings.Contains(reason, "not the Shelly Cloud's") || strings.Contains(reason, "example") {
 			t.Errorf("the reason is %q", reason)
@@ -191,7 +191,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		b, a, d := begin(t, simulator.CloudConfig{})
 		elsewhere := b.listen()
 		a.Move(elsewhere)
-		b.eventually("there is a socket there", func() bool { return a.Counts().Sockets == 1 && b.runner.Stats()[domain.StateConnected] == 1 })
+		b.eventually("there is a socket there", func() bool { return a.Counts().Sockets == 1 && b.supervisor.Stats()[domain.StateConnected] == 1 })
 		d.Press(0, true)
 		b.relay(sol, plug, true)
 		token, err := readClaims(b.store.get("acc1").AccessToken)
@@ -216,7 +216,7 @@ func TestFaultCasesAuth(t *testing.T) {
 			t.Errorf("states are %v", got)
 		}
 		// Somebody has it tried again: once, and there is nothing new to say.
-		b.runner.Changed(0, shelly.Connection{System: sol, ID: "acc1"}, domain.TypeConnectionStarted)
+		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "acc1"}, domain.TypeConnectionStarted)
 		b.eventually("it was tried", func() bool { return a.Counts().Exchanges > exchanges || a.Counts().Dials > 1 })
 		b.refused("acc1")
 		if got := b.states("acc1"); !slices.Equal(got, want) {

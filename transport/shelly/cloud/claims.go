@@ -9,22 +9,21 @@ import (
 	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
-// claims are what a code or a token of the vendor's says of itself. Nobody can
-// verify it but the vendor: it tells where to ask and until when, never who
-// somebody is.
+// claims are the claims of a code or a token. Only the vendor can verify them: they
+// tell which server to ask and until when, and prove no identity.
 type claims struct {
 	userAPIURL string // the account's server
 	userID     string
-	issued     time.Time // zero when not said
-	expires    time.Time // zero when not said
+	issued     time.Time // zero when absent
+	expires    time.Time // zero when absent
 }
 
 const maxToken = 8 << 10 // bytes
 
-var errToken = errors.New("it is not a token of the Shelly Cloud's")
+var errToken = errors.New("it is not a token of the Shelly Cloud")
 
-// readClaims reads a JWT without its key, and so without golang-jwt, which would
-// look at the signing method first.
+// readClaims reads a JWT without its key. golang-jwt cannot do that, because it checks
+// the signing method first.
 func readClaims(token string) (claims, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 || len(token) > maxToken {
@@ -36,10 +35,11 @@ func readClaims(token string) (claims, error) {
 	}
 	var body struct {
 		UserAPIURL string
-		UserID     any // a string (RTE); numbers have been seen elsewhere
+		UserID     any // a string (RTE); numbers were seen elsewhere
 		Iat, Exp   float64
 	}
-	if strictjson.Pick(payload, strictjson.Member{Name: "user_api_url", Into: &body.UserAPIURL}, strictjson.Member{Name: "user_id", Into: &body.UserID},
+	if strictjson.Pick(payload, strictjson.Member{Name: "user_api_url", Into: &body.UserAPIURL},
+		strictjson.Member{Name: "user_id", Into: &body.UserID},
 		strictjson.Member{Name: "iat", Into: &body.Iat}, strictjson.Member{Name: "exp", Into: &body.Exp}) != nil {
 		return claims{}, errToken
 	}
@@ -55,10 +55,10 @@ func unixTime(s float64) time.Time {
 	return time.UnixMilli(int64(s * 1000))
 }
 
-// tokens are what the vendor gives for a code or for a refresh token. Its expires_in
-// is not read: the example in the documentation is wrong by a factor of twelve
-// (measured), and the token says it itself.
+// tokens is the vendor's answer to a code or a refresh token. We ignore its expires_in:
+// the documented example is wrong by a factor of twelve (measured), and the token has
+// an expiry of its own.
 type tokens struct {
 	AccessToken  string `json:"access_token"`
-	RefreshToken string `json:"refresh_token"` // seen by some
+	RefreshToken string `json:"refresh_token"` // some observers saw it
 }

@@ -9,92 +9,79 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
-// maxRequests is how many commands wait for an actor.
+// maxRequests is how many commands may wait for a session.
 const maxRequests = 64
 
-// Why a command failed, or is unknown: words for people.
+// Why a command failed or has an unknown outcome: texts for people.
 const (
-	wordDown     = "the connection to the Shelly Cloud is not up"
-	wordRefused  = "the Shelly Cloud refuses the credential of this connection"
-	wordBusy     = "too many commands wait for this connection"
-	wordExpired  = "it expired before it could be sent"
-	wordGone     = "the device is not on this account"
-	wordChannel  = "the device has no such switch"
-	wordOffline  = "the device is offline"
-	wordNoReturn = "a device of the first generation cannot be told through the Shelly Cloud to switch back"
-	wordTimeout  = "the Shelly Cloud did not answer in time"
-	wordDrop     = "the connection to the Shelly Cloud dropped before it answered"
-	wordUnclear  = "the Shelly Cloud answered without saying how it went"
+	msgDown     = "the connection to the Shelly Cloud is not up"
+	msgRefused  = "the Shelly Cloud refuses the credential of this connection"
+	msgBusy     = "too many commands wait for this connection"
+	msgExpired  = "it expired before it could be sent"
+	msgGone     = "the device is not on this account"
+	msgChannel  = "the device has no such switch"
+	msgOffline  = "the device is offline"
+	msgNoReturn = "a device of the first generation cannot be told through the Shelly Cloud to switch back"
+	msgTimeout  = "the Shelly Cloud did not answer in time"
+	msgDrop     = "the connection to the Shelly Cloud dropped before it answered"
+	msgUnclear  = "the Shelly Cloud answered without saying how it went"
 )
 
-// request is a command on its way to an actor.
+// request is a command, and the function that takes its result.
 type request struct {
 	shelly.SwitchCommand
 	report func(shelly.SwitchResult)
 }
 
+func (r *request) fail(why string) {
+	r.report(shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: why})
+}
+
+func (r *request) unknown(why string) {
+	r.report(shelly.SwitchResult{Outcome: domain.OutcomeUnknown, Error: why})
+}
+
 // pending is a command that was sent.
 type pending struct {
 	request
-	device   *held
+	device   *device
 	channel  int
 	deadline time.Time
 }
 
-func failed(why string) shelly.SwitchResult {
-	return shelly.SwitchResult{Outcome: domain.OutcomeFailed, Error: why}
-}
-
-func unknown(why string) shelly.SwitchResult {
-	return shelly.SwitchResult{Outcome: domain.OutcomeUnknown, Error: why}
-}
-
-// request passes a command to the actor's goroutine, or reports why not. It does not
-// block.
-func (a *actor) request(r request) {
+// request passes a command to the session's goroutine, or reports its failure. It does
+// not block.
+func (s *session) request(r request) {
 	why := ""
-	a.mu.Lock()
-	if !a.live {
-		why = a.word
-	} else {
+	s.mu.Lock()
+	switch {
+	case s.live:
 		select {
-		case a.requests <- r:
+		case s.requests <- r:
 		default:
-			why = wordBusy
+			why = msgBusy
 		}
+	case s.state == domain.StateRefused:
+		why = msgRefused
+	default:
+		why = msgDown
 	}
-	a.mu.Unlock()
+	s.mu.Unlock()
 	if why != "" {
-		r.report(failed(why))
+		r.fail(why)
 	}
 }
 
-// command sends a command. What was sent is never sent again: nobody knows whether
-// it was done.
+// command sends a command, once: after that it may have been carried out.
 func (s *session) command(r request) *ending {
 	now := time.Now()
 	base := baseOf(r.Device)
 	d := s.devices[base]
-	why := ""
-	switch {
-	case !r.Expires.IsZero() && !now.Before(r.Expires):
-		why = wordExpired
-	case d == nil:
-		why = wordGone
-	case !slices.Contains(d.device.Channels(), r.Device):
-		why = wordChannel
-	case !canSwitch(d, r.Device):
-		why = shelly.NoRelay
-	case isFalse(d.online):
-		why = wordOffline // the cloud would keep nothing for later (RTE)
-	case r.ToggleAfter > 0 && d.gen == "G1":
-		why = wordNoReturn
-	}
-	if why != "" {
-		r.report(failed(why))
+	if why := refuseCommand(r.SwitchCommand, d, now); why != "" {
+		r.fail(why)
 		return nil
 	}
-	channel, _ := d.device.ChannelOf(r.Device)
+	channel, _ := d.state.ChannelOf(r.Device)
 	s.trid++
 	frame := relayRequest(s.trid, base, channel, r.On)
 	if r.ToggleAfter > 0 || s.cfg.Jrpc && d.gen == "G2" {
@@ -103,81 +90,95 @@ func (s *session) command(r request) *ending {
 	s.pending[strconv.FormatInt(s.trid, 10)] = pending{
 		request: r, device: d, channel: channel, deadline: now.Add(s.cfg.CommandTimeout),
 	}
-	d.device.Expect(channel, r.SwitchCommand, now.Add(s.cfg.ExpectFor))
+	d.state.Expect(channel, r.SwitchCommand, now.Add(s.cfg.ExpectFor))
 	if err := s.socket.write(frame); err != nil {
-		end := dropped(reasonDropped, err) // some of it may be on its way: hangUp reports
+		end := dropped(reasonDropped, err) // the cloud may have part of it: stopCommands reports that
 		return &end
 	}
 	return nil
 }
 
-func canSwitch(d *held, id domain.DeviceID) bool {
-	channel, ok := d.device.ChannelOf(id)
-	return ok && d.device.CanSwitch(channel)
+// refuseCommand returns why a command cannot be sent, or "". d is nil when the device
+// is not on the account.
+func refuseCommand(c shelly.SwitchCommand, d *device, now time.Time) string {
+	switch {
+	case !c.Expires.IsZero() && !now.Before(c.Expires):
+		return msgExpired
+	case d == nil:
+		return msgGone
+	case !slices.Contains(d.state.Channels(), c.Device):
+		return msgChannel
+	}
+	channel, _ := d.state.ChannelOf(c.Device)
+	online, known := d.online.Get()
+	switch {
+	case !d.state.CanSwitch(channel):
+		return shelly.NoRelay
+	case known && !online:
+		return msgOffline // the cloud would not keep it for later (RTE)
+	case c.ToggleAfter > 0 && d.gen == "G1":
+		return msgNoReturn
+	}
+	return ""
 }
 
-func isFalse(o domain.Optional[bool]) bool {
-	v, ok := o.Get()
-	return ok && !v
-}
-
-// answer settles the command that a response is for. Responses that nobody waits for
-// any more, or never did, are nothing to us.
-func (s *session) answer(m Response) {
-	p, ok := s.pending[m.TransactionID]
+// settle reports the result of the command that a response answers. It ignores a
+// response that is late, repeated or made up.
+func (s *session) settle(m response) {
+	p, ok := s.pending[m.transactionID]
 	if !ok {
 		return
 	}
-	delete(s.pending, m.TransactionID)
+	delete(s.pending, m.transactionID)
 	switch {
-	case !m.Answered:
-		p.report(unknown(wordUnclear))
-	case m.OK: // taken, that is: the relay's state comes as a status
+	case !m.answered:
+		p.unknown(msgUnclear)
+	case m.ok: // accepted, that is: a status tells the relay's state later
 		p.report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
 	default:
-		p.device.device.Forgo(p.channel, p.CommandID)
-		p.report(failed(s.secret.scrub(meaning(m.Error))))
+		p.device.state.Forgo(p.channel, p.CommandID)
+		p.fail(s.secret.scrub(explain(m.err)))
 	}
 }
 
-// meaning adds to the vendor's word what it stands for.
-func meaning(word string) string {
+// explain adds to the vendor's error word what it means.
+func explain(word string) string {
 	switch word {
 	case "":
 		return "the Shelly Cloud refused it"
 	case "WRONG_ID":
-		return "WRONG_ID: " + wordGone
+		return "WRONG_ID: " + msgGone
 	case "UNAUTHORIZED":
 		return "UNAUTHORIZED: this account may not switch the device"
 	case "DEVICE_OFFLINE":
-		return "DEVICE_OFFLINE: " + wordOffline
+		return "DEVICE_OFFLINE: " + msgOffline
 	}
 	return word
 }
 
-// expire gives up on commands that were not answered.
+// expire gives up on commands that were not answered in time.
 func (s *session) expire(now time.Time) {
 	for id, p := range s.pending {
 		if !now.Before(p.deadline) {
 			delete(s.pending, id)
-			p.report(unknown(wordTimeout))
+			p.unknown(msgTimeout)
 		}
 	}
 }
 
-// hangUp takes no more commands, and reports what is to be said of those there are.
-func (s *session) hangUp() {
+// stopCommands accepts no more commands, and reports the results of the accepted ones.
+func (s *session) stopCommands() {
 	s.mu.Lock()
-	s.live, s.word = false, wordDown
+	s.live = false
 	s.mu.Unlock()
 	for id, p := range s.pending {
 		delete(s.pending, id)
-		p.report(unknown(wordDrop))
+		p.unknown(msgDrop)
 	}
 	for {
 		select {
 		case r := <-s.requests:
-			r.report(failed(wordDown))
+			r.fail(msgDown)
 		default:
 			return
 		}

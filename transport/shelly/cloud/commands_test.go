@@ -19,7 +19,7 @@ func TestFaultCasesCommands(t *testing.T) {
 		}
 		b := newBench(t, cfg, simulator.CloudConfig{})
 		a, d := b.account(sol, "acc1")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		return b, a, d
 	}
@@ -170,18 +170,18 @@ func TestSwitch(t *testing.T) {
 	b := newBench(t, quick(), simulator.CloudConfig{})
 	a, d := b.account(sol, "acc1")
 	gen1 := a.AddDevice(old, 1)
-	b.run(b.runner)
+	b.run(b.supervisor)
 	b.connected(sol, "acc1")
 	for name, test := range map[string]struct {
 		change  func(*shelly.SwitchCommand)
 		outcome domain.Outcome
 		word    string
 	}{
-		"a channel that there is not": {func(c *shelly.SwitchCommand) { c.Device = plug + ":3" }, domain.OutcomeFailed, wordChannel},
-		"expired":                     {func(c *shelly.SwitchCommand) { c.Expires = time.Now() }, domain.OutcomeFailed, wordExpired},
+		"a channel that there is not": {func(c *shelly.SwitchCommand) { c.Device = plug + ":3" }, domain.OutcomeFailed, msgChannel},
+		"expired":                     {func(c *shelly.SwitchCommand) { c.Expires = time.Now() }, domain.OutcomeFailed, msgExpired},
 		"back after a time, gen1": {func(c *shelly.SwitchCommand) {
 			c.Device, c.ToggleAfter = old, time.Second
-		}, domain.OutcomeFailed, wordNoReturn},
+		}, domain.OutcomeFailed, msgNoReturn},
 		"gen1": {func(c *shelly.SwitchCommand) { c.Device = old }, domain.OutcomeCompleted, ""},
 	} {
 		c := to(true, name)
@@ -195,17 +195,17 @@ func TestSwitch(t *testing.T) {
 	}
 	other := to(true, "cmd")
 	other.System = luna
-	if b.runner.Switch(other, func(shelly.SwitchResult) {}) {
+	if b.supervisor.Switch(other, func(shelly.SwitchResult) {}) {
 		t.Error("another system's command was taken")
 	}
 	other = to(true, "cmd")
 	other.Device = "b0b21c12dd94"
-	if b.runner.Switch(other, func(shelly.SwitchResult) {}) {
+	if b.supervisor.Switch(other, func(shelly.SwitchResult) {}) {
 		t.Error("a command for a device that nobody holds was taken")
 	}
 	d.SetOnline(false)
 	b.eventually("the device is offline", func() bool { return strings.HasSuffix(b.beats.last(), plug+" false") })
-	if r := b.send(to(true, "cmd-5")); r.Error != wordOffline {
+	if r := b.send(to(true, "cmd-5")); r.Error != msgOffline {
 		t.Errorf("an offline device: %+v", r)
 	}
 }
@@ -219,7 +219,7 @@ func TestSwitchBackAfterATime(t *testing.T) {
 			cfg.Jrpc = jrpc
 			b := newBench(t, cfg, simulator.CloudConfig{})
 			_, d := b.account(sol, "acc1")
-			b.run(b.runner)
+			b.run(b.supervisor)
 			b.connected(sol, "acc1")
 			c := to(true, "cmd-1")
 			c.ToggleAfter = 30 * time.Millisecond

@@ -13,38 +13,37 @@ import (
 
 // Config holds times and bounds. Zero fields take their defaults.
 type Config struct {
-	// AllowHost lets an account's server be elsewhere than below shelly.cloud: a
-	// simulator. Nil allows none. What it allows is dialled as given, with one port
-	// for HTTP and the socket.
+	// AllowHost allows an account's server outside shelly.cloud, for a simulator. nil
+	// allows none. An allowed address has one port for HTTP and the socket.
 	AllowHost func(*url.URL) bool
-	// Jrpc sends Switch.Set to devices of the second generation and later, which
-	// the vendor's own client does and nobody documents. Without it only commands
-	// that switch back after a time go that way, because there is no other.
+	// Jrpc switches devices of the second generation and later with Switch.Set, as the
+	// vendor's own client does without documentation. Otherwise only commands that
+	// switch back after a time use it, because there is no other way.
 	Jrpc bool
-	// Policy says which changes are worth an event.
+	// Policy decides which changes are worth an event.
 	Policy shelly.Policy
 
 	// TakeoverDelay is how long a new owner of a partition waits before it opens
-	// sockets, so that the former one has noticed; default 3 s.
+	// sockets, so that the former owner has closed its own; default 3 s.
 	TakeoverDelay time.Duration
 
-	PingEvery   time.Duration // a socket is dead after two without answer; default 30 s
+	PingEvery   time.Duration // a socket is dead after two pings without a pong; default 30 s
 	BackoffMin  time.Duration // the first window of waits between attempts; default 1 s
 	BackoffMax  time.Duration // the widest; default 1 min
-	StableAfter time.Duration // how long a socket lasts before the waits start over; default 60 s
+	StableAfter time.Duration // a socket that lasts this long resets the waits; default 60 s
 
-	ResyncEvery    time.Duration // how often all states are fetched anew; default 30 min
-	SilentAfter    time.Duration // a device that is quiet for so long is asked after; default 120 s
-	RenewAhead     time.Duration // before a token's end, but at most a quarter of its life; default 10 min
-	RequestEvery   time.Duration // one HTTP request per account; default 1 s
+	ResyncEvery    time.Duration // how often all states are fetched again; default 30 min
+	SilentAfter    time.Duration // an online device that is quiet this long causes a fetch of all states; default 120 s
+	RenewAhead     time.Duration // how long before its expiry a token is renewed, but at most a quarter of its life; default 10 min
+	RequestEvery   time.Duration // at most one HTTP request per account in this time; default 1 s
 	RequestTimeout time.Duration // of an HTTP request or a handshake; default 15 s
 
-	CommandTimeout time.Duration // after which a command's outcome is unknown; default 10 s
-	ExpectFor      time.Duration // how long a relay that turns as commanded is put down to the command; default 30 s
+	CommandTimeout time.Duration // without a response for this long, a command's outcome is unknown; default 10 s
+	ExpectFor      time.Duration // how long after a command a matching change of the relay counts as caused by it; default 30 s
 
 	Inbox        int           // messages that wait for the log; default 256
-	Buffer       int           // messages kept back while the states are fetched; default 4096
-	StallAfter   time.Duration // how long a full inbox is borne before the socket is closed; default 30 s
+	Buffer       int           // events held back while the states are fetched; default 4096
+	StallAfter   time.Duration // a socket whose inbox is full this long is closed; default 30 s
 	MaxFrame     int64         // bytes; default 256 KiB
 	MaxAllStatus int64         // bytes of the answer with all states; default 8 MiB
 }
@@ -71,19 +70,16 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) validate() error {
-	for _, field := range []struct {
-		name  string
-		value int64
-	}{
-		{"TakeoverDelay", int64(c.TakeoverDelay)}, {"PingEvery", int64(c.PingEvery)}, {"BackoffMin", int64(c.BackoffMin)},
-		{"BackoffMax", int64(c.BackoffMax)}, {"StableAfter", int64(c.StableAfter)}, {"ResyncEvery", int64(c.ResyncEvery)},
-		{"SilentAfter", int64(c.SilentAfter)}, {"RenewAhead", int64(c.RenewAhead)}, {"RequestEvery", int64(c.RequestEvery)},
-		{"RequestTimeout", int64(c.RequestTimeout)}, {"CommandTimeout", int64(c.CommandTimeout)}, {"ExpectFor", int64(c.ExpectFor)},
-		{"Inbox", int64(c.Inbox)}, {"Buffer", int64(c.Buffer)}, {"StallAfter", int64(c.StallAfter)}, {"MaxFrame", c.MaxFrame},
-		{"MaxAllStatus", c.MaxAllStatus},
+	for name, value := range map[string]int64{
+		"TakeoverDelay": int64(c.TakeoverDelay), "PingEvery": int64(c.PingEvery), "BackoffMin": int64(c.BackoffMin),
+		"BackoffMax": int64(c.BackoffMax), "StableAfter": int64(c.StableAfter), "ResyncEvery": int64(c.ResyncEvery),
+		"SilentAfter": int64(c.SilentAfter), "RenewAhead": int64(c.RenewAhead), "RequestEvery": int64(c.RequestEvery),
+		"RequestTimeout": int64(c.RequestTimeout), "CommandTimeout": int64(c.CommandTimeout), "ExpectFor": int64(c.ExpectFor),
+		"Inbox": int64(c.Inbox), "Buffer": int64(c.Buffer), "StallAfter": int64(c.StallAfter), "MaxFrame": c.MaxFrame,
+		"MaxAllStatus": c.MaxAllStatus,
 	} {
-		if field.value < 0 {
-			return fmt.Errorf("cloud: config: %s is negative", field.name)
+		if value < 0 {
+			return fmt.Errorf("cloud: config: %s is negative", name)
 		}
 	}
 	if c.BackoffMax < c.BackoffMin {
@@ -92,10 +88,10 @@ func (c Config) validate() error {
 	return nil
 }
 
-// newBackoff spaces the attempts of one credential. The waits are drawn from the whole
-// window: after an outage of the vendor's all credentials come back at once, and a
-// window with a fixed part would keep them together. An expired token opens a socket
-// that closes again at once (measured), so only a stable one starts over.
+// newBackoff spaces the attempts of one credential. It draws the waits from the whole
+// window: after an outage at the vendor all credentials come back at once, and a fixed
+// part of the window would keep them together. An expired token may open a socket that
+// closes again at once (measured), so only a stable socket resets the waits.
 func newBackoff(c Config) backoff.Backoff {
 	return backoff.Backoff{First: c.BackoffMin, Max: c.BackoffMax, Stable: c.StableAfter, Full: true}
 }

@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,7 +12,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// httpError is an answer of the vendor's HTTP API that is not what was asked for.
+// httpError is a failure that the vendor's HTTP API answered with.
 type httpError struct {
 	status     int
 	text       string        // the vendor's words, or ""
@@ -25,16 +26,22 @@ func (e *httpError) Error() string {
 	return fmt.Sprintf("the Shelly Cloud answered %d: %s", e.status, e.text)
 }
 
-// refuses reports whether the answer is about the token or the code that was
-// given, and would be the same again.
+// refuses reports whether the answer is about the given token or code, so that a
+// repetition would have the same answer.
 func (e *httpError) refuses() bool {
 	return e.status == http.StatusUnauthorized || e.status == http.StatusForbidden ||
 		strings.Contains(e.text, "invalid_token") || strings.Contains(e.text, "UNAUTHORIZED")
 }
 
+// rejects reports whether the cloud rejected the token or the code.
+func rejects(err error) bool {
+	var answer *httpError
+	return errors.As(err, &answer) && answer.refuses()
+}
+
 // readFailure finds the error in an answer, whatever its HTTP status: a refusal may
-// come with 200 and isok false (measured). It returns nil when there is none, which
-// says nothing of the rest of the answer.
+// come with 200 and isok false (measured). nil means that there is none, and nothing
+// about the rest of the answer.
 func readFailure(status int, body []byte) *httpError {
 	var answer struct {
 		IsOK   *bool           `json:"isok"`
@@ -64,8 +71,8 @@ func readFailure(status int, body []byte) *httpError {
 	return e
 }
 
-// words makes a short text of what the vendor puts where an error goes: a text, a
-// list, a map from code to text, or an object with a message.
+// words makes a short text of the vendor's error, which is a text, a list, a map from
+// code to text, or an object with a message.
 func words(v any) string {
 	switch v := v.(type) {
 	case string:
@@ -97,5 +104,5 @@ func words(v any) string {
 	return ""
 }
 
-// short cuts a text of the vendor's to what a log line can bear.
+// short cuts a text of the vendor's to a length for a log line.
 func short(s string) string { return domain.CutLine(s, maxWords) }

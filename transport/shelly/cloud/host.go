@@ -12,19 +12,19 @@ import (
 // socketPort is the port of the real-time socket (RTE).
 const socketPort = "6113"
 
-// errForeignHost says that a token names a server that is not the vendor's. The
-// address comes from a token that nobody verified: to follow it anywhere would
-// send the account's token there.
+// errForeignHost says that a token names a server that is not the vendor's. Nobody has
+// verified the token, so following any address in it could send the account's token
+// to a stranger.
 var errForeignHost = errors.New("the token names a server that is not the Shelly Cloud's")
 
-// server is where an account lives.
+// server is the server of an account.
 type server struct {
 	api    string // https://host
 	socket string // wss://host:6113
 }
 
-// serverAt checks an account's address, as a token names it. With allow, addresses
-// that it says yes to are taken as they are, socket and all.
+// serverAt checks the address that a token names. It takes an address that allow
+// accepts as it is, also for the socket.
 func serverAt(address string, allow func(*url.URL) bool) (server, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Opaque != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || len(address) > 512 {

@@ -20,10 +20,10 @@ func TestFaultCasesIds(t *testing.T) {
 			return false
 		}
 	}
-	check := func(t *testing.T, read func(any) (WireID, error), v any, known func(domain.DeviceID) bool, want domain.DeviceID) {
+	check := func(t *testing.T, read func(any) (wireID, error), v any, known func(domain.DeviceID) bool, want domain.DeviceID) {
 		t.Helper()
 		id, err := read(v)
-		if got := id.Resolve(known); err != nil || got != want {
+		if got := id.resolve(known); err != nil || got != want {
 			t.Errorf("%v is %q (%v), not %q", v, got, err, want)
 		}
 	}
@@ -72,7 +72,7 @@ func TestFaultCasesIds(t *testing.T) {
 		b := newBench(t, quick(), simulator.CloudConfig{})
 		a, _ := b.account(sol, "acc1")
 		d := a.AddDevice("123456", 1)
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		d.Press(0, true)
 		b.relay(sol, "123456", true)
@@ -113,7 +113,7 @@ func TestFaultCasesIds(t *testing.T) {
 		a, d := b.account(sol, "acc1")
 		shared := a.AddDevice("b0b21c12dd94", 1)
 		shared.SetUnlisted(true)
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		before := a.Counts().AllStatus
 		for i := range 20 {
@@ -136,18 +136,18 @@ func TestFaultCasesIds(t *testing.T) {
 		b := newBench(t, cfg, simulator.CloudConfig{})
 		_, d := b.account(sol, "acc1")
 		another := b.cloud.AddAccount("acc2", b.url)
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		d.Press(0, true)
 		b.relay(sol, plug, true)
 		d.MoveTo(another)
-		b.eventually("it is not held any more", func() bool { return b.send(to(false, "cmd")).Error == wordGone })
+		b.eventually("it is not held any more", func() bool { return b.send(to(false, "cmd")).Error == msgGone })
 		if got := b.log.device(sol, plug); !*got.RelayOn || !*got.Online {
 			t.Errorf("something was said of a device that left: %+v", got)
 		}
 		// The system has the other account too: now it is there.
 		b.connect(sol, "acc2", Secret{AuthCode: another.AuthCode()})
-		b.runner.Changed(0, shelly.Connection{System: sol, ID: "acc2"}, domain.TypeConnectionCreated)
+		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "acc2"}, domain.TypeConnectionCreated)
 		b.connected(sol, "acc2")
 		if r := b.send(to(false, "cmd-2")); r.Outcome != domain.OutcomeCompleted {
 			t.Error(r)
@@ -162,7 +162,7 @@ func TestFaultCasesIds(t *testing.T) {
 		b := newBench(t, quick(), simulator.CloudConfig{})
 		one, d1 := b.account(sol, "acc1")
 		two, d2 := b.account(luna, "acc2")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		b.connected(luna, "acc2")
 		d1.Press(0, true)

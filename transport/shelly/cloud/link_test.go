@@ -25,7 +25,7 @@ func TestFaultCasesLink(t *testing.T) {
 		}
 		b := newBench(t, cfg, simulator.CloudConfig{})
 		a, d := b.account(sol, "acc1")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		return b, a, d
 	}
@@ -33,7 +33,7 @@ func TestFaultCasesLink(t *testing.T) {
 	again := func(b *bench, a *simulator.CloudAccount, dials int) {
 		b.t.Helper()
 		b.eventually("there is another socket", func() bool { return a.Counts().Dials >= dials && a.Counts().Sockets == 1 })
-		b.eventually("it is connected", func() bool { return b.runner.Stats()[domain.StateConnected] == 1 })
+		b.eventually("it is connected", func() bool { return b.supervisor.Stats()[domain.StateConnected] == 1 })
 	}
 
 	t.Run("half-open (no pong)", func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestFaultCasesLink(t *testing.T) {
 		t.Cleanup(server.Close)
 		b.url = server.URL
 		a, _ := b.account(sol, "acc1")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		want := []domain.ConnectionState{domain.StateDisconnected, domain.StateConnected}
 		if got := b.states("acc1"); !slices.Equal(got, want) || a.Counts().Exchanges != 1 {
@@ -117,16 +117,16 @@ func TestFaultCasesLink(t *testing.T) {
 		b, a, _ := begin(t, func(c *Config) { c.BackoffMin, c.BackoffMax = time.Hour, time.Hour })
 		a.BreakSockets()
 		b.eventually("it waits to reconnect", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
-		if n := b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"}); n != 0 {
+		if n := b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"}); n != 0 {
 			t.Errorf("%d sockets were dropped where there was none", n)
 		}
 		b.command(sol, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
-		b.runner.Changed(0, acc1, domain.TypeConnectionStopped)
-		b.eventually("it is stopped", func() bool { return len(b.runner.Stats()) == 0 })
+		b.supervisor.Changed(0, acc1, domain.TypeConnectionStopped)
+		b.eventually("it is stopped", func() bool { return len(b.supervisor.Stats()) == 0 })
 		b.command(sol, domain.ConnectionStarted{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
-		b.runner.Changed(0, acc1, domain.TypeConnectionStarted)
+		b.supervisor.Changed(0, acc1, domain.TypeConnectionStarted)
 		again(b, a, 2)
-		if n := b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"}); n != 1 {
+		if n := b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"}); n != 1 {
 			t.Errorf("%d sockets were dropped", n)
 		}
 		again(b, a, 3) // nobody stopped it
@@ -137,13 +137,13 @@ func TestFaultCasesLink(t *testing.T) {
 	t.Run("double start", func(t *testing.T) {
 		t.Parallel()
 		b, a, d := begin(t)
-		b.run(b.runner) // the same partition twice
+		b.run(b.supervisor) // the same partition twice
 		var starting sync.WaitGroup
 		for range 8 {
 			starting.Go(func() {
 				for range 20 {
-					b.runner.Changed(0, acc1, domain.TypeConnectionStarted)
-					b.runner.Changed(0, acc1, domain.TypeConnectionCreated)
+					b.supervisor.Changed(0, acc1, domain.TypeConnectionStarted)
+					b.supervisor.Changed(0, acc1, domain.TypeConnectionCreated)
 				}
 			})
 		}
@@ -158,12 +158,12 @@ func TestFaultCasesLink(t *testing.T) {
 		t.Parallel()
 		b := newBench(t, quick(), simulator.CloudConfig{TokenLife: 40 * time.Millisecond})
 		a, d := b.account(sol, "acc1")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		for n := range 20 {
-			b.runner.Changed(0, acc1, domain.TypeConnectionRestarted)
+			b.supervisor.Changed(0, acc1, domain.TypeConnectionRestarted)
 			if n%3 == 0 {
-				b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"})
+				b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"})
 			}
 			before := a.Counts().Dials
 			b.eventually("there is another socket", func() bool { return a.Counts().Dials > before })
@@ -179,7 +179,7 @@ func TestFaultCasesLink(t *testing.T) {
 		b := newBench(t, quick(), simulator.CloudConfig{})
 		one, d1 := b.account(sol, "acc1")
 		two, d2 := b.account(luna, "acc2")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		b.connected(luna, "acc2")
 		d1.Press(0, true)
@@ -245,7 +245,7 @@ func TestTakeover(t *testing.T) {
 	cfg.TakeoverDelay = 200 * time.Millisecond
 	b := newBench(t, cfg, simulator.CloudConfig{})
 	a, d := b.account(sol, "acc1")
-	stop := b.run(b.runner)
+	stop := b.run(b.supervisor)
 	b.connected(sol, "acc1")
 	second := b.another(cfg)
 	begun := time.Now()
@@ -273,7 +273,7 @@ func TestStateIsSaidOncePerChange(t *testing.T) {
 	b := newBench(t, quick(), simulator.CloudConfig{})
 	a, _ := b.account(sol, "acc1")
 	b.cloud.Outage(true)
-	stop := b.run(b.runner)
+	stop := b.run(b.supervisor)
 	b.eventually("the outage is told", func() bool { return len(b.states("acc1")) == 1 })
 	stop()
 	// Another owner, and a long outage: there is nothing new to say.
@@ -287,7 +287,7 @@ func TestStateIsSaidOncePerChange(t *testing.T) {
 	b.connected(sol, "acc1")
 	stop()
 	if a.Counts().Sockets != 0 {
-		t.Error("a runner that has ended has a socket")
+		t.Error("a supervisor that has ended has a socket")
 	}
 }
 
@@ -298,32 +298,32 @@ func TestStoppedAndDeleted(t *testing.T) {
 	acc1 := shelly.Connection{System: sol, ID: "acc1"}
 	command := domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}
 	b.command(sol, domain.ConnectionStopped{ConnectionCommand: command})
-	b.runner.Changed(0, acc1, domain.TypeConnectionStopped) // not ours yet
-	b.run(b.runner)
+	b.supervisor.Changed(0, acc1, domain.TypeConnectionStopped) // not ours yet
+	b.run(b.supervisor)
 	b.command(sol, domain.ConnectionCreated{ConnectionID: "key1", Kind: domain.ConnectionShellyOutbound})
 	b.eventually("what is stopped stays so", func() bool {
-		b.runner.Changed(0, shelly.Connection{System: sol, ID: "key1"}, domain.TypeConnectionCreated)
-		b.runner.mu.Lock()
-		defer b.runner.mu.Unlock()
-		return b.runner.keepers[acc1] != nil && b.runner.keepers[shelly.Connection{System: sol, ID: "key1"}] != nil
+		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "key1"}, domain.TypeConnectionCreated)
+		b.supervisor.mu.Lock()
+		defer b.supervisor.mu.Unlock()
+		return b.supervisor.workers[sol]["acc1"] != nil && b.supervisor.workers[sol]["key1"] != nil
 	})
 	if a.Counts().Dials != 0 {
 		t.Error("a stopped connection was dialled")
 	}
 	b.command(sol, domain.ConnectionStarted{ConnectionCommand: command})
-	b.runner.Changed(0, acc1, domain.TypeConnectionStarted)
+	b.supervisor.Changed(0, acc1, domain.TypeConnectionStarted)
 	b.connected(sol, "acc1")
 	b.command(sol, domain.ConnectionUpdated{ConnectionID: "acc1", CommandID: "c", Name: domain.Some("first floor")})
-	b.runner.Changed(0, acc1, domain.TypeConnectionUpdated)
+	b.supervisor.Changed(0, acc1, domain.TypeConnectionUpdated)
 	if r := b.send(to(true, "cmd-1")); r.Outcome != domain.OutcomeCompleted || a.Counts().Dials != 1 {
 		t.Errorf("a name was changed: %+v after %d dials", r, a.Counts().Dials)
 	}
 	b.command(sol, domain.ConnectionDeleted{ConnectionCommand: command})
-	b.runner.Changed(0, acc1, domain.TypeConnectionDeleted)
+	b.supervisor.Changed(0, acc1, domain.TypeConnectionDeleted)
 	b.eventually("it is forgotten", func() bool {
-		b.runner.mu.Lock()
-		defer b.runner.mu.Unlock()
-		return b.runner.keepers[acc1] == nil && a.Counts().Sockets == 0
+		b.supervisor.mu.Lock()
+		defer b.supervisor.mu.Unlock()
+		return b.supervisor.workers[sol]["acc1"] == nil && a.Counts().Sockets == 0
 	})
 }
 
@@ -333,7 +333,7 @@ func TestRefusedAppendBeginsAnew(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, quick(), simulator.CloudConfig{})
 	_, d := b.account(sol, "acc1")
-	b.run(b.runner)
+	b.run(b.supervisor)
 	b.connected(sol, "acc1")
 	b.log.mu.Lock()
 	b.log.fail = domain.Invalid(domain.CodeInvalidUpdate, "no")
@@ -369,7 +369,7 @@ func TestHungServer(t *testing.T) {
 			defer close(release)
 			b.url = server.URL
 			b.account(sol, "acc1")
-			stop := b.run(b.runner)
+			stop := b.run(b.supervisor)
 			select {
 			case <-reached:
 			case <-time.After(patience):
@@ -386,7 +386,7 @@ func TestLimited(t *testing.T) {
 	b := newBench(t, quick(), simulator.CloudConfig{})
 	a, d := b.account(sol, "acc1")
 	a.LimitNext(1)
-	b.run(b.runner)
+	b.run(b.supervisor)
 	b.eventually("the code is exchanged", func() bool { return a.Counts().Exchanges == 2 })
 	a.LimitNext(1)
 	d.Press(0, true)

@@ -6,62 +6,51 @@ import (
 	"math"
 	"strconv"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly/status"
 )
 
-// Message is what came on the socket: one of the types below.
-type Message interface{ message() }
+// message is a frame from the socket: one of the types below.
+type message interface{ isMessage() }
 
-// StatusOnChange says what is new of a device. Whether it is the whole status or a
-// part of it is not said anywhere, and differs (measured): it is merged.
-type StatusOnChange struct {
-	Device WireID
-	Gen    string // "G1", "G2" (also later hardware), "GBLE", "V1", or ""
-	Name   string // or ""
-	Status status.Document
+// notice is the cloud's news of a device: its status, whether the cloud reaches it, or
+// its name from its settings (INT).
+type notice struct {
+	device wireID
+	gen    string // "G1", "G2" (also later hardware), "GBLE", "V1", or ""
+	name   string // or ""
+	// status is the status or a part of it; nil when the notice is of another kind. No
+	// frame says which of the two it is, and both occur (measured): it is merged.
+	status status.Document
+	online domain.Optional[bool] // absent when the notice is of another kind
 }
 
-// Online says whether the cloud reaches a device.
-type Online struct {
-	Device WireID
-	Online bool
+// response answers a request of ours: a CommandResponse or a JrpcResponse.
+type response struct {
+	transactionID string
+	answered      bool // it says how the request ended; otherwise it says nothing
+	ok            bool
+	err           string // the vendor's word, such as WRONG_ID; "" when ok
 }
 
-// Settings are a device's settings, or some of them (INT).
-type Settings struct {
-	Device   WireID
-	Settings status.Document
-}
+// socketError is an error of the socket itself.
+type socketError struct{ text string }
 
-// Response answers a request of ours: a CommandResponse or a JrpcResponse.
-type Response struct {
-	TransactionID string
-	Answered      bool // it says how the request ended; otherwise nothing can be made of it
-	OK            bool
-	Error         string // the vendor's word, such as WRONG_ID; "" when OK
-}
+// ignored is an event that we do not use. Clients must ignore unknown ones (RTE).
+type ignored struct{ event string }
 
-// Failure is an error of the socket itself.
-type Failure struct{ Text string }
+func (notice) isMessage()      {}
+func (response) isMessage()    {}
+func (socketError) isMessage() {}
+func (ignored) isMessage()     {}
 
-// Ignored is an event that means nothing to us: unknown ones are to be ignored
-// (RTE).
-type Ignored struct{ Event string }
-
-func (StatusOnChange) message() {}
-func (Online) message()         {}
-func (Settings) message()       {}
-func (Response) message()       {}
-func (Failure) message()        {}
-func (Ignored) message()        {}
-
-// maxWords bounds what is kept of a text of the vendor's, in bytes.
+// maxWords bounds a text of the vendor's, in bytes.
 const maxWords = 200
 
-// Decode reads a frame of the real-time socket. Both shapes are read: with a device
-// object (RTE) and with a top-level deviceId (INT). It fails for what is not a
-// frame of the vendor's: no JSON object, no event, no readable device.
-func Decode(raw []byte) (Message, error) {
+// decode decodes a frame of the real-time socket, in both shapes: with a device object
+// (RTE) and with a top-level deviceId (INT). It fails for frames that the vendor does
+// not send: no JSON object, no event, no readable device.
+func decode(raw []byte) (message, error) {
 	frame, err := status.Parse(raw)
 	if err != nil {
 		return nil, fmt.Errorf("cloud: decode frame: %w", err)
@@ -77,53 +66,50 @@ func Decode(raw []byte) (Message, error) {
 	return m, nil
 }
 
-func decodeEvent(event string, frame status.Document) (Message, error) {
+func decodeEvent(event string, frame status.Document) (message, error) {
 	switch event {
-	case "Shelly:StatusOnChange":
-		id, gen, err := deviceOf(frame)
-		if err != nil {
-			return nil, err
-		}
-		doc, err := document(frame, "status")
-		return StatusOnChange{Device: id, Gen: gen, Name: metadataName(frame), Status: doc}, err
-	case "Shelly:Online":
-		id, _, err := deviceOf(frame)
-		if err != nil {
-			return nil, err
-		}
-		online, ok := flag(frame["online"])
-		if !ok {
-			return nil, errors.New("online is neither 0 nor 1")
-		}
-		return Online{Device: id, Online: online}, nil
-	case "Shelly:Settings":
-		id, _, err := deviceOf(frame)
-		if err != nil {
-			return nil, err
-		}
-		doc, err := document(frame, "settings")
-		return Settings{Device: id, Settings: doc}, err
+	case "Shelly:StatusOnChange", "Shelly:Online", "Shelly:Settings":
+		return decodeNotice(event, frame)
 	case "Shelly:CommandResponse":
 		return decodeCommandResponse(frame)
 	case "Shelly:JrpcResponse":
 		return decodeJrpcResponse(frame)
 	case "Error":
-		return Failure{Text: words(frame["message"])}, nil
+		return socketError{words(frame["message"])}, nil
 	}
-	return Ignored{Event: short(event)}, nil
+	return ignored{short(event)}, nil
 }
 
-func deviceOf(frame status.Document) (id WireID, gen string, err error) {
-	v := frame["deviceId"]
+func decodeNotice(event string, frame status.Document) (message, error) {
+	var n notice
+	id := frame["deviceId"]
 	if device, ok := frame["device"].(map[string]any); ok {
-		v = device["id"]
-		gen, _ = device["gen"].(string)
+		id = device["id"]
+		n.gen, _ = device["gen"].(string)
 	}
-	id, err = socketID(v)
-	return id, gen, err
+	var err error
+	if n.device, err = socketID(id); err != nil {
+		return nil, err
+	}
+	switch event {
+	case "Shelly:StatusOnChange":
+		n.name = metadataName(frame)
+		n.status, err = document(frame, "status")
+	case "Shelly:Online":
+		online, ok := flag(frame["online"])
+		if !ok {
+			return nil, errors.New("online is neither 0 nor 1")
+		}
+		n.online = domain.Some(online)
+	default:
+		var settings status.Document
+		settings, err = document(frame, "settings")
+		n.name = settingsName(settings)
+	}
+	return n, err
 }
 
-// document is a member that must be an object. The cloud writes an empty one as an
+// document returns a member that must be an object. The cloud writes an empty one as an
 // empty list (measured).
 func document(frame status.Document, member string) (status.Document, error) {
 	switch v := frame[member].(type) {
@@ -147,12 +133,12 @@ func metadataName(frame status.Document) string {
 	return short(name)
 }
 
-// name is what the owner called the device, or "".
-func (s Settings) name() string {
-	sys, _ := s.Settings["sys"].(map[string]any)
+// settingsName returns the name that the owner gave the device, or "".
+func settingsName(settings status.Document) string {
+	sys, _ := settings["sys"].(map[string]any)
 	device, _ := sys["device"].(map[string]any)
-	first, _ := s.Settings["switch:0"].(map[string]any)
-	for _, v := range []any{device["name"], s.Settings["name"], first["name"]} {
+	first, _ := settings["switch:0"].(map[string]any)
+	for _, v := range []any{device["name"], settings["name"], first["name"]} {
 		if name, ok := v.(string); ok && name != "" {
 			return short(name)
 		}
@@ -160,19 +146,19 @@ func (s Settings) name() string {
 	return ""
 }
 
-func decodeCommandResponse(frame status.Document) (Message, error) {
+func decodeCommandResponse(frame status.Document) (message, error) {
 	id, err := transactionID(frame["trid"])
 	if err != nil {
 		return nil, err
 	}
 	data, _ := frame["data"].(map[string]any)
 	ok, answered := data["isok"].(bool)
-	r := Response{TransactionID: id, Answered: answered, OK: ok}
+	r := response{transactionID: id, answered: answered, ok: ok}
 	if !ok {
-		// Where the word is, is not documented; res has been seen.
+		// No documentation says which member has the error word; res was seen.
 		for _, member := range []string{"res", "error", "errors", "message"} {
-			if r.Error = words(data[member]); r.Error != "" {
-				r.Answered = true
+			if r.err = words(data[member]); r.err != "" {
+				r.answered = true
 				break
 			}
 		}
@@ -180,21 +166,21 @@ func decodeCommandResponse(frame status.Document) (Message, error) {
 	return r, nil
 }
 
-func decodeJrpcResponse(frame status.Document) (Message, error) {
+func decodeJrpcResponse(frame status.Document) (message, error) {
 	id, err := transactionID(frame["trid"])
 	if err != nil {
 		return nil, err
 	}
-	r := Response{TransactionID: id}
-	response, _ := frame["response"].(map[string]any)
-	_, hasResult := response["result"]
-	failure, hasError := response["error"]
-	if r.Answered = hasResult != hasError; !r.Answered {
-		return r, nil // exactly one of the two is there (US)
+	r := response{transactionID: id}
+	body, _ := frame["response"].(map[string]any)
+	_, hasResult := body["result"]
+	failure, hasError := body["error"]
+	if r.answered = hasResult != hasError; !r.answered {
+		return r, nil // it must have exactly one of the two (US)
 	}
-	if r.OK = hasResult; !r.OK {
-		if r.Error = words(failure); r.Error == "" {
-			r.Error = "an error without words"
+	if r.ok = hasResult; !r.ok {
+		if r.err = words(failure); r.err == "" {
+			r.err = "an error without words"
 		}
 	}
 	return r, nil

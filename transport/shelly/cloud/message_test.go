@@ -24,23 +24,26 @@ func sample(t testing.TB, name string) []byte {
 }
 
 // shown is a message in a line of text.
-func shown(m Message, err error) string {
+func shown(m message, err error) string {
 	if err != nil {
 		return "refused: " + err.Error()
 	}
 	switch m := m.(type) {
-	case StatusOnChange:
-		return fmt.Sprintf("status of %s %s, %d members, output %v", m.Device.Resolve(nil), m.Gen, len(m.Status), outputOf(m.Status))
-	case Online:
-		return fmt.Sprintf("online of %s %v", m.Device.Resolve(nil), m.Online)
-	case Settings:
-		return fmt.Sprintf("settings of %s, name %q", m.Device.Resolve(nil), m.name())
-	case Response:
-		return fmt.Sprintf("response to %s: answered %v, ok %v, %q", m.TransactionID, m.Answered, m.OK, m.Error)
-	case Failure:
-		return "failure: " + m.Text
-	case Ignored:
-		return "ignored: " + m.Event
+	case notice:
+		id := m.device.resolve(nil)
+		if online, ok := m.online.Get(); ok {
+			return fmt.Sprintf("online of %s %v", id, online)
+		}
+		if m.status == nil {
+			return fmt.Sprintf("settings of %s, name %q", id, m.name)
+		}
+		return fmt.Sprintf("status of %s %s, %d members, output %v", id, m.gen, len(m.status), outputOf(m.status))
+	case response:
+		return fmt.Sprintf("response to %s: answered %v, ok %v, %q", m.transactionID, m.answered, m.ok, m.err)
+	case socketError:
+		return "failure: " + m.text
+	case ignored:
+		return "ignored: " + m.event
 	}
 	return fmt.Sprintf("%T", m)
 }
@@ -96,7 +99,7 @@ func TestSamples(t *testing.T) {
 		t.Errorf("there are %d samples (%v), and %d are looked at", len(files), err, len(frames)+len(elsewhere))
 	}
 	for name, want := range frames {
-		if got := shown(Decode(sample(t, name))); got != want {
+		if got := shown(decode(sample(t, name))); got != want {
 			t.Errorf("%s is %q, not %q", name, got, want)
 		}
 	}
@@ -115,7 +118,7 @@ func TestDecode(t *testing.T) {
 		`{"event":"Error","message":"UNAUTHORIZED"}`:                                                       "failure: UNAUTHORIZED",
 		`{"event":"Shelly:Settings","deviceId":"12133370","settings":{"sys":{"device":{"name":"Laser"}}}}`: `settings of b923fa, name "Laser"`,
 	} {
-		if got := shown(Decode([]byte(frame))); got != want {
+		if got := shown(decode([]byte(frame))); got != want {
 			t.Errorf("%s is %q, not %q", frame, got, want)
 		}
 	}
@@ -130,7 +133,7 @@ func TestDecode(t *testing.T) {
 		`{"event":"x","a":[` + strings.Repeat("1,", 100_000) + `1]}`,
 		`{"event":"x","a":"` + strings.Repeat("x", 300<<10) + `"}`,
 	} {
-		if m, err := Decode([]byte(frame)); err == nil {
+		if m, err := decode([]byte(frame)); err == nil {
 			t.Errorf("%.80s is taken for %s", frame, shown(m, nil))
 		}
 	}
@@ -147,23 +150,17 @@ func FuzzMessage(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		m, err := Decode(raw)
+		m, err := decode(raw)
 		if (m == nil) == (err == nil) {
 			t.Fatalf("%v, %v", m, err)
 		}
-		check := func(w WireID) {
-			if id, err := domain.ParseDeviceID(string(w.Resolve(nil))); err != nil || baseOf(id) != id {
+		check := func(w wireID) {
+			if id, err := domain.ParseDeviceID(string(w.resolve(nil))); err != nil || baseOf(id) != id {
 				t.Fatalf("id %q: %v", id, err)
 			}
 		}
-		switch m := m.(type) {
-		case StatusOnChange:
-			check(m.Device)
-		case Online:
-			check(m.Device)
-		case Settings:
-			check(m.Device)
-			_ = m.name()
+		if n, ok := m.(notice); ok {
+			check(n.device)
 		}
 		if all, err := decodeAllStatus(raw); err == nil {
 			for _, d := range all.devices {
@@ -209,7 +206,7 @@ func TestAllStatus(t *testing.T) {
 	got := map[domain.DeviceID]string{}
 	for _, d := range all.devices {
 		online, known := d.online.Get()
-		got[d.id.Resolve(nil)] = fmt.Sprint(d.gen, online, known, d.status["_dev_info"])
+		got[d.id.resolve(nil)] = fmt.Sprint(d.gen, online, known, d.status["_dev_info"])
 	}
 	want := map[domain.DeviceID]string{"8cbfea9a1b2c": "G2true true <nil>", "5432045b561c": "G2true true <nil>", "b923fa": "G1false true <nil>"}
 	if diff := cmp.Diff(want, got); diff != "" {

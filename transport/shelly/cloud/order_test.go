@@ -20,7 +20,7 @@ func TestSnapshotThenLive(t *testing.T) {
 	gen1.Press(0, true)
 	gen1.Draw(0, 43.5)
 	gen1.Count(0, 44)
-	b.run(b.runner)
+	b.run(b.supervisor)
 	b.connected(sol, "acc1")
 	b.relay(sol, plug, false)
 	b.relay(sol, old, true)
@@ -42,7 +42,7 @@ func TestSnapshotThenLive(t *testing.T) {
 	if connected < first || all[connected].Actor != "shelly:acc1" {
 		t.Error("connected was said before the snapshot was applied")
 	}
-	if got := b.runner.Stats(); got[domain.StateConnected] != 1 {
+	if got := b.supervisor.Stats(); got[domain.StateConnected] != 1 {
 		t.Errorf("stats are %v", got)
 	}
 	if !slices.Contains(b.beats.all(), "clinica-sol/485519999340:1 true") {
@@ -55,7 +55,7 @@ func TestFaultCasesOrder(t *testing.T) {
 	begin := func(t *testing.T) (*bench, *simulator.CloudAccount, *simulator.CloudDevice) {
 		b := newBench(t, quick(), simulator.CloudConfig{})
 		a, d := b.account(sol, "acc1")
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		return b, a, d
 	}
@@ -111,7 +111,7 @@ func TestFaultCasesOrder(t *testing.T) {
 		b := newBench(t, quick(), simulator.CloudConfig{})
 		a, d := b.account(sol, "acc1")
 		release := a.HoldAllStatus()
-		b.run(b.runner)
+		b.run(b.supervisor)
 		b.eventually("the states are asked for", func() bool { return a.Counts().AllStatus > 0 })
 		d.Press(0, true) // heard before the answer, which does not have it
 		ahead := float64(time.Now().UnixMilli())/1000 - 100
@@ -132,7 +132,7 @@ func TestFaultCasesOrder(t *testing.T) {
 			b := newBench(t, quick(), simulator.CloudConfig{})
 			a, d := b.account(sol, "acc1")
 			release := a.HoldAllStatus()
-			b.run(b.runner)
+			b.run(b.supervisor)
 			b.eventually("the states are asked for", func() bool { return a.Counts().AllStatus > 0 })
 			a.Send(statusFrame(d.WireID(), map[string]any{"ts": wrong, "switch:0": on(false)}))
 			a.Send(statusFrame(d.WireID(), map[string]any{"ts": wrong, "switch:0": on(true)}))
@@ -199,7 +199,7 @@ func TestLostEventIsFoundByResync(t *testing.T) {
 	cfg.ResyncEvery = 50 * time.Millisecond
 	b := newBench(t, cfg, simulator.CloudConfig{})
 	a, d := b.account(sol, "acc1")
-	b.run(b.runner)
+	b.run(b.supervisor)
 	b.connected(sol, "acc1")
 	a.Mute(true)
 	d.Press(0, true)
@@ -212,7 +212,7 @@ func TestQuietDeviceIsAskedAfter(t *testing.T) {
 	cfg.SilentAfter = 50 * time.Millisecond
 	b := newBench(t, cfg, simulator.CloudConfig{})
 	a, d := b.account(sol, "acc1")
-	b.run(b.runner)
+	b.run(b.supervisor)
 	b.connected(sol, "acc1")
 	a.Mute(true)
 	d.SetOnline(false)
@@ -226,7 +226,7 @@ func TestBufferOverflowBeginsAnew(t *testing.T) {
 	b := newBench(t, cfg, simulator.CloudConfig{})
 	a, d := b.account(sol, "acc1")
 	release := a.HoldAllStatus()
-	b.run(b.runner)
+	b.run(b.supervisor)
 	b.eventually("the states are asked for", func() bool { return a.Counts().AllStatus > 0 })
 	d.SetPartial(true)
 	for i := range 40 {
@@ -246,7 +246,7 @@ func TestNewDeviceIsFound(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, quick(), simulator.CloudConfig{})
 	a, _ := b.account(sol, "acc1")
-	b.run(b.runner)
+	b.run(b.supervisor)
 	b.connected(sol, "acc1")
 	d := a.AddDevice("b0b21c12dd94", 1)
 	d.SetPartial(true)
@@ -260,7 +260,7 @@ func TestUnreadableEntryTakesNothingAway(t *testing.T) {
 	cfg.ResyncEvery = 30 * time.Millisecond
 	b := newBench(t, cfg, simulator.CloudConfig{})
 	a, d := b.account(sol, "acc1")
-	b.run(b.runner)
+	b.run(b.supervisor)
 	b.connected(sol, "acc1")
 	before := a.Counts().AllStatus
 	a.AnswerNext(`{"isok":true,"data":{"devices_status":{"` + plug + `":7}}}`)

@@ -11,108 +11,117 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
-// outbox appends for an actor, in order, while the actor goes on. Device updates are
-// given to it only when it is empty, so it holds one batch of them at most.
+// outbox appends a session's events in order while the session goes on.
 type outbox struct {
 	events domain.Appender
 	conn   shelly.Connection
 	logger *slog.Logger
+	logged domain.ConnectionState // the state that the log has
 
-	mu    sync.Mutex
-	queue []job
-	busy  bool
-	wake  chan struct{}
-	idle  chan struct{} // gets a value when everything is appended
+	mu      sync.Mutex
+	queue   []batch
+	waiting int // updates in the queue
+	wake    chan struct{}
+	room    chan struct{} // gets a value when the outbox may be no longer full
 }
 
-// job is a batch of updates, and then what the connection's state has become.
-type job struct {
+// batch is updates, and the state of the connection after them.
+type batch struct {
 	updates []shelly.Update
-	state   *domain.ConnectionStateChanged
+	state   *domain.ConnectionStateChanged // nil when it has not changed
 }
 
-func newOutbox(events domain.Appender, conn shelly.Connection, logger *slog.Logger) *outbox {
-	return &outbox{events: events, conn: conn, logger: logger, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
+// maxWaiting is the number of updates with which an outbox is full.
+const maxWaiting = 64
+
+func newOutbox(events domain.Appender, conn shelly.Connection, logged domain.ConnectionState, logger *slog.Logger) *outbox {
+	return &outbox{
+		events: events, conn: conn, logger: logger, logged: logged, wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
+	}
 }
 
-// push adds a job. Of states that wait one after the other the last is kept: an
-// outage of the log makes the list no longer.
-func (o *outbox) push(j job) {
+// push has updates appended, and then a change of state unless it is nil. A state
+// replaces one that waits directly before it, so an outage of the log leaves few. push
+// takes updates also when the outbox is full, so that a snapshot stays together.
+func (o *outbox) push(updates []shelly.Update, state *domain.ConnectionStateChanged) {
+	if len(updates) == 0 && state == nil {
+		return
+	}
 	o.mu.Lock()
 	last := len(o.queue) - 1
-	if last >= 0 && o.queue[last].state != nil && len(j.updates) == 0 {
-		o.queue[last].state = j.state
-	} else {
-		o.queue = append(o.queue, j)
+	if last < 0 || len(updates) > 0 && o.queue[last].state != nil {
+		o.queue = append(o.queue, batch{})
+		last++
+	}
+	b := &o.queue[last]
+	b.updates = append(b.updates, updates...)
+	o.waiting += len(updates)
+	if state != nil {
+		b.state = state
 	}
 	o.mu.Unlock()
 	signal(o.wake)
 }
 
-// empty reports whether everything is appended.
-func (o *outbox) empty() bool {
+// full reports whether the log is behind.
+func (o *outbox) full() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return !o.busy && len(o.queue) == 0
+	return o.waiting >= maxWaiting
 }
 
-// run appends until ctx ends, or the log refuses updates for good: then what it has
-// is not what the devices believe that it has. said is the state that the log has.
-func (o *outbox) run(ctx context.Context, said domain.ConnectionState) {
+// run appends until ctx ends, or until the log refuses updates for good. After that
+// the log differs from the devices' state here.
+func (o *outbox) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		j, ok := o.next()
+		b, ok := o.take()
 		if !ok {
-			signal(o.idle)
 			select {
 			case <-o.wake:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		if len(j.updates) > 0 {
-			if err := shelly.Publish(ctx, o.events, o.conn, j.updates); err != nil && ctx.Err() == nil {
-				o.logger.Error("updates are not appended", "updates", len(j.updates), "error", err)
-				return
+		if err := shelly.Publish(ctx, o.events, o.conn, b.updates); err != nil {
+			if ctx.Err() == nil {
+				o.logger.Error("updates are not appended", "updates", len(b.updates), "error", err)
 			}
+			return
 		}
-		if j.state != nil && j.state.State != said && say(ctx, o.events, o.conn, *j.state, o.logger) {
-			said = j.state.State
+		if b.state != nil && b.state.State != o.logged && appendState(ctx, o.events, o.conn, *b.state, o.logger) {
+			o.logged = b.state.State
 		}
 	}
 }
 
-func (o *outbox) next() (job, bool) {
+func (o *outbox) take() (b batch, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.busy = len(o.queue) > 0
-	if !o.busy {
-		return job{}, false
+	if len(o.queue) == 0 {
+		return batch{}, false
 	}
-	j := o.queue[0]
-	o.queue = append(o.queue[:0:0], o.queue[1:]...)
-	return j, true
+	b, o.queue = o.queue[0], o.queue[1:]
+	o.waiting -= len(b.updates)
+	signal(o.room)
+	return b, true
 }
 
-// say appends what a connection's state has become, again and again until it is
-// safe or ctx ends. It reports whether it is: once, thanks to the key.
-func say(ctx context.Context, log domain.Appender, c shelly.Connection, what domain.ConnectionStateChanged, logger *slog.Logger) bool {
-	event, err := domain.NewEvent(c.System, what, domain.Cause{Actor: c.Actor()})
-	if err != nil {
-		logger.Error("a change of state is not appended", "error", err)
-		return false
+// appendState appends a change of the connection's state and reports whether the log
+// has it. It repeats the append until ctx ends; the idempotency key makes it one event.
+func appendState(ctx context.Context, log domain.Appender, c shelly.Connection, change domain.ConnectionStateChanged, logger *slog.Logger) bool {
+	event, err := domain.NewEvent(c.System, change, domain.Cause{Actor: c.Actor()})
+	if err == nil {
+		key := uuid.NewString()
+		options := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: c.Actor(), Key: key, Fingerprint: key}}
+		_, err = domain.AppendUntilDone(ctx, log, []domain.Event{event}, options, nil)
 	}
-	key := uuid.NewString()
-	options := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: c.Actor(), Key: key, Fingerprint: key}}
-	if _, err := domain.AppendUntilDone(ctx, log, []domain.Event{event}, options, nil); err != nil {
-		if ctx.Err() == nil {
-			logger.Error("a change of state is not appended", "state", what.State, "error", err)
-		}
-		return false
+	if err != nil && ctx.Err() == nil {
+		logger.Error("a change of state is not appended", "state", change.State, "error", err)
 	}
-	return true
+	return err == nil
 }
 
-// signal wakes whoever waits on the channel, which has room for one value.
+// signal puts a value into a channel with room for one, unless it has one.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -8,7 +8,7 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
-// Connection is what the platform knows of a connection.
+// Connection is a connection as the platform has stored it.
 type Connection struct {
 	shelly.Connection
 	Kind    domain.ConnectionKind
@@ -17,29 +17,29 @@ type Connection struct {
 	State   domain.ConnectionState // as last appended, or ""
 }
 
-// Store is where connections and their secrets are. Its reads have everything that
-// was appended before the call: an owner that read less would repeat what its
-// predecessor said, and a socket that was stopped would be opened again.
+// Store has the connections and their secrets. Its reads include everything that was
+// appended before the call: otherwise a new owner would repeat its predecessor's
+// reports, and open the socket of a connection that was stopped.
 type Store interface {
 	// Connections lists the connections of the partition's systems.
 	Connections(ctx context.Context, partition int) ([]Connection, error)
-	// Connection returns one, or an error with [domain.CodeUnknownConnection].
+	// Connection returns one connection. It fails with [domain.CodeUnknownConnection].
 	Connection(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (Connection, error)
 	// Secret returns a connection's secret.
 	Secret(ctx context.Context, c shelly.Connection) (Secret, error)
-	// SaveSecret keeps what was renewed. It changes nothing and returns nil when the
-	// kept secret has another AuthCode or ClientID by now: it was replaced while the
-	// old one was being renewed.
+	// SaveSecret saves renewed tokens. If the stored secret has another AuthCode or
+	// ClientID, it was replaced during the renewal: then SaveSecret changes nothing
+	// and returns nil.
 	SaveSecret(ctx context.Context, c shelly.Connection, s Secret) error
-	// Devices returns the rows of the devices that came through the connection.
+	// Devices returns the rows of the devices that last came through the connection.
 	Devices(ctx context.Context, system domain.SystemID, id domain.ConnectionID) ([]*domain.Device, error)
 }
 
-// Parts are what a [Runner] works with.
+// Parts are the dependencies of a [Supervisor].
 type Parts struct {
 	Store      Store
 	Known      shelly.Known // for devices that another connection had before
 	Events     domain.Appender
 	Heartbeats shelly.Heartbeats
-	Logger     *slog.Logger // nil drops what is logged
+	Logger     *slog.Logger // nil discards the log
 }

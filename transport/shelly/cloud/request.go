@@ -8,8 +8,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// relayRequest asks for a relay to be switched (RTE). Its trid is a number. It
-// cannot switch back after a time.
+// relayRequest encodes a request to switch a relay (RTE). Its trid is a number. It
+// cannot ask the device to switch back later.
 func relayRequest(trid int64, device domain.DeviceID, channel int, on bool) []byte {
 	type params struct {
 		Turn string `json:"turn"`
@@ -31,8 +31,9 @@ func relayRequest(trid int64, device domain.DeviceID, channel int, on bool) []by
 	}{"Shelly:CommandRequest", trid, socketText(device), data{"relay", params{turn, channel}}})
 }
 
-// switchSetRequest calls Switch.Set on a device of the second generation or later.
-// The vendor's own client does it; it is not documented (US). Its trid is a string.
+// switchSetRequest encodes a call of Switch.Set on a device of the second generation or
+// later. The vendor's own client makes such calls, without documentation (US). Its
+// trid is a string.
 func switchSetRequest(trid int64, device domain.DeviceID, channel int, on bool, toggleAfter time.Duration) []byte {
 	type params struct {
 		ID          int     `json:"id"`

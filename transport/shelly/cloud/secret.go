@@ -12,9 +12,8 @@ import (
 // DefaultClientID is the vendor's public client (RTE).
 const DefaultClientID = "shelly-diy"
 
-// Secret is a credential of the Shelly Cloud. AuthCode is what the owner brought
-// from the vendor's login page; the access token is got with it and renewed. It
-// never prints: no verb shows what is in it.
+// Secret is a credential of the Shelly Cloud. The owner gets AuthCode from the
+// vendor's login page, and it buys access tokens. No verb prints a part of a Secret.
 type Secret struct {
 	AuthCode     string `json:"authCode,omitempty"`
 	AccessToken  string `json:"accessToken,omitempty"`
@@ -30,7 +29,7 @@ func (Secret) String() string { return hidden }
 // GoString hides the secret.
 func (Secret) GoString() string { return hidden }
 
-// Format hides the secret from the verbs that do not ask for String.
+// Format hides the secret from the verbs that do not call String.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
 
 // LogValue hides the secret.
@@ -43,8 +42,7 @@ func (s Secret) clientID() string {
 	return s.ClientID
 }
 
-// sameCredential reports whether both are the same as the owner gave it: what has
-// been renewed since does not count.
+// sameCredential reports whether the owner gave both. Renewed tokens do not count.
 func (s Secret) sameCredential(other Secret) bool {
 	if s.AuthCode == "" && other.AuthCode == "" {
 		return s.AccessToken == other.AccessToken && s.clientID() == other.clientID()
@@ -52,12 +50,11 @@ func (s Secret) sameCredential(other Secret) bool {
 	return s.AuthCode == other.AuthCode && s.clientID() == other.clientID()
 }
 
-// looksSecret finds what may be a part of a token: a long run of the letters that
-// those are made of.
+// looksSecret matches a possible part of a token: a long run of base64url letters.
 var looksSecret = regexp.MustCompile(`[A-Za-z0-9_-]{24,}|([?&]t=)[^&\s"]+`)
 
-// scrub takes the secrets out of a text that comes from elsewhere: an error of a
-// library that shows the URL, the reason of a close frame.
+// scrub removes secrets from a text of another party, such as a library's error with
+// the URL in it, or the reason of a close frame.
 func (s Secret) scrub(text string) string {
 	for _, secret := range []string{s.AccessToken, s.AuthCode, s.RefreshToken} {
 		if secret != "" {

@@ -121,33 +121,33 @@ func TestHost(t *testing.T) {
 	}
 }
 
-func TestGate(t *testing.T) {
+func TestThrottle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		gates := newGates(time.Second)
-		gate, done := gates.of("6550")
-		shared, alsoDone := gates.of("6550")
-		if gate != shared {
-			t.Fatal("one account has two gates")
+		throttles := newThrottles(time.Second)
+		one, done := throttles.of("6550")
+		shared, alsoDone := throttles.of("6550")
+		if one != shared {
+			t.Fatal("one account has two throttles")
 		}
 		begin := time.Now()
 		at := func() time.Duration {
-			if err := gate.pass(t.Context()); err != nil {
+			if err := one.wait(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			return time.Since(begin).Round(time.Second)
 		}
 		got := []time.Duration{at(), at(), at()}
-		gate.limited(0) // 2 s
+		one.limited(0) // 2 s
 		got = append(got, at())
-		gate.limited(0) // 4 s
+		one.limited(0) // 4 s
 		got = append(got, at())
-		gate.limited(7 * time.Second)
+		one.limited(7 * time.Second)
 		got = append(got, at())
-		gate.answered()
-		gate.limited(0) // 2 s again
+		one.answered()
+		one.limited(0) // 2 s again
 		got = append(got, at())
-		gate.limited(24 * time.Hour) // nobody waits a day
+		one.limited(24 * time.Hour) // nobody waits a day
 		got = append(got, at())
 		want := []time.Duration{0, 1, 2, 4, 8, 15, 17, 77}
 		for i := range want {
@@ -158,18 +158,18 @@ func TestGate(t *testing.T) {
 		done()
 		done() // twice is no more
 		alsoDone()
-		again, done := gates.of("6550")
-		if again != gate {
-			t.Error("a new gate knows nothing of the last request")
+		again, done := throttles.of("6550")
+		if again != one {
+			t.Error("a new throttle knows nothing of the last request")
 		}
 		done()
 		if err := backoff.Sleep(t.Context(), 2*time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		_, done = gates.of("another")
+		_, done = throttles.of("another")
 		defer done()
-		if len(gates.open) != 1 {
-			t.Errorf("%d gates are kept", len(gates.open))
+		if len(throttles.byAccount) != 1 {
+			t.Errorf("%d throttles are kept", len(throttles.byAccount))
 		}
 	})
 }

@@ -3,7 +3,10 @@ package cloud
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -12,310 +15,226 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
+// session keeps an account connected with one credential: it opens one socket after
+// the other and keeps the devices' state in between. Its worker's goroutine runs it
+// and owns all of it but the atomics and what mu guards.
+type session struct {
+	env
+	conn   shelly.Connection
+	logger *slog.Logger
+	outbox *outbox
+
+	given    Secret // as the worker read it
+	secret   Secret // with the newest tokens
+	rejected bool   // the cloud rejected the access token: renew it
+	retried  bool   // it was renewed for that reason, and no socket has been of use since
+	doubted  bool   // the last socket closed before it was of use: check first whether the token is valid
+	reported domain.ConnectionState
+	retry    backoff.Backoff
+	trid     int64 // of the last request; it differs from those of earlier sessions
+
+	rows    map[domain.DeviceID][]*domain.Device // by base id, as the worker read them
+	devices map[domain.DeviceID]*device          // on the account
+	*link                                        // the socket that is open, or the last one
+
+	open      atomic.Bool // a socket is open
+	corrected chan correction
+	requests  chan request
+
+	mu      sync.Mutex
+	members map[domain.DeviceID]membership // by base id
+	live    bool                           // commands are accepted
+	state   domain.ConnectionState
+}
+
+// correction has the rows of a device after an operator corrected its energy.
+type correction struct {
+	base domain.DeviceID
+	rows []*domain.Device
+}
+
+// membership is how a device relates to the account.
+type membership int
+
 const (
-	minWake        = 10 * time.Millisecond // between looks at what waits
-	atOnce         = 64                    // messages that are worked off before their updates are appended
-	maxBufferBytes = 4 << 20               // of messages kept back, as they came
-	maxStrangers   = 1000                  // devices that all_status does not have, remembered
-	// snapshotAge is how old a state from all_status may be that we asked for just
-	// now: nothing says that the vendor answers from the newest.
-	snapshotAge = 10 * time.Second
+	unknownDevice membership = iota
+	byRow                    // it came through this connection before, as its rows say
+	onAccount
+	left // it was on the account
 )
 
-// session is the time of one socket. It belongs to the actor's goroutine.
-type session struct {
-	*actor
-	socket *socket
-	grant  grant
-	acc    *account
-	work   sync.WaitGroup
-	ctx    context.Context // of the work; ends with the session
-	timer  *time.Timer
-
-	synced    bool // a snapshot has been applied
-	fetching  bool
-	asked     time.Time // when the last fetch began
-	fetched   chan fetch
-	kept      []heard // since the fetch began, or since the socket opened for the first
-	keptBytes int
-	overflown bool // more came than is kept
-	recheck   bool // devices have left: ask again soon
-	fetchWait backoff.Backoff
-	fetchAt   time.Time // when to fetch next
-	strangers map[domain.DeviceID]struct{}
-
-	renewing bool
-	renewed  chan renewal
-	redial   bool // as soon as no command is under way
-
-	pingAt time.Time
-	pinged int64 // pongs at the last ping; -1 before
-	missed int
-	dueAt  time.Time // when the first device has something that waits; zero when none
-	ready  []shelly.Update
-	dirty  []*held
-	says   *domain.ConnectionStateChanged // after the updates that come first
-
-	pending map[string]pending // requests without answer, by transaction id
-	warned  bool
-}
-
-// fetch is what came of asking for all states.
-type fetch struct {
-	all  allStatus
-	rows map[domain.DeviceID][]*domain.Device // of devices that are new
-	err  error
-}
-
-// renewal is what came of renewing the token.
-type renewal struct {
-	secret Secret
-	err    error
-}
-
-func newSession(a *actor, socket *socket, g grant) *session {
-	return &session{
-		actor: a, socket: socket, grant: g, fetched: make(chan fetch, 1), renewed: make(chan renewal, 1),
-		fetchWait: newBackoff(a.cfg), strangers: map[domain.DeviceID]struct{}{}, pinged: -1, pending: map[string]pending{},
-		timer: time.NewTimer(0),
+func newSession(e env, c Connection, secret Secret, rows []*domain.Device, logger *slog.Logger) *session {
+	s := &session{
+		env: e, conn: c.Connection, logger: logger, outbox: newOutbox(e.parts.Events, c.Connection, c.State, logger),
+		given: secret, secret: secret, reported: c.State, retry: newBackoff(e.cfg), trid: rand.Int64N(1 << 40),
+		rows: map[domain.DeviceID][]*domain.Device{}, devices: map[domain.DeviceID]*device{},
+		corrected: make(chan correction, maxRequests), requests: make(chan request, maxRequests),
+		members: map[domain.DeviceID]membership{}, state: domain.StateDisconnected,
 	}
+	for _, row := range rows {
+		base := baseOf(row.DeviceID)
+		s.rows[base] = append(s.rows[base], row)
+		s.members[base] = byRow
+	}
+	return s
 }
 
-// run works until the socket ends, and closes it.
-func (s *session) run(ctx context.Context) ending {
-	var cancel context.CancelFunc
-	s.ctx, cancel = context.WithCancel(ctx)
-	acc, done := s.account(s.grant.user)
-	s.acc = acc
-	now := time.Now()
-	s.fetchAt, s.pingAt = now, now.Add(s.cfg.PingEvery)
-	end := s.loop()
-	s.hangUp()
-	s.socket.close()
-	cancel()
-	s.work.Wait()
-	select {
-	case r := <-s.renewed: // too late for this socket, and not to be lost
-		if r.err == nil {
-			s.secret = r.secret
+// run returns when ctx ends, or when the log refuses an event for good. It leaves no
+// goroutine behind.
+func (s *session) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var appending sync.WaitGroup
+	defer appending.Wait()
+	defer cancel()
+	appending.Go(func() {
+		defer cancel()
+		isolate.Do(s.logger, where, func() { s.outbox.run(ctx) })
+	})
+	for ctx.Err() == nil {
+		end := s.attempt(ctx)
+		s.logEnd(end)
+		switch {
+		case ctx.Err() != nil || end.planned:
+		case end.refused || end.rejected && s.retried && !end.lapsed:
+			s.logger.Warn("the credential is refused", "reason", end.reason)
+			s.setState(domain.StateRefused, end.reason)
+			<-ctx.Done() // only a new credential or a command starts another session
+		case end.rejected:
+			s.rejected, s.retried = true, true
+			if s.reported == domain.StateConnected {
+				s.setState(domain.StateDisconnected, end.reason)
+			}
+			fresh := s.retry.Fresh()
+			if wait := s.retry.Next(); !fresh { // the first time at once: the token may simply have expired
+				_ = backoff.Sleep(ctx, wait)
+			}
+		default:
+			s.setState(domain.StateDisconnected, end.reason)
+			_ = s.retry.Wait(ctx)
 		}
-	default:
 	}
-	done()
-	s.timer.Stop()
+}
+
+// ending is how an attempt to be connected ended.
+type ending struct {
+	planned  bool // by us
+	rejected bool // the cloud rejects the access token
+	lapsed   bool // the rejected token had expired by then, which says nothing about the credential
+	refused  bool // the credential cannot be used any more
+	reason   string
+	err      error // for the log
+}
+
+func dropped(reason string, err error) ending { return ending{reason: reason, err: err} }
+
+func rejectedToken(err error) ending { return ending{rejected: true, reason: reasonRejected, err: err} }
+
+// The reasons of a connection's state, for people.
+const (
+	reasonUnreachable = "the Shelly Cloud cannot be reached"
+	reasonDropped     = "the socket was closed"
+	reasonNoPong      = "no answer to two pings"
+	reasonStalled     = "the log does not keep up"
+	reasonRejected    = "the Shelly Cloud does not take the token"
+	reasonStopped     = "stopped"
+)
+
+// attempt gets a valid token and stays connected with it as long as possible.
+func (s *session) attempt(ctx context.Context) ending {
+	g, err := s.authorise(ctx)
+	var refused *refusedError
+	switch {
+	case errors.As(err, &refused):
+		return ending{refused: true, reason: refused.reason}
+	case err != nil:
+		return dropped(reasonUnreachable, err)
+	}
+	end := s.connect(ctx, g)
+	end.lapsed = end.rejected && !g.alive(time.Now())
 	return end
 }
 
-func (s *session) loop() ending {
-	for {
-		if s.redial && len(s.pending) == 0 {
-			return ending{redial: true, reason: "the token was renewed"}
+// connect opens a socket and serves it until it ends.
+func (s *session) connect(ctx context.Context, g grant) ending {
+	if s.doubted {
+		if err := s.probe(ctx, g); rejects(err) {
+			return rejectedToken(err)
 		}
-		// While the log is behind nothing more is read from the socket.
-		inbox, gone := s.socket.inbox, (chan struct{})(nil)
-		if !s.out.empty() {
-			inbox, gone = nil, s.socket.gone
-		}
-		s.timer.Reset(time.Until(s.wakeAt()))
-		var end *ending
-		select {
-		case <-s.ctx.Done():
-			return ending{redial: true, reason: "closed by us"}
-		case h, ok := <-inbox:
-			if !ok {
-				return s.gone()
-			}
-			s.workOff(h)
-		case <-gone:
-			return s.gone()
-		case <-s.out.idle:
-		case r := <-s.requests:
-			end = s.command(r)
-		case c := <-s.corrected:
-			if d := s.devices[c.base]; d != nil {
-				d.device.Correct(c.rows)
-			} else if s.rows[c.base] != nil {
-				s.rows[c.base] = c.rows
-			}
-		case f := <-s.fetched:
-			end = s.apply(f)
-		case r := <-s.renewed:
-			s.renewalDone(r)
-		case <-s.timer.C:
-			end = s.tick(time.Now())
-		}
-		if end != nil {
-			return *end
-		}
-		s.flush(time.Now())
+		s.doubted = false
 	}
-}
-
-// gone says why the socket ended.
-func (s *session) gone() ending {
-	<-s.socket.gone
-	switch err := s.socket.err; {
+	socket, err := dial(ctx, s.cfg, g, s.secret, s.logger)
+	switch {
 	case errors.Is(err, errRejected):
-		return ending{rejected: true, reason: reasonRejected, err: err}
-	case errors.Is(err, errStalled):
-		return dropped(reasonStalled, err)
-	default:
-		return dropped(reasonDropped, err)
+		return rejectedToken(err)
+	case err != nil:
+		return dropped(reasonUnreachable, err)
 	}
+	s.open.Store(true)
+	defer s.open.Store(false)
+	opened := time.Now()
+	end := s.serve(ctx, socket, g)
+	s.retry.Lasted(time.Since(opened))
+	if s.synced {
+		s.retried = false
+	}
+	// The cloud may accept an expired token and close the socket moments later (measured).
+	s.doubted = !end.planned && !end.rejected && !s.synced
+	return end
 }
 
-// workOff takes a message, and some of those behind it. Each is looked at for
-// updates by itself, so that nothing that came and went between is lost.
-func (s *session) workOff(h heard) {
-	for n := 1; ; n++ {
-		s.take(h)
-		for _, d := range s.dirty {
-			s.ready = append(s.ready, s.updatesOf(d, time.Now())...)
-		}
-		s.dirty = s.dirty[:0]
-		if n == atOnce {
-			return
-		}
-		select {
-		case next, ok := <-s.socket.inbox:
-			if !ok {
-				return // the loop meets it again
-			}
-			h = next
-		default:
-			return
-		}
-	}
+// probe asks the HTTP API whether it takes the token.
+func (s *session) probe(ctx context.Context, g grant) error {
+	api, release := s.accountOf(g.user)
+	defer release()
+	_, err := api.allStatus(ctx, g.at, g.token)
+	return err
 }
 
-// flush hands over what is to be appended, when the last batch is safe.
-func (s *session) flush(now time.Time) {
-	if !s.out.empty() {
+// logEnd logs how an attempt ended: at level info after a connected one, else at debug.
+func (s *session) logEnd(e ending) {
+	if e.refused {
 		return
 	}
-	for _, d := range s.dirty {
-		s.ready = append(s.ready, s.updatesOf(d, now)...)
+	level := slog.LevelDebug
+	if s.reported != domain.StateDisconnected {
+		level = slog.LevelInfo
 	}
-	s.dirty = s.dirty[:0]
-	if len(s.ready) == 0 && s.says == nil {
-		return
+	text := ""
+	if e.err != nil {
+		text = s.secret.scrub(e.err.Error())
 	}
-	s.out.push(job{updates: s.ready, state: s.says})
-	s.ready, s.says = nil, nil
+	s.logger.Log(context.Background(), level, "the socket to the Shelly Cloud ended", "reason", e.reason, "planned", e.planned, "error", text)
 }
 
-func (s *session) updatesOf(d *held, now time.Time) []shelly.Update {
-	if s.devices[d.id] != d {
-		return nil // not of this account any more
-	}
-	updates := d.take(now)
-	if !d.due.IsZero() && (s.dueAt.IsZero() || d.due.Before(s.dueAt)) {
-		s.dueAt = d.due
-	}
-	return updates
-}
-
-// mark says that a device may have something to append.
-func (s *session) mark(d *held) {
-	if d.dirty {
-		s.dirty = append(s.dirty, d)
+// setState sets the connection's state, and reports it to the log if it is new.
+func (s *session) setState(state domain.ConnectionState, reason string) {
+	s.mu.Lock()
+	s.state = state
+	s.mu.Unlock()
+	if s.reported != state {
+		s.reported = state
+		const most = 512 // bytes; the reason may quote the cloud
+		s.outbox.push(nil, &domain.ConnectionStateChanged{ConnectionID: s.conn.ID, State: state, Reason: domain.CutText(reason, most)})
 	}
 }
 
-// wakeAt is when something is to be done that nobody else wakes for.
-func (s *session) wakeAt() time.Time {
-	at := s.pingAt
-	earlier := func(t time.Time) {
-		if !t.IsZero() && t.Before(at) {
-			at = t
-		}
-	}
-	for _, p := range s.pending {
-		earlier(p.deadline)
-	}
-	if s.out.empty() {
-		earlier(s.dueAt)
-	}
-	if !s.fetching {
-		earlier(s.fetchAt)
-	}
-	if !s.renewing && !s.redial {
-		earlier(s.grant.renewAt)
-	}
-	return at
+func (s *session) connectionState() domain.ConnectionState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
 }
 
-func (s *session) tick(now time.Time) *ending {
-	if !now.Before(s.pingAt) {
-		s.pingAt = now.Add(s.cfg.PingEvery)
-		if end := s.ping(); end != nil {
-			return end
-		}
-	}
-	s.expire(now)
-	if !s.dueAt.IsZero() && !now.Before(s.dueAt) && s.out.empty() {
-		s.dueAt = time.Time{}
-		for _, d := range s.devices {
-			switch {
-			case d.due.IsZero():
-			case !now.Before(d.due):
-				d.dirty, d.due = true, time.Time{}
-				s.mark(d)
-			case s.dueAt.IsZero() || d.due.Before(s.dueAt):
-				s.dueAt = d.due
-			}
-		}
-	}
-	if !s.fetching && !now.Before(s.fetchAt) {
-		s.fetchOrWait(now)
-	}
-	if at := s.grant.renewAt; !s.renewing && !s.redial && !at.IsZero() && !now.Before(at) {
-		s.renewToken(now)
-	}
-	return nil
+func (s *session) membershipOf(base domain.DeviceID) membership {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.members[base]
 }
 
-func (s *session) ping() *ending {
-	if pongs := s.socket.pongs.Load(); pongs == s.pinged {
-		s.missed++
-	} else {
-		s.pinged, s.missed = pongs, 0
-	}
-	err := error(nil)
-	if s.missed < 2 {
-		if err = s.socket.ping(); err == nil {
-			return nil
-		}
-	}
-	end := dropped(reasonNoPong, err)
-	return &end
+func (s *session) setMembership(base domain.DeviceID, m membership) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members[base] = m
 }
 
-// renewToken renews the token while the socket goes on.
-func (s *session) renewToken(now time.Time) {
-	s.renewing = true
-	secret, alive := s.secret, s.grant.alive(now)
-	s.work.Go(func() {
-		var r renewal
-		r.err = isolate.Run(s.logger, where, func() (err error) {
-			r.secret, _, err = s.renew(s.ctx, secret, alive)
-			return err
-		})
-		s.renewed <- r
-	})
-}
-
-// renewalDone moves on to a socket with the new token, on the server that it names.
-// The old one would be closed at the token's end at some moment, or be silent.
-func (s *session) renewalDone(r renewal) {
-	s.renewing = false
-	if r.err != nil {
-		// The socket may well outlive its token, and the next attempt says more.
-		s.grant.renewAt = time.Now().Add(s.cfg.BackoffMax)
-		if s.ctx.Err() == nil {
-			s.logger.Warn("the token cannot be renewed yet", "error", s.secret.scrub(r.err.Error()))
-		}
-		return
-	}
-	s.secret, s.redial = r.secret, true
-}
+// isMember reports whether the device is or was on this account.
+func (s *session) isMember(base domain.DeviceID) bool { return s.membershipOf(base) != unknownDevice }

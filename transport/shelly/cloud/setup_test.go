@@ -30,17 +30,17 @@ const (
 	old                  = "b923fa"
 )
 
-// bench is a simulated cloud, and a runner beside a platform in memory.
+// bench is a simulated cloud, and a supervisor beside a platform in memory.
 type bench struct {
-	t       *testing.T
-	cloud   *simulator.Cloud
-	url     string
-	log     *memoryLog
-	store   *memoryStore
-	beats   *beats
-	runner  *Runner
-	output  *lockedBuffer
-	secrets []string // that nobody may ever see
+	t          *testing.T
+	cloud      *simulator.Cloud
+	url        string
+	log        *memoryLog
+	store      *memoryStore
+	beats      *beats
+	supervisor *Supervisor
+	output     *lockedBuffer
+	secrets    []string // that nobody may ever see
 }
 
 func quick() Config {
@@ -63,7 +63,7 @@ func newBench(t *testing.T, cfg Config, of simulator.CloudConfig) *bench {
 	b.store = &memoryStore{log: b.log, secrets: map[domain.ConnectionID]Secret{}}
 	b.url = b.listen()
 	t.Cleanup(b.cloud.Close) // before the servers, which wait for their sockets
-	b.runner = b.another(cfg)
+	b.supervisor = b.another(cfg)
 	t.Cleanup(b.checkSecrets)
 	return b
 }
@@ -75,8 +75,8 @@ func (b *bench) listen() string {
 	return server.URL
 }
 
-// another makes a runner of another process, as it were.
-func (b *bench) another(cfg Config) *Runner {
+// another makes a supervisor of another process, as it were.
+func (b *bench) another(cfg Config) *Supervisor {
 	logger := slog.New(slog.NewTextHandler(b.output, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	r, err := New(cfg, Parts{Store: b.store, Known: b.store, Events: b.log, Heartbeats: b.beats, Logger: logger})
 	if err != nil {
@@ -121,8 +121,8 @@ func (b *bench) command(system domain.SystemID, data domain.Data) {
 	}
 }
 
-// run runs the runner on partition 0. The answer ends it, and waits.
-func (b *bench) run(r *Runner) (stop func()) {
+// run runs the supervisor on partition 0. The answer ends it, and waits.
+func (b *bench) run(r *Supervisor) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -134,7 +134,7 @@ func (b *bench) run(r *Runner) (stop func()) {
 		select {
 		case <-done:
 		case <-time.After(patience):
-			b.t.Error("the runner does not end")
+			b.t.Error("the supervisor does not end")
 		}
 	})
 	b.t.Cleanup(stop)
@@ -177,7 +177,7 @@ func (b *bench) send(c shelly.SwitchCommand) shelly.SwitchResult {
 func (b *bench) begin(c shelly.SwitchCommand) <-chan shelly.SwitchResult {
 	b.t.Helper()
 	result := make(chan shelly.SwitchResult, 8)
-	if !b.runner.Switch(c, func(r shelly.SwitchResult) { result <- r }) {
+	if !b.supervisor.Switch(c, func(r shelly.SwitchResult) { result <- r }) {
 		b.t.Fatal("nobody holds the device")
 	}
 	return result

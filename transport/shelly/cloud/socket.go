@@ -16,8 +16,8 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// closeTokenBroken is what the vendor closes a socket with whose token it does not
-// take (measured).
+// closeTokenBroken is the code with which the vendor closes a socket whose token it
+// rejects (measured).
 const closeTokenBroken = 4401
 
 const (
@@ -25,38 +25,43 @@ const (
 	closeWait    = 500 * time.Millisecond // for the far end to answer a close frame
 )
 
-// errRejected says that the vendor does not take the token.
-var errRejected = errors.New("the Shelly Cloud does not take the token")
+// Why a socket ended.
+var (
+	errRejected = errors.New("the Shelly Cloud does not take the token")
+	errStalled  = errors.New("the log does not keep up") // we closed the socket for that
+	errClosed   = errors.New("closed by us")
+	errPanicked = errors.New("a fault of ours") // a frame made us panic
+)
 
-// errStalled says that we closed the socket because the log did not keep up.
-var errStalled = errors.New("the log does not keep up")
+// where names this package in the log of caught panics.
+const where = "shelly cloud"
 
-// heard is a message and what it took on the wire.
-type heard struct {
-	message Message
+// received is a message and its size on the wire, in bytes.
+type received struct {
+	message message
 	size    int
 }
 
-// socket is an open real-time socket. One goroutine reads it and waits when nobody
-// takes what it read, so that a slow log fills the vendor's buffers and not ours.
+// socket is an open real-time socket. One goroutine reads it. The goroutine stops
+// reading while nobody takes the messages, so that a slow log fills the vendor's
+// buffers and not ours.
 type socket struct {
 	conn   *websocket.Conn
-	inbox  chan heard    // closed at the end
+	inbox  chan received // closed at the end
 	gone   chan struct{} // closed at the end
 	stop   chan struct{} // closed by close
-	err    error         // why it ended; to be read after gone
+	err    error         // why it ended; valid when gone is closed
 	pongs  atomic.Int64
 	logger *slog.Logger
 }
 
-// dial opens the socket. Its errors are scrubbed: the token is in the URL.
+// dial opens the socket. Its errors are scrubbed, because the URL has the token.
 func dial(ctx context.Context, cfg Config, g grant, secret Secret, logger *slog.Logger) (*socket, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.RequestTimeout)
 	defer cancel()
-	// The library looks at the context's deadline during the handshake, and not at
-	// its end: a partition would be lost for long while its socket is still opened.
-	// The handshake gets a moment to finish all the same, because a socket can be
-	// closed properly only when it is open.
+	// During the handshake the library heeds ctx's deadline but not its end, which
+	// would let a lost partition open its socket for long. The handshake still gets a
+	// moment to finish, because only an open socket can be closed properly.
 	done := func() bool { return true }
 	defer func() { done() }()
 	dialer := websocket.Dialer{
@@ -69,18 +74,18 @@ func dial(ctx context.Context, cfg Config, g grant, secret Secret, logger *slog.
 			return conn, err
 		},
 	}
-	conn, response, err := dialer.DialContext(ctx, g.at.socket+"/shelly/wss/hk_sock?t="+url.QueryEscape(g.token), nil)
-	if response != nil && response.Body != nil {
-		defer func() { _ = response.Body.Close() }()
+	conn, answer, err := dialer.DialContext(ctx, g.at.socket+"/shelly/wss/hk_sock?t="+url.QueryEscape(g.token), nil)
+	if answer != nil && answer.Body != nil {
+		defer func() { _ = answer.Body.Close() }()
 	}
 	if err != nil {
-		if response != nil && (response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden) {
-			return nil, fmt.Errorf("cloud: dial: %w (HTTP %d)", errRejected, response.StatusCode)
+		if answer != nil && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden) {
+			return nil, fmt.Errorf("cloud: dial: %w (HTTP %d)", errRejected, answer.StatusCode)
 		}
 		return nil, fmt.Errorf("cloud: dial: %s", secret.scrub(err.Error()))
 	}
 	s := &socket{
-		conn: conn, inbox: make(chan heard, cfg.Inbox), gone: make(chan struct{}), stop: make(chan struct{}), logger: logger,
+		conn: conn, inbox: make(chan received, cfg.Inbox), gone: make(chan struct{}), stop: make(chan struct{}), logger: logger,
 	}
 	conn.SetReadLimit(cfg.MaxFrame)
 	conn.SetPongHandler(func(string) error {
@@ -89,7 +94,7 @@ func dial(ctx context.Context, cfg Config, g grant, secret Secret, logger *slog.
 	})
 	go func() {
 		if !isolate.Do(logger, where, func() { s.read(cfg.StallAfter, secret) }) {
-			_ = conn.Close() // read has closed what others wait for
+			_ = conn.Close() // read has closed the channels that others wait for
 		}
 	}()
 	return s, nil
@@ -106,32 +111,34 @@ func (s *socket) read(stallAfter time.Duration, secret Secret) {
 			s.err = closeReason(err, secret)
 			return
 		}
-		var m Message
-		if err = errors.New("cloud: it is binary"); kind == websocket.TextMessage {
-			m, err = Decode(raw)
+		var m message
+		if err = errors.New("cloud: the frame is binary"); kind == websocket.TextMessage {
+			m, err = decode(raw)
 		}
 		if err != nil {
 			if refused++; refused == 1 { // one line per socket
-				s.logger.Warn("a frame is not understood", "bytes", len(raw), "error", secret.scrub(err.Error()))
+				s.logger.Warn("cannot decode a frame", "bytes", len(raw), "error", secret.scrub(err.Error()))
 			}
 			continue
 		}
-		if s.err = s.pass(heard{m, len(raw)}, stallAfter); s.err != nil {
+		if s.err = s.pass(received{m, len(raw)}, stallAfter); s.err != nil {
 			return
 		}
 	}
 }
 
-func (s *socket) pass(h heard, stallAfter time.Duration) error {
+// pass puts a message into the inbox. It fails when the inbox stays full for
+// stallAfter, or when the socket is closed.
+func (s *socket) pass(r received, stallAfter time.Duration) error {
 	select {
-	case s.inbox <- h:
+	case s.inbox <- r:
 		return nil
 	default:
 	}
 	timer := time.NewTimer(stallAfter)
 	defer timer.Stop()
 	select {
-	case s.inbox <- h:
+	case s.inbox <- r:
 		return nil
 	case <-timer.C:
 		return errStalled
@@ -140,23 +147,14 @@ func (s *socket) pass(h heard, stallAfter time.Duration) error {
 	}
 }
 
-// where names this package among the panics that were caught.
-const where = "shelly cloud"
-
-// errPanicked says that what the cloud sent made us panic.
-var errPanicked = errors.New("a fault of ours")
-
-// errClosed says that we closed the socket.
-var errClosed = errors.New("closed by us")
-
-// closeReason puts the end of a socket into words that may be shown.
+// closeReason turns the end of a socket into an error without secrets.
 func closeReason(err error, secret Secret) error {
 	var closed *websocket.CloseError
 	switch {
 	case errors.As(err, &closed) && closed.Code == closeTokenBroken:
 		return fmt.Errorf("cloud: read: %w (%d)", errRejected, closed.Code)
 	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
-		return fmt.Errorf("cloud: read: closed by the Shelly Cloud with %d %s", closed.Code, secret.scrub(closed.Text))
+		return fmt.Errorf("cloud: read: the Shelly Cloud closed it with %d %s", closed.Code, secret.scrub(closed.Text))
 	}
 	return fmt.Errorf("cloud: read: %s", secret.scrub(err.Error()))
 }
@@ -173,8 +171,8 @@ func (s *socket) ping() error {
 	return s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
 }
 
-// close ends the socket and waits until it is read no more. It gives the far end a
-// moment to answer: then a socket that follows is surely the only one.
+// close closes the socket and waits until its reader has ended. It gives the far end
+// a moment to answer, so that the next socket is certainly the only one.
 func (s *socket) close() {
 	close(s.stop)
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
@@ -187,7 +185,7 @@ func (s *socket) close() {
 		timer.Stop()
 	}
 	_ = s.conn.Close()
-	for range s.inbox { // the reader may be about to put one in
+	for range s.inbox { // the reader may be about to put a message in
 	}
 	<-s.gone
 }

@@ -38,12 +38,12 @@ func storm(t *testing.T, random *rand.Rand) {
 		d.SetPartial(i%2 == 0)
 		devices = append(devices, d)
 	}
-	stop := b.run(b.runner)
+	stop := b.run(b.supervisor)
 	b.connected(sol, "acc1")
 	acc1 := shelly.Connection{System: sol, ID: "acc1"}
 	revive := func() { // a renewed token that ends at once is a reason to refuse the credential
-		if b.runner.Stats()[domain.StateRefused] > 0 {
-			b.runner.Changed(0, acc1, domain.TypeConnectionStarted)
+		if b.supervisor.Stats()[domain.StateRefused] > 0 {
+			b.supervisor.Changed(0, acc1, domain.TypeConnectionStarted)
 		}
 	}
 	for range 300 {
@@ -56,9 +56,9 @@ func storm(t *testing.T, random *rand.Rand) {
 		case 2:
 			a.ExpireTokens()
 		case 3:
-			b.runner.Changed(0, acc1, domain.TypeConnectionRestarted)
+			b.supervisor.Changed(0, acc1, domain.TypeConnectionRestarted)
 		case 4:
-			b.runner.Drop(shelly.Connection{System: sol, ID: "acc1"})
+			b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"})
 		case 5:
 			a.Mute(true)
 			d.Press(0, random.IntN(2) == 0)
@@ -68,14 +68,14 @@ func storm(t *testing.T, random *rand.Rand) {
 			d.SetOnline(random.IntN(2) == 0)
 		case 7:
 			stop()
-			b.runner = b.another(cfg)
-			stop = b.run(b.runner)
+			b.supervisor = b.another(cfg)
+			stop = b.run(b.supervisor)
 		case 8:
 			b.cloud.Outage(true)
 			b.cloud.Outage(false)
 		case 9:
 			c := shelly.SwitchCommand{DeviceRef: shelly.DeviceRef{System: sol, Device: domain.DeviceID(d.ID)}, CommandID: "cmd", On: true}
-			b.runner.Switch(c, func(shelly.SwitchResult) {})
+			b.supervisor.Switch(c, func(shelly.SwitchResult) {})
 		case 10, 11:
 			d.Draw(0, float64(random.IntN(100)))
 		case 12:
