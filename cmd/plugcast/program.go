@@ -290,7 +290,7 @@ func (p *Program) Close() {
 		p.gateway.close()
 	}
 	if p.shelly != nil {
-		p.shelly.desk.Close()
+		p.shelly.dispatcher.Close()
 	}
 	for _, listener := range []net.Listener{p.listener, p.admin} {
 		if listener != nil {

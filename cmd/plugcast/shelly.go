@@ -28,11 +28,11 @@ import (
 
 // shellySide is what a process does for Shelly devices.
 type shellySide struct {
-	program  *Program
-	board    *heartbeats.Board
-	desk     *switching.Desk
-	outbound *outbound.Server // nil in a process that serves no clients
-	cloud    *cloud.Supervisor    // nil in a process that owns no partitions
+	program    *Program
+	board      *heartbeats.Board
+	dispatcher *switching.Dispatcher
+	outbound   *outbound.Server  // nil in a process that serves no clients
+	cloud      *cloud.Supervisor // nil in a process that owns no partitions
 }
 
 // newShelly makes what the roles of the process need.
@@ -66,7 +66,7 @@ func (p *Program) newShelly() (*shellySide, error) {
 		holders = append(holders, s.cloud)
 		p.disconnects.shelly = append(p.disconnects.shelly, cloudSockets{s.cloud})
 	}
-	s.desk = switching.New(switching.Parts{
+	s.dispatcher = switching.New(switching.Parts{
 		Log: p.backend.log, Holders: holders, Partition: p.backend.log.Partition, Logger: p.Logger,
 		Claims: claims.New(p.backend.log), Elsewhere: s.elsewhere,
 		Recent: func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error) {
@@ -92,7 +92,7 @@ func (s *shellySide) elsewhere(ctx context.Context, d shelly.DeviceRef) (bool, e
 func (s *shellySide) duties() []projections.Duty {
 	return []projections.Duty{
 		func(ctx context.Context, partition int) { s.board.Watch(ctx, partition, s.program.backend.store) },
-		s.desk.Referee,
+		s.dispatcher.RunTimeouts,
 		s.cloud.Run,
 		s.lookAfter,
 	}
@@ -163,8 +163,8 @@ func lookAfterOne(ctx context.Context, logger *slog.Logger, c shelly.Connection,
 // reactions are what every process does on hearing of devices and connections.
 func (s *shellySide) reactions() map[domain.EventType]reactions.Reaction {
 	on := map[domain.EventType]reactions.Reaction{
-		domain.TypeRelaySwitchRequested: s.desk.Requested,
-		domain.TypeRelaySwitchCompleted: s.desk.Completed,
+		domain.TypeRelaySwitchRequested: s.dispatcher.Requested,
+		domain.TypeRelaySwitchCompleted: s.dispatcher.Completed,
 		domain.TypeEnergyCorrected:      s.energyCorrected,
 	}
 	for _, t := range []domain.EventType{
@@ -184,7 +184,7 @@ func (s *shellySide) energyCorrected(ctx context.Context, e domain.Event) error 
 	if err != nil {
 		return err
 	}
-	for _, h := range s.desk.Holders() {
+	for _, h := range s.dispatcher.Holders() {
 		h.Correct(shelly.DeviceRef{System: e.SystemID, Device: domain.DeviceID(base)}, rows)
 	}
 	return nil

@@ -13,36 +13,36 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
-// A system for which it cannot be said who holds its devices does not keep the
-// referee from another system's commands.
+// A system whose look-ups hang does not delay the ending of another system's commands.
 func TestOneSystemHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
-		answers := b.desk.parts.Elsewhere
-		b.desk.parts.Elsewhere = func(ctx context.Context, d shelly.DeviceRef) (bool, error) {
+		answers := b.dispatcher.parts.Elsewhere
+		b.dispatcher.parts.Elsewhere = func(ctx context.Context, d shelly.DeviceRef) (bool, error) {
 			if d.System != system {
 				<-ctx.Done()
 				return false, ctx.Err()
 			}
 			return answers(ctx, d)
 		}
-		defer b.referee()()
+		defer b.runTimeouts()()
 		for _, hanging := range []domain.SystemID{"hangs-1", "hangs-2", "hangs-3"} {
-			e, err := domain.NewEvent(hanging, domain.RelaySwitchRequested{CommandID: "of-" + string(hanging), DeviceID: plug, On: true}, domain.Cause{})
+			requested := domain.RelaySwitchRequested{CommandID: "of-" + string(hanging), DeviceID: plug, On: true}
+			e, err := domain.NewEvent(hanging, requested, domain.Cause{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			e.Position = domain.Position{Ms: uint64(time.Now().UnixMilli())}
-			if err := b.desk.Requested(t.Context(), e); err != nil {
+			if err := b.dispatcher.Requested(t.Context(), e); err != nil {
 				t.Fatal(err)
 			}
 		}
-		expect(t, b.run(expiry+2*lookAround), domain.OutcomeFailed)
+		expect(t, b.run(expiry+2*checkEvery), domain.OutcomeFailed)
 	})
 }
 
-// hangingLog is a log that takes nothing of one system.
+// hangingLog is a log whose appends hang for one system.
 type hangingLog struct {
 	hangs domain.SystemID
 
@@ -70,18 +70,17 @@ func (l *hangingLog) Append(ctx context.Context, events []domain.Event, _ domain
 	return domain.Appended{}, ctx.Err()
 }
 
-// What one system has to write and cannot is bounded, and takes nothing from the
-// others.
+// The outcomes of a system whose appends hang are bounded, and delay no other system.
 func TestOutcomesOfOneSystemHang(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log := &hangingLog{hangs: "hangs", taken: map[domain.SystemID]int{}}
-		desk := New(Parts{Log: log, Logger: slog.New(slog.DiscardHandler)})
-		defer desk.Close()
+		dispatcher := New(Parts{Log: log, Logger: slog.New(slog.DiscardHandler)})
+		defer dispatcher.Close()
 		put := func(of domain.SystemID, n int) {
 			for i := range n {
 				c := shelly.SwitchCommand{DeviceRef: shelly.DeviceRef{System: of, Device: plug}, CommandID: fmt.Sprint(of, i)}
-				desk.outcomes.put(c, shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
+				dispatcher.outcomes.add(c, shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
 			}
 		}
 		const others, each = 100, 50
@@ -95,16 +94,17 @@ func TestOutcomesOfOneSystemHang(t *testing.T) {
 			t.Errorf("%d are being written for the system that hangs; %d others had theirs", log.waiting, len(log.taken))
 		}
 		log.mu.Unlock()
-		desk.outcomes.mu.Lock()
-		if q := desk.outcomes.systems["hangs"]; len(desk.outcomes.systems) != 1 || len(q.waiting) != maxOutcomes || q.dropped != 5000-outcomeWriters-maxOutcomes {
-			t.Errorf("%d systems are kept, %d outcomes wait, %d were left to the referee", len(desk.outcomes.systems), len(q.waiting), q.dropped)
+		dispatcher.outcomes.mu.Lock()
+		systems := dispatcher.outcomes.systems
+		if q := systems["hangs"]; len(systems) != 1 || len(q.waiting) != maxOutcomes || q.dropped != 5000-outcomeWriters-maxOutcomes {
+			t.Errorf("%d systems are kept, %d outcomes wait, %d were dropped", len(systems), len(q.waiting), q.dropped)
 		}
-		desk.outcomes.mu.Unlock()
+		dispatcher.outcomes.mu.Unlock()
 		time.Sleep(outcomeTimeout) // the bubble's clock: all were reported at once, so all end at once
 		synctest.Wait()
 		log.mu.Lock()
 		defer log.mu.Unlock()
-		if log.waiting != 0 || log.most != outcomeWriters || len(desk.outcomes.systems) != 0 {
+		if log.waiting != 0 || log.most != outcomeWriters || len(dispatcher.outcomes.systems) != 0 {
 			t.Errorf("%d wait after their time; %d did at once", log.waiting, log.most)
 		}
 	})

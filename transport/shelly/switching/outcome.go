@@ -12,52 +12,52 @@ import (
 )
 
 const (
-	// outcomeWriters is how many outcomes of a system are written at a time.
+	// outcomeWriters is how many outcomes of a system are appended at a time.
 	outcomeWriters = 8
-	// maxOutcomes is how many of a system wait. More than that come only while the
-	// log does not take them; the referee ends those commands.
+	// maxOutcomes is how many of a system wait. More arrive only while the log does not
+	// take them; the partition's owner ends those commands.
 	maxOutcomes = 256
-	// outcomeTimeout bounds how long an outcome is tried to be written. The referee
-	// writes its own after that.
+	// outcomeTimeout bounds the attempts to append one outcome. After that the
+	// partition's owner appends its own.
 	outcomeTimeout = 15 * time.Second
 )
 
-// outcome is what a holder says of a command.
+// outcome is the result that a holder reports of a command.
 type outcome struct {
 	command shelly.SwitchCommand
 	result  shelly.SwitchResult
 	until   time.Time
 }
 
-// outcomes writes outcomes apart from the holders, which must not wait. Each system
-// has a queue and writers of its own, and no bound is shared: one whose
-// outcomes cannot be written takes nothing from the others.
+// outcomes appends outcomes for the holders, which must not wait. Each system has its
+// own queue and writers, and the systems share no bound: a system whose outcomes
+// cannot be appended takes nothing from the others.
 type outcomes struct {
-	write  func(ctx context.Context, c shelly.SwitchCommand, r shelly.SwitchResult) error
+	append func(ctx context.Context, c shelly.SwitchCommand, r shelly.SwitchResult) error
 	logger *slog.Logger
 
 	mu      sync.Mutex
 	systems map[domain.SystemID]*outcomeQueue // those with writers
-	closing context.Context
-	close   context.CancelFunc
-	working sync.WaitGroup
+	ctx     context.Context                   // ends with close
+	cancel  context.CancelFunc
+	writing sync.WaitGroup
 }
 
-// outcomeQueue is what waits for the writers of one system.
+// outcomeQueue has the outcomes of one system that wait for a writer.
 type outcomeQueue struct {
 	waiting []outcome
 	writers int
 	dropped int
 }
 
-func newOutcomes(logger *slog.Logger, write func(context.Context, shelly.SwitchCommand, shelly.SwitchResult) error) *outcomes {
-	o := &outcomes{write: write, logger: logger, systems: map[domain.SystemID]*outcomeQueue{}}
-	o.closing, o.close = context.WithCancel(context.Background())
+func newOutcomes(logger *slog.Logger, appendOne func(context.Context, shelly.SwitchCommand, shelly.SwitchResult) error) *outcomes {
+	o := &outcomes{append: appendOne, logger: logger, systems: map[domain.SystemID]*outcomeQueue{}}
+	o.ctx, o.cancel = context.WithCancel(context.Background())
 	return o
 }
 
-// put takes an outcome to be written. It does not wait.
-func (o *outcomes) put(c shelly.SwitchCommand, r shelly.SwitchResult) {
+// add has an outcome appended. It does not block.
+func (o *outcomes) add(c shelly.SwitchCommand, r shelly.SwitchResult) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	q := o.systems[c.System]
@@ -69,24 +69,24 @@ func (o *outcomes) put(c shelly.SwitchCommand, r shelly.SwitchResult) {
 	switch {
 	case q.writers < outcomeWriters:
 		q.writers++
-		o.working.Go(func() { o.work(q, one) })
+		o.writing.Go(func() { o.write(q, one) })
 	case len(q.waiting) < maxOutcomes:
 		q.waiting = append(q.waiting, one)
 	default:
 		if q.dropped++; q.dropped == 1 {
-			o.logger.Warn("switching: too many outcomes wait to be written; the referee ends the rest", "system", c.System)
+			o.logger.Warn("switching: too many outcomes wait for the log; the partition's owner ends the other commands", "system", c.System)
 		}
 	}
 }
 
-// work writes one outcome after the other until none waits.
-func (o *outcomes) work(q *outcomeQueue, one outcome) {
+// write is a writer: it appends one outcome after the other until none waits.
+func (o *outcomes) write(q *outcomeQueue, one outcome) {
 	for more := true; more; one, more = o.next(q, one.command.System) {
-		_ = isolate.Run(o.logger, "switching", func() error { o.insist(one); return nil })
+		_ = isolate.Run(o.logger, "switching", func() error { o.appendOne(one); return nil })
 	}
 }
 
-// next takes what a writer does next; there is none when it ends.
+// next returns the writer's next outcome, or false when the writer is to end.
 func (o *outcomes) next(q *outcomeQueue, system domain.SystemID) (outcome, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -101,18 +101,16 @@ func (o *outcomes) next(q *outcomeQueue, system domain.SystemID) (outcome, bool)
 	return outcome{}, false
 }
 
-// insist tries to write an outcome for as long as it may.
-func (o *outcomes) insist(one outcome) {
-	ctx, cancel := context.WithDeadline(o.closing, one.until)
+func (o *outcomes) appendOne(one outcome) {
+	ctx, cancel := context.WithDeadline(o.ctx, one.until)
 	defer cancel()
-	if err := o.write(ctx, one.command, one.result); err != nil {
-		o.logger.Warn("switching: an outcome could not be written", "system", one.command.System, "command", one.command.CommandID,
-			"error", err)
+	if err := o.append(ctx, one.command, one.result); err != nil {
+		o.logger.Warn("switching: cannot append an outcome", "system", one.command.System, "command", one.command.CommandID, "error", err)
 	}
 }
 
-// end gives up on what is being written, and waits.
-func (o *outcomes) end() {
-	o.close()
-	o.working.Wait()
+// close cancels the appends that are under way, and waits for the writers.
+func (o *outcomes) close() {
+	o.cancel()
+	o.writing.Wait()
 }

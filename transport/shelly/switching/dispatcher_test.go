@@ -19,10 +19,10 @@ const (
 	plug   domain.DeviceID = "shellyplugsg3-8cbfea9a1b2c"
 )
 
-// bundle is a desk on a log in memory that honours idempotency keys.
+// bundle is a dispatcher on a log in memory that honours idempotency keys.
 type bundle struct {
-	t    *testing.T
-	desk *Desk
+	t          *testing.T
+	dispatcher *Dispatcher
 
 	mu       sync.Mutex
 	keys     map[string]bool
@@ -39,7 +39,7 @@ type bundle struct {
 
 func newBundle(t *testing.T) *bundle {
 	b := &bundle{t: t, keys: map[string]bool{}, claims: map[string]string{}}
-	b.desk = New(Parts{
+	b.dispatcher = New(Parts{
 		Log: b, Holders: []shelly.Holder{b}, Logger: slog.New(slog.DiscardHandler),
 		Claims: b,
 		Elsewhere: func(context.Context, shelly.DeviceRef) (bool, error) {
@@ -50,7 +50,7 @@ func newBundle(t *testing.T) *bundle {
 		Recent:    func(context.Context, int, time.Time) ([]domain.Event, error) { return b.recent, nil },
 		Partition: func(domain.SystemID) int { return 3 },
 	})
-	t.Cleanup(b.desk.Close)
+	t.Cleanup(b.dispatcher.Close)
 	return b
 }
 
@@ -112,11 +112,11 @@ func (b *bundle) Append(_ context.Context, events []domain.Event, o domain.Appen
 	return domain.Appended{Positions: []domain.Position{{Ms: 1}}}, nil
 }
 
-// referee runs the duty for as long as the bubble lasts.
-func (b *bundle) referee() (stop func()) {
+// runTimeouts runs the duty until stop is called.
+func (b *bundle) runTimeouts() (stop func()) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { b.desk.Referee(ctx, 3) })
+	running.Go(func() { b.dispatcher.RunTimeouts(ctx, 3) })
 	synctest.Wait()
 	return func() {
 		cancel()
@@ -134,10 +134,10 @@ func request(t *testing.T) domain.Event {
 	return e
 }
 
-// run asks for a switch and lets time pass, and returns the outcomes.
+// run requests a switch, lets time pass, and returns the outcomes.
 func (b *bundle) run(lets time.Duration) []domain.Outcome {
 	b.t.Helper()
-	if err := b.desk.Requested(b.t.Context(), request(b.t)); err != nil {
+	if err := b.dispatcher.Requested(b.t.Context(), request(b.t)); err != nil {
 		b.t.Fatal(err)
 	}
 	time.Sleep(lets) // the bubble's clock
@@ -172,7 +172,7 @@ func TestHolderAnswers(t *testing.T) {
 			go report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
 			return true
 		}
-		defer b.referee()()
+		defer b.runTimeouts()()
 		expect(t, b.run(time.Minute), domain.OutcomeCompleted)
 	})
 }
@@ -181,7 +181,7 @@ func TestNobodyHoldsTheDevice(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
-		defer b.referee()()
+		defer b.runTimeouts()()
 		expect(t, b.run(expiry-100*time.Millisecond))
 		time.Sleep(time.Second)
 		expect(t, b.results(), domain.OutcomeFailed)
@@ -193,7 +193,7 @@ func TestHolderElsewhereDies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
 		b.claims["cmd-1"] = "taken"
-		defer b.referee()()
+		defer b.runTimeouts()()
 		expect(t, b.run(DefaultLimit-time.Second))
 		time.Sleep(2 * time.Second)
 		expect(t, b.results(), domain.OutcomeUnknown)
@@ -208,35 +208,35 @@ func TestLateAnswerIsNotASecondOutcome(t *testing.T) {
 			time.AfterFunc(time.Minute, func() { report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted}) })
 			return true
 		}
-		defer b.referee()()
+		defer b.runTimeouts()()
 		expect(t, b.run(2*time.Minute), domain.OutcomeUnknown)
 	})
 }
 
-func TestSuccessorEndsWhatWasLeft(t *testing.T) {
+func TestNewOwnerEndsOpenCommands(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
 		b.recent = []domain.Event{request(t)}
 		time.Sleep(30 * time.Second)
-		defer b.referee()()
+		defer b.runTimeouts()()
 		time.Sleep(time.Second)
 		expect(t, b.results(), domain.OutcomeUnknown)
 	})
 }
 
-// A device that was away when its command was given, and that a process holds by the
-// time at which the command expires, was not told: the command does not wait for it.
+// A device that was not connected when its command was given, and is when the command
+// expires, never received it: the command fails all the same.
 func TestDeviceIsBackTooLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
-		defer b.referee()()
+		defer b.runTimeouts()()
 		expect(t, b.run(expiry/2))
 		b.mu.Lock()
 		b.held = true
 		b.mu.Unlock()
-		time.Sleep(expiry/2 + 2*lookAround)
+		time.Sleep(expiry/2 + 2*checkEvery)
 		expect(t, b.results(), domain.OutcomeFailed)
 		if b.asked != 0 {
 			t.Error("a holder was asked")
@@ -244,22 +244,22 @@ func TestDeviceIsBackTooLate(t *testing.T) {
 	})
 }
 
-// A process that hears a command behind the referee's word sends nothing, whatever its
-// own clock says.
+// A process that reads a command after the owner closed it does not send it, even if
+// its own clock would allow that.
 func TestClosedCommandIsNotSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
 		b.held, b.claims["cmd-1"] = true, "closed"
-		defer b.referee()()
-		expect(t, b.run(expiry+2*lookAround), domain.OutcomeFailed)
+		defer b.runTimeouts()()
+		expect(t, b.run(expiry+2*checkEvery), domain.OutcomeFailed)
 		if b.asked != 0 {
 			t.Error("a holder was asked")
 		}
 	})
 }
 
-// A command that cannot be taken is not sent, and ends. So does one whose device goes
+// A command that cannot be taken is not sent, and fails. So does one whose device goes
 // between the taking and the sending.
 func TestCommandThatCannotBeSent(t *testing.T) {
 	t.Parallel()
@@ -281,14 +281,14 @@ func TestCommandThatCannotBeSent(t *testing.T) {
 	})
 }
 
-// What is heard long after it was asked for is not done any more.
+// A process that was frozen does not send an old command when it wakes.
 func TestThawedProcessSwitchesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
 		e := request(t)
 		time.Sleep(expiry + time.Second)
-		if err := b.desk.Requested(t.Context(), e); err != nil {
+		if err := b.dispatcher.Requested(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 		if b.asked != 0 {
@@ -315,8 +315,8 @@ func TestOutcomeWaitsForTheLog(t *testing.T) {
 	})
 }
 
-// A command that came over a bridge: who holds the device switches it, and whose
-// device it is says that it is not connected. Nobody else says anything.
+// For a command from a bridge, the deployment that holds the device switches it, and
+// the one that the device belongs to reports when it is not connected. No other reports.
 func TestForeignCommand(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -341,10 +341,10 @@ func TestForeignCommand(t *testing.T) {
 						return true
 					}
 				}
-				defer b.referee()()
+				defer b.runTimeouts()()
 				e := request(t)
 				e.Origin, e.Time = "far", time.Now().Add(-c.given)
-				if err := b.desk.Requested(t.Context(), e); err != nil {
+				if err := b.dispatcher.Requested(t.Context(), e); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(2 * DefaultLimit) // the bubble's clock
@@ -355,14 +355,14 @@ func TestForeignCommand(t *testing.T) {
 	}
 }
 
-// A command for a device that another deployment holds waits for that one, and ends
-// unknown when nothing comes.
+// A command for a device of another deployment waits for that one's answer, and ends
+// as unknown without one.
 func TestOwnCommandForADeviceElsewhere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
 		b.far = true
-		defer b.referee()()
+		defer b.runTimeouts()()
 		expect(t, b.run(DefaultLimit-time.Second))
 		time.Sleep(2 * time.Second) // the bubble's clock
 		synctest.Wait()
