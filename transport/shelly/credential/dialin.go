@@ -7,23 +7,23 @@ import (
 	"encoding/base64"
 )
 
-// NewKey makes a key for devices to dial in with: 32 random bytes in base64url,
-// 43 characters that a URL takes as they are.
+// NewKey returns a new key with which devices dial in: 32 random bytes in base64url,
+// which are 43 characters that need no escaping in a URL.
 func NewKey() Secret {
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw) // never fails
 	return Conceal(base64.RawURLEncoding.EncodeToString(raw))
 }
 
-// Hash is what is kept of a dial-in key: its SHA-256. A slow hash would add
-// nothing, because nobody guesses 256 random bits.
+// Hash returns the SHA-256 of a dial-in key, for storage. A slow hash would add nothing,
+// because nobody guesses 256 random bits.
 func Hash(key Secret) []byte {
 	sum := sha256.Sum256([]byte(key.Reveal()))
 	return sum[:]
 }
 
-// Match reports whether a key that somebody presents has the hash. How long it
-// takes says nothing of the hash. No hash matches nothing.
+// Match reports whether the presented key has the hash, in constant time. An empty hash
+// matches no key.
 func Match(hash []byte, presented string) bool {
 	sum := sha256.Sum256([]byte(presented))
 	return subtle.ConstantTimeCompare(hash, sum[:]) == 1

@@ -1,6 +1,6 @@
-// Package credential keeps the secrets of Shelly connections unreadable: what a
-// cloud account is reached with is sealed, and the key that devices dial in with
-// is known by its hash. It does no I/O, and nothing of it prints a secret.
+// Package credential protects the secrets of Shelly connections: it seals the tokens of
+// cloud accounts, and hashes the keys with which devices dial in. It does no I/O, and
+// none of its types prints a secret.
 package credential
 
 import (
@@ -16,20 +16,19 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// KeySize is the bytes of a key of a [Keyring], before base64.
+// KeySize is the size of a key of a [Keyring] in bytes, before base64.
 const KeySize = 32
 
-// Errors of a [Keyring]. Their text is for the operator.
+// Errors of a [Keyring], with texts for operators.
 var (
-	// ErrTampered says that what is to be opened was sealed for another
-	// connection, or was changed.
+	// ErrTampered says that a secret was sealed for another connection, or was changed
+	// after it was sealed.
 	ErrTampered = errors.New("credential: open: it was sealed for another connection, or was changed since")
-	// ErrNoKey says that there is no key to seal with.
+	// ErrNoKey says that the keyring has no key to seal with.
 	ErrNoKey = errors.New("credential: there is no secret key: set PLUGCAST_SECRET_KEY")
 )
 
-// UnknownKeyError says that a secret was sealed with a key that is not on the
-// ring.
+// UnknownKeyError says that a secret was sealed with a key that the keyring lacks.
 type UnknownKeyError struct{ KeyID string }
 
 // Error implements error.
@@ -38,15 +37,15 @@ func (e *UnknownKeyError) Error() string {
 		"add that key behind the present one, or give the connection its credential again", e.KeyID)
 }
 
-// Sealed is a secret that only a [Keyring] with the key of this id opens.
+// Sealed is a secret that only a [Keyring] with the key KeyID can open.
 type Sealed struct {
 	KeyID  string // the first 8 hex digits of the key's SHA-256
 	Sealed []byte // nonce, ciphertext and tag
 }
 
-// Keyring seals secrets with its first key, and opens them with any of its keys,
-// so that a new key can be put before an old one. The zero Keyring has no keys.
-// It is safe for concurrent use.
+// Keyring seals secrets with its first key and opens them with any of its keys, so that
+// operators can put a new key before an old one. The zero Keyring has no keys. It is
+// safe for concurrent use.
 type Keyring struct {
 	hidden
 	keys []ringKey
@@ -57,9 +56,9 @@ type ringKey struct {
 	aead cipher.AEAD
 }
 
-// ParseKeyring reads keys of [KeySize] bytes in base64, separated by commas. The
-// first seals. No text is no keys. Errors say which key is wrong, and not what it
-// is.
+// ParseKeyring parses keys of [KeySize] bytes in base64, separated by commas. The first
+// one seals. An empty text has no keys. Errors name the number of the wrong key, and
+// nothing of its value.
 func ParseKeyring(text string) (Keyring, error) {
 	var ring Keyring
 	if strings.TrimSpace(text) == "" {
@@ -69,7 +68,7 @@ func ParseKeyring(text string) (Keyring, error) {
 		n := len(ring.keys) + 1
 		raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(part))
 		if err != nil {
-			return Keyring{}, fmt.Errorf("credential: secret key %d is not base64", n) // err would say what is there
+			return Keyring{}, fmt.Errorf("credential: secret key %d is not base64", n) // err would show a part of it
 		}
 		if len(raw) != KeySize {
 			return Keyring{}, fmt.Errorf("credential: secret key %d has %d bytes; it must have %d, as openssl rand -base64 %d makes them",
@@ -92,8 +91,8 @@ func newRingKey(raw []byte) (ringKey, error) {
 	if err != nil {
 		return ringKey{}, fmt.Errorf("credential: secret key: %w", err)
 	}
-	// The nonce is random, and put before the ciphertext: 96 bits last for 2^32
-	// secrets, and there is one per connection and token.
+	// A random nonce precedes the ciphertext. 96 bits suffice for 2^32 secrets, and there
+	// is one secret per connection and token.
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		return ringKey{}, fmt.Errorf("credential: secret key: %w", err)
@@ -102,21 +101,21 @@ func newRingKey(raw []byte) (ringKey, error) {
 	return ringKey{id: hex.EncodeToString(sum[:4]), aead: aead}, nil
 }
 
-// Empty reports whether there is no key.
+// Empty reports whether the keyring has no key.
 func (k Keyring) Empty() bool { return len(k.keys) == 0 }
 
-// Knows reports whether the ring has the key of this id.
+// Knows reports whether the keyring has the key keyID.
 func (k Keyring) Knows(keyID string) bool {
 	_, known := k.find(keyID)
 	return known
 }
 
-// Seals reports whether the key of this id is the one that seals: a secret under
-// another is to be sealed anew when it is next written.
+// Seals reports whether the keyring seals with the key keyID. A secret under another key
+// is sealed with the current one when it is next written.
 func (k Keyring) Seals(keyID string) bool { return !k.Empty() && k.keys[0].id == keyID }
 
-// Seal encrypts a secret of a connection. It can be opened only as a secret of
-// that connection. It fails with [ErrNoKey].
+// Seal encrypts a secret of a connection, so that [Keyring.Open] opens it only for that
+// connection. It fails with [ErrNoKey].
 func (k Keyring) Seal(system domain.SystemID, connection domain.ConnectionID, secret []byte) (Sealed, error) {
 	if k.Empty() {
 		return Sealed{}, ErrNoKey
@@ -134,7 +133,7 @@ func (k Keyring) Open(system domain.SystemID, connection domain.ConnectionID, s 
 	}
 	secret, err := key.aead.Open(nil, nil, s.Sealed, owner(system, connection))
 	if err != nil {
-		return nil, ErrTampered // err says no more
+		return nil, ErrTampered // err has no details
 	}
 	return secret, nil
 }
@@ -148,7 +147,7 @@ func (k Keyring) find(id string) (ringKey, bool) {
 	return ringKey{}, false
 }
 
-// owner is the additional data of a sealed secret: a row that is copied to
+// owner returns the additional data of a sealed secret: a row that somebody copies to
 // another connection does not open there. No id has a NUL in it.
 func owner(system domain.SystemID, connection domain.ConnectionID) []byte {
 	return []byte("plugcast connection\x00" + string(system) + "\x00" + string(connection))

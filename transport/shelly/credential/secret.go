@@ -5,10 +5,10 @@ import (
 	"log/slog"
 )
 
-// concealed is what is printed in place of a secret.
+// concealed is printed in place of a secret.
 const concealed = "[secret]"
 
-// hidden makes the type that embeds it print as concealed, whatever the verb.
+// hidden makes a type that embeds it print as concealed with every verb.
 type hidden struct{}
 
 // Format implements [fmt.Formatter].
@@ -23,20 +23,20 @@ func (hidden) GoString() string { return concealed }
 // LogValue implements [slog.LogValuer].
 func (hidden) LogValue() slog.Value { return slog.StringValue(concealed) }
 
-// MarshalText keeps it out of JSON.
+// MarshalText keeps the secret out of JSON.
 func (hidden) MarshalText() ([]byte, error) { return []byte(concealed), nil }
 
-// Secret is a text that must not be seen by accident: it prints, logs and
+// Secret is a text that must not become visible by accident: it prints, logs and
 // marshals as "[secret]".
 type Secret struct {
 	hidden
-	text *string // behind a pointer, because fmt asks no method of what is in an unexported field
+	text *string // a pointer, because fmt calls no methods on unexported fields
 }
 
-// Conceal makes a Secret of a text.
+// Conceal returns the text as a Secret.
 func Conceal(text string) Secret { return Secret{text: &text} }
 
-// Reveal returns the text; the zero Secret has none.
+// Reveal returns the text, which is empty for the zero Secret.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""

@@ -23,10 +23,10 @@ const (
 // Error is a device's refusal of a request.
 type Error struct {
 	Code    int
-	Message string // the device's words, cut to what an event may carry
+	Message string // the device's words, cut to a length that an event may have
 }
 
-// Error says it for people.
+// Error implements error, with a text for people.
 func (e *Error) Error() string {
 	if e.Code == CodeUnauthorized {
 		return "the device asks for a password"
@@ -40,14 +40,14 @@ func (e *Error) Error() string {
 // maxMessage bounds a device's words, in bytes.
 const maxMessage = 200
 
-// decodeError reads an error leniently: whatever its shape, the request was
-// refused.
+// decodeError decodes an error leniently, because every shape means that the device
+// refused the request.
 func decodeError(raw json.RawMessage) *Error {
 	var w struct {
 		Code    json.Number     `json:"code"`
 		Message json.RawMessage `json:"message"`
 	}
-	_ = json.Unmarshal(raw, &w) // what cannot be read stays empty
+	_ = json.Unmarshal(raw, &w) // members that cannot be decoded stay empty
 	e := &Error{}
 	if code, err := strconv.ParseFloat(w.Code.String(), 64); err == nil && code > -1e6 && code < 1e6 {
 		e.Code = int(code)

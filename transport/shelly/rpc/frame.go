@@ -1,9 +1,9 @@
-// Package rpc reads and writes the frames of the local RPC of Shelly devices of
-// the second generation and later, as they come over WebSocket. It is pure.
+// Package rpc decodes and encodes the frames of the local RPC of Shelly devices of the
+// second generation and later, as they travel over WebSocket. It does no I/O.
 //
-// A frame is a request (method and id), a notification (method alone) or a
-// response (result or error). Both sides may send any of them (RPC). Sources:
-// RPC, Notifications, Switch, Ws are the vendor's pages of those names.
+// A frame is a request (method and id), a notification (method alone) or a response
+// (result or error). Both sides may send any of them (RPC). Sources: RPC,
+// Notifications, Switch and Ws are the vendor's pages of those names.
 package rpc
 
 import (
@@ -18,14 +18,14 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/status"
 )
 
-// The notifications that say something of a device's status (Notifications).
+// The notifications about a device's status (Notifications).
 const (
 	NotifyStatus     = "NotifyStatus"     // a delta
 	NotifyFullStatus = "NotifyFullStatus" // everything; the first frame of an outbound socket
 	NotifyEvent      = "NotifyEvent"
 )
 
-// Kind is what a frame is.
+// Kind is the kind of a frame.
 type Kind int
 
 // The kinds of frame.
@@ -38,18 +38,18 @@ const (
 // Frame is a frame from a device.
 type Frame struct {
 	Kind   Kind
-	Source domain.DeviceID // as the device calls itself
+	Source domain.DeviceID // the name that the device gives itself
 	Method string          // of a request or notification
-	// ID is the request's id as it was written, a number or a string, and what a
-	// response repeats.
+	// ID is the request's id as it was written: a number or a string. A response repeats
+	// it.
 	ID json.RawMessage
-	// Params are those of a notification of status, and empty otherwise.
+	// Params are those of a status notification, and empty in other frames.
 	Params status.Document
-	Result json.RawMessage // of a response that went well
-	Err    *Error          // of one that did not
+	Result json.RawMessage // of a successful response
+	Err    *Error          // of a failed response
 }
 
-// Number is the id as a number: ours are.
+// Number returns the id as a number, as our own requests have it.
 func (f *Frame) Number() (n uint64, ok bool) {
 	n, err := strconv.ParseUint(string(f.ID), 10, 64)
 	return n, err == nil
@@ -61,8 +61,8 @@ var (
 	ErrNoFrame  = errors.New("it is no request, notification or response")
 )
 
-// Decode reads a frame. What no device sends is refused cheaply: see
-// [status.Check]. An error says why in words that hold nothing of the frame.
+// Decode decodes a frame. It rejects frames that no device sends at low cost: see
+// [status.Check]. The text of an error has nothing of the frame in it.
 func Decode(raw []byte) (Frame, error) {
 	raw = status.Mend(raw)
 	if err := status.Check(raw); err != nil {
@@ -85,12 +85,12 @@ func Decode(raw []byte) (Frame, error) {
 	}
 	f := Frame{Source: source, ID: present(w.ID)}
 	switch {
-	// Only a frame without a method settles a request (measured: a device may use
-	// an id of ours for a request of its own).
+	// Only a frame without a method is a response (measured: a device may use an id of
+	// ours for a request of its own).
 	case w.Method != nil:
 		f.Method = *w.Method
 		switch f.Method {
-		case NotifyStatus, NotifyFullStatus: // also with an id, as Wall Displays write them (measured)
+		case NotifyStatus, NotifyFullStatus: // also with an id, as Wall Displays send them (measured)
 		case NotifyEvent:
 			return f, nil
 		default:
@@ -116,8 +116,8 @@ func Decode(raw []byte) (Frame, error) {
 	return f, nil
 }
 
-// SourceOf is what the sender of a frame that cannot be decoded calls itself, as
-// far as that can be told, or "".
+// SourceOf returns the name that the sender of an undecodable frame gives itself, or ""
+// if it cannot be found.
 func SourceOf(raw []byte) domain.DeviceID {
 	_, rest, _ := bytes.Cut(raw, []byte(`"src"`))
 	rest = bytes.TrimLeft(rest[:min(len(rest), 200)], " \t\r\n:")
@@ -130,7 +130,7 @@ func SourceOf(raw []byte) domain.DeviceID {
 	return ""
 }
 
-// present is raw, or nil when it is null or missing.
+// present returns raw, or nil when it is null or missing.
 func present(raw json.RawMessage) json.RawMessage {
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
 		return nil

@@ -8,17 +8,17 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// source is how we call ourselves to devices.
+// source is the name that we give ourselves in frames.
 const source = "plugcast"
 
-// Methods that we ask for (Shelly, Switch).
+// Methods that we call (Shelly, Switch).
 const (
 	methodGetStatus       = "Shelly.GetStatus"
 	methodSwitchSet       = "Switch.Set"
 	methodSwitchGetStatus = "Switch.GetStatus"
 )
 
-// request is a frame of ours.
+// request is a request of ours.
 type request struct {
 	JSONRPC string          `json:"jsonrpc"`
 	ID      uint64          `json:"id"`
@@ -31,17 +31,17 @@ type request struct {
 func encode(id uint64, to domain.DeviceID, method string, params any) []byte {
 	raw, err := json.Marshal(request{"2.0", id, source, to, method, params})
 	if err != nil {
-		panic(fmt.Sprintf("rpc: encode %s: %v", method, err)) // cannot be: params are truths, integers and finite durations
+		panic(fmt.Sprintf("rpc: encode %s: %v", method, err)) // cannot happen: params are booleans, integers and finite durations
 	}
 	return raw
 }
 
-// GetStatus asks for a whole status. Its result is a document as that of a
-// NotifyFullStatus.
+// GetStatus encodes a request for the whole status. Its result is a document like that
+// of a NotifyFullStatus.
 func GetStatus(id uint64, to domain.DeviceID) []byte { return encode(id, to, methodGetStatus, nil) }
 
-// SwitchSet switches a channel, and back after a time unless that is 0. It may be
-// repeated: it says how the relay should be (Switch).
+// SwitchSet encodes a request to switch a channel, and to switch it back after a time
+// unless that is 0. Repeating it is safe, because it names the wanted state (Switch).
 func SwitchSet(id uint64, to domain.DeviceID, channel int, on bool, toggleAfter time.Duration) []byte {
 	return encode(id, to, methodSwitchSet, struct {
 		ID          int     `json:"id"`
@@ -50,7 +50,7 @@ func SwitchSet(id uint64, to domain.DeviceID, channel int, on bool, toggleAfter 
 	}{channel, on, toggleAfter.Seconds()})
 }
 
-// SwitchGetStatus asks for the status of one channel. Its result is the
+// SwitchGetStatus encodes a request for the status of one channel. Its result is the
 // component.
 func SwitchGetStatus(id uint64, to domain.DeviceID, channel int) []byte {
 	return encode(id, to, methodSwitchGetStatus, struct {
@@ -58,12 +58,12 @@ func SwitchGetStatus(id uint64, to domain.DeviceID, channel int) []byte {
 	}{channel})
 }
 
-// NoHandler answers a device's request that we do not take. An id or a method that
-// no device would make up is not repeated.
+// NoHandler encodes the answer to a device's request: we take none. It does not repeat
+// an id or a method that is too long.
 func NoHandler(f *Frame) []byte {
 	id, method := f.ID, f.Method
 	if len(id) > maxMessage || !json.Valid(id) {
-		id = nil // which is null
+		id = nil // encoded as null
 	}
 	if len(method) > maxMessage {
 		method = "that"
@@ -78,7 +78,7 @@ func NoHandler(f *Frame) []byte {
 		Message string `json:"message"`
 	}{CodeNoHandler, "No handler for " + method}})
 	if err != nil {
-		panic(fmt.Sprintf("rpc: encode an answer: %v", err)) // cannot be: texts, a number, and an id that is JSON
+		panic(fmt.Sprintf("rpc: encode an answer: %v", err)) // cannot happen: strings, a number, and an id that is valid JSON
 	}
 	return raw
 }

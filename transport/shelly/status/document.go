@@ -1,9 +1,9 @@
-// Package status reads what Shelly devices say about themselves, of any
-// generation: documents that are merged from full states and deltas, and the
-// readings that are in them. It is pure: no clock, no I/O.
+// Package status reads the status of Shelly devices of all generations: it merges full
+// states and deltas into documents, and takes readings from them. It has no clock and
+// does no I/O.
 //
-// Nothing that is missing is ever read as off or as zero. What cannot be what it
-// should be (a text for a number, NaN, a list for an object) counts as missing.
+// A missing value is never read as off or as zero. A value of the wrong type (a text for
+// a number, NaN, a list for an object) counts as missing.
 package status
 
 import (
@@ -11,25 +11,25 @@ import (
 	"time"
 )
 
-// Document is a device's status: components by name, such as "switch:0" or
-// "sys" (second generation), "relays" and "meters" (first). Numbers are float64.
+// Document is a device's status: components by name, such as "switch:0" and "sys"
+// (second generation) or "relays" and "meters" (first). Numbers are float64.
 type Document map[string]any
 
-// Merge overlays a delta: objects merge deep, arrays and values replace, null
-// removes, and an empty array for an object (as the cloud sends it) is an empty
-// object. It shares nothing with the delta afterwards.
+// Merge merges a delta into the document: objects merge deeply, arrays and values
+// replace, null removes, and an empty array for an object (as the cloud sends it) is an
+// empty object. Afterwards the document shares nothing with the delta.
 //
-// A document does not grow without bound, whatever names a device makes up: one
-// that has more than a few thousand members, or 64 KiB of text, after a merge is
-// cut to what this package reads of it, and, should that not do, loses its lists
-// and then its channels from the highest on.
+// A document is bounded, even if a device makes up names: when a merge leaves more than
+// a few thousand members, or 64 KiB of text, Merge cuts the document to the parts that
+// this package reads. If that is not enough, it removes the lists, and then the channels
+// from the highest on.
 func (d Document) Merge(delta Document) {
 	if merge(d, delta) && d.oversized() {
 		d.shrink()
 	}
 }
 
-// merge reports whether dst may have grown.
+// merge merges delta into dst and reports whether dst may have grown.
 func merge(dst, delta map[string]any) (grown bool) {
 	for name, value := range delta {
 		old, there := dst[name]
@@ -48,7 +48,7 @@ func merge(dst, delta map[string]any) (grown bool) {
 			continue
 		case []any:
 			if _, ok := old.(map[string]any); ok && len(value) == 0 {
-				continue // [] for {}: an object that says nothing (measured)
+				continue // [] for {}: an empty object (measured)
 			}
 			dst[name] = copyOf(value)
 			grown = true
@@ -83,17 +83,16 @@ func copyOf(value any) any {
 	}
 }
 
-// Device clocks that say another time are not set: they count from 1970 or from
-// 2000 until they have heard of the time (measured: ts is missing then, or small).
+// Device clocks outside these bounds are not set: they count from 1970 or from 2000
+// until they get the time (measured: until then ts is missing or small).
 const (
 	earliest = 978307200   // 2001
 	latest   = 32503680000 // 3000
 )
 
-// Time is the device's own clock at this document, to the microsecond in UTC,
-// when it says so: ts (RPC, Notifications), else the clock of sys, else that of
-// the first generation. The timestamps of meters are local times, and are not
-// looked at.
+// Time returns the device's own clock at this document, to the microsecond in UTC, if
+// the document has it: ts (RPC, Notifications), else the clock of sys, else that of the
+// first generation. It ignores the timestamps of meters, which are local times.
 func (d Document) Time() (at time.Time, ok bool) {
 	for _, v := range [...]any{d["ts"], object(d["sys"])["unixtime"], d["unixtime"]} {
 		s, ok := v.(float64)
@@ -104,8 +103,8 @@ func (d Document) Time() (at time.Time, ok bool) {
 	return time.Time{}, false
 }
 
-// WakeupPeriod is how often a sleeping device wakes, or 0 for one that is awake
-// all the time. It is at most 30 days.
+// WakeupPeriod returns how often a sleeping device wakes, at most 30 days, or 0 for a
+// device that never sleeps.
 func (d Document) WakeupPeriod() time.Duration {
 	const most = 30 * 24 * 60 * 60
 	s, _ := object(d["sys"])["wakeup_period"].(float64)
@@ -115,7 +114,7 @@ func (d Document) WakeupPeriod() time.Duration {
 	return time.Duration(min(s, most) * float64(time.Second))
 }
 
-// object is v as an object, or nil, which can be read like an empty one.
+// object returns v as an object, or nil, which reads like an empty one.
 func object(v any) map[string]any {
 	m, _ := v.(map[string]any)
 	return m

@@ -9,15 +9,15 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what is parsed. A full status of a real device has some 150 members,
-// at most four deep, in 2 KiB; frames are limited to 256 KiB (measured on others).
+// Bounds of the input. A full status of a real device has about 150 members, at most
+// four levels deep, in 2 KiB; other servers limit frames to 256 KiB (measured).
 const (
 	MaxBytes   = 256 << 10
 	maxDepth   = 16
 	maxMembers = 4096
 )
 
-// The refusals of [Parse] and [Check].
+// The errors of [Parse] and [Check].
 var (
 	ErrTooLarge    = errors.New("it is over 256 KiB")
 	ErrTooDeep     = fmt.Errorf("it is nested more than %d deep", maxDepth)
@@ -26,11 +26,11 @@ var (
 	ErrNotAnObject = errors.New("it is not an object")
 )
 
-// Mend takes a byte order mark off and puts U+FFFD for what no text in JSON has as
-// it is: bytes that are not UTF-8, as a name in another encoding has them (measured),
-// and control characters. One bad byte in a text is no reason to know nothing of a
-// device. Control characters between texts, such as a NUL at the end, become
-// spaces. Valid input is returned unchanged.
+// Mend removes a byte order mark, and replaces bytes that are not allowed in a JSON text
+// by U+FFFD: control characters, and bytes that are not UTF-8, as in a name of another
+// encoding (measured). A device must not become unreadable for one bad byte. Control
+// characters between texts, such as a NUL at the end, become spaces. Mend returns valid
+// input unchanged.
 func Mend(raw []byte) []byte {
 	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
 	if len(raw) > MaxBytes {
@@ -70,9 +70,9 @@ func withoutControls(raw []byte) []byte {
 	return out
 }
 
-// Check refuses, in one pass that allocates nothing, what no device sends: more
-// than [MaxBytes], nesting or members beyond bounds. It does not find everything
-// that is wrong with JSON, only what makes it costly to decode.
+// Check rejects input that no device sends: more than [MaxBytes], or nesting or members
+// beyond the bounds. It makes one pass and allocates nothing. It finds input that is
+// costly to decode, and not every mistake in JSON.
 func Check(raw []byte) error {
 	if len(raw) > MaxBytes {
 		return ErrTooLarge
@@ -104,12 +104,11 @@ func Check(raw []byte) error {
 	return nil
 }
 
-// Parse reads a JSON object. It refuses, cheaply and with an error that says why,
-// what no device sends: nesting or members beyond bounds. See [Mend], [Check] and
-// the Err variables.
+// Parse parses a JSON object after [Mend] and [Check]. Its errors are those of the Err
+// variables.
 //
-// Of a name that appears twice the last counts, as everywhere. A number beyond
-// float64 counts as missing. An empty array is an empty object.
+// When a name appears twice, the last one counts. A number beyond float64 counts as
+// missing. An empty array is an empty object.
 func Parse(raw []byte) (Document, error) {
 	raw = Mend(raw)
 	if err := Check(raw); err != nil {
@@ -135,8 +134,8 @@ func Parse(raw []byte) (Document, error) {
 	return nil, fmt.Errorf("status: parse: %w", ErrNotAnObject)
 }
 
-// parseHuge reads JSON that has a number beyond float64, without that number.
-// raw is valid otherwise.
+// parseHuge parses JSON with numbers beyond float64, and leaves those out. raw is
+// otherwise valid.
 func parseHuge(raw []byte) (any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.UseNumber()
@@ -148,9 +147,9 @@ func parseHuge(raw []byte) (any, error) {
 	return tree, nil
 }
 
-// withoutHuge turns the numbers of a tree into float64, in place. It answers
-// false for one that is none: its member is missing, and in an array it is null,
-// so that the others keep their places.
+// withoutHuge converts the numbers of a tree to float64, in place. It returns false for a
+// number beyond float64: its member is removed, and in an array it becomes null, so that
+// the others keep their places.
 func withoutHuge(value any) (any, bool) {
 	switch value := value.(type) {
 	case json.Number:

@@ -10,27 +10,28 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Reading is what a document says of one channel: the fields of an update that a
-// device can tell. An absent field is not there, a null one is there and not known.
-// CounterWh is the device's energy counter, in Wh whatever it counts in; Errors is
-// present, and empty when there are none.
+// Reading has the state of one channel in a document: those fields of an update that
+// come from a device. A field that the document lacks is absent, and a null one is null.
+// CounterWh is the device's energy counter, converted to Wh. Errors is always present,
+// and empty when there are none.
 type Reading struct {
 	Channel int
-	Switch  bool // it has a relay, whether or not it says what that does
-	// Mode is of a device without a relay: as long as it is the same, Attributes
-	// differ in measurements alone.
+	Switch  bool // it has a relay, even if the relay's state is not known
+	// Mode is for a device without a relay: while it stays the same, only measurements
+	// change in Attributes.
 	Mode string
 	domain.DeviceUpdate
 }
 
-// mostReading is beyond what any plug can mean: a number over it is a fault, and
-// counts as missing. As a counter it would spoil a lifetime's energy for ever.
+// mostReading is more than any plug can measure: a larger number is a fault and counts
+// as missing. As a counter it would spoil the lifetime energy for ever.
 const mostReading = 1e12
 
-// Readings are the channels of the document, in order: the switches and meters
-// (pm1) of the second generation, or else the relays of the first. A switch and a
-// meter of one number are one channel, and the switch's. A device of another kind,
-// such as a dimmer, a cover or a meter of three phases, is channel 0, without a relay.
+// Readings returns the readings of the document's channels, in order: the switches and
+// meters (pm1) of the second generation, or else the relays of the first. A switch and a
+// meter with the same number are one channel, with the switch's reading. A device of
+// another kind, such as a dimmer, a cover or a three-phase meter, is channel 0, without a
+// relay.
 func (d Document) Readings() []Reading {
 	var out []Reading
 	for name, value := range d {
@@ -49,20 +50,20 @@ func (d Document) Readings() []Reading {
 	if out == nil {
 		out = d.firstGeneration()
 	}
-	if extra, ok := d.beyondRelays(); ok && !slices.ContainsFunc(out, func(r Reading) bool { return r.Channel == 0 }) {
+	if extra, ok := d.relaylessReading(); ok && !slices.ContainsFunc(out, func(r Reading) bool { return r.Channel == 0 }) {
 		out = append(out, extra)
 	}
 	slices.SortFunc(out, func(a, b Reading) int { return cmp.Compare(a.Channel, b.Channel) })
 	return out
 }
 
-// The kinds of component that are a channel.
+// The prefixes of components that are channels.
 const (
 	switchKind = "switch:" // Switch
 	meterKind  = "pm1:"    // PM1: a meter without a relay
 )
 
-// channelName takes the name of a channel's component apart.
+// channelName splits the name of a channel's component.
 func channelName(name string) (kind string, channel int, ok bool) {
 	switch {
 	case strings.HasPrefix(name, switchKind):
@@ -76,8 +77,8 @@ func channelName(name string) (kind string, channel int, ok bool) {
 	return kind, channel, ok
 }
 
-// Channel reads a channel's number, 0 to 255, as it is in names: without sign or
-// leading zeros, so that a channel has one name.
+// Channel parses a channel's number, 0 to 255, as names have it: without a sign or
+// leading zeros, so that each channel has one name.
 func Channel(s string) (channel int, ok bool) {
 	n, err := strconv.ParseUint(s, 10, 8)
 	if err != nil || len(s) > 1 && s[0] == '0' {
@@ -86,7 +87,7 @@ func Channel(s string) (channel int, ok bool) {
 	return int(n), true
 }
 
-// componentOf is a component, which the cloud writes as [] when it is empty.
+// componentOf returns v as a component. The cloud writes an empty one as [].
 func componentOf(v any) (map[string]any, bool) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -109,14 +110,14 @@ func readChannel(kind string, channel int, c map[string]any) Reading {
 		Errors:       domain.Some(texts(c["errors"])),
 	}}
 	if r.Switch {
-		r.RelayOn = truth(c, "output")
+		r.RelayOn = boolean(c, "output")
 		r.Source = text(c, "source")
 	}
 	return r
 }
 
-// firstGeneration reads relays and their meters, which are lists side by side.
-// The temperature is the device's, and so are its faults: each channel has them.
+// firstGeneration returns the readings of relays and their meters, which are parallel
+// lists. Temperature and faults belong to the device, so each channel has them.
 func (d Document) firstGeneration() []Reading {
 	relays, meters, emeters := list(d["relays"]), list(d["meters"]), list(d["emeters"])
 	n := min(max(len(relays), len(meters), len(emeters)), maxChannels)
@@ -133,7 +134,7 @@ func (d Document) firstGeneration() []Reading {
 	for i := range out {
 		faults := []string{}
 		if isTrue(d["overtemperature"]) {
-			faults = append(faults, "overtemp") // as the second generation calls it
+			faults = append(faults, "overtemp") // the second generation's name
 		}
 		relay := object(at(relays, i))
 		if isTrue(d["overpower"]) || isTrue(relay["overpower"]) {
@@ -142,7 +143,7 @@ func (d Document) firstGeneration() []Reading {
 		r := Reading{Channel: i, DeviceUpdate: domain.DeviceUpdate{TemperatureC: temperature, Errors: domain.Some(faults)}}
 		if i < len(relays) {
 			r.Switch = true
-			r.RelayOn = truth(relay, "ison")
+			r.RelayOn = boolean(relay, "ison")
 			r.Source = text(relay, "source")
 		}
 		if m := object(at(meters, i)); valid(m) {
@@ -164,8 +165,8 @@ func (d Document) firstGeneration() []Reading {
 	return out
 }
 
-// valid reports whether a meter of the first generation vouches for what it
-// says. Its word has been seen as a text (measured).
+// valid reports whether a meter of the first generation calls its values valid. Some
+// devices write is_valid as a text (measured).
 func valid(m map[string]any) bool {
 	v := m["is_valid"]
 	return v != false && v != "false"
@@ -185,8 +186,8 @@ func at(l []any, i int) any {
 
 func isTrue(v any) bool { return v == true }
 
-// member is an object's member if it is of type T: null is null, and anything
-// else is missing.
+// member returns an object's member if it is of type T or null. A member of another type
+// is absent.
 func member[T any](m map[string]any, name string) domain.Optional[T] {
 	switch v := m[name].(type) {
 	case nil:
@@ -199,7 +200,7 @@ func member[T any](m map[string]any, name string) domain.Optional[T] {
 	return domain.Optional[T]{}
 }
 
-func truth(m map[string]any, name string) domain.Optional[bool] { return member[bool](m, name) }
+func boolean(m map[string]any, name string) domain.Optional[bool] { return member[bool](m, name) }
 
 func number(m map[string]any, name string) domain.Optional[float64] {
 	o := member[float64](m, name)
@@ -217,7 +218,7 @@ func text(m map[string]any, name string) domain.Optional[string] {
 	return o
 }
 
-// texts are the texts of a list, as many and as long as an event may carry.
+// texts returns the texts of a list, limited to what an event may have.
 func texts(v any) []string {
 	out := []string{}
 	l := list(v)

@@ -9,16 +9,16 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Bounds of what is kept.
+// Bounds of a document and its values.
 const (
 	maxText     = 64 << 10 // bytes of names and texts in a document
-	maxString   = 256      // bytes of a text that is read
+	maxString   = 256      // bytes of one text
 	maxList     = 32       // errors of one channel
 	maxChannels = 256
 )
 
-// shape is the part of an object that is read, by name; nil is a value: a
-// number, a text, a truth, or a list of those.
+// shape is the part of an object that this package reads, by name. nil stands for a
+// value: a number, a text, a boolean, or a list of those.
 type shape map[string]shape
 
 var (
@@ -46,16 +46,16 @@ var (
 	}
 )
 
-// Trim is the part of the document that this package reads, a copy. It reads
-// the same, and a merge into it does.
+// Trim returns a copy of the part of the document that this package reads. It gives the
+// same readings, also after a merge.
 func (d Document) Trim() Document {
 	out := Document{}
 	for name, value := range d {
 		inner, read := documentShape[name]
 		if _, _, ok := channelName(name); ok {
 			inner, read = channelShape, true
-		} else if isBeyond(name) {
-			inner, read = beyondShape, true
+		} else if isRelayless(name) {
+			inner, read = relaylessShape, true
 		}
 		if !read {
 			continue
@@ -67,8 +67,8 @@ func (d Document) Trim() Document {
 	return out
 }
 
-// keep copies what is read of a value, or answers false when nothing can be: it
-// counts as missing.
+// keep copies the part of a value that has the shape. It returns false for a value of the
+// wrong type, which counts as missing.
 func (s shape) keep(value any) (any, bool) {
 	switch value := value.(type) {
 	case map[string]any:
@@ -91,7 +91,7 @@ func (s shape) keep(value any) (any, bool) {
 		}
 		out := make([]any, min(len(value), most))
 		for i := range out {
-			out[i], _ = s.keep(value[i]) // or null, so that the others keep their places
+			out[i], _ = s.keep(value[i]) // null if false, so that the others keep their places
 		}
 		return out, true
 	case string:
@@ -101,15 +101,14 @@ func (s shape) keep(value any) (any, bool) {
 	}
 }
 
-// oversized reports whether the document has more members or text than a
-// document may have.
+// oversized reports whether the document has more members or text than allowed.
 func (d Document) oversized() bool {
 	members, text := maxMembers, maxText
 	return !within(map[string]any(d), &members, &text)
 }
 
-// within takes what the value has off what is left, and answers false when that
-// does not do.
+// within subtracts the value's members and text from the remaining allowances. It returns
+// false when one is exceeded.
 func within(value any, members, text *int) bool {
 	switch value := value.(type) {
 	case map[string]any:
@@ -141,8 +140,8 @@ func (d Document) shrink() {
 	if !d.oversized() {
 		return
 	}
-	// A device with hundreds of channels, or one that plays with us. Lists go
-	// first, then channels from the highest on, and the clock last.
+	// The device has hundreds of channels, or is hostile. Lists go first, then channels
+	// from the highest on, and the clock last.
 	order := func(name string) int {
 		switch _, channel, ok := channelName(name); {
 		case ok:
@@ -162,8 +161,8 @@ func (d Document) shrink() {
 	}
 }
 
-// cut makes a text one that an event may carry: without what cannot be kept, and
-// shortened at the border of a character.
+// cut returns a text that an event may have: without characters that cannot be stored,
+// and cut between two characters.
 func cut(s string) string {
 	if kept := domain.CutText(s, maxString); kept != s {
 		return strings.Clone(kept)

@@ -9,12 +9,12 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Components that have no relay are not channels; a reading passes a selection of
-// their members on as attributes.
+// Components without a relay are not channels. A reading has a selection of their members
+// as attributes.
 
-// beyondShape lists the members that are kept of such a component (Light, Cover, EM, EM1, RGB, CCT,
-// and the lights and rollers of the first generation).
-var beyondShape = func() shape {
+// relaylessShape has the members that are kept of such a component (Light, Cover, EM, EM1,
+// RGB, CCT, and the lights and rollers of the first generation).
+var relaylessShape = func() shape {
 	s := shape{
 		"output": nil, "source": nil, "errors": nil, "mode": nil,
 		"brightness": nil, "white": nil, "rgb": nil, "ct": nil, "temp": nil, "gain": nil,
@@ -35,46 +35,46 @@ var beyondShape = func() shape {
 	return s
 }()
 
-// beyondKinds are the names of such components before the number.
-var beyondKinds = []string{"light:", "cover:", "em:", "em1:", "emdata:", "em1data:", "rgb:", "rgbw:", "cct:"}
+// relaylessKinds are the prefixes of such components' names, before the number.
+var relaylessKinds = []string{"light:", "cover:", "em:", "em1:", "emdata:", "em1data:", "rgb:", "rgbw:", "cct:"}
 
-// beyondLists are the lists of such components in the first generation.
-var beyondLists = []string{"lights", "rollers"}
+// relaylessLists are the first generation's lists of such components.
+var relaylessLists = []string{"lights", "rollers"}
 
-func isBeyond(name string) bool {
+func isRelayless(name string) bool {
 	kind, number, found := strings.Cut(name, ":")
 	if !found {
-		return slices.Contains(beyondLists, name)
+		return slices.Contains(relaylessLists, name)
 	}
 	_, ok := Channel(number)
-	return ok && slices.Contains(beyondKinds, kind+":")
+	return ok && slices.Contains(relaylessKinds, kind+":")
 }
 
 // maxAttributes bounds the attributes of an event, in bytes.
 const maxAttributes = 4 << 10
 
-// beyondRelays is the reading of a device as a whole that has such components, or
-// false when it has none. Those that do not fit are left out, from the last on.
-func (d Document) beyondRelays() (Reading, bool) {
+// relaylessReading returns one reading of all such components, or false when there are none.
+// It leaves out those that do not fit, from the last on.
+func (d Document) relaylessReading() (Reading, bool) {
 	attributes := map[string]json.RawMessage{}
 	mode := map[string]any{}
 	size := len("{}")
 	var first map[string]any
 	for _, name := range slices.Sorted(maps.Keys(d)) {
-		if !isBeyond(name) {
+		if !isRelayless(name) {
 			continue
 		}
-		kept, ok := beyondShape.keep(d[name])
+		kept, ok := relaylessShape.keep(d[name])
 		if !ok {
 			continue
 		}
 		raw, err := domain.EncodeJSON(kept)
 		if err != nil || size+len(name)+len(raw)+len(`"":,`) > maxAttributes {
-			continue // numbers are finite, so it is too much
+			continue // numbers are finite, so it is too large
 		}
 		size += len(name) + len(raw) + len(`"":,`)
 		attributes[name] = raw
-		mode[name] = settled(kept)
+		mode[name] = withoutMeasurements(kept)
 		if component, isObject := kept.(map[string]any); isObject && first == nil {
 			first = component
 		}
@@ -84,22 +84,22 @@ func (d Document) beyondRelays() (Reading, bool) {
 	}
 	r := readChannel("", 0, first)
 	if w := number(first, "total_act_power"); !w.IsZero() {
-		r.PowerW = w // of three phases together (EM)
+		r.PowerW = w // the sum of three phases (EM)
 	} else if w := number(first, "act_power"); !w.IsZero() {
 		r.PowerW = w // (EM1)
 	}
 	if a := number(first, "total_current"); !a.IsZero() {
 		r.CurrentA = a
 	}
-	r.Attributes, _ = domain.EncodeJSON(attributes) // of what was encoded
+	r.Attributes, _ = domain.EncodeJSON(attributes) // its parts were encoded before
 	settled, _ := json.Marshal(mode)
 	r.Mode = string(settled)
 	return r, true
 }
 
-// settled is what of a component is no measurement: it changes when somebody does
-// something.
-func settled(v any) any {
+// withoutMeasurements returns the members of a component that are not measurements: they change only
+// when somebody operates the device.
+func withoutMeasurements(v any) any {
 	component, ok := v.(map[string]any)
 	if !ok {
 		return nil
