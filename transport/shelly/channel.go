@@ -9,40 +9,40 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/status"
 )
 
-// channelState is one channel of a device: what it shows now, beside what the log
-// has of it.
+// channelState is the state of one channel: as the device shows it now, and as the log
+// has it.
 type channelState struct {
 	number int
 	id     domain.DeviceID
 
-	shown     bool // by the status as it is now
+	shown     bool // by the current status
 	everShown bool
-	reading   status.Reading // while shown
+	reading   status.Reading // valid while shown
 	energy    energy
 
-	mode     string              // of the reading that the log has; see [status.Reading]
-	logged   domain.DeviceUpdate // what the log has; a field that it has not is not known
-	inLog    bool                // it has the channel at all
-	emitted  time.Time           // when the log last heard of it
+	mode     string              // of the reading in the log; see [status.Reading]
+	logged   domain.DeviceUpdate // the state in the log; absent fields are not known
+	inLog    bool                // the log has the channel
+	emitted  time.Time           // when the channel was last appended
 	expected []expectation       // of commands that were sent, in order
 }
 
-// seed takes what the log has from its row.
+// seed sets the state in the log from the channel's row.
 func (c *channelState) seed(row *domain.Device) {
 	c.inLog = true
 	c.emitted = row.UpdatedAt
 	c.logged = domain.UpdateOf(row)
 	heard := row.UpdatedAt
-	if row.LastSeenAt != nil { // a notice that it is silent, or a correction, is not the device's
+	if row.LastSeenAt != nil { // an event of silence and a correction are not from the device
 		heard = *row.LastSeenAt
 	}
 	c.energy = energyOf(&c.logged, heard)
 }
 
-// show takes what the status says of the channel.
+// show applies a reading of the channel.
 func (c *channelState) show(r status.Reading, now time.Time) {
 	if !c.everShown {
-		c.mode = r.Mode // a new holder does not know the log's
+		c.mode = r.Mode // a new holder does not know the mode in the log
 	}
 	c.shown, c.everShown, c.reading = true, true, r
 	if counter, ok := r.CounterWh.Get(); ok {
@@ -50,23 +50,23 @@ func (c *channelState) show(r status.Reading, now time.Time) {
 	}
 }
 
-// correct takes over what operators have corrected, as a row has it that is newer.
+// correct applies operators' corrections from a newer row.
 func (c *channelState) correct(row *domain.Device) {
 	newer := domain.UpdateOf(row).EnergyOffsetWh
 	by := valueOf(newer) - valueOf(c.energy.offset)
 	c.energy.offset, c.logged.EnergyOffsetWh = newer, newer
-	c.logged.EnergyWh = shifted(c.logged.EnergyWh, by) // as the fold has it
+	c.logged.EnergyWh = shifted(c.logged.EnergyWh, by) // as the fold does
 	if total, known := c.energy.total.Get(); !known && row.EnergyWh != nil {
-		// Nothing was counted yet: the total that the operator set is the base to which
-		// the first counter is the reference, as for a holder who comes later.
+		// Nothing was counted yet: the operator's total is the base, and the first counter
+		// is the reference, as for a later holder.
 		total = domain.RoundEnergy(*row.EnergyWh - valueOf(newer))
 		c.energy.total, c.logged.EnergyWh = domain.Some(total), domain.Some(*row.EnergyWh)
 	}
 }
 
-// ours reports whether there is anything to say of the channel: the device shows
-// it, or has shown it, now or through this connection before. Rows that others
-// published under such an id are left alone.
+// ours reports whether to append updates of the channel: the device shows it or has
+// shown it, on this or an earlier socket of this connection. Rows that others published
+// under such an id are left alone.
 func (c *channelState) ours(d *Device) bool {
 	if c.shown || c.everShown {
 		return true
@@ -75,7 +75,7 @@ func (c *channelState) ours(d *Device) bool {
 	return ok && via == d.connection.ID
 }
 
-// now is the channel's state as it is now, without what is not known.
+// now returns the channel's current state, without unknown fields.
 func (c *channelState) now(d *Device) domain.DeviceUpdate {
 	var u domain.DeviceUpdate
 	if c.shown {
@@ -86,15 +86,15 @@ func (c *channelState) now(d *Device) domain.DeviceUpdate {
 	if u.Attributes == nil {
 		u.Attributes = c.logged.Attributes // others may have published them
 	}
-	c.energy.says(&u)
+	c.energy.fill(&u)
 	if d.name != "" {
 		u.Name = domain.Some(d.name)
 	}
 	return u
 }
 
-// due is when the channel's state is to be appended, if it is another than the
-// log's; the zero time is at once.
+// due returns when to append the channel's state, or false if it equals the log's. The
+// zero time means at once.
 func (c *channelState) due(d *Device) (at time.Time, waits bool) {
 	if !c.ours(d) {
 		return time.Time{}, false
@@ -111,7 +111,7 @@ func (c *channelState) due(d *Device) (at time.Time, waits bool) {
 	return time.Time{}, false
 }
 
-// differs reports whether a field of that role is another than the log's.
+// differs reports whether a field with that role differs from the log.
 func (c *channelState) differs(now *domain.DeviceUpdate, role domain.FieldRole) bool {
 	for i := range domain.DeviceFields {
 		if f := &domain.DeviceFields[i]; f.Role == role && !f.Same(now, &c.logged) {
@@ -121,8 +121,8 @@ func (c *channelState) differs(now *domain.DeviceUpdate, role domain.FieldRole) 
 	return false
 }
 
-// isStep reports whether power changed enough to be worth an event soon. To
-// become known, or unknown, is enough.
+// isStep reports whether power changed enough for an event soon. Becoming known or
+// unknown is enough.
 func (p Policy) isStep(from, to domain.Optional[float64]) bool {
 	a, knew := from.Get()
 	b, knows := to.Get()
@@ -133,21 +133,20 @@ func (p Policy) isStep(from, to domain.Optional[float64]) bool {
 	return step >= p.MinPowerW && step >= p.MinPowerShare*math.Abs(a)
 }
 
-// mayOrder is how far a device's clock may be ahead for us to reckon with the log
-// taking its time for the newest: longer than [domain.MaxClockAhead], because an
-// append can be late. A clock that is ahead of that is wrong, and what it said must
-// not keep the times of the right one out afterwards.
+// mayOrder is how far ahead a device's clock may be for its time to count as the newest in
+// the log: more than [domain.MaxClockAhead], because an append can be late. A clock that is
+// further ahead is wrong, and its time must not block the right times that follow.
 const mayOrder = time.Hour
 
-// take makes the update that brings the log up to date, and counts it as done.
+// take returns the update that brings the log up to date, and counts it as appended.
 func (c *channelState) take(d *Device, now time.Time) Update {
 	u, log := c.now(d), &c.logged
 	if d.online.IsZero() {
-		u.Online = log.Online // nobody said otherwise
+		u.Online = log.Online // still valid
 	}
 	u.Changed = settle(&u, log)
 	if u.RelayOn.IsZero() {
-		u.RelayOn = domain.Null[bool]() // in every update: who joins now must not take it for unchanged
+		u.RelayOn = domain.Null[bool]() // present in every update: a client that joins now must not take it for unchanged
 	}
 	newest := log.DeviceTime
 	if at, known := newest.Get(); !d.at.IsZero() && (!known || d.at.After(at)) {
@@ -167,18 +166,18 @@ func (c *channelState) take(d *Device, now time.Time) Update {
 	return update
 }
 
-// expectation is a command that the relay has not been seen to follow yet.
+// expectation is a sent command whose effect on the relay has not shown yet.
 type expectation struct {
 	SwitchCommand
 	until time.Time
 }
 
-// maxExpected bounds what is expected of one channel at a time.
+// maxExpected bounds the expectations of one channel.
 const maxExpected = 8
 
-// expect remembers a command that was sent. One that asks for what will be anyway,
-// as the log or the command before it has it, is not expected to show: it would
-// claim what somebody else does later.
+// expect remembers a command that was sent. It skips a command for the state that the
+// log or the command before already has: such a command would claim the later action of
+// somebody else.
 func (c *channelState) expect(cmd SwitchCommand, until time.Time) {
 	will, known := c.reading.RelayOn.Get()
 	known = known && c.shown && same(c.reading.RelayOn, c.logged.RelayOn)
@@ -198,8 +197,8 @@ func (c *channelState) forgo(commandID string) {
 	c.expected = slices.DeleteFunc(c.expected, func(e expectation) bool { return e.CommandID == commandID })
 }
 
-// fulfil returns the command that the update says was done, if any. Those before
-// it have been overtaken.
+// fulfil returns the command whose effect the update shows, if any. It drops that command
+// and those before it, which were overtaken.
 func (c *channelState) fulfil(u domain.DeviceUpdate, now time.Time) *SwitchCommand {
 	c.expected = slices.DeleteFunc(c.expected, func(e expectation) bool { return !now.Before(e.until) })
 	on, known := u.RelayOn.Get()
@@ -215,9 +214,9 @@ func (c *channelState) fulfil(u domain.DeviceUpdate, now time.Time) *SwitchComma
 	return &done
 }
 
-// settle makes each field of an update what the log is to be told: its value, null
-// for one that the log has and that is not known any more, or nothing. It returns
-// the names of those that differ from the log's.
+// settle prepares each field of an update for the log: its value, null for a field that
+// the log has and that is no longer known, or absent. It returns the names of the fields
+// that differ from the log.
 func settle(u, log *domain.DeviceUpdate) (changed []string) {
 	changed = make([]string, 0, len(domain.DeviceFields))
 	for i := range domain.DeviceFields {
@@ -239,10 +238,10 @@ func settle(u, log *domain.DeviceUpdate) (changed []string) {
 	return changed
 }
 
-// nothing is an update that speaks of no field. Nobody writes it.
+// nothing is an update without fields. It is never written to.
 var nothing domain.DeviceUpdate
 
-// same compares what is known: null and absent are the same.
+// same reports whether both are equal; null and absent are equal.
 func same[T comparable](a, b domain.Optional[T]) bool {
 	x, knowsX := a.Get()
 	y, knowsY := b.Get()

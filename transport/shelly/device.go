@@ -11,15 +11,15 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/status"
 )
 
-// Policy says which changes are worth an event. A log is not a waveform recorder:
-// a change of relay, errors or name goes out at once; a meter reading when power
-// changed by MinPowerW and by MinPowerShare at least, at most once in AtMostEvery,
-// and whatever changed otherwise at the latest after AtLeastEvery.
+// Policy decides which changes are worth an event, because a log is not a waveform
+// recorder. A change of relay, errors or name is appended at once. A change of power by
+// at least MinPowerW and MinPowerShare is appended at most once in AtMostEvery. Every
+// other change is appended after AtLeastEvery at the latest.
 //
-// A field that is zero or less has its default.
+// A field that is zero or negative takes its default.
 type Policy struct {
 	MinPowerW     float64       // default 1
-	MinPowerShare float64       // default 0.05, of what the log has
+	MinPowerShare float64       // default 0.05, of the power in the log
 	AtMostEvery   time.Duration // default 1 s
 	AtLeastEvery  time.Duration // default 1 min
 }
@@ -40,11 +40,11 @@ func (p Policy) withDefaults() Policy {
 	return p
 }
 
-// Device is one physical device as its holder keeps it: the merged status, and
-// for each channel what the log has. It is not safe for concurrent use: it
-// belongs to its holder's goroutine. It has no clock: times are given to it.
+// Device is the state of one physical device: its merged status, and for each channel
+// the state that the log has. It belongs to the goroutine of its holder and is not safe
+// for concurrent use. It has no clock: callers pass the time.
 //
-// What it keeps is bounded, whatever the device sends: see [status.Document.Merge].
+// Its memory is bounded: see [status.Document.Merge].
 type Device struct {
 	connection Connection
 	base       domain.DeviceID
@@ -52,15 +52,15 @@ type Device struct {
 
 	status  status.Document // nil before the first Full
 	waiting []status.Document
-	at      time.Time // the device's clock at the last document, or zero
+	at      time.Time // the device's clock in the last document, or zero
 	online  domain.Optional[bool]
 	name    string
 
 	channels []*channelState // by number
 }
 
-// NewDevice makes a device that begins with what the platform knows of its
-// channels. base is its id; channels beyond the first are base:1, base:2, ….
+// NewDevice returns a device that begins with the stored rows of its channels. base is
+// its id; channels beyond the first are base:1, base:2, ….
 func NewDevice(c Connection, base domain.DeviceID, known []*domain.Device, p Policy) *Device {
 	d := &Device{connection: c, base: base, policy: p.withDefaults()}
 	for _, row := range known {
@@ -73,11 +73,10 @@ func NewDevice(c Connection, base domain.DeviceID, known []*domain.Device, p Pol
 	return d
 }
 
-// Full takes a whole status: what is not in it is not there any more. A channel
-// that it does not have is known no more: each of its fields turns null.
+// Full applies a whole status: members that it lacks no longer exist. If it lacks a
+// channel, each field of that channel becomes null.
 //
-// Deltas that waited are merged into the first Full, unless their time says that
-// they are older.
+// The first Full merges the deltas that waited for it, except those with an older time.
 func (d *Device) Full(doc status.Document, now time.Time) {
 	d.status = doc.Trim()
 	d.at, _ = doc.Time()
@@ -90,9 +89,8 @@ func (d *Device) Full(doc status.Document, now time.Time) {
 	d.read(now)
 }
 
-// olderThan reports whether the delta is known to be from before the full status.
-// A full status without ts has a clock of whole seconds, and may be from the end
-// of its second.
+// olderThan reports whether the delta is certainly older than the full status. A full
+// status without ts has a time in whole seconds, and may be from the end of its second.
 func olderThan(delta, full status.Document) bool {
 	then, ok := delta.Time()
 	at, known := full.Time()
@@ -105,15 +103,15 @@ func olderThan(delta, full status.Document) bool {
 	return then.Before(at)
 }
 
-// maxWaiting bounds what waits for a Full. A full status that is asked for after
-// that many deltas has the first of them in it.
+// maxWaiting is how many deltas wait for a Full. A full status that is requested after
+// that many deltas includes the first of them.
 const maxWaiting = 64
 
-// Delta merges a change into the status. Before the first Full it waits, because
-// a delta alone says nothing of what it leaves out: see [Device.Ready].
+// Delta merges a change into the status. Before the first Full the delta waits, because
+// alone it says nothing about the members that it lacks: see [Device.Ready].
 //
-// Deltas count in the order in which they come. Their times do not order them:
-// device clocks are set back, and some documents have none.
+// Deltas are applied in the order of their arrival. Their times do not order them,
+// because device clocks are set back and some documents have no time.
 func (d *Device) Delta(doc status.Document, now time.Time) {
 	if d.Ready() {
 		d.merge(doc)
@@ -134,20 +132,19 @@ func (d *Device) merge(delta status.Document) {
 // Ready reports whether the device has had a Full.
 func (d *Device) Ready() bool { return d.status != nil }
 
-// SetOnline says whether the device can be reached, as its holder knows. That
-// alone is no update: whoever watches over silence announces it. Every update
-// says it too.
+// SetOnline sets whether the device can be reached. That alone causes no update, because
+// the watch over silent devices appends it. Every update includes it.
 func (d *Device) SetOnline(online bool) { d.online = domain.Some(online) }
 
-// SetName gives the device a name, as its owner chose it. An empty name changes
-// nothing. A name of over 256 bytes is cut.
+// SetName sets the name that the device's owner chose, cut to 256 bytes. An empty name
+// changes nothing.
 func (d *Device) SetName(name string) {
-	const most = 256 // bytes that an event may carry
+	const most = 256 // bytes that an event may have
 	d.name = domain.CutText(name, most)
 }
 
-// Correct takes over operators' corrections of the energy from rows of the device
-// that are newer than those. The fold adds a correction to updates that lack it.
+// Correct applies operators' corrections of the energy, from rows of the device that
+// include them. The fold adds a correction to updates that lack it.
 func (d *Device) Correct(rows []*domain.Device) {
 	for _, row := range rows {
 		if n, ok := d.ChannelOf(row.DeviceID); ok {
@@ -158,7 +155,7 @@ func (d *Device) Correct(rows []*domain.Device) {
 	}
 }
 
-// Relay is the state of a channel's relay, as far as it is known.
+// Relay returns the state of a channel's relay, if it is known.
 func (d *Device) Relay(channel int) (on, known bool) {
 	if i, ok := d.find(channel); ok && d.channels[i].shown {
 		return d.channels[i].reading.RelayOn.Get()
@@ -166,17 +163,16 @@ func (d *Device) Relay(channel int) (on, known bool) {
 	return false, false
 }
 
-// CanSwitch reports whether a channel has a relay, as far as the device has said
-// what it has.
+// CanSwitch reports whether a channel has a relay, according to the device's status.
 func (d *Device) CanSwitch(channel int) bool {
 	i, ok := d.find(channel)
 	return ok && d.channels[i].shown && d.channels[i].reading.Switch
 }
 
-// NoRelay is why a command to switch fails for a channel that has no relay.
+// NoRelay is the error text of a switch command for a channel without a relay.
 const NoRelay = "the device has no relay there: plugcast switches relays, and neither dimmers, covers nor meters"
 
-// Channels are the ids of the channels that the device has shown, in order.
+// Channels returns the ids of the channels that the device has shown, in order.
 func (d *Device) Channels() []domain.DeviceID {
 	var ids []domain.DeviceID
 	for _, c := range d.channels {
@@ -187,8 +183,8 @@ func (d *Device) Channels() []domain.DeviceID {
 	return ids
 }
 
-// ChannelOf is the channel of an id of this device, or false for another's. It
-// need not have been shown.
+// ChannelOf returns the channel with this id, or false if the id is not of this device.
+// The device need not have shown the channel.
 func (d *Device) ChannelOf(id domain.DeviceID) (channel int, ok bool) {
 	if id == d.base {
 		return 0, true
@@ -201,34 +197,32 @@ func (d *Device) ChannelOf(id domain.DeviceID) (channel int, ok bool) {
 	return channel, ok && channel > 0
 }
 
-// Expect says that a command has been sent to the device: if the channel's relay
-// takes that state before the given time, the event that says so was caused by
-// the command. Commands are expected in the order in which they were sent. When the
-// relay is known to be in that state, and the log has it, or the command before
-// asked for the same, there is nothing to expect.
+// Expect notes that a command was sent to the device: if the channel's relay takes the
+// commanded state before until, the resulting event names the command as its cause. Call
+// it in the order in which the commands were sent. It does nothing when the relay is
+// already in that state and the log has it, or when the command before asks for the same.
 func (d *Device) Expect(channel int, c SwitchCommand, until time.Time) {
 	if i, ok := d.find(channel); ok {
 		d.channels[i].expect(c, until)
 	}
 }
 
-// Forgo says that the device refused a command: what its relay does from here on
-// is not the command's doing.
+// Forgo notes that the device refused a command, so that no later change of its relay
+// names the command as its cause.
 func (d *Device) Forgo(channel int, commandID string) {
 	if i, ok := d.find(channel); ok {
 		d.channels[i].forgo(commandID)
 	}
 }
 
-// Take returns what is to be appended now, in the order of channels, and counts
-// it as appended. Each update is the merged state of its channel.
+// Take returns the updates to append now, in the order of channels, and counts them as
+// appended. Each update is the merged state of its channel.
 //
-// Changed has the names of the fields whose value is another than the log's;
-// deviceTime is not among them. A field that was known and is not there any more
-// is null; what is known of the energy stays. DeviceTime is there only when it is
-// later than the log's, because older updates are not folded: what comes on one
-// socket is in order, whatever the device's clock says. See [domain.Orders] for a
-// clock that is ahead.
+// Changed has the names of the fields that differ from the log, without deviceTime. A
+// known field that the status no longer has becomes null, except for the energy.
+// DeviceTime is present only when it is later than the log's, because the fold ignores
+// older updates, while messages of one socket are in order even if the device's clock is
+// wrong. See [domain.Orders] for a clock that is ahead.
 func (d *Device) Take(now time.Time) []Update {
 	if !d.Ready() {
 		return nil
@@ -245,8 +239,8 @@ func (d *Device) Take(now time.Time) []Update {
 	return out
 }
 
-// Due is when Take will have something that waits now, or false when nothing
-// waits. A time in the past, such as the zero time, means at once.
+// Due returns when the next waiting update is due, or false when none waits. A time in
+// the past, such as the zero time, means at once.
 func (d *Device) Due() (at time.Time, waits bool) {
 	if !d.Ready() {
 		return time.Time{}, false
@@ -259,17 +253,17 @@ func (d *Device) Due() (at time.Time, waits bool) {
 	return at, waits
 }
 
-// WakeupPeriod is how often a sleeping device wakes; 0 for others.
+// WakeupPeriod returns how often a sleeping device wakes, or 0 for one that never sleeps.
 func (d *Device) WakeupPeriod() time.Duration { return d.status.WakeupPeriod() }
 
-// Update is a device update on its way to the log.
+// Update is a device update to append.
 type Update struct {
 	domain.DeviceUpdate
-	CausationID   string // the command behind it, or ""
+	CausationID   string // the command that caused it, or ""
 	CorrelationID string
 }
 
-// read looks at the status anew.
+// read takes the readings of the channels from the status.
 func (d *Device) read(now time.Time) {
 	for _, c := range d.channels {
 		c.shown = false
@@ -285,12 +279,12 @@ func (d *Device) find(channel int) (i int, ok bool) {
 	return slices.BinarySearchFunc(d.channels, channel, func(c *channelState, n int) int { return cmp.Compare(c.number, n) })
 }
 
-// MaxChannels is how many channels a device may show, those that it showed first. The
-// largest that is sold has 4; each is a device of its own, with rows and entries for good.
+// MaxChannels is how many channels of a device count: the first ones that it showed. The
+// largest device on sale has 4. Each channel is a device with permanent rows and entries.
 const MaxChannels = 16
 
-// channel is the channel of that number, made if need be, or nil when its id is
-// none, because a long id may leave no room for a number, or when there are too many.
+// channel returns channel n, and adds it if the device does not have it. It returns nil
+// when there are too many channels, or when a long id leaves no room for the number.
 func (d *Device) channel(n int) *channelState {
 	i, ok := d.find(n)
 	if ok {

@@ -34,10 +34,16 @@ func TestEnergyOfCounters(t *testing.T) {
 		readings []reading
 		totals   []float64
 	}{
-		"counts":                         {every(time.Minute, 10, 10.5, 12), []float64{10, 10.5, 12}},
-		"shows 0 once":                   {every(time.Second, 100954.03, 0, 100954.03, 100990.70), []float64{100954.03, 100954.03, 100954.03, 100990.70}},
-		"shows 0 for a while":            {every(time.Minute, 500, 0, 0, 0.5, 500.2, 501), []float64{500, 500, 500, 500.5, 500.5, 501}},
-		"shows 0 for hours":              {every(time.Hour, 100954.03, 0, 0, 100954.03, 100990.70), []float64{100954.03, 100954.03, 100954.03, 100954.03, 100990.70}},
+		"counts": {every(time.Minute, 10, 10.5, 12), []float64{10, 10.5, 12}},
+		"shows 0 once": {
+			every(time.Second, 100954.03, 0, 100954.03, 100990.70),
+			[]float64{100954.03, 100954.03, 100954.03, 100990.70},
+		},
+		"shows 0 for a while": {every(time.Minute, 500, 0, 0, 0.5, 500.2, 501), []float64{500, 500, 500, 500.5, 500.5, 501}},
+		"shows 0 for hours": {
+			every(time.Hour, 100954.03, 0, 0, 100954.03, 100990.70),
+			[]float64{100954.03, 100954.03, 100954.03, 100954.03, 100990.70},
+		},
 		"shows 0 twice":                  {every(time.Second, 500, 0, 500, 0, 500, 500.1), []float64{500, 500, 500, 500, 500, 500.1}},
 		"shows less":                     {every(time.Second, 500, 300, 500, 501), []float64{500, 500, 500, 501}},
 		"was reset":                      {every(time.Minute, 500, 0, 2, 5), []float64{500, 500, 502, 505}},
@@ -81,11 +87,11 @@ func (h *holder) read(r reading) {
 	h.count(r.counter, domain.Optional[float64]{}, h.now)
 }
 
-// restart goes on as one does who has what an event said.
+// restart continues as a new holder that has only the state in the event.
 func (h *holder) restart(t fataler) {
 	t.Helper()
 	var u, read domain.DeviceUpdate
-	h.says(&u)
+	h.fill(&u)
 	raw, err := json.Marshal(u)
 	if err == nil {
 		err = json.Unmarshal(raw, &read)

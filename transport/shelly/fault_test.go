@@ -323,7 +323,9 @@ var energyFaults = map[string]func(*testing.T){
 	"counter goes down a little": func(t *testing.T) {
 		b := setup(t)
 		// Back where it was within minutes, it never went down, and 1005 waits for the counter.
-		for _, step := range []struct{ counter, energy float64 }{{1000, 1000}, {990, 1000}, {995, 1005}, {1000, 1005}, {1004, 1005}, {1006, 1006}} {
+		for _, step := range []struct{ counter, energy float64 }{
+			{1000, 1000}, {990, 1000}, {995, 1005}, {1000, 1005}, {1004, 1005}, {1006, 1006},
+		} {
 			b.full(counter(step.counter))
 			b.take(time.Minute)
 			b.want(plug, map[string]string{"energyWh": fmt.Sprint(step.energy), "counterWh": fmt.Sprint(step.counter)})

@@ -7,13 +7,13 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Publish appends updates of a connection's devices, in order, and returns when
-// they are safe. While the log cannot take them it tries again until ctx ends. An
-// append whose outcome is not known is repeated: each update is a whole state, so
-// a second one says nothing new, while a lost one would leave a wrong state.
+// Publish appends updates of a connection's devices, in order, and returns when the log
+// has them. While the log is unavailable, it tries again until ctx ends. It repeats an
+// append with an unknown outcome: each update is a whole state, so a second one changes
+// nothing, while a lost one would leave a wrong state.
 //
-// An error of another kind is returned at once. When ctx ends, the error is
-// ctx's and the log's last.
+// Publish returns any other error at once. When ctx ends, the error wraps both ctx's
+// error and the log's last.
 func Publish(ctx context.Context, log domain.Appender, c Connection, updates []Update) error {
 	if len(updates) == 0 {
 		return nil
