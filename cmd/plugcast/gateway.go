@@ -48,7 +48,7 @@ type gateway struct {
 const roomsPerSocket = 128
 
 func (p *Program) newGateway() (*gateway, error) {
-	tokens, office, limiter, origins, err := p.newGuards()
+	tokens, ticketStore, limiter, origins, err := p.newGuards()
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (p *Program) newGateway() (*gateway, error) {
 	}
 	g.api, err = rest.New(rest.Config{
 		Service: p.newService(), Reads: restReads{p.backend.store}, Snapshots: g.snapshots, Work: g.work, Answers: g.answers,
-		Authenticator: authenticator, Tickets: office,
+		Authenticator: authenticator, Tickets: ticketStore,
 		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL,
 		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Readiness: p.readiness, Origins: origins,
 		Stream: g.streams, Bridges: p.bridges, Findings: p.backend.store, Quarantine: p.backend.store,

@@ -352,10 +352,10 @@ func (p *Program) newService() *domain.Service {
 }
 
 // newGuards makes what every face asks before it lets anybody in.
-func (p *Program) newGuards() (*auth.Authenticator, *tickets.Office, *limits.Limiter, auth.Origins, error) {
+func (p *Program) newGuards() (*auth.Authenticator, *tickets.Store, *limits.Limiter, auth.Origins, error) {
 	client, prefix := p.backend.log.Client(), p.backend.log.Prefix()
-	office := tickets.New(client, prefix)
-	authenticator, err := auth.New(p.Auth.config(), office, p.Logger)
+	ticketStore := tickets.New(client, prefix)
+	authenticator, err := auth.New(p.Auth.config(), ticketStore, p.Logger)
 	if err != nil {
 		return nil, nil, nil, auth.Origins{}, err
 	}
@@ -363,5 +363,5 @@ func (p *Program) newGuards() (*auth.Authenticator, *tickets.Office, *limits.Lim
 	if err != nil {
 		return nil, nil, nil, auth.Origins{}, err
 	}
-	return authenticator, office, limits.New(client, prefix, p.Server.Limits.config(), p.Logger), origins, nil
+	return authenticator, ticketStore, limits.New(client, prefix, p.Server.Limits.config(), p.Logger), origins, nil
 }

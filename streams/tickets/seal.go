@@ -9,28 +9,28 @@ import (
 	"fmt"
 )
 
-// sealKeySize is the size of the key behind a [seal], in bytes.
+// sealKeySize is the size of a [sealer]'s key, in bytes.
 const sealKeySize = 32
 
-// seal encrypts and authenticates what stands in tickets, with AES-256-GCM. The nonce
-// is made from the content (a synthetic one, as in RFC 5297), so that the same content
-// is always the same ticket, and two contents never share a nonce.
-type seal struct {
-	aead  cipher.AEAD
-	nonce []byte // the key that nonces are made with
+// sealer encrypts and authenticates the content of tickets with AES-256-GCM. It derives the
+// nonce from the content (a synthetic nonce, as in RFC 5297), so the same content always gives
+// the same ticket, and two different contents never share a nonce.
+type sealer struct {
+	aead     cipher.AEAD
+	nonceKey []byte
 }
 
-// newSeal makes a seal of a key of sealKeySize bytes.
-func newSeal(key []byte) (seal, error) {
+// newSealer returns the sealer for a key of sealKeySize bytes.
+func newSealer(key []byte) (sealer, error) {
 	if len(key) != sealKeySize {
-		return seal{}, fmt.Errorf("the key of stream tickets has %d bytes, not %d", len(key), sealKeySize)
+		return sealer{}, fmt.Errorf("the key of stream tickets has %d bytes instead of %d", len(key), sealKeySize)
 	}
 	block, err := aes.NewCipher(digest(key, []byte("encryption")))
 	if err != nil {
-		return seal{}, err
+		return sealer{}, err
 	}
 	aead, err := cipher.NewGCM(block)
-	return seal{aead, digest(key, []byte("nonce"))}, err
+	return sealer{aead, digest(key, []byte("nonce"))}, err
 }
 
 func digest(key, text []byte) []byte {
@@ -39,14 +39,14 @@ func digest(key, text []byte) []byte {
 	return mac.Sum(nil)
 }
 
-func (s seal) close(content []byte) string {
-	nonce := digest(s.nonce, content)[:s.aead.NonceSize()]
+func (s sealer) seal(content []byte) string {
+	nonce := digest(s.nonceKey, content)[:s.aead.NonceSize()]
 	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nonce, nonce, content, nil))
 }
 
-// open returns what is in a ticket. ok is false for what was not closed with the same
+// open returns the content of a ticket. ok is false for text that was not sealed with the same
 // key.
-func (s seal) open(ticket string) (content []byte, ok bool) {
+func (s sealer) open(ticket string) (content []byte, ok bool) {
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(ticket)
 	n := s.aead.NonceSize()
 	if err != nil || len(sealed) < n {

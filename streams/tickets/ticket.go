@@ -1,6 +1,6 @@
-// Package tickets keeps the tickets that stand in for a token where only a URL can
-// carry a credential: those for one use, and those for the event stream of one
-// system, which a browser's EventSource shows again whenever it reconnects.
+// Package tickets issues tickets, which stand in for a token where only a URL can carry a
+// credential. There are two kinds: a ticket for one use, and a ticket for the event stream of
+// one system, which a browser's EventSource presents again whenever it reconnects.
 package tickets
 
 import (
@@ -16,22 +16,22 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Lifetime is how long a ticket waits to be used.
+// Lifetime is how long an unused one-use ticket stays valid.
 const Lifetime = 30 * time.Second
 
-// Office issues tickets and takes them back. It is safe for concurrent use, and
-// a ticket issued by one process is good at every other.
-type Office struct {
+// Store issues and redeems tickets. It is safe for concurrent use. A ticket that one process
+// issued can be redeemed by every other process.
+type Store struct {
 	client redis.UniversalClient
 	prefix string
 }
 
-// New makes an Office that keeps its tickets under the prefix.
-func New(client redis.UniversalClient, prefix string) *Office {
-	return &Office{client: client, prefix: prefix}
+// New returns a Store. prefix begins the names of its keys in Redis.
+func New(client redis.UniversalClient, prefix string) *Store {
+	return &Store{client: client, prefix: prefix}
 }
 
-// record is an actor as a ticket stores it.
+// record is the stored form of an actor.
 type record struct {
 	Subject    string            `json:"subject"`
 	Role       domain.Role       `json:"role"`
@@ -40,10 +40,10 @@ type record struct {
 	ExpiresAt  time.Time         `json:"expiresAt"`
 }
 
-// Issue returns a ticket that stands for the actor, and until when it is good:
-// [Lifetime] from now, or the end of the actor's own authority if that is
-// sooner. What the ticket opens lives as long as that authority.
-func (o *Office) Issue(ctx context.Context, actor domain.Actor) (string, time.Time, error) {
+// Issue returns a one-use ticket for the actor, and the time at which it expires: after
+// [Lifetime], or when the actor's own authority ends if that is sooner. A connection that the
+// ticket opens may live as long as that authority.
+func (s *Store) Issue(ctx context.Context, actor domain.Actor) (string, time.Time, error) {
 	value, err := json.Marshal(record(actor))
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("tickets: issue: %w", err)
@@ -53,16 +53,16 @@ func (o *Office) Issue(ctx context.Context, actor domain.Actor) (string, time.Ti
 	if !actor.ExpiresAt.IsZero() && actor.ExpiresAt.Before(expires) {
 		expires = actor.ExpiresAt
 	}
-	if err := o.client.Set(ctx, o.key(ticket), value, max(expires.Sub(now), time.Millisecond)).Err(); err != nil {
+	if err := s.client.Set(ctx, s.key(ticket), value, max(expires.Sub(now), time.Millisecond)).Err(); err != nil {
 		return "", time.Time{}, fmt.Errorf("tickets: issue: %w", err)
 	}
 	return ticket, expires, nil
 }
 
-// Redeem returns the actor that a ticket stands for. It does so once: ok is
-// false for a ticket that was used, is too old, or never was.
-func (o *Office) Redeem(ctx context.Context, ticket string) (actor domain.Actor, ok bool, err error) {
-	value, err := o.client.GetDel(ctx, o.key(ticket)).Bytes()
+// Redeem returns the actor of a one-use ticket and removes the ticket. ok is false for a ticket
+// that was used before, has expired, or was never issued.
+func (s *Store) Redeem(ctx context.Context, ticket string) (actor domain.Actor, ok bool, err error) {
+	value, err := s.client.GetDel(ctx, s.key(ticket)).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return domain.Actor{}, false, nil
 	}
@@ -76,12 +76,12 @@ func (o *Office) Redeem(ctx context.Context, ticket string) (actor domain.Actor,
 	return domain.Actor(r), true, nil
 }
 
-// IssueStream returns a ticket that is good for the event stream of one system, again
-// and again until the actor's authority ends, which is the time that it returns. The
-// same actor gets the same ticket for the same stream. The ticket has the actor in it,
-// sealed, so it leaves nothing in Redis: it may live as long as a token, and a token of
+// IssueStream returns a ticket for the event stream of one system, and the time at which it
+// expires: when the actor's authority ends. Until then the ticket can be presented any number
+// of times. The same actor gets the same ticket for the same stream. The ticket contains the
+// actor, sealed, and leaves nothing in Redis: it may live as long as a token, and a token for
 // every system may ask for any number of streams.
-func (o *Office) IssueStream(ctx context.Context, actor domain.Actor, system domain.SystemID) (string, time.Time, error) {
+func (s *Store) IssueStream(ctx context.Context, actor domain.Actor, system domain.SystemID) (string, time.Time, error) {
 	if !actor.ExpiresAt.After(time.Now()) {
 		return "", time.Time{}, errors.New("tickets: issue for a stream: the authority has ended")
 	}
@@ -92,43 +92,43 @@ func (o *Office) IssueStream(ctx context.Context, actor domain.Actor, system dom
 	}
 	key := make([]byte, sealKeySize)
 	_, _ = rand.Read(key) // never fails
-	// Of the processes that make the first key one wins, and all use that one.
-	known, err := o.client.SetArgs(ctx, o.sealKey(), key, redis.SetArgs{Mode: "NX", Get: true}).Result()
+	// If several processes make the first key at once, one wins and all use its key.
+	known, err := s.client.SetArgs(ctx, s.sealKey(), key, redis.SetArgs{Mode: "NX", Get: true}).Result()
 	switch {
 	case err == nil:
 		key = []byte(known)
 	case !errors.Is(err, redis.Nil):
 		return "", time.Time{}, fmt.Errorf("tickets: issue for a stream: %w", err)
 	}
-	s, err := newSeal(key)
+	sealer, err := newSealer(key)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("tickets: issue for a stream: %w", err)
 	}
-	return s.close(value), actor.ExpiresAt, nil
+	return sealer.seal(value), actor.ExpiresAt, nil
 }
 
-// Stream returns the actor that a ticket of [Office.IssueStream] stands for, also when
-// the actor's authority has ended. ok is false for one that is unknown, or for the
-// stream of another system.
-func (o *Office) Stream(ctx context.Context, ticket string, system domain.SystemID) (actor domain.Actor, ok bool, err error) {
-	key, err := o.client.Get(ctx, o.sealKey()).Bytes()
+// Stream returns the actor of a ticket from [Store.IssueStream], even after the actor's
+// authority has ended: the caller checks that. ok is false for an unknown ticket, and for the
+// ticket of another system's stream.
+func (s *Store) Stream(ctx context.Context, ticket string, system domain.SystemID) (actor domain.Actor, ok bool, err error) {
+	key, err := s.client.Get(ctx, s.sealKey()).Bytes()
 	if errors.Is(err, redis.Nil) {
-		return domain.Actor{}, false, nil // none was made
+		return domain.Actor{}, false, nil // no process has issued a stream ticket yet
 	}
 	if err != nil {
-		return domain.Actor{}, false, fmt.Errorf("tickets: look a stream's up: %w", err)
+		return domain.Actor{}, false, fmt.Errorf("tickets: look up a stream ticket: %w", err)
 	}
-	s, err := newSeal(key)
+	sealer, err := newSealer(key)
 	if err != nil {
-		return domain.Actor{}, false, fmt.Errorf("tickets: look a stream's up: %w", err)
+		return domain.Actor{}, false, fmt.Errorf("tickets: look up a stream ticket: %w", err)
 	}
-	value, ok := s.open(ticket)
+	value, ok := sealer.open(ticket)
 	if !ok {
 		return domain.Actor{}, false, nil
 	}
 	var r record
 	if err := json.Unmarshal(value, &r); err != nil {
-		return domain.Actor{}, false, fmt.Errorf("tickets: look a stream's up: %w", err)
+		return domain.Actor{}, false, fmt.Errorf("tickets: look up a stream ticket: %w", err)
 	}
 	if len(r.Systems) != 1 || r.Systems[0] != system {
 		return domain.Actor{}, false, nil
@@ -136,6 +136,6 @@ func (o *Office) Stream(ctx context.Context, ticket string, system domain.System
 	return domain.Actor(r), true, nil
 }
 
-func (o *Office) sealKey() string { return o.prefix + ":stream-ticket-key" }
+func (s *Store) sealKey() string { return s.prefix + ":stream-ticket-key" }
 
-func (o *Office) key(ticket string) string { return o.prefix + ":ticket:" + ticket }
+func (s *Store) key(ticket string) string { return s.prefix + ":ticket:" + ticket }
