@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/plugcast/plugcast/projections"
-	bridgeboard "github.com/plugcast/plugcast/streams/bridges"
+	"github.com/plugcast/plugcast/streams/bridgestatus"
 	"github.com/plugcast/plugcast/streams/intake"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/bridge/legacy"
@@ -22,7 +22,7 @@ import (
 type bridgeSide struct {
 	*intake.Intake
 	deployment string
-	board      *bridgeboard.Board
+	statuses   *bridgestatus.Store
 	runner     *bridge.Runner
 }
 
@@ -35,7 +35,7 @@ func (p *Program) newBridges(ctx context.Context) (*bridgeSide, error) {
 	s := &bridgeSide{
 		Intake:     intake.New(p.backend.log, p.backend.store, deployment, p.Logger),
 		deployment: deployment,
-		board:      bridgeboard.New(p.backend.log.Client(), p.backend.log.Prefix()),
+		statuses:   bridgestatus.New(p.backend.log.Client(), p.backend.log.Prefix()),
 	}
 	var links []bridge.Link
 	if p.Server.Bridges != "" {
@@ -49,7 +49,7 @@ func (p *Program) newBridges(ctx context.Context) (*bridgeSide, error) {
 		}
 	}
 	s.runner = bridge.NewRunner(bridge.RunnerConfig{
-		Links: links, Node: p.Server.NodeName, Partition: p.backend.log.Partition, Board: statusBoard{s.board}, Logger: p.Logger,
+		Links: links, Node: p.Server.NodeName, Partition: p.backend.log.Partition, Board: statusBoard{s.statuses}, Logger: p.Logger,
 	})
 	return s, nil
 }
@@ -76,21 +76,21 @@ func (s *bridgeSide) duties() []projections.Duty {
 func (s *bridgeSide) Deployment() string { return s.deployment }
 
 // List implements rest.Bridges.
-func (s *bridgeSide) List(ctx context.Context) ([]json.RawMessage, error) { return s.board.All(ctx) }
+func (s *bridgeSide) List(ctx context.Context) ([]json.RawMessage, error) { return s.statuses.All(ctx) }
 
 // statusBoard is [bridge.Board].
-type statusBoard struct{ board *bridgeboard.Board }
+type statusBoard struct{ store *bridgestatus.Store }
 
 // Put implements bridge.Board.
 func (b statusBoard) Put(ctx context.Context, statuses []bridge.Status) error {
 	var unwritable error
 	for i := range statuses {
 		raw, err := json.Marshal(statuses[i])
-		if err != nil { // one link's status must not keep the others' off the board
+		if err != nil { // one link's status must not prevent the others from being stored
 			unwritable = fmt.Errorf("status of %s for %s: %w", statuses[i].Bridge, statuses[i].System, err)
 			continue
 		}
-		if err := b.board.Put(ctx, statuses[i].Bridge+"/"+string(statuses[i].System), raw); err != nil {
+		if err := b.store.Put(ctx, statuses[i].Bridge+"/"+string(statuses[i].System), raw); err != nil {
 			return err
 		}
 	}
