@@ -8,7 +8,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
-	"github.com/plugcast/plugcast/streams/limits"
+	"github.com/plugcast/plugcast/streams/ratelimit"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/edge"
 	"github.com/plugcast/plugcast/transport/limit"
@@ -95,13 +95,13 @@ type limitFlags struct {
 	LimitUnauthenticatedBurst int `group:"Rate limits, per client address" help:"Requests without a valid token at once." default:"1000"`
 }
 
-func (f *limitFlags) config() limits.Config {
-	return limits.Config{
-		limits.Requests:      {PerSecond: f.LimitRequests, Burst: f.LimitRequestsBurst},
-		limits.Joins:         {PerSecond: f.LimitJoins, Burst: f.LimitJoinsBurst},
-		limits.Frames:        {PerSecond: f.LimitFrames, Burst: f.LimitFramesBurst},
-		limits.DeviceUpdates: {PerSecond: f.LimitDeviceUpdates, Burst: f.LimitDeviceUpdatesBurst},
-		limits.Actions:       {PerSecond: f.LimitActions, Burst: f.LimitActionsBurst},
+func (f *limitFlags) config() ratelimit.Config {
+	return ratelimit.Config{
+		ratelimit.Requests:      {PerSecond: f.LimitRequests, Burst: f.LimitRequestsBurst},
+		ratelimit.Joins:         {PerSecond: f.LimitJoins, Burst: f.LimitJoinsBurst},
+		ratelimit.Frames:        {PerSecond: f.LimitFrames, Burst: f.LimitFramesBurst},
+		ratelimit.DeviceUpdates: {PerSecond: f.LimitDeviceUpdates, Burst: f.LimitDeviceUpdatesBurst},
+		ratelimit.Actions:       {PerSecond: f.LimitActions, Burst: f.LimitActionsBurst},
 	}
 }
 

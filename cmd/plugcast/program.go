@@ -20,8 +20,8 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/ban"
-	"github.com/plugcast/plugcast/streams/limits"
 	"github.com/plugcast/plugcast/streams/presence"
+	"github.com/plugcast/plugcast/streams/ratelimit"
 	"github.com/plugcast/plugcast/streams/reactions"
 	"github.com/plugcast/plugcast/streams/tickets"
 	"github.com/plugcast/plugcast/transport/auth"
@@ -352,7 +352,7 @@ func (p *Program) newService() *domain.Service {
 }
 
 // newGuards makes what every face asks before it lets anybody in.
-func (p *Program) newGuards() (*auth.Authenticator, *tickets.Store, *limits.Limiter, auth.Origins, error) {
+func (p *Program) newGuards() (*auth.Authenticator, *tickets.Store, *ratelimit.Limiter, auth.Origins, error) {
 	client, prefix := p.backend.log.Client(), p.backend.log.Prefix()
 	ticketStore := tickets.New(client, prefix)
 	authenticator, err := auth.New(p.Auth.config(), ticketStore, p.Logger)
@@ -363,5 +363,5 @@ func (p *Program) newGuards() (*auth.Authenticator, *tickets.Store, *limits.Limi
 	if err != nil {
 		return nil, nil, nil, auth.Origins{}, err
 	}
-	return authenticator, ticketStore, limits.New(client, prefix, p.Server.Limits.config(), p.Logger), origins, nil
+	return authenticator, ticketStore, ratelimit.New(client, prefix, p.Server.Limits.config(), p.Logger), origins, nil
 }

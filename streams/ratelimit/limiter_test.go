@@ -1,4 +1,4 @@
-package limits
+package ratelimit
 
 import (
 	"context"
@@ -47,11 +47,11 @@ func TestAllow(t *testing.T) {
 	}
 }
 
-// A flood of refused requests costs Redis next to nothing, a smaller request is not
-// refused because of a larger one, and what comes in time is allowed.
+// A flood of refused requests costs Redis next to nothing, a smaller request is not refused
+// because a larger one was, and requests are allowed once the time has passed.
 func TestRefusalsAreRemembered(t *testing.T) {
 	t.Parallel()
-	options, err := redis.ParseURL(redistest.New(t).URL()) // of its own: its commands are counted
+	options, err := redis.ParseURL(redistest.New(t).URL()) // a private server, because the test counts its commands
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +99,8 @@ func TestRefusalsAreRemembered(t *testing.T) {
 	}
 }
 
-// A refusal that is remembered tells the same end of the wait as the one that Redis gave,
-// though it is trusted for less.
+// A remembered refusal reports the same end of the wait as the refusal of Redis, although it is
+// used for less time.
 func TestRefusalsTellTheWholeWait(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(t, Config{DeviceUpdates: {PerSecond: 1, Burst: 3600}})
@@ -124,19 +124,20 @@ func TestRefusalsAreBounded(t *testing.T) {
 	for i := range maxRefusals + 100 {
 		r.add(fmt.Sprint(i), 1, 0, now, time.Hour)
 	}
-	if len(r.of) != maxRefusals {
-		t.Errorf("%d are remembered", len(r.of))
+	if len(r.byKey) != maxRefusals {
+		t.Errorf("%d are remembered", len(r.byKey))
 	}
-	if _, ok := r.find("0", 1, now.Add(longestTrust)); ok {
+	if _, ok := r.find("0", 1, now.Add(maxTrust)); ok {
 		t.Error("trusted for longer than a second")
 	}
-	r.add("new", 1, 0, now.Add(longestTrust), time.Hour)
-	if _, ok := r.find("new", 1, now.Add(longestTrust)); !ok || len(r.of) != 1 {
-		t.Errorf("what is over keeps out what is new: %d", len(r.of))
+	r.add("new", 1, 0, now.Add(maxTrust), time.Hour)
+	if _, ok := r.find("new", 1, now.Add(maxTrust)); !ok || len(r.byKey) != 1 {
+		t.Errorf("expired refusals keep out new ones: %d", len(r.byKey))
 	}
 }
 
-// All or nothing; and a batch over the burst passes when the bucket is full.
+// A batch is allowed as a whole or not at all, and a batch above the burst passes when the
+// bucket is full.
 func TestAllowBatch(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(t, Config{DeviceUpdates: {PerSecond: 1, Burst: 10}})
@@ -169,12 +170,12 @@ func TestAllowWithoutRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := l.decide(context.Background(), Joins, "clinica-sol", 1); !d.Allowed {
-		t.Errorf("a dead guard closed the house: %+v", d)
+		t.Errorf("refused while Redis is away: %+v", d)
 	}
 }
 
-// A batch for several systems takes from all or from none: repeats of one that is
-// refused must not use up what the other systems have.
+// A batch for several systems takes from all or from none: repeating a refused batch must not
+// use up the tokens of the other systems.
 func TestAllowAll(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(t, Config{DeviceUpdates: {PerSecond: 1, Burst: 10}})
@@ -192,6 +193,6 @@ func TestAllowAll(t *testing.T) {
 	}
 	all(map[domain.SystemID]int{"clinica-sol": 5, "another": 10}, "")
 	all(map[domain.SystemID]int{"clinica-sol": 5}, "clinica-sol")
-	all(map[domain.SystemID]int{"of its own": 1000}, "") // more than the burst is the whole burst
+	all(map[domain.SystemID]int{"of its own": 1000}, "") // a cost above the burst counts as the whole burst
 	all(map[domain.SystemID]int{"new": 1000, "of its own": 1000}, "of its own")
 }

@@ -1,6 +1,6 @@
-// Package limits guards against floods: a rate per system and flow, counted in
-// Redis and so the same whichever process a caller reaches.
-package limits
+// Package ratelimit limits how much each system may send: a token bucket per system and flow,
+// counted in Redis, so the count is the same whichever process a client reaches.
+package ratelimit
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Flow names a kind of traffic with a limit of its own.
+// Flow names a kind of traffic that has a limit of its own.
 type Flow = string
 
 // The flows.
@@ -29,8 +29,7 @@ const (
 	Actions       Flow = "actions"        // bridged events that processes react to, counted one by one
 )
 
-// Limit allows PerSecond in the long run and Burst at once. A zero PerSecond
-// allows everything.
+// Limit allows PerSecond in the long run and Burst at once. A PerSecond of 0 means no limit.
 type Limit struct {
 	PerSecond int
 	Burst     int
@@ -39,8 +38,8 @@ type Limit struct {
 // Config is the limit of each flow, per system.
 type Config map[Flow]Limit
 
-// Defaults are the limits where nothing else is said. They are far above what a
-// centre does and below what harms its neighbours.
+// Defaults returns the default limits. They are far above what a centre needs, and low enough
+// that one system cannot slow down the others.
 func Defaults() Config {
 	return Config{
 		Requests:      {PerSecond: 500, Burst: 1_000},
@@ -51,47 +50,47 @@ func Defaults() Config {
 	}
 }
 
-// Validate says what is wrong with c.
+// Validate returns an error for an unknown flow, a negative rate, or a limited flow without a
+// burst.
 func (c Config) Validate() error {
 	for flow, limit := range c {
 		if _, known := Defaults()[flow]; !known {
-			return fmt.Errorf("limits: there is no flow %q", flow)
+			return fmt.Errorf("rate limits: there is no flow %q", flow)
 		}
 		if limit.PerSecond < 0 || limit.PerSecond > 0 && limit.Burst < 1 {
-			return fmt.Errorf("limits: flow %s needs a rate of at least 0 and a burst of at least 1", flow)
+			return fmt.Errorf("rate limits: flow %s needs a rate of at least 0 and a burst of at least 1", flow)
 		}
 	}
 	return nil
 }
 
-// decision is the answer to a request.
+// decision is the result of one check.
 type decision struct {
 	Allowed    bool
-	RetryAfter time.Duration // when it may be allowed; 0 when it is
-	Remaining  int           // what is left of the burst
+	RetryAfter time.Duration // until the request may be allowed; 0 if it is allowed now
+	Remaining  int           // tokens left in the bucket
 }
 
-// Limiter counts. It is safe for concurrent use.
+// Limiter checks and counts requests. It is safe for concurrent use.
 type Limiter struct {
 	limiter  *redis_rate.Limiter
 	prefix   string
 	config   Config
 	logger   *slog.Logger
 	refusals refusals
-	warned   atomic.Int64 // when Redis was last complained about, Unix seconds
+	warned   atomic.Int64 // when a failure of Redis was last logged, Unix seconds
 }
 
-// New makes a Limiter that keeps its counts under the prefix.
+// New returns a Limiter. prefix begins the names of its keys in Redis.
 func New(client redis.UniversalClient, prefix string, config Config, logger *slog.Logger) *Limiter {
 	return &Limiter{limiter: redis_rate.NewLimiter(client), prefix: prefix, config: config, logger: logger}
 }
 
-// Allow takes n of the flow's allowance in the system, all or nothing. More than
-// the burst at once counts as the whole burst: such a batch waits for a full
-// bucket, and does not wait for ever. A refusal is remembered until the request may be
-// allowed, at most a second: what comes before that is refused without asking Redis.
-// While Redis is away everything is allowed: a guard that is down must not take the
-// house with it.
+// Allow takes n tokens from the system's bucket for the flow, all or none. An n above the burst
+// counts as the whole burst: such a batch waits for a full bucket instead of waiting for ever.
+// A refusal is remembered until the request may be allowed, for at most a second, and requests
+// before that are refused without asking Redis. While Redis cannot be reached, Allow allows
+// everything: an outage of the limiter must not stop the platform.
 func (l *Limiter) Allow(ctx context.Context, flow Flow, system domain.SystemID, n int) (allowed bool, retryAfter time.Duration) {
 	d := l.decide(ctx, flow, system, n)
 	return d.Allowed, d.RetryAfter
@@ -119,9 +118,10 @@ func (l *Limiter) decide(ctx context.Context, flow Flow, system domain.SystemID,
 	return decision{Allowed: true, Remaining: result.Remaining}
 }
 
-// AllowAll takes from several systems, all or nothing. refused is the system that
-// has not enough, or "". A system that has enough when it is looked at and not when
-// it is taken from, because others take at the same moment, may be charged in vain.
+// AllowAll takes tokens from several systems, from all or from none. refused is the first
+// system without enough tokens, or "". It checks all systems before it takes anything. A
+// concurrent request may use up a system's tokens between the check and the taking; then the
+// systems before it are charged although AllowAll refuses.
 func (l *Limiter) AllowAll(ctx context.Context, flow Flow, counts map[domain.SystemID]int) (refused domain.SystemID, retryAfter time.Duration) {
 	limit := l.config[flow]
 	if limit.PerSecond == 0 {
@@ -143,7 +143,8 @@ func (l *Limiter) AllowAll(ctx context.Context, flow Flow, counts map[domain.Sys
 	return "", 0
 }
 
-// missing takes nothing, and says when there will be enough.
+// missing takes nothing. It returns how long it takes until the bucket has n tokens, 0 if it
+// has them now.
 func (l *Limiter) missing(ctx context.Context, flow Flow, system domain.SystemID, n int) time.Duration {
 	limit := l.config[flow]
 	result, err := l.limiter.AllowN(ctx, l.key(flow, system), rateOf(limit), 0)
@@ -162,11 +163,11 @@ func rateOf(limit Limit) redis_rate.Limit {
 	return redis_rate.Limit{Rate: limit.PerSecond, Burst: limit.Burst, Period: time.Second}
 }
 
-// complain logs at most every ten seconds, and not for callers that went away.
+// complain logs a failure of Redis, at most every ten seconds, and not if the caller gave up.
 func (l *Limiter) complain(ctx context.Context, err error) {
 	const pause = 10
 	now, last := time.Now().Unix(), l.warned.Load()
 	if ctx.Err() == nil && now-last >= pause && l.warned.CompareAndSwap(last, now) {
-		l.logger.Warn("limits: cannot count; everything is allowed meanwhile", "error", err)
+		l.logger.Warn("rate limits: cannot count in Redis; allowing everything", "error", err)
 	}
 }
