@@ -13,12 +13,12 @@ import (
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
-// Several processes take a command, or it is closed; never both. Claims end.
+// Several processes can take a command, or one can close it, never both. Claims expire.
 func TestClaims(t *testing.T) {
 	t.Parallel()
 	const sol, luna domain.SystemID = "clinica-sol", "centro-luna"
 	url := redistest.URL(t)
-	open := func() (*claims.Claims, redis.UniversalClient) {
+	open := func() (*claims.Store, redis.UniversalClient) {
 		log, err := streams.Open(t.Context(), streams.Config{URL: url})
 		if err != nil {
 			t.Fatal(err)
