@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { redistest.Main(m) }
 
 const system domain.SystemID = "clinica-sol"
 
-func setup(t *testing.T, limits Limits) (*Sessions, *redis.Client) {
+func setup(t *testing.T, limits Limits) (*Store, *redis.Client) {
 	t.Helper()
 	options, err := redis.ParseURL(redistest.URL(t))
 	if err != nil {
@@ -34,7 +34,7 @@ func refOf(subject, pid string) domain.SessionRef {
 
 func key(of domain.SystemID, part string) string { return "test:{sessions:" + string(of) + "}:" + part }
 
-// age lets all sessions expire so much sooner, and returns when the given one does.
+// age brings the expiry of the given sessions forward.
 func age(t *testing.T, client *redis.Client, by time.Duration, limits Limits, refs ...domain.SessionRef) {
 	t.Helper()
 	s := New(client, "test", limits)
@@ -67,7 +67,7 @@ func TestSessions(t *testing.T) {
 		t.Errorf("claimed what nobody saved: %v, %v", ok, err)
 	}
 	var refs []domain.SessionRef
-	for i := range batch + 1 { // more than one write keeps
+	for i := range batch + 1 { // more than one call extends
 		ref := refOf("eva", fmt.Sprint("client-", i))
 		refs = append(refs, ref)
 		if ok, err := here.Save(ctx, ref, "h1", []byte(ref.PID)); !ok || err != nil {
@@ -111,8 +111,7 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-// A client that comes back stays for a while: its session must not expire before it
-// is kept the next time.
+// Claiming a session extends it: it must not expire before Keep is called the next time.
 func TestClaimKeeps(t *testing.T) {
 	t.Parallel()
 	s, client := setup(t, Limits{})
@@ -129,7 +128,7 @@ func TestClaimKeeps(t *testing.T) {
 	}
 }
 
-// A field that is no session does not turn its client away.
+// A field that cannot be read does not turn its client away.
 func TestClaimOfWhatIsNoSession(t *testing.T) {
 	t.Parallel()
 	s, client := setup(t, Limits{})
@@ -145,7 +144,7 @@ func TestClaimOfWhatIsNoSession(t *testing.T) {
 	}
 }
 
-// A session that ended is there for a reload of the page, and no longer.
+// A session that ended stays for a reload of the page, and no longer.
 func TestEnd(t *testing.T) {
 	t.Parallel()
 	s, client := setup(t, Limits{})
@@ -168,8 +167,8 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// A viewer that connects, joins and goes, again and again, fills up what is its own
-// and no more. The session of somebody else stays.
+// A viewer that connects, joins and leaves again and again fills its own share and no more. The
+// sessions of other subjects stay.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	limits := Limits{PerSubject: 256 << 10, PerSystem: 1 << 20}
@@ -209,7 +208,7 @@ func TestBounds(t *testing.T) {
 	if used := usage(); used > int64(limits.PerSystem)*5/4 {
 		t.Errorf("one system has %d bytes of %d", used, limits.PerSystem)
 	}
-	// What is counted is what is there.
+	// The counted bytes are the stored bytes.
 	var counted int
 	for _, kept := range client.HGetAll(ctx, key(system, "saved")).Val() {
 		counted += len(kept) + Overhead
@@ -222,7 +221,7 @@ func TestBounds(t *testing.T) {
 	if saved != expiring || saved != owned {
 		t.Errorf("%d sessions, %d times, %d of subjects", saved, expiring, owned)
 	}
-	// One that is larger than all that its subject may have is there by itself.
+	// A session larger than its subject's bound is kept alone.
 	large := fill("carla", 2, 300<<10)
 	if saved, ok, err := s.Claim(ctx, large, "h2"); !ok || err != nil || len(saved) != 300<<10 {
 		t.Errorf("the large one is gone: %v", err)

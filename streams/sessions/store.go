@@ -1,15 +1,15 @@
-// Package sessions keeps what a client needs to resume where it was, on any
-// process and after the one that served it died. What that is, is the face's
-// matter. A session has one holder at a time, the connection that claimed it last:
-// an older one, whose network hangs, cannot overwrite it.
+// Package sessions stores what a client needs to resume where it was, on any process, even if
+// the process that served it died. The stored bytes mean nothing to this package. A session has
+// one holder at a time: the connection that claimed it last. An older connection whose network
+// hangs cannot overwrite it.
 //
 // # Bounds
 //
-// Any viewer may leave sessions behind, and they are in the Redis that holds the
-// log. So what one subject and one system leave is bounded in bytes: beyond that the
-// sessions that expire first are removed, the subject's own before those of others.
-// All sessions of a system are in four keys on one slot of a cluster, which expire
-// when no session of the system was written for [Lifetime].
+// Every viewer can leave sessions behind, in the Redis that holds the log. Therefore the
+// sessions of one subject, and of one system, are bounded in bytes. Beyond the bound the
+// sessions that expire first are removed, those of the subject before those of other subjects.
+// All sessions of a system are in four keys on one slot of a cluster. The keys expire when no
+// session of the system was written for [Lifetime].
 package sessions
 
 import (
@@ -27,47 +27,46 @@ import (
 )
 
 const (
-	// Lifetime is how long a session is kept after it was saved, claimed or kept last.
+	// Lifetime is how long a session is kept after the last Save, Claim or Keep.
 	Lifetime = 7 * 24 * time.Hour
-	// EndedLifetime is how long a session is kept that its client ended in order.
+	// EndedLifetime is how long a session is kept after its client ended it in order.
 	EndedLifetime = 2 * time.Minute
 )
 
-// batch is how many sessions one write keeps.
+// batch is how many sessions one call of a script extends.
 const batch = 500
 
-// Overhead is what a session is counted as, beyond the bytes that were saved: its
-// share of the four keys (measured: 470 bytes with Redis 7.0).
+// Overhead is added to the stored bytes of each session when they are counted: its share of the
+// four keys (measured: 470 bytes with Redis 7.0).
 const Overhead = 512
 
-// Limits bound what is kept, in bytes. Zero fields take their defaults.
+// Limits bound the stored sessions, in bytes. Zero fields take their defaults.
 type Limits struct {
 	PerSubject int // of one subject in one system; default 1 MiB: 1,500 clients in one room each
 	PerSystem  int // default 16 MiB
 }
 
-// Sessions is safe for concurrent use. A session that one process saved can be
-// claimed by all.
-type Sessions struct {
+// Store stores sessions. It is safe for concurrent use. A session that one process saved can be
+// claimed by every process.
+type Store struct {
 	client redis.UniversalClient
 	prefix string
 	limits Limits
 }
 
-// New makes Sessions under the prefix.
-func New(client redis.UniversalClient, prefix string, limits Limits) *Sessions {
+// New returns a Store. prefix begins the names of its keys in Redis.
+func New(client redis.UniversalClient, prefix string, limits Limits) *Store {
 	limits.PerSubject = cmp.Or(limits.PerSubject, 1<<20)
 	limits.PerSystem = cmp.Or(limits.PerSystem, 16<<20)
-	return &Sessions{client: client, prefix: prefix, limits: limits}
+	return &Store{client: client, prefix: prefix, limits: limits}
 }
 
-// luaStore is what the scripts share.
+// luaStore is the part that the scripts share.
 //
-// KEYS: the sessions of a system as a hash (id -> holder and record), their ids by
-// the time at which they expire, the same per subject (in the order of the text
-// subject:time:id), and the bytes in use, per subject and under ” of all.
-// ARGV: the bounds per subject and system, what a session counts as beyond its
-// bytes, Lifetime in ms.
+// KEYS: a hash (session id -> holder and record), a sorted set of the ids by the time at which
+// they expire, a sorted set of subject:time:id in the order of that text, and a hash of the
+// bytes in use, per subject and, under the empty name, in all. ARGV: the bounds per subject and
+// per system, Overhead, Lifetime in ms.
 const luaStore = `
 local saved, expiring, owned, used = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local perSubject, perSystem, overhead, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -114,7 +113,7 @@ local function put(id, holder, record, expires)
 	expire(id, expires)
 end
 
--- trim removes what has expired, and then what is too much, except one.
+-- trim removes the sessions that have expired, and then sessions beyond the bounds, except one.
 local function trim(except)
 	for _, id in ipairs(redis.call('ZRANGEBYSCORE', expiring, '-inf', now, 'LIMIT', 0, 1000)) do remove(id) end
 	local subject = subjectOf(except)
@@ -139,9 +138,9 @@ local function trim(except)
 end
 `
 
-// claim makes ARGV[6] the holder of session ARGV[5], if there is one, and returns
-// what was saved. A field that is no session is like none: an error would turn its
-// client away for ever.
+// claim makes ARGV[6] the holder of session ARGV[5], if the session exists, and returns its
+// record. A field that cannot be read counts as no session: an error would turn its client away
+// for ever.
 var claim = redis.NewScript(luaStore + `
 local id = ARGV[5]
 local expires = redis.call('ZSCORE', expiring, id)
@@ -151,7 +150,7 @@ put(id, ARGV[6], record, now + lifetime)
 trim(id)
 return record`)
 
-// save writes ARGV[7] if session ARGV[5] is that of ARGV[6], or nobody's.
+// save writes the record ARGV[7] if session ARGV[5] does not exist or is held by ARGV[6].
 var save = redis.NewScript(luaStore + `
 local id = ARGV[5]
 local holder = read(id)
@@ -160,37 +159,37 @@ put(id, ARGV[6], ARGV[7], now + lifetime)
 trim(id)
 return 1`)
 
-// finish lets session ARGV[5] expire after ARGV[7] ms if it is that of ARGV[6].
+// finish lets session ARGV[5] expire after ARGV[7] ms if it is held by ARGV[6].
 var finish = redis.NewScript(luaStore + `
 if read(ARGV[5]) == ARGV[6] then expire(ARGV[5], now + ARGV[7]) end
 return 1`)
 
-// keep puts off when sessions expire, those from ARGV[5] on that there are.
-var keep = redis.NewScript(luaStore + `
+// extend extends the sessions from ARGV[5] on that exist.
+var extend = redis.NewScript(luaStore + `
 for i = 5, #ARGV do
 	if redis.call('ZSCORE', expiring, ARGV[i]) then expire(ARGV[i], now + lifetime) end
 end
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, lifetime) end
 return 1`)
 
-func (s *Sessions) run(ctx context.Context, script *redis.Script, system domain.SystemID, args ...any) *redis.Cmd {
+func (s *Store) run(ctx context.Context, script *redis.Script, system domain.SystemID, args ...any) *redis.Cmd {
 	base := s.prefix + ":{sessions:" + string(system) + "}:"
 	keys := []string{base + "saved", base + "expiring", base + "owned", base + "used"}
 	all := append([]any{s.limits.PerSubject, s.limits.PerSystem, Overhead, Lifetime.Milliseconds()}, args...)
 	return script.Run(ctx, s.client, keys, all...)
 }
 
-// id names a session within its system. Subjects are of any length and any
-// characters.
+// id names a session within its system. It hashes the subject, which may have any length and
+// any characters.
 func id(ref domain.SessionRef) string {
 	sum := sha256.Sum256([]byte(ref.Subject))
 	return base64.RawURLEncoding.EncodeToString(sum[:16]) + ":" + ref.PID
 }
 
-// Claim returns what was saved last, and makes holder the only one who can save
-// from now on, and keeps it for [Lifetime]. ok is false when there is nothing, or
-// nothing any more.
-func (s *Sessions) Claim(ctx context.Context, ref domain.SessionRef, holder string) (saved []byte, ok bool, err error) {
+// Claim returns the record that was saved last, makes holder the only one that can save from
+// now on, and keeps the session for [Lifetime] from now. ok is false if the session does not
+// exist or has expired.
+func (s *Store) Claim(ctx context.Context, ref domain.SessionRef, holder string) (saved []byte, ok bool, err error) {
 	text, err := s.run(ctx, claim, ref.System, id(ref), holder).Text()
 	if errors.Is(err, redis.Nil) {
 		return nil, false, nil
@@ -201,11 +200,11 @@ func (s *Sessions) Claim(ctx context.Context, ref domain.SessionRef, holder stri
 	return []byte(text), true, nil
 }
 
-// Save keeps something for [Lifetime], or until there is too much of the subject or
-// of the system. Redis has it on disk when Save returns, as far as Redis is set up
-// so. ok is false, and nothing is saved, when somebody else has claimed the session
-// since. A holder has no white space in it.
-func (s *Sessions) Save(ctx context.Context, ref domain.SessionRef, holder string, saved []byte) (ok bool, err error) {
+// Save stores a record for [Lifetime], unless the bounds of its subject or system remove it
+// sooner. When Save returns, Redis has the record on disk, provided that Redis syncs every
+// write. ok is false, and nothing is stored, if another holder has claimed the session. holder
+// must not contain white space.
+func (s *Store) Save(ctx context.Context, ref domain.SessionRef, holder string, saved []byte) (ok bool, err error) {
 	did, err := s.run(ctx, save, ref.System, id(ref), holder, saved).Int()
 	if err != nil {
 		return false, fmt.Errorf("sessions: save: %w", err)
@@ -213,17 +212,17 @@ func (s *Sessions) Save(ctx context.Context, ref domain.SessionRef, holder strin
 	return did == 1, nil
 }
 
-// End says that the client ended the session in order, or has nothing to resume: it
-// is kept for [EndedLifetime]. A session that somebody else has claimed stays.
-func (s *Sessions) End(ctx context.Context, ref domain.SessionRef, holder string) error {
+// End notes that the client ended the session in order, or has nothing to resume: the session
+// expires after [EndedLifetime]. End does nothing if another holder has claimed the session.
+func (s *Store) End(ctx context.Context, ref domain.SessionRef, holder string) error {
 	if err := s.run(ctx, finish, ref.System, id(ref), holder, EndedLifetime.Milliseconds()).Err(); err != nil {
 		return fmt.Errorf("sessions: end: %w", err)
 	}
 	return nil
 }
 
-// Keep keeps sessions for [Lifetime] from now. Those that are gone stay gone.
-func (s *Sessions) Keep(ctx context.Context, refs []domain.SessionRef) error {
+// Keep lets sessions expire [Lifetime] from now. It does not bring back sessions that are gone.
+func (s *Store) Keep(ctx context.Context, refs []domain.SessionRef) error {
 	bySystem := map[domain.SystemID][]any{}
 	for _, ref := range refs {
 		bySystem[ref.System] = append(bySystem[ref.System], id(ref))
@@ -231,7 +230,7 @@ func (s *Sessions) Keep(ctx context.Context, refs []domain.SessionRef) error {
 	for system, ids := range bySystem {
 		for len(ids) > 0 {
 			n := min(batch, len(ids))
-			if err := s.run(ctx, keep, system, ids[:n]...).Err(); err != nil {
+			if err := s.run(ctx, extend, system, ids[:n]...).Err(); err != nil {
 				return fmt.Errorf("sessions: keep: %w", err)
 			}
 			ids = ids[n:]
