@@ -12,10 +12,10 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Page returns live sockets of all nodes in the order of their ids: those behind the
-// id after that are in the room of one of the systems, each once, or all for nil.
-// At most limit are looked at, so that what a page costs does not depend on
-// how many sockets there are. next is what the next page begins after; "" on the last.
+// Page returns live sockets of all nodes, in the order of their ids: those behind the id after
+// that are in the room of at least one of the systems, each once, or all sockets if systems is
+// nil. It reads at most limit sockets, so that the cost of a page does not depend on the number
+// of sockets. Pass next as after to get the next page; it is "" on the last page.
 func (r *Registry) Page(ctx context.Context, systems []domain.SystemID, after string, limit int) (page []Socket, next string, err error) {
 	nodes, err := r.live(ctx)
 	if err != nil || len(nodes) == 0 {
@@ -41,7 +41,7 @@ func (r *Registry) Page(ctx context.Context, systems []domain.SystemID, after st
 	return page, next, err
 }
 
-// Find returns a live socket of any node, and whether there is one.
+// Find returns the live socket with the id, on any node, and whether there is one.
 func (r *Registry) Find(ctx context.Context, id string) (Socket, bool, error) {
 	nodes, err := r.live(ctx)
 	if err != nil || len(nodes) == 0 {
@@ -56,8 +56,8 @@ func (r *Registry) Find(ctx context.Context, id string) (Socket, bool, error) {
 	return Socket{}, false, nil
 }
 
-// find returns the node of each of the first sockets in the rooms, at most limit
-// per node and room.
+// find returns, by socket id, the node of the first sockets in the rooms, at most limit per
+// node and room.
 func (r *Registry) find(ctx context.Context, nodes []string, systems []domain.SystemID, after string, limit int) (map[string]string, error) {
 	replies := make(map[string][]*redis.StringSliceCmd, len(nodes))
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -89,8 +89,8 @@ func (r *Registry) find(ctx context.Context, nodes []string, systems []domain.Sy
 	return holders, nil
 }
 
-// read returns the sockets with these ids, in their order, from the nodes that hold
-// them. One that has gone, or cannot be read, is left out.
+// read returns the sockets with these ids, in the order of their ids, from the nodes that hold
+// them. It leaves out sockets that have gone or cannot be decoded.
 func (r *Registry) read(ctx context.Context, ids []string, holders map[string]string) ([]Socket, error) {
 	if len(ids) == 0 {
 		return nil, nil

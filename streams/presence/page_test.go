@@ -9,7 +9,7 @@ import (
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
-// page lists the ids of the sockets on a page, and what the next one begins after.
+// page returns the ids of the sockets on a page, and the id that the next page begins after.
 func (n node) page(t *testing.T, systems []domain.SystemID, after string, limit int) string {
 	t.Helper()
 	sockets, next, err := n.Page(t.Context(), systems, after, limit)
@@ -23,8 +23,8 @@ func (n node) page(t *testing.T, systems []domain.SystemID, after string, limit 
 	return strings.Join(ids, " ") + " > " + next
 }
 
-// A page has the sockets of the rooms that are asked for, of all nodes, however many
-// sockets there are in others, and what moved or left is on no page.
+// A page has the sockets of the rooms that are asked for, on all nodes, however many sockets
+// there are in other rooms. A socket that changed rooms or left is on no page of its old room.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)

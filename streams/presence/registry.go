@@ -1,7 +1,6 @@
-// Package presence knows which nodes live and which sockets they hold, across
-// the whole deployment. It is a notice board in Redis that empties itself: a
-// node that stops writing is gone from it within [TTL], and forgotten [Missed]
-// after that.
+// Package presence lists the live nodes of a deployment and their sockets, in Redis. The list
+// maintains itself: a node that stops writing is no longer listed after [TTL], and is forgotten
+// [Missed] later.
 package presence
 
 import (
@@ -22,21 +21,21 @@ import (
 )
 
 const (
-	// TTL is how long a node that writes no more is still listed.
+	// TTL is how long a node is still listed after its last write.
 	TTL = 10 * time.Second
-	// Missed is how long a node is remembered that is no longer listed and did not
-	// leave: it may be frozen, with all of its sockets open.
+	// Missed is how long [Registry.Expected] reports a node as missing that stopped writing
+	// without leaving: it may be frozen, with all of its sockets open.
 	Missed = time.Minute
-	// beatEvery is the pace of a node's own record, and of its figures.
+	// beatEvery is how often a node writes that it lives, and its figures.
 	beatEvery = time.Second
-	// flushEvery bounds how long a socket waits to be listed. Thousands of
-	// sockets that come at once are a few writes.
+	// flushEvery bounds how long a socket waits to be listed. Thousands of sockets that
+	// connect at once cost a few writes.
 	flushEvery = 100 * time.Millisecond
-	// batch is how many sockets one write carries.
+	// batch is the most sockets in one write.
 	batch = 500
 )
 
-// Socket is one live client, as every node sees it.
+// Socket is one live client, as every node lists it.
 type Socket struct {
 	SocketID    string            `json:"socketId"`
 	Node        string            `json:"node"`
@@ -48,8 +47,8 @@ type Socket struct {
 	ConnectedAt time.Time         `json:"connectedAt"`
 }
 
-// Registry writes this node's sockets to the board and reads everybody's. It is
-// safe for concurrent use. Nothing waits for Redis but Run and the readers.
+// Registry lists the sockets of this node in Redis, and reads those of all nodes. It is safe
+// for concurrent use. Put, Remove and Own never wait for Redis.
 type Registry struct {
 	client redis.UniversalClient
 	prefix string
@@ -60,19 +59,19 @@ type Registry struct {
 	own     map[string]Socket // all sockets of this node
 	changed map[string]bool   // ids to write (in own) or to remove (not in own)
 
-	joined bool // the board was told that this process begins; used by Run alone
+	joined bool // the first beat was written; used by Run alone
 }
 
-// New makes the registry of one node. Node names are unique in a deployment.
+// New returns the registry of one node. Node names are unique in a deployment.
 func New(client redis.UniversalClient, prefix, node string, logger *slog.Logger) *Registry {
 	return &Registry{
-		// One slot of a cluster: the board is small, and its nodes are read together.
+		// One slot of a cluster: the registry is small, and its nodes are read together.
 		client: client, prefix: prefix + ":{presence}:", node: node, logger: logger,
 		own: map[string]Socket{}, changed: map[string]bool{},
 	}
 }
 
-// Put lists a socket of this node, or lists it anew.
+// Put lists a socket of this node, or replaces what is listed for it.
 func (r *Registry) Put(s Socket) {
 	s.Node = r.node
 	r.mu.Lock()
@@ -81,7 +80,7 @@ func (r *Registry) Put(s Socket) {
 	r.mu.Unlock()
 }
 
-// Remove takes a socket of this node off the board.
+// Remove removes a socket of this node from the list.
 func (r *Registry) Remove(socketID string) {
 	r.mu.Lock()
 	delete(r.own, socketID)
@@ -89,8 +88,8 @@ func (r *Registry) Remove(socketID string) {
 	r.mu.Unlock()
 }
 
-// Run keeps the board up to date until ctx ends, then takes this node off it.
-// figures is asked once a second for what the node says of itself: any JSON.
+// Run keeps the list up to date until ctx ends, and then removes this node from it. Once a
+// second it calls figures, which returns the node's own figures as JSON.
 func (r *Registry) Run(ctx context.Context, figures func() json.RawMessage) error {
 	beat, flush := time.NewTicker(beatEvery), time.NewTicker(flushEvery)
 	defer beat.Stop()
@@ -112,12 +111,12 @@ func (r *Registry) Run(ctx context.Context, figures func() json.RawMessage) erro
 	}
 }
 
-// beatScript notes that a node lives, by Redis' clock and not by the node's, and
-// since when, and answers how many sockets of it are on the board.
+// beatScript records that a node lives, by Redis' clock and not by the node's, and since when.
+// It returns how many sockets of the node are listed.
 //
-// KEYS: nodes, figures of this node, sockets of this node, joined, rooms of this node.
-// ARGV: node, figures, TTL in seconds, seconds until a node is forgotten, 1 when
-// this is the first beat of its process.
+// KEYS: nodes, figures of this node, sockets of this node, joined, rooms of this node. ARGV:
+// node, figures, TTL in seconds, seconds until a node is forgotten, 1 if this is the first beat
+// of its process.
 var beatScript = redis.NewScript(`
 local time = redis.call('TIME')
 local now = time[1]
@@ -128,7 +127,7 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now -
 	redis.call('ZREM', KEYS[1], gone)
 	redis.call('HDEL', KEYS[4], gone)
 end
-if ARGV[5] == '1' then -- sockets of a process of the same name that was killed
+if ARGV[5] == '1' then -- a killed process of the same name may have left sockets behind
 	redis.call('DEL', KEYS[3], KEYS[5])
 end
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
@@ -145,15 +144,15 @@ func (r *Registry) beat(ctx context.Context, figures json.RawMessage) {
 		int(TTL.Seconds()), int((TTL + Missed).Seconds()), !r.joined).Int()
 	if err != nil {
 		if !errors.Is(ctx.Err(), context.Canceled) {
-			r.logger.Warn("presence: cannot note that this node lives", "error", err)
+			r.logger.Warn("presence: cannot write that this node lives", "error", err)
 		}
 		return
 	}
 	r.joined = true
 	r.mu.Lock()
 	if listed != len(r.own) && len(r.changed) == 0 {
-		// The board lost something: Redis was restarted, or this node was frozen
-		// for longer than the TTL. Write everything again.
+		// Redis lost sockets: it was restarted, or this node was frozen for longer than the
+		// TTL. Write all of them again.
 		for id := range r.own {
 			r.changed[id] = true
 		}
@@ -161,12 +160,12 @@ func (r *Registry) beat(ctx context.Context, figures json.RawMessage) {
 	r.mu.Unlock()
 }
 
-// flushScript lists sockets, and takes them off the board. A member of the rooms of
-// a node is ROOM/SOCKET, and /SOCKET for every socket, so that a page of one room is
-// a range.
+// flushScript adds sockets to the list and removes others. The rooms of a node are a sorted set
+// with the member ROOM/SOCKET for each room of a socket, and /SOCKET for every socket, so that
+// a page of one room is a range.
 //
-// KEYS: sockets of this node, rooms of this node.
-// ARGV: TTL in seconds, and per socket its id and what it is, "" when it is gone.
+// KEYS: sockets of this node, rooms of this node. ARGV: TTL in seconds, and per socket its id
+// and its JSON, "" if it has gone.
 var flushScript = redis.NewScript(`
 local function rooms(raw)
 	local ok, socket = pcall(cjson.decode, raw or '')
@@ -203,7 +202,7 @@ func (r *Registry) flush(ctx context.Context) error {
 	}
 }
 
-// take picks at most a batch of changes, as flushScript wants them.
+// take removes at most a batch of changes from those that wait, as arguments of flushScript.
 func (r *Registry) take() (ids []string, args []any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -216,7 +215,7 @@ func (r *Registry) take() (ids []string, args []any) {
 		ids = append(ids, id)
 		value := []byte{}
 		if s, live := r.own[id]; live {
-			value, _ = json.Marshal(s) // texts, and a time that time.Now gave: always marshals
+			value, _ = json.Marshal(s) // strings, and a time from time.Now: never fails
 		}
 		args = append(args, id, value)
 	}
@@ -246,7 +245,7 @@ func (r *Registry) leave(ctx context.Context) error {
 	return nil
 }
 
-// Nodes returns what each live node last said of itself, by node name.
+// Nodes returns the figures that each live node wrote last, by node name.
 func (r *Registry) Nodes(ctx context.Context) (map[string]json.RawMessage, error) {
 	names, err := r.live(ctx)
 	if err != nil || len(names) == 0 {
@@ -269,18 +268,17 @@ func (r *Registry) Nodes(ctx context.Context) (map[string]json.RawMessage, error
 	return nodes, nil
 }
 
-// Own lists the sockets of this node, in no order.
+// Own returns the sockets of this node, in no order.
 func (r *Registry) Own() []Socket {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Collect(maps.Values(r.own))
 }
 
-// Expected names the nodes that hear what is asked of every process, each list
-// in order: those that live, and those that are missing, because they stopped
-// writing within [Missed] without leaving. A node that left in order is in
-// neither. Nodes that joined the board after asOf, by Redis' clock, are left out;
-// a zero asOf leaves none out.
+// Expected returns the nodes that should answer a request to every process: the live nodes, and
+// the missing nodes, which stopped writing within [Missed] without leaving. Both lists are in
+// order of name. A node that left in order is in neither. A node that joined after asOf, by
+// Redis' clock, is left out, unless asOf is zero.
 func (r *Registry) Expected(ctx context.Context, asOf time.Time) (live, missing []string, err error) {
 	now, err := r.client.Time(ctx).Result()
 	if err != nil {
@@ -315,7 +313,7 @@ func (r *Registry) Expected(ctx context.Context, asOf time.Time) (live, missing 
 	return live, missing, nil
 }
 
-// live names the nodes that wrote within the TTL, by Redis' clock.
+// live returns the nodes that wrote within the TTL, by Redis' clock.
 func (r *Registry) live(ctx context.Context) ([]string, error) {
 	now, err := r.client.Time(ctx).Result()
 	if err != nil {

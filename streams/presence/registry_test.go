@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
-// node is a registry that runs until stop.
+// node is a registry that runs until stop is called.
 type node struct {
 	*Registry
 	stop func()
@@ -46,7 +46,7 @@ func startNode(t *testing.T, url, name string) node {
 	return node{r, stop}
 }
 
-// eventually waits for a condition that others bring about.
+// eventually waits until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -99,7 +99,7 @@ func TestSocketsOfAllNodes(t *testing.T) {
 		return moved == 1 && b.listed(t, all) == many
 	})
 	if own := len(b.Own()); own != 1 {
-		t.Errorf("b has %d sockets of its own", own)
+		t.Errorf("b has %d own sockets", own)
 	}
 
 	a.stop()
@@ -110,7 +110,7 @@ func TestSocketsOfAllNodes(t *testing.T) {
 	}
 }
 
-// A board that was wiped fills itself again.
+// A wiped registry fills itself again.
 func TestBoardIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -123,7 +123,7 @@ func TestBoardIsWrittenAgain(t *testing.T) {
 	eventually(t, "it is listed again", func() bool { return a.listed(t, all) == 1 })
 }
 
-// lastBeat sets when a node wrote last: so many seconds ago.
+// lastBeat sets the time of a node's last write to this many seconds ago.
 func (n node) lastBeat(t *testing.T, name string, ago time.Duration) {
 	t.Helper()
 	now, err := n.client.Time(t.Context()).Result()
@@ -144,8 +144,7 @@ func (n node) expects(t *testing.T, asOf time.Time) string {
 	return fmt.Sprint(live, missing)
 }
 
-// A node that stopped writing is expected for a while longer, and one that left
-// in order is not.
+// A node that stopped writing is expected for a while longer. A node that left in order is not.
 func TestExpected(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -155,22 +154,22 @@ func TestExpected(t *testing.T) {
 	a.lastBeat(t, "dead", Missed)
 	a.lastBeat(t, "long-gone", TTL+Missed+5*time.Second)
 	if got := a.expects(t, time.Time{}); got != "[a b] [dead frozen]" {
-		t.Errorf("expected are %s", got)
+		t.Errorf("expected %s", got)
 	}
 	if nodes, err := a.Nodes(t.Context()); err != nil || len(nodes) != 2 {
-		t.Errorf("listed are %s (%v): one that is missing is not", nodes, err)
+		t.Errorf("listed %s (%v), although missing nodes are not listed", nodes, err)
 	}
 	b.stop()
 	if got := a.expects(t, time.Time{}); got != "[a] [dead frozen]" {
-		t.Errorf("after b left in order, expected are %s", got)
+		t.Errorf("after b left in order, expected %s", got)
 	}
-	eventually(t, "who is forgotten leaves nothing behind", func() bool {
+	eventually(t, "a forgotten node leaves nothing behind", func() bool {
 		return a.client.ZScore(t.Context(), a.nodesKey(), "long-gone").Err() == redis.Nil
 	})
 }
 
-// Who joined after a command was taken is not expected to answer it. A process
-// of the same name as one before begins anew.
+// A node that joined after a command was given is not expected to answer it. A new process with
+// the name of an earlier one joins again.
 func TestExpectedAsOf(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -189,15 +188,15 @@ func TestExpectedAsOf(t *testing.T) {
 	b := beating()
 	b.beat(t.Context(), json.RawMessage(`{}`))
 	if got := a.expects(t, time.Time{}); got != "[a b] []" {
-		t.Errorf("expected are %s", got)
+		t.Errorf("expected %s", got)
 	}
 	if got := a.expects(t, between); got != "[a] []" {
-		t.Errorf("as of before b, expected are %s", got)
+		t.Errorf("as of before b, expected %s", got)
 	}
 	first := since("b")
 	for since("b") == first {
-		// Another beat of the same process changes nothing, so this ends only by the
-		// beat of a new one.
+		// Another beat of the same process changes nothing. Only the beat of a new process ends
+		// the loop.
 		b.beat(t.Context(), json.RawMessage(`{}`))
 		if again := since("b"); again != first {
 			t.Fatalf("b joined at %d, and at %d", first, again)
