@@ -31,20 +31,20 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Bounds of what is kept. Beyond them the bans that end first go first. They
-// are per system, so that no system can push another's out.
+// Bounds of the list. Beyond them the bans that end first are removed. They apply per system, so
+// that no system can push out the bans of another.
 const (
 	MaxPerSystem = 256
 	MaxSystems   = 1024
 )
 
 const (
-	writeLimit   = time.Second // the most that a ban holds up the drop behind it
-	loadLimit    = 5 * time.Second
+	writeTimeout = time.Second // the longest that writing a ban delays the disconnect that follows it
+	loadTimeout  = 5 * time.Second
 	retryPause   = time.Second
 	gapPause     = 3 * time.Second // longer than a process takes from hearing a command to writing its ban
 	refreshEvery = time.Minute
-	slack        = time.Minute // for clocks that differ, before what is over is thrown away
+	clockSkew    = time.Minute // how long bans that are over stay in Redis, because clocks differ
 	keyLifetime  = domain.MaxBan + time.Hour
 )
 
@@ -59,9 +59,9 @@ type Ban struct {
 	Until     time.Time       `json:"-"`
 }
 
-// who identifies the clients that a ban is for, within its system. There is one ban
-// for each: the one that ends last.
-type who struct {
+// target identifies the clients that a ban refuses, within its system. There is one ban for
+// each target: the one that ends last.
+type target struct {
 	subject string
 	role    domain.Role
 }
@@ -71,7 +71,7 @@ type entry struct {
 	unwritten bool // Redis does not have it yet
 }
 
-// List is safe for concurrent use.
+// List holds the bans of one process. It is safe for concurrent use.
 type List struct {
 	client redis.UniversalClient
 	prefix string
@@ -82,100 +82,102 @@ type List struct {
 	Learned func(Ban)
 
 	any     atomic.Bool   // whether there may be a ban: nearly always there is none
-	refused chan struct{} // has room for one; Redis did not take a ban, and Run is to try again
+	refused chan struct{} // capacity 1: a write failed, and Run should try again
 
 	mu      sync.RWMutex
-	systems map[domain.SystemID]map[who]entry // "" is the whole platform
+	systems map[domain.SystemID]map[target]entry // "" holds the bans of the whole platform
 }
 
-// New makes the bans of one process. It knows none before [List.Load].
+// New returns an empty List; see [List.Load]. prefix begins the names of its keys in Redis.
 func New(client redis.UniversalClient, prefix string, logger *slog.Logger) *List {
 	return &List{
 		client: client, prefix: prefix + ":{bans}:", logger: logger, // one slot of a cluster: they are few
-		refused: make(chan struct{}, 1), systems: map[domain.SystemID]map[who]entry{},
+		refused: make(chan struct{}, 1), systems: map[domain.SystemID]map[target]entry{},
 	}
 }
 
-// Check returns the ban that keeps the actor out of the system or of the whole
-// platform, the one that ends last if there are several. An empty system asks for
-// the platform alone. No system keeps staff out: its admin could hide from them.
-func (f *List) Check(actor domain.Actor, system domain.SystemID) (found Ban, banned bool) {
-	if !f.any.Load() {
+// Check returns the ban that refuses the actor in the system or on the whole platform, the one
+// that ends last if there are several. With an empty system it checks the platform's bans only.
+// Bans of a system do not refuse staff, because the system's admin could hide from staff
+// otherwise.
+func (l *List) Check(actor domain.Actor, system domain.SystemID) (found Ban, banned bool) {
+	if !l.any.Load() {
 		return Ban{}, false
 	}
 	now := time.Now()
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	look := func(of map[who]entry) {
-		for _, w := range [...]who{{actor.Subject, actor.Role}, {actor.Subject, ""}, {"", actor.Role}, {}} {
-			if e, ok := of[w]; ok && now.Before(e.Until) && e.Until.After(found.Until) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	check := func(bans map[target]entry) {
+		for _, t := range [...]target{{actor.Subject, actor.Role}, {actor.Subject, ""}, {"", actor.Role}, {}} {
+			if e, ok := bans[t]; ok && now.Before(e.Until) && e.Until.After(found.Until) {
 				found, banned = e.Ban, true
 			}
 		}
 	}
-	look(f.systems[""])
+	check(l.systems[""])
 	if system != "" && actor.Role != domain.RoleStaff {
-		look(f.systems[system])
+		check(l.systems[system])
 	}
 	return found, banned
 }
 
-// Raise holds a ban in this process, and returns when Redis has it, or with an
-// error when Redis does not take it within a second: [List.Run] then tries
-// again about once a second. Raising a ban twice is fine; one that is over is not raised.
-func (f *List) Raise(ctx context.Context, ban Ban) error {
+// Raise adds a ban to this process, and returns once Redis has it. If Redis does not take it
+// within a second, Raise returns an error, the ban holds in this process only, and [List.Run]
+// tries to write it about once a second. Raising a ban twice is fine. Raise ignores a ban that
+// is over.
+func (l *List) Raise(ctx context.Context, ban Ban) error {
 	if ban.System == "" && ban.Subject == "" && ban.Role == "" {
 		return errors.New("bans: raise: a ban needs a system, a subject or a role")
 	}
-	ban.Until = ban.Until.Truncate(time.Millisecond) // as Redis has it
+	ban.Until = ban.Until.Truncate(time.Millisecond) // the precision that Redis stores
 	if !time.Now().Before(ban.Until) {
 		return nil
 	}
 	e := entry{ban, true}
-	f.hold(e) // first, so that it is not learned of from Redis
-	if err := f.write(ctx, ban); err != nil {
+	l.hold(e) // first, so that Load does not report it as learned
+	if err := l.write(ctx, ban); err != nil {
 		select {
-		case f.refused <- struct{}{}:
-		default: // Run will try in any case
+		case l.refused <- struct{}{}:
+		default: // Run already knows
 		}
 		return fmt.Errorf("bans: raise: %w", err)
 	}
-	f.written(e)
+	l.written(e)
 	return nil
 }
 
-// hold keeps a ban in memory, and reports false when there is one for the same
-// that ends no sooner.
-func (f *List) hold(e entry) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	of := f.systems[e.System]
-	if of == nil {
-		of = map[who]entry{}
-		f.systems[e.System] = of
+// hold adds a ban to memory. It returns false if there is a ban for the same target that ends
+// at the same time or later.
+func (l *List) hold(e entry) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	bans := l.systems[e.System]
+	if bans == nil {
+		bans = map[target]entry{}
+		l.systems[e.System] = bans
 	}
-	w := who{e.Subject, e.Role}
-	if known, ok := of[w]; ok && !known.Until.Before(e.Until) {
+	t := target{e.Subject, e.Role}
+	if known, ok := bans[t]; ok && !known.Until.Before(e.Until) {
 		return false
 	}
-	of[w] = e
-	if len(of) > MaxPerSystem {
-		drop(of, func(_ who, e entry) time.Time { return e.Until })
+	bans[t] = e
+	if len(bans) > MaxPerSystem {
+		dropFirst(bans, func(_ target, e entry) time.Time { return e.Until })
 	}
-	if len(f.systems) > MaxSystems+1 { // and the platform
-		drop(f.systems, func(system domain.SystemID, of map[who]entry) time.Time {
+	if len(l.systems) > MaxSystems+1 { // 1 for the platform
+		dropFirst(l.systems, func(system domain.SystemID, bans map[target]entry) time.Time {
 			if system == "" {
 				return time.Time{}
 			}
-			return last(of)
+			return latest(bans)
 		})
 	}
-	f.any.Store(true)
+	l.any.Store(true)
 	return true
 }
 
-// drop removes what ends first. What has no end stays.
-func drop[K comparable, V any](from map[K]V, until func(K, V) time.Time) {
+// dropFirst removes the value that ends first. A value with a zero end stays.
+func dropFirst[K comparable, V any](from map[K]V, until func(K, V) time.Time) {
 	var first K
 	var ends time.Time
 	for k, v := range from {
@@ -186,56 +188,57 @@ func drop[K comparable, V any](from map[K]V, until func(K, V) time.Time) {
 	delete(from, first)
 }
 
-func last(of map[who]entry) (at time.Time) {
-	for _, e := range of {
-		if e.Until.After(at) {
-			at = e.Until
+func latest(bans map[target]entry) (end time.Time) {
+	for _, e := range bans {
+		if e.Until.After(end) {
+			end = e.Until
 		}
 	}
-	return at
+	return end
 }
 
-// write puts a ban into Redis, and throws out what is over or too much there.
-func (f *List) write(ctx context.Context, ban Ban) error {
-	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+// write stores a ban in Redis, and removes bans from there that are over or beyond the bounds.
+func (l *List) write(ctx context.Context, ban Ban) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	member, err := json.Marshal(ban)
 	if err != nil {
 		return err
 	}
-	over := fmt.Sprint(time.Now().Add(-slack).UnixMilli())
+	over := fmt.Sprint(time.Now().Add(-clockSkew).UnixMilli())
 	until := redis.Z{Score: float64(ban.Until.UnixMilli()), Member: member}
-	_, err = f.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		keep := func(key string, most int64) {
+	_, err = l.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		trim := func(key string, most int64) {
 			p.ZRemRangeByScore(ctx, key, "-inf", over)
 			p.ZRemRangeByRank(ctx, key, 0, -most-1)
 			p.PExpire(ctx, key, keyLifetime)
 		}
-		p.ZAdd(ctx, f.bansKey(ban.System), until)
-		keep(f.bansKey(ban.System), MaxPerSystem)
-		if ban.System != "" { // the platform's are looked at in any case
-			p.ZAddGT(ctx, f.systemsKey(), redis.Z{Score: until.Score, Member: string(ban.System)})
-			keep(f.systemsKey(), MaxSystems)
+		p.ZAdd(ctx, l.bansKey(ban.System), until)
+		trim(l.bansKey(ban.System), MaxPerSystem)
+		if ban.System != "" { // Load always reads the platform's bans
+			p.ZAddGT(ctx, l.systemsKey(), redis.Z{Score: until.Score, Member: string(ban.System)})
+			trim(l.systemsKey(), MaxSystems)
 		}
 		return nil
 	})
 	return err
 }
 
-// Load takes over what Redis has.
-func (f *List) Load(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, loadLimit)
+// Load adds the bans that are in Redis to this process, and passes each new one to Learned. It
+// skips bans that it cannot decode.
+func (l *List) Load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	since := &redis.ZRangeBy{Min: fmt.Sprint("(", time.Now().UnixMilli()), Max: "+inf"}
-	systems, err := f.client.ZRangeByScore(ctx, f.systemsKey(), since).Result()
+	systems, err := l.client.ZRangeByScore(ctx, l.systemsKey(), since).Result()
 	if err != nil {
 		return fmt.Errorf("bans: load: %w", err)
 	}
 	systems = append(systems, "")
 	replies := make([]*redis.ZSliceCmd, len(systems))
-	_, err = f.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = l.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, system := range systems {
-			replies[i] = p.ZRangeByScoreWithScores(ctx, f.bansKey(domain.SystemID(system)), since)
+			replies[i] = p.ZRangeByScoreWithScores(ctx, l.bansKey(domain.SystemID(system)), since)
 		}
 		return nil
 	})
@@ -247,26 +250,26 @@ func (f *List) Load(ctx context.Context) error {
 			ban := Ban{Until: time.UnixMilli(int64(z.Score))}
 			text, _ := z.Member.(string)
 			if err := json.Unmarshal([]byte(text), &ban); err != nil {
-				f.logger.Error("bans: a ban cannot be read", "error", err)
+				l.logger.Error("bans: cannot decode a ban", "error", err)
 				continue
 			}
-			if f.hold(entry{Ban: ban}) && f.Learned != nil {
-				f.Learned(ban)
+			if l.hold(entry{Ban: ban}) && l.Learned != nil {
+				l.Learned(ban)
 			}
 		}
 	}
 	return nil
 }
 
-// Run loads what others have raised, writes what could not be written, and
-// forgets what is over, until ctx ends.
-func (f *List) Run(ctx context.Context) error {
+// Run keeps the list up to date until ctx ends: it loads the bans that other processes raised,
+// writes bans that could not be written, and removes bans that are over.
+func (l *List) Run(ctx context.Context) error {
 	due := time.Now().Add(gapPause)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-f.refused:
+		case <-l.refused:
 			if soon := time.Now().Add(retryPause); soon.Before(due) {
 				due = soon
 			}
@@ -274,59 +277,60 @@ func (f *List) Run(ctx context.Context) error {
 		case <-time.After(time.Until(due)):
 		}
 		pause := refreshEvery
-		if err := f.refresh(ctx); err != nil && ctx.Err() == nil {
-			f.logger.Warn("bans: not up to date; trying again", "error", err)
+		if err := l.refresh(ctx); err != nil && ctx.Err() == nil {
+			l.logger.Warn("bans: cannot refresh; trying again", "error", err)
 			pause = retryPause
 		}
 		due = time.Now().Add(pause)
 	}
 }
 
-func (f *List) refresh(ctx context.Context) error {
+func (l *List) refresh(ctx context.Context) error {
 	var failed error
-	for _, e := range f.purge(time.Now()) {
-		if err := f.write(ctx, e.Ban); err != nil {
+	for _, e := range l.purge(time.Now()) {
+		if err := l.write(ctx, e.Ban); err != nil {
 			failed = fmt.Errorf("bans: write: %w", err)
 			break
 		}
-		f.written(e)
+		l.written(e)
 	}
-	return errors.Join(failed, f.Load(ctx))
+	return errors.Join(failed, l.Load(ctx))
 }
 
-// purge forgets what is over, and returns what Redis does not have yet.
-func (f *List) purge(now time.Time) (unwritten []entry) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for system, of := range f.systems {
-		for w, e := range of {
+// purge removes the bans that are over, and returns those that are not in Redis yet.
+func (l *List) purge(now time.Time) (unwritten []entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for system, bans := range l.systems {
+		for t, e := range bans {
 			switch {
 			case !now.Before(e.Until):
-				delete(of, w)
+				delete(bans, t)
 			case e.unwritten:
 				unwritten = append(unwritten, e)
 			}
 		}
-		if len(of) == 0 {
-			delete(f.systems, system)
+		if len(bans) == 0 {
+			delete(l.systems, system)
 		}
 	}
-	f.any.Store(len(f.systems) > 0)
+	l.any.Store(len(l.systems) > 0)
 	return unwritten
 }
 
-func (f *List) written(e entry) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	w := who{e.Subject, e.Role}
-	if known, ok := f.systems[e.System][w]; ok && known.CommandID == e.CommandID {
+// written notes that Redis has a ban, unless another ban has replaced it.
+func (l *List) written(e entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := target{e.Subject, e.Role}
+	if known, ok := l.systems[e.System][t]; ok && known.CommandID == e.CommandID {
 		known.unwritten = false
-		f.systems[e.System][w] = known
+		l.systems[e.System][t] = known
 	}
 }
 
-func (f *List) systemsKey() string { return f.prefix + "systems" }
+func (l *List) systemsKey() string { return l.prefix + "systems" }
 
-// bansKey is where the bans of a system are, by the time that they end. A
-// system's id has no colon in it: it cannot be taken for the key above.
-func (f *List) bansKey(system domain.SystemID) string { return f.prefix + "of:" + string(system) }
+// bansKey names the sorted set of a system's bans, by the time at which they end. A system's id
+// has no colon, so it cannot collide with systemsKey.
+func (l *List) bansKey(system domain.SystemID) string { return l.prefix + "of:" + string(system) }

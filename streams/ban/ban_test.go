@@ -16,8 +16,7 @@ import (
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
-// process makes the bans of one process. All that have the same URL are one
-// deployment.
+// process returns the bans of one process. All processes with the same URL are one deployment.
 func process(t *testing.T, url string) *List {
 	t.Helper()
 	options, err := redis.ParseURL(url)
@@ -29,22 +28,22 @@ func process(t *testing.T, url string) *List {
 	return New(client, "test", slog.New(slog.DiscardHandler))
 }
 
-func (f *List) raise(t *testing.T, ban Ban) {
+func (list *List) raise(t *testing.T, ban Ban) {
 	t.Helper()
-	if err := f.Raise(t.Context(), ban); err != nil {
+	if err := list.Raise(t.Context(), ban); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (f *List) load(t *testing.T) {
+func (list *List) load(t *testing.T) {
 	t.Helper()
-	if err := f.Load(t.Context()); err != nil {
+	if err := list.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (f *List) keepsOut(actor domain.Actor, system domain.SystemID) bool {
-	_, banned := f.Check(actor, system)
+func (list *List) keepsOut(actor domain.Actor, system domain.SystemID) bool {
+	_, banned := list.Check(actor, system)
 	return banned
 }
 
@@ -55,7 +54,7 @@ var (
 	boss  = domain.Actor{Subject: "boss", Role: domain.RoleAdmin}
 )
 
-// eventually waits for a condition that others bring about.
+// eventually waits until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -71,15 +70,15 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// A ban keeps out who matches all that it names, in the process that raised it
-// and in those that load it, whether or not they ran when it was raised.
+// A ban refuses the clients that match all of its fields, in the process that raised it and in
+// those that load it, whether or not they ran when it was raised.
 func TestWhoIsKeptOut(t *testing.T) {
 	t.Parallel()
 	for name, one := range map[string]struct {
 		ban   Ban
 		out   []domain.Actor
 		in    []domain.Actor
-		where domain.SystemID // that it is asked for
+		where domain.SystemID // passed to Check
 	}{
 		"a subject, everywhere":            {Ban{Subject: "maria"}, []domain.Actor{maria}, []domain.Actor{ana, boss}, ""},
 		"a subject, everywhere, at a join": {Ban{Subject: "maria"}, []domain.Actor{maria}, []domain.Actor{ana, boss}, "clinica-sol"},
@@ -89,7 +88,7 @@ func TestWhoIsKeptOut(t *testing.T) {
 		"a subject in a role":              {Ban{System: "clinica-sol", Subject: "maria", Role: domain.RoleViewer}, []domain.Actor{maria}, []domain.Actor{ana, boss}, "clinica-sol"},
 		"a subject in another role":        {Ban{Subject: "maria", Role: domain.RoleAdmin}, nil, []domain.Actor{maria, boss}, ""},
 		"another system":                   {Ban{System: "centro-luna"}, nil, []domain.Actor{maria, ana, boss}, "clinica-sol"},
-		"a system, at the door":            {Ban{System: "clinica-sol"}, nil, []domain.Actor{maria, ana, boss}, ""},
+		"a system, at the start":           {Ban{System: "clinica-sol"}, nil, []domain.Actor{maria, ana, boss}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -106,16 +105,16 @@ func TestWhoIsKeptOut(t *testing.T) {
 			there.load(t)
 			later := process(t, url)
 			later.load(t)
-			for _, f := range []*List{here, there, later} {
+			for _, list := range []*List{here, there, later} {
 				for _, actor := range one.out {
-					got, banned := f.Check(actor, one.where)
+					got, banned := list.Check(actor, one.where)
 					got.Until = got.Until.UTC()
 					if !banned || got != want {
 						t.Errorf("%s: %+v %v, want %+v", actor.Subject, got, banned, want)
 					}
 				}
 				for _, actor := range one.in {
-					if f.keepsOut(actor, one.where) {
+					if list.keepsOut(actor, one.where) {
 						t.Errorf("%s is kept out", actor.Subject)
 					}
 				}
@@ -124,76 +123,77 @@ func TestWhoIsKeptOut(t *testing.T) {
 	}
 }
 
-// No system keeps staff out; staff itself may, of everything.
+// Bans of a system do not refuse staff. Bans of the whole platform do.
 func TestStaffIsKeptOutOfNoSystem(t *testing.T) {
 	t.Parallel()
-	f := process(t, redistest.URL(t))
+	list := process(t, redistest.URL(t))
 	staff := domain.Actor{Subject: "maria", Role: domain.RoleStaff}
 	for _, b := range []Ban{
 		{System: "sol-1", CommandID: "c1", Until: soon}, {System: "sol-1", Subject: "maria", CommandID: "c2", Until: soon},
 		{System: "sol-1", Role: domain.RoleStaff, CommandID: "c3", Until: soon},
 	} {
-		f.raise(t, b)
+		list.raise(t, b)
 	}
-	if f.keepsOut(staff, "sol-1") || !f.keepsOut(maria, "sol-1") {
-		t.Error("a system keeps staff out, or nobody")
+	if list.keepsOut(staff, "sol-1") || !list.keepsOut(maria, "sol-1") {
+		t.Error("a ban of a system refuses staff, or refuses no client")
 	}
-	f.raise(t, Ban{Subject: "maria", CommandID: "c4", Until: soon})
-	if !f.keepsOut(staff, "sol-1") || !f.keepsOut(staff, "") {
-		t.Error("nobody can keep staff out")
+	list.raise(t, Ban{Subject: "maria", CommandID: "c4", Until: soon})
+	if !list.keepsOut(staff, "sol-1") || !list.keepsOut(staff, "") {
+		t.Error("a ban of the platform does not refuse staff")
 	}
 }
 
-// A ban ends by itself, everywhere, and of two for the same the longer counts.
+// A ban ends by itself in every process, and of two bans for the same target the longer one
+// counts.
 func TestEnd(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
-	f := process(t, url)
-	short := time.Now().Add(300 * time.Millisecond).Truncate(time.Millisecond) // as a ban has it
-	f.raise(t, Ban{Subject: "maria", CommandID: "c1", Until: short})
-	f.raise(t, Ban{Subject: "ana", CommandID: "c2", Until: soon})
-	f.raise(t, Ban{Subject: "ana", CommandID: "c3", Until: short})
-	f.raise(t, Ban{Subject: "boss", CommandID: "c4", Until: time.Now().Add(-time.Second)})
-	if f.keepsOut(boss, "") {
-		t.Error("a ban that is over keeps somebody out")
+	list := process(t, url)
+	short := time.Now().Add(300 * time.Millisecond).Truncate(time.Millisecond) // the precision of a ban
+	list.raise(t, Ban{Subject: "maria", CommandID: "c1", Until: short})
+	list.raise(t, Ban{Subject: "ana", CommandID: "c2", Until: soon})
+	list.raise(t, Ban{Subject: "ana", CommandID: "c3", Until: short})
+	list.raise(t, Ban{Subject: "boss", CommandID: "c4", Until: time.Now().Add(-time.Second)})
+	if list.keepsOut(boss, "") {
+		t.Error("a ban that is over refuses a client")
 	}
-	eventually(t, "maria may come back", func() bool { return !f.keepsOut(maria, "") })
+	eventually(t, "maria may come back", func() bool { return !list.keepsOut(maria, "") })
 	if time.Now().Before(short) {
-		t.Error("before the ban ended")
+		t.Error("the client was let in before the ban ended")
 	}
 	later := process(t, url)
 	later.load(t)
-	if later.keepsOut(maria, "") || !later.keepsOut(ana, "") || !f.keepsOut(ana, "") {
-		t.Error("a process that starts later sees it otherwise")
+	if later.keepsOut(maria, "") || !later.keepsOut(ana, "") || !list.keepsOut(ana, "") {
+		t.Error("a process that starts later decides differently")
 	}
-	f.purge(time.Now())
-	if n := len(f.systems[""]); n != 1 {
+	list.purge(time.Now())
+	if n := len(list.systems[""]); n != 1 {
 		t.Errorf("%d bans are kept", n)
 	}
-	f.purge(soon)
-	if f.any.Load() || len(f.systems) > 0 {
-		t.Error("what is over is kept")
+	list.purge(soon)
+	if list.any.Load() || len(list.systems) > 0 {
+		t.Error("bans that are over are kept")
 	}
-	if err := f.Raise(t.Context(), Ban{CommandID: "c5", Until: soon}); err == nil {
-		t.Error("a ban for everybody is taken")
+	if err := list.Raise(t.Context(), Ban{CommandID: "c5", Until: soon}); err == nil {
+		t.Error("a ban for all clients was accepted")
 	}
 }
 
-// Too many bans push out those of the same system that end first, and nobody
-// else's.
+// Bans beyond the bound push out those of the same system that end first, and none of another
+// system.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
-	f := process(t, url)
+	list := process(t, url)
 	subject := func(i int) domain.Actor { return domain.Actor{Subject: fmt.Sprint("s", i), Role: domain.RoleViewer} }
-	f.raise(t, Ban{Subject: "maria", CommandID: "c", Until: soon.Add(-time.Minute)})
-	f.raise(t, Ban{System: "centro-luna", Subject: "ana", CommandID: "c", Until: soon.Add(-time.Minute)})
+	list.raise(t, Ban{Subject: "maria", CommandID: "c", Until: soon.Add(-time.Minute)})
+	list.raise(t, Ban{System: "centro-luna", Subject: "ana", CommandID: "c", Until: soon.Add(-time.Minute)})
 	for i := range MaxPerSystem + 3 {
-		f.raise(t, Ban{System: "clinica-sol", Subject: fmt.Sprint("s", i), CommandID: fmt.Sprint("c", i), Until: soon.Add(time.Duration(i) * time.Second)})
+		list.raise(t, Ban{System: "clinica-sol", Subject: fmt.Sprint("s", i), CommandID: fmt.Sprint("c", i), Until: soon.Add(time.Duration(i) * time.Second)})
 	}
 	later := process(t, url)
 	later.load(t)
-	for _, one := range []*List{f, later} {
+	for _, one := range []*List{list, later} {
 		for i := range MaxPerSystem + 3 {
 			if got := one.keepsOut(subject(i), "clinica-sol"); got != (i >= 3) {
 				t.Errorf("%d is kept out: %v", i, got)
@@ -204,81 +204,80 @@ func TestBounds(t *testing.T) {
 		}
 	}
 	for i := range MaxSystems + 2 {
-		f.hold(entry{Ban: Ban{System: domain.SystemID(fmt.Sprint("x", i)), Until: soon.Add(time.Hour + time.Duration(i)*time.Second)}})
+		list.hold(entry{Ban: Ban{System: domain.SystemID(fmt.Sprint("x", i)), Until: soon.Add(time.Hour + time.Duration(i)*time.Second)}})
 	}
-	if n := len(f.systems); n != MaxSystems+1 || !f.keepsOut(maria, "") || f.keepsOut(ana, "centro-luna") || !f.keepsOut(ana, "x9") {
+	if n := len(list.systems); n != MaxSystems+1 || !list.keepsOut(maria, "") || list.keepsOut(ana, "centro-luna") || !list.keepsOut(ana, "x9") {
 		t.Errorf("%d systems are kept", n)
 	}
 }
 
-// While Redis is away a ban holds in this process, and it is written when
-// Redis is back.
+// While Redis is away a ban holds in this process. It is written once Redis is back.
 func TestRaiseWithoutRedis(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
-	f, other := process(t, url), process(t, url)
+	list, other := process(t, url), process(t, url)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := f.Raise(ctx, Ban{Subject: "maria", CommandID: "c1", Until: soon}); err == nil {
-		t.Error("it says that it was written")
+	if err := list.Raise(ctx, Ban{Subject: "maria", CommandID: "c1", Until: soon}); err == nil {
+		t.Error("Raise reported that the ban was written")
 	}
-	if !f.keepsOut(maria, "") {
+	if !list.keepsOut(maria, "") {
 		t.Error("the ban does not hold here")
 	}
-	if err := f.refresh(t.Context()); err != nil {
+	if err := list.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	other.load(t)
 	if !other.keepsOut(maria, "") {
 		t.Error("the ban was not written")
 	}
-	if left := f.purge(time.Now()); len(left) > 0 {
+	if left := list.purge(time.Now()); len(left) > 0 {
 		t.Errorf("%v would be written again", left)
 	}
 }
 
-// The first load may be too early for a ban that others are just writing: Run
-// loads again soon.
+// The first load may be too early for a ban that another process is writing. Run loads again
+// soon.
 func TestRunClosesTheGap(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
-	f, other := process(t, url), process(t, url)
-	f.load(t)
+	list, other := process(t, url), process(t, url)
+	list.load(t)
 	other.raise(t, Ban{Subject: "maria", CommandID: "c1", Until: soon})
 	learned := make(chan Ban, 10)
-	f.Learned = func(ban Ban) { learned <- ban }
-	f.raise(t, Ban{Subject: "ana", CommandID: "c2", Until: time.Now().Add(time.Hour)})
+	list.Learned = func(ban Ban) { learned <- ban }
+	list.raise(t, Ban{Subject: "ana", CommandID: "c2", Until: time.Now().Add(time.Hour)})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { _ = f.Run(ctx) })
+	running.Go(func() { _ = list.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
-	eventually(t, "it is loaded", func() bool { return f.keepsOut(maria, "") })
+	eventually(t, "it is loaded", func() bool { return list.keepsOut(maria, "") })
 	if ban := <-learned; ban.Subject != "maria" || ban.CommandID != "c1" {
 		t.Errorf("learned of %+v", ban)
 	}
-	if f.load(t); len(learned) > 0 {
+	if list.load(t); len(learned) > 0 {
 		t.Errorf("learned again of %+v", <-learned)
 	}
 }
 
-// A ban that Redis refused while Run waits for its next refresh is written soon, not
-// only with that refresh: a process that starts in between would not know it.
+// A ban that could not be written is written soon, not only with the next refresh: a process
+// that starts in between would not know it.
 func TestRunWritesWhatWasRefused(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
-	f, other := process(t, url), process(t, url)
+	list, other := process(t, url), process(t, url)
 	other.raise(t, Ban{Subject: "ana", CommandID: "c1", Until: soon})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { _ = f.Run(ctx) })
+	running.Go(func() { _ = list.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
-	eventually(t, "the first refresh", func() bool { return f.keepsOut(ana, "") })
+	eventually(t, "the first refresh", func() bool { return list.keepsOut(ana, "") })
 	refused, cancelled := context.WithCancel(t.Context())
 	cancelled()
-	if err := f.Raise(refused, Ban{Subject: "maria", CommandID: "c2", Until: soon}); err == nil {
-		t.Fatal("it says that it was written")
+	if err := list.Raise(refused, Ban{Subject: "maria", CommandID: "c2", Until: soon}); err == nil {
+		t.Fatal("Raise reported that the ban was written")
 	}
 	eventually(t, "the ban is written", func() bool {
 		other.load(t)
@@ -286,17 +285,17 @@ func TestRunWritesWhatWasRefused(t *testing.T) {
 	})
 }
 
-// A check without any ban allocates nothing.
+// A check allocates nothing if there are no bans.
 func BenchmarkCheck(b *testing.B) {
 	for _, n := range []int{0, 1000} {
 		b.Run(fmt.Sprint("bans=", n), func(b *testing.B) {
-			f := New(nil, "test", slog.New(slog.DiscardHandler))
+			list := New(nil, "test", slog.New(slog.DiscardHandler))
 			for i := range n {
-				f.hold(entry{Ban: Ban{System: domain.SystemID(fmt.Sprint("x", i%500)), Subject: fmt.Sprint("s", i), Until: soon}})
+				list.hold(entry{Ban: Ban{System: domain.SystemID(fmt.Sprint("x", i%500)), Subject: fmt.Sprint("s", i), Until: soon}})
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				f.Check(maria, "clinica-sol")
+				list.Check(maria, "clinica-sol")
 			}
 		})
 	}
