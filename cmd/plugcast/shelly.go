@@ -17,7 +17,7 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/claims"
-	"github.com/plugcast/plugcast/streams/heartbeats"
+	"github.com/plugcast/plugcast/streams/liveness"
 	"github.com/plugcast/plugcast/streams/reactions"
 	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/shelly/cloud"
@@ -29,7 +29,7 @@ import (
 // shellySide is what a process does for Shelly devices.
 type shellySide struct {
 	program    *Program
-	board      *heartbeats.Board
+	liveness   *liveness.Registry
 	dispatcher *switching.Dispatcher
 	outbound   *outbound.Server  // nil in a process that serves no clients
 	cloud      *cloud.Supervisor // nil in a process that owns no partitions
@@ -38,7 +38,7 @@ type shellySide struct {
 // newShelly makes what the roles of the process need.
 func (p *Program) newShelly() (*shellySide, error) {
 	s := &shellySide{program: p}
-	s.board = heartbeats.New(p.backend.log, p.Server.NodeName, p.Logger, func(d heartbeats.Device, session string) {
+	s.liveness = liveness.New(p.backend.log, p.Server.NodeName, p.Logger, func(d liveness.Device, session string) {
 		if s.outbound != nil {
 			s.outbound.Lost(shelly.DeviceRef(d), session)
 		}
@@ -48,7 +48,7 @@ func (p *Program) newShelly() (*shellySide, error) {
 	var err error
 	if p.has(roleGateway) {
 		s.outbound, err = outbound.New(p.Server.Connections.outbound(), outbound.Parts{
-			Credentials: store, Known: store, Devices: store, Events: p.backend.log, Heartbeats: boardHeartbeats{s.board}, Logger: p.Logger,
+			Credentials: store, Known: store, Devices: store, Events: p.backend.log, Heartbeats: registryHeartbeats{s.liveness}, Logger: p.Logger,
 		})
 		if err != nil {
 			return nil, err
@@ -58,7 +58,7 @@ func (p *Program) newShelly() (*shellySide, error) {
 	}
 	if p.has(roleWorker) {
 		s.cloud, err = cloud.New(cloud.Config{AllowHost: p.credentials.hosts.Lists, SilentAfter: p.Server.Connections.SilentAfter}, cloud.Parts{
-			Store: cloudStore{store}, Known: store, Events: p.backend.log, Heartbeats: boardHeartbeats{s.board}, Logger: p.Logger,
+			Store: cloudStore{store}, Known: store, Events: p.backend.log, Heartbeats: registryHeartbeats{s.liveness}, Logger: p.Logger,
 		})
 		if err != nil {
 			return nil, err
@@ -80,7 +80,7 @@ func (p *Program) newShelly() (*shellySide, error) {
 // last to say something of a device that no process here holds: that one carries its
 // commands out.
 func (s *shellySide) elsewhere(ctx context.Context, d shelly.DeviceRef) (bool, error) {
-	if held, err := s.board.Held(ctx, heartbeats.Device(d)); held || err != nil {
+	if held, err := s.liveness.Held(ctx, liveness.Device(d)); held || err != nil {
 		return false, err
 	}
 	known, err := s.program.backend.store.DevicesAt(ctx, d.System, []domain.DeviceID{d.Device}, domain.Position{})
@@ -91,7 +91,7 @@ func (s *shellySide) elsewhere(ctx context.Context, d shelly.DeviceRef) (bool, e
 // duties are what the owner of a partition does for its devices.
 func (s *shellySide) duties() []projections.Duty {
 	return []projections.Duty{
-		func(ctx context.Context, partition int) { s.board.Watch(ctx, partition, s.program.backend.store) },
+		func(ctx context.Context, partition int) { s.liveness.Watch(ctx, partition, s.program.backend.store) },
 		s.dispatcher.RunTimeouts,
 		s.cloud.Run,
 		s.lookAfter,
@@ -103,7 +103,7 @@ func (s *shellySide) duties() []projections.Duty {
 const lookAfterEvery = 10 * time.Minute
 
 // lookAfter awaits the devices of the partition's connections, now and then: the
-// board may have been lost with a Redis, and with it those that never come back.
+// registry may have been lost with a Redis, and with it those that never come back.
 // What is known of a device is not changed by that.
 func (s *shellySide) lookAfter(ctx context.Context, partition int) {
 	for ctx.Err() == nil {
@@ -272,7 +272,7 @@ func (s *shellySide) awaitDevices(ctx context.Context, c shelly.Connection) erro
 		if d.Online == nil || !*d.Online || d.Origin != "" {
 			continue // another deployment holds it, and looks for it
 		}
-		s.board.Await(heartbeats.Device{System: c.System, Device: d.DeviceID}, s.program.Server.Connections.SilentAfter)
+		s.liveness.Await(liveness.Device{System: c.System, Device: d.DeviceID}, s.program.Server.Connections.SilentAfter)
 	}
 	return nil
 }
@@ -308,32 +308,32 @@ type cloudSockets struct{ *cloud.Supervisor }
 // Drop implements shellyDropper.
 func (c cloudSockets) Drop(id shelly.Connection, _ time.Time) int { return c.Supervisor.Drop(id) }
 
-// boardHeartbeats is [shelly.Heartbeats] on the board.
-type boardHeartbeats struct{ board *heartbeats.Board }
+// registryHeartbeats is [shelly.Heartbeats] on the registry of liveness.
+type registryHeartbeats struct{ registry *liveness.Registry }
 
 // Open implements shelly.Heartbeats.
-func (b boardHeartbeats) Open(d shelly.DeviceRef, session string, within time.Duration) {
-	b.board.Open(heartbeats.Device(d), session, within)
+func (h registryHeartbeats) Open(d shelly.DeviceRef, session string, within time.Duration) {
+	h.registry.Open(liveness.Device(d), session, within)
 }
 
 // Alive implements shelly.Heartbeats.
-func (b boardHeartbeats) Alive(d shelly.DeviceRef, session string, within time.Duration) {
-	b.board.Alive(heartbeats.Device(d), session, within)
+func (h registryHeartbeats) Alive(d shelly.DeviceRef, session string, within time.Duration) {
+	h.registry.Alive(liveness.Device(d), session, within)
 }
 
 // Close implements shelly.Heartbeats.
-func (b boardHeartbeats) Close(d shelly.DeviceRef, session string, grace time.Duration, reason domain.OfflineReason) {
-	b.board.Close(heartbeats.Device(d), session, grace, reason)
+func (h registryHeartbeats) Close(d shelly.DeviceRef, session string, grace time.Duration, reason domain.OfflineReason) {
+	h.registry.Close(liveness.Device(d), session, grace, reason)
 }
 
 // Forget implements shelly.Heartbeats.
-func (b boardHeartbeats) Forget(d shelly.DeviceRef, session string) {
-	b.board.Forget(heartbeats.Device(d), session)
+func (h registryHeartbeats) Forget(d shelly.DeviceRef, session string) {
+	h.registry.Forget(liveness.Device(d), session)
 }
 
 // Report implements shelly.Heartbeats.
-func (b boardHeartbeats) Report(d shelly.DeviceRef, online bool) {
-	b.board.Report(heartbeats.Device(d), online)
+func (h registryHeartbeats) Report(d shelly.DeviceRef, online bool) {
+	h.registry.Report(liveness.Device(d), online)
 }
 
 // shellyStore is what the Shelly side reads and writes in the database. Its reads

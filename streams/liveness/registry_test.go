@@ -1,4 +1,4 @@
-package heartbeats
+package liveness
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { redistest.Main(m) }
 
 const system domain.SystemID = "clinica-sol"
 
-// bundle is a log, boards on it, and the states that the log folds to.
+// bundle is a log, registries on it, and the states that the log folds to.
 type bundle struct {
 	t   *testing.T
 	url string
@@ -46,14 +46,14 @@ func (b *bundle) open() *streams.Log {
 	return log
 }
 
-// board runs a board until the test ends.
-func (b *bundle) board(node string, lost func(Device, string)) *Board {
-	board := New(b.log, node, slog.New(slog.NewTextHandler(b.t.Output(), nil)), lost)
-	b.run(func(ctx context.Context) { _ = board.Run(ctx) })
-	return board
+// registry returns a registry that runs until the test ends.
+func (b *bundle) registry(node string, lost func(Device, string)) *Registry {
+	registry := New(b.log, node, slog.New(slog.NewTextHandler(b.t.Output(), nil)), lost)
+	b.run(func(ctx context.Context) { _ = registry.Run(ctx) })
+	return registry
 }
 
-// run runs something until the test ends, or stop is called.
+// run runs do until the test ends or stop is called.
 func (b *bundle) run(do func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -66,11 +66,11 @@ func (b *bundle) run(do func(context.Context)) (stop func()) {
 	return stop
 }
 
-func (b *bundle) watch(board *Board) (stop func()) {
-	return b.run(func(ctx context.Context) { board.Watch(ctx, b.log.Partition(system), b) })
+func (b *bundle) watch(registry *Registry) (stop func()) {
+	return b.run(func(ctx context.Context) { registry.Watch(ctx, b.log.Partition(system), b) })
 }
 
-// DevicesAt implements Devices: the fold of all that is in the log.
+// DevicesAt implements Devices: the fold of the whole log.
 func (b *bundle) DevicesAt(ctx context.Context, system domain.SystemID, _ []domain.DeviceID, _ domain.Position) (map[domain.DeviceID]*domain.Device, error) {
 	s := domain.NewState(system)
 	events, err := b.events(ctx)
@@ -96,7 +96,7 @@ func (b *bundle) events(ctx context.Context) (all []domain.Event, err error) {
 	}
 }
 
-// notices are the device-offline-status of the log, as short texts.
+// notices returns the device-offline-status events of the log, as short texts.
 func (b *bundle) notices() []string {
 	b.t.Helper()
 	events, err := b.events(b.t.Context())
@@ -149,18 +149,18 @@ func (b *bundle) eventually(what string, holds func() bool) {
 	for !holds() {
 		select {
 		case <-ctx.Done():
-			b.t.Fatalf("waited in vain for %s; notices: %q", what, b.notices())
+			b.t.Fatalf("timed out waiting for %s; notices: %q", what, b.notices())
 		case <-poll.C:
 		}
 	}
 }
 
-// settle waits until the owner has looked at everything that was said before.
-func (b *bundle) settle(board *Board) {
+// settle waits until the owner has dealt with every report before it.
+func (b *bundle) settle(registry *Registry) {
 	b.t.Helper()
 	marker := Device{system, domain.DeviceID(fmt.Sprintf("marker-%d", time.Now().UnixNano()))}
 	b.publish(marker.Device, true, false)
-	board.Open(marker, "m", 0)
+	registry.Open(marker, "m", 0)
 	b.eventually("the marker", func() bool {
 		return slices.ContainsFunc(b.notices(), func(n string) bool { return strings.HasPrefix(n, string(marker.Device)) })
 	})
@@ -168,22 +168,22 @@ func (b *bundle) settle(board *Board) {
 
 func plug(n int) Device { return Device{system, domain.DeviceID(fmt.Sprintf("plug-%d", n))} }
 
-func TestSilenceAndReturnAreToldOnce(t *testing.T) {
+func TestSilenceAndReturnAreReportedOnce(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
+	registry := b.registry("a", nil)
 	b.publish("plug-1", true, true)
-	b.watch(board)
-	board.Open(plug(1), "s1", time.Hour)
-	board.Close(plug(1), "s1", 0, domain.ReasonSocketClosed)
+	b.watch(registry)
+	registry.Open(plug(1), "s1", time.Hour)
+	registry.Close(plug(1), "s1", 0, domain.ReasonSocketClosed)
 	b.expect("plug-1 online=false socket-closed relay=true")
-	b.settle(board)
-	board.Open(plug(1), "s2", time.Hour)
+	b.settle(registry)
+	registry.Open(plug(1), "s2", time.Hour)
 	b.eventually("the return", func() bool { return slices.Contains(b.notices(), "plug-1 online=true back relay=true") })
 	for range 5 {
-		board.Alive(plug(1), "s2", time.Hour)
+		registry.Alive(plug(1), "s2", time.Hour)
 	}
-	b.settle(board)
+	b.settle(registry)
 	var about []string
 	for _, n := range b.notices() {
 		if strings.HasPrefix(n, "plug-1 ") {
@@ -191,33 +191,33 @@ func TestSilenceAndReturnAreToldOnce(t *testing.T) {
 		}
 	}
 	if len(about) != 2 {
-		t.Errorf("one notice of silence and one of return are all there is, not %q", about)
+		t.Errorf("want one notice of silence and one of return, not %q", about)
 	}
 }
 
-func TestNothingIsToldWithoutReason(t *testing.T) {
+func TestNothingIsReportedWithoutReason(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
-	b.watch(board)
+	registry := b.registry("a", nil)
+	b.watch(registry)
 	for n := range 5 {
 		b.publish(plug(n).Device, true, true)
 	}
-	board.Open(plug(0), "s", time.Hour) // lives
-	board.Open(plug(1), "s", time.Hour) // its socket is closed by us
-	board.Forget(plug(1), "s")
-	board.Open(plug(2), "s", time.Hour) // back within the grace
-	board.Close(plug(2), "s", time.Minute, domain.ReasonSocketClosed)
-	board.Open(plug(2), "t", time.Hour)
-	board.Open(plug(3), "s", time.Hour) // a newer socket has it
-	board.Open(plug(3), "t", time.Hour)
-	board.Close(plug(3), "s", 0, domain.ReasonSocketClosed)
-	board.Report(plug(4), true) // known to be online
-	board.Open(Device{system, "never-published"}, "s", 0)
-	b.settle(board)
+	registry.Open(plug(0), "s", time.Hour) // lives
+	registry.Open(plug(1), "s", time.Hour) // we close its socket
+	registry.Forget(plug(1), "s")
+	registry.Open(plug(2), "s", time.Hour) // back within the grace
+	registry.Close(plug(2), "s", time.Minute, domain.ReasonSocketClosed)
+	registry.Open(plug(2), "t", time.Hour)
+	registry.Open(plug(3), "s", time.Hour) // a newer socket has it
+	registry.Open(plug(3), "t", time.Hour)
+	registry.Close(plug(3), "s", 0, domain.ReasonSocketClosed)
+	registry.Report(plug(4), true) // known to be online
+	registry.Open(Device{system, "never-published"}, "s", 0)
+	b.settle(registry)
 	for _, n := range b.notices() {
 		if !strings.HasPrefix(n, "marker") {
-			t.Errorf("told for no reason: %s", n)
+			t.Errorf("reported for no reason: %s", n)
 		}
 	}
 }
@@ -225,86 +225,86 @@ func TestNothingIsToldWithoutReason(t *testing.T) {
 func TestReportsDecide(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
+	registry := b.registry("a", nil)
 	b.publish("plug-1", true, false)
 	b.publish("plug-2", false, false) // known to be offline
-	b.watch(board)
-	board.Report(plug(1), false)
-	board.Report(plug(2), false)
+	b.watch(registry)
+	registry.Report(plug(1), false)
+	registry.Report(plug(2), false)
 	b.expect("plug-1 online=false reported relay=false")
-	board.Report(plug(1), false)
-	b.settle(board)
-	board.Report(plug(1), true)
+	registry.Report(plug(1), false)
+	b.settle(registry)
+	registry.Report(plug(1), true)
 	b.eventually("the first return", func() bool { return slices.Contains(b.notices(), "plug-1 online=true back relay=false") })
-	board.Report(plug(2), true)
+	registry.Report(plug(2), true)
 	b.eventually("the second return", func() bool { return slices.Contains(b.notices(), "plug-2 online=true back relay=false") })
-	b.settle(board)
-	told := slices.DeleteFunc(b.notices(), func(n string) bool { return strings.HasPrefix(n, "marker") })
-	if len(told) != 3 {
-		t.Errorf("three notices are due, not %q", told)
+	b.settle(registry)
+	notices := slices.DeleteFunc(b.notices(), func(n string) bool { return strings.HasPrefix(n, "marker") })
+	if len(notices) != 3 {
+		t.Errorf("want three notices, not %q", notices)
 	}
 }
 
-// A board that lost its memory, as a wiped Redis does, must not leave a device
-// offline for ever.
-func TestReturnAfterTheBoardWasLost(t *testing.T) {
+// A registry that lost its content, as with a wiped Redis, must not leave a device offline for
+// ever.
+func TestReturnAfterTheRegistryWasLost(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
+	registry := b.registry("a", nil)
 	b.publish("plug-1", false, true)
-	b.watch(board)
-	board.Open(plug(1), "s", time.Hour)
-	board.Report(plug(1), true) // what a holder does whose device the log has as offline
+	b.watch(registry)
+	registry.Open(plug(1), "s", time.Hour)
+	registry.Report(plug(1), true) // as a holder reports a device that is offline in the log
 	b.expect("plug-1 online=true back relay=true")
 }
 
-// wipe empties the board, as a wiped Redis does, and leaves the log.
-func (b *bundle) wipe(board *Board) {
+// wipe empties the registry, as a wiped Redis does, and leaves the log.
+func (b *bundle) wipe(registry *Registry) {
 	b.t.Helper()
-	if err := b.log.Client().Del(b.t.Context(), board.keys(b.log.Partition(system))...).Err(); err != nil {
+	if err := b.log.Client().Del(b.t.Context(), registry.keys(b.log.Partition(system))...).Err(); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-// A socket that closes before it was heard again must not leave its device online
-// for ever.
-func TestCloseAfterTheBoardWasLost(t *testing.T) {
+// A socket that closes before its device was heard again must not leave the device online for
+// ever.
+func TestCloseAfterTheRegistryWasLost(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
+	registry := b.registry("a", nil)
 	b.publish("plug-1", true, true)
-	b.watch(board)
-	board.Open(plug(1), "s", time.Hour)
-	b.settle(board)
-	b.wipe(board)
-	board.Close(plug(1), "s", 0, domain.ReasonSocketClosed)
+	b.watch(registry)
+	registry.Open(plug(1), "s", time.Hour)
+	b.settle(registry)
+	b.wipe(registry)
+	registry.Close(plug(1), "s", 0, domain.ReasonSocketClosed)
 	b.eventually("the notice", func() bool { return slices.Contains(b.notices(), "plug-1 online=false socket-closed relay=true") })
 }
 
-// A silence that nobody could have ended, because nobody could write or watch, is
-// none: devices are heard again first.
-func TestNobodyIsSilentBecauseNobodyWatched(t *testing.T) {
+// A silence that no device could have ended, because no process could write or sweep, does not
+// count: devices are heard first.
+func TestNoSilenceAfterAGapInSweeps(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
+	registry := b.registry("a", nil)
 	b.publish("plug-1", true, true)
 	partition := b.log.Partition(system)
-	keys := board.keys(partition)
+	keys := registry.keys(partition)
 	watched := func(fields ...any) {
 		if err := b.log.Client().HSet(t.Context(), keys[4], fields...).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	silent := func() bool { return len(b.pending(board)) > 0 }
-	board.Open(plug(1), "s", 0) // its time is over while nobody watches
-	b.eventually("it to be on the board", func() bool { return b.held(board, 1) })
+	silent := func() bool { return len(b.pending(registry)) > 0 }
+	registry.Open(plug(1), "s", 0) // its time ends during the gap
+	b.eventually("it to be in the registry", func() bool { return b.held(registry, 1) })
 	watched("at", time.Now().Add(-time.Minute).UnixMilli())
 	for range 2 {
 		if silent() {
 			t.Fatal("found silent before it could be heard")
 		}
 	}
-	board.Alive(plug(1), "s", time.Hour)
+	registry.Alive(plug(1), "s", time.Hour)
 	b.eventually("it to be heard", func() bool {
 		return b.log.Client().ZScore(t.Context(), keys[0], plug(1).member()).Val() > float64(time.Now().UnixMilli())
 	})
@@ -312,48 +312,48 @@ func TestNobodyIsSilentBecauseNobodyWatched(t *testing.T) {
 	if silent() {
 		t.Error("found silent although it was heard")
 	}
-	board.Close(plug(1), "s", 0, domain.ReasonSocketClosed)
+	registry.Close(plug(1), "s", 0, domain.ReasonSocketClosed)
 	b.eventually("a real silence to be found", silent)
 }
 
 func TestDeadHolderIsNoticedByTime(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
+	registry := b.registry("a", nil)
 	b.publish("plug-1", true, true)
-	b.watch(board)
-	board.Open(plug(1), "s", 300*time.Millisecond) // and nothing is said any more
+	b.watch(registry)
+	registry.Open(plug(1), "s", 300*time.Millisecond) // no further report follows
 	b.expect("plug-1 online=false heartbeat-missed relay=true")
-	board.Alive(plug(1), "s", time.Hour) // the holder was frozen, and goes on
+	registry.Alive(plug(1), "s", time.Hour) // the holder was frozen and continues
 	b.expect("plug-1 online=false heartbeat-missed relay=true", "plug-1 online=true back relay=true")
 }
 
 func TestAwaitedDevices(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
+	registry := b.registry("a", nil)
 	for n := range 4 {
 		b.publish(plug(n).Device, true, true)
 	}
 	b.publish("plug-4", false, true)
-	b.watch(board)
-	board.Open(plug(0), "s", time.Hour) // lives
-	board.Open(plug(1), "s", time.Hour) // comes in time
-	board.Forget(plug(1), "s")
-	b.settle(board)
+	b.watch(registry)
+	registry.Open(plug(0), "s", time.Hour) // lives
+	registry.Open(plug(1), "s", time.Hour) // comes in time
+	registry.Forget(plug(1), "s")
+	b.settle(registry)
 	for n := range 5 {
-		board.Await(plug(n), 500*time.Millisecond)
+		registry.Await(plug(n), 500*time.Millisecond)
 	}
-	board.Await(plug(3), time.Hour) // before the first was written: the later time counts
-	board.Open(plug(1), "t", time.Hour)
+	registry.Await(plug(3), time.Hour) // before the first was written: the later time applies
+	registry.Open(plug(1), "t", time.Hour)
 	b.eventually("one to be missed", func() bool {
 		return slices.Contains(b.notices(), "plug-2 online=false heartbeat-missed relay=true")
 	})
-	board.Await(plug(2), 0) // it is known to be silent
-	b.settle(board)
-	told := slices.DeleteFunc(b.notices(), func(n string) bool { return strings.HasPrefix(n, "marker") })
-	if len(told) != 1 {
-		t.Errorf("one notice is due, not %q", told)
+	registry.Await(plug(2), 0) // it is already silent
+	b.settle(registry)
+	notices := slices.DeleteFunc(b.notices(), func(n string) bool { return strings.HasPrefix(n, "marker") })
+	if len(notices) != 1 {
+		t.Errorf("want one notice, not %q", notices)
 	}
 }
 
@@ -361,8 +361,8 @@ func TestReplacedSessionLearnsOfIt(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
 	lost := make(chan string, 10)
-	old := b.board("a", func(d Device, session string) { lost <- string(d.Device) + " " + session })
-	other := b.board("b", func(_ Device, session string) { t.Errorf("session %s has the device", session) })
+	old := b.registry("a", func(d Device, session string) { lost <- string(d.Device) + " " + session })
+	other := b.registry("b", func(_ Device, session string) { t.Errorf("session %s lost the device that it holds", session) })
 	old.Open(plug(1), "s1", time.Hour)
 	b.eventually("the first to hold it", func() bool { return b.held(old, 1) })
 	other.Open(plug(1), "s2", time.Hour)
@@ -382,8 +382,8 @@ func TestReplacedSessionLearnsOfIt(t *testing.T) {
 	}
 }
 
-func (b *bundle) held(board *Board, n int) bool {
-	held, err := board.Held(b.t.Context(), plug(n))
+func (b *bundle) held(registry *Registry, n int) bool {
+	held, err := registry.Held(b.t.Context(), plug(n))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -393,14 +393,14 @@ func (b *bundle) held(board *Board, n int) bool {
 func TestHeld(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
-	if b.held(board, 1) {
-		t.Error("nobody holds it yet")
+	registry := b.registry("a", nil)
+	if b.held(registry, 1) {
+		t.Error("no session holds it yet")
 	}
-	board.Open(plug(1), "s", time.Hour)
-	b.eventually("it to be held", func() bool { return b.held(board, 1) })
-	board.Close(plug(1), "s", time.Hour, domain.ReasonSocketClosed)
-	b.eventually("it to be let go", func() bool { return !b.held(board, 1) })
+	registry.Open(plug(1), "s", time.Hour)
+	b.eventually("it to be held", func() bool { return b.held(registry, 1) })
+	registry.Close(plug(1), "s", time.Hour, domain.ReasonSocketClosed)
+	b.eventually("it to be let go", func() bool { return !b.held(registry, 1) })
 }
 
 // failing is a Devices that fails now and then, so that owners die half-way.
@@ -421,37 +421,37 @@ func (f *failing) DevicesAt(ctx context.Context, system domain.SystemID, ids []d
 	return f.bundle.DevicesAt(ctx, system, ids, at)
 }
 
-// A whole centre loses power and comes back, while owners come and go and two
-// are at it at once: one notice each, no more.
+// A whole centre loses power and comes back, while owners come and go and two work at the same
+// time: there is one notice each, no more.
 func TestPowerCutUnderChangingOwners(t *testing.T) {
 	t.Parallel()
 	const devices = 1500
 	b := newBundle(t)
-	board := b.board("a", nil)
+	registry := b.registry("a", nil)
 	states := &failing{bundle: b}
 	partition := b.log.Partition(system)
 	for n := range devices {
 		b.publish(plug(n).Device, true, n%2 == 0)
-		board.Open(plug(n), "s", time.Hour)
+		registry.Open(plug(n), "s", time.Hour)
 	}
-	owner := func() func() { return b.run(func(ctx context.Context) { board.Watch(ctx, partition, states) }) }
+	owner := func() func() { return b.run(func(ctx context.Context) { registry.Watch(ctx, partition, states) }) }
 	first, second := owner(), owner()
 	for n := range devices {
-		board.Close(plug(n), "s", 0, domain.ReasonSocketClosed)
+		registry.Close(plug(n), "s", 0, domain.ReasonSocketClosed)
 	}
 	b.eventually("some notices", func() bool { return len(b.notices()) > 100 })
 	first()
 	third := owner()
 	b.eventually("all to be silent", func() bool { return len(b.notices()) >= devices })
 	for n := range devices {
-		board.Open(plug(n), "t", time.Hour)
+		registry.Open(plug(n), "t", time.Hour)
 	}
 	b.eventually("some to be back", func() bool { return len(b.notices()) > devices+100 })
 	second()
 	third()
 	owner()
 	b.eventually("all to be back", func() bool { return len(b.notices()) >= 2*devices })
-	b.settle(board)
+	b.settle(registry)
 	count := map[string]int{}
 	for _, n := range b.notices() {
 		if strings.HasPrefix(n, "plug-") {
@@ -459,7 +459,7 @@ func TestPowerCutUnderChangingOwners(t *testing.T) {
 		}
 	}
 	if len(count) != 2*devices {
-		t.Errorf("%d different notices, not %d", len(count), 2*devices)
+		t.Errorf("%d different notices, want %d", len(count), 2*devices)
 	}
 	for n, times := range count {
 		if times != 1 {
@@ -477,19 +477,18 @@ func TestChangesThatWaitAreFew(t *testing.T) {
 			for n := range 100 {
 				waiting = merge(waiting, change{verb: verbs[(n*a+z)%len(verbs)], session: fmt.Sprint(n % 7)})
 			}
-			if len(waiting) > mostWaiting {
+			if len(waiting) > maxWaiting {
 				t.Errorf("%d changes wait", len(waiting))
 			}
 		}
 	}
 	waiting := merge(merge(nil, change{verb: verbOpen, session: "s"}), change{verb: verbClose, session: "s"})
 	if len(waiting) != 2 {
-		t.Errorf("a socket that was open for a moment is opened and closed, not %v", waiting)
+		t.Errorf("want an open and a close for a short-lived socket, not %v", waiting)
 	}
 }
 
-// stale is Devices as they were once: what an owner sees that has just loaded it
-// when another writes.
+// stale is an old state of the devices: what an owner has just read when another owner writes.
 type stale map[domain.DeviceID]*domain.Device
 
 func (s stale) DevicesAt(context.Context, domain.SystemID, []domain.DeviceID, domain.Position) (map[domain.DeviceID]*domain.Device, error) {
@@ -499,7 +498,7 @@ func (s stale) DevicesAt(context.Context, domain.SystemID, []domain.DeviceID, do
 func TestTwoOwnersOnTheSameSilence(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
-	board := b.board("a", nil)
+	registry := b.registry("a", nil)
 	b.publish("plug-1", true, true)
 	before, err := b.DevicesAt(t.Context(), system, nil, domain.Position{})
 	if err != nil {
@@ -509,18 +508,18 @@ func TestTwoOwnersOnTheSameSilence(t *testing.T) {
 	both := func(want ...string) {
 		var pending []silence
 		b.eventually("something to write", func() bool {
-			pending = b.pending(board)
+			pending = b.pending(registry)
 			return len(pending) > 0
 		})
 		for range 2 {
-			if err := board.tell(t.Context(), partition, system, pending, stale(before)); err != nil {
+			if err := registry.report(t.Context(), partition, system, pending, stale(before)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		b.expect(want...)
 	}
-	board.Open(plug(1), "s", 0)
+	registry.Open(plug(1), "s", 0)
 	both("plug-1 online=false heartbeat-missed relay=true")
-	board.Open(plug(1), "t", time.Hour)
+	registry.Open(plug(1), "t", time.Hour)
 	both("plug-1 online=false heartbeat-missed relay=true", "plug-1 online=true back relay=true")
 }
