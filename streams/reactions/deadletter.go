@@ -14,30 +14,31 @@ import (
 	"github.com/plugcast/plugcast/streams"
 )
 
-// Bounds of what is kept, so that no system pushes out another's or fills Redis.
+// Bounds of the stored letters, so that no system pushes out those of another or fills Redis.
 const (
-	// MaxPerSystem is how many dead letters of a system are kept, the newest.
+	// MaxPerSystem is the most dead letters of a system: the newest are kept.
 	MaxPerSystem = 100
-	// MaxSystems is how many systems of a partition have some, the last ones.
+	// MaxSystems is the most systems of a partition with dead letters: the latest are kept.
 	MaxSystems = 1000
-	// keptFor is when those of a system are forgotten that has had no new ones.
-	keptFor = 7 * 24 * time.Hour
+	// retention is how long the letters of a system are kept after its last one.
+	retention = 7 * 24 * time.Hour
 	// maxError bounds the text of an error, in bytes.
 	maxError = 500
-	// listedAtOnce is of how many systems letters are in memory at a time.
-	listedAtOnce = 64
+	// systemsPerRead is the number of systems whose letters List holds in memory at a time.
+	systemsPerRead = 64
 )
 
-// DeadLetters keeps events whose reaction was given up, for all processes of the deployment. They
-// are in Redis, not in Postgres: a reaction often fails because Postgres does, and
-// what is kept is a bounded hint for operators, as the event itself is in history.
+// DeadLetters stores the events whose reaction was given up, for all processes of the
+// deployment. It is safe for concurrent use. The letters are in Redis and not in Postgres,
+// because a reaction often fails because Postgres does. They are a bounded hint for operators;
+// the event itself is in history.
 type DeadLetters struct{ log *streams.Log }
 
-// NewDeadLetters makes the dead letters beside a log.
+// NewDeadLetters returns the dead letters in the log's Redis.
 func NewDeadLetters(log *streams.Log) *DeadLetters { return &DeadLetters{log} }
 
-// putScript takes the system, the letter, the score, and the bounds. The keys are
-// those of one partition: the systems that have letters, and the system's letters.
+// putScript stores a letter. KEYS: the systems of the partition with letters, the system's
+// letters. ARGV: system, letter, its time in ms, MaxPerSystem, MaxSystems, retention in ms.
 var putScript = redis.NewScript(`
 redis.call('LPUSH', KEYS[2], ARGV[2])
 redis.call('LTRIM', KEYS[2], 0, ARGV[4] - 1)
@@ -49,7 +50,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[6])
 return 1
 `)
 
-// Put keeps a letter.
+// Put stores a letter. It cuts the text of the error to 500 bytes.
 func (l *DeadLetters) Put(ctx context.Context, letter domain.DeadLetter) error {
 	letter.Error = domain.CutText(letter.Error, maxError)
 	text, err := json.Marshal(letter)
@@ -58,15 +59,15 @@ func (l *DeadLetters) Put(ctx context.Context, letter domain.DeadLetter) error {
 	}
 	partition := l.log.Partition(letter.SystemID)
 	err = putScript.Run(ctx, l.log.Client(), []string{l.systemsKey(partition), l.key(partition, letter.SystemID)},
-		string(letter.SystemID), text, letter.Time.UnixMilli(), MaxPerSystem, MaxSystems, keptFor.Milliseconds()).Err()
+		string(letter.SystemID), text, letter.Time.UnixMilli(), MaxPerSystem, MaxSystems, retention.Milliseconds()).Err()
 	if err != nil {
 		return fmt.Errorf("dead letters: put: %w", err)
 	}
 	return nil
 }
 
-// List returns at most so many letters, the newest first: those of a system, or
-// of all when it is "".
+// List returns at most limit letters, the newest first: those of a system, or of all systems if
+// system is "". It skips letters that it cannot decode.
 func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit int) ([]domain.DeadLetter, error) {
 	letters := []domain.DeadLetter{}
 	add := func(partition int, systems []string) error {
@@ -81,7 +82,7 @@ func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit in
 		for _, reply := range replies {
 			for _, text := range reply.Val() {
 				var letter domain.DeadLetter
-				if json.Unmarshal([]byte(text), &letter) == nil { // another version's may look otherwise
+				if json.Unmarshal([]byte(text), &letter) == nil { // a letter of another version may not decode
 					letters = append(letters, letter)
 				}
 			}
@@ -103,7 +104,7 @@ func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit in
 		if err != nil {
 			return nil, fmt.Errorf("dead letters: list: %w", err)
 		}
-		for some := range slices.Chunk(systems, listedAtOnce) {
+		for some := range slices.Chunk(systems, systemsPerRead) {
 			if err := add(partition, some); err != nil {
 				return nil, fmt.Errorf("dead letters: list: %w", err)
 			}
@@ -114,7 +115,7 @@ func (l *DeadLetters) List(ctx context.Context, system domain.SystemID, limit in
 
 func (l *DeadLetters) systemsKey(partition int) string { return l.log.Slot(partition) + "dead" }
 
-// key is where a system's letters are. A system's id has no colon in it.
+// key names the list of a system's letters. A system's id has no colon, so it cannot collide.
 func (l *DeadLetters) key(partition int, system domain.SystemID) string {
 	return l.systemsKey(partition) + ":" + string(system)
 }

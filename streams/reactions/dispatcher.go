@@ -12,40 +12,39 @@ import (
 	"github.com/plugcast/plugcast/streams"
 )
 
-// Reaction handles one event. It may run again for the same event after an
-// error, and runs in every process, so it must be safe to repeat. ctx ends with
-// the process, or after [Limits.Time]: a reaction must return then.
+// Reaction handles one event. It runs in every process, and again after an error, so it must be
+// safe to repeat. ctx ends with the process or after [Limits.Time]; the reaction must return
+// then. A panic counts as a permanent error.
 type Reaction func(ctx context.Context, e domain.Event) error
 
-// Permanent marks an error that trying again does not mend: the event becomes a
-// dead letter at once.
+// Permanent marks an error that a retry cannot fix: the event becomes a dead letter at once.
 func Permanent(err error) error { return &permanentError{err} }
 
 type permanentError struct{ error }
 
 func (e *permanentError) Unwrap() error { return e.error }
 
-// Limits bound what reactions take. Fields that are 0 take the default.
+// Limits bound the resources that reactions use. Fields that are 0 take their default.
 type Limits struct {
-	// Workers is how many reactions that began within the last Moment run at a time;
-	// 16. Moment is 50 ms. Reactions that take longer leave their worker to others, so
-	// that systems which all begin to hang do not delay the rest; Most is how many
-	// run at a time in all, 16 times Workers. Systems whose last event failed or was slow
-	// have at most half of Workers and of Most.
-	Workers, Most int
-	Moment        time.Duration
-	// QueueEvents and QueueBytes bound the queue of one system; 256 and 256 KiB. What
-	// does not fit is read from the log again.
+	// Workers is the most reactions that may run within their first QuickTime; default 16.
+	// QuickTime is 50 ms by default. A reaction that takes longer frees its worker, so that
+	// systems that begin to hang together do not delay the rest. MaxRunning bounds all running
+	// reactions; default 16 times Workers. Systems whose last event failed or was slow get at
+	// most half of Workers and of MaxRunning.
+	Workers, MaxRunning int
+	QuickTime           time.Duration
+	// QueueEvents and QueueBytes bound the queue of one system; defaults 256 and 256 KiB.
+	// Events beyond them are read from the log later.
 	QueueEvents, QueueBytes int
-	// TotalBytes bounds all queues; 16 MiB.
+	// TotalBytes bounds all queues together; default 16 MiB.
 	TotalBytes int
-	// Time bounds one run of a reaction; 15 s.
+	// Time bounds one run of a reaction; default 15 s.
 	Time time.Duration
-	// Slow is how long a run takes after which its system counts as slow; 1 s.
+	// Slow is the duration from which on a run makes its system count as failing; default 1 s.
 	Slow time.Duration
-	// Tries is how often an event is tried; 6. The pause after the first failure is
-	// FirstPause, 100 ms, and doubles up to LongestPause, 2 s. No try begins later than
-	// GiveUpAfter, 20 s, after the first.
+	// Tries is how often an event is tried; default 6. The pause after the first failure is
+	// FirstPause, default 100 ms, and doubles up to LongestPause, default 2 s. No try begins
+	// later than GiveUpAfter, default 20 s, after the first.
 	Tries                                 int
 	FirstPause, LongestPause, GiveUpAfter time.Duration
 }
@@ -62,8 +61,8 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	set(&l.Workers, 16)
-	set(&l.Most, 16*l.Workers)
-	setTime(&l.Moment, 50*time.Millisecond)
+	set(&l.MaxRunning, 16*l.Workers)
+	setTime(&l.QuickTime, 50*time.Millisecond)
 	set(&l.QueueEvents, 256)
 	set(&l.QueueBytes, 256<<10)
 	set(&l.TotalBytes, 16<<20)
@@ -77,25 +76,26 @@ func (l Limits) withDefaults() Limits {
 }
 
 const (
-	// pageSize is how many entries are read at a time for a system that is behind.
+	// pageSize is the most entries of one page that is read for a system that is behind.
 	pageSize = 1000
-	// readTimeout bounds one such read.
+	// readTimeout bounds the reading of one page.
 	readTimeout = 10 * time.Second
-	// buryTimeout bounds the writing of a dead letter.
-	buryTimeout = 2 * time.Second
+	// deadLetterTimeout bounds the writing of a dead letter.
+	deadLetterTimeout = 2 * time.Second
 )
 
-// Log is where a system that fell behind is read from: a [streams.Log].
+// Log is the log as the dispatcher reads it for a system that is behind: a [streams.Log].
 type Log interface {
 	Read(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, error)
 	Nearest(ctx context.Context, partition int, at domain.Position) (domain.Position, error)
 }
 
-// Config says what a [Dispatcher] works with. DeadLetters and Logger may be nil.
+// Config holds the reactions of a [Dispatcher] and what it works with. DeadLetters and Logger
+// may be nil.
 type Config struct {
 	On  map[domain.EventType]Reaction
 	Log Log
-	// DeadLetters keeps the events that were given up.
+	// DeadLetters stores the events whose reaction was given up.
 	DeadLetters interface {
 		Put(ctx context.Context, letter domain.DeadLetter) error
 	}
@@ -106,30 +106,30 @@ type Config struct {
 
 // Stats are figures of a [Dispatcher].
 type Stats struct {
-	Queued  int    // events that wait in memory
-	Behind  int    // systems that have more events in the log than fit in memory
-	Paused  int    // systems whose first event failed and is tried again
-	Failed  uint64 // runs of reactions that failed, ever
-	Dead    uint64 // events that were given up, ever
-	Handled uint64 // events that were handled, ever
+	Queued  int    // events in memory
+	Behind  int    // systems with further events in the log that did not fit in memory
+	Paused  int    // systems that wait before their first event is tried again
+	Failed  uint64 // runs of reactions that failed, since the start
+	Dead    uint64 // events that were given up, since the start
+	Handled uint64 // events that were handled, since the start
 }
 
-// Dispatcher runs reactions. [Dispatcher.Hear] takes events at any time;
-// [Dispatcher.Run] works on them.
+// Dispatcher runs reactions. [Dispatcher.Add] takes events at any time; [Dispatcher.Run] works
+// on them. It is safe for concurrent use.
 type Dispatcher struct {
 	config Config
 	logger *slog.Logger
 
 	mu     sync.Mutex
-	wake   *sync.Cond // there may be a turn, or ending is set
+	wake   *sync.Cond // there may be a job, or ending was set
 	queues *queues
 	ending bool
 	stats  Stats
 
-	reading chan struct{} // bounds the pages in memory
+	reading chan struct{} // semaphore that bounds the pages in memory
 }
 
-// New makes a Dispatcher.
+// New returns a Dispatcher. It starts nothing.
 func New(c Config) *Dispatcher {
 	c.Limits = c.Limits.withDefaults()
 	d := &Dispatcher{config: c, logger: c.Logger, queues: newQueues(c.Limits, c.On), reading: make(chan struct{}, c.Limits.Workers)}
@@ -140,39 +140,39 @@ func New(c Config) *Dispatcher {
 	return d
 }
 
-// Begin says that Hear gets the events of the partition from after the position
-// on. It comes before the first Hear of a partition, and again when events are
-// left out.
-func (d *Dispatcher) Begin(partition int, at domain.Position) {
+// StartAt sets the position from which on Add gets the events of the partition. It must be
+// called before the first Add of a partition, and again if events are left out.
+func (d *Dispatcher) StartAt(partition int, at domain.Position) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.queues.begin(partition, at)
+	d.queues.startAt(partition, at)
 }
 
-// Hear takes the next events of a partition, in order. It never waits.
-func (d *Dispatcher) Hear(partition int, events []domain.Event) {
+// Add takes the next events of a partition, in order. It never blocks.
+func (d *Dispatcher) Add(partition int, events []domain.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.queues.hear(partition, events)
+	d.queues.add(partition, events)
 	d.wake.Broadcast()
 }
 
-// Stats returns the figures of now.
+// Stats returns the current figures.
 func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.stats
 	s.Paused = len(d.queues.paused)
-	for _, one := range d.queues.systems {
-		s.Queued += len(one.events)
-		if one.behind {
+	for _, queue := range d.queues.systems {
+		s.Queued += len(queue.events)
+		if queue.behind {
 			s.Behind++
 		}
 	}
 	return s
 }
 
-// Run works until ctx ends: each turn in a goroutine of its own.
+// Run runs reactions until ctx ends, each job in a goroutine of its own, and waits for them. It
+// returns ctx's error.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() {
 		d.mu.Lock()
@@ -180,21 +180,21 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		d.ending = true
 		d.wake.Broadcast()
 	})()
-	var turns sync.WaitGroup
+	var jobs sync.WaitGroup
 	isolate.Loop(ctx, d.logger, "reactions", func() {
 		for {
 			j, ok := d.next()
 			if !ok {
 				return
 			}
-			turns.Go(func() { isolate.Do(d.logger, "reactions", func() { d.work(ctx, j) }) })
+			jobs.Go(func() { isolate.Do(d.logger, "reactions", func() { d.work(ctx, j) }) })
 		}
 	})
-	turns.Wait()
+	jobs.Wait()
 	return ctx.Err()
 }
 
-// work takes a turn.
+// work does a job.
 func (d *Dispatcher) work(ctx context.Context, j job) {
 	if j.event == nil {
 		var ok bool
@@ -205,8 +205,8 @@ func (d *Dispatcher) work(ctx context.Context, j job) {
 	d.react(ctx, j)
 }
 
-// next waits for a turn; there is none when the process ends.
-func (d *Dispatcher) next() (job, bool) {
+// next waits for a job. ok is false once the dispatcher is ending.
+func (d *Dispatcher) next() (j job, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for !d.ending {
@@ -214,21 +214,21 @@ func (d *Dispatcher) next() (job, bool) {
 		if j, ok := d.queues.next(now); ok {
 			return j, true
 		}
-		d.await(now)
+		d.waitForJob(now)
 	}
 	return job{}, false
 }
 
-// await waits for a change of the queues, or for when they have a turn without
-// one. d.mu is held.
-func (d *Dispatcher) await(now time.Time) {
-	if at := d.queues.again(); !at.IsZero() {
+// waitForJob waits until the queues change or may have a job without a change. The caller holds
+// d.mu.
+func (d *Dispatcher) waitForJob(now time.Time) {
+	if at := d.queues.wakeAt(); !at.IsZero() {
 		defer time.AfterFunc(at.Sub(now), func() { d.change(func(*queues) {}) }).Stop()
 	}
 	d.wake.Wait()
 }
 
-// change changes the queues, and has Run look for a turn.
+// change changes the queues and wakes Run.
 func (d *Dispatcher) change(f func(q *queues)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -236,13 +236,12 @@ func (d *Dispatcher) change(f func(q *queues)) {
 	d.wake.Broadcast()
 }
 
-// pause changes the queues so that a system pauses, and looks for a turn afterwards.
-func (d *Dispatcher) pause(one *queue) {
-	time.AfterFunc(time.Until(one.until), func() { d.change(func(*queues) {}) })
+// wakeAfterPause wakes Run when the pause of a system ends.
+func (d *Dispatcher) wakeAfterPause(s *queue) {
+	time.AfterFunc(time.Until(s.until), func() { d.change(func(*queues) {}) })
 }
 
-// refill reads a page for a system that is behind, and returns the turn of its
-// first event.
+// refill reads a page for a system that is behind, and returns the job of its first event.
 func (d *Dispatcher) refill(ctx context.Context, j job) (next job, ok bool) {
 	reading, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -261,7 +260,7 @@ func (d *Dispatcher) refill(ctx context.Context, j job) (next job, ok bool) {
 	if errors.Is(err, streams.ErrTrimmed) || errors.Is(err, streams.ErrRewound) {
 		var to domain.Position
 		if to, err = d.config.Log.Nearest(reading, partition, j.after); err == nil {
-			d.logger.Error("reactions: a part of the log was deleted before a system that is behind reached it",
+			d.logger.Error("reactions: part of the log was trimmed before a system that is behind read it",
 				"system", j.queue.system, "after", j.after, "on from", to)
 			d.change(func(q *queues) { q.skip(j, to) })
 			return job{}, false
@@ -269,12 +268,12 @@ func (d *Dispatcher) refill(ctx context.Context, j job) (next job, ok bool) {
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			d.logger.Warn("reactions: the log cannot be read for a system that is behind; trying again",
+			d.logger.Warn("reactions: cannot read the log for a system that is behind; trying again",
 				"system", j.queue.system, "error", err)
 		}
 		d.change(func(q *queues) {
-			q.unread(j, time.Now())
-			d.pause(j.queue)
+			q.readFailed(j, time.Now())
+			d.wakeAfterPause(j.queue)
 		})
 		return job{}, false
 	}
@@ -282,16 +281,16 @@ func (d *Dispatcher) refill(ctx context.Context, j job) (next job, ok bool) {
 	return next, ok
 }
 
-// react takes the turn of an event.
+// react runs the reaction to an event.
 func (d *Dispatcher) react(ctx context.Context, j job) {
 	e := *j.event
-	e.Data = append([]byte(nil), e.Data...) // a reaction may change it, and another try must not see that
+	e.Data = append([]byte(nil), e.Data...) // a reaction may change it, and a retry must not see the change
 	running, cancel := context.WithTimeout(ctx, d.config.Limits.Time)
 	defer cancel()
 	began := time.Now()
 	err := isolate.Run(d.logger, "reaction to "+string(e.Type), func() error { return d.config.On[e.Type](running, e) })
 	if ctx.Err() != nil {
-		return // the process ends; nothing more is begun
+		return // the process is ending
 	}
 	now := time.Now()
 	slow := now.Sub(began) >= d.config.Limits.Slow
@@ -302,16 +301,16 @@ func (d *Dispatcher) react(ctx context.Context, j job) {
 		})
 		return
 	}
-	var permanent *permanentError
+	var marked *permanentError
 	var panicked *isolate.PanicError
 	_, unreadable := e.Decode()
-	forGood := errors.As(err, &permanent) || errors.As(err, &panicked) || unreadable != nil
+	permanent := errors.As(err, &marked) || errors.As(err, &panicked) || unreadable != nil
 	again := false
 	d.change(func(q *queues) {
 		d.stats.Failed++
-		if !forGood {
+		if !permanent {
 			if again = q.failed(j, now); again {
-				d.pause(j.queue)
+				d.wakeAfterPause(j.queue)
 			}
 		}
 	})
@@ -319,27 +318,27 @@ func (d *Dispatcher) react(ctx context.Context, j job) {
 		d.logger.Debug("reactions: a reaction failed; trying again", "system", e.SystemID, "id", e.ID, "try", j.tries, "error", err)
 		return
 	}
-	d.bury(ctx, &e, j.tries, err)
+	d.giveUp(ctx, &e, j.tries, err)
 	d.change(func(q *queues) {
 		d.stats.Dead++
 		q.done(j, true)
 	})
 }
 
-// bury logs and keeps an event that is given up.
-func (d *Dispatcher) bury(ctx context.Context, e *domain.Event, tries int, why error) {
-	d.logger.Error("reactions: gave up an event; it is now a dead letter", "system", e.SystemID, "id", e.ID,
+// giveUp logs an event whose reaction is given up, and stores it as a dead letter.
+func (d *Dispatcher) giveUp(ctx context.Context, e *domain.Event, tries int, why error) {
+	d.logger.Error("reactions: gave up on an event; it is now a dead letter", "system", e.SystemID, "id", e.ID,
 		"position", e.Position.String(), "type", e.Type, "tries", tries, "error", why)
 	if d.config.DeadLetters == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, buryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, deadLetterTimeout)
 	defer cancel()
 	letter := domain.DeadLetter{
 		SystemID: e.SystemID, EventID: e.ID, Position: e.Position, Type: e.Type, Node: d.config.Node,
 		Tries: tries, Error: why.Error(), Time: time.Now().UTC(),
 	}
 	if err := isolate.Run(d.logger, "dead letters", func() error { return d.config.DeadLetters.Put(ctx, letter) }); err != nil {
-		d.logger.Error("reactions: a dead letter could not be kept", "id", e.ID, "error", err)
+		d.logger.Error("reactions: cannot store a dead letter", "id", e.ID, "error", err)
 	}
 }

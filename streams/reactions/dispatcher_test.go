@@ -56,13 +56,13 @@ func (l *memoryLog) Nearest(_ context.Context, _ int, at domain.Position) (domai
 	return domain.Position{Ms: min(max(at.Ms, uint64(l.gone)), uint64(len(l.events)))}, nil
 }
 
-// letters keeps dead letters in memory.
+// letters holds dead letters in memory.
 type letters struct {
 	mu   sync.Mutex
 	kept []domain.DeadLetter
 }
 
-// Put keeps one.
+// Put adds a letter.
 func (l *letters) Put(_ context.Context, letter domain.DeadLetter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,7 +70,7 @@ func (l *letters) Put(_ context.Context, letter domain.DeadLetter) error {
 	return nil
 }
 
-// dispatching is a dispatcher that runs.
+// dispatching is a running dispatcher.
 type dispatching struct {
 	*Dispatcher
 	t    *testing.T
@@ -96,7 +96,7 @@ func dispatch(t *testing.T, limits Limits, react Reaction) *dispatching {
 	d.Dispatcher = New(Config{
 		On: map[domain.EventType]Reaction{wantedType: noting}, Log: &d.log, DeadLetters: &d.dead, Node: "here", Limits: limits,
 	})
-	d.Begin(0, domain.Position{})
+	d.StartAt(0, domain.Position{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -140,17 +140,17 @@ func TestTroubleStaysWithItsSystem(t *testing.T) {
 					return trouble(ctx, e)
 				})
 				for i := range 50 { // none is known to be slow yet: each may take a place once
-					d.Hear(0, d.log.add(domain.SystemID(fmt.Sprint("bad", i)), 100))
+					d.Add(0, d.log.add(domain.SystemID(fmt.Sprint("bad", i)), 100))
 				}
 				time.Sleep(10 * time.Minute)
 				for range 20 {
-					heard := time.Since(d.began)
-					d.Hear(0, d.log.add("quiet", 1))
+					added := time.Since(d.began)
+					d.Add(0, d.log.add("quiet", 1))
 					time.Sleep(time.Second)
 					synctest.Wait()
 					times := d.times("quiet")
-					if len(times) == 0 || times[len(times)-1] != heard {
-						t.Fatalf("heard at %v, handled at %v", heard, times)
+					if len(times) == 0 || times[len(times)-1] != added {
+						t.Fatalf("added at %v, handled at %v", added, times)
 					}
 				}
 			})
@@ -158,8 +158,8 @@ func TestTroubleStaysWithItsSystem(t *testing.T) {
 	}
 }
 
-// Many systems that were healthy and all begin to hang at once delay another by
-// moments, and no more run at once than may.
+// Many healthy systems that all begin to hang at once delay another system only for moments,
+// and no more of them run at once than allowed.
 func TestSystemsThatAllBeginToHang(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -177,27 +177,27 @@ func TestSystemsThatAllBeginToHang(t *testing.T) {
 		})
 		const bad = 240 // a few fewer than may run
 		for i := range bad {
-			d.Hear(0, d.log.add(domain.SystemID(fmt.Sprint("bad", i)), 3))
+			d.Add(0, d.log.add(domain.SystemID(fmt.Sprint("bad", i)), 3))
 		}
-		d.Hear(0, d.log.add("quiet", 1))
+		d.Add(0, d.log.add("quiet", 1))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(d.times("quiet")) != 1 || running.Load() != bad {
 			t.Errorf("after a second the healthy system was handled %d times, and %d hang", len(d.times("quiet")), running.Load())
 		}
 		for i := range 2 * bad {
-			d.Hear(0, d.log.add(domain.SystemID(fmt.Sprint("more", i)), 1))
+			d.Add(0, d.log.add(domain.SystemID(fmt.Sprint("more", i)), 1))
 		}
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if limits := (Limits{}).withDefaults(); most.Load() != int32(limits.Most) {
-			t.Errorf("%d ran at once, not at most %d", most.Load(), limits.Most)
+		if limits := (Limits{}).withDefaults(); most.Load() != int32(limits.MaxRunning) {
+			t.Errorf("%d ran at once, want at most %d", most.Load(), limits.MaxRunning)
 		}
 	})
 }
 
-// A reaction that fails for good becomes a dead letter, and the next event goes on. A
-// failure that passes is tried again.
+// A reaction that fails permanently becomes a dead letter, and the next event is handled. A
+// temporary failure is retried.
 func TestDeadLetter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -211,7 +211,7 @@ func TestDeadLetter(t *testing.T) {
 			}
 			return nil
 		})
-		d.Hear(0, d.log.add("clinica-sol", 4))
+		d.Add(0, d.log.add("clinica-sol", 4))
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := fmt.Sprint(tries); got != "map[0:6 1:1 2:3 3:1]" {
@@ -247,7 +247,7 @@ func TestFullQueueReadsTheLog(t *testing.T) {
 		})
 		const n = 5000
 		for range n / 50 {
-			d.Hear(0, d.log.add("busy", 50))
+			d.Add(0, d.log.add("busy", 50))
 		}
 		synctest.Wait()
 		if s := d.Stats(); s.Queued != 4 || s.Behind != 1 || len(order) > 0 {
@@ -262,21 +262,21 @@ func TestFullQueueReadsTheLog(t *testing.T) {
 			}
 		}
 		before := d.log.reads
-		d.Hear(0, d.log.add("busy", 3))
+		d.Add(0, d.log.add("busy", 3))
 		synctest.Wait()
 		if len(order) != n+3 || d.log.reads != before {
-			t.Errorf("handled %d, read %d times more: it does not hear again", len(order), d.log.reads-before)
+			t.Errorf("handled %d, read %d times more although the queue had room", len(order), d.log.reads-before)
 		}
 	})
 }
 
-// A system that is behind where the log was trimmed goes on where the log begins.
+// A system that is behind when the log is trimmed continues where the log begins.
 func TestTrimmedWhileBehind(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		d := dispatch(t, Limits{Workers: 2, QueueEvents: 4, Time: time.Hour}, func(context.Context, domain.Event) error { <-gate; return nil })
-		d.Hear(0, d.log.add("busy", 20))
+		d.Add(0, d.log.add("busy", 20))
 		d.log.mu.Lock()
 		d.log.gone = 10
 		d.log.mu.Unlock()
@@ -284,7 +284,7 @@ func TestTrimmedWhileBehind(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := len(d.times("busy")); n != 14 {
-			t.Errorf("handled %d: the 4 in memory and the 10 that are left are 14", n)
+			t.Errorf("handled %d, want 14: 4 from memory and the 10 that are left", n)
 		}
 	})
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/plugcast/plugcast/streams"
 )
 
-// Follow gives the dispatcher what happens from now on, in all partitions, and
-// runs it until ctx ends. ready is closed when the first event can be heard.
+// Follow passes every event from now on, of all partitions, to the dispatcher, and runs the
+// dispatcher until ctx ends. It closes ready when an event appended from then on is certain to
+// be handled.
 func Follow(ctx context.Context, log *streams.Log, d *Dispatcher, ready chan<- struct{}) error {
 	starts := make([]domain.Position, log.Partitions())
 	for partition := range starts {
@@ -21,7 +22,7 @@ func Follow(ctx context.Context, log *streams.Log, d *Dispatcher, ready chan<- s
 		if starts[partition], err = log.Tail(ctx, partition); err != nil {
 			return fmt.Errorf("reactions: %w", err)
 		}
-		d.Begin(partition, starts[partition])
+		d.StartAt(partition, starts[partition])
 	}
 	close(ready)
 	group, ctx := errgroup.WithContext(ctx)
@@ -35,13 +36,12 @@ func Follow(ctx context.Context, log *streams.Log, d *Dispatcher, ready chan<- s
 	return group.Wait()
 }
 
-// follow reads one partition after at, which it moves, until ctx ends or the log
-// is closed.
+// follow reads one partition after at, which it moves, until ctx ends or the log is closed.
 func follow(ctx context.Context, log *streams.Log, d *Dispatcher, partition int, at *domain.Position) {
 	for {
 		err := log.Follow(ctx, partition, *at, func(events []domain.Event) error {
 			*at = events[len(events)-1].Position
-			d.Hear(partition, events)
+			d.Add(partition, events)
 			return nil
 		})
 		if !errors.Is(err, streams.ErrTrimmed) && !errors.Is(err, streams.ErrRewound) {
@@ -51,8 +51,8 @@ func follow(ctx context.Context, log *streams.Log, d *Dispatcher, partition int,
 		if err != nil {
 			return
 		}
-		d.logger.Error("reactions: missed a part of the log", "partition", partition, "after", at.String(), "on from", to.String())
+		d.logger.Error("reactions: missed part of the log", "partition", partition, "after", at.String(), "on from", to.String())
 		*at = to
-		d.Begin(partition, to)
+		d.StartAt(partition, to)
 	}
 }

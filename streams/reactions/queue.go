@@ -9,143 +9,143 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// queues are the queues of all systems. They hold no lock and read no clock.
+// queues holds the queues of all systems. It has no lock and reads no clock.
 type queues struct {
 	limits Limits
 	wanted map[domain.EventType]Reaction
 
-	heard    map[int]domain.Position // per partition: the last event that was given to hear
-	systems  map[domain.SystemID]*queue
-	healthy  list.List // of *queue: those with work whose last event went well, in turn
-	failing  list.List // the same of those whose last event failed or was slow
-	paused   pauses
-	troubled map[domain.SystemID]struct{} // systems whose last event failed or was slow
+	added          map[int]domain.Position // per partition: position of the last event passed to add
+	systems        map[domain.SystemID]*queue
+	healthy        list.List // of *queue: ready, and the last event succeeded; in the order of service
+	failing        list.List // of *queue: ready, and the last event failed or was slow
+	paused         pauses
+	failingSystems map[domain.SystemID]struct{} // systems whose last event failed or was slow
 
 	bytes          int       // in all queues
-	quick          list.List // of *queue: those whose turn is younger than limits.Moment, oldest first
-	failingQuick   int       // those of quick whose system is failing
-	running        int       // turns under way
-	failingRunning int       // turns under way of failing systems
-	failingNext    bool      // the next turn is a failing system's, if one may have it
+	quick          list.List // of *queue: those whose job began within limits.QuickTime, oldest first
+	failingQuick   int       // number of failing systems in quick
+	running        int       // jobs under way
+	failingRunning int       // jobs of failing systems under way
+	failingNext    bool      // the next job goes to a failing system, if one may run
 }
 
-// queue is the queue of one system. It is in exactly one place: in healthy or
-// failing, in paused, or in a turn.
+// queue is the queue of one system. It is in exactly one place: in healthy or failing, in
+// paused, or in a job under way.
 type queue struct {
 	system    domain.SystemID
 	partition int
 	events    []domain.Event
 	bytes     int
 
-	// behind says that the queue was full: what follows at is in the log and not
-	// in events, and is read when events is empty.
+	// behind means that the queue was full: the log has events after at that are not in events.
+	// They are read once events is empty.
 	behind bool
 	at     domain.Position
 
-	began time.Time     // of the turn under way
-	quick *list.Element // the queue in queues.quick, while it is there
+	began time.Time     // start of the job under way
+	quick *list.Element // the element in queues.quick, while the job is quick
 
-	troubled bool
-	tries    int       // of the first event
-	since    time.Time // of its first failure
-	until    time.Time // while paused
+	failing bool
+	tries   int       // of the first event, so far
+	since   time.Time // of its first failure
+	until   time.Time // while paused
 }
 
-// job is a turn: either an event to react to, or a page to read.
+// job is one piece of work for a system: an event to react to, or a page of the log to read.
 type job struct {
 	queue *queue
-	event *domain.Event   // nil: read what follows after
-	after domain.Position // of a page
-	heard domain.Position // by the partition when the page is asked for
-	tries int             // of the event, with this one
+	event *domain.Event   // nil: read the page after the position after
+	after domain.Position // where the page begins
+	added domain.Position // queues.added of the partition when the job began
+	tries int             // of the event, including this one
 }
 
 func newQueues(limits Limits, wanted map[domain.EventType]Reaction) *queues {
 	return &queues{
-		limits: limits, wanted: wanted, heard: map[int]domain.Position{}, systems: map[domain.SystemID]*queue{},
-		troubled: map[domain.SystemID]struct{}{},
+		limits: limits, wanted: wanted, added: map[int]domain.Position{}, systems: map[domain.SystemID]*queue{},
+		failing: map[domain.SystemID]struct{}{},
 	}
 }
 
-// begin says that the partition is heard from a position on.
-func (q *queues) begin(partition int, at domain.Position) { q.heard[partition] = at }
+// startAt sets the position from which on add gets the events of the partition.
+func (q *queues) startAt(partition int, at domain.Position) { q.added[partition] = at }
 
-// hear takes the next events of a partition.
-func (q *queues) hear(partition int, events []domain.Event) {
+// add adds the next events of a partition to the queues of their systems.
+func (q *queues) add(partition int, events []domain.Event) {
 	for i := range events {
 		e := &events[i]
 		if q.wants(e) {
-			q.add(partition, e)
+			q.enqueue(partition, e)
 		}
-		q.heard[partition] = e.Position
+		q.added[partition] = e.Position
 	}
 }
 
 func (q *queues) wants(e *domain.Event) bool { return q.wanted[e.Type] != nil && e.SystemID != "" }
 
-func (q *queues) add(partition int, e *domain.Event) {
-	one := q.systems[e.SystemID]
-	if one == nil {
-		one = &queue{system: e.SystemID, partition: partition}
-		_, one.troubled = q.troubled[e.SystemID]
-		q.systems[e.SystemID] = one
-		q.wait(one)
+func (q *queues) enqueue(partition int, e *domain.Event) {
+	s := q.systems[e.SystemID]
+	if s == nil {
+		s = &queue{system: e.SystemID, partition: partition}
+		_, s.failing = q.failingSystems[e.SystemID]
+		q.systems[e.SystemID] = s
+		q.setReady(s)
 	}
 	switch {
-	case one.behind:
-	case q.fits(one, e):
-		q.push(one, e)
+	case s.behind:
+	case q.fits(s, e):
+		q.push(s, e)
 	default:
-		one.behind, one.at = true, q.heard[partition]
+		s.behind, s.at = true, q.added[partition]
 	}
 }
 
-func (q *queues) fits(one *queue, e *domain.Event) bool {
+func (q *queues) fits(s *queue, e *domain.Event) bool {
 	size := sizeOf(e)
-	return len(one.events) < q.limits.QueueEvents && one.bytes+size <= q.limits.QueueBytes && q.bytes+size <= q.limits.TotalBytes
+	return len(s.events) < q.limits.QueueEvents && s.bytes+size <= q.limits.QueueBytes && q.bytes+size <= q.limits.TotalBytes
 }
 
-func (q *queues) push(one *queue, e *domain.Event) {
-	one.events = append(one.events, *e)
-	one.bytes += sizeOf(e)
+func (q *queues) push(s *queue, e *domain.Event) {
+	s.events = append(s.events, *e)
+	s.bytes += sizeOf(e)
 	q.bytes += sizeOf(e)
 }
 
-// sizeOf is about what an event takes in memory.
+// sizeOf is about the memory that an event takes, in bytes.
 func sizeOf(e *domain.Event) int {
 	const envelope = 512
 	return envelope + len(e.Data)
 }
 
-// wait puts a queue that has work behind the others that wait for a turn.
-func (q *queues) wait(one *queue) {
-	if one.troubled {
-		q.failing.PushBack(one)
+// setReady appends a queue that has work to the ready queues.
+func (q *queues) setReady(s *queue) {
+	if s.failing {
+		q.failing.PushBack(s)
 	} else {
-		q.healthy.PushBack(one)
+		q.healthy.PushBack(s)
 	}
 }
 
-// next returns a turn, if there is one. The turns that began within the last
-// moment are at most limits.Workers, and all that are under way at most
-// limits.Most: turns that hang do not keep others from theirs. Failing systems have
-// at most half of either, and no more turns than healthy ones while those have
-// work. The turn ends with failed, done or, for a page, with refilled.
+// next returns the next job, if one may run now. At most limits.Workers jobs are quick, and at
+// most limits.MaxRunning are under way, so that jobs that hang do not block the others. Failing
+// systems get at most half of either, and alternate with healthy systems while those have work.
+// The job ends with done, failed, readFailed or skip, or with refilled if that returns no
+// further job.
 func (q *queues) next(now time.Time) (job, bool) {
 	for len(q.paused) > 0 && !now.Before(q.paused[0].until) {
-		q.wait(heap.Pop(&q.paused).(*queue))
+		q.setReady(heap.Pop(&q.paused).(*queue))
 	}
 	for first := q.quick.Front(); first != nil; first = q.quick.Front() {
-		one := first.Value.(*queue)
-		if now.Before(one.began.Add(q.limits.Moment)) {
+		s := first.Value.(*queue)
+		if now.Before(s.began.Add(q.limits.QuickTime)) {
 			break
 		}
-		q.unhurry(one)
+		q.endQuick(s)
 	}
-	if q.quick.Len() >= q.limits.Workers || q.running >= q.limits.Most {
+	if q.quick.Len() >= q.limits.Workers || q.running >= q.limits.MaxRunning {
 		return job{}, false
 	}
-	mayFail := q.failingQuick < max(q.limits.Workers/2, 1) && q.failingRunning < max(q.limits.Most/2, 1)
+	mayFail := q.failingQuick < max(q.limits.Workers/2, 1) && q.failingRunning < max(q.limits.MaxRunning/2, 1)
 	from := &q.healthy
 	if q.failing.Len() > 0 && mayFail && (q.failingNext || q.healthy.Len() == 0) {
 		from = &q.failing
@@ -155,163 +155,163 @@ func (q *queues) next(now time.Time) (job, bool) {
 	if first == nil {
 		return job{}, false
 	}
-	one := from.Remove(first).(*queue)
-	one.began, one.quick = now, q.quick.PushBack(one)
+	s := from.Remove(first).(*queue)
+	s.began, s.quick = now, q.quick.PushBack(s)
 	q.running++
-	if one.troubled {
+	if s.failing {
 		q.failingRunning++
 		q.failingQuick++
 	}
-	return q.job(one), true
+	return q.job(s), true
 }
 
-// unhurry takes a turn out of those that began within the last moment.
-func (q *queues) unhurry(one *queue) {
-	if one.quick == nil {
+// endQuick ends the time for which a job counts as quick.
+func (q *queues) endQuick(s *queue) {
+	if s.quick == nil {
 		return
 	}
-	q.quick.Remove(one.quick)
-	one.quick = nil
-	if one.troubled {
+	q.quick.Remove(s.quick)
+	s.quick = nil
+	if s.failing {
 		q.failingQuick--
 	}
 }
 
-// again says when there may be a turn without any other change: when the oldest of
-// those that began within the last moment is past it. It is zero when there is none.
-func (q *queues) again() time.Time {
+// wakeAt returns when next may have a job without any other change: when the oldest quick job
+// stops being quick. It is zero if no job is quick.
+func (q *queues) wakeAt() time.Time {
 	first := q.quick.Front()
 	if first == nil {
 		return time.Time{}
 	}
-	return first.Value.(*queue).began.Add(q.limits.Moment)
+	return first.Value.(*queue).began.Add(q.limits.QuickTime)
 }
 
-func (q *queues) job(one *queue) job {
-	if len(one.events) == 0 {
-		return job{queue: one, after: one.at, heard: q.heard[one.partition]}
+func (q *queues) job(s *queue) job {
+	if len(s.events) == 0 {
+		return job{queue: s, after: s.at, added: q.added[s.partition]}
 	}
-	return job{queue: one, event: &one.events[0], tries: one.tries + 1}
+	return job{queue: s, event: &s.events[0], tries: s.tries + 1}
 }
 
-// refilled ends a turn in which a page was read, and begins the turn of the first
-// event on it, if there is one for the system. Only an empty page says that the log
-// had no more: it ends pages at a number of bytes too. What was not heard yet is left
-// to hear.
+// refilled ends a job that read a page, and returns the job of the first event of the system on
+// that page, if there is one. Only an empty page means that the log had no more, because the
+// log also ends pages at a number of bytes. Events that add has not had yet are left to add.
 func (q *queues) refilled(j job, page []domain.Event) (job, bool) {
-	one, heard := j.queue, q.heard[j.queue.partition]
+	s, added := j.queue, q.added[j.queue.partition]
 	for i := range page {
 		e := &page[i]
-		if e.Position.After(heard) {
-			one.at = heard
+		if e.Position.After(added) {
+			s.at = added
 			break
 		}
-		if e.SystemID == one.system && q.wants(e) {
-			if len(one.events) > 0 && !q.fits(one, e) { // one always goes: it is handled at once
+		if e.SystemID == s.system && q.wants(e) {
+			if len(s.events) > 0 && !q.fits(s, e) { // the first event always fits, because it is handled at once
 				break
 			}
-			q.push(one, e)
+			q.push(s, e)
 		}
-		one.at = e.Position
+		s.at = e.Position
 	}
-	if len(page) == 0 && one.at.Before(j.heard) {
-		one.at = j.heard
+	if len(page) == 0 && s.at.Before(j.added) {
+		s.at = j.added
 	}
-	one.behind = one.at.Before(heard)
-	if len(one.events) == 0 {
-		q.leave(one, one.troubled)
+	s.behind = s.at.Before(added)
+	if len(s.events) == 0 {
+		q.putBack(s, s.failing)
 		return job{}, false
 	}
-	return q.job(one), true
+	return q.job(s), true
 }
 
-// unread ends a turn in which no page could be read.
-func (q *queues) unread(j job, now time.Time) {
+// readFailed ends a job whose page could not be read.
+func (q *queues) readFailed(j job, now time.Time) {
 	q.pause(j.queue, now, q.limits.LongestPause)
 }
 
-// skip moves a system that is behind past what the log does not have any more.
+// skip ends a job whose page the log no longer has, and moves the system past the missing part.
 func (q *queues) skip(j job, to domain.Position) {
 	j.queue.at = to
-	q.leave(j.queue, j.queue.troubled)
+	q.putBack(j.queue, j.queue.failing)
 }
 
-// done ends a turn whose event needs no more. slow says that the next events of
-// the system are better handled as those of a failing one.
+// done ends the job of an event that is handled or given up. slow makes the system count as
+// failing for its next event.
 func (q *queues) done(j job, slow bool) {
-	one := j.queue
-	size := sizeOf(&one.events[0])
-	one.events[0] = domain.Event{}
-	one.events = one.events[1:]
-	one.bytes -= size
+	s := j.queue
+	size := sizeOf(&s.events[0])
+	s.events[0] = domain.Event{}
+	s.events = s.events[1:]
+	s.bytes -= size
 	q.bytes -= size
-	one.tries = 0
-	q.leave(one, slow)
+	s.tries = 0
+	q.putBack(s, slow)
 }
 
-// failed ends a turn whose event failed. It reports false when the event was
-// tried often or long enough: the turn goes on then, and done ends it.
+// failed ends the job of an event that failed, and returns true if the event will be tried
+// again. It returns false if the event was tried often or long enough: the job then goes on,
+// and done ends it.
 func (q *queues) failed(j job, now time.Time) (again bool) {
-	one := j.queue
-	if one.tries++; one.tries == 1 {
-		one.since = now
+	s := j.queue
+	if s.tries++; s.tries == 1 {
+		s.since = now
 	}
-	if one.tries >= q.limits.Tries || now.Sub(one.since) >= q.limits.GiveUpAfter {
+	if s.tries >= q.limits.Tries || now.Sub(s.since) >= q.limits.GiveUpAfter {
 		return false
 	}
-	pause := q.limits.FirstPause << min(one.tries-1, 30)
-	q.pause(one, now, min(pause, q.limits.LongestPause))
+	pause := q.limits.FirstPause << min(s.tries-1, 30)
+	q.pause(s, now, min(pause, q.limits.LongestPause))
 	return true
 }
 
-// pause lets a failing system wait without a turn.
-func (q *queues) pause(one *queue, now time.Time, d time.Duration) {
-	q.release(one, true)
-	if q.bytes > q.limits.TotalBytes { // what waits long can be read again
-		q.shed(one)
+// pause ends a job and keeps its system from further jobs for a while.
+func (q *queues) pause(s *queue, now time.Time, d time.Duration) {
+	q.release(s, true)
+	if q.bytes > q.limits.TotalBytes { // events that wait long can be read again
+		q.evict(s)
 	}
-	one.until = now.Add(d)
-	heap.Push(&q.paused, one)
+	s.until = now.Add(d)
+	heap.Push(&q.paused, s)
 }
 
-// leave puts a queue back after a turn.
-func (q *queues) leave(one *queue, troubled bool) {
-	q.release(one, troubled)
-	if len(one.events) == 0 && !one.behind {
-		delete(q.systems, one.system)
+// putBack ends a job and makes its queue ready again, or removes the queue if it is empty.
+func (q *queues) putBack(s *queue, failing bool) {
+	q.release(s, failing)
+	if len(s.events) == 0 && !s.behind {
+		delete(q.systems, s.system)
 		return
 	}
-	q.wait(one)
+	q.setReady(s)
 }
 
-// keptTroubled bounds how many idle systems are known to have failed last.
-const keptTroubled = 10_000
+// maxFailingSystems bounds the memory for which idle systems failed last.
+const maxFailingSystems = 10_000
 
-// release ends the turn of a queue, and notes how it went.
-func (q *queues) release(one *queue, troubled bool) {
-	q.unhurry(one)
+// release ends a job, and records whether its system counts as failing.
+func (q *queues) release(s *queue, failing bool) {
+	q.endQuick(s)
 	q.running--
-	if one.troubled {
+	if s.failing {
 		q.failingRunning--
 	}
-	if one.troubled = troubled; !troubled {
-		delete(q.troubled, one.system)
+	if s.failing = failing; !failing {
+		delete(q.failingSystems, s.system)
 		return
 	}
-	if len(q.troubled) >= keptTroubled {
-		clear(q.troubled)
+	if len(q.failingSystems) >= maxFailingSystems {
+		clear(q.failingSystems)
 	}
-	q.troubled[one.system] = struct{}{}
+	q.failingSystems[s.system] = struct{}{}
 }
 
-// shed gives up the memory of a queue, which is read again from the log.
-func (q *queues) shed(one *queue) {
-	if len(one.events) == 0 {
+// evict drops the events of a queue, which are read again from the log later.
+func (q *queues) evict(s *queue) {
+	if len(s.events) == 0 {
 		return
 	}
-	one.behind, one.at = true, before(one.events[0].Position)
-	q.bytes -= one.bytes
-	one.events, one.bytes = nil, 0
+	s.behind, s.at = true, before(s.events[0].Position)
+	q.bytes -= s.bytes
+	s.events, s.bytes = nil, 0
 }
 
 // before is the last position before p.
@@ -338,15 +338,15 @@ func (p pauses) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (p *pauses) Push(x any) {
-	one := x.(*queue)
-	*p = append(*p, one)
+	s := x.(*queue)
+	*p = append(*p, s)
 }
 
 // Pop implements heap.Interface.
 func (p *pauses) Pop() any {
 	last := len(*p) - 1
-	one := (*p)[last]
+	s := (*p)[last]
 	(*p)[last] = nil
 	*p = (*p)[:last]
-	return one
+	return s
 }

@@ -13,17 +13,17 @@ import (
 
 const wantedType = domain.TypeDisconnectRequested
 
-// model is a partition's log in memory, and what was done with its events.
+// model is a partition's log in memory, and the results of its events.
 type model struct {
 	t      *testing.T
 	rand   *rand.Rand
 	q      *queues
 	now    time.Time
 	log    []domain.Event
-	heard  int                          // entries that were given to hear
+	added  int                          // entries that were passed to add
 	want   map[domain.SystemID][]string // ids in order
 	got    map[domain.SystemID][]string
-	turns  []job // under way
+	jobs   []job // under way
 	doomed map[string]int
 }
 
@@ -34,7 +34,7 @@ func newModel(t *testing.T, seed uint64, limits Limits) *model {
 		got: map[domain.SystemID][]string{}, doomed: map[string]int{},
 	}
 	m.q = newQueues(limits.withDefaults(), map[domain.EventType]Reaction{wantedType: react})
-	m.q.begin(0, domain.Position{})
+	m.q.startAt(0, domain.Position{})
 	return m
 }
 
@@ -53,14 +53,14 @@ func (m *model) append(system domain.SystemID, kind domain.EventType) {
 	}
 }
 
-func (m *model) hear(n int) {
-	n = min(n, len(m.log)-m.heard)
-	m.q.hear(0, m.log[m.heard:m.heard+n])
-	m.heard += n
+func (m *model) add(n int) {
+	n = min(n, len(m.log)-m.added)
+	m.q.add(0, m.log[m.added:m.added+n])
+	m.added += n
 }
 
-// read is a page of the log, which may have more than was heard. Only an empty page says
-// that there is no more: the log ends pages at a number of bytes too.
+// read returns a page of the log, which may go beyond the added events. Only an empty page
+// means that there is no more, because the log also ends pages at a number of bytes.
 func (m *model) read(after domain.Position, limit int) []domain.Event {
 	from := 0
 	for from < len(m.log) && !m.log[from].Position.After(after) {
@@ -69,13 +69,13 @@ func (m *model) read(after domain.Position, limit int) []domain.Event {
 	return m.log[from:min(len(m.log), from+1+m.rand.IntN(limit))]
 }
 
-// end ends one of the turns under way.
+// end ends one of the jobs under way.
 func (m *model) end(i int) {
-	j := m.turns[i]
-	m.turns = slices.Delete(m.turns, i, i+1)
+	j := m.jobs[i]
+	m.jobs = slices.Delete(m.jobs, i, i+1)
 	if j.event == nil {
 		if m.rand.IntN(8) == 0 {
-			m.q.unread(j, m.now)
+			m.q.readFailed(j, m.now)
 			return
 		}
 		const limit = 7
@@ -109,36 +109,36 @@ func (m *model) check() {
 		}
 		events += size
 	}
-	for _, j := range m.turns {
-		if j.queue.troubled {
+	for _, j := range m.jobs {
+		if j.queue.failing {
 			failing++
 		}
 		if j.queue.quick != nil {
 			quick++
-			if j.queue.troubled {
+			if j.queue.failing {
 				failingQuick++
 			}
 		}
 	}
 	limits := m.q.limits
-	if events != m.q.bytes || failing != m.q.failingRunning || failing > limits.Most/2 || len(m.turns) != m.q.running || m.q.running > limits.Most {
-		m.t.Fatalf("%d bytes, counted as %d; %d of %d turns are of failing systems, counted as %d of %d", events, m.q.bytes,
-			failing, len(m.turns), m.q.failingRunning, m.q.running)
+	if events != m.q.bytes || failing != m.q.failingRunning || failing > limits.MaxRunning/2 || len(m.jobs) != m.q.running || m.q.running > limits.MaxRunning {
+		m.t.Fatalf("%d bytes, counted as %d; %d of %d jobs are of failing systems, counted as %d of %d", events, m.q.bytes,
+			failing, len(m.jobs), m.q.failingRunning, m.q.running)
 	}
 	if quick != m.q.quick.Len() || quick > limits.Workers || failingQuick != m.q.failingQuick || failingQuick > limits.Workers/2 {
-		m.t.Fatalf("%d turns are young, %d of failing systems, counted as %d and %d", quick, failingQuick, m.q.quick.Len(), m.q.failingQuick)
+		m.t.Fatalf("%d jobs are quick, %d of failing systems, counted as %d and %d", quick, failingQuick, m.q.quick.Len(), m.q.failingQuick)
 	}
-	if most := limits.TotalBytes + limits.Most*(200+512); m.q.bytes > most {
+	if most := limits.TotalBytes + limits.MaxRunning*(200+512); m.q.bytes > most {
 		m.t.Fatalf("%d bytes are held", m.q.bytes)
 	}
 }
 
-// Whatever happens in whatever order, each wanted event of a system gets its turn,
-// once, in order, within the bounds of memory; and nothing is left in the end.
+// In any sequence of operations, each wanted event of a system gets its job once and in order,
+// within the bounds of memory, and nothing is left in the end.
 func TestQueuesAgainstModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(400) {
-		m := newModel(t, seed, Limits{Workers: 2, Most: 6, QueueEvents: 3, QueueBytes: 2000, TotalBytes: 4000, Tries: 4})
+		m := newModel(t, seed, Limits{Workers: 2, MaxRunning: 6, QueueEvents: 3, QueueBytes: 2000, TotalBytes: 4000, Tries: 4})
 		for range 600 {
 			switch m.rand.IntN(5) {
 			case 0:
@@ -148,28 +148,28 @@ func TestQueuesAgainstModel(t *testing.T) {
 				}
 				m.append(domain.SystemID(fmt.Sprint("s", m.rand.IntN(6)*m.rand.IntN(2))), kind)
 			case 1:
-				m.hear(m.rand.IntN(5))
+				m.add(m.rand.IntN(5))
 			case 2:
 				if j, ok := m.q.next(m.now); ok {
-					m.turns = append(m.turns, j)
+					m.jobs = append(m.jobs, j)
 				}
 			case 3:
-				if len(m.turns) > 0 {
-					m.end(m.rand.IntN(len(m.turns)))
+				if len(m.jobs) > 0 {
+					m.end(m.rand.IntN(len(m.jobs)))
 				}
 			case 4:
 				m.now = m.now.Add(time.Duration(m.rand.IntN(200)) * time.Millisecond)
 			}
 			m.check()
 		}
-		for len(m.turns) > 0 {
+		for len(m.jobs) > 0 {
 			m.end(0)
 		}
-		for m.hear(len(m.log)); len(m.q.systems) > 0; m.check() {
+		for m.add(len(m.log)); len(m.q.systems) > 0; m.check() {
 			if j, ok := m.q.next(m.now); ok {
-				m.turns = append(m.turns, j)
-				m.end(m.rand.IntN(len(m.turns)))
-			} else if len(m.turns) > 0 {
+				m.jobs = append(m.jobs, j)
+				m.end(m.rand.IntN(len(m.jobs)))
+			} else if len(m.jobs) > 0 {
 				m.end(0)
 			} else {
 				m.now = m.now.Add(time.Second)
@@ -177,35 +177,35 @@ func TestQueuesAgainstModel(t *testing.T) {
 		}
 		for system, want := range m.want {
 			if got := m.got[system]; !slices.Equal(got, want) {
-				t.Fatalf("seed %d: %s had the turns %v, want %v", seed, system, got, want)
+				t.Fatalf("seed %d: %s had the jobs %v, want %v", seed, system, got, want)
 			}
 		}
 		if m.q.bytes != 0 || m.q.healthy.Len()+m.q.failing.Len()+len(m.q.paused) != 0 {
-			t.Fatalf("seed %d: something is left", seed)
+			t.Fatalf("seed %d: queues are left", seed)
 		}
 	}
 }
 
-// A system with very many events delays another by its turns under way at most.
-func TestTurnsAreFair(t *testing.T) {
+// A system with very many events delays another by no more than its jobs under way.
+func TestJobsAreFair(t *testing.T) {
 	t.Parallel()
 	m := newModel(t, 1, Limits{Workers: 2, QueueBytes: 100 << 20, QueueEvents: 20_000, TotalBytes: 100 << 20})
 	for range 10_000 {
 		m.append("busy", wantedType)
 	}
 	clear(m.doomed)
-	m.hear(len(m.log))
+	m.add(len(m.log))
 	first, _ := m.q.next(m.now)
-	m.turns = append(m.turns, first)
+	m.jobs = append(m.jobs, first)
 	m.append("quiet", wantedType)
 	clear(m.doomed)
-	m.hear(1)
+	m.add(1)
 	j, ok := m.q.next(m.now)
 	if !ok || j.queue.system != "quiet" {
-		t.Errorf("the second turn is of %+v: a system has more than one at a time, or the other waits", j.queue)
+		t.Errorf("the second job is of %+v: a system has more than one at a time, or the other waits", j.queue)
 	}
 	m.end(0)
 	if j, ok := m.q.next(m.now); !ok || j.queue.system != "busy" {
-		t.Error("the busy system has no turn")
+		t.Error("the busy system has no job")
 	}
 }

@@ -28,7 +28,7 @@ func openLog(t *testing.T) *streams.Log {
 func TestReactions(t *testing.T) {
 	t.Parallel()
 	log := openLog(t)
-	heard := make(chan string, 100)
+	handled := make(chan string, 100)
 	failures := map[string]int{"flaky": 2, "hopeless": 1000}
 	on := map[domain.EventType]Reaction{
 		domain.TypeDisconnectRequested: func(_ context.Context, e domain.Event) error {
@@ -44,7 +44,7 @@ func TestReactions(t *testing.T) {
 				failures[reason]--
 				return errors.New("not now")
 			}
-			heard <- reason
+			handled <- reason
 			return nil
 		},
 	}
@@ -83,14 +83,14 @@ func TestReactions(t *testing.T) {
 	var got []string
 	for len(got) < 3 {
 		select {
-		case reason := <-heard:
+		case reason := <-handled:
 			got = append(got, reason)
 		case <-time.After(30 * time.Second):
-			t.Fatalf("heard only %v", got)
+			t.Fatalf("handled only %v", got)
 		}
 	}
 	if fmt.Sprint(got) != "[first flaky last]" {
-		t.Errorf("heard %v: in order, retried, and past what cannot be done", got)
+		t.Errorf("handled %v, want them in order, retried, and without the permanent failures", got)
 	}
 	kept, err := dead.List(t.Context(), "", 10)
 	if err != nil || len(kept) != 2 {
