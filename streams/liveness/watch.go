@@ -70,7 +70,9 @@ const (
 type Devices interface {
 	// DevicesAt returns the state of those of the devices that exist, as of the given position
 	// of the log or later. It waits for that position until ctx ends.
-	DevicesAt(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, atLeast domain.Position) (map[domain.DeviceID]*domain.Device, error)
+	DevicesAt(
+		ctx context.Context, system domain.SystemID, ids []domain.DeviceID, atLeast domain.Position,
+	) (map[domain.DeviceID]*domain.Device, error)
 }
 
 // Watch appends one device-offline-status for each device of the partition that falls silent,

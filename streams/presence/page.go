@@ -58,7 +58,9 @@ func (r *Registry) Find(ctx context.Context, id string) (Socket, bool, error) {
 
 // find returns, by socket id, the node of the first sockets in the rooms, at most limit per
 // node and room.
-func (r *Registry) find(ctx context.Context, nodes []string, systems []domain.SystemID, after string, limit int) (map[string]string, error) {
+func (r *Registry) find(
+	ctx context.Context, nodes []string, systems []domain.SystemID, after string, limit int,
+) (map[string]string, error) {
 	replies := make(map[string][]*redis.StringSliceCmd, len(nodes))
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, node := range nodes {

@@ -122,7 +122,9 @@ func (l *Limiter) decide(ctx context.Context, flow Flow, system domain.SystemID,
 // system without enough tokens, or "". It checks all systems before it takes anything. A
 // concurrent request may use up a system's tokens between the check and the taking; then the
 // systems before it are charged although AllowAll refuses.
-func (l *Limiter) AllowAll(ctx context.Context, flow Flow, counts map[domain.SystemID]int) (refused domain.SystemID, retryAfter time.Duration) {
+func (l *Limiter) AllowAll(
+	ctx context.Context, flow Flow, counts map[domain.SystemID]int,
+) (refused domain.SystemID, retryAfter time.Duration) {
 	limit := l.config[flow]
 	if limit.PerSecond == 0 {
 		return "", 0

@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	// comparedPerRound is how many systems of a partition one round compares. The
-	// archive is asked once or twice for each.
+	// comparedPerRound is how many systems of a partition one round compares. Each
+	// costs one or two queries of the archive.
 	comparedPerRound = 4
-	// comparingAtOnce bounds the comparisons under way, and compareTimeout each.
+	// comparingAtOnce bounds the concurrent comparisons, and compareTimeout each of them.
 	comparingAtOnce = 64
 	compareTimeout  = 5 * time.Second
 )
 
-// keepComparing compares what is counted with what is archived, until Close. Each
-// system is compared by itself: one for which the archive fails or hangs is
-// left for a while, and keeps no other from its turn.
-func (t *Timeline) keepComparing() {
+// compareLoop compares the numbers given to subscriptions with the archive, until Close. Each
+// system is compared independently: one whose comparison fails or hangs is paused, and does not
+// delay the others.
+func (t *Timeline) compareLoop() {
 	systems := isolate.NewKeys[domain.SystemID](t.logger, "comparison with the archive", comparingAtOnce, compareTimeout)
 	defer systems.Wait()
 	ticker := time.NewTicker(t.config.CompareEvery)
@@ -34,8 +34,7 @@ func (t *Timeline) keepComparing() {
 		}
 		for i := range t.partitions {
 			p := &t.partitions[i]
-			// Which systems these are is left to the order of a map, which is
-			// random: all have their turn.
+			// The random order of a map picks the systems, so every system has its turn.
 			for _, c := range p.candidates(comparedPerRound) {
 				systems.Go(t.closing, c.system, func(ctx context.Context) error { return p.compareOne(ctx, c) })
 			}
@@ -43,16 +42,15 @@ func (t *Timeline) keepComparing() {
 	}
 }
 
-// candidate is a cursor that was given to subscriptions.
+// candidate is a cursor that was given to subscriptions, to be compared with the archive.
 type candidate struct {
 	run    *run
 	system domain.SystemID
 	cursor domain.Cursor
 }
 
-// candidates picks systems and notes for each where it is. A busy system is
-// always ahead of the archive, so that a cursor once noted stays until the
-// archive has reached it.
+// candidates picks up to n systems, and samples the cursor of each. A busy system is always
+// ahead of the archive; therefore a sample stays until the archive has reached it.
 func (p *partition) candidates(n int) []candidate {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,6 +72,8 @@ func (p *partition) candidates(n int) []candidate {
 	return picked
 }
 
+// compareOne compares one candidate with the archive, and ends the system's subscriptions if they
+// differ.
 func (p *partition) compareOne(ctx context.Context, c candidate) error {
 	archived, err := p.archived(ctx, c)
 	if err != nil || archived == nil {
@@ -87,14 +87,14 @@ func (p *partition) compareOne(ctx context.Context, c candidate) error {
 		p.mu.Unlock()
 		return nil
 	}
-	p.timeline.logger.Error("the numbers of a system differ from the archive; its readers begin again",
-		"system", c.system, "counted", c.cursor.String(), "archived", archived.String())
-	c.run.drop(c.system, c.cursor, fmt.Errorf("%w: counted %s, archived %s", ErrMiscounted, c.cursor, archived))
+	p.timeline.logger.Error("the sequence of a system differs from the archive; its subscriptions end and start again",
+		"system", c.system, "numbered", c.cursor.String(), "archived", archived.String())
+	c.run.drop(c.system, c.cursor, fmt.Errorf("%w: numbered %s, archived %s", ErrMiscounted, c.cursor, archived))
 	return nil
 }
 
-// archived returns what the archive has at a cursor's position, or nil while it
-// has not come that far.
+// archived returns the archive's cursor at a candidate's position, or nil if the archive has
+// not come that far.
 func (p *partition) archived(ctx context.Context, c candidate) (*domain.Cursor, error) {
 	checkpoint, head, err := p.timeline.history.Base(ctx, c.system)
 	switch {

@@ -12,18 +12,17 @@ import (
 )
 
 const (
-	// FollowBatch is how many events [Follow] gives at a time, at most.
+	// FollowBatch is the most events that [Follow] passes on at a time.
 	FollowBatch = 512
-	// followBuffer is how many events wait for a slow reader. Beyond that they are
-	// read again.
+	// followBuffer is how many events wait in memory for a slow reader. Beyond that they
+	// are read again with Page.
 	followBuffer = 256
-	// followPause is how long a follow waits before it subscribes again after its
-	// subscription broke.
+	// followPause is the pause between the end of a subscription and the next one.
 	followPause = 100 * time.Millisecond
 )
 
-// Sequence is one numbered sequence per system: a [Timeline], or what a test has in
-// its place. Timeline documents the methods.
+// Sequence is one numbered sequence of events per system: a [Timeline], or a test's substitute.
+// The methods of Timeline document the contract.
 type Sequence interface {
 	Locate(ctx context.Context, system domain.SystemID, after domain.Position) (domain.Cursor, error)
 	Page(ctx context.Context, system domain.SystemID, after domain.Cursor, max int) ([]domain.Event, error)
@@ -32,39 +31,38 @@ type Sequence interface {
 
 var _ Sequence = (*Timeline)(nil)
 
-// Follow is the function Follow on this timeline.
+// Follow calls the function [Follow] for this timeline.
 func (t *Timeline) Follow(
 	ctx context.Context, system domain.SystemID, after domain.Position, fn func(events []domain.Event, behind uint64) error,
 ) error {
 	return Follow(ctx, t, system, after, fn)
 }
 
-// End returns the last position that the system's partition ever gave, whether or
-// not that entry is still there. What is appended from now on comes after it.
+// End returns the last position that the system's partition ever assigned, even if that entry
+// is gone. Every later append gets a position after it.
 func (t *Timeline) End(ctx context.Context, system domain.SystemID) (domain.Position, error) {
 	end, err := t.log.Tail(ctx, t.log.Partition(system))
 	return end, wrap("end of", system, err)
 }
 
-// Follow calls fn with every event of the system after a position, in order, with
-// Seq, none twice and none left out: first those that are there, and then those that
-// come. The position need not be that of an event, and may be trimmed from the log.
+// Follow calls fn with every event of the system after a position, in order, with Seq, each
+// exactly once: first the existing events, and then new events as they are appended. The
+// position need not be that of an event, and may be trimmed from the log.
 //
-// fn gets batches of 1 to [FollowBatch] events, and how many more are known to come
-// behind them. It is called in the caller's goroutine and may take its time: what
-// waits for it is bounded, and the rest is read again. It may keep the events, and
-// must not change them.
+// fn gets batches of 1 to [FollowBatch] events, and the number of events that are known to
+// follow them. It runs in the caller's goroutine and may block: a bounded number of events
+// waits in memory, and the rest is read again. fn may keep the events, and must not change
+// them.
 //
-// A subscription that breaks is made again, behind the last event that fn got.
-// Follow ends with an error: fn's, as it is; the cause of ctx's end;
-// [domain.ErrAhead] when the log never came to the position, or was set back
-// behind it, even if it has grown beyond it since; [domain.ErrGap] when an event is
-// missing, or the events that fn took have other numbers now; [ErrClosed]; or why the
-// archive or the log cannot be read. The caller may go on from the last event that
-// fn took.
+// If a subscription ends, Follow subscribes again and continues behind the last event that fn
+// took. Follow returns an error: fn's error, as it is; the cause of ctx's end;
+// [domain.ErrAhead] if the log never reached the position, or was set back behind it, even if
+// it has grown beyond it since; [domain.ErrGap] if an event is missing, or if the events that
+// fn took now have other numbers; [ErrClosed]; or the error of the archive or the log. The
+// caller may continue from the last event that fn took.
 //
-// Rooms do not follow. A room has one subscription for many readers at different
-// places, and may not wait for any of them: see package rooms.
+// Rooms do not use Follow: a room has one subscription for many readers at different positions,
+// and must not wait for any of them. See package rooms.
 func Follow(
 	ctx context.Context, s Sequence, system domain.SystemID, after domain.Position, fn func(events []domain.Event, behind uint64) error,
 ) error {
@@ -88,12 +86,12 @@ type follow struct {
 	sequence Sequence
 	system   domain.SystemID
 	fn       func([]domain.Event, uint64) error
-	after    domain.Position // of the last event that fn took, or where to begin
-	at       domain.Cursor   // the newest event at or before it, once that is located
+	after    domain.Position // position of the last event that fn took; at first, the start
+	at       domain.Cursor   // the newest event at or before after, once located
 	located  bool
 }
 
-// run follows over one subscription, and returns nil when that breaks.
+// run follows over one subscription, and returns nil if that ends.
 func (f *follow) run(ctx context.Context) error {
 	in := &inbox{news: make(chan struct{}, 1)}
 	start, cancel, err := f.sequence.Subscribe(ctx, f.system, in.put)
@@ -104,7 +102,7 @@ func (f *follow) run(ctx context.Context) error {
 	if err := f.locate(ctx); err != nil {
 		return err
 	}
-	in.saw(start)
+	in.startAt(start)
 	for {
 		events, upTo, head, broken := in.take()
 		if err := f.read(ctx, upTo.Seq, head); err != nil {
@@ -124,9 +122,10 @@ func (f *follow) run(ctx context.Context) error {
 	}
 }
 
-// locate finds the cursor to read from. A subscription that broke may have given wrong
-// numbers, and the log may have been set back and may have grown beyond f.after again:
-// then the answer is not the one from before, and what fn took is not what is there now.
+// locate finds the cursor to read from. After the end of a subscription it also checks that the
+// cursor is the same as before. It differs if the subscription numbered its events wrongly, or
+// if the log was set back and has grown beyond f.after since: then the events that fn took are
+// not those of the sequence any more.
 func (f *follow) locate(ctx context.Context) error {
 	at, err := f.sequence.Locate(ctx, f.system, f.after)
 	if err != nil {
@@ -137,13 +136,13 @@ func (f *follow) locate(ctx context.Context) error {
 		if at.Position.Before(f.at.Position) {
 			reason = domain.ErrAhead
 		}
-		return fmt.Errorf("timeline: follow %s: %w: the reader is at %s, where the log has %s", f.system, reason, f.at, at)
+		return fmt.Errorf("timeline: follow %s: %w: the reader is at %s, but the log has %s there", f.system, reason, f.at, at)
 	}
 	f.at, f.located = at, true
 	return nil
 }
 
-// read gives pages up to a seq at least.
+// read reads pages and passes them on until fn has had all events up to the seq upTo.
 func (f *follow) read(ctx context.Context, upTo, head uint64) error {
 	for f.at.Seq < upTo {
 		events, err := f.sequence.Page(ctx, f.system, f.at, FollowBatch)
@@ -151,20 +150,20 @@ func (f *follow) read(ctx context.Context, upTo, head uint64) error {
 			return err
 		}
 		if len(events) == 0 {
-			return errors.New("timeline: the log has lost what it gave to subscribers")
+			return errors.New("timeline: the log has lost events that subscribers have had")
 		}
 		before := f.at
 		if err := f.give(events, head); err != nil {
 			return err
 		}
-		if f.at == before { // none of them was new: without an error this would go on for ever
+		if f.at == before { // no new event: without an error this loop would not end
 			return fmt.Errorf("timeline: follow %s: %w: %s is not the newest event at %s", f.system, domain.ErrGap, f.at, f.after)
 		}
 	}
 	return ctx.Err()
 }
 
-// give passes on those of the events that are new.
+// give passes the new ones of the events to fn.
 func (f *follow) give(events []domain.Event, head uint64) error {
 	for len(events) > 0 && !events[0].Position.After(f.after) {
 		events = events[1:]
@@ -183,14 +182,14 @@ func (f *follow) give(events []domain.Event, head uint64) error {
 	return nil
 }
 
-// inbox takes events from a subscription, which must not be blocked, to a reader.
+// inbox takes events from a subscription, which must not block, to a reader.
 type inbox struct {
 	news chan struct{}
 
 	mu     sync.Mutex
 	events []domain.Event
-	missed domain.Cursor // the last event that found no room: up to it the reader reads for itself
-	head   uint64        // seq of the newest event that was heard of
+	missed domain.Cursor // the reader reads the events up to here with Page, because there was no room for them
+	head   uint64        // seq of the newest event that is known
 	broken bool
 }
 
@@ -215,8 +214,8 @@ func (in *inbox) put(events []domain.Event, err error) {
 	}
 }
 
-// saw makes the reader read for itself up to where the subscription starts.
-func (in *inbox) saw(start domain.Cursor) {
+// startAt makes the reader read up to the start of the subscription with Page.
+func (in *inbox) startAt(start domain.Cursor) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.missed.Seq < start.Seq {
@@ -225,7 +224,8 @@ func (in *inbox) saw(start domain.Cursor) {
 	in.head = max(in.head, start.Seq)
 }
 
-// take returns what came since, behind the place up to which it has to be read.
+// take returns the events that came since the last take, and the cursor up to which the reader
+// has to read with Page first.
 func (in *inbox) take() (events []domain.Event, missed domain.Cursor, head uint64, broken bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/streams/timeline"
 )
 
-// memorySequence is a sequence in memory, of one system among others.
+// memorySequence is the sequence of one system, among others, in memory.
 type memorySequence struct {
 	mu     sync.Mutex
 	events []domain.Event
@@ -34,7 +34,7 @@ func (m *memorySequence) head() (at domain.Cursor) {
 	return at
 }
 
-// append appends n events and gives them to the subscriptions.
+// append appends n events and delivers them to the subscriptions.
 func (m *memorySequence) append(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -101,8 +101,8 @@ func (m *memorySequence) Subscribe(_ context.Context, _ domain.SystemID, fn func
 
 var errEnough = errors.New("enough")
 
-// Follow gives every event after the position once and in order, whatever was
-// there before, comes at once or breaks off.
+// Follow passes on every event after the position once and in order: those that exist, those
+// that are appended, and those around the end of a subscription.
 func TestFollowGivesEveryEvent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -154,8 +154,7 @@ func TestFollowGivesEveryEvent(t *testing.T) {
 	})
 }
 
-// A follow ends with the error of its function, with its context, and with what keeps
-// it from reading.
+// Follow returns the error of its function, of its context, and of a failed read.
 func TestFollowEnds(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -194,8 +193,8 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
-// A subscription that breaks is not made again as if nothing had happened when what
-// the function took is not what is there now.
+// After the end of a subscription, Follow fails if the events that the function took are not
+// those of the sequence any more.
 func TestFollowNoticesAnotherPast(t *testing.T) {
 	t.Parallel()
 	wrong := domain.Event{Position: domain.Position{Ms: 101}, Seq: 3}
@@ -261,7 +260,7 @@ func TestFollowNoticesAnotherPast(t *testing.T) {
 	}
 }
 
-// A page in which nothing is new ends a follow, because another would be the same.
+// A page without new events ends Follow, because the next page would be the same.
 func TestFollowEndsWithoutProgress(t *testing.T) {
 	t.Parallel()
 	m := newMemorySequence()
@@ -274,7 +273,7 @@ func TestFollowEndsWithoutProgress(t *testing.T) {
 	}
 }
 
-// lost is a sequence that cannot locate anything.
+// lost is a sequence that cannot locate any position.
 type lost struct{ *memorySequence }
 
 func (lost) Locate(context.Context, domain.SystemID, domain.Position) (domain.Cursor, error) {

@@ -9,12 +9,11 @@ import (
 	"github.com/plugcast/plugcast/streams"
 )
 
-// Locate returns the cursor of the system's newest event at or before a
-// position, archived or not. It fails with [domain.ErrAhead] for a position beyond all
-// that the partition ever gave.
+// Locate returns the cursor of the system's newest event at or before a position, archived or
+// not. It fails with [domain.ErrAhead] if the partition has not reached the position yet.
 func (t *Timeline) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (at domain.Cursor, err error) {
-	for range tries {
-		if at, err = t.locate(ctx, system, after); !again(err) {
+	for range maxTries {
+		if at, err = t.locate(ctx, system, after); !retryable(err) {
 			break
 		}
 	}
@@ -53,20 +52,20 @@ func (t *Timeline) locate(ctx context.Context, system domain.SystemID, after dom
 	if tail.Before(after) {
 		return domain.Cursor{}, domain.ErrAhead
 	}
-	// The log may have passed the position since the scan ended. From here on nothing
-	// comes at or before it, so that a second scan finds all there is.
+	// The log may have passed the position after the scan ended. No later entry comes at or
+	// before it, so a second scan finds all there are.
 	_, err = t.scan(ctx, system, end, found)
 	return at, err
 }
 
-// Page returns the next events of the system after a cursor, up to max, with
-// Seq: from the archive or, beyond the checkpoint, from the log. It may return
-// fewer than there are, and returns none only when there are none yet. It fails
-// with [domain.ErrGap] when the cursor's seq is not that of its position, and
-// with [domain.ErrAhead] as Locate does.
+// Page returns the next events of the system after a cursor, up to max, with Seq: from the
+// archive or, beyond its checkpoint, from the log. It may return fewer events than there are,
+// and returns none only if there are none yet. It fails with [domain.ErrGap] if the cursor's
+// seq does not belong to its position, and with [domain.ErrAhead] if the partition has not
+// reached the position yet.
 func (t *Timeline) Page(ctx context.Context, system domain.SystemID, after domain.Cursor, max int) (events []domain.Event, err error) {
-	for range tries {
-		if events, err = t.page(ctx, system, after, max); !again(err) {
+	for range maxTries {
+		if events, err = t.page(ctx, system, after, max); !retryable(err) {
 			break
 		}
 	}
@@ -107,7 +106,7 @@ func (t *Timeline) page(ctx context.Context, system domain.SystemID, after domai
 				break
 			}
 		}
-		return len(page) > 0 // enough to go on with
+		return len(page) > 0 // one page is enough
 	})
 	if errors.Is(err, streams.ErrRewound) {
 		err = fmt.Errorf("%w: %w", domain.ErrAhead, err)
@@ -115,10 +114,13 @@ func (t *Timeline) page(ctx context.Context, system domain.SystemID, after domai
 	return page, err
 }
 
-// scan gives the entries of the system's partition after a position, in order,
-// to enough, until that is satisfied or there are no more yet. It returns the
-// position of the last entry given. What a run has in memory is not read again.
-func (t *Timeline) scan(ctx context.Context, system domain.SystemID, upTo domain.Position, enough func([]domain.Event) bool) (domain.Position, error) {
+// scan passes the entries of the system's partition after a position, in order, to enough,
+// until enough returns true or there are no more entries. It returns the position of the last
+// entry passed on. It takes entries from the run's memory if they are there, and else reads
+// them from Redis.
+func (t *Timeline) scan(
+	ctx context.Context, system domain.SystemID, upTo domain.Position, enough func([]domain.Event) bool,
+) (domain.Position, error) {
 	p := t.partitionOf(system)
 	for {
 		events := p.recent(upTo)
@@ -138,8 +140,8 @@ func (t *Timeline) scan(ctx context.Context, system domain.SystemID, upTo domain
 	}
 }
 
-// recent returns a copy of what the run remembers after a position, or nothing
-// when it does not reach back that far.
+// recent returns a copy of the run's remembered entries after a position, or none if the memory
+// does not reach back that far.
 func (p *partition) recent(after domain.Position) []domain.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()

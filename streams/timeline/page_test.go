@@ -29,8 +29,8 @@ func (c watchedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// The log passes a position while it is located, after the scan and before the
-// question for the log's end: the answer does not leave out what came at or before it.
+// If the log passes a position during Locate, after the scan and before the query for the log's
+// end, the result does not miss events at or before the position.
 func TestLocateWhileTheLogPassesThePosition(t *testing.T) {
 	t.Parallel()
 	options, err := streams.ParseURL(redistest.URL(t))

@@ -9,21 +9,22 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// partition is one partition of the log, followed while it is in use.
+// partition is one partition of the log, which is followed while a system in it has
+// subscriptions.
 type partition struct {
 	timeline *Timeline
 	number   int
 
 	mu     sync.Mutex
-	run    *run // nil while nobody subscribes
+	run    *run // nil without subscriptions
 	closed bool
 }
 
-// run is one stretch of following: from the first subscription until the last
-// one leaves, or until the log can no longer be followed.
+// run is one period of following a partition: from the first subscription until the last one
+// leaves or the log cannot be followed any more.
 //
-// Lock order: delivering, then partition.mu. Functions of subscriptions are
-// called with delivering held, and without partition.mu.
+// Lock order: delivering, then partition.mu. The functions of subscriptions are called with
+// delivering held, and without partition.mu.
 type run struct {
 	partition  *partition
 	tracker    *tracker // guarded by partition.mu
@@ -34,18 +35,18 @@ type run struct {
 // subscription is one caller of Subscribe.
 type subscription struct {
 	fn   func([]domain.Event, error)
-	over bool // fn must not be called again; guarded by run.delivering
+	done bool // fn must not be called again; guarded by run.delivering
 }
 
-// call calls the subscription's function. One that panics does not stop the reading
-// for the others; nor is it called again, because it may have missed events.
+// call calls the subscription's function. If it panics, the other subscriptions are not
+// affected, and this one is not called again, because it may have missed events.
 func (s *subscription) call(logger *slog.Logger, events []domain.Event, err error) {
 	if !isolate.Do(logger, "timeline", func() { s.fn(events, err) }) {
-		s.over = true
+		s.done = true
 	}
 }
 
-// start begins a run at a position. The caller holds p.mu.
+// start starts a run at a position. The caller holds p.mu.
 func (p *partition) start(at domain.Position) *run {
 	ctx, cancel := context.WithCancel(p.timeline.closing)
 	r := &run{partition: p, tracker: newTracker(at, p.timeline.config.Window), stop: cancel}
@@ -66,8 +67,8 @@ func (p *partition) start(at domain.Position) *run {
 	return r
 }
 
-// refuse lets no new run begin.
-func (p *partition) refuse() {
+// close prevents new runs.
+func (p *partition) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
@@ -78,7 +79,7 @@ func (r *run) deliver(events []domain.Event) {
 	defer r.delivering.Unlock()
 	for _, d := range r.advance(events) {
 		for _, sub := range d.subs {
-			if !sub.over {
+			if !sub.done {
 				sub.call(r.partition.timeline.logger, d.events, nil)
 			}
 		}
@@ -91,7 +92,7 @@ func (r *run) advance(events []domain.Event) []delivery {
 	return r.tracker.advance(events)
 }
 
-// fail ends the run, and with it all of its subscriptions.
+// fail ends the run and all of its subscriptions, which get the error.
 func (r *run) fail(err error) {
 	r.delivering.Lock()
 	defer r.delivering.Unlock()
@@ -104,11 +105,11 @@ func (r *run) fail(err error) {
 	r.tracker.systems = map[domain.SystemID]*tracked{}
 	p.mu.Unlock()
 	if len(systems) > 0 && p.timeline.closing.Err() == nil {
-		p.timeline.logger.Warn("the log cannot be followed without a gap; its readers begin anew",
+		p.timeline.logger.Warn("cannot follow the log without a gap; its subscriptions end and start again",
 			"partition", p.number, "systems", len(systems), "error", err)
 	}
 	for _, s := range systems {
-		tell(p.timeline.logger, s.subs, err)
+		notify(p.timeline.logger, s.subs, err)
 	}
 }
 
@@ -118,28 +119,28 @@ func (r *run) drop(system domain.SystemID, wrong domain.Cursor, err error) {
 	defer r.delivering.Unlock()
 	r.partition.mu.Lock()
 	s := r.tracker.systems[system]
-	found := s != nil && s.sample == wrong // else they began anew already
+	found := s != nil && s.sample == wrong // else they have ended already
 	if found {
 		delete(r.tracker.systems, system)
 		r.release()
 	}
 	r.partition.mu.Unlock()
 	if found {
-		tell(r.partition.timeline.logger, s.subs, err)
+		notify(r.partition.timeline.logger, s.subs, err)
 	}
 }
 
-// tell says the last word to subscriptions. The caller holds run.delivering.
-func tell(logger *slog.Logger, subs []*subscription, err error) {
+// notify passes the final error to subscriptions. The caller holds run.delivering.
+func notify(logger *slog.Logger, subs []*subscription, err error) {
 	for _, sub := range subs {
-		if !sub.over {
-			sub.over = true
+		if !sub.done {
+			sub.done = true
 			sub.call(logger, nil, err)
 		}
 	}
 }
 
-// release stops a run that nobody uses. The caller holds partition.mu.
+// release stops a run without subscriptions. The caller holds partition.mu.
 func (r *run) release() {
 	if len(r.tracker.systems) == 0 && r.partition.run == r {
 		r.partition.run = nil
@@ -147,13 +148,14 @@ func (r *run) release() {
 	}
 }
 
-// leave ends a subscription and returns when its function runs no more.
+// leave ends a subscription. When it returns, the subscription's function is not running and
+// will not be called again.
 func (r *run) leave(system domain.SystemID, sub *subscription) {
 	r.partition.mu.Lock()
 	r.tracker.leave(system, sub)
 	r.release()
 	r.partition.mu.Unlock()
 	r.delivering.Lock()
-	sub.over = true
+	sub.done = true
 	r.delivering.Unlock()
 }

@@ -6,25 +6,26 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// scanPage is how many entries of a partition are read from Redis at a time.
+// scanPage is how many entries of a partition one read from Redis asks for.
 const scanPage = 1000
 
-// Subscribe gives fn every event of the system after start, in order, with Seq
-// and without gap, in batches. fn may be called before Subscribe returns. It is
-// called from one goroutine at a time per partition, must not block, may keep
-// but not change what it gets, and must not call Subscribe's cancel.
+// Subscribe calls fn with every event of the system after start, in order, with Seq and without
+// gap, in batches. fn may be called before Subscribe returns. Calls do not overlap. fn must not
+// block, must not change the events but may keep them, and must not call cancel.
 //
-// An error is the last that fn gets: the caller subscribes anew, and reads with
-// Page what it missed. cancel ends the subscription and returns when fn runs no
-// more; it may be called more than once.
-func (t *Timeline) Subscribe(ctx context.Context, system domain.SystemID, fn func([]domain.Event, error)) (start domain.Cursor, cancel func(), err error) {
+// A call with an error is the last one: the caller then subscribes again, and reads the events
+// that it missed with Page. cancel ends the subscription; when it returns, fn is not running
+// and will not be called again. cancel may be called more than once.
+func (t *Timeline) Subscribe(
+	ctx context.Context, system domain.SystemID, fn func([]domain.Event, error),
+) (start domain.Cursor, cancel func(), err error) {
 	p, sub := t.partitionOf(system), &subscription{fn: fn}
-	for range tries {
+	for range maxTries {
 		var r *run
 		if start, r, err = p.join(ctx, system, sub); err == nil {
 			return start, func() { r.leave(system, sub) }, nil
 		}
-		if !again(err) {
+		if !retryable(err) {
 			break
 		}
 	}
@@ -50,14 +51,14 @@ func (p *partition) join(ctx context.Context, system domain.SystemID, sub *subsc
 		if err != nil || r != nil {
 			return start, r, err
 		}
-		// More is not archived than the window holds: count it in Redis.
+		// The events between the archive and the window are counted in Redis.
 		for upTo.Before(need) {
 			events, err := p.timeline.log.Read(ctx, p.number, upTo, scanPage)
 			if err != nil {
 				return domain.Cursor{}, nil, err
 			}
 			if len(events) == 0 {
-				break // the run that needed it is over, and Redis was set back
+				break // that run has ended, and Redis was set back
 			}
 			at = count(at, system, events)
 			upTo = events[len(events)-1].Position
@@ -65,7 +66,8 @@ func (p *partition) join(ctx context.Context, system domain.SystemID, sub *subsc
 	}
 }
 
-// joinFrom joins, or says how far the caller has to count first.
+// joinFrom adds the subscription, or returns the position up to which the caller has to count
+// first.
 func (p *partition) joinFrom(system domain.SystemID, at domain.Cursor, upTo domain.Position, sub *subscription) (
 	need domain.Position, start domain.Cursor, r *run, err error,
 ) {

@@ -1,6 +1,6 @@
-// Package timeline makes one numbered sequence per system out of two stores: the
-// archive, which has what is old, and the log in Redis, which has what is new.
-// Who reads through it does not see the seam.
+// Package timeline makes one numbered sequence per system out of two stores: the archive, which
+// has the old events, and the log in Redis, which has the new ones. Readers need not know which
+// store an event came from.
 package timeline
 
 import (
@@ -17,26 +17,23 @@ import (
 )
 
 var (
-	// ErrMiscounted says that the numbers given to a subscription differ from
-	// those in the archive: something was missed. Subscribe anew.
+	// ErrMiscounted ends a subscription whose numbers differ from those in the archive,
+	// because an event was missed. Subscribe again.
 	ErrMiscounted = errors.New("timeline: the sequence differs from the archive")
-	// ErrClosed says that the timeline was closed.
+	// ErrClosed is returned once the timeline is closed.
 	ErrClosed = errors.New("timeline: closed")
 )
 
-// History is the archive. It answers for one system at a time, and what it has
-// once said stays true.
+// History is the archive. It answers for one system at a time, and its answers stay true.
 type History interface {
-	// Base returns one consistent pair: the checkpoint of the system's
-	// partition, and the cursor of the system's newest archived event. All of
-	// the system's events at or before the checkpoint are archived and counted
-	// in head.Seq, and none after.
+	// Base returns one consistent pair: the checkpoint of the system's partition, and the
+	// cursor of the system's newest archived event. All of the system's events at or before the
+	// checkpoint are archived and counted in head.Seq, and none after it is.
 	Base(ctx context.Context, system domain.SystemID) (checkpoint domain.Position, head domain.Cursor, err error)
-	// Locate returns the cursor of the newest archived event at or before a
-	// position, zero when there is none.
+	// Locate returns the cursor of the newest archived event at or before a position, zero if
+	// there is none.
 	Locate(ctx context.Context, system domain.SystemID, at domain.Position) (domain.Cursor, error)
-	// Page returns up to max archived events after a position, ascending and
-	// with Seq.
+	// Page returns up to max archived events after a position, in ascending order and with Seq.
 	Page(ctx context.Context, system domain.SystemID, after domain.Position, max int) ([]domain.Event, error)
 }
 
@@ -46,21 +43,21 @@ const (
 	DefaultCompareEvery = time.Second
 )
 
-// Config holds what a [Timeline] may be told. The zero value is fine.
+// Config holds the settings of a [Timeline]. The zero value is fine.
 type Config struct {
-	// Window bounds, in bytes per partition in use, the newest events that are
-	// kept so that a subscription or a page need not read them from Redis again;
-	// [DefaultWindow] when 0.
+	// Window is how many bytes of the newest events are kept in memory, for each partition in
+	// use, so that a subscription or a page need not read them from Redis again;
+	// [DefaultWindow] if 0.
 	Window int
-	// CompareEvery is the pace at which systems are compared with the archive,
-	// a few at a time; [DefaultCompareEvery] when 0, never when negative.
+	// CompareEvery is the interval at which a few systems are compared with the archive;
+	// [DefaultCompareEvery] if 0, never if negative.
 	CompareEvery time.Duration
-	// Logger gets mismatches and gaps. Nil drops them.
+	// Logger gets mismatches and gaps. Nil discards them.
 	Logger *slog.Logger
 }
 
-// Timeline is safe for concurrent use. It follows a partition of the log while
-// anybody subscribes to a system in it, once for all of them.
+// Timeline reads both stores as one. It is safe for concurrent use. It follows a partition of
+// the log while a system in it has subscriptions, once for all of them.
 type Timeline struct {
 	log     *streams.Log
 	history History
@@ -73,7 +70,8 @@ type Timeline struct {
 	working    sync.WaitGroup
 }
 
-// New makes a Timeline and starts its comparing.
+// New returns a Timeline, and starts the goroutine that compares it with the archive. Close
+// ends that.
 func New(log *streams.Log, history History, cfg Config) *Timeline {
 	if cfg.Window == 0 {
 		cfg.Window = DefaultWindow
@@ -93,33 +91,33 @@ func New(log *streams.Log, history History, cfg Config) *Timeline {
 	}
 	t.closing, t.close = context.WithCancel(context.Background())
 	if cfg.CompareEvery > 0 {
-		t.working.Go(func() { isolate.Loop(t.closing, t.logger, "timeline", t.keepComparing) })
+		t.working.Go(func() { isolate.Loop(t.closing, t.logger, "timeline", t.compareLoop) })
 	}
 	return t
 }
 
-// Close ends all subscriptions with [ErrClosed] and waits for everything that
-// runs. Closing twice is no error.
+// Close ends all subscriptions with [ErrClosed] and waits until every goroutine of the timeline
+// has ended. Closing twice is no error.
 func (t *Timeline) Close() error {
 	t.close()
 	for i := range t.partitions {
-		t.partitions[i].refuse()
+		t.partitions[i].close()
 	}
 	t.working.Wait()
 	return nil
 }
 
-// partitionOf returns where a system is followed.
+// partitionOf returns the partition of a system.
 func (t *Timeline) partitionOf(system domain.SystemID) *partition {
 	return &t.partitions[t.log.Partition(system)]
 }
 
-// tries bounds how often an operation begins anew because the archive moved on,
-// and the log was trimmed behind it, while it read.
-const tries = 5
+// maxTries bounds how often an operation starts again because the archive advanced, and the log
+// was trimmed behind it, during the operation.
+const maxTries = 5
 
-// again reports whether an operation that failed like this should begin anew.
-func again(err error) bool { return errors.Is(err, streams.ErrTrimmed) }
+// retryable reports whether an operation that failed with err should start again.
+func retryable(err error) bool { return errors.Is(err, streams.ErrTrimmed) }
 
 func wrap(operation string, system domain.SystemID, err error) error {
 	if err == nil {

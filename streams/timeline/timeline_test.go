@@ -23,15 +23,14 @@ func TestMain(m *testing.M) { redistest.Main(m) }
 
 const patience = 30 * time.Second
 
-// archive is a History that keeps all of the log in memory and counts by going
-// through it from the start, every time.
+// archive is a History that holds the whole log in memory and counts from the start every time.
 type archive struct {
 	log *streams.Log
 
 	mu         sync.Mutex
 	partitions map[int][]domain.Event
 	lie        uint64                                                  // added to every seq
-	trouble    func(ctx context.Context, system domain.SystemID) error // what Base does first; nil is nothing
+	trouble    func(ctx context.Context, system domain.SystemID) error // called first by Base, unless nil
 }
 
 func newArchive(l *streams.Log) *archive {
@@ -112,7 +111,7 @@ func (a *archive) Page(_ context.Context, system domain.SystemID, after domain.P
 	return page, nil
 }
 
-// bundle is what a test works with.
+// bundle is the fixture of a test.
 type bundle struct {
 	log      *streams.Log
 	archive  *archive
@@ -182,12 +181,12 @@ func (b *bundle) project(t testing.TB, system domain.SystemID, n int) {
 	}
 }
 
-// subscriber checks what it gets as it comes.
+// subscriber checks events as they come.
 type subscriber struct {
 	mu     sync.Mutex
 	last   domain.Cursor
 	events []domain.Event
-	broken error // what was wrong with an event
+	broken error // the first event that was wrong
 	ended  error // the error that the subscription ended with
 	change chan struct{}
 	cancel func()
@@ -224,7 +223,7 @@ func (s *subscriber) take(events []domain.Event, err error) {
 	}
 }
 
-// until waits for a state of the subscriber.
+// until waits until the subscriber is in a state.
 func (s *subscriber) until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -241,7 +240,7 @@ func (s *subscriber) until(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-s.change:
 		case <-deadline:
-			t.Fatalf("waited in vain: %s; last %s, ended %v", what, s.last, s.ended)
+			t.Fatalf("timed out waiting for %s; last %s, ended %v", what, s.last, s.ended)
 		}
 	}
 }
@@ -430,8 +429,8 @@ func TestAMiscountEndsTheSubscription(t *testing.T) {
 	}
 }
 
-// Systems for which the archive fails, hangs or panics do not keep another's numbers
-// from being compared.
+// Systems for which the archive fails, hangs or panics do not keep the numbers of another
+// system from being compared.
 func TestOneSystemIsComparedByItself(t *testing.T) {
 	t.Parallel()
 	for name, trouble := range map[string]func(context.Context) error{
@@ -482,7 +481,7 @@ func TestCloseEndsSubscriptions(t *testing.T) {
 	}
 }
 
-// readAll reads the log as it is: by system and numbered, and by id.
+// readAll reads the whole log and returns the events by system, numbered, and by id.
 func (b *bundle) readAll(t testing.TB) (truth map[domain.SystemID][]domain.Event, found map[string]domain.Position) {
 	t.Helper()
 	truth = map[domain.SystemID][]domain.Event{}
@@ -511,9 +510,8 @@ func (b *bundle) readAll(t testing.TB) (truth map[domain.SystemID][]domain.Event
 	return truth, found
 }
 
-// Appends, archiving, subscriptions that come and go, and a Redis that is
-// killed: everybody gets everything, once, in order, and what was acknowledged
-// is there once.
+// With appends, archiving, subscriptions that come and go, and a Redis that is killed, every
+// subscriber gets every event once, in order, and every acknowledged event exists once.
 func TestNothingIsLostOrDoubledOverKills(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)

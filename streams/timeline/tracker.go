@@ -4,13 +4,12 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// tracker is where replay meets live, for one partition: it numbers the events
-// of the systems that somebody subscribed to, as a follower brings them, and
-// finds the number at which a new subscription starts. It has no lock, no
-// goroutine and no I/O; what it promises is that from its start on each
-// subscription gets every event of its system once, in order and numbered
-// without holes, whatever the order in which events were appended, archived,
-// followed and subscribed to.
+// tracker is where replay meets live delivery, for one partition: it numbers the events of the
+// systems with subscriptions as the run reads them, and finds the number at which a new
+// subscription starts. It has no lock, no goroutine and no I/O. It guarantees that each
+// subscription gets every event of its system after its start once, in order and numbered
+// without holes, regardless of the order in which events were appended, archived, followed and
+// subscribed to.
 type tracker struct {
 	window  window
 	systems map[domain.SystemID]*tracked
@@ -19,13 +18,13 @@ type tracker struct {
 // tracked is a system with at least one subscription.
 type tracked struct {
 	system domain.SystemID
-	cursor domain.Cursor   // the last event given
+	cursor domain.Cursor   // the last event delivered
 	subs   []*subscription // never changed in place: deliveries hold it
-	sample domain.Cursor   // a cursor that waits to be compared with history
-	batch  []domain.Event  // being gathered by advance
+	sample domain.Cursor   // a cursor that waits to be compared with the archive
+	batch  []domain.Event  // collected by advance
 }
 
-// delivery is what advance wants to be given to subscriptions.
+// delivery is a batch of events for the subscriptions of one system.
 type delivery struct {
 	subs   []*subscription
 	events []domain.Event
@@ -35,8 +34,8 @@ func newTracker(start domain.Position, limit int) *tracker {
 	return &tracker{window: window{first: start, last: start, limit: limit}, systems: map[domain.SystemID]*tracked{}}
 }
 
-// join adds a subscription to a system that is tracked already, and returns
-// where it starts.
+// join adds a subscription to a system that is tracked already, and returns the cursor at which
+// it starts.
 func (t *tracker) join(system domain.SystemID, sub *subscription) (start domain.Cursor, ok bool) {
 	s := t.systems[system]
 	if s == nil {
@@ -46,29 +45,30 @@ func (t *tracker) join(system domain.SystemID, sub *subscription) (start domain.
 	return s.cursor, true
 }
 
-// joinFrom adds the first subscription to a system. at is the system's cursor
-// as of the partition's position upTo: every event of the system at or before
-// upTo is counted in it, and none after. It fails when events between upTo and
-// the window's first are not known; the caller then counts on, at least as far
-// as [tracker.need], and asks again.
-func (t *tracker) joinFrom(system domain.SystemID, at domain.Cursor, upTo domain.Position, sub *subscription) (start domain.Cursor, ok bool) {
+// joinFrom adds the first subscription to a system. at is the system's cursor as of the
+// partition's position upTo: it counts every event of the system at or before upTo, and none
+// after. joinFrom fails if the window does not reach back to upTo. The caller then counts on,
+// at least up to [tracker.need], and calls it again.
+func (t *tracker) joinFrom(
+	system domain.SystemID, at domain.Cursor, upTo domain.Position, sub *subscription,
+) (start domain.Cursor, ok bool) {
 	if start, ok := t.join(system, sub); ok {
 		return start, true
 	}
 	if !t.window.covers(upTo) {
 		return domain.Cursor{}, false
 	}
-	// The follower may still bring events at or before upTo, if whoever counted
-	// was faster. advance drops them by their positions.
+	// The run may still read events at or before upTo, if the caller's count was ahead of it.
+	// advance drops those by their positions.
 	at = count(at, system, t.window.after(upTo))
 	t.systems[system] = &tracked{system: system, cursor: at, subs: []*subscription{sub}}
 	return at, true
 }
 
-// need is the position that a joinFrom has to be counted up to, at least.
+// need returns the position up to which joinFrom's caller has to count, at least.
 func (t *tracker) need() domain.Position { return t.window.first }
 
-// count moves a cursor over the events of its system among events.
+// count moves a cursor over the events of its system.
 func count(at domain.Cursor, system domain.SystemID, events []domain.Event) domain.Cursor {
 	for i := range events {
 		if events[i].SystemID == system {
@@ -78,8 +78,8 @@ func count(at domain.Cursor, system domain.SystemID, events []domain.Event) doma
 	return at
 }
 
-// leave removes a subscription, and reports whether any is left at all.
-func (t *tracker) leave(system domain.SystemID, sub *subscription) (inUse bool) {
+// leave removes a subscription.
+func (t *tracker) leave(system domain.SystemID, sub *subscription) {
 	if s := t.systems[system]; s != nil {
 		kept := make([]*subscription, 0, len(s.subs))
 		for _, other := range s.subs {
@@ -92,11 +92,10 @@ func (t *tracker) leave(system domain.SystemID, sub *subscription) (inUse bool) 
 			delete(t.systems, system)
 		}
 	}
-	return len(t.systems) > 0
 }
 
-// advance takes the next events of the partition, which follow the last ones
-// closely, and says who is to get which, numbered.
+// advance takes the next contiguous events of the partition, and returns the deliveries, with
+// sequence numbers.
 func (t *tracker) advance(events []domain.Event) []delivery {
 	t.window.push(events)
 	var touched []*tracked

@@ -9,8 +9,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// model is a partition, its archive and its follower, in memory: the second
-// implementation that the tracker has to agree with.
+// model is a partition, its archive and its run in memory: the second implementation with which
+// the tracker has to agree.
 type model struct {
 	log      []domain.Event // all that was appended
 	archived int            // how many of them are in the archive
@@ -19,7 +19,7 @@ type model struct {
 	readers  []*reader
 }
 
-// reader is one subscription and what it got.
+// reader is one subscription and the events that it got.
 type reader struct {
 	system domain.SystemID
 	sub    *subscription
@@ -28,7 +28,7 @@ type reader struct {
 	left   bool
 }
 
-// truth is the sequence of a system as the log alone tells it.
+// truth returns the sequence of a system, computed from the log alone.
 func (m *model) truth(system domain.SystemID) []domain.Event {
 	var list []domain.Event
 	for _, e := range m.log {
@@ -40,7 +40,7 @@ func (m *model) truth(system domain.SystemID) []domain.Event {
 	return list
 }
 
-// base is what the archive says of a system while it has n of the events.
+// base returns the archive's answer for a system while n of the events are archived.
 func (m *model) base(system domain.SystemID, n int) (upTo domain.Position, at domain.Cursor) {
 	if n > 0 {
 		upTo = m.log[n-1].Position
@@ -48,7 +48,7 @@ func (m *model) base(system domain.SystemID, n int) (upTo domain.Position, at do
 	return upTo, count(domain.Cursor{}, system, m.log[:n])
 }
 
-// indexAfter is how many events are at or before p.
+// indexAfter returns the number of events at or before p.
 func (m *model) indexAfter(p domain.Position) int {
 	n := 0
 	for n < len(m.log) && !m.log[n].Position.After(p) {
@@ -67,8 +67,8 @@ func (m *model) follow(n int) {
 	}
 }
 
-// subscribe does what Subscribe does around the tracker, with an archive that
-// was looked at when it had n events, and a log read page by page.
+// subscribe does the work of Subscribe around the tracker, with an archive that was read when
+// it had n events, and a log that is read page by page.
 func (m *model) subscribe(t *rapid.T, system domain.SystemID, n int) {
 	r := &reader{system: system}
 	r.sub = &subscription{fn: func(events []domain.Event, _ error) { r.got = append(r.got, events...) }}
@@ -115,8 +115,8 @@ func (m *model) check(t *rapid.T) {
 	}
 }
 
-// Whatever the order of appends, archiving, following and subscribing is, no
-// subscription loses an event, gets one twice, or out of order.
+// In any order of appends, archiving, following and subscribing, no subscription loses an
+// event, or gets one twice or out of order.
 func TestHandover(t *testing.T) {
 	t.Parallel()
 	names := []domain.SystemID{"a", "b", "c", "d"}
@@ -156,7 +156,7 @@ func TestHandover(t *testing.T) {
 	})
 }
 
-// modelEvent has positions that collide in their milliseconds, as real ones do.
+// modelEvent returns an event. Positions share milliseconds, as real ones do.
 func modelEvent(i int, system domain.SystemID) domain.Event {
 	return domain.Event{
 		ID: fmt.Sprint(i), SystemID: system,

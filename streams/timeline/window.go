@@ -6,21 +6,21 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// window is the newest part of a partition that was followed: every event after
-// first, up to and including last. It is bounded, and pure.
+// window holds the newest entries of a followed partition: every event after first, up to and
+// including last, within a bound. It has no lock and no I/O.
 type window struct {
 	first, last domain.Position
-	limit       int // bytes, about
+	limit       int // approximate, in bytes
 
-	events []domain.Event // those from head on
+	events []domain.Event // the window begins at events[head]
 	head   int
 	bytes  int
 }
 
-// eventSize is about what an event takes in memory.
+// eventSize is the approximate size of an event in memory, in bytes.
 func eventSize(e *domain.Event) int { return 256 + len(e.Data) }
 
-// push adds events and forgets the oldest ones beyond the limit.
+// push adds events, and drops the oldest beyond the limit.
 func (w *window) push(events []domain.Event) {
 	for i := range events {
 		w.bytes += eventSize(&events[i])
@@ -33,7 +33,7 @@ func (w *window) push(events []domain.Event) {
 		e := &w.events[w.head]
 		w.bytes -= eventSize(e)
 		w.first = e.Position
-		*e = domain.Event{} // the data may go
+		*e = domain.Event{} // frees the data
 		w.head++
 	}
 	if w.head > 64 && w.head > len(w.events)/2 {
