@@ -16,13 +16,12 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// Append implements [domain.Log]. Events without an id get a UUIDv7, and events
-// without a time get now. It waits for no longer than ctx lasts: when ctx ends
-// after the events were sent, the outcome is unknown.
+// Append implements [domain.Log]. An event without an id gets a UUIDv7, and an event without a
+// time gets the current time. Append waits for as long as ctx lasts. If ctx ends after the
+// events were sent, the outcome is unknown.
 //
-// Events of several partitions are appended concurrently. If only some of the
-// partitions took theirs, the outcome is unknown as well; with an idempotency
-// key a repeat completes it.
+// Append writes to several partitions concurrently. If only some of them took their events, the
+// outcome is unknown as well; a repeat with the same idempotency key completes the append.
 func (l *Log) Append(ctx context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error) {
 	if len(events) == 0 {
 		return domain.Appended{}, nil
@@ -49,26 +48,26 @@ func (l *Log) append(ctx context.Context, events []domain.Event, opts domain.App
 	if err != nil {
 		return domain.Appended{}, err
 	}
-	shares := l.split(stamped)
+	shards := l.split(stamped)
 	if opts.Expect != nil && !oneSystem(events) {
 		return domain.Appended{}, errors.New("streams: append: an expectation needs all events in one system")
 	}
-	if len(shares) == 1 {
-		return l.appendShare(ctx, shares[0], opts)
+	if len(shards) == 1 {
+		return l.appendShard(ctx, shards[0], opts)
 	}
 	if opts.Idempotency != nil {
-		begun, err := l.refuseReuse(ctx, stamped, opts.Idempotency)
+		begun, err := l.checkReuse(ctx, stamped, opts.Idempotency)
 		if err != nil {
 			return domain.Appended{}, err
 		}
-		for i := range shares {
-			shares[i].completes = begun
+		for i := range shards {
+			shards[i].completes = begun
 		}
 	}
-	return l.appendShares(ctx, shares, len(events), opts)
+	return l.appendShards(ctx, shards, len(events), opts)
 }
 
-// isFailure tells a log that could not append from one that was right to refuse.
+// isFailure tells a log that could not append from a log that was right to refuse.
 func isFailure(err error) bool {
 	if conflict := new(domain.ConflictError); errors.As(err, &conflict) {
 		return false
@@ -77,39 +76,40 @@ func isFailure(err error) bool {
 	return kind != domain.KindInvalid && kind != domain.KindLimited
 }
 
-// share is the part of an append that goes to one partition.
-type share struct {
+// shard is the part of an append that goes to one partition.
+type shard struct {
 	partition int
 	events    []domain.Event
-	index     []int // where each event was in the whole; nil when it is the whole
-	// completes is set when another partition took its part under the same idempotency
-	// key before: this part is taken even if its systems have used up their keys.
+	index     []int // index of each event in the whole append; nil if the shard is the whole
+	// completes is set if another partition took its shard under the same idempotency key
+	// before. Then this shard is appended even if its systems have used up their keys.
 	completes bool
 }
 
-func (l *Log) split(events []domain.Event) []share {
+// split groups the events by partition.
+func (l *Log) split(events []domain.Event) []shard {
 	first := l.Partition(events[0].SystemID)
 	single := true
 	for i := 1; i < len(events) && single; i++ {
 		single = events[i].SystemID == events[i-1].SystemID || l.Partition(events[i].SystemID) == first
 	}
 	if single {
-		return []share{{partition: first, events: events}}
+		return []shard{{partition: first, events: events}}
 	}
-	var shares []share
+	var shards []shard
 	at := make(map[int]int)
 	for i := range events {
 		p := l.Partition(events[i].SystemID)
 		n, known := at[p]
 		if !known {
-			n = len(shares)
+			n = len(shards)
 			at[p] = n
-			shares = append(shares, share{partition: p})
+			shards = append(shards, shard{partition: p})
 		}
-		shares[n].events = append(shares[n].events, events[i])
-		shares[n].index = append(shares[n].index, i)
+		shards[n].events = append(shards[n].events, events[i])
+		shards[n].index = append(shards[n].index, i)
 	}
-	return shares
+	return shards
 }
 
 func oneSystem(events []domain.Event) bool {
@@ -121,8 +121,8 @@ func oneSystem(events []domain.Event) bool {
 	return true
 }
 
-// stamp returns a copy of the events with ids and times, or says which cannot
-// be kept.
+// stamp returns a copy of the events with ids and times in canonical form, or an error with the
+// index of the first event that is not valid.
 func stamp(events []domain.Event) ([]domain.Event, error) {
 	out := make([]domain.Event, len(events))
 	copy(out, events)
@@ -146,14 +146,14 @@ func stamp(events []domain.Event) ([]domain.Event, error) {
 	return out, nil
 }
 
-func (l *Log) appendShares(ctx context.Context, shares []share, n int, opts domain.AppendOptions) (domain.Appended, error) {
+func (l *Log) appendShards(ctx context.Context, shards []shard, n int, opts domain.AppendOptions) (domain.Appended, error) {
 	whole := domain.Appended{Positions: make([]domain.Position, n), Replayed: true}
-	parts, errs := make([]domain.Appended, len(shares)), make([]error, len(shares))
+	parts, errs := make([]domain.Appended, len(shards)), make([]error, len(shards))
 	var group errgroup.Group
-	for i := range shares {
+	for i := range shards {
 		group.Go(func() error {
 			errs[i] = isolate.Run(l.logger, "streams", func() (err error) {
-				parts[i], err = l.appendShare(ctx, shares[i], opts)
+				parts[i], err = l.appendShard(ctx, shards[i], opts)
 				return err
 			})
 			return nil
@@ -174,7 +174,7 @@ func (l *Log) appendShares(ctx context.Context, shares []share, n int, opts doma
 		}
 		whole.Replayed = whole.Replayed && part.Replayed
 		for j, at := range part.Positions {
-			whole.Positions[shares[i].index[j]] = at
+			whole.Positions[shards[i].index[j]] = at
 		}
 	}
 	switch {
@@ -183,7 +183,7 @@ func (l *Log) appendShares(ctx context.Context, shares []share, n int, opts doma
 	case uncertain != nil:
 		return domain.Appended{}, uncertain
 	case done > 0:
-		return domain.Appended{}, fmt.Errorf("streams: append: %d of %d partitions took their events, and then: %v", done, len(shares), failed)
+		return domain.Appended{}, fmt.Errorf("streams: append: only %d of %d partitions took their events: %v", done, len(shards), failed)
 	default:
 		return domain.Appended{}, failed
 	}
@@ -193,10 +193,10 @@ func appendFailureIsUncertain(err error) bool {
 	return domain.HasCode(appendFailure(err), domain.CodeUnknownOutcome)
 }
 
-// appendShare appends to one partition, and tries again while it is certain
-// that nothing was done.
-func (l *Log) appendShare(ctx context.Context, s share, opts domain.AppendOptions) (domain.Appended, error) {
-	entries, err := l.draft(ctx, s)
+// appendShard appends to one partition, and retries while it is certain that nothing was
+// appended.
+func (l *Log) appendShard(ctx context.Context, s shard, opts domain.AppendOptions) (domain.Appended, error) {
+	entries, err := l.marshal(ctx, s)
 	if err != nil {
 		return domain.Appended{}, err
 	}
@@ -215,10 +215,10 @@ func (l *Log) appendShare(ctx context.Context, s share, opts domain.AppendOption
 			continue
 		case errors.Is(err, errMissing):
 			return domain.Appended{}, unavailable(err)
-		case !passing(err):
+		case !temporary(err):
 			return domain.Appended{}, err
 		case giveUp.IsZero():
-			giveUp = time.Now().Add(l.config.Patience)
+			giveUp = time.Now().Add(l.config.RetryFor)
 		}
 		if !time.Now().Before(giveUp) {
 			return domain.Appended{}, err
@@ -229,10 +229,11 @@ func (l *Log) appendShare(ctx context.Context, s share, opts domain.AppendOption
 	}
 }
 
-// draft runs the events through Watermill's publisher.
-func (l *Log) draft(ctx context.Context, s share) ([][]any, error) {
-	d := &draft{entries: make([][]any, 0, len(s.events))}
-	ctx = context.WithValue(ctx, draftKey{}, d)
+// marshal passes the events through Watermill's publisher, and returns the values of their
+// entries.
+func (l *Log) marshal(ctx context.Context, s shard) ([][]any, error) {
+	c := &collector{entries: make([][]any, 0, len(s.events))}
+	ctx = context.WithValue(ctx, collectorKey{}, c)
 	messages := make([]*message.Message, len(s.events))
 	for i := range s.events {
 		messages[i] = newMessage(ctx, &s.events[i])
@@ -240,11 +241,11 @@ func (l *Log) draft(ctx context.Context, s share) ([][]any, error) {
 	if err := l.publisher.Publish(l.keys[s.partition].events, messages...); err != nil {
 		return nil, unavailable(err)
 	}
-	return d.entries, nil
+	return c.entries, nil
 }
 
-// send makes one attempt, in the cheapest way that the append allows.
-func (l *Log) send(ctx context.Context, s share, entries [][]any, opts domain.AppendOptions) (domain.Appended, error) {
+// send sends the entries once, in the cheapest way that the append allows.
+func (l *Log) send(ctx context.Context, s shard, entries [][]any, opts domain.AppendOptions) (domain.Appended, error) {
 	switch {
 	case opts != domain.AppendOptions{}:
 		return l.sendScript(ctx, s, entries, opts)
@@ -255,19 +256,19 @@ func (l *Log) send(ctx context.Context, s share, entries [][]any, opts domain.Ap
 	}
 }
 
-// xadd is the command that adds one entry to a stream that exists. Where it
-// does not, Redis was wiped, and the stream has to be set past what is archived
-// before anything is appended.
-func xadd(ctx context.Context, stream string, entry []any) once {
+// xadd returns the command that adds one entry to an existing stream. A missing stream means
+// that Redis was wiped; the stream must be set past the archived positions before anything is
+// appended.
+func xadd(ctx context.Context, stream string, entry []any) attempt {
 	args := make([]any, 0, 4+2*len(fieldNames))
 	args = append(args, "xadd", stream, "nomkstream", "*")
 	for i := range fieldArgs {
 		args = append(args, fieldArgs[i], entry[i])
 	}
-	return newOnce(ctx, args...)
+	return newAttempt(ctx, args...)
 }
 
-// sendOne shares a round trip with other appends of this moment.
+// sendOne appends one entry, in a round trip that it shares with concurrent appends.
 func (l *Log) sendOne(ctx context.Context, stream string, entry []any) (domain.Appended, error) {
 	cmd := xadd(context.WithoutCancel(ctx), stream, entry)
 	future := l.pipeline.Submit(ctx, cmd)
@@ -284,10 +285,10 @@ func (l *Log) sendOne(ctx context.Context, stream string, entry []any) (domain.A
 	return domain.Appended{Positions: []domain.Position{at}}, nil
 }
 
-// sendBatch sends the entries as one transaction in one round trip.
+// sendBatch appends the entries as one transaction in one round trip.
 func (l *Log) sendBatch(ctx context.Context, stream string, entries [][]any) (domain.Appended, error) {
 	return detached(ctx, l, func(ctx context.Context) (domain.Appended, error) {
-		cmds := make([]once, len(entries))
+		cmds := make([]attempt, len(entries))
 		tx := l.appender.TxPipeline()
 		for i, entry := range entries {
 			cmds[i] = xadd(ctx, stream, entry)
@@ -310,7 +311,7 @@ func (l *Log) sendBatch(ctx context.Context, stream string, entries [][]any) (do
 	})
 }
 
-func addedAt(cmd once) (domain.Position, error) {
+func addedAt(cmd attempt) (domain.Position, error) {
 	id, err := cmd.Text()
 	if err != nil {
 		return domain.Position{}, err
@@ -318,8 +319,8 @@ func addedAt(cmd once) (domain.Position, error) {
 	return domain.ParsePosition(id)
 }
 
-// detached runs do in a goroutine of the log's and waits for it as long as ctx
-// lasts. A connection is not broken off because a caller went away.
+// detached runs do in a goroutine of the log, and waits for it as long as ctx lasts. A caller
+// that gives up does not break the connection.
 func detached[T any](ctx context.Context, l *Log, do func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -14,22 +14,22 @@ import (
 
 const (
 	dialTimeout = 2 * time.Second
-	// replyTimeout bounds one round trip: with appendfsync always Redis answers
-	// after the disk, and a slow disk is no reason to doubt an append.
+	// replyTimeout bounds one round trip. With appendfsync always Redis answers after its disk,
+	// and a slow disk is no reason to doubt an append.
 	replyTimeout = 5 * time.Second
-	// maxQueued bounds the appends that wait for Redis in this process. More
-	// are refused at once.
+	// maxQueued bounds the appends of this process that wait for Redis. Further appends are
+	// refused at once.
 	maxQueued = 1 << 16
 )
 
-// quieten stops go-redis from writing to standard error of its own accord. What
-// goes wrong is in the errors that it returns, and logged by us, once.
-var quieten = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
+// silenceRedisClient stops go-redis from writing to standard error. It also returns its errors,
+// and we log those once.
+var silenceRedisClient = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
 
-// baseOptions are what all clients share.
+// baseOptions returns the options that all clients share.
 func baseOptions(from *redis.UniversalOptions) redis.UniversalOptions {
 	o := *from
-	o.Protocol = 2 // the raw replies that we decode have one shape for old and new servers
+	o.Protocol = 2 // its raw replies have the same form with old and new servers
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, replyTimeout, replyTimeout
 	o.DialerRetries = 1
 	o.DisableIdentity = true
@@ -37,7 +37,7 @@ func baseOptions(from *redis.UniversalOptions) redis.UniversalOptions {
 	return o
 }
 
-// generalClient is for everything that may be repeated: reads, trims, and the
+// generalClient returns the client for everything that may be repeated: reads, trims, and the
 // packages beside the log.
 func generalClient(from *redis.UniversalOptions) redis.UniversalClient {
 	o := baseOptions(from)
@@ -45,19 +45,20 @@ func generalClient(from *redis.UniversalOptions) redis.UniversalClient {
 	return redis.NewUniversalClient(&o)
 }
 
-// appendClient never repeats what it has sent: an XADD that was repeated after
-// a broken connection would be there twice. MaxRetries says so for one server;
-// a cluster client has rules of its own, which [once] is for.
-func appendClient(from *redis.UniversalOptions, met func(context.Context, *redis.Conn) error) redis.UniversalClient {
+// appendClient returns a client that never repeats what it has sent: an XADD that is repeated
+// after a broken connection would be in the stream twice. MaxRetries ensures that for one
+// server; a cluster client has its own rules, which [attempt] overrides. connected is called on
+// each new connection.
+func appendClient(from *redis.UniversalOptions, connected func(context.Context, *redis.Conn) error) redis.UniversalClient {
 	o := baseOptions(from)
 	o.MaxRetries = -1
 	o.PipelineWriteBufferSize = 256 << 10
-	o.OnConnect = met
+	o.OnConnect = connected
 	return redis.NewUniversalClient(&o)
 }
 
-// autoPipeline lets concurrent appends share a round trip and an fsync. The
-// asynchronous face is the one that can stop waiting when a context ends.
+// autoPipeline lets concurrent appends share a round trip and an fsync. Only its asynchronous
+// form can stop waiting when a context ends.
 func autoPipeline(client redis.UniversalClient) (*redis.AutoPipeliner, error) {
 	return client.AsyncAutoPipelineWithOptions(&redis.AutoPipelineOptions{
 		MaxBatchSize:         500,
@@ -67,23 +68,22 @@ func autoPipeline(client redis.UniversalClient) (*redis.AutoPipeliner, error) {
 	})
 }
 
-// once is a command that a cluster client must not send again when the
-// connection broke after it was written. Redirections, which say that nothing
-// was done, are still followed.
-type once struct{ *redis.Cmd }
+// attempt is a command that a cluster client must not send again after the connection broke.
+// The client still follows redirections, which mean that nothing was done.
+type attempt struct{ *redis.Cmd }
 
 // NoRetry overrides the method of the command inside.
-func (once) NoRetry() bool { return true }
+func (attempt) NoRetry() bool { return true }
 
-func newOnce(ctx context.Context, args ...any) once { return once{redis.NewCmd(ctx, args...)} }
+func newAttempt(ctx context.Context, args ...any) attempt { return attempt{redis.NewCmd(ctx, args...)} }
 
 // informer is a connection to one server, or a client of it.
 type informer interface {
 	Info(ctx context.Context, sections ...string) *redis.StringCmd
 }
 
-// runIDs reads which runs of which servers take appends: one, or each master of
-// a cluster.
+// runIDs returns the run ids of the servers that take appends: one server, or each master of a
+// cluster.
 func runIDs(ctx context.Context, client redis.UniversalClient) ([]string, error) {
 	cluster, ok := client.(*redis.ClusterClient)
 	if !ok {
@@ -102,7 +102,7 @@ func runIDs(ctx context.Context, client redis.UniversalClient) ([]string, error)
 	return ids, err
 }
 
-// runID reads which run of which server is at the other end.
+// runID returns the run id of the server at the other end. It changes when the server restarts.
 func runID(ctx context.Context, server informer) (string, error) {
 	info, err := server.Info(ctx, "server").Result()
 	if err != nil {
@@ -111,14 +111,14 @@ func runID(ctx context.Context, server informer) (string, error) {
 	_, rest, _ := strings.Cut(info, "\nrun_id:")
 	id, _, found := strings.Cut(rest, "\r")
 	if !found || id == "" {
-		return "", fmt.Errorf("INFO says no run_id")
+		return "", fmt.Errorf("INFO has no run_id")
 	}
 	return id, nil
 }
 
-// blockingClient returns a client with one connection, to the server that has
-// the key: closing it interrupts a read that blocks, and so does [unblock]. connected is
-// given the id of each connection, 0 when the server does not tell.
+// blockingClient returns a client with one connection, to the server that has the key. Closing
+// the client interrupts a blocking read, and so does [unblock]. connected is called with the id
+// of each connection, 0 if the server does not report it.
 func blockingClient(ctx context.Context, general redis.UniversalClient, key string, connected func(id int64)) (*redis.Client, error) {
 	node, err := nodeOf(ctx, general, key)
 	if err != nil {
@@ -136,9 +136,9 @@ func blockingClient(ctx context.Context, general redis.UniversalClient, key stri
 	return redis.NewClient(&o), nil
 }
 
-// unblock makes a read that blocks on a connection return as if its time was over. It
-// does nothing where no read blocks, so the caller repeats it until it has what it
-// wants. A server that does not allow it lets the caller wait for [blockFor].
+// unblock makes a blocking read on a connection return as if its time was over. It does nothing
+// if no read blocks, so the caller repeats it until it has the result that it wants. If the
+// server does not allow it, the read lasts up to [blockFor].
 func unblock(ctx context.Context, general redis.UniversalClient, key string, id int64) {
 	if node, err := nodeOf(ctx, general, key); err == nil {
 		_ = node.ClientUnblock(ctx, id)
@@ -153,5 +153,5 @@ func nodeOf(ctx context.Context, general redis.UniversalClient, key string) (*re
 	case *redis.ClusterClient:
 		return c.MasterForKey(ctx, key)
 	}
-	return nil, fmt.Errorf("a %T cannot be read from", general)
+	return nil, fmt.Errorf("cannot read with a %T", general)
 }

@@ -12,7 +12,7 @@ import (
 func TestFollowInACluster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.NewCluster(t, 2)
-	l := open(t, streams.Config{URL: cluster.URL(), Partitions: 4, Patience: patience})
+	l := open(t, streams.Config{URL: cluster.URL(), Partitions: 4, RetryFor: patience})
 	var follows []*following
 	for p := range l.Partitions() {
 		follows = append(follows, follow(t, l, p, domain.Position{}), follow(t, l, p, domain.Position{}))

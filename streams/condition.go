@@ -16,24 +16,24 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// keyLifetime is how long idempotency keys are kept.
+// keyLifetime is how long an idempotency key is remembered.
 const keyLifetime = 24 * time.Hour
 
-// appendScript checks the conditions of an append and adds all of its entries,
-// or none. Nothing is written before all is checked.
+// appendScript checks the conditions of an append and adds all of its entries, or none. It
+// checks everything before it writes anything.
 //
-// KEYS: events, heads, then idempotency keys, one per system of the append, and
-// where these count, the counter of each of those systems.
-// ARGV: fingerprint, lifetime of keys in seconds, head field or "", expected
-// head, how many idempotency keys there are, how many one system may have (0: they
-// do not count), then ten values per entry in the order of fieldNames.
+// KEYS: events, heads, then the idempotency keys, one per system of the append, and if these
+// are counted, the counter of each of those systems. ARGV: fingerprint, lifetime of keys in
+// seconds, head field or "", expected head, number of idempotency keys, how many of them one
+// system may have (0: they are not counted), then ten values per entry in the order of
+// fieldNames.
 //
-// The first entry gets its id from Redis and the rest follow it closely, so
-// that an idempotency key has to remember the first and the count only. Ids are
-// compared as text: Lua's numbers would round them.
+// The first entry gets its id from Redis and the others follow it contiguously, so that an
+// idempotency key only has to remember the first id and the count. Ids are compared as text:
+// Lua's numbers would round them.
 //
-// A counter has the keys that were made, per hour. Keys of hours that are wholly
-// past have expired.
+// A counter holds the number of keys that were made in each hour. When an hour has passed
+// completely and the lifetime of keys with it, its keys have expired.
 var appendScript = newScript(luaAfter + luaAdd + `
 local named, most = tonumber(ARGV[5]), tonumber(ARGV[6])
 local known = 0
@@ -99,7 +99,7 @@ end
 return {'added', first}
 `)
 
-// luaAdd adds the entry whose values begin behind an argument, and returns its id.
+// luaAdd adds the entry whose values follow the argument v, and returns its id.
 const luaAdd = `
 local function add(stream, id, v)
 	return redis.call('XADD', stream, 'NOMKSTREAM', id,
@@ -109,7 +109,7 @@ local function add(stream, id, v)
 end
 `
 
-// script is a Lua script that is run once, by its digest where Redis knows it.
+// script is a Lua script. It is run by its digest if Redis knows it.
 type script struct {
 	text   string
 	digest string
@@ -117,7 +117,7 @@ type script struct {
 
 func newScript(text string) *script { return &script{text: text, digest: redis.NewScript(text).Hash()} }
 
-// run runs the script. Redis answers NOSCRIPT before it does anything.
+// run runs the script, at most once: Redis answers NOSCRIPT before it does anything.
 func (s *script) run(ctx context.Context, client redis.UniversalClient, keys []string, args ...any) ([]any, error) {
 	all := make([]any, 0, 3+len(keys)+len(args))
 	all = append(all, "evalsha", s.digest, len(keys))
@@ -125,11 +125,11 @@ func (s *script) run(ctx context.Context, client redis.UniversalClient, keys []s
 		all = append(all, key)
 	}
 	all = append(all, args...)
-	cmd := newOnce(ctx, all...)
+	cmd := newAttempt(ctx, all...)
 	err := client.Process(ctx, cmd)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		all[0], all[1] = "eval", s.text
-		cmd = newOnce(ctx, all...)
+		cmd = newAttempt(ctx, all...)
 		err = client.Process(ctx, cmd)
 	}
 	if err != nil {
@@ -138,25 +138,25 @@ func (s *script) run(ctx context.Context, client redis.UniversalClient, keys []s
 	return cmd.Slice()
 }
 
-func (l *Log) sendScript(ctx context.Context, s share, entries [][]any, opts domain.AppendOptions) (domain.Appended, error) {
+func (l *Log) sendScript(ctx context.Context, s shard, entries [][]any, opts domain.AppendOptions) (domain.Appended, error) {
 	k := &l.keys[s.partition]
 	names := []string{k.events, k.heads}
 	args := make([]any, 6, 6+len(entries)*len(fieldNames))
 	args[0], args[1], args[2], args[3], args[4], args[5] = "", int(keyLifetime/time.Second), "", "", 0, 0
 	if opts.Idempotency != nil {
 		args[0] = fingerprint(opts.Idempotency)
-		of := systems(s.events)
+		of := distinctSystems(s.events)
 		for _, system := range of {
 			names = append(names, k.idempotency(system, opts.Idempotency))
 		}
 		args[4] = len(of)
 		if opts.Idempotency.Counted {
-			args[5] = l.config.MaxKeys
+			args[5] = l.config.MaxIdempotencyKeys
 			if s.completes {
 				args[5] = math.MaxInt32
 			}
 			for _, system := range of {
-				names = append(names, k.made(system))
+				names = append(names, k.idempotencyCounts(system))
 			}
 		}
 	}
@@ -176,7 +176,7 @@ func (l *Log) sendScript(ctx context.Context, s share, entries [][]any, opts dom
 	return scriptAnswer(reply, len(entries), opts)
 }
 
-// scriptAnswer reads what [appendScript] returned.
+// scriptAnswer decodes the reply of [appendScript].
 func scriptAnswer(reply []any, n int, opts domain.AppendOptions) (domain.Appended, error) {
 	words := make([]string, 3)
 	for i, v := range reply {
@@ -207,7 +207,7 @@ func scriptAnswer(reply []any, n int, opts domain.AppendOptions) (domain.Appende
 		first, err := domain.ParsePosition(words[1])
 		return domain.Appended{Positions: following(first, n)}, err
 	case "replayed":
-		replayed, err := recalled(words[2] + " " + words[1])
+		replayed, err := parseRecalled(words[2] + " " + words[1])
 		if err == nil && len(replayed.Positions) != n {
 			err = keyReused()
 		}
@@ -220,15 +220,15 @@ func keyReused() error {
 	return domain.Invalid(domain.CodeKeyReused, "this idempotency key was used for another request")
 }
 
-// tooManyKeys refuses a request whose key could not be remembered. To forget another
-// key before its time would let a repeat append twice.
+// tooManyKeys refuses a request whose key could not be remembered. If the log forgot another
+// key before its time instead, a repeat under that key would append twice.
 func tooManyKeys(wait time.Duration) error {
 	return domain.Fail(domain.KindLimited, domain.CodeTooManyKeys, "the system has used all of its idempotency keys of 24 hours: "+
 		"send more in one request, or repeat the request without a key if it may be done twice").
 		With("retryAfterMs", max(wait, time.Second).Milliseconds())
 }
 
-// following lists n positions that follow each other closely.
+// following returns n contiguous positions.
 func following(first domain.Position, n int) []domain.Position {
 	positions := make([]domain.Position, n)
 	for i := range positions {
@@ -237,8 +237,8 @@ func following(first domain.Position, n int) []domain.Position {
 	return positions
 }
 
-// recalled reads "<count> <first position>", as an idempotency key keeps it.
-func recalled(kept string) (domain.Appended, error) {
+// parseRecalled decodes "<count> <first position>", the value of an idempotency key.
+func parseRecalled(kept string) (domain.Appended, error) {
 	count, first, _ := strings.Cut(kept, " ")
 	n, err := strconv.Atoi(count)
 	if err != nil {
@@ -251,7 +251,7 @@ func recalled(kept string) (domain.Appended, error) {
 	return domain.Appended{Positions: following(at, n), Replayed: true}, nil
 }
 
-// fingerprint keeps what Redis has to remember of a request short.
+// fingerprint shortens a request's fingerprint to at most 64 characters.
 func fingerprint(key *domain.Idempotency) string {
 	if len(key.Fingerprint) <= 2*sha256.Size {
 		return key.Fingerprint
@@ -260,8 +260,8 @@ func fingerprint(key *domain.Idempotency) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// systems lists the systems of the events, each once, in order of appearance.
-func systems(events []domain.Event) []domain.SystemID {
+// distinctSystems returns the systems of the events, each once, in order of appearance.
+func distinctSystems(events []domain.Event) []domain.SystemID {
 	var list []domain.SystemID
 	seen := make(map[domain.SystemID]bool, 1)
 	for i := range events {
@@ -273,8 +273,8 @@ func systems(events []domain.Event) []domain.SystemID {
 	return list
 }
 
-// Recall implements [domain.Log]. Of an append to several systems it answers
-// with the positions of all that share the system's partition.
+// Recall implements [domain.Log]. For an append to several systems it returns the positions in
+// the partition of the given system.
 func (l *Log) Recall(ctx context.Context, system domain.SystemID, key domain.Idempotency) (domain.Appended, error) {
 	k := &l.keys[l.Partition(system)]
 	kept, err := l.general.Get(ctx, k.idempotency(system, &key)).Result()
@@ -292,13 +292,13 @@ func (l *Log) Recall(ctx context.Context, system domain.SystemID, key domain.Ide
 	if words[2] != fingerprint(&key) {
 		return domain.Appended{}, keyReused()
 	}
-	return recalled(words[0] + " " + words[1])
+	return parseRecalled(words[0] + " " + words[1])
 }
 
-// Newest implements [domain.Log]: the last entry of the system's partition,
-// whoever's it is. When there is none, everything is archived, and the answer is
-// zero. It is not [Log.Tail], which may be a position without an entry, that no
-// archive ever reaches.
+// Newest implements [domain.Log]: the position of the last entry of the system's partition, of
+// any system. It is zero if the partition has no entry, because then everything is archived. It
+// differs from [Log.Tail], which may be a position without an entry, which no archive ever
+// reaches.
 func (l *Log) Newest(ctx context.Context, system domain.SystemID) (domain.Position, error) {
 	last, err := l.general.XRevRangeN(ctx, l.keys[l.Partition(system)].events, "+", "-", 1).Result()
 	if err != nil {
@@ -311,12 +311,11 @@ func (l *Log) Newest(ctx context.Context, system domain.SystemID) (domain.Positi
 	return domain.ParsePosition(last[0].ID)
 }
 
-// refuseReuse looks, before anything is appended to several partitions, whether
-// any of them knows the key from another request, or can remember no more keys.
-// begun is true when one of them has its part already: then the rest must be able to
-// follow, and the number of keys is no reason to refuse it.
-func (l *Log) refuseReuse(ctx context.Context, events []domain.Event, key *domain.Idempotency) (begun bool, err error) {
-	of := systems(events)
+// checkReuse checks, before an append to several partitions, whether one of them knows the key
+// from another request, or can remember no more keys. begun is true if one of them has its part
+// already: then the others must follow, even if their systems have used up their keys.
+func (l *Log) checkReuse(ctx context.Context, events []domain.Event, key *domain.Idempotency) (begun bool, err error) {
+	of := distinctSystems(events)
 	for _, system := range of {
 		recalled, err := l.Recall(ctx, system, *key)
 		if err != nil {
@@ -328,16 +327,16 @@ func (l *Log) refuseReuse(ctx context.Context, events []domain.Event, key *domai
 		return begun, nil
 	}
 	for _, system := range of {
-		if err := l.refuseFull(ctx, system); err != nil {
+		if err := l.checkKeyCount(ctx, system); err != nil {
 			return false, err
 		}
 	}
 	return false, nil
 }
 
-// refuseFull fails when a system has as many idempotency keys as it may.
-func (l *Log) refuseFull(ctx context.Context, system domain.SystemID) error {
-	counts, err := l.general.HGetAll(ctx, l.keys[l.Partition(system)].made(system)).Result()
+// checkKeyCount fails if a system has used up its idempotency keys.
+func (l *Log) checkKeyCount(ctx context.Context, system domain.SystemID) error {
+	counts, err := l.general.HGetAll(ctx, l.keys[l.Partition(system)].idempotencyCounts(system)).Result()
 	if err != nil {
 		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
 			"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: count keys: %w", err))
@@ -350,7 +349,7 @@ func (l *Log) refuseFull(ctx context.Context, system domain.SystemID) error {
 			made, wait = made+n, min(wait, over.Sub(now))
 		}
 	}
-	if made >= l.config.MaxKeys {
+	if made >= l.config.MaxIdempotencyKeys {
 		return tooManyKeys(wait)
 	}
 	return nil

@@ -15,50 +15,46 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultPrefix     = "plugcast"
-	DefaultPartitions = 16
-	DefaultRetention  = 24 * time.Hour
-	DefaultPatience   = 2 * time.Second
-	DefaultMaxKeys    = 1_000_000
+	DefaultPrefix             = "plugcast"
+	DefaultPartitions         = 16
+	DefaultRetention          = 24 * time.Hour
+	DefaultRetryFor           = 2 * time.Second
+	DefaultMaxIdempotencyKeys = 1_000_000
 )
 
-// MaxPartitions bounds [Config.Partitions]: each costs every process a part of each read.
+// MaxPartitions bounds [Config.Partitions]: each partition makes every read more expensive.
 const MaxPartitions = 1024
 
-// Config says where the log is and what it is like. URL or Options is required.
+// Config holds the settings of a log. URL or Options is required.
 type Config struct {
-	// URL of Redis, as [ParseURL] reads it.
+	// URL is the URL of Redis, as [ParseURL] accepts it.
 	URL string
-	// Options are for what a URL cannot say; they are used when URL is empty.
-	// Timeouts, retries, pools and the protocol are the log's own business and
-	// are overridden.
+	// Options are used if URL is empty, for settings that a URL cannot express. The log
+	// overrides timeouts, retries, pools and the protocol.
 	Options *redis.UniversalOptions
-	// Prefix begins every key; [DefaultPrefix] when empty. Two deployments may
-	// share a Redis under two prefixes.
+	// Prefix begins every key; [DefaultPrefix] if empty. Two deployments can share a Redis
+	// under two prefixes.
 	Prefix string
-	// Partitions is the number of streams; [DefaultPartitions] when 0. It is
-	// fixed when the deployment is created.
+	// Partitions is the number of streams; [DefaultPartitions] if 0. It is fixed when the
+	// deployment is created.
 	Partitions int
-	// Retention is how long [Log.Expire] leaves events in Redis;
-	// [DefaultRetention] when 0.
+	// Retention is how long [Log.Expire] leaves events in Redis; [DefaultRetention] if 0.
 	Retention time.Duration
-	// Patience is how long an append tries again while Redis is away and it is
-	// certain that nothing was sent; [DefaultPatience] when 0, never when
-	// negative.
-	Patience time.Duration
-	// MaxKeys is how many idempotency keys the callers of one system may have, of
-	// those that are kept (24 hours); [DefaultMaxKeys] when 0.
-	MaxKeys int
-	// Floor returns how far a partition is archived elsewhere. It is asked
-	// before the first append to a Redis that this process has not met yet, so
-	// that after a loss of data new positions begin beyond the archive. Nil
-	// means that nothing is archived.
+	// RetryFor is how long an append is retried while Redis is away and it is certain that
+	// nothing was sent; [DefaultRetryFor] if 0, no retries if negative.
+	RetryFor time.Duration
+	// MaxIdempotencyKeys is how many idempotency keys of one system are remembered, in their 24
+	// hours, before new ones are refused; [DefaultMaxIdempotencyKeys] if 0.
+	MaxIdempotencyKeys int
+	// Floor returns the position up to which a partition is archived. The log calls it before
+	// the first append to a Redis that this process has not verified yet, so that after a loss
+	// of data new positions begin beyond the archive. Nil means that nothing is archived.
 	Floor func(ctx context.Context, partition int) (domain.Position, error)
-	// Logger gets repairs, losses and outages. Nil drops them.
+	// Logger gets repairs, losses and outages. Nil discards them.
 	Logger *slog.Logger
 }
 
-// Validate fills in the defaults and says what is wrong.
+// Validate fills in the defaults, and returns an error for a setting that is not valid.
 func (c *Config) Validate() error {
 	if c.URL != "" {
 		options, err := ParseURL(c.URL)
@@ -74,7 +70,7 @@ func (c *Config) Validate() error {
 		c.Prefix = DefaultPrefix
 	}
 	if strings.ContainsAny(c.Prefix, "{}") {
-		return errors.New("streams: config: the prefix must not contain braces, which place keys in a cluster")
+		return errors.New("streams: config: the prefix must not contain braces, which streamState keys in a cluster")
 	}
 	if c.Partitions == 0 {
 		c.Partitions = DefaultPartitions
@@ -88,14 +84,14 @@ func (c *Config) Validate() error {
 	if c.Retention < 0 {
 		return fmt.Errorf("streams: config: retention must be positive, not %v", c.Retention)
 	}
-	if c.Patience == 0 {
-		c.Patience = DefaultPatience
+	if c.RetryFor == 0 {
+		c.RetryFor = DefaultRetryFor
 	}
-	if c.MaxKeys == 0 {
-		c.MaxKeys = DefaultMaxKeys
+	if c.MaxIdempotencyKeys == 0 {
+		c.MaxIdempotencyKeys = DefaultMaxIdempotencyKeys
 	}
-	if c.MaxKeys < 0 {
-		return fmt.Errorf("streams: config: the most keys must be positive, not %d", c.MaxKeys)
+	if c.MaxIdempotencyKeys < 0 {
+		return fmt.Errorf("streams: config: the number of idempotency keys must be positive, not %d", c.MaxIdempotencyKeys)
 	}
 	if c.Floor == nil {
 		c.Floor = func(context.Context, int) (domain.Position, error) { return domain.Position{}, nil }

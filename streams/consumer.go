@@ -17,18 +17,17 @@ const (
 	maxPause   = 2 * time.Second
 )
 
-// Follow gives fn every event of the partition after the given position, as
-// [Log.Read] describes them, in order, without gap and in batches, from the
-// calling goroutine. It waits for new ones and goes on over restarts of Redis.
-// fn may keep the events but must not change them: other consumers have the same.
+// Follow calls fn with every event of the partition after the given position, as [Log.Read]
+// describes them, in order, without gap and in batches, in the calling goroutine. It waits for
+// new events, and continues over restarts of Redis. fn may keep the events but must not change
+// them, because other consumers have the same.
 //
-// It returns the error of ctx within milliseconds of its end, ErrClosed when the
-// log is closed, fn's error as it is, or [ErrTrimmed] or [ErrRewound] when it
-// cannot go on without a gap. The position may be any, not only that of an
-// event.
+// Follow returns the error of ctx within milliseconds of its end, [ErrClosed] if the log is
+// closed, the error of fn as it is, or [ErrTrimmed] or [ErrRewound] if it cannot continue
+// without a gap. The position need not be that of an event.
 //
-// All that follow in a process share one reader and its connection; see the package's
-// documentation. A slow fn delays nobody else.
+// All Follows of a process share one reader and its connection; see the package's
+// documentation. A slow fn delays no other Follow.
 func (l *Log) Follow(ctx context.Context, partition int, after domain.Position, fn func([]domain.Event) error) error {
 	if !l.enter() {
 		return ErrClosed
@@ -54,34 +53,34 @@ func (l *Log) Follow(ctx context.Context, partition int, after domain.Position, 
 	return fmt.Errorf("streams: follow partition %d after %s: %w", partition, c.handover.at, err)
 }
 
-// deliverError is an error of the function that gets the events.
+// deliverError is an error of Follow's fn.
 type deliverError struct{ error }
 
-// consumer is one Follow: it reads pages on its own until it meets the live batches
-// of the reader, and again after it was cut off from them.
+// consumer is one Follow: it reads pages on its own until they meet the live batches of the
+// reader, and again after it was cut off from those.
 type consumer struct {
 	log       *Log
 	partition int
 	deliver   func([]domain.Event) error
 	reader    *reader
-	wake      chan struct{} // has a value when the reader did something that may matter
+	wake      chan struct{} // capacity 1: the reader offered a batch or cut the consumer off
 
 	mu       sync.Mutex
 	handover handover // guarded by mu
 
 	// The fields below belong to Follow's goroutine.
-	incarnation string // of the stream that handover.at comes from, "" until a page was read
+	incarnation string // incarnation of the stream that handover.at comes from, "" until a page was read
 	away        bool   // the last page could not be read
 	retry       backoff.Backoff
 }
 
-// run works until an error.
+// run delivers events until an error.
 func (c *consumer) run(ctx context.Context) error {
 	c.reader = c.log.attach(c)
 	defer c.log.detach(c)
 	defer func() {
 		if c.away {
-			c.log.outage.gaveUp()
+			c.log.outage.stopped()
 		}
 	}()
 	for {
@@ -90,8 +89,8 @@ func (c *consumer) run(ctx context.Context) error {
 		c.mu.Unlock()
 		var err error
 		switch step {
-		case stepGive:
-			err = c.give(ctx, events)
+		case stepDeliver:
+			err = c.deliverBatch(ctx, events)
 		case stepRead:
 			err = c.catchUp(ctx)
 		case stepWait:
@@ -108,7 +107,7 @@ func (c *consumer) run(ctx context.Context) error {
 	}
 }
 
-func (c *consumer) give(ctx context.Context, events []domain.Event) error {
+func (c *consumer) deliverBatch(ctx context.Context, events []domain.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -117,12 +116,12 @@ func (c *consumer) give(ctx context.Context, events []domain.Event) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.handover.gave(events)
+	c.handover.delivered(events)
 	return nil
 }
 
-// catchUp reads a page and gives it. It joins the reader first, so that all that the
-// page leaves out is in the reader's batches.
+// catchUp reads a page and delivers it. It joins the reader first, so that the reader's batches
+// contain everything beyond the page.
 func (c *consumer) catchUp(ctx context.Context) error {
 	c.reader.join(c)
 	c.mu.Lock()
@@ -131,18 +130,18 @@ func (c *consumer) catchUp(ctx context.Context) error {
 	p, err := c.log.readPage(ctx, c.partition, at, seen, c.incarnation)
 	switch {
 	case errors.Is(err, ErrTrimmed), errors.Is(err, ErrRewound):
-		c.back() // Redis answers, though not what we want to hear
+		c.reconnected() // Redis did answer
 		return err
 	case err != nil && ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return c.broke(ctx, err)
+		return c.disconnected(ctx, err)
 	}
-	c.back()
+	c.reconnected()
 	c.incarnation = p.incarnation
 	if len(p.events) > 0 {
 		c.retry.Reset()
-		return c.give(ctx, p.events)
+		return c.deliverBatch(ctx, p.events)
 	}
 	c.mu.Lock()
 	early := c.handover.reachedEnd(p.last)
@@ -151,33 +150,32 @@ func (c *consumer) catchUp(ctx context.Context) error {
 		return nil
 	}
 	c.reader.nudge(ctx, c)
-	return c.rest(ctx, c.wake)
+	return c.pause(ctx, c.wake)
 }
 
-// broke notes that a page could not be read, and waits for a while that grows.
-func (c *consumer) broke(ctx context.Context, err error) error {
+// disconnected notes that a page could not be read, and waits for a growing pause.
+func (c *consumer) disconnected(ctx context.Context, err error) error {
 	if !c.away {
-		c.log.outage.brokeOff(slog.Int("partition", c.partition), err)
+		c.log.outage.disconnected(slog.Int("partition", c.partition), err)
 		c.away = true
 	}
-	return c.rest(ctx, nil)
+	return c.pause(ctx, nil)
 }
 
-// back notes that a page could be read.
-func (c *consumer) back() {
+// reconnected notes that a page could be read.
+func (c *consumer) reconnected() {
 	if c.away {
-		c.log.outage.cameBack(slog.Int("partition", c.partition))
+		c.log.outage.reconnected(slog.Int("partition", c.partition))
 		c.away = false
 	}
 }
 
-// rest waits for a while that grows with each time in which nothing came, or until a
-// wake.
-func (c *consumer) rest(ctx context.Context, wake <-chan struct{}) error {
+// pause waits for a pause that grows until events come, or until a wake.
+func (c *consumer) pause(ctx context.Context, wake <-chan struct{}) error {
 	return backoff.SleepOr(ctx, c.retry.Next(), wake)
 }
 
-// offer hands a batch over, for the reader. It never waits for the consumer.
+// offer takes a batch from the reader. It never waits for the consumer.
 func (c *consumer) offer(b batch) {
 	defer signal(c.wake)
 	c.mu.Lock()
@@ -185,7 +183,7 @@ func (c *consumer) offer(b batch) {
 	c.handover.offer(b)
 }
 
-// cut makes the consumer read on its own, for the reader.
+// cut makes the consumer read on its own. The reader calls it.
 func (c *consumer) cut() {
 	defer signal(c.wake)
 	c.mu.Lock()

@@ -2,13 +2,13 @@ package streams
 
 import "context"
 
-// warnUnlessDurable says so when Redis would acknowledge an append before it is
-// on disk: then a crash of its machine can lose what was acknowledged. A Redis
-// that keeps its configuration to itself, as hosted ones do, is trusted.
+// warnUnlessDurable logs a warning if Redis acknowledges an append before it is on disk: a
+// crash of its machine can then lose acknowledged events. A Redis that does not show its
+// configuration, such as a hosted one, is trusted.
 func (l *Log) warnUnlessDurable(ctx context.Context) {
 	settings, err := l.general.ConfigGet(ctx, "append*").Result()
 	if err != nil {
-		l.logger.Debug("Redis does not say how durable it is", "error", err)
+		l.logger.Debug("Redis does not show its configuration", "error", err)
 		return
 	}
 	if settings["appendonly"] != "yes" || settings["appendfsync"] != "always" {

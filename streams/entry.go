@@ -8,10 +8,10 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// entry is an entry of the log as it came over the wire.
+// entry is an entry of the log, as a reply contains it.
 type entry struct {
 	position domain.Position
-	buf      []byte // the reply that the spans point into
+	buf      []byte // the reply that the spans refer to
 	fields   []span // name, value, name, value, …
 }
 
@@ -20,8 +20,8 @@ type span struct{ from, to int }
 
 func (e *entry) bytes(i int) []byte { return e.buf[e.fields[i].from:e.fields[i].to] }
 
-// decodeEntries reads a page from a reply that is a list of entries, as of XRANGE. It
-// ends at maxPageBytes: what is behind is read again with the next page.
+// decodeEntries decodes a page from a list of entries, as XRANGE replies it. The page ends at
+// maxPageBytes; the next page reads the rest again.
 func decodeEntries(r *reply) (events []domain.Event, got reading, err error) {
 	n, err := r.array()
 	if err != nil || n <= 0 {
@@ -30,8 +30,8 @@ func decodeEntries(r *reply) (events []domain.Event, got reading, err error) {
 	return decodePage(r, n)
 }
 
-// decodeEntriesAfter is decodeEntries for a list that may begin with the entry of a
-// position that the reader has. It says whether it does, and leaves that entry out.
+// decodeEntriesAfter decodes a list that may begin with the entry of a position that the reader
+// has. It reports whether the list does, and leaves that entry out.
 func decodeEntriesAfter(r *reply, at domain.Position) (events []domain.Event, present bool, got reading, err error) {
 	n, err := r.array()
 	if err != nil || n <= 0 {
@@ -51,7 +51,7 @@ func decodeEntriesAfter(r *reply, at domain.Position) (events []domain.Event, pr
 	return events, present, got, err
 }
 
-// decodePage reads up to n entries. got.entries is n.
+// decodePage decodes up to n entries. got.entries is n.
 func decodePage(r *reply, n int) (events []domain.Event, got reading, err error) {
 	got.entries = n
 	events = make([]domain.Event, 0, n)
@@ -93,7 +93,7 @@ func (e *entry) read(r *reply) error {
 		if err != nil {
 			return err
 		}
-		end := r.at - 2 // the line's end
+		end := r.at - 2 // the end of the line
 		e.fields = append(e.fields, span{end - len(field), end})
 	}
 	return nil
@@ -111,14 +111,14 @@ func parsePosition(b []byte) (p domain.Position, ok bool) {
 	return p, ok
 }
 
-// event makes the event of the entry. It takes two allocations: one string that
-// all envelope fields are parts of, and the data. Both are copies, so that an
-// event which somebody keeps does not keep the whole reply.
+// event returns the event of the entry. It takes two allocations: one string that all envelope
+// fields are parts of, and the data. Both are copies, so that a kept event does not keep the
+// whole reply in memory.
 func (e *entry) event() domain.Event {
 	if e.inOrder() {
 		return e.decode(e.envelope())
 	}
-	// Not as we write it: look the fields up by name. The last one counts.
+	// Another program wrote it: find the fields by name. The last one counts.
 	var text [len(fieldNames) - 1]string
 	var data []byte
 	for i := 0; i+1 < len(e.fields); i += 2 {
@@ -147,8 +147,8 @@ func (e *entry) inOrder() bool {
 	return true
 }
 
-// envelope cuts the values of all fields but the data, which is the last, out
-// of one string.
+// envelope returns the values of all fields but the last, which is the data, as parts of one
+// string.
 func (e *entry) envelope() (text [len(fieldNames) - 1]string, data []byte) {
 	base := e.fields[0].from
 	all := string(e.buf[base:e.fields[2*len(text)].from])
@@ -159,9 +159,8 @@ func (e *entry) envelope() (text [len(fieldNames) - 1]string, data []byte) {
 	return text, e.bytes(2*len(text) + 1)
 }
 
-// decode checks the values of the fields and makes the event of them: what is
-// appended by somebody else may have any form. Every process that reads the entry
-// gets the same event.
+// decode checks the values of the fields and returns their event. An entry that another program
+// appended may have any form. Every process that reads the entry gets the same event.
 func (e *entry) decode(text [len(fieldNames) - 1]string, data []byte) domain.Event {
 	id, kind, version, system, at := text[0], text[1], text[2], text[3], text[4]
 	if _, err := domain.ParseSystemID(system); err != nil {
@@ -188,7 +187,7 @@ func (e *entry) decode(text [len(fieldNames) - 1]string, data []byte) domain.Eve
 	return event
 }
 
-// undecodable stands for an entry that is not in canonical form.
+// undecodable returns the event that stands for an entry that is not in canonical form.
 func (e *entry) undecodable(system domain.SystemID, reason string) domain.Event {
 	fields := make(map[string]string, len(e.fields)/2)
 	for i := 0; i+1 < len(e.fields); i += 2 {

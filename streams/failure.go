@@ -11,27 +11,27 @@ import (
 )
 
 var (
-	// ErrTrimmed says that entries between the reader and the first entry that
-	// is left were trimmed: read on from the archive.
+	// ErrTrimmed means that entries after the reader's position were trimmed. Continue
+	// reading from the archive.
 	ErrTrimmed = errors.New("streams: the log was trimmed beyond this position")
-	// ErrRewound says that Redis was wiped or set back: what the reader saw
-	// last is not in the log, and it may have seen what nobody will see again.
-	// Begin anew from what is archived.
+	// ErrRewound means that Redis was wiped or set back: the reader's last entry is not in
+	// the log, and the reader may have had entries that no longer exist. Start again from
+	// the archive.
 	ErrRewound = errors.New("streams: the log was set back behind this position")
-	// ErrClosed says that the log was closed.
+	// ErrClosed is returned once the log is closed.
 	ErrClosed = errors.New("streams: the log is closed")
 )
 
-// errMissing says that a stream is not there, and that nothing was appended.
+// errMissing means that the stream does not exist, and that nothing was appended.
 var errMissing = errors.New("streams: the stream is missing")
 
-// notReadyError refuses a connection on which nothing was sent yet. It does not
-// unwrap: the client peels one layer off and must find this one.
+// notReadyError refuses a connection on which nothing was sent yet. It does not unwrap: the
+// client unwraps one layer and must find this one.
 type notReadyError struct{ cause error }
 
 func (e *notReadyError) Error() string { return "streams: not ready: " + e.cause.Error() }
 
-// replyError is an error reply of Redis in a raw answer.
+// replyError is an error reply of Redis, in a raw reply.
 type replyError string
 
 func (e replyError) Error() string { return string(e) }
@@ -39,9 +39,9 @@ func (e replyError) Error() string { return string(e) }
 // RedisError makes it a [redis.Error].
 func (e replyError) RedisError() {}
 
-// unsent reports whether it is certain that Redis did nothing: it could not be
-// reached, or it answered with an error. Our scripts check all before they
-// write, so an error reply of a script counts as well.
+// unsent reports whether it is certain that Redis did nothing: it could not be reached, or it
+// replied with an error. Our scripts check everything before they write, so an error reply of a
+// script counts as well.
 func unsent(err error) bool {
 	var (
 		reply    redis.Error
@@ -58,9 +58,9 @@ func unsent(err error) bool {
 		errors.Is(err, redis.ErrAutoPipelineQueueFull) || errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrClosed)
 }
 
-// passing reports whether an error for which [unsent] holds may be over in a
-// moment: Redis is starting, or a failover is under way.
-func passing(err error) bool {
+// temporary reports whether an error for which [unsent] holds may soon be over: Redis is
+// starting, or a failover is under way.
+func temporary(err error) bool {
 	var reply redis.Error
 	if errors.As(err, &reply) {
 		return redis.HasErrorPrefix(err, "LOADING") || redis.HasErrorPrefix(err, "READONLY") ||
@@ -71,7 +71,7 @@ func passing(err error) bool {
 		!errors.Is(err, redis.ErrAutoPipelineQueueFull)
 }
 
-// appendFailure says to a caller what became of an append.
+// appendFailure returns the error that a caller gets for a failed append.
 func appendFailure(err error) error {
 	var known *domain.Error
 	var conflict *domain.ConflictError

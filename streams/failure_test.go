@@ -182,8 +182,8 @@ func TestAppendWaitsNoLongerThanItsContext(t *testing.T) {
 func TestAppendWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
-	hasty := open(t, streams.Config{URL: server.URL(), Patience: -1})
-	patient := open(t, streams.Config{URL: server.URL(), Patience: patience})
+	hasty := open(t, streams.Config{URL: server.URL(), RetryFor: -1})
+	patient := open(t, streams.Config{URL: server.URL(), RetryFor: patience})
 	mustAppend(t, hasty, update(sol, 1))
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
@@ -321,7 +321,7 @@ func TestAppendsDoWithoutTheArchiveInARedisThatIsKnown(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	var archive floors
-	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, Floor: archive.Floor, Patience: -1})
+	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, Floor: archive.Floor, RetryFor: -1})
 	archive.fail(errors.New("the archive is down"))
 	mustAppend(t, l, update(sol, 1))
 	if n := archive.count(); n != 1 {
@@ -384,7 +384,7 @@ func TestARolledBackRedisIsNoticed(t *testing.T) {
 	var archive floors
 	var book diary
 	l := open(t, streams.Config{
-		URL: server.URL(), Partitions: 1, Floor: archive.Floor, Patience: patience, Logger: slog.New(slog.NewTextHandler(&book, nil)),
+		URL: server.URL(), Partitions: 1, Floor: archive.Floor, RetryFor: patience, Logger: slog.New(slog.NewTextHandler(&book, nil)),
 	})
 	client := connect(t, server.URL())
 	old := mustAppend(t, l, updates(sol, 5)...)
@@ -425,7 +425,7 @@ func TestARolledBackRedisIsNoticed(t *testing.T) {
 func TestARollBackBeyondTheArchiveIsNoticedByWhoSawMore(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
-	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, Patience: patience})
+	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, RetryFor: patience})
 	client := connect(t, server.URL())
 	old := mustAppend(t, l, updates(sol, 5)...)
 	then := remember(t, client)

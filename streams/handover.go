@@ -53,12 +53,12 @@ type handover struct {
 type step int
 
 const (
-	stepWait step = iota // until the reader offers a batch or cuts
-	stepGive             // give events to the consumer's function, then call gave
-	stepRead             // try to join, then read a page after at
+	stepWait    step = iota // until the reader offers a batch or cuts
+	stepDeliver             // give events to the consumer's function, then call gave
+	stepRead                // try to join, then read a page after at
 )
 
-// next returns what to do and, for stepGive, the events.
+// next returns what to do and, for stepDeliver, the events.
 func (h *handover) next() (step, []domain.Event) {
 	for len(h.queue) > 0 && !h.queue[0].to().After(h.at) {
 		h.pop() // a page had all of it
@@ -68,7 +68,7 @@ func (h *handover) next() (step, []domain.Event) {
 		h.cut()
 		h.queue, h.entries, h.bytes = nil, 0, 0
 	case len(h.queue) > 0 && !h.at.Before(h.queue[0].after):
-		return stepGive, h.take()
+		return stepDeliver, h.take()
 	case len(h.queue) == 0 && h.live && !h.at.Before(h.from):
 		return stepWait, nil
 	}
@@ -116,7 +116,7 @@ func (h *handover) pop() batch {
 }
 
 // gave says that the consumer was given events, those of next or of a page.
-func (h *handover) gave(events []domain.Event) {
+func (h *handover) delivered(events []domain.Event) {
 	h.at, h.seen = events[len(events)-1].Position, true
 }
 

@@ -71,7 +71,7 @@ func (m *handoverModel) append(n int) {
 }
 
 // read is what the reader does when it wakes: it goes on, or notices that it cannot, by
-// the same signs as place.follows.
+// the same signs as streamState.follows.
 func (m *handoverModel) read(n int) {
 	if m.lost && (m.reader.After(m.last) || m.seen && !slices.Contains(m.log, m.reader)) {
 		m.cut()
@@ -101,7 +101,7 @@ func (m *handoverModel) step(pageSize int) {
 	switch {
 	case m.over != nil:
 	case m.giving != nil:
-		m.h.gave(m.giving)
+		m.h.delivered(m.giving)
 		m.giving = nil
 	case m.page != nil:
 		p := m.page
@@ -117,7 +117,7 @@ func (m *handoverModel) step(pageSize int) {
 	default:
 		step, events := m.h.next()
 		switch step {
-		case stepGive:
+		case stepDeliver:
 			m.give(events)
 		case stepRead:
 			m.h.join(m.reader)

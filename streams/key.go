@@ -32,8 +32,8 @@ type keys struct {
 	origin string
 	heads  string // hash: <system>/<aggregate> -> position of its last conditional append
 	idem   string // prefix of idempotency keys
-	// idemMade is the prefix of hashes: hour since 1970 -> how many keys were made in it.
-	idemMade string
+	// idemCounts is the prefix of hashes: hour since 1970 -> how many keys were made in it.
+	idemCounts string
 	// cursors is a hash: <system>/<source> -> position in the source's log up to
 	// which it was taken; and "" -> milliseconds up to which foreign was cleared.
 	cursors string
@@ -49,7 +49,7 @@ func slotOf(prefix string, partition int) string {
 func makeKeys(prefix string, partition int) keys {
 	slot := slotOf(prefix, partition)
 	return keys{
-		events: slot + "events", origin: slot + "origin", heads: slot + "heads", idem: slot + "idem:", idemMade: slot + "idem-made:",
+		events: slot + "events", origin: slot + "origin", heads: slot + "heads", idem: slot + "idem:", idemCounts: slot + "idem-counts:",
 		cursors: slot + "cursors", foreign: slot + "foreign",
 	}
 }
@@ -62,7 +62,7 @@ func (k *keys) idempotency(system domain.SystemID, key *domain.Idempotency) stri
 }
 
 // made counts the idempotency keys that callers of a system made, per hour.
-func (k *keys) made(system domain.SystemID) string { return k.idemMade + string(system) }
+func (k *keys) idempotencyCounts(system domain.SystemID) string { return k.idemCounts + string(system) }
 
 func headField(system domain.SystemID, aggregate domain.Aggregate) string {
 	return string(system) + "/" + string(aggregate)

@@ -31,8 +31,8 @@ type Log struct {
 	pipeline  *redis.AutoPipeliner  // of appender
 	publisher *redisstream.Publisher
 
-	meeting sync.Mutex      // held while prepare runs for a Redis that is new to us
-	met     map[string]bool // runs of Redis that prepare has looked at; guarded by meeting
+	verifying sync.Mutex      // held while prepare runs for a Redis that is new to us
+	verified  map[string]bool // runs of Redis that prepare has looked at; guarded by verifying
 
 	reading sync.Mutex
 	readers map[int]*reader // by group, those with consumers; guarded by reading
@@ -54,9 +54,9 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	quieten()
+	silenceRedisClient()
 	l := &Log{
-		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), appetites: make([]appetite, cfg.Partitions), met: map[string]bool{},
+		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), appetites: make([]appetite, cfg.Partitions), verified: map[string]bool{},
 		readers: map[int]*reader{},
 		outage:  outage{logger: cfg.Logger},
 	}
@@ -65,14 +65,14 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	l.closing, l.close = context.WithCancel(context.Background())
 	l.general = generalClient(cfg.Options)
-	l.appender = appendClient(cfg.Options, l.meet)
+	l.appender = appendClient(cfg.Options, l.verify)
 	var err error
 	if l.pipeline, err = autoPipeline(l.appender); err == nil {
 		l.publisher, err = redisstream.NewPublisher(
-			redisstream.PublisherConfig{Client: draftClient{l.appender}, Marshaller: marshaller{}}, watermill.NopLogger{})
+			redisstream.PublisherConfig{Client: collectingClient{l.appender}, Marshaller: marshaller{}}, watermill.NopLogger{})
 	}
 	if err == nil {
-		err = l.greet(ctx)
+		err = l.verifyServers(ctx)
 	}
 	if err != nil {
 		_ = l.Close()
@@ -141,33 +141,33 @@ func (l *Log) Stats() Stats {
 	return Stats{Appends: l.appends.Load(), AppendErrors: l.appendErrors.Load(), EntriesRead: l.entriesRead.Load()}
 }
 
-// meetTimeout bounds what a new connection has to wait for until every stream
+// verifyTimeout bounds what a new connection has to wait for until every stream
 // was looked at.
-const meetTimeout = 10 * time.Second
+const verifyTimeout = 10 * time.Second
 
 // meet is called on each new connection for appends, before it is used. If it
 // leads to a run of Redis that we have not met, Redis was restarted, replaced or
 // failed over, and may have lost its newest entries: then the streams are set
 // past what is archived before anything can be appended.
-func (l *Log) meet(_ context.Context, cn *redis.Conn) error {
-	ctx, cancel := context.WithTimeout(l.closing, meetTimeout)
+func (l *Log) verify(_ context.Context, cn *redis.Conn) error {
+	ctx, cancel := context.WithTimeout(l.closing, verifyTimeout)
 	defer cancel()
 	id, err := runID(ctx, cn)
 	if err != nil {
 		return &notReadyError{err}
 	}
-	l.meeting.Lock()
-	defer l.meeting.Unlock()
-	if l.met[id] {
+	l.verifying.Lock()
+	defer l.verifying.Unlock()
+	if l.verified[id] {
 		return nil
 	}
 	if err := l.prepare(ctx); err != nil {
 		return &notReadyError{err}
 	}
-	if len(l.met) > 1000 {
-		clear(l.met)
+	if len(l.verified) > 1000 {
+		clear(l.verified)
 	}
-	l.met[id] = true
+	l.verified[id] = true
 	return nil
 }
 
@@ -175,7 +175,7 @@ func (l *Log) meet(_ context.Context, cn *redis.Conn) error {
 // met it: the first append has nothing left to ask the archive, which may be down
 // by then. The runs are read first, so that one which begins meanwhile is not
 // taken for one that was looked at.
-func (l *Log) greet(ctx context.Context) error {
+func (l *Log) verifyServers(ctx context.Context) error {
 	ids, err := runIDs(ctx, l.general)
 	if err != nil {
 		return fmt.Errorf("ask Redis which run it is: %w", err)
@@ -183,10 +183,10 @@ func (l *Log) greet(ctx context.Context) error {
 	if err := l.prepare(ctx); err != nil {
 		return err
 	}
-	l.meeting.Lock()
-	defer l.meeting.Unlock()
+	l.verifying.Lock()
+	defer l.verifying.Unlock()
 	for _, id := range ids {
-		l.met[id] = true
+		l.verified[id] = true
 	}
 	return nil
 }

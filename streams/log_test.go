@@ -225,7 +225,7 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
 	const most = 50
-	l := open(t, streams.Config{URL: url, Partitions: 2, MaxKeys: most})
+	l := open(t, streams.Config{URL: url, Partitions: 2, MaxIdempotencyKeys: most})
 	client := connect(t, url)
 	ctx := t.Context()
 	keys := func() int64 {
@@ -288,7 +288,7 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 		t.Errorf("%d of them were appended", n-before)
 	}
 	// The cost of a key, for the table in docs/architecture.md.
-	for _, key := range []string{client.Keys(ctx, "*:idem:*").Val()[0], client.Keys(ctx, "*:idem-made:*").Val()[0]} {
+	for _, key := range []string{client.Keys(ctx, "*:idem:*").Val()[0], client.Keys(ctx, "*:idem-counts:*").Val()[0]} {
 		used, left := client.MemoryUsage(ctx, key).Val(), client.TTL(ctx, key).Val()
 		if used > 256 || left <= 0 || left > 25*time.Hour {
 			t.Errorf("%s is %d bytes for %v", key, used, left)
@@ -300,7 +300,7 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 // when the systems of the others have used up their keys since: it is no new request.
 func TestHalfDoneAppendIsCompletedWithoutKeys(t *testing.T) {
 	t.Parallel()
-	l := open(t, streams.Config{Partitions: 2, MaxKeys: 1})
+	l := open(t, streams.Config{Partitions: 2, MaxIdempotencyKeys: 1})
 	systems := [2]domain.SystemID{}
 	for i := 0; systems[0] == "" || systems[1] == ""; i++ {
 		system := domain.SystemID(fmt.Sprint("s", i))
@@ -334,10 +334,10 @@ func TestHalfDoneAppendIsCompletedWithoutKeys(t *testing.T) {
 func TestKeysOfPastHoursDoNotCount(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
-	l := open(t, streams.Config{URL: url, Partitions: 1, MaxKeys: 1})
+	l := open(t, streams.Config{URL: url, Partitions: 1, MaxIdempotencyKeys: 1})
 	client := connect(t, url)
 	hour := time.Now().Unix() / 3600
-	made := "plugcast:{p00}:idem-made:" + string(sol)
+	made := "plugcast:{p00}:idem-counts:" + string(sol)
 	if err := client.HSet(t.Context(), made, hour-25, 1_000, hour-26, 1_000).Err(); err != nil {
 		t.Fatal(err)
 	}

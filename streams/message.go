@@ -90,20 +90,20 @@ func (marshaller) Marshal(_ string, msg *message.Message) (map[string]any, error
 // draft is an append on its way through Watermill's publisher, which calls XAdd
 // once per message with the message's context and keeps the answer to itself.
 // The entries are gathered here and sent by whoever made the draft.
-type draft struct {
+type collector struct {
 	entries [][]any // the values of each entry, in the order of fieldNames
 }
 
-type draftKey struct{}
+type collectorKey struct{}
 
-// draftClient is the client that Watermill's publisher gets.
-type draftClient struct{ redis.UniversalClient }
+// collectingClient is the client that Watermill's publisher gets.
+type collectingClient struct{ redis.UniversalClient }
 
 // XAdd overrides the client's: it notes the entry in the draft of its context
 // and sends nothing.
-func (c draftClient) XAdd(ctx context.Context, args *redis.XAddArgs) *redis.StringCmd {
+func (c collectingClient) XAdd(ctx context.Context, args *redis.XAddArgs) *redis.StringCmd {
 	cmd := redis.NewStringCmd(ctx)
-	d, ok := ctx.Value(draftKey{}).(*draft)
+	d, ok := ctx.Value(collectorKey{}).(*collector)
 	values, isMap := args.Values.(map[string]any)
 	if !ok || !isMap {
 		cmd.SetErr(fmt.Errorf("streams: an XADD to %s that is not an append", args.Stream))
@@ -119,4 +119,4 @@ func (c draftClient) XAdd(ctx context.Context, args *redis.XAddArgs) *redis.Stri
 
 // Close overrides the client's: Watermill closes what it was given, and this
 // client is the log's.
-func (c draftClient) Close() error { return nil }
+func (c collectingClient) Close() error { return nil }

@@ -16,9 +16,9 @@ type outage struct {
 	back bool // some of those that broke off are back
 }
 
-// brokeOff says that one of them lost Redis. It is followed by one call of cameBack
-// or gaveUp.
-func (o *outage) brokeOff(of slog.Attr, err error) {
+// disconnected says that one of them lost Redis. It is followed by one call of reconnected
+// or stopped.
+func (o *outage) disconnected(of slog.Attr, err error) {
 	o.mu.Lock()
 	o.away++
 	first := o.away == 1
@@ -32,14 +32,14 @@ func (o *outage) brokeOff(of slog.Attr, err error) {
 	}
 }
 
-// cameBack says that one that broke off has Redis again.
-func (o *outage) cameBack(of slog.Attr) {
+// reconnected says that one that broke off has Redis again.
+func (o *outage) reconnected(of slog.Attr) {
 	o.logger.Debug("reading the log again", of)
 	o.end(true)
 }
 
-// gaveUp says that one that broke off was told to end.
-func (o *outage) gaveUp() { o.end(false) }
+// stopped says that one that broke off was told to end.
+func (o *outage) stopped() { o.end(false) }
 
 // end counts one that is not away any more. With the last one the outage is
 // over, unless all of them gave up.

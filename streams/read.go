@@ -41,7 +41,7 @@ func (l *Log) Read(ctx context.Context, partition int, after domain.Position, li
 func (l *Log) read(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, error) {
 	events, _, err := l.readRange(ctx, partition, after, limit)
 	if errors.Is(err, ErrRewound) { // the stream may be missing, which look repairs
-		if _, err := l.look(ctx, partition, after); err != nil {
+		if _, err := l.inspect(ctx, partition, after); err != nil {
 			return nil, err
 		}
 		events, _, err = l.readRange(ctx, partition, after, limit)
@@ -49,7 +49,7 @@ func (l *Log) read(ctx context.Context, partition int, after domain.Position, li
 	if err != nil || len(events) > 0 || after.IsZero() {
 		return events, err
 	}
-	p, err := l.look(ctx, partition, after)
+	p, err := l.inspect(ctx, partition, after)
 	if err == nil && after.After(p.last) {
 		err = ErrRewound
 	}
@@ -92,7 +92,7 @@ type page struct {
 
 // readPage reads what follows a position, as a consumer needs it: it fails with
 // [ErrTrimmed] or [ErrRewound] where there may be a gap. seen and incarnation are as
-// [place.follows] has them.
+// [streamState.follows] has them.
 func (l *Log) readPage(ctx context.Context, partition int, at domain.Position, seen bool, incarnation string) (page, error) {
 	for range 3 {
 		p, present, err := l.readFrom(ctx, partition, at)
@@ -103,7 +103,7 @@ func (l *Log) readPage(ctx context.Context, partition int, at domain.Position, s
 		case len(p.events) > 0 && (present || !seen) && (incarnation == "" || incarnation == p.incarnation):
 			return p, nil
 		}
-		there, err := l.look(ctx, partition, at)
+		there, err := l.inspect(ctx, partition, at)
 		if err == nil {
 			err = there.follows(at, seen, incarnation)
 		}

@@ -183,14 +183,14 @@ func (r *reader) run(ctx context.Context) {
 	retry, away := backoff.Backoff{First: firstPause, Max: maxPause}, false
 	defer func() {
 		if away {
-			r.log.outage.gaveUp()
+			r.log.outage.stopped()
 		}
 	}()
 	for {
 		worked := false
 		err := r.connect(ctx, func() {
 			if away {
-				r.log.outage.cameBack(r.attr())
+				r.log.outage.reconnected(r.attr())
 			}
 			worked, away = true, false
 			retry.Reset()
@@ -202,7 +202,7 @@ func (r *reader) run(ctx context.Context) {
 			r.leaveAll()
 		}
 		if !away {
-			r.log.outage.brokeOff(r.attr(), err)
+			r.log.outage.disconnected(r.attr(), err)
 			away = true
 		}
 		if retry.Wait(ctx) != nil {
@@ -272,12 +272,12 @@ func (r *reader) verify(ctx context.Context, parts []*part) error {
 	for i, p := range parts {
 		partitions[i], at[i] = p.partition, p.at
 	}
-	places, err := r.log.lookOnce(ctx, partitions, at)
+	states, err := r.log.inspectPartitions(ctx, partitions, at)
 	if err != nil {
 		return err
 	}
 	for i, p := range parts {
-		if err := places[i].err; err != nil && p.readable {
+		if err := states[i].err; err != nil && p.readable {
 			r.log.logger.Debug("a partition cannot be read", "partition", p.partition, "error", err)
 		}
 	}
@@ -286,7 +286,7 @@ func (r *reader) verify(ctx context.Context, parts []*part) error {
 	defer r.mu.Unlock()
 	for i, p := range parts {
 		p.confirmed = now
-		switch there := &places[i]; {
+		switch there := &states[i]; {
 		case there.err != nil:
 			p.leave()
 			if errors.Is(there.err, errMissing) {

@@ -26,7 +26,7 @@ func awaitLive(t *testing.T, l *streams.Log, client *redis.Client, partition, co
 func TestALossOfTheEntryWhereTheReaderBeganIsNoticed(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
-	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, Patience: patience})
+	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, RetryFor: patience})
 	client := connect(t, server.URL())
 	old := mustAppend(t, l, updates(sol, 5)...)
 	then := remember(t, client)

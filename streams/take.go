@@ -116,7 +116,7 @@ func (l *Log) take(ctx context.Context, b domain.Batch, looked Looked) (domain.T
 	var entries [][]any
 	if len(b.Events) > 0 {
 		var err error
-		if entries, err = l.draft(ctx, share{partition: partition, events: b.Events}); err != nil {
+		if entries, err = l.marshal(ctx, shard{partition: partition, events: b.Events}); err != nil {
 			return domain.Taken{}, err
 		}
 	}
@@ -173,7 +173,7 @@ func cursorField(system domain.SystemID, source string) string { return string(s
 // Incarnation returns which stream the partition has: another one after Redis lost
 // or was set back behind what is archived, which is repaired first.
 func (l *Log) Incarnation(ctx context.Context, partition int) (string, error) {
-	p, err := l.look(ctx, partition, domain.Position{})
+	p, err := l.inspect(ctx, partition, domain.Position{})
 	if err != nil {
 		return "", fmt.Errorf("streams: look at partition %d: %w", partition, err)
 	}

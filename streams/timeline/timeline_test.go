@@ -132,7 +132,7 @@ func setupWith(t testing.TB, options *redis.UniversalOptions, cfg timeline.Confi
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	b := &bundle{}
 	l, err := streams.Open(t.Context(), streams.Config{
-		Options: options, Partitions: 2, Logger: logger, Patience: patience,
+		Options: options, Partitions: 2, Logger: logger, RetryFor: patience,
 		Floor: func(ctx context.Context, p int) (domain.Position, error) {
 			if b.archive == nil {
 				return domain.Position{}, nil

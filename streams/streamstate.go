@@ -55,9 +55,9 @@ redis.call('SET', KEYS[2], gone[1][1] .. ' ' .. incarnation)
 return {redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])}
 `)
 
-// forgetScript removes heads that are still before a position. KEYS: heads. ARGV: the
+// expireHeadsScript removes heads that are still before a position. KEYS: heads. ARGV: the
 // position, then fields.
-var forgetScript = newScript(luaAfter + `
+var expireHeadsScript = newScript(luaAfter + `
 local removed = 0
 for i = 2, #ARGV do
 	local head = redis.call('HGET', KEYS[1], ARGV[i])
@@ -66,27 +66,27 @@ end
 return {removed}
 `)
 
-// lookScript says what readers need in order to trust their places. KEYS: events and
+// inspectScript says what readers need in order to trust their places. KEYS: events and
 // origin of each partition. ARGV: the reader's position in each. For each it returns
 // the origin, the last id ever given, whether the position's entry is there, whether
 // that of the last id is, and why Redis could not say that, or "".
-var lookScript = newScript(luaAfter + `
+var inspectScript = newScript(luaAfter + `
 local function look(events, origin, at)
 	local begins = redis.call('GET', origin)
 	if not begins or redis.call('EXISTS', events) == 0 then return {'', '', 0, 0, ''} end
 	local last = lastID(events)
 	return {begins, last, #redis.call('XRANGE', events, at, at), #redis.call('XRANGE', events, last, last), ''}
 end
-local places = {}
+local states = {}
 for i = 1, #ARGV do
-	local ok, place = pcall(look, KEYS[2 * i - 1], KEYS[2 * i], ARGV[i])
+	local ok, streamState = pcall(look, KEYS[2 * i - 1], KEYS[2 * i], ARGV[i])
 	if not ok then
-		if type(place) == 'table' then place = place.err end
-		place = {'', '', 0, 0, tostring(place)}
+		if type(streamState) == 'table' then streamState = streamState.err end
+		streamState = {'', '', 0, 0, tostring(streamState)}
 	end
-	places[i] = place
+	states[i] = streamState
 end
-return places
+return states
 `)
 
 // luaAfter compares ids as text, because Lua's numbers would round them.
@@ -142,7 +142,7 @@ func (l *Log) Ensure(ctx context.Context, partition int, floor domain.Position) 
 // Tail is the last position that the partition ever gave, also if that entry is
 // gone by now.
 func (l *Log) Tail(ctx context.Context, partition int) (domain.Position, error) {
-	p, err := l.look(ctx, partition, domain.Position{})
+	p, err := l.inspect(ctx, partition, domain.Position{})
 	if err != nil {
 		return domain.Position{}, fmt.Errorf("streams: tail of partition %d: %w", partition, err)
 	}
@@ -152,7 +152,7 @@ func (l *Log) Tail(ctx context.Context, partition int) (domain.Position, error) 
 // Origin is where the partition's log begins: everything at or before it was
 // trimmed, or is in the archive only. Reading may start there.
 func (l *Log) Origin(ctx context.Context, partition int) (domain.Position, error) {
-	p, err := l.look(ctx, partition, domain.Position{})
+	p, err := l.inspect(ctx, partition, domain.Position{})
 	if err != nil {
 		return domain.Position{}, fmt.Errorf("streams: origin of partition %d: %w", partition, err)
 	}
@@ -168,7 +168,7 @@ func (l *Log) Nearest(ctx context.Context, partition int, at domain.Position) (d
 	}
 	defer l.leave()
 	for {
-		p, err := l.look(ctx, partition, at)
+		p, err := l.inspect(ctx, partition, at)
 		if err == nil {
 			return p.nearest(at), nil
 		}
@@ -203,27 +203,27 @@ func (l *Log) Expire(ctx context.Context, partition int, archived domain.Positio
 	if err := l.Trim(ctx, partition, before); err != nil {
 		return err
 	}
-	if kept := positionOf(now.Add(-headsKept)); kept.Before(before) {
+	if kept := positionOf(now.Add(-headRetention)); kept.Before(before) {
 		before = kept
 	}
-	return l.forgetHeads(ctx, partition, before)
+	return l.expireHeads(ctx, partition, before)
 }
 
 func positionOf(t time.Time) domain.Position {
 	return domain.Position{Ms: uint64(max(t.UnixMilli(), 0))}
 }
 
-// headsKept is how long heads are kept whatever the retention: longer than a command
+// headRetention is how long heads are kept whatever the retention: longer than a command
 // may take from reading its state to its append.
-const headsKept = time.Hour
+const headRetention = time.Hour
 
 // headsPage is how many heads are looked at in one step.
 const headsPage = 1000
 
-// forgetHeads removes the heads of aggregates that were last changed before a
+// expireHeads removes the heads of aggregates that were last changed before a
 // position that is archived: a state that anybody reads now has seen those changes, and
 // no head is like one that was seen.
-func (l *Log) forgetHeads(ctx context.Context, partition int, before domain.Position) error {
+func (l *Log) expireHeads(ctx context.Context, partition int, before domain.Position) error {
 	heads := l.keys[partition].heads
 	for cursor := uint64(0); ; {
 		pairs, next, err := l.general.HScan(ctx, heads, cursor, "", headsPage).Result()
@@ -237,7 +237,7 @@ func (l *Log) forgetHeads(ctx context.Context, partition int, before domain.Posi
 			}
 		}
 		if len(args) > 1 {
-			if _, err := forgetScript.run(ctx, l.general, []string{heads}, args...); err != nil {
+			if _, err := expireHeadsScript.run(ctx, l.general, []string{heads}, args...); err != nil {
 				return fmt.Errorf("streams: remove old heads of partition %d: %w", partition, err)
 			}
 		}
@@ -265,7 +265,7 @@ func parseOrigin(s string) (origin, error) {
 }
 
 // place is what Redis says about a reader's position.
-type place struct {
+type streamState struct {
 	origin  origin
 	last    domain.Position // given last, ever
 	present bool            // the position's entry is there
@@ -276,7 +276,7 @@ type place struct {
 // follows fails when a reader cannot read on from a position without a gap. seen says
 // that the position is that of an entry which the reader had, and incarnation is the
 // stream that it had it from, "" for none.
-func (p *place) follows(at domain.Position, seen bool, incarnation string) error {
+func (p *streamState) follows(at domain.Position, seen bool, incarnation string) error {
 	switch {
 	case at.Before(p.origin.at):
 		return ErrTrimmed
@@ -291,7 +291,7 @@ func (p *place) follows(at domain.Position, seen bool, incarnation string) error
 }
 
 // nearest moves a position into the part of the log that can be read.
-func (p *place) nearest(at domain.Position) domain.Position {
+func (p *streamState) nearest(at domain.Position) domain.Position {
 	if at.After(p.last) {
 		at = p.last
 	}
@@ -303,46 +303,46 @@ func (p *place) nearest(at domain.Position) domain.Position {
 
 // look says how a position stands to the stream. Where there is no stream, Redis
 // was wiped: look repairs that first.
-func (l *Log) look(ctx context.Context, partition int, at domain.Position) (place, error) {
+func (l *Log) inspect(ctx context.Context, partition int, at domain.Position) (streamState, error) {
 	for repaired := false; ; repaired = true {
-		places, err := l.lookOnce(ctx, []int{partition}, []domain.Position{at})
+		states, err := l.inspectPartitions(ctx, []int{partition}, []domain.Position{at})
 		if err != nil {
-			return place{}, err
+			return streamState{}, err
 		}
-		if repaired || !errors.Is(places[0].err, errMissing) {
-			return places[0], places[0].err
+		if repaired || !errors.Is(states[0].err, errMissing) {
+			return states[0], states[0].err
 		}
 		if err := l.prepare(ctx); err != nil {
-			return place{}, err
+			return streamState{}, err
 		}
 	}
 }
 
 // lookOnce looks at several partitions, which in a cluster share a slot, and repairs
-// nothing. A partition that cannot be looked at has that error in its place.
-func (l *Log) lookOnce(ctx context.Context, partitions []int, at []domain.Position) ([]place, error) {
+// nothing. A partition that cannot be looked at has that error in its streamState.
+func (l *Log) inspectPartitions(ctx context.Context, partitions []int, at []domain.Position) ([]streamState, error) {
 	names, args := make([]string, 0, 2*len(partitions)), make([]any, 0, len(partitions))
 	for i, p := range partitions {
 		names = append(names, l.keys[p].events, l.keys[p].origin)
 		args = append(args, at[i].String())
 	}
-	reply, err := lookScript.run(ctx, l.general, names, args...)
+	reply, err := inspectScript.run(ctx, l.general, names, args...)
 	if err != nil {
 		return nil, err
 	}
 	if len(reply) != len(partitions) {
 		return nil, errMalformed
 	}
-	places := make([]place, len(reply))
+	states := make([]streamState, len(reply))
 	for i := range reply {
-		if places[i], err = parsePlace(reply[i]); err != nil {
-			places[i].err = err
+		if states[i], err = parseStreamState(reply[i]); err != nil {
+			states[i].err = err
 		}
 	}
-	return places, nil
+	return states, nil
 }
 
-func parsePlace(reply any) (p place, err error) {
+func parseStreamState(reply any) (p streamState, err error) {
 	fields, _ := reply.([]any)
 	if len(fields) != 5 {
 		return p, errMalformed
