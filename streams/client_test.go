@@ -12,7 +12,7 @@ import (
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
-// A read that blocks for ever returns when it is told to.
+// A read that blocks without limit returns when it is unblocked.
 func TestUnblock(t *testing.T) {
 	t.Parallel()
 	o, err := redis.ParseURL(redistest.URL(t))

@@ -8,7 +8,7 @@ import (
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
-// In a cluster each partition is read where it is, also after its slot has moved.
+// In a cluster each partition is read from its own server, also after its slot has moved.
 func TestFollowInACluster(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.NewCluster(t, 2)

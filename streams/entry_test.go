@@ -15,7 +15,7 @@ import (
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
-// Entries that others wrote, or nobody should have, are read all the same.
+// Entries that other programs wrote, or that should not exist, are read too.
 func TestStrangeEntries(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -38,7 +38,7 @@ func TestStrangeEntries(t *testing.T) {
 		name   string
 		fields []string
 		system domain.SystemID
-		reason string // "" for one that is decodable
+		reason string // "" if the entry can be decoded
 	}{
 		{"as we write it", good, "s", ""},
 		{"in another order, with more and less", []string{

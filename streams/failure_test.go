@@ -24,7 +24,7 @@ import (
 type link struct {
 	listener net.Listener
 	server   string
-	cut      atomic.Pointer[string] // break off once this was sent, without an answer
+	cut      atomic.Pointer[string] // break the connection once this was sent, without an answer
 	stall    atomic.Bool            // let no answer through
 	cuts     atomic.Int64
 	working  sync.WaitGroup
@@ -99,7 +99,7 @@ func (k *link) answer(client, server net.Conn, silent *atomic.Bool) {
 		}
 		if silent.Load() {
 			k.cuts.Add(1)
-			return // Redis has done it, and nobody hears
+			return // Redis has done it, but the answer is lost
 		}
 		if k.stall.Load() {
 			<-k.ctx.Done()
@@ -111,8 +111,8 @@ func (k *link) answer(client, server net.Conn, silent *atomic.Bool) {
 	}
 }
 
-// A connection that breaks between the write and the answer leaves the outcome
-// unknown, and the events in the log once: nothing is sent a second time.
+// If a connection breaks between the write and the answer, the outcome is unknown, and the
+// events are in the log once: nothing is sent a second time.
 func TestAConnectionThatBreaksAfterTheWrite(t *testing.T) {
 	t.Parallel()
 	key := func(n string) domain.AppendOptions {
@@ -230,7 +230,7 @@ func TestAnAppendAfterCloseIsRefused(t *testing.T) {
 type floors struct {
 	mu   sync.Mutex
 	at   domain.Position
-	down error // what it fails with, if it does
+	down error // its error, if it fails
 
 	asked int
 }
@@ -261,7 +261,7 @@ func (f *floors) count() int {
 	return f.asked
 }
 
-// diary keeps what was logged.
+// diary collects the logged lines.
 type diary struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -283,8 +283,8 @@ func (d *diary) count(words string) int {
 
 var _ io.Writer = (*diary)(nil)
 
-// After Redis lost everything, positions go on beyond what is archived, also
-// when its clock is behind.
+// After Redis lost everything, positions continue beyond the archived ones, also if its clock
+// is behind.
 func TestAWipedRedisGoesOnBeyondTheArchive(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -300,7 +300,7 @@ func TestAWipedRedisGoesOnBeyondTheArchive(t *testing.T) {
 	if next := mustAppend(t, l, updates(sol, 2)...)[0]; !next.After(ahead) {
 		t.Errorf("appended at %s, archived up to %s", next, ahead)
 	}
-	if !book.has("level=ERROR") || !book.has("redis lost a stream") {
+	if !book.has("level=ERROR") || !book.has("Redis lost a stream") {
 		t.Error("the loss was not logged")
 	}
 	if o, err := l.Origin(t.Context(), 0); err != nil || o != ahead {
@@ -315,8 +315,8 @@ func TestAWipedRedisGoesOnBeyondTheArchive(t *testing.T) {
 	}
 }
 
-// Opening has asked how far the archive is, and appends do without it until they
-// meet another run of Redis.
+// Opening asks the archive how far it is. Appends do not ask it again until they meet another
+// run of Redis.
 func TestAppendsDoWithoutTheArchiveInARedisThatIsKnown(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -338,7 +338,7 @@ func TestAppendsDoWithoutTheArchiveInARedisThatIsKnown(t *testing.T) {
 	mustAppend(t, l, update(sol, 2))
 }
 
-// A reader that comes first repairs what it needs.
+// A reader that comes first repairs the streams that it needs.
 func TestAReaderOfAWipedRedisGoesOnFromTheArchive(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -357,8 +357,8 @@ func TestAReaderOfAWipedRedisGoesOnFromTheArchive(t *testing.T) {
 	}
 }
 
-// rollBack sets a Redis back to what it held at a moment, as a backup does that
-// is restored, and restarts it.
+// rollBack sets a Redis back to its content at an earlier moment, as a restored backup does,
+// and restarts it.
 func rollBack(t *testing.T, client *redis.Client, to string) {
 	t.Helper()
 	for _, key := range []string{"events", "origin"} {
@@ -420,8 +420,8 @@ func TestARolledBackRedisIsNoticed(t *testing.T) {
 	}
 }
 
-// Nothing archived was lost, and so nothing is repaired; but who has seen what
-// is gone has to know.
+// No archived entry was lost, so nothing is repaired. But a reader that has had entries that no
+// longer exist must get an error.
 func TestARollBackBeyondTheArchiveIsNoticedByWhoSawMore(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)

@@ -111,7 +111,7 @@ func TestFollowNoticesATrim(t *testing.T) {
 	go func() {
 		done <- l.Follow(context.Background(), p, domain.Position{}, func([]domain.Event) error {
 			busy <- struct{}{}
-			<-release // a slow reader, and meanwhile the log moves on beyond it
+			<-release // a slow reader: the log moves on beyond it
 			return nil
 		})
 	}()
@@ -141,7 +141,7 @@ func TestFollowNoticesAWipedRedis(t *testing.T) {
 	if err := connect(t, url).FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	mustAppend(t, l, update(sol, 2)) // makes the stream anew
+	mustAppend(t, l, update(sol, 2)) // creates the stream again
 	if err := f.end(t); !errors.Is(err, streams.ErrRewound) {
 		t.Errorf("ended with %v", err)
 	}

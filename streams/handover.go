@@ -6,46 +6,45 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Bounds of what waits for one consumer. A single batch is always taken, so that a
-// batch of large entries is no reason to read it twice.
+// Bounds of the queue of one consumer. The queue always takes a single batch, so that a batch
+// of large entries is not read twice.
 const (
 	maxWaiting      = 4 * maxBatch
 	maxWaitingBytes = 2 << 20
 )
 
-// batch is a piece of a partition as the reader read it: all entries after one
-// position, up to and including the last of them. Consumers share it, and nobody
-// changes it.
+// batch is a part of a partition as the reader read it: all entries after one position, up to
+// and including the last of them. Consumers share it and must not change it.
 type batch struct {
 	after  domain.Position
 	events []domain.Event // at least one
-	bytes  int            // about what they take in memory
+	bytes  int            // approximate size in memory
 }
 
 func (b *batch) to() domain.Position { return b.events[len(b.events)-1].Position }
 
-// handover is where the pages that a consumer reads on its own meet the live
-// batches of the reader. It has no lock, goroutine, clock or I/O. It promises that
-// the consumer is given every entry after its start once and in order, in
-// whatever order pages arrive and batches are offered.
+// handover is where the pages that a consumer reads on its own meet the live batches of the
+// reader. It has no lock, goroutine, clock or I/O. It guarantees that the consumer gets every
+// entry after its start once and in order, regardless of the order in which pages arrive and
+// batches are offered.
 //
-// The consumer asks [handover.next] what to do and reports what it did with gave
-// or reachedEnd. The reader calls offer and cut.
+// The consumer calls [handover.next] to learn its next step, and reports the result with
+// delivered or reachedEnd. The reader calls offer and cut.
 type handover struct {
-	at   domain.Position // the consumer was given all entries up to here
-	seen bool            // at is the position of an entry that the consumer was given
+	at   domain.Position // the consumer has had all entries up to here
+	seen bool            // at is the position of an entry that the consumer has had
 
-	// live says that the reader offers what it reads. It began to at from: entries
-	// between at and from are the consumer's to read.
+	// live means that the reader offers its batches. It began at the position from: the
+	// consumer has to read the entries between at and from on its own.
 	live bool
 	from domain.Position
 
-	queue          []batch         // offered, and not given yet; each follows the one before closely
-	to             domain.Position // the end of the queue, also while it is empty
+	queue          []batch         // offered and not delivered yet, contiguous
+	to             domain.Position // end of the queue, even if it is empty
 	entries, bytes int             // of the queue
 
-	// target is how far the consumer reads on its own before it joins again: the queue
-	// overflowed there.
+	// target is the position up to which the consumer reads on its own before it joins again:
+	// the queue overflowed there.
 	target domain.Position
 }
 
@@ -53,15 +52,15 @@ type handover struct {
 type step int
 
 const (
-	stepWait    step = iota // until the reader offers a batch or cuts
-	stepDeliver             // give events to the consumer's function, then call gave
+	stepWait    step = iota // wait until the reader offers a batch or calls cut
+	stepDeliver             // pass the events to the consumer's function, then call delivered
 	stepRead                // try to join, then read a page after at
 )
 
-// next returns what to do and, for stepDeliver, the events.
+// next returns the next step and, for stepDeliver, the events.
 func (h *handover) next() (step, []domain.Event) {
 	for len(h.queue) > 0 && !h.queue[0].to().After(h.at) {
-		h.pop() // a page had all of it
+		h.pop() // a page contained all of it
 	}
 	switch {
 	case h.contradicted():
@@ -75,10 +74,10 @@ func (h *handover) next() (step, []domain.Event) {
 	return stepRead, nil
 }
 
-// contradicted reports whether the next batch should have the entry that the consumer
-// was given last, from a page that was ahead of the reader, and does not. The partition
-// may have been set back before the reader came to that entry, so that the reader did
-// not notice: the next page tells.
+// contradicted reports whether the next batch lacks the last entry that the consumer has had,
+// although it should contain it, because that entry came from a page that was ahead of the
+// reader. The partition may have been set back before the reader came to that entry, so that
+// the reader did not notice. The next page shows whether it was.
 func (h *handover) contradicted() bool {
 	if !h.seen || len(h.queue) == 0 || !h.at.After(h.queue[0].after) {
 		return false
@@ -88,15 +87,15 @@ func (h *handover) contradicted() bool {
 	return i == len(events) || events[i].Position != h.at
 }
 
-// take removes as many batches from the queue as make one page, and returns their
-// events after at: a consumer that was busy gets all that came since at once.
+// take removes as many batches from the queue as fit into one page, and returns their events
+// after at. So a consumer that was busy gets everything that came since at once.
 func (h *handover) take() []domain.Event {
 	first := h.pop()
 	events := first.events[sort.Search(len(first.events), func(i int) bool { return first.events[i].Position.After(h.at) }):]
 	bytes, owned := first.bytes, false
 	for len(h.queue) > 0 && len(events)+len(h.queue[0].events) <= maxBatch && bytes+h.queue[0].bytes <= maxPageBytes {
 		if !owned {
-			events, owned = events[:len(events):len(events)], true // others share it
+			events, owned = events[:len(events):len(events)], true // other consumers share it
 		}
 		b := h.pop()
 		events, bytes = append(events, b.events...), bytes+b.bytes
@@ -115,15 +114,15 @@ func (h *handover) pop() batch {
 	return b
 }
 
-// gave says that the consumer was given events, those of next or of a page.
+// delivered notes that the consumer has had events, from next or from a page.
 func (h *handover) delivered(events []domain.Event) {
 	h.at, h.seen = events[len(events)-1].Position, true
 }
 
-// reachedEnd says that a page was empty. last is the last position that the
-// partition had given by then. A page that began after the consumer joined closes
-// the gap up to from, unless the partition was set back behind it. That is what early
-// means: the next page will be empty as well until the reader notices, or more comes.
+// reachedEnd notes that a page was empty. last is the last position that the partition had
+// assigned by then. If the page was read after the consumer joined, it closes the gap up to
+// from. It does not if the partition was set back behind from; then early is true: the next
+// page will be empty as well, until the reader notices or new entries come.
 func (h *handover) reachedEnd(last domain.Position) (early bool) {
 	h.target = domain.Position{}
 	if !h.live || !h.at.Before(h.from) {
@@ -136,9 +135,9 @@ func (h *handover) reachedEnd(last domain.Position) (early bool) {
 	return false
 }
 
-// join makes the reader, which has read up to a position, offer what follows. It
-// reports false while the consumer is ahead of the reader, which has yet to find
-// out whether what the consumer has is still there, or too far behind it.
+// join makes the reader, which has read up to a position, offer the following batches. It
+// returns false while the consumer is ahead of the reader, which then has yet to check that the
+// consumer's entries still exist, or while the consumer is too far behind.
 func (h *handover) join(reader domain.Position) bool {
 	switch {
 	case h.live:
@@ -150,8 +149,8 @@ func (h *handover) join(reader domain.Position) bool {
 	return true
 }
 
-// offer hands over the next batch of the reader. A batch that does not fit ends
-// live reading: the consumer is given what waits, and reads the rest on its own.
+// offer takes the next batch of the reader. A batch that does not fit ends live reading: the
+// consumer gets the queue, and reads the rest on its own.
 func (h *handover) offer(b batch) {
 	switch {
 	case !h.live:
@@ -168,8 +167,8 @@ func (h *handover) offer(b batch) {
 	}
 }
 
-// cut ends live reading. What waits and follows closely on what the consumer has is
-// kept; the rest may not follow on it any more.
+// cut ends live reading. The queue is kept if it continues where the consumer is. Otherwise it
+// may no longer do so, and is dropped.
 func (h *handover) cut() {
 	h.live, h.target = false, domain.Position{}
 	if h.at.Before(h.from) {

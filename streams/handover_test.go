@@ -12,21 +12,21 @@ import (
 
 // handoverModel is a partition, its reader and one consumer, in memory.
 type handoverModel struct {
-	log      []domain.Position                   // what is there
-	previous map[domain.Position]domain.Position // what each entry followed on when it was appended
-	clock    uint64                              // positions never go backwards
-	last     domain.Position                     // given last by the partition
-	reader   domain.Position                     // where the reader is
-	seen     bool                                // the reader is at an entry that was there
-	lost     bool                                // the partition was set back, and the reader has not looked since
-	h        handover                            // of the consumer
-	size     int                                 // bytes of a batch, as the reader says
-	page     *modelPage                          // under way
-	giving   []domain.Event                      // under way
-	got      []domain.Position                   // by the consumer
-	start    domain.Position                     // of the consumer
-	over     error                               // the consumer ended with it
-	restless int                                 // empty pages without a rest, while nothing else happened
+	log       []domain.Position                   // existing entries
+	previous  map[domain.Position]domain.Position // for each entry, the one before it when it was appended
+	clock     uint64                              // positions never go backwards
+	last      domain.Position                     // assigned last by the partition
+	reader    domain.Position                     // where the reader is
+	seen      bool                                // the reader is at an entry that was there
+	lost      bool                                // the partition was set back, and the reader has not noticed
+	h         handover                            // of the consumer
+	size      int                                 // bytes of a batch
+	page      *modelPage                          // under way
+	giving    []domain.Event                      // under way
+	got       []domain.Position                   // by the consumer
+	start     domain.Position                     // of the consumer
+	ended     error                               // the consumer ended with it
+	idlePages int                                 // empty pages without a rest, while nothing else happened
 }
 
 // modelPage is a page that was read and is not reported yet.
@@ -58,7 +58,7 @@ func modelEvents(positions []domain.Position) []domain.Event {
 }
 
 func (m *handoverModel) append(n int) {
-	m.restless = 0
+	m.idlePages = 0
 	for range n {
 		m.clock++
 		p := domain.Position{Ms: m.clock}
@@ -86,7 +86,7 @@ func (m *handoverModel) read(n int) {
 }
 
 func (m *handoverModel) cut() {
-	m.lost, m.restless = false, 0
+	m.lost, m.idlePages = false, 0
 	m.begin()
 	m.h.cut()
 }
@@ -99,7 +99,7 @@ func (m *handoverModel) begin() {
 // step is one thing that the consumer does, or the end of one.
 func (m *handoverModel) step(pageSize int) {
 	switch {
-	case m.over != nil:
+	case m.ended != nil:
 	case m.giving != nil:
 		m.h.delivered(m.giving)
 		m.giving = nil
@@ -110,9 +110,9 @@ func (m *handoverModel) step(pageSize int) {
 			return
 		}
 		if early := m.h.reachedEnd(p.last); !early && m.h.join(m.reader) {
-			m.restless++
+			m.idlePages++
 		} else {
-			m.restless = 0
+			m.idlePages = 0
 		}
 	default:
 		step, events := m.h.next()
@@ -131,13 +131,13 @@ func (m *handoverModel) give(events []domain.Event) {
 	for i := range events {
 		m.got = append(m.got, events[i].Position)
 	}
-	m.giving, m.restless = events, 0
+	m.giving, m.idlePages = events, 0
 }
 
 // readPage does as Log.readPage.
 func (m *handoverModel) readPage(n int) {
 	if m.h.at.After(m.last) || m.h.seen && !slices.Contains(m.log, m.h.at) {
-		m.over = errModel
+		m.ended = errModel
 		return
 	}
 	next := m.after(m.h.at)
@@ -156,8 +156,8 @@ func (m *handoverModel) check(t *rapid.T) {
 			t.Fatalf("%s was given after %s, and was appended after %s: %v", p, before, m.previous[p], m.got)
 		}
 	}
-	if m.restless > 2 { // to join, and to close the gap
-		t.Fatalf("%d empty pages in a row without a rest: %+v", m.restless, m.h)
+	if m.idlePages > 2 { // to join, and to close the gap
+		t.Fatalf("%d empty pages in a row without a rest: %+v", m.idlePages, m.h)
 	}
 	waiting, bytes := 0, 0
 	for _, b := range m.h.queue {
@@ -177,7 +177,7 @@ func (m *handoverModel) settle(t *rapid.T) {
 		m.read(1000)
 		m.step(1000)
 		resting := m.h.live && len(m.h.queue) == 0 && !m.h.at.Before(m.h.from) && m.giving == nil && m.page == nil
-		if m.over != nil || resting && m.reader == m.last && !m.lost {
+		if m.ended != nil || resting && m.reader == m.last && !m.lost {
 			return
 		}
 	}
@@ -243,19 +243,19 @@ func TestHandoverOverALoss(t *testing.T) {
 				t.Skip("nothing to lose")
 			}
 			m.log = m.log[:rapid.IntRange(0, len(m.log)).Draw(t, "left")]
-			m.last, m.lost, m.restless = domain.Position{}, true, 0
+			m.last, m.lost, m.idlePages = domain.Position{}, true, 0
 			if len(m.log) > 0 {
 				m.last = m.log[len(m.log)-1]
 			}
 			if m.start.After(m.last) {
-				m.over = errModel // an arbitrary start is not held against the log
+				m.ended = errModel // an arbitrary start is not held against the log
 			}
 		}
 		t.Repeat(actions)
 		m.append(1)
 		m.settle(t)
 		m.check(t)
-		if m.over == nil && len(m.got) > 0 && m.got[len(m.got)-1] != m.last {
+		if m.ended == nil && len(m.got) > 0 && m.got[len(m.got)-1] != m.last {
 			t.Fatalf("got up to %s of %s", m.got[len(m.got)-1], m.last)
 		}
 	})

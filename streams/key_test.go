@@ -6,8 +6,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Where a system lives is written in every deployment's Redis: these answers
-// must never change.
+// Every deployment's Redis depends on the partition of a system: these results must never
+// change.
 func TestPartitionOfIsForEver(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -29,7 +29,7 @@ func TestPartitionOfIsForEver(t *testing.T) {
 	}
 }
 
-// A caller chooses scope and key, and must not reach another one's keys.
+// A caller chooses scope and key, and must not reach another caller's keys.
 func TestIdempotencyKeysDoNotMeet(t *testing.T) {
 	t.Parallel()
 	k := makeKeys("plugcast", 3)

@@ -19,37 +19,37 @@ import (
 
 var _ domain.Log = (*Log)(nil)
 
-// Log is the log. It is safe for concurrent use.
+// Log is the log of all systems. It is safe for concurrent use.
 type Log struct {
 	config    Config
 	logger    *slog.Logger
 	keys      []keys
 	appetites []appetite // by partition
 
-	general   redis.UniversalClient // reads and repeatable writes
-	appender  redis.UniversalClient // appends: sends nothing twice
+	general   redis.UniversalClient // for reads and repeatable writes
+	appender  redis.UniversalClient // for appends: sends nothing twice
 	pipeline  *redis.AutoPipeliner  // of appender
 	publisher *redisstream.Publisher
 
-	verifying sync.Mutex      // held while prepare runs for a Redis that is new to us
-	verified  map[string]bool // runs of Redis that prepare has looked at; guarded by verifying
+	verifying sync.Mutex      // held while prepare runs for a server that is not verified
+	verified  map[string]bool // run ids of the servers that prepare has checked; guarded by verifying
 
 	reading sync.Mutex
-	readers map[int]*reader // by group, those with consumers; guarded by reading
-	outage  outage          // of the readers and consumers
+	readers map[int]*reader // by group; only those with consumers; guarded by reading
+	outage  outage          // shared by the readers and consumers
 
 	appends, appendErrors, entriesRead atomic.Uint64
 
 	mu      sync.Mutex
 	closed  bool
-	working sync.WaitGroup // follows and appends that run
+	working sync.WaitGroup // running Follows and appends
 	closing context.Context
 	close   context.CancelFunc
 }
 
-// Open connects to Redis, checks that the deployment was created with the same
-// number of partitions, and makes sure that every stream exists and stands at or
-// past what is archived. ctx bounds the opening only.
+// Open connects to Redis, checks that the deployment was created with the same number of
+// partitions, and ensures that every stream exists and stands at or past its archived position.
+// ctx bounds the opening only.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -82,8 +82,8 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	return l, nil
 }
 
-// Close ends all follows, waits for appends that were sent, and closes the
-// connections. Later calls fail. Closing twice is no error.
+// Close ends all Follows, waits for appends that were sent, and closes the connections. Later
+// calls fail with [ErrClosed]. Closing twice is no error.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -97,7 +97,7 @@ func (l *Log) Close() error {
 	return errors.Join(l.appender.Close(), l.general.Close())
 }
 
-// enter counts a goroutine that Close waits for. It says false once the log is
+// enter counts a goroutine that Close waits for, until leave. It returns false once the log is
 // closed.
 func (l *Log) enter() bool {
 	l.mu.Lock()
@@ -111,44 +111,42 @@ func (l *Log) enter() bool {
 
 func (l *Log) leave() { l.working.Done() }
 
-// Partitions is the number of partitions.
+// Partitions returns the number of partitions.
 func (l *Log) Partitions() int { return len(l.keys) }
 
-// Partition is where a system's events are, from 0 to Partitions-1. It never
-// changes.
+// Partition returns the partition of a system, from 0 to Partitions-1. It never changes.
 func (l *Log) Partition(system domain.SystemID) int { return partitionOf(system, len(l.keys)) }
 
-// Client is a connection pool to the same Redis, for the packages beside the
-// log. It lives until Close.
+// Client returns a connection pool to the same Redis, for the packages beside the log. Close
+// closes it.
 func (l *Log) Client() redis.UniversalClient { return l.general }
 
-// Slot begins the keys that belong to a partition: they share its slot of a
-// cluster, so that one script can change several of them.
+// Slot returns the prefix of the keys of a partition. They share its slot of a cluster, so that
+// one script can change several of them.
 func (l *Log) Slot(partition int) string { return slotOf(l.config.Prefix, partition) }
 
-// Prefix begins every key of this deployment.
+// Prefix returns the prefix of every key of this deployment.
 func (l *Log) Prefix() string { return l.config.Prefix }
 
 // Stats counts what a [Log] has done since it was opened.
 type Stats struct {
 	Appends      uint64 // events appended
-	AppendErrors uint64 // appends that failed; a condition that did not hold is none
-	EntriesRead  uint64 // entries that were read from Redis, once for all that follow
+	AppendErrors uint64 // appends that failed; refusals are not counted
+	EntriesRead  uint64 // entries that were read from Redis, counted once for all consumers
 }
 
-// Stats returns the counts. It costs next to nothing.
+// Stats returns the counts. It is cheap.
 func (l *Log) Stats() Stats {
 	return Stats{Appends: l.appends.Load(), AppendErrors: l.appendErrors.Load(), EntriesRead: l.entriesRead.Load()}
 }
 
-// verifyTimeout bounds what a new connection has to wait for until every stream
-// was looked at.
+// verifyTimeout bounds how long a new connection waits until every stream is checked.
 const verifyTimeout = 10 * time.Second
 
-// meet is called on each new connection for appends, before it is used. If it
-// leads to a run of Redis that we have not met, Redis was restarted, replaced or
-// failed over, and may have lost its newest entries: then the streams are set
-// past what is archived before anything can be appended.
+// verify is called on each new connection for appends, before it is used. If the connection
+// leads to a run of Redis that is not verified, Redis was restarted, replaced or failed over,
+// and may have lost its newest entries. Then verify moves the streams past the archived
+// positions before anything is appended.
 func (l *Log) verify(_ context.Context, cn *redis.Conn) error {
 	ctx, cancel := context.WithTimeout(l.closing, verifyTimeout)
 	defer cancel()
@@ -171,14 +169,13 @@ func (l *Log) verify(_ context.Context, cn *redis.Conn) error {
 	return nil
 }
 
-// greet prepares the Redis that is there when the log opens. It counts as having
-// met it: the first append has nothing left to ask the archive, which may be down
-// by then. The runs are read first, so that one which begins meanwhile is not
-// taken for one that was looked at.
+// verifyServers verifies the servers that are there when the log opens, so that the first
+// append does not have to ask the archive, which may be down by then. It reads the run ids
+// first: a server that restarts in between counts as not verified.
 func (l *Log) verifyServers(ctx context.Context) error {
 	ids, err := runIDs(ctx, l.general)
 	if err != nil {
-		return fmt.Errorf("ask Redis which run it is: %w", err)
+		return fmt.Errorf("read the run id of Redis: %w", err)
 	}
 	if err := l.prepare(ctx); err != nil {
 		return err
@@ -191,8 +188,8 @@ func (l *Log) verifyServers(ctx context.Context) error {
 	return nil
 }
 
-// prepare makes a Redis fit to append to: the deployment is the one that we are
-// configured for, and every stream exists and is at or past its floor.
+// prepare checks that the deployment in Redis is the one that this process is configured for,
+// and ensures that every stream exists and is at or past its floor.
 func (l *Log) prepare(ctx context.Context) error {
 	if err := l.checkPartitions(ctx); err != nil {
 		return err
@@ -200,7 +197,7 @@ func (l *Log) prepare(ctx context.Context) error {
 	for p := range l.keys {
 		floor, err := l.config.Floor(ctx, p)
 		if err != nil {
-			return fmt.Errorf("how far partition %d is archived: %w", p, err)
+			return fmt.Errorf("read how far partition %d is archived: %w", p, err)
 		}
 		if err := l.Ensure(ctx, p, floor); err != nil {
 			return err
@@ -209,8 +206,8 @@ func (l *Log) prepare(ctx context.Context) error {
 	return nil
 }
 
-// checkPartitions stores, with the first opening, how systems are spread over
-// partitions, and compares it ever after.
+// checkPartitions compares the number of partitions and the hash with those that the first Open
+// stored in Redis.
 func (l *Log) checkPartitions(ctx context.Context) error {
 	key := l.config.Prefix + ":partitions"
 	ours := fmt.Sprintf("%d %s", len(l.keys), hashName)

@@ -41,7 +41,7 @@ func open(t testing.TB, cfg streams.Config) *streams.Log {
 	return l
 }
 
-// connect gives a test its own way into the log's Redis.
+// connect returns a client of the log's Redis.
 func connect(t testing.TB, url string) *redis.Client {
 	t.Helper()
 	o, err := redis.ParseURL(url)
@@ -90,7 +90,7 @@ func TestAppendedEventsAreReadAsGiven(t *testing.T) {
 	if err != nil || len(got) != 1 {
 		t.Fatalf("read %d events, %v", len(got), err)
 	}
-	given.Data = json.RawMessage(`{"a":[1,2.50,"\u00e9"],"b":null}`) // token for token; an event is one line
+	given.Data = json.RawMessage(`{"a":[1,2.50,"\u00e9"],"b":null}`) // kept token for token, as one line
 	if fmt.Sprintf("%+v", got[0]) != fmt.Sprintf("%+v", given) {
 		t.Errorf("read   %+v\nappended %+v", got[0], given)
 	}
@@ -219,8 +219,8 @@ func TestIdempotency(t *testing.T) {
 	}
 }
 
-// A caller that makes up keys gets so many and no more: a key is not forgotten
-// before its time, because a repeat under it would be appended twice.
+// A caller that makes up keys gets a bounded number of them: a key is not forgotten before its
+// time, because a repeat under it would append twice.
 func TestKeysOfOneSystemAreBounded(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -263,7 +263,7 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 	if n := keys(); n != most {
 		t.Errorf("%d keys", n)
 	}
-	// Nothing is forgotten for it, and who uses no key or is of another system goes on.
+	// Nothing is forgotten, and requests without a key or of another system continue.
 	if again, err := l.Append(ctx, updates(sol, 1), under("mallory", 0)); err != nil || !again.Replayed {
 		t.Errorf("a repeat: %+v, %v", again, err)
 	}
@@ -276,7 +276,7 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 	if _, err := l.Append(ctx, updates("another", 1), under("eva", 2)); err != nil {
 		t.Error(err)
 	}
-	// A batch for several systems, of which one has used up its keys, is refused whole.
+	// A batch for several systems is refused as a whole if one of them has used up its keys.
 	before := l.Stats().Appends
 	var several []domain.Event
 	for i := range 10 {
@@ -296,8 +296,8 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 	}
 }
 
-// A repeat completes an append of which only some partitions took their part, also
-// when the systems of the others have used up their keys since: it is no new request.
+// A repeat completes an append of which only some partitions took their part, even if the
+// systems of the others have used up their keys since: it is not a new request.
 func TestHalfDoneAppendIsCompletedWithoutKeys(t *testing.T) {
 	t.Parallel()
 	l := open(t, streams.Config{Partitions: 2, MaxIdempotencyKeys: 1})
@@ -330,7 +330,7 @@ func TestHalfDoneAppendIsCompletedWithoutKeys(t *testing.T) {
 	}
 }
 
-// Hours whose keys have all expired count no more, and their counts go.
+// Hours whose keys have all expired no longer count, and their counts are removed.
 func TestKeysOfPastHoursDoNotCount(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -395,7 +395,7 @@ func TestTrimAndExpire(t *testing.T) {
 	if got, err := l.Read(t.Context(), p, at[3], 100); err != nil || len(got) != 6 {
 		t.Errorf("a reader at the trim: %d, %v; want 6", len(got), err)
 	}
-	if err := l.Trim(t.Context(), p, at[3]); err != nil { // trimming less changes nothing
+	if err := l.Trim(t.Context(), p, at[3]); err != nil { // an earlier trim changes nothing
 		t.Fatal(err)
 	}
 	if o, err := l.Origin(t.Context(), p); err != nil || o != at[3] {
@@ -416,8 +416,7 @@ func TestTrimAndExpire(t *testing.T) {
 	}
 }
 
-// A search for the nearest position that gets no answer ends with its context or
-// the log.
+// Nearest ends with its context or with the log if Redis does not answer.
 func TestNearestEndsWithTheLog(t *testing.T) {
 	t.Parallel()
 	l := open(t, streams.Config{URL: redistest.URL(t)})
@@ -434,9 +433,9 @@ func TestNearestEndsWithTheLog(t *testing.T) {
 	}
 }
 
-// Heads of what was last changed long ago, and is archived, do not stay for ever. A
-// command that decides on what it has seen is not in conflict without one, and what
-// was changed since keeps its head.
+// Heads of aggregates that were last changed long ago, and are archived, are removed. A command
+// that decides on a current state needs no such head. Aggregates that were changed since keep
+// their heads.
 func TestExpireForgetsHeads(t *testing.T) {
 	t.Parallel()
 	l := open(t, streams.Config{Retention: time.Minute})
@@ -457,7 +456,7 @@ func TestExpireForgetsHeads(t *testing.T) {
 		}
 	}
 	heads := func() int64 { return l.Client().HLen(ctx, l.Slot(p)+"heads").Val() }
-	// Not archived, and not old enough for a command that is under way.
+	// Neither archived, nor old enough for a command that is under way.
 	for _, now := range []time.Time{time.Now().Add(2 * time.Minute), time.Now().Add(59 * time.Minute)} {
 		if err := l.Expire(ctx, p, last, now); err != nil || heads() != many {
 			t.Fatalf("%d heads, %v", heads(), err)

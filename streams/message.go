@@ -11,9 +11,9 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// The fields of an entry, in the order in which they are written. Every entry
-// has all of them, also where they are empty: Redis stores the names of a node
-// of entries only once when they are always the same.
+// The fields of an entry, in the order in which they are written. Every entry has all of them,
+// even if they are empty, because Redis stores the field names of a node of entries only once
+// if they are the same in all entries.
 const (
 	fieldID            = "id"
 	fieldType          = "type"
@@ -31,8 +31,8 @@ var fieldNames = [...]string{
 	fieldID, fieldType, fieldVersion, fieldSystemID, fieldTime, fieldActor, fieldCorrelationID, fieldCausationID, fieldOrigin, fieldData,
 }
 
-// fieldArgs are the names as arguments of a command, made once: a string that
-// becomes an interface is an allocation, ten for every append.
+// fieldArgs holds the names as arguments of a command. They are converted once, because a
+// string that becomes an interface is an allocation, ten for every append.
 var fieldArgs = func() (args [len(fieldNames)]any) {
 	for i, name := range fieldNames {
 		args[i] = name
@@ -40,15 +40,15 @@ var fieldArgs = func() (args [len(fieldNames)]any) {
 	return args
 }()
 
-// MetadataPosition and MetadataPartition are what a [Subscriber] adds to the
-// metadata of a message, beside the fields of its entry.
+// MetadataPosition and MetadataPartition are the metadata that a [Subscriber] adds to a
+// message, beside the fields of its entry.
 const (
 	MetadataPosition  = "position"
 	MetadataPartition = "partition"
 )
 
-// newMessage makes the Watermill message of an event: its UUID is the event's
-// id, its payload the data, and its metadata the rest.
+// newMessage returns the Watermill message of an event: its UUID is the event's id, its payload
+// the data, and its metadata the rest.
 func newMessage(ctx context.Context, e *domain.Event) *message.Message {
 	msg := message.NewMessageWithContext(ctx, e.ID, message.Payload(e.Data))
 	md := msg.Metadata
@@ -63,12 +63,12 @@ func newMessage(ctx context.Context, e *domain.Event) *message.Message {
 	return msg
 }
 
-// marshaller writes messages as entries of the log. It implements the
-// Marshaller of watermill-redisstream.
+// marshaller converts messages to entries of the log. It implements the Marshaller of
+// watermill-redisstream.
 type marshaller struct{}
 
-// Marshal implements redisstream.Marshaller. The values are pointers to strings,
-// which go-redis writes as it does strings: so they take one allocation in all.
+// Marshal implements redisstream.Marshaller. The values are pointers to strings, which go-redis
+// writes like strings, so that they take one allocation together.
 func (marshaller) Marshal(_ string, msg *message.Message) (map[string]any, error) {
 	values := make(map[string]any, len(fieldNames))
 	text := new([len(fieldNames)]string)
@@ -87,9 +87,9 @@ func (marshaller) Marshal(_ string, msg *message.Message) (map[string]any, error
 	return values, nil
 }
 
-// draft is an append on its way through Watermill's publisher, which calls XAdd
-// once per message with the message's context and keeps the answer to itself.
-// The entries are gathered here and sent by whoever made the draft.
+// collector collects the entries of an append while it passes through Watermill's publisher.
+// The publisher calls XAdd once per message with the message's context, and does not return the
+// result. Therefore XAdd only collects the entries, and the append sends them itself.
 type collector struct {
 	entries [][]any // the values of each entry, in the order of fieldNames
 }
@@ -99,24 +99,24 @@ type collectorKey struct{}
 // collectingClient is the client that Watermill's publisher gets.
 type collectingClient struct{ redis.UniversalClient }
 
-// XAdd overrides the client's: it notes the entry in the draft of its context
-// and sends nothing.
-func (c collectingClient) XAdd(ctx context.Context, args *redis.XAddArgs) *redis.StringCmd {
+// XAdd overrides the client's: it adds the entry to the collector of its context, and sends
+// nothing.
+func (collectingClient) XAdd(ctx context.Context, args *redis.XAddArgs) *redis.StringCmd {
 	cmd := redis.NewStringCmd(ctx)
-	d, ok := ctx.Value(collectorKey{}).(*collector)
+	c, ok := ctx.Value(collectorKey{}).(*collector)
 	values, isMap := args.Values.(map[string]any)
 	if !ok || !isMap {
-		cmd.SetErr(fmt.Errorf("streams: an XADD to %s that is not an append", args.Stream))
+		cmd.SetErr(fmt.Errorf("streams: an XADD to %s outside an append", args.Stream))
 		return cmd
 	}
 	entry := make([]any, len(fieldNames))
 	for i, name := range fieldNames {
 		entry[i] = values[name]
 	}
-	d.entries = append(d.entries, entry)
+	c.entries = append(c.entries, entry)
 	return cmd
 }
 
-// Close overrides the client's: Watermill closes what it was given, and this
-// client is the log's.
-func (c collectingClient) Close() error { return nil }
+// Close overrides the client's: Watermill closes the client that it was given, but this one
+// belongs to the log.
+func (collectingClient) Close() error { return nil }

@@ -6,7 +6,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Entries that were written before there were origins are read as events of ours.
+// Entries that were written before there were origins are read as events of this deployment.
 func TestEntryWithoutOrigin(t *testing.T) {
 	t.Parallel()
 	fields := []string{

@@ -5,19 +5,18 @@ import (
 	"sync"
 )
 
-// outage is what the reader of a log and the consumers that read on their own have
-// in common while Redis is away. Each of them notices by itself, and one warning is
-// enough for all.
+// outage is shared by the readers of a log and the consumers that read on their own. Each of
+// them notices by itself that Redis is away. The outage logs one warning for all of them.
 type outage struct {
 	logger *slog.Logger
 
 	mu   sync.Mutex
-	away int  // of them that broke off and are not back
-	back bool // some of those that broke off are back
+	away int  // number of those that lost Redis and have neither reconnected nor stopped
+	back bool // at least one of them has reconnected
 }
 
-// disconnected says that one of them lost Redis. It is followed by one call of reconnected
-// or stopped.
+// disconnected notes that one of them lost Redis. One call of reconnected or stopped must
+// follow.
 func (o *outage) disconnected(of slog.Attr, err error) {
 	o.mu.Lock()
 	o.away++
@@ -26,23 +25,23 @@ func (o *outage) disconnected(of slog.Attr, err error) {
 		o.back = false
 	}
 	o.mu.Unlock()
-	o.logger.Debug("reading the log broke off", of, "error", err)
+	o.logger.Debug("lost Redis while reading the log", of, "error", err)
 	if first {
-		o.logger.Warn("following the log broke off; trying again", of, "error", err)
+		o.logger.Warn("lost Redis while following the log; trying again", of, "error", err)
 	}
 }
 
-// reconnected says that one that broke off has Redis again.
+// reconnected notes that one of them has Redis again.
 func (o *outage) reconnected(of slog.Attr) {
 	o.logger.Debug("reading the log again", of)
 	o.end(true)
 }
 
-// stopped says that one that broke off was told to end.
+// stopped notes that one of them ended while Redis was away.
 func (o *outage) stopped() { o.end(false) }
 
-// end counts one that is not away any more. With the last one the outage is
-// over, unless all of them gave up.
+// end counts one that is no longer away. With the last one the outage is over, unless all of
+// them stopped.
 func (o *outage) end(back bool) {
 	o.mu.Lock()
 	o.away--

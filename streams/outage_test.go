@@ -12,7 +12,7 @@ import (
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
-// await polls until a line was logged so many times.
+// await polls until a line was logged this many times.
 func (d *diary) await(t *testing.T, words string, times int) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -25,8 +25,8 @@ func (d *diary) await(t *testing.T, words string, times int) {
 	}
 }
 
-// However many follow, in however many readers, an outage is one warning, and its end
-// one line.
+// An outage is logged as one warning and its end as one line, regardless of the number of
+// consumers and readers.
 func TestAnOutageIsOneWarning(t *testing.T) {
 	t.Parallel()
 	const partitions, each, readers = 130, 2, 3 // 64 partitions each
@@ -46,14 +46,14 @@ func TestAnOutageIsOneWarning(t *testing.T) {
 		if err := server.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		book.await(t, "reading the log broke off", outages*readers)
+		book.await(t, "lost Redis while reading the log", outages*readers)
 		server = redistest.Restart(t, server)
 		book.await(t, "following the log again", outages)
 		if n := book.count("level=WARN") - before; n != outages {
 			t.Errorf("%d warnings after %d outages", n, outages)
 		}
-		if n := book.count("reading the log again"); n != book.count("reading the log broke off") {
-			t.Errorf("%d came back before it was said that all had", n)
+		if n := book.count("reading the log again"); n != book.count("lost Redis while reading the log") {
+			t.Errorf("%d reconnected before the end of the outage was logged", n)
 		}
 	}
 	appendToEach(t, l, follows)
@@ -61,11 +61,11 @@ func TestAnOutageIsOneWarning(t *testing.T) {
 		t.Errorf("the end of two outages was logged %d times", n)
 	}
 
-	// Those that are told to end while Redis is away do not say that it is back.
+	// Consumers that end while Redis is away do not report that it is back.
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	book.await(t, "following the log broke off", 3)
+	book.await(t, "lost Redis while following the log", 3)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -75,12 +75,11 @@ func TestAnOutageIsOneWarning(t *testing.T) {
 		}
 	}
 	if n := book.count("following the log again"); n != 2 {
-		t.Error("it was said that a Redis is back which is not")
+		t.Error("the log reported that Redis is back although it is away")
 	}
 }
 
-// appendToEach appends an event to every partition, and waits until everybody
-// has it.
+// appendToEach appends an event to every partition, and waits until every consumer has it.
 func appendToEach(t *testing.T, l *streams.Log, follows []*following) {
 	t.Helper()
 	missing := map[int]bool{}

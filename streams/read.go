@@ -13,23 +13,22 @@ import (
 )
 
 const (
-	// maxBatch bounds how many entries one round trip brings.
+	// maxBatch is the most entries of one round trip.
 	maxBatch = 1000
-	// blockFor is how long the reader waits for news in one round trip, and after which
-	// it looks at a partition that gave none. A shorter wait notices a wiped Redis
-	// sooner, and costs more when idle.
+	// blockFor is how long one read of the reader blocks, and after how long without entries
+	// the reader checks a partition. A shorter time notices a wiped Redis sooner, and costs
+	// more when idle.
 	blockFor = 2 * time.Second
 )
 
-// Read returns up to max events after a position, in order, none when there are
-// none yet. Only an empty page says that: one of large entries, or of a partition
-// whose entries' sizes are not known yet, has fewer than there are. Positions are set and Seq is not. Every entry of the partition is
-// among them, also one that cannot be decoded ([domain.TypeUndecodable]; its
-// SystemID is empty when the entry does not name one).
+// Read returns up to limit events after a position, in order. An empty page means that there
+// are no more events yet; a page with fewer than limit events does not, because Read also
+// bounds the bytes of a page. Positions are set and Seq is not. Every entry of the partition is
+// returned, including entries that cannot be decoded ([domain.TypeUndecodable]; the SystemID is
+// empty if the entry does not name one).
 //
-// It fails with [ErrTrimmed] when entries after the position may have been
-// trimmed, and with [ErrRewound] when the position is beyond all that the
-// partition ever gave.
+// Read fails with [ErrTrimmed] if entries after the position may have been trimmed, and with
+// [ErrRewound] if the position is beyond all that the partition ever assigned.
 func (l *Log) Read(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, error) {
 	events, err := l.read(ctx, partition, after, limit)
 	if err != nil {
@@ -40,7 +39,7 @@ func (l *Log) Read(ctx context.Context, partition int, after domain.Position, li
 
 func (l *Log) read(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, error) {
 	events, _, err := l.readRange(ctx, partition, after, limit)
-	if errors.Is(err, ErrRewound) { // the stream may be missing, which look repairs
+	if errors.Is(err, ErrRewound) { // the stream may be missing, which inspect repairs
 		if _, err := l.inspect(ctx, partition, after); err != nil {
 			return nil, err
 		}
@@ -56,13 +55,13 @@ func (l *Log) read(ctx context.Context, partition int, after domain.Position, li
 	return nil, err
 }
 
-// readRange reads entries and the origin at the same moment.
+// readRange reads entries and the origin atomically.
 func (l *Log) readRange(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, origin, error) {
 	k := &l.keys[partition]
 	tx := l.general.TxPipeline()
 	begins := tx.Get(ctx, k.origin)
 	if after == (domain.Position{Ms: math.MaxUint64, N: math.MaxUint64}) {
-		return nil, origin{}, ErrRewound // Redis has no word for what is after it
+		return nil, origin{}, ErrRewound // Redis has no way to ask for entries after it
 	}
 	count := l.appetites[partition].next(limit)
 	raw := redis.NewRawCmd(ctx, "xrange", k.events, "("+after.String(), "+", "count", count)
@@ -83,21 +82,20 @@ func (l *Log) readRange(ctx context.Context, partition int, after domain.Positio
 	return events, o, err
 }
 
-// page is what a consumer reads on its own.
+// page is a page that a consumer reads on its own.
 type page struct {
-	events      []domain.Event  // after the consumer's position, closely; none when there are none yet
-	incarnation string          // of the stream that they come from
-	last        domain.Position // given last by the partition; only where there are no events
+	events      []domain.Event  // the next after the consumer's position; none if there are none yet
+	incarnation string          // of the stream that the events come from
+	last        domain.Position // last position that the partition assigned; set only without events
 }
 
-// readPage reads what follows a position, as a consumer needs it: it fails with
-// [ErrTrimmed] or [ErrRewound] where there may be a gap. seen and incarnation are as
-// [streamState.follows] has them.
+// readPage reads the page after a position for a consumer. It fails with [ErrTrimmed] or
+// [ErrRewound] if there may be a gap. seen and incarnation are as in [streamState.follows].
 func (l *Log) readPage(ctx context.Context, partition int, at domain.Position, seen bool, incarnation string) (page, error) {
 	for range 3 {
 		p, present, err := l.readFrom(ctx, partition, at)
 		switch {
-		case errors.Is(err, ErrRewound): // there is no origin, which look repairs
+		case errors.Is(err, ErrRewound): // the origin is missing, which inspect repairs
 		case err != nil:
 			return page{}, err
 		case len(p.events) > 0 && (present || !seen) && (incarnation == "" || incarnation == p.incarnation):
@@ -114,11 +112,11 @@ func (l *Log) readPage(ctx context.Context, partition int, at domain.Position, s
 			return p, nil
 		}
 	}
-	return page{}, errors.New("streams: the stream was made again while it was read")
+	return page{}, errors.New("streams: the stream was created again while it was read")
 }
 
-// readFrom reads entries, the origin, and whether the entry at a position is there,
-// all at the same moment.
+// readFrom reads entries and the origin, and whether the entry at a position exists,
+// atomically.
 func (l *Log) readFrom(ctx context.Context, partition int, at domain.Position) (p page, present bool, err error) {
 	k := &l.keys[partition]
 	tx := l.general.TxPipeline()

@@ -10,7 +10,7 @@ import (
 	"github.com/plugcast/plugcast/streams"
 )
 
-// Reads and follows end pages at bytes, and leave nothing out for it.
+// Read and Follow bound their pages in bytes, and lose nothing by it.
 func TestPagesOfLargeEntries(t *testing.T) {
 	t.Parallel()
 	log := open(t, streams.Config{})

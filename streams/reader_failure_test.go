@@ -13,16 +13,16 @@ import (
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
-// awaitLive waits until so many consumers of a partition get the reader's batches, and
-// the reader waits for news.
+// awaitLive waits until this many consumers of a partition get the reader's batches, and the
+// reader waits for new entries.
 func awaitLive(t *testing.T, l *streams.Log, client *redis.Client, partition, consumers int) {
 	t.Helper()
 	waitFor(t, "the consumers to join the reader", func() bool { return l.Live(partition) == consumers })
 	waitFor(t, "a read that blocks", func() bool { return len(readers(t, client)) > 0 })
 }
 
-// The reader began at an entry without reading it. Redis loses that entry and gets
-// another one while the connections are away: the loss is noticed all the same.
+// The reader began at an entry without reading it. Redis loses that entry and gets another one
+// while the connections are away. The loss is noticed nevertheless.
 func TestALossOfTheEntryWhereTheReaderBeganIsNoticed(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -59,8 +59,8 @@ func TestALossOfTheEntryWhereTheReaderBeganIsNoticed(t *testing.T) {
 	}
 }
 
-// A stream is missing, and the archive that has to be asked for its repair hangs: the
-// other partitions go on.
+// If a stream is missing, and the archive hangs that its repair needs, the other partitions
+// continue.
 func TestAnArchiveThatHangsStopsNoOtherPartition(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -103,8 +103,8 @@ func TestAnArchiveThatHangsStopsNoOtherPartition(t *testing.T) {
 	}
 }
 
-// Where the reader's way to Redis is closed and the consumers' own is not, consumers read
-// on their own, and join again when the reader is back.
+// If the reader cannot reach Redis and the consumers can, the consumers read on their own, and
+// join again when the reader is back.
 func TestConsumersDoWithoutAReaderThatCannotRead(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -130,13 +130,12 @@ func TestConsumersDoWithoutAReaderThatCannotRead(t *testing.T) {
 		}
 		book.await(t, "following the log again", round+1)
 	}
-	if n := book.count("level=WARN msg=\"following the log broke off"); n != 2 {
+	if n := book.count("level=WARN msg=\"lost Redis while following the log"); n != 2 {
 		t.Errorf("%d warnings after two outages", n)
 	}
 }
 
-// A Redis that answers reads which do not wait, and breaks off those that do, has not
-// come back.
+// A Redis that answers reads which do not block, and breaks off those that do, counts as away.
 func TestAReadThatDoesNotWaitEndsNoOutage(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -150,7 +149,7 @@ func TestAReadThatDoesNotWaitEndsNoOutage(t *testing.T) {
 	awaitLive(t, l, client, 0, 1)
 	block := "\r\nblock\r\n"
 	k.cut.Store(&block)
-	book.await(t, "reading the log broke off", 1)
+	book.await(t, "lost Redis while reading the log", 1)
 	waitFor(t, "more reads that are broken off", func() bool { return k.cuts.Load() >= 3 })
 	if book.has("reading the log again") {
 		t.Error("a read that does not wait counted as the end of the outage")

@@ -6,18 +6,18 @@ import (
 	"strconv"
 )
 
-// errMalformed says that a reply is not what was asked for.
+// errMalformed means that a reply does not have the expected form.
 var errMalformed = errors.New("streams: Redis sent a malformed reply")
 
-// reply reads a raw answer of Redis (RESP 2) piece by piece. go-redis decodes
-// entries into a map of interfaces each, which is thirty allocations for an
-// event where two do: at 100,000 events/s that is most of a core.
+// reply decodes a raw reply of Redis (RESP 2) value by value. go-redis decodes each entry into
+// a map of interfaces, which takes thirty allocations per event instead of two: at 100,000
+// events/s most of a core.
 type reply struct {
 	buf []byte
 	at  int
 }
 
-// line reads the next line: its type and the rest.
+// line reads the next line, and returns its type and the rest.
 func (r *reply) line() (kind byte, rest []byte, err error) {
 	for i := r.at; i+1 < len(r.buf); i++ {
 		if r.buf[i] == '\r' && r.buf[i+1] == '\n' {
@@ -41,7 +41,7 @@ func (r *reply) length(kind byte) (int, error) {
 		return 0, err
 	}
 	if got != kind {
-		return 0, fmt.Errorf("%w: %q where %q was due", errMalformed, got, kind)
+		return 0, fmt.Errorf("%w: %q instead of %q", errMalformed, got, kind)
 	}
 	n := 0
 	for _, c := range rest {
@@ -57,10 +57,10 @@ func (r *reply) length(kind byte) (int, error) {
 	return n, nil
 }
 
-// array reads the head of a list and returns its length, -1 for none.
+// array reads the header of an array and returns its length, -1 for a null array.
 func (r *reply) array() (int, error) { return r.length('*') }
 
-// bulk reads a string, nil for none. It points into the reply.
+// bulk reads a string, nil for a null string. The result is part of the reply's buffer.
 func (r *reply) bulk() ([]byte, error) {
 	n, err := r.length('$')
 	if err != nil || n < 0 {
@@ -74,7 +74,7 @@ func (r *reply) bulk() ([]byte, error) {
 	return b, nil
 }
 
-// skip reads past the next value, whatever it is.
+// skip skips the next value, of any type.
 func (r *reply) skip() error {
 	for left := 1; left > 0; left-- {
 		kind, rest, err := r.line()

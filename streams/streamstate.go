@@ -12,13 +12,12 @@ import (
 	"github.com/plugcast/plugcast/domain/backoff"
 )
 
-// ensureScript makes a stream exist with its last id at or past the floor, and
-// knows where it begins. KEYS: events, origin, cursors, foreign. ARGV: floor, a new
-// incarnation.
+// ensureScript ensures that a stream exists with its last id at or past the floor, and that its
+// origin is stored. KEYS: events, origin, cursors, foreign. ARGV: floor, a new incarnation.
 //
-// A stream that had to be made or moved begins at the floor, in a new
-// incarnation: what a reader of the one before has seen is not certain. How far the
-// logs of others were taken is not certain then either, and is forgotten.
+// A stream that had to be created or moved begins at the floor, in a new incarnation: it is not
+// certain which entries a reader of the previous one has had. How far other deployments' logs
+// were imported is not certain then either, and is deleted.
 var ensureScript = newScript(luaAfter + `
 if redis.call('EXISTS', KEYS[1]) == 0 then
 	redis.call('XGROUP', 'CREATE', KEYS[1], 'none', '$', 'MKSTREAM')
@@ -40,18 +39,18 @@ if redis.call('EXISTS', KEYS[2]) == 0 then
 	redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
 	return {'adopted', last}
 end
-return {'fine', last}
+return {'unchanged', last}
 `)
 
-// trimScript removes the entries before a position and remembers the last one
-// that went. KEYS: events, origin. ARGV: the position, an incarnation in case
-// that there is none.
+// trimScript removes the entries before a position, and stores the position of the last removed
+// entry as the origin. KEYS: events, origin. ARGV: the position, an incarnation in case the
+// origin is missing.
 var trimScript = newScript(luaAfter + `
-local gone = redis.call('XREVRANGE', KEYS[1], '(' .. ARGV[1], '-', 'COUNT', 1)
-if #gone == 0 then return {0} end
+local removed = redis.call('XREVRANGE', KEYS[1], '(' .. ARGV[1], '-', 'COUNT', 1)
+if #removed == 0 then return {0} end
 local origin = redis.call('GET', KEYS[2])
 local incarnation = origin and string.match(origin, ' (.*)$') or ARGV[2]
-redis.call('SET', KEYS[2], gone[1][1] .. ' ' .. incarnation)
+redis.call('SET', KEYS[2], removed[1][1] .. ' ' .. incarnation)
 return {redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])}
 `)
 
@@ -66,12 +65,12 @@ end
 return {removed}
 `)
 
-// inspectScript says what readers need in order to trust their places. KEYS: events and
-// origin of each partition. ARGV: the reader's position in each. For each it returns
-// the origin, the last id ever given, whether the position's entry is there, whether
-// that of the last id is, and why Redis could not say that, or "".
+// inspectScript returns the data by which readers check their positions. KEYS: events and
+// origin of each partition. ARGV: the reader's position in each partition. For each it returns
+// the origin, the last id ever assigned, whether the entry at the position exists, whether the
+// entry of the last id exists, and the error by which Redis could not answer, or "".
 var inspectScript = newScript(luaAfter + `
-local function look(events, origin, at)
+local function inspect(events, origin, at)
 	local begins = redis.call('GET', origin)
 	if not begins or redis.call('EXISTS', events) == 0 then return {'', '', 0, 0, ''} end
 	local last = lastID(events)
@@ -79,7 +78,7 @@ local function look(events, origin, at)
 end
 local states = {}
 for i = 1, #ARGV do
-	local ok, streamState = pcall(look, KEYS[2 * i - 1], KEYS[2 * i], ARGV[i])
+	local ok, streamState = pcall(inspect, KEYS[2 * i - 1], KEYS[2 * i], ARGV[i])
 	if not ok then
 		if type(streamState) == 'table' then streamState = streamState.err end
 		streamState = {'', '', 0, 0, tostring(streamState)}
@@ -113,9 +112,9 @@ local function lastID(stream)
 end
 `
 
-// Ensure makes the partition's stream exist, with its last id at or past floor,
-// so that the next append gets a later position. A stream that had to be made or
-// moved although something is archived is logged as the loss that it is.
+// Ensure ensures that the partition's stream exists, with its last id at or past floor, so that
+// the next append gets a later position. If it had to create or move a stream although
+// something is archived, it logs that as a loss of data.
 func (l *Log) Ensure(ctx context.Context, partition int, floor domain.Position) error {
 	k := &l.keys[partition]
 	reply, err := ensureScript.run(ctx, l.general, []string{k.events, k.origin, k.cursors, k.foreign}, floor.String(), rand.Text())
@@ -126,21 +125,21 @@ func (l *Log) Ensure(ctx context.Context, partition int, floor domain.Position) 
 	last, _ := reply[1].(string)
 	switch {
 	case verdict == "created" && !floor.IsZero():
-		l.logger.Error("redis lost a stream of the log; events that were not archived are gone",
+		l.logger.Error("Redis lost a stream of the log; events that were not archived are lost",
 			"partition", partition, "archived", floor.String())
 	case verdict == "repaired":
-		l.logger.Error("redis was set back behind the archive; events that were not archived are gone",
+		l.logger.Error("Redis was set back behind the archive; events that were not archived are lost",
 			"partition", partition, "last", last, "archived", floor.String())
 	case verdict == "adopted":
-		l.logger.Warn("a stream of the log had lost the note of where it begins", "partition", partition, "last", last)
+		l.logger.Warn("the origin of a stream of the log was missing", "partition", partition, "last", last)
 	case verdict == "created":
 		l.logger.Debug("a stream of the log was created", "partition", partition)
 	}
 	return nil
 }
 
-// Tail is the last position that the partition ever gave, also if that entry is
-// gone by now.
+// Tail returns the last position that the partition ever assigned, even if that entry no longer
+// exists.
 func (l *Log) Tail(ctx context.Context, partition int) (domain.Position, error) {
 	p, err := l.inspect(ctx, partition, domain.Position{})
 	if err != nil {
@@ -149,8 +148,8 @@ func (l *Log) Tail(ctx context.Context, partition int) (domain.Position, error) 
 	return p.last, nil
 }
 
-// Origin is where the partition's log begins: everything at or before it was
-// trimmed, or is in the archive only. Reading may start there.
+// Origin returns the position after which the partition's log begins: everything at or before
+// it was trimmed, or is in the archive only. Reading may start there.
 func (l *Log) Origin(ctx context.Context, partition int) (domain.Position, error) {
 	p, err := l.inspect(ctx, partition, domain.Position{})
 	if err != nil {
@@ -159,9 +158,9 @@ func (l *Log) Origin(ctx context.Context, partition int) (domain.Position, error
 	return p.origin.at, nil
 }
 
-// Nearest is the position closest to at from which the partition can be read
-// without [ErrTrimmed] or [ErrRewound]: at itself where nothing is missing. While
-// Redis does not answer it tries again, until ctx ends or the log is closed.
+// Nearest returns the position closest to at from which the partition can be read without
+// [ErrTrimmed] or [ErrRewound]: at itself if nothing is missing. While Redis does not answer,
+// Nearest tries again until ctx ends or the log is closed.
 func (l *Log) Nearest(ctx context.Context, partition int, at domain.Position) (domain.Position, error) {
 	if !l.enter() {
 		return at, ErrClosed
@@ -172,7 +171,7 @@ func (l *Log) Nearest(ctx context.Context, partition int, at domain.Position) (d
 		if err == nil {
 			return p.nearest(at), nil
 		}
-		l.logger.Debug("the log does not say from where it can be read; trying again", "partition", partition, "error", err)
+		l.logger.Debug("cannot find the nearest readable position; trying again", "partition", partition, "error", err)
 		if err := backoff.SleepOr(ctx, backoff.Jitter(maxPause), l.closing.Done()); err != nil {
 			return at, err
 		}
@@ -182,8 +181,8 @@ func (l *Log) Nearest(ctx context.Context, partition int, at domain.Position) (d
 	}
 }
 
-// Trim removes the entries before the given position, and no other. The caller
-// has archived them.
+// Trim removes the entries before the given position, and no others. The caller has archived
+// them.
 func (l *Log) Trim(ctx context.Context, partition int, before domain.Position) error {
 	k := &l.keys[partition]
 	if _, err := trimScript.run(ctx, l.general, []string{k.events, k.origin}, before.String(), rand.Text()); err != nil {
@@ -192,9 +191,9 @@ func (l *Log) Trim(ctx context.Context, partition int, before domain.Position) e
 	return nil
 }
 
-// Expire trims what is both archived and older than the retention. archived is
-// the position up to which, inclusively, everything is archived. Heads of aggregates that
-// were changed last before that go as well.
+// Expire trims the entries that are both archived and older than the retention. archived is the
+// position up to which, inclusively, everything is archived. Expire also removes the heads of
+// aggregates that were last changed before that.
 func (l *Log) Expire(ctx context.Context, partition int, archived domain.Position, now time.Time) error {
 	before := domain.Position{Ms: archived.Ms, N: archived.N + 1}
 	if old := positionOf(now.Add(-l.config.Retention)); old.Before(before) {
@@ -213,22 +212,21 @@ func positionOf(t time.Time) domain.Position {
 	return domain.Position{Ms: uint64(max(t.UnixMilli(), 0))}
 }
 
-// headRetention is how long heads are kept whatever the retention: longer than a command
-// may take from reading its state to its append.
+// headRetention is the shortest time for which heads are kept, whatever the retention: longer
+// than a command may take from reading its state to its append.
 const headRetention = time.Hour
 
-// headsPage is how many heads are looked at in one step.
+// headsPage is how many heads one step scans.
 const headsPage = 1000
 
-// expireHeads removes the heads of aggregates that were last changed before a
-// position that is archived: a state that anybody reads now has seen those changes, and
-// no head is like one that was seen.
+// expireHeads removes the heads of aggregates that were last changed before an archived
+// position. A command needs no such head: the state that it reads contains those changes.
 func (l *Log) expireHeads(ctx context.Context, partition int, before domain.Position) error {
 	heads := l.keys[partition].heads
 	for cursor := uint64(0); ; {
 		pairs, next, err := l.general.HScan(ctx, heads, cursor, "", headsPage).Result()
 		if err != nil {
-			return fmt.Errorf("streams: look for old heads of partition %d: %w", partition, err)
+			return fmt.Errorf("streams: scan heads of partition %d: %w", partition, err)
 		}
 		args := []any{before.String()}
 		for i := 0; i+1 < len(pairs); i += 2 {
@@ -247,14 +245,14 @@ func (l *Log) expireHeads(ctx context.Context, partition int, before domain.Posi
 	}
 }
 
-// origin is where a stream begins, and which incarnation of it this is.
+// origin is the position after which a stream begins, and its incarnation.
 type origin struct {
 	at          domain.Position
 	incarnation string
 }
 
-// parseOrigin reads what the origin key holds. An absent one means that Redis
-// was wiped and nobody repaired it yet.
+// parseOrigin decodes the origin key. An empty value means that Redis was wiped and is not
+// repaired yet.
 func parseOrigin(s string) (origin, error) {
 	at, incarnation, found := strings.Cut(s, " ")
 	if !found {
@@ -264,18 +262,18 @@ func parseOrigin(s string) (origin, error) {
 	return origin{p, incarnation}, err
 }
 
-// place is what Redis says about a reader's position.
+// streamState is Redis' answer about a reader's position in a stream.
 type streamState struct {
 	origin  origin
-	last    domain.Position // given last, ever
-	present bool            // the position's entry is there
-	newest  bool            // the entry of last is there
-	err     error           // of this partition alone; errMissing where there is no stream
+	last    domain.Position // last position ever assigned
+	present bool            // the entry at the reader's position exists
+	newest  bool            // the entry at last exists
+	err     error           // concerns this partition only; errMissing if there is no stream
 }
 
-// follows fails when a reader cannot read on from a position without a gap. seen says
-// that the position is that of an entry which the reader had, and incarnation is the
-// stream that it had it from, "" for none.
+// follows returns an error if a reader cannot continue from a position without a gap. seen
+// means that the reader had the entry at the position, and incarnation is that of the stream it
+// came from, "" if unknown.
 func (p *streamState) follows(at domain.Position, seen bool, incarnation string) error {
 	switch {
 	case at.Before(p.origin.at):
@@ -283,14 +281,14 @@ func (p *streamState) follows(at domain.Position, seen bool, incarnation string)
 	case at.After(p.last):
 		return ErrRewound
 	case at == p.origin.at:
-		return nil // all that the reader has is archived, whatever happened
+		return nil // all that the reader has had is archived
 	case incarnation != "" && incarnation != p.origin.incarnation, seen && !p.present:
 		return ErrRewound
 	}
 	return nil
 }
 
-// nearest moves a position into the part of the log that can be read.
+// nearest moves a position into the readable part of the log.
 func (p *streamState) nearest(at domain.Position) domain.Position {
 	if at.After(p.last) {
 		at = p.last
@@ -301,8 +299,8 @@ func (p *streamState) nearest(at domain.Position) domain.Position {
 	return at
 }
 
-// look says how a position stands to the stream. Where there is no stream, Redis
-// was wiped: look repairs that first.
+// inspect returns the state of one stream for a reader's position. If there is no stream, Redis
+// was wiped, and inspect repairs it first.
 func (l *Log) inspect(ctx context.Context, partition int, at domain.Position) (streamState, error) {
 	for repaired := false; ; repaired = true {
 		states, err := l.inspectPartitions(ctx, []int{partition}, []domain.Position{at})
@@ -318,8 +316,8 @@ func (l *Log) inspect(ctx context.Context, partition int, at domain.Position) (s
 	}
 }
 
-// lookOnce looks at several partitions, which in a cluster share a slot, and repairs
-// nothing. A partition that cannot be looked at has that error in its streamState.
+// inspectPartitions returns the states of several streams, which in a cluster share a slot. It
+// repairs nothing. A stream that cannot be inspected has the error in its state.
 func (l *Log) inspectPartitions(ctx context.Context, partitions []int, at []domain.Position) ([]streamState, error) {
 	names, args := make([]string, 0, 2*len(partitions)), make([]any, 0, len(partitions))
 	for i, p := range partitions {

@@ -18,39 +18,39 @@ import (
 
 var _ message.Subscriber = (*Subscriber)(nil)
 
-// metadataCorrelationID is where Watermill's own middleware looks for it.
+// metadataCorrelationID is the key under which Watermill's own middleware expects the
+// correlation id.
 const metadataCorrelationID = "correlation_id"
 
 // DefaultNackPause is the default of [SubscriberConfig.NackPause].
 const DefaultNackPause = 100 * time.Millisecond
 
-// SubscriberConfig says where a [Subscriber] begins. The zero value is fine.
+// SubscriberConfig holds the settings of a [Subscriber]. The zero value is fine.
 type SubscriberConfig struct {
-	// Start returns the position after which a new subscription to a partition,
-	// or to a system in it, begins. Nil is [Log.Tail]: only what happens from
-	// now on. Use [Log.Origin] for all that Redis has.
+	// Start returns the position after which a new subscription to a partition, or to a system
+	// in it, begins. Nil means [Log.Tail]: only events from now on. Use [Log.Origin] for all
+	// events in Redis.
 	Start func(ctx context.Context, partition int) (domain.Position, error)
-	// Types are the events that become messages; the others are passed over
-	// before they cost anything. None means all.
+	// Types are the types of events that become messages; the others are skipped early. Empty
+	// means all.
 	Types []domain.EventType
-	// NackPause is how long a message waits that was not acknowledged until it
-	// is sent again; [DefaultNackPause] when 0.
+	// NackPause is how long a message that was not acknowledged waits before it is sent again;
+	// [DefaultNackPause] if 0.
 	NackPause time.Duration
 }
 
-// Subscriber gives the log to Watermill: one message per event, the next one
-// after the last was acknowledged. It is for what reacts to events one at a
-// time, as a handler of a Watermill Router; who reads much uses [Log.Follow].
+// Subscriber is the log as Watermill sees it: one message per event, each sent after the
+// previous one was acknowledged. It is for handlers of single events, such as those of a
+// Watermill Router. A program that reads many events uses [Log.Follow].
 //
-// A topic is either a partition's stream, as [Log.Topic] names it, or the id of
-// a system, which gives that system's events only. Within a topic messages come
-// in the order of the log. A message that is nacked comes again, and again,
-// before any later one: a Router's middleware decides when to give up. A message
-// that was acknowledged never comes again to the same subscription, but nothing
-// is remembered beyond it. [MessageEvent] reads a message back.
+// A topic is either a partition's stream, as [Log.Topic] names it, or the id of a system, for
+// that system's events only. Within a topic messages come in the order of the log. A message
+// that is nacked is sent again before any later one, without limit: a Router's middleware
+// decides when to give up. An acknowledged message is not sent again to the same subscription,
+// but acknowledgements are not stored. [MessageEvent] converts a message back.
 //
-// When the log was trimmed beyond a subscription, wiped or set back, that is
-// logged, and the subscription goes on with the nearest event that is there.
+// If the log was trimmed beyond a subscription, wiped or set back, the subscription logs that
+// and continues with the nearest event.
 type Subscriber struct {
 	log     *Log
 	config  SubscriberConfig
@@ -60,7 +60,7 @@ type Subscriber struct {
 	working sync.WaitGroup
 }
 
-// NewSubscriber makes a Subscriber. It must be closed before the log.
+// NewSubscriber returns a Subscriber. Close it before the log.
 func NewSubscriber(l *Log, cfg SubscriberConfig) *Subscriber {
 	if cfg.Start == nil {
 		cfg.Start = l.Tail
@@ -73,11 +73,11 @@ func NewSubscriber(l *Log, cfg SubscriberConfig) *Subscriber {
 	return s
 }
 
-// Topic names the stream of a partition, for [Subscriber.Subscribe].
+// Topic returns the name of a partition's stream, for [Subscriber.Subscribe].
 func (l *Log) Topic(partition int) string { return l.keys[partition].events }
 
-// Subscribe implements [message.Subscriber]. The channel is closed when ctx
-// ends, or the Subscriber or the log is closed.
+// Subscribe implements [message.Subscriber]. The channel is closed when ctx ends, or when the
+// Subscriber or the log is closed.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	partition, system, err := s.log.parseTopic(topic)
 	if err != nil {
@@ -113,8 +113,7 @@ func (s *Subscriber) Close() error {
 	return nil
 }
 
-// parseTopic tells partitions, which have braces in their names, from systems,
-// which cannot.
+// parseTopic distinguishes partitions, whose names have braces, from systems, whose ids cannot.
 func (l *Log) parseTopic(topic string) (partition int, system domain.SystemID, err error) {
 	if strings.Contains(topic, "{") {
 		for p := range l.keys {
@@ -130,12 +129,12 @@ func (l *Log) parseTopic(topic string) (partition int, system domain.SystemID, e
 	return l.Partition(system), system, nil
 }
 
-// subscription is one topic being given to one channel.
+// subscription sends the messages of one topic to one channel.
 type subscription struct {
 	subscriber *Subscriber
 	partition  int
 	system     domain.SystemID // "" for all of the partition
-	at         domain.Position // the last event that was acknowledged, or skipped
+	at         domain.Position // position of the last event that was acknowledged or skipped
 	out        chan *message.Message
 }
 
@@ -145,7 +144,7 @@ func (s *subscription) run(ctx context.Context) {
 		err := l.Follow(ctx, s.partition, s.at, func(events []domain.Event) error {
 			for i := range events {
 				if s.wants(&events[i]) {
-					if err := s.hand(ctx, &events[i]); err != nil {
+					if err := s.send(ctx, &events[i]); err != nil {
 						return err
 					}
 				}
@@ -156,7 +155,7 @@ func (s *subscription) run(ctx context.Context) {
 		if !errors.Is(err, ErrTrimmed) && !errors.Is(err, ErrRewound) {
 			return
 		}
-		l.logger.Error("a subscription missed a part of the log", "partition", s.partition, "system", s.system, "error", err)
+		l.logger.Error("a subscription missed part of the log", "partition", s.partition, "system", s.system, "error", err)
 		if s.at, err = l.Nearest(ctx, s.partition, s.at); err != nil {
 			return
 		}
@@ -168,10 +167,10 @@ func (s *subscription) wants(e *domain.Event) bool {
 	return (s.system == "" || e.SystemID == s.system) && (len(types) == 0 || slices.Contains(types, e.Type))
 }
 
-// hand gives an event to the channel until it is acknowledged.
-func (s *subscription) hand(ctx context.Context, e *domain.Event) error {
+// send sends an event until it is acknowledged.
+func (s *subscription) send(ctx context.Context, e *domain.Event) error {
 	for {
-		acked, err := s.offer(ctx, e)
+		acked, err := s.attempt(ctx, e)
 		if acked || err != nil {
 			return err
 		}
@@ -181,9 +180,9 @@ func (s *subscription) hand(ctx context.Context, e *domain.Event) error {
 	}
 }
 
-// offer sends one message and waits for the verdict. The message's context ends
+// attempt sends one message and waits until it is acked or nacked. The message's context ends
 // with it.
-func (s *subscription) offer(ctx context.Context, e *domain.Event) (acked bool, err error) {
+func (s *subscription) attempt(ctx context.Context, e *domain.Event) (acked bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	msg := newMessage(ctx, e)
@@ -206,8 +205,7 @@ func (s *subscription) offer(ctx context.Context, e *domain.Event) (acked bool, 
 	}
 }
 
-// MessageEvent reads the event that a message of a [Subscriber] carries. Its Seq
-// is 0.
+// MessageEvent returns the event of a message from a [Subscriber]. Its Seq is 0.
 func MessageEvent(msg *message.Message) (domain.Event, error) {
 	md := msg.Metadata
 	e := domain.Event{

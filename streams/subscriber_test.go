@@ -16,8 +16,8 @@ import (
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
-// letter carries the messages of the conformance suite, which are any bytes, in
-// the data of events, which are JSON objects.
+// letter wraps the messages of the conformance suite, which are any bytes, into the data of
+// events, which are JSON objects.
 type letter struct {
 	Payload  []byte            `json:"payload"`
 	Metadata map[string]string `json:"metadata"`
@@ -42,8 +42,8 @@ func (p publisher) Publish(topic string, messages ...*message.Message) error {
 
 func (publisher) Close() error { return nil }
 
-// reader undoes what publisher did. Watermill's own decorator for this waits for
-// ever when it is closed while nobody receives.
+// reader undoes the wrapping of publisher. Watermill's own decorator for this waits for ever if
+// it is closed without a receiver.
 type reader struct {
 	*streams.Subscriber
 	working sync.WaitGroup
@@ -76,7 +76,7 @@ func (r *reader) Subscribe(ctx context.Context, topic string) (<-chan *message.M
 	return out, nil
 }
 
-// Watermill's own suite for what calls itself a Pub/Sub.
+// TestWatermillConformance runs Watermill's suite for implementations of its Pub/Sub.
 func TestWatermillConformance(t *testing.T) {
 	t.Parallel()
 	l := open(t, streams.Config{})

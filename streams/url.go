@@ -13,21 +13,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ParseURL reads where Redis is:
+// ParseURL parses the URL of Redis:
 //
 //	redis://[user:password@]host[:port][/db]                one server
 //	rediss://…                                              the same over TLS
 //	redis://host1,host2:6380,host3?cluster=true             a Redis Cluster
 //	redis://host1:26379,host2:26379[/db]?sentinel=mymaster  the master that these sentinels name
 //
-// Ports default to 6379, of sentinels to 26379. User and password are for Redis,
-// not for the sentinels. The error never shows the URL, because of the password
-// in it.
+// Ports default to 6379, those of sentinels to 26379. User and password are for Redis, not for
+// the sentinels. The error never contains the URL, because of the password in it.
 func ParseURL(s string) (*redis.UniversalOptions, error) {
 	rest, hosts := cutHosts(s)
 	u, err := url.Parse(rest)
 	if err != nil {
-		return nil, errors.New("streams: the Redis URL cannot be read; it looks like redis://[user:password@]host[:port][/db]")
+		return nil, errors.New("streams: cannot parse the Redis URL; expected redis://[user:password@]host[:port][/db]")
 	}
 	options := &redis.UniversalOptions{Username: u.User.Username()}
 	options.Password, _ = u.User.Password()
@@ -36,18 +35,18 @@ func ParseURL(s string) (*redis.UniversalOptions, error) {
 	case "rediss":
 		options.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	default:
-		return nil, errors.New("streams: a Redis URL begins with redis:// or rediss://")
+		return nil, errors.New("streams: a Redis URL must begin with redis:// or rediss://")
 	}
 	query := u.Query()
 	for name := range query {
 		if name != "cluster" && name != "sentinel" {
-			return nil, fmt.Errorf("streams: a Redis URL takes ?cluster=true or ?sentinel=NAME, not %q", name)
+			return nil, fmt.Errorf("streams: a Redis URL accepts ?cluster=true and ?sentinel=NAME, not %q", name)
 		}
 	}
 	options.MasterName = query.Get("sentinel")
 	if v := query.Get("cluster"); v != "" {
 		if options.IsClusterMode, err = strconv.ParseBool(v); err != nil {
-			return nil, errors.New("streams: cluster in the Redis URL is true or false")
+			return nil, errors.New("streams: cluster in the Redis URL must be true or false")
 		}
 	}
 	if options.DB, err = database(u.Path); err != nil {
@@ -74,12 +73,12 @@ func database(path string) (int, error) {
 	}
 	db, err := strconv.Atoi(path)
 	if err != nil || db < 0 {
-		return 0, errors.New("streams: the path of a Redis URL is the number of a database")
+		return 0, errors.New("streams: the path of a Redis URL must be the number of a database")
 	}
 	return db, nil
 }
 
-// cutHosts takes the hosts out of a URL, because net/url knows only of one.
+// cutHosts removes the hosts from a URL, because net/url accepts only one.
 func cutHosts(s string) (rest, hosts string) {
 	scheme, authority, _ := strings.Cut(s, "://")
 	path := ""
@@ -105,7 +104,7 @@ func addresses(hosts string, sentinel bool) ([]string, error) {
 			host, port = strings.Trim(address, "[]"), defaultPort
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsFunc(host, notInHost) {
-			return nil, errors.New("streams: a host in the Redis URL looks like name, name:port or [address]:port")
+			return nil, errors.New("streams: a host in the Redis URL must have the form name, name:port or [address]:port")
 		}
 		addrs = append(addrs, net.JoinHostPort(host, port))
 	}
