@@ -42,7 +42,7 @@ func (l *Log) Append(ctx context.Context, events []domain.Event, opts domain.App
 
 func (l *Log) append(ctx context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error) {
 	if ctx.Err() != nil {
-		return domain.Appended{}, unavailable(ctx.Err())
+		return domain.Appended{}, unavailable("append", ctx.Err())
 	}
 	stamped, err := stamp(events)
 	if err != nil {
@@ -210,11 +210,11 @@ func (l *Log) appendShard(ctx context.Context, s shard, opts domain.AppendOption
 		case errors.Is(err, errMissing) && repairs < 3:
 			repairs++
 			if err := l.prepare(ctx); err != nil {
-				return domain.Appended{}, unavailable(err)
+				return domain.Appended{}, unavailable("append", err)
 			}
 			continue
 		case errors.Is(err, errMissing):
-			return domain.Appended{}, unavailable(err)
+			return domain.Appended{}, unavailable("append", err)
 		case !temporary(err):
 			return domain.Appended{}, err
 		case giveUp.IsZero():
@@ -224,7 +224,7 @@ func (l *Log) appendShard(ctx context.Context, s shard, opts domain.AppendOption
 			return domain.Appended{}, err
 		}
 		if err := retry.Wait(ctx); err != nil {
-			return domain.Appended{}, unavailable(err)
+			return domain.Appended{}, unavailable("append", err)
 		}
 	}
 }
@@ -239,7 +239,7 @@ func (l *Log) marshal(ctx context.Context, s shard) ([][]any, error) {
 		messages[i] = newMessage(ctx, &s.events[i])
 	}
 	if err := l.publisher.Publish(l.keys[s.partition].events, messages...); err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable("append", err)
 	}
 	return c.entries, nil
 }

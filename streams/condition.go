@@ -282,8 +282,7 @@ func (l *Log) Recall(ctx context.Context, system domain.SystemID, key domain.Ide
 		return domain.Appended{}, nil
 	}
 	if err != nil {
-		return domain.Appended{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-			"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: recall: %w", err))
+		return domain.Appended{}, unavailable("recall", err)
 	}
 	words := strings.SplitN(kept, " ", 3)
 	if len(words) != 3 {
@@ -302,8 +301,7 @@ func (l *Log) Recall(ctx context.Context, system domain.SystemID, key domain.Ide
 func (l *Log) Newest(ctx context.Context, system domain.SystemID) (domain.Position, error) {
 	last, err := l.general.XRevRangeN(ctx, l.keys[l.Partition(system)].events, "+", "-", 1).Result()
 	if err != nil {
-		return domain.Position{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-			"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: newest: %w", err))
+		return domain.Position{}, unavailable("newest", err)
 	}
 	if len(last) == 0 {
 		return domain.Position{}, nil
@@ -338,8 +336,7 @@ func (l *Log) checkReuse(ctx context.Context, events []domain.Event, key *domain
 func (l *Log) checkKeyCount(ctx context.Context, system domain.SystemID) error {
 	counts, err := l.general.HGetAll(ctx, l.keys[l.Partition(system)].idempotencyCounts(system)).Result()
 	if err != nil {
-		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-			"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: count keys: %w", err))
+		return unavailable("count keys", err)
 	}
 	now, made, wait := time.Now(), 0, keyLifetime
 	for hour, n := range counts {

@@ -79,7 +79,7 @@ func appendFailure(err error) error {
 	case errors.As(err, &known), errors.As(err, &conflict):
 		return err
 	case unsent(err):
-		return unavailable(err)
+		return unavailable("append", err)
 	default:
 		return domain.Fail(domain.KindUnknownOutcome, domain.CodeUnknownOutcome,
 			"the log broke off before it answered: the events may or may not have been appended; repeat with the same key").
@@ -87,7 +87,8 @@ func appendFailure(err error) error {
 	}
 }
 
-func unavailable(err error) error {
+// unavailable returns the error that a caller gets for an operation that could not reach Redis.
+func unavailable(operation string, err error) error {
 	return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-		"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: append: %w", err))
+		"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: %s: %w", operation, err))
 }

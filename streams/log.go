@@ -56,9 +56,8 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	silenceRedisClient()
 	l := &Log{
-		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), appetites: make([]appetite, cfg.Partitions), verified: map[string]bool{},
-		readers: map[int]*reader{},
-		outage:  outage{logger: cfg.Logger},
+		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), appetites: make([]appetite, cfg.Partitions),
+		verified: map[string]bool{}, readers: map[int]*reader{}, outage: outage{logger: cfg.Logger},
 	}
 	for p := range l.keys {
 		l.keys[p] = makeKeys(cfg.Prefix, p)

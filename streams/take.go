@@ -101,7 +101,7 @@ func (l *Log) Take(ctx context.Context, b domain.Batch, looked Looked) (domain.T
 
 func (l *Log) take(ctx context.Context, b domain.Batch, looked Looked) (domain.Taken, error) {
 	if ctx.Err() != nil {
-		return domain.Taken{}, unavailable(ctx.Err())
+		return domain.Taken{}, unavailable("append", ctx.Err())
 	}
 	for i := range b.Events {
 		if err := b.Events[i].Canonicalize(); err != nil {
