@@ -107,8 +107,8 @@ CREATE INDEX history_correlation ON history (system_id, correlation_id, position
 
 -- Positions that no clock gave, but an entry that somebody added with an id of his
 -- own: the log goes on behind it, and so must history.
-CREATE TABLE history_beyond PARTITION OF history FOR VALUES FROM (253402300800000) TO (MAXVALUE); -- the year 10000
-ALTER TABLE history_beyond ENABLE ROW LEVEL SECURITY;
+CREATE TABLE history_overflow PARTITION OF history FOR VALUES FROM (253402300800000) TO (MAXVALUE); -- the year 10000
+ALTER TABLE history_overflow ENABLE ROW LEVEL SECURITY;
 
 -- create_history_partition makes room for the month of a position, if there is
 -- none. It attaches a finished table, because that lets readers and writers of

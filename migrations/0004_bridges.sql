@@ -11,7 +11,7 @@ CREATE INDEX history_foreign ON history (system_id, id) WHERE origin <> '';
 
 -- Made with the first start, and never changed: others know our events by it.
 CREATE TABLE deployment_identity (
-    one boolean PRIMARY KEY DEFAULT true CHECK (one), -- there is one row
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton), -- there is one row
     id  uuid NOT NULL DEFAULT gen_random_uuid()
 );
 

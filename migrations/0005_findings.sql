@@ -4,11 +4,11 @@
 
 -- +goose Up
 
-CREATE TABLE bridge_sites (
+CREATE TABLE bridge_link_states (
     link       identifier  NOT NULL,
     system_id  identifier  NOT NULL,
-    kept       json        NOT NULL DEFAULT '{}', -- where the link goes on after a restart; texts of others are in it
-    turn       bigint      NOT NULL DEFAULT 0,    -- of what is kept: grows with each run of the link
+    state      json        NOT NULL DEFAULT '{}', -- where the link goes on after a restart; texts of others are in it
+    revision   bigint      NOT NULL DEFAULT 0,    -- of what is kept: grows with each run of the link
     dropped    bigint      NOT NULL DEFAULT 0,    -- findings that were dropped, because there were too many
     created_at timestamptz NOT NULL DEFAULT now(),
     changed_at timestamptz NOT NULL DEFAULT now(),
@@ -18,10 +18,10 @@ CREATE TABLE bridge_sites (
 CREATE TABLE bridge_counts (
     link      identifier NOT NULL,
     system_id identifier NOT NULL,
-    what      identifier NOT NULL,
+    kind      identifier NOT NULL,
     count     bigint     NOT NULL,
-    PRIMARY KEY (link, system_id, what),
-    FOREIGN KEY (link, system_id) REFERENCES bridge_sites (link, system_id) ON DELETE CASCADE
+    PRIMARY KEY (link, system_id, kind),
+    FOREIGN KEY (link, system_id) REFERENCES bridge_link_states (link, system_id) ON DELETE CASCADE
 ) WITH (fillfactor = 50);
 
 CREATE TABLE bridge_findings (
@@ -30,6 +30,6 @@ CREATE TABLE bridge_findings (
     system_id identifier  NOT NULL,
     at        timestamptz NOT NULL,
     document  json        NOT NULL,
-    FOREIGN KEY (link, system_id) REFERENCES bridge_sites (link, system_id) ON DELETE CASCADE
+    FOREIGN KEY (link, system_id) REFERENCES bridge_link_states (link, system_id) ON DELETE CASCADE
 );
-CREATE INDEX bridge_findings_site ON bridge_findings (link, system_id, id);
+CREATE INDEX bridge_findings_link ON bridge_findings (link, system_id, id);

@@ -6,25 +6,23 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// historyColumns are what one row of the copy below holds, in order.
+// historyColumns are the columns of a row of the copy below, in order.
 const historyColumns = "system_id, position_ms, position_seq, seq, id, type, version, time, actor, " +
 	"correlation_id, causation_id, origin, device_id, data, hash, fault"
 
 const copyHistory = "COPY history (" + historyColumns + ") FROM STDIN (FORMAT binary)"
 
-// copyRows is the binary form of COPY, written by hand: pgx' own takes a row as
-// a slice of interfaces, which is sixteen allocations for an event where this is
-// none.
+// copyRows encodes rows in the binary form of COPY. pgx' own encoder takes a row as a slice of
+// interfaces, which is sixteen allocations per event; this is none.
 type copyRows struct{ buf []byte }
 
-// copyHeader begins every binary copy: the signature, no flags, no extension.
+// copyHeader starts every binary copy: the signature, no flags, no extension.
 const copyHeader = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
 
-// postgresEpoch is where Postgres counts microseconds from, in those of Unix.
+// postgresEpoch is the start of Postgres' timestamps, in microseconds of Unix time.
 const postgresEpoch = 946684800 * 1e6
 
-// begin forgets what was copied before, and memory that a batch of large events
-// left behind.
+// begin starts a copy. It frees the buffer that a batch of large events left behind.
 func (c *copyRows) begin() {
 	if cap(c.buf) > 2*maxBatchBytes {
 		c.buf = nil
@@ -34,8 +32,8 @@ func (c *copyRows) begin() {
 
 func (c *copyRows) end() []byte { return binary.BigEndian.AppendUint16(c.buf, 0xffff) }
 
-func (c *copyRows) add(e *domain.Event, about *counted) {
-	at := placeOf(e.Position)
+func (c *copyRows) add(e *domain.Event, row *numbered) {
+	at := posOf(e.Position)
 	c.buf = binary.BigEndian.AppendUint16(c.buf, 16)
 	c.text(string(e.SystemID))
 	c.int64(at.ms)
@@ -49,15 +47,15 @@ func (c *copyRows) add(e *domain.Event, about *counted) {
 	c.text(e.CorrelationID)
 	c.text(e.CausationID)
 	c.text(e.Origin)
-	c.text(string(about.device))
+	c.text(string(row.device))
 	c.length(len(e.Data))
 	c.buf = append(c.buf, e.Data...)
-	c.length(len(about.hash))
-	c.buf = append(c.buf, about.hash[:]...)
-	if about.fault == nil {
+	c.length(len(row.hash))
+	c.buf = append(c.buf, row.hash[:]...)
+	if row.fault == nil {
 		c.length(-1)
 	} else {
-		c.text(printable(about.fault.Error()))
+		c.text(printable(row.fault.Error()))
 	}
 }
 
@@ -78,5 +76,5 @@ func (c *copyRows) int32(n int32) {
 	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(n))
 }
 
-// printable is s as a text that Postgres takes, of bounded length.
+// printable returns s as a text that Postgres accepts, of bounded length.
 func printable(s string) string { return domain.CutText(s, 16<<10) }

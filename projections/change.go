@@ -8,8 +8,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// changes are rows to be written, as columns: each table takes one statement
-// however many rows there are.
+// changes holds the rows to be written, as columns: each table takes one statement, however
+// many rows there are.
 type changes struct {
 	devices     deviceColumns
 	equipment   equipmentColumns
@@ -17,8 +17,8 @@ type changes struct {
 	connections connectionColumns
 	heads       headColumns
 
-	released keyColumns // assignments that are gone
-	deleted  keyColumns // connections that are gone
+	released keyColumns // assignments to delete
+	deleted  keyColumns // connections to delete
 }
 
 type keyColumns struct{ systems, ids []string }
@@ -27,18 +27,18 @@ func (c *keyColumns) add(system domain.SystemID, id string) {
 	c.systems, c.ids = append(c.systems, string(system)), append(c.ids, id)
 }
 
-type placeColumns struct {
+type positionColumns struct {
 	systems []string
 	ms, n   []int64
 }
 
-func (c *placeColumns) add(system domain.SystemID, p domain.Position) {
-	at := placeOf(p)
+func (c *positionColumns) add(system domain.SystemID, p domain.Position) {
+	at := posOf(p)
 	c.systems, c.ms, c.n = append(c.systems, string(system)), append(c.ms, at.ms), append(c.n, at.n)
 }
 
 type deviceColumns struct {
-	placeColumns
+	positionColumns
 	ids             []string
 	online, relayOn []*bool
 	connections     []*domain.ConnectionID
@@ -48,7 +48,7 @@ type deviceColumns struct {
 }
 
 type equipmentColumns struct {
-	placeColumns
+	positionColumns
 	ids        []string
 	retired    []bool
 	updated    []time.Time
@@ -57,13 +57,13 @@ type equipmentColumns struct {
 }
 
 type assignmentColumns struct {
-	placeColumns
+	positionColumns
 	devices, equipment, by []string
 	at                     []time.Time
 }
 
 type connectionColumns struct {
-	placeColumns
+	positionColumns
 	ids       []string
 	stopped   []bool
 	updated   []time.Time
@@ -71,15 +71,15 @@ type connectionColumns struct {
 }
 
 type headColumns struct {
-	placeColumns
+	positionColumns
 	seqs   []int64
 	hashes [][]byte
 }
 
-// gather takes what is dirty in a ledger. The ledger is clean afterwards.
-func (c *changes) gather(l *ledger) error {
-	st, dirty := l.state, l.dirty
-	l.dirty = dirtyNothing
+// gather adds the dirty rows of a system, and marks the system as clean.
+func (c *changes) gather(s *stateCache) error {
+	st, dirty := s.state, s.dirty
+	s.dirty = noDirtyRows
 	for id := range dirty.devices {
 		if err := c.devices.row(st.SystemID, st.Devices[id]); err != nil {
 			return err
@@ -107,12 +107,12 @@ func (c *changes) gather(l *ledger) error {
 	if dirty.head {
 		c.heads.add(st.SystemID, st.Cursor.Position)
 		c.heads.seqs = append(c.heads.seqs, int64(st.Cursor.Seq))
-		c.heads.hashes = append(c.heads.hashes, append([]byte(nil), l.hash[:]...))
+		c.heads.hashes = append(c.heads.hashes, append([]byte(nil), s.hash[:]...))
 	}
 	return nil
 }
 
-var dirtyNothing dirty
+var noDirtyRows dirty
 
 func (c *deviceColumns) row(system domain.SystemID, d *domain.Device) error {
 	document, attributes, err := deviceDocument(d)
@@ -202,10 +202,11 @@ SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $
     ON CONFLICT (system_id) DO UPDATE SET (position_ms, position_seq, seq, hash) =
        (excluded.position_ms, excluded.position_seq, excluded.seq, excluded.hash)`
 
-// queue adds the statements that write the rows of the read models of a schema.
+// queue adds the statements that write the rows into the read models of a schema.
 func (c *changes) queue(b *pgx.Batch, schema string) {
 	if d := &c.devices; len(d.ids) > 0 {
-		b.Queue(upsertDevices.in(schema), d.systems, d.ids, d.online, d.relayOn, d.connections, d.updated, d.ms, d.n, d.documents, d.attributes)
+		b.Queue(upsertDevices.in(schema), d.systems, d.ids, d.online, d.relayOn, d.connections, d.updated, d.ms, d.n,
+			d.documents, d.attributes)
 	}
 	if e := &c.equipment; len(e.ids) > 0 {
 		b.Queue(upsertEquipment.in(schema), e.systems, e.ids, e.retired, e.updated, e.ms, e.n, e.documents, e.attributes)
@@ -224,8 +225,7 @@ func (c *changes) queue(b *pgx.Batch, schema string) {
 	}
 }
 
-// queueHeads adds the statement that writes the heads, of systems in one
-// partition.
+// queueHeads adds the statement that writes the heads of systems of one partition.
 func (c *changes) queueHeads(b *pgx.Batch, partition int) {
 	if h := &c.heads; len(h.systems) > 0 {
 		b.Queue(upsertHeads, partition, h.systems, h.ms, h.n, h.seqs, h.hashes)

@@ -11,7 +11,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// checkpoints reads how far every partition is archived.
+// checkpoints returns the position up to which each partition is archived.
 func (s *Store) checkpoints(ctx context.Context) (map[int]domain.Position, error) {
 	rows, err := s.pool.Query(ctx, "SELECT partition, position_ms, position_seq FROM checkpoints")
 	if err != nil {
@@ -19,7 +19,7 @@ func (s *Store) checkpoints(ctx context.Context) (map[int]domain.Position, error
 	}
 	reached := map[int]domain.Position{}
 	var partition int
-	var at place
+	var at pos
 	_, err = pgx.ForEachRow(rows, []any{&partition, &at.ms, &at.n}, func() error {
 		reached[partition] = at.position()
 		return nil
@@ -27,16 +27,16 @@ func (s *Store) checkpoints(ctx context.Context) (map[int]domain.Position, error
 	return reached, readError("read checkpoints", err)
 }
 
-// Checkpoint returns the position up to which, inclusively, a partition is
-// archived; zero when nothing is.
+// Checkpoint returns the position up to which, inclusively, a partition is archived; zero if
+// nothing is.
 func (s *Store) Checkpoint(ctx context.Context, partition int) (domain.Position, error) {
 	reached, err := s.checkpoints(ctx)
 	return reached[partition], err
 }
 
-// WaitFor returns once the partition is archived up to the position, which a
-// projector of this process says at once and others within milliseconds. It
-// fails when ctx ends, the store is closed, or the database is away.
+// WaitFor returns once the partition is archived up to the position: at once if a projector of
+// this process archives it, and within milliseconds otherwise. It fails if ctx ends, the store
+// is closed, or the database cannot be reached.
 func (s *Store) WaitFor(ctx context.Context, partition int, at domain.Position) error {
 	return s.progress.wait(ctx, partition, at)
 }
@@ -51,13 +51,13 @@ type Lag struct {
 	Partition  int
 	Checkpoint domain.Position // archived up to here
 	Tail       domain.Position // of the log
-	// Behind is the age of the oldest event that is not archived, or 0: as exact
-	// as the clocks here and at the log agree.
+	// Behind is the age of the oldest event that is not archived, or 0. It is as precise as the
+	// clocks here and at the log agree.
 	Behind time.Duration
 }
 
-// Lags compares every partition of the log with its checkpoint. A partition that
-// cannot be asked about is left at zero, and the error says so beside the rest.
+// Lags compares every partition of the log with its checkpoint. A partition that cannot be read
+// is left at zero, and the error names it; the other partitions are still returned.
 func (s *Store) Lags(ctx context.Context, log Log) ([]Lag, error) {
 	reached, err := s.checkpoints(ctx)
 	if err != nil {
@@ -85,24 +85,24 @@ func (l *Lag) measure(ctx context.Context, log Log) (err error) {
 	return err
 }
 
-// evict ends the transaction of an owner before us, if it is in one still: a
-// process that froze in the middle would hold the checkpoint's row for as long
-// as it is frozen. Only who holds the partition may call it.
-func (s *Store) evict(ctx context.Context, partition int) error {
-	var evicted int
+// endStaleTransaction ends the transaction of the previous owner, if it is still open: a
+// process that froze in a transaction would otherwise hold the row of the checkpoint for as
+// long as it is frozen. Only the owner of the partition may call it.
+func (s *Store) endStaleTransaction(ctx context.Context, partition int) error {
+	var ended int
 	err := s.pool.QueryRow(ctx, `
 		SELECT count(pg_terminate_backend(pid, 2000)) FROM pg_locks
 		 WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid::bigint = $1 AND objid::bigint = $2
 		   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-		int64(writeLocks), int64(partition)).Scan(&evicted)
-	if evicted > 0 {
-		s.logger.Warn("ended the transaction of the owner before", "partition", partition)
+		int64(writeLocks), int64(partition)).Scan(&ended)
+	if ended > 0 {
+		s.logger.Warn("ended the transaction of the previous owner", "partition", partition)
 	}
 	return err
 }
 
-// claimPartitions fixes the number of partitions at the first start, and fails
-// when it is another than then.
+// claimPartitions stores the number of partitions at the first start, and later fails if it
+// differs.
 func (s *Store) claimPartitions(ctx context.Context, partitions int) error {
 	var claimed int
 	err := s.pool.QueryRow(ctx, `
@@ -117,11 +117,11 @@ func (s *Store) claimPartitions(ctx context.Context, partitions int) error {
 	return nil
 }
 
-// partitionsError says that a process is set to another number of partitions
-// than the deployment has.
+// partitionsError means that a process is configured with another number of partitions than the
+// deployment.
 type partitionsError struct{ claimed, ours int }
 
 func (e *partitionsError) Error() string {
-	return fmt.Sprintf("projections: this database belongs to a deployment with %d partitions, and this process is set to %d: "+
+	return fmt.Sprintf("projections: this database belongs to a deployment with %d partitions, and this process is configured with %d: "+
 		"the number cannot change; set it to %d", e.claimed, e.ours, e.claimed)
 }

@@ -1,12 +1,12 @@
-// Package projections keeps what is made of the log in Postgres: history, the
-// archive of every event with its hash chain, and read models, the current state
-// of every system.
+// Package projections holds what is derived from the log, in Postgres: history, which is the
+// archive of every event with its hash chain, and read models, which are the current state of
+// every system.
 //
-// A [Worker] owns partitions of the log, each one alone, and runs a [Projector]
-// on each: it folds what comes and writes history, read models and its
-// checkpoint in one transaction. A [Store] reads: on behalf of an actor always
-// under row-level security. [Store.Rebuild] makes the read models anew from
-// history, and [Store.Verify] checks the chain.
+// A [Worker] owns partitions of the log, each of them exclusively, and runs a [Projector] for
+// each. The projector folds new events, and writes history, read models and its checkpoint in
+// one transaction. A [Store] reads them; reads on behalf of an actor are always under row-level
+// security. [Store.Rebuild] makes the read models again from history, and [Store.Verify] checks
+// the chain.
 //
-// Besides package migrations it is the only home of Postgres.
+// Apart from package migrations this is the only package that uses Postgres.
 package projections

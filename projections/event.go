@@ -10,8 +10,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Events returns a page of what the query picks, in order of position, and whether
-// there is more behind it: a page of large events ends before its limit.
+// Events returns a page of the events that match the query, in order of position. more reports
+// whether there are further ones: a page of large events ends before its limit.
 func (s *Store) Events(ctx context.Context, actor domain.Actor, system domain.SystemID, q domain.EventQuery) (
 	events []domain.Event, more bool, err error,
 ) {
@@ -23,13 +23,13 @@ func (s *Store) Events(ctx context.Context, actor domain.Actor, system domain.Sy
 	return events, more, readError("query history", err)
 }
 
-// where is a condition that grows, with its arguments.
+// where builds a WHERE clause with its arguments.
 type where struct {
 	sql  string
 	args []any
 }
 
-// and adds a condition, whose ? stand for the arguments in order.
+// and adds a condition. Its ? stand for the arguments in order.
 func (w *where) and(condition string, args ...any) {
 	for _, arg := range args {
 		w.args = append(w.args, arg)
@@ -46,15 +46,15 @@ func whereOf(system domain.SystemID, q *domain.EventQuery) *where {
 	w := &where{}
 	w.and("h.system_id = ?", system)
 	if q.After != nil {
-		p := placeOf(*q.After)
-		// The first condition says nothing new, but it leaves out whole months.
+		p := posOf(*q.After)
+		// The first condition is redundant, but it excludes whole months.
 		w.and("h.position_ms >= ? AND (h.position_ms, h.position_seq) > (?, ?)", p.ms, p.ms, p.n)
 	}
 	if q.Before != nil {
-		p := placeOf(*q.Before)
+		p := posOf(*q.Before)
 		w.and("h.position_ms <= ? AND (h.position_ms, h.position_seq) < (?, ?)", p.ms, p.ms, p.n)
 	}
-	// The bounds of the position leave out whole months.
+	// The bounds of the position exclude whole months.
 	if q.From != nil {
 		w.and("h.position_ms >= ? AND h.time >= ?", q.From.Add(-maxSkew).UnixMilli(), *q.From)
 	}

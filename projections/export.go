@@ -8,16 +8,18 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Export gives fn every event that the query picks, with its place in the hash
-// chain, in order, a page at a time; Limit 0 is no limit here. A link says the
-// hash before it wherever the link before it is another, so that each can be
-// checked. It ends with fn's error as it is.
+// Export calls fn with every event that matches the query, with its link in the hash chain, in
+// order. It reads one page at a time. A Limit of 0 means no limit. A link contains the previous
+// hash if the link before it is not the previous event, so that each link can be checked.
+// Export returns fn's error as it is.
 //
-// It holds no transaction: what is archived while it runs is part of it.
-func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.SystemID, q domain.EventQuery, fn func(*domain.Link) error) error {
+// It holds no transaction: events that are archived while it runs are included.
+func (s *Store) Export(
+	ctx context.Context, actor domain.Actor, system domain.SystemID, q domain.EventQuery, fn func(*domain.Link) error,
+) error {
 	q.Descending = false
 	left := q.Limit
-	var last uint64 // seq of the link before
+	var last uint64 // seq of the previous link
 	for {
 		q.Limit = MaxPage
 		if left > 0 {
@@ -30,7 +32,7 @@ func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.Sy
 		for i := range links {
 			l := &links[i]
 			if l.Event.Seq == last+1 {
-				l.Previous = nil // the line before says it, or it is the first ever
+				l.Previous = nil // the previous link has it, or this is the first event
 			}
 			if err := fn(l); err != nil {
 				return err
@@ -48,8 +50,8 @@ func (s *Store) Export(ctx context.Context, actor domain.Actor, system domain.Sy
 	}
 }
 
-// links reads a page. Previous hashes come from the row before, which for a
-// filtered query has to be looked up, and otherwise only for the first.
+// links reads a page. The previous hash of a link comes from the row before it. For a filtered
+// query that row has to be looked up, otherwise only for the first link of the page.
 func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.SystemID, q *domain.EventQuery) (
 	links []domain.Link, more bool, err error,
 ) {
@@ -76,7 +78,7 @@ func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.Sys
 			l.Previous = new(domain.Hash)
 			copy(l.Previous[:], previous)
 		}
-		copy(l.Hash[:], hash) // of a wrong length when somebody altered it: then it does not hold
+		copy(l.Hash[:], hash) // an altered hash may have another length: then the check fails
 		return nil
 	}, eventPage(q, eventColumns+", hash, previous", query), w.args...)
 	return links, more, err

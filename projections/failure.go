@@ -14,8 +14,9 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// readError says what failed. A database that cannot be reached, or is starting
-// or stopping, is for the caller to try again, in words without addresses.
+// readError wraps the error of an operation. If the database cannot be reached, or is starting
+// or stopping, it returns a [domain.Error] by which the caller may try again, without
+// addresses.
 func readError(operation string, err error) error {
 	if err == nil {
 		return nil
@@ -31,72 +32,72 @@ func readError(operation string, err error) error {
 	return wrapped
 }
 
-// blame is where the reason of a failed transaction lies.
-type blame int
+// cause is the kind of reason for which a transaction failed.
+type cause int
 
 const (
-	ofCircumstance blame = iota // it passes, or an operator has to see to it; the same again may succeed
-	ofContent                   // what was to be written; the same again fails
-	ofUnknown                   // an error that nobody foresaw
+	causeEnvironment cause = iota // temporary, or for an operator to fix: a retry may succeed
+	causeContent                  // the content of the batch: a retry fails
+	causeUnknown                  // an unforeseen error
 )
 
-// blameOf tells what failed for good from what may succeed when it is tried again.
-func blameOf(err error) blame {
+// causeOf tells a permanent failure from one that a retry may solve.
+func causeOf(err error) cause {
 	panicked, unwritable, answer := new(isolate.PanicError), new(rowError), new(pgconn.PgError)
 	switch {
-	case errors.As(err, new(*pgconn.ConnectError)): // before the answer that it wraps: a pooler may give any
-		return ofCircumstance
+	case errors.As(err, new(*pgconn.ConnectError)): // first, because it wraps the error of a pooler, which may be any
+		return causeEnvironment
 	case errors.As(err, &panicked), errors.As(err, &unwritable):
-		return ofContent
+		return causeContent
 	case errors.Is(err, ErrStaleOwner), errors.Is(err, errReplaced),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), unreachable(err):
-		return ofCircumstance
+		return causeEnvironment
 	case errors.As(err, &answer):
-		return blameOfState(answer.Code)
+		return causeOfState(answer.Code)
 	}
-	return ofUnknown
+	return causeUnknown
 }
 
-// blameOfState judges by the class of Postgres' SQLSTATE.
-func blameOfState(code string) blame {
+// causeOfState classifies by the class of Postgres' SQLSTATE.
+func causeOfState(code string) cause {
 	if len(code) != 5 {
-		return ofUnknown
+		return causeUnknown
 	}
 	switch code[:2] {
 	case "21", "22", "23", "54": // cardinality, data, constraints, limits
-		return ofContent
+		return causeContent
 	case "08", "25", "28", "3D", "40", "53", "55", "57", "58", // connections, roles, deadlocks, resources, the disk
-		"3F", "42", // a table or a schema is away: a rebuild makes it again
-		"XX": // the database is damaged, or has a fault of its own: an operator must see to it
-		return ofCircumstance
+		"3F", "42", // a table or a schema is missing: a rebuild restores it
+		"XX": // the database is damaged or has an internal error: for an operator to fix
+		return causeEnvironment
 	}
-	return ofUnknown
+	return causeUnknown
 }
 
-// reasonOf says why something cannot be written, in words that name no address.
+// reasonOf returns the reason for which something could not be written, without addresses.
 func reasonOf(err error) string {
-	panicked, unwritable, answer, beyond := new(isolate.PanicError), new(rowError), new(pgconn.PgError), new(beyondError)
+	panicked, unwritable, answer, overflow := new(isolate.PanicError), new(rowError), new(pgconn.PgError), new(overflowError)
 	switch {
-	case errors.As(err, &beyond):
-		return beyond.Error()
+	case errors.As(err, &overflow):
+		return overflow.Error()
 	case errors.As(err, &panicked):
-		return "the code that folds it panicked"
+		return "the fold panicked"
 	case errors.As(err, &unwritable):
 		return unwritable.Error()
 	case errors.As(err, &answer):
-		return "the database refuses it: " + answer.Message + " (SQLSTATE " + answer.Code + ")"
+		return "the database refused it: " + answer.Message + " (SQLSTATE " + answer.Code + ")"
 	case unreachable(err):
 		return "the database cannot be reached"
 	}
-	return "an unexpected error, which the log has"
+	return "an unexpected error; see the server's log"
 }
 
-// unreachable tells a database that is away from a question that is wrong.
+// unreachable tells a database that cannot be reached from a query that is wrong.
 func unreachable(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
-	if errors.As(err, new(*pgconn.ConnectError)) { // before the answer that it wraps
+	if errors.As(err, new(*pgconn.ConnectError)) { // first, because it wraps the server's error
 		return true
 	}
 	if answer := new(pgconn.PgError); errors.As(err, &answer) {

@@ -15,7 +15,7 @@ func TestFindings(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
-	if kept, err := b.store.LinkMemory(ctx, "old", "clinica1"); err != nil || kept != nil {
+	if kept, err := b.store.LinkState(ctx, "old", "clinica1"); err != nil || kept != nil {
 		t.Fatalf("before anything: %s, %v", kept, err)
 	}
 	for _, step := range []struct {
@@ -24,23 +24,23 @@ func TestFindings(t *testing.T) {
 		done   bool
 	}{
 		{0, `{"pid": "a"}`, true}, {0, `{"pid": "b"}`, true},
-		{0, `{"pid": "c", "turn": 1}`, true}, // another process begins
-		{0, `{"pid": "d"}`, false},           // and the one before has something to say
-		{1, `{"pid": "e", "turn": 1}`, true},
-		{1, `{"pid": "a NUL \u0000 and half a pair \ud800", "turn": 1}`, true}, // JSON that jsonb refuses
+		{0, `{"pid": "c", "revision": 1}`, true}, // another process begins
+		{0, `{"pid": "d"}`, false},               // and the one before has something to say
+		{1, `{"pid": "e", "revision": 1}`, true},
+		{1, `{"pid": "a NUL \u0000 and half a pair \ud800", "revision": 1}`, true}, // JSON that jsonb refuses
 	} {
-		before, err := b.store.LinkMemory(ctx, "old", "clinica1")
+		before, err := b.store.LinkState(ctx, "old", "clinica1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if done, err := b.store.KeepLinkMemory(ctx, "old", "clinica1", step.was, json.RawMessage(step.memory)); err != nil || done != step.done {
+		if done, err := b.store.SaveLinkState(ctx, "old", "clinica1", step.was, json.RawMessage(step.memory)); err != nil || done != step.done {
 			t.Fatalf("%s was kept: %v, %v", step.memory, done, err)
 		}
 		want := step.memory
 		if !step.done {
 			want = string(before)
 		}
-		if kept, err := b.store.LinkMemory(ctx, "old", "clinica1"); err != nil || string(kept) != want {
+		if kept, err := b.store.LinkState(ctx, "old", "clinica1"); err != nil || string(kept) != want {
 			t.Fatalf("kept %s, %v", kept, err)
 		}
 	}

@@ -10,23 +10,23 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// An event never stops a partition. When a batch fails because of the content of an
-// event, the projector finds the event, replaces it with one of
-// [domain.TypeUndecodable], and continues. It writes the rest of the batch unchanged.
+// An event never stops a partition. If a batch fails because of the content of an event, the
+// projector finds the event, replaces it with one of type [domain.TypeUndecodable], and
+// continues. It writes the rest of the batch unchanged.
 //
-// It finds events that the fold, or the rows of the fold, cannot represent in memory,
-// however many there are. It finds events that only Postgres refuses by halving the
-// batch.
+// Events that the fold, or its rows, cannot represent are found in memory, however many there
+// are. Events that only Postgres refuses are found by halving the batch.
 
-// maxUnknown is how often a batch may fail for a reason that nobody foresaw before
-// its events are suspected. With the worker's pauses that is some seconds.
+// maxUnknown is how often a batch may fail for an unforeseen reason before its events are
+// suspected. With the worker's pauses that is some seconds.
 const maxUnknown = 5
 
-// whereFold is the name under which panics of a projection are counted.
-const whereFold = "projection"
+// foldName is the name under which panics of a projection are counted.
+const foldName = "projection"
 
-// settle writes a batch, and finds the events that cannot be written.
-func (p *Projector) settle(ctx context.Context, events []domain.Event) error {
+// writeIsolating writes a batch. If that fails because of the content of events, it finds and
+// replaces them.
+func (p *Projector) writeIsolating(ctx context.Context, events []domain.Event) error {
 	err := p.attempt(ctx, events)
 	if err == nil {
 		p.unknown = 0
@@ -35,16 +35,16 @@ func (p *Projector) settle(ctx context.Context, events []domain.Event) error {
 	if !p.suspects(err) {
 		return err
 	}
-	p.logger.Warn("a batch cannot be written; looking for the faulty entry", "entries", len(events),
+	p.logger.Warn("cannot write a batch; searching for the faulty entry", "entries", len(events),
 		"first", events[0].Position.String(), "error", err)
-	events = slices.Clone(events) // others read them too
-	if err = p.screen(ctx, events); err != nil && blameOf(err) != ofContent {
-		return err // it only reads: no entry is at fault
+	events = slices.Clone(events) // other consumers have the same events
+	if err = p.screen(ctx, events); err != nil && causeOf(err) != causeContent {
+		return err // screen only reads, so no event is at fault
 	}
 	if err == nil {
 		err = p.attempt(ctx, events)
 	}
-	if err != nil && blameOf(err) != ofCircumstance {
+	if err != nil && causeOf(err) != causeEnvironment {
 		err = p.isolate(ctx, events, err)
 	}
 	if err == nil {
@@ -53,11 +53,11 @@ func (p *Projector) settle(ctx context.Context, events []domain.Event) error {
 	return err
 }
 
-// screen replaces the events that the fold or its rows cannot take. It writes nothing.
+// screen replaces the events that the fold or its rows cannot represent. It writes nothing.
 func (p *Projector) screen(ctx context.Context, events []domain.Event) error {
-	p.forget()
-	defer p.forget()
-	if err := p.recall(ctx, events); err != nil {
+	p.reset()
+	defer p.reset()
+	if err := p.load(ctx, events); err != nil {
 		return fmt.Errorf("load systems: %w", err)
 	}
 	for i := range events {
@@ -65,11 +65,11 @@ func (p *Projector) screen(ctx context.Context, events []domain.Event) error {
 		if e.SystemID == "" {
 			continue
 		}
-		err := isolate.Run(p.logger, whereFold, func() error { return p.memory.get(e.SystemID).try(*e) })
+		err := isolate.Run(p.logger, foldName, func() error { return p.states.get(e.SystemID).tryFold(*e) })
 		if err == nil {
 			continue
 		}
-		if blameOf(err) == ofCircumstance {
+		if causeOf(err) == causeEnvironment {
 			return err
 		}
 		*e = replacement(e, err, false)
@@ -81,47 +81,47 @@ func (p *Projector) screen(ctx context.Context, events []domain.Event) error {
 	return nil
 }
 
-// try folds an event and makes the rows that it touches, and forgets them.
-func (l *ledger) try(e domain.Event) error {
-	if _, err := l.count(&e); err != nil {
+// tryFold folds an event and makes the rows that it touches, and discards the rows.
+func (l *stateCache) tryFold(e domain.Event) error {
+	if _, err := l.number(&e); err != nil {
 		return err
 	}
 	var c changes
 	return c.gather(l)
 }
 
-// refold loads a system and folds what events have of it.
+// refold loads a system and folds its events.
 func (p *Projector) refold(ctx context.Context, events []domain.Event, system domain.SystemID) error {
-	p.memory.drop(system)
-	if err := p.recall(ctx, events); err != nil {
+	p.states.drop(system)
+	if err := p.load(ctx, events); err != nil {
 		return fmt.Errorf("load a system: %w", err)
 	}
 	for i := range events {
 		if events[i].SystemID != system {
 			continue
 		}
-		if err := p.memory.get(system).try(events[i]); err != nil {
+		if err := p.states.get(system).tryFold(events[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// suspects reports whether a batch failed because of what is in it, as far as that
-// can be known by now.
+// suspects reports whether a batch failed because of its content, as far as that is known by
+// now.
 func (p *Projector) suspects(err error) bool {
-	switch blameOf(err) {
-	case ofContent:
+	switch causeOf(err) {
+	case causeContent:
 		return true
-	case ofUnknown:
+	case causeUnknown:
 		p.unknown++
 		return p.unknown >= maxUnknown
 	}
 	return false
 }
 
-// isolate writes events that failed together with cause. It fails when the fault is
-// not in an event: when it is transient, or stays when the event is replaced.
+// isolate writes events that failed together with cause. It fails if no event is at fault: if
+// the failure is temporary, or stays when the event is replaced.
 func (p *Projector) isolate(ctx context.Context, events []domain.Event, cause error) error {
 	if len(events) == 1 {
 		return p.replace(ctx, events[0], cause)
@@ -129,7 +129,7 @@ func (p *Projector) isolate(ctx context.Context, events []domain.Event, cause er
 	half := len(events) / 2
 	for _, part := range [][]domain.Event{events[:half], events[half:]} {
 		err := p.attempt(ctx, part)
-		if err != nil && blameOf(err) != ofCircumstance {
+		if err != nil && causeOf(err) != causeEnvironment {
 			err = p.isolate(ctx, part, err)
 		}
 		if err != nil {
@@ -139,13 +139,13 @@ func (p *Projector) isolate(ctx context.Context, events []domain.Event, cause er
 	return nil
 }
 
-// replace writes another event in the place of one that cannot be written. That the
-// replacement is written is the proof that the event was at fault.
+// replace writes another event in place of one that cannot be written. If the replacement can
+// be written, the event was at fault.
 func (p *Projector) replace(ctx context.Context, e domain.Event, cause error) error {
-	// It may have failed for what was remembered of its system: that is forgotten now.
+	// The cached state of its system may have been the reason; it is gone now.
 	err := p.attempt(ctx, []domain.Event{e})
 	for _, bare := range []bool{false, true} {
-		if err == nil || blameOf(err) == ofCircumstance {
+		if err == nil || causeOf(err) == causeEnvironment {
 			return err
 		}
 		err = p.attempt(ctx, []domain.Event{replacement(&e, cause, bare)})
@@ -156,7 +156,7 @@ func (p *Projector) replace(ctx context.Context, e domain.Event, cause error) er
 	return nil
 }
 
-// replacement is what history keeps of an event that cannot be written: its envelope,
+// replacement returns what history stores for an event that cannot be written: its envelope,
 // unless bare, and its content as text.
 func replacement(e *domain.Event, cause error, bare bool) domain.Event {
 	fields := map[string]string{"type": string(e.Type), "version": strconv.Itoa(e.Version), "data": string(e.Data)}
@@ -171,19 +171,19 @@ func replacement(e *domain.Event, cause error, bare bool) domain.Event {
 	return e.Undecodable(reason, fields)
 }
 
-// attempt writes events in one transaction, or nothing of them. After a failure
-// the outcome of the write is unknown, so the remembered state is void.
+// attempt writes events in one transaction, or none of them. After a failure the outcome of the
+// write is unknown, so the cached states are dropped.
 func (p *Projector) attempt(ctx context.Context, events []domain.Event) error {
-	err := isolate.Run(p.logger, whereFold, func() error { return p.write(ctx, events) })
+	err := isolate.Run(p.logger, foldName, func() error { return p.write(ctx, events) })
 	if err != nil {
-		p.forget()
+		p.reset()
 		p.rows = copyRows{} // pgx' CopyFrom does not wait for its reader when a connection breaks
 	}
 	return err
 }
 
-// forget voids what is remembered of the database.
-func (p *Projector) forget() {
-	p.memory = newMemory(maxSystems)
+// reset drops everything that is cached of the database.
+func (p *Projector) reset() {
+	p.states = newLRU(maxSystems)
 	p.store.months.Clear()
 }

@@ -20,52 +20,52 @@ const (
 	writeLocks    = ownerLocks + 3 // held by the transaction that writes a partition
 )
 
-// lease is a session of Postgres that holds advisory locks: one that says that
-// this worker lives, shared by all workers, and one for each partition that it
-// owns. The locks end with the session: when the process dies, when its machine
-// is gone, and, because Postgres ends a session that stays idle, when it froze.
+// lease is a Postgres session that holds advisory locks: one that shows that this worker is
+// alive, shared by all workers, and one for each partition that the worker owns. The locks end
+// with the session: when the process dies, when its machine fails, and when it freezes, because
+// Postgres ends an idle session.
 type lease struct {
-	conn     *pgx.Conn
-	patience time.Duration // for an answer
+	conn    *pgx.Conn
+	timeout time.Duration // for an answer of Postgres
 }
 
-// takeLease opens a session that Postgres ends once it is idle for as long as
-// the term. Whoever holds it looks around more often than that.
-func takeLease(ctx context.Context, config *pgx.ConnConfig, term time.Duration) (*lease, error) {
+// openLease opens a session that Postgres ends after idleTimeout without a statement. The
+// worker must use it more often than that.
+func openLease(ctx context.Context, config *pgx.ConnConfig, idleTimeout time.Duration) (*lease, error) {
 	config = config.Copy()
-	config.RuntimeParams["idle_session_timeout"] = strconv.FormatInt(term.Milliseconds(), 10)
+	config.RuntimeParams["idle_session_timeout"] = strconv.FormatInt(idleTimeout.Milliseconds(), 10)
 	config.RuntimeParams["application_name"] = "plugcast worker"
-	ctx, cancel := context.WithTimeout(ctx, term)
+	ctx, cancel := context.WithTimeout(ctx, idleTimeout)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	l := &lease{conn: conn, patience: term / 2}
+	l := &lease{conn: conn, timeout: idleTimeout / 2}
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock_shared($1::int, 0)", presenceLocks); err != nil {
-		l.end()
+		l.close()
 		return nil, err
 	}
 	return l, nil
 }
 
-// end closes the session, and with it gives back every lock.
-func (l *lease) end() {
-	ctx, cancel := context.WithTimeout(context.Background(), l.patience)
+// close closes the session, which releases every lock.
+func (l *lease) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
-	_ = l.conn.Close(ctx) // a session that cannot be closed in order is closed without
+	_ = l.conn.Close(ctx) // if the session cannot be closed in order, the connection is
 }
 
-// field is who owns what at a moment.
-type field struct {
+// ownership says which workers own which partitions at one moment.
+type ownership struct {
 	workers int
-	quota   int          // how many partitions are for us
-	held    map[int]bool // partitions that somebody holds, whether it is us
+	quota   int          // number of partitions that this worker should own
+	held    map[int]bool // by owned partition: whether this worker owns it
 }
 
-// look tells who lives and who owns what, and keeps the session from idling.
-func (l *lease) look(ctx context.Context, partitions int) (field, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.patience)
+// inspect returns the ownership, and keeps the session from idling.
+func (l *lease) inspect(ctx context.Context, partitions int) (ownership, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	rows, err := l.conn.Query(ctx, `
 		SELECT classid::bigint = $1, objid::bigint::int, pid, pid = pg_backend_pid() FROM pg_locks
@@ -73,52 +73,52 @@ func (l *lease) look(ctx context.Context, partitions int) (field, error) {
 		   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
 		int64(ownerLocks), int64(presenceLocks))
 	if err != nil {
-		return field{}, fmt.Errorf("look at the locks: %w", err)
+		return ownership{}, fmt.Errorf("read the locks: %w", err)
 	}
 	type member struct {
 		pid int
 		us  bool
 	}
 	var members []member
-	f := field{held: map[int]bool{}}
+	o := ownership{held: map[int]bool{}}
 	var owner, us bool
 	var partition, pid int
 	_, err = pgx.ForEachRow(rows, []any{&owner, &partition, &pid, &us}, func() error {
 		if owner {
-			f.held[partition] = us
+			o.held[partition] = us
 		} else {
 			members = append(members, member{pid, us})
 		}
 		return nil
 	})
 	if err != nil {
-		return field{}, fmt.Errorf("look at the locks: %w", err)
+		return ownership{}, fmt.Errorf("read the locks: %w", err)
 	}
-	// Everybody sorts alike, so that the quotas add up to all partitions.
+	// Every worker sorts the same way, so that the quotas add up to all partitions.
 	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.pid, b.pid) })
 	rank := slices.IndexFunc(members, func(m member) bool { return m.us })
 	if rank < 0 {
-		return field{}, errors.New("look at the locks: our own is not there")
+		return ownership{}, errors.New("read the locks: the lock of this worker is missing")
 	}
-	f.workers = len(members)
-	f.quota = partitions / f.workers
-	if rank < partitions%f.workers {
-		f.quota++
+	o.workers = len(members)
+	o.quota = partitions / o.workers
+	if rank < partitions%o.workers {
+		o.quota++
 	}
-	return f, nil
+	return o, nil
 }
 
-// try takes a partition unless somebody has it.
-func (l *lease) try(ctx context.Context, partition int) (taken bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, l.patience)
+// acquire takes a partition, unless another worker has it.
+func (l *lease) acquire(ctx context.Context, partition int) (acquired bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	err = l.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1::int, $2::int)", ownerLocks, partition).Scan(&taken)
-	return taken, err
+	err = l.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1::int, $2::int)", ownerLocks, partition).Scan(&acquired)
+	return acquired, err
 }
 
-// give gives a partition back.
-func (l *lease) give(ctx context.Context, partition int) error {
-	ctx, cancel := context.WithTimeout(ctx, l.patience)
+// release gives a partition back.
+func (l *lease) release(ctx context.Context, partition int) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	_, err := l.conn.Exec(ctx, "SELECT pg_advisory_unlock($1::int, $2::int)", ownerLocks, partition)
 	return err

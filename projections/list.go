@@ -12,14 +12,13 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// A page of a list has up to limit rows of one kind after an id, in order of id,
-// from the first for an empty id, and ends at [PageBytes] as well; more says
-// whether there are others behind it. It comes as a part of the system's state,
-// at or after a position, with what the rows are tied to, read in one statement
-// and so as of one moment.
+// A page of a list has up to limit rows of one kind after an id, in order of id, from the first
+// for an empty id. It also ends at [PageBytes]. more reports whether there are further rows. A
+// page is a part of the system's state at or after a position, with the related rows, read in
+// one statement and so as of one moment.
 
-// PageBytes is where a page ends besides its number of rows. A page has at least
-// one row.
+// PageBytes is the size in bytes at which a page ends before its limit of rows. A page has at
+// least one row.
 const PageBytes = 4 << 20
 
 // DevicePage returns a page of the system's devices, with their assignments and
@@ -30,8 +29,8 @@ func (s *Store) DevicePage(ctx context.Context, actor domain.Actor, system domai
 	return s.listPage(ctx, actor, system, devicePage, string(after), limit, atLeast)
 }
 
-// EquipmentPage returns a page of the system's equipment, with the assignments of
-// the plugs that feed it. Retired equipment is left out unless it is asked for.
+// EquipmentPage returns a page of the system's equipment, with the assignments of the plugs
+// that feed it. Retired equipment is included only if retired is set.
 func (s *Store) EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int,
 	retired bool, atLeast domain.Position,
 ) (st *domain.State, more bool, err error) {
@@ -63,7 +62,7 @@ func (s *Store) listPage(ctx context.Context, actor domain.Actor, system domain.
 
 var (
 	devicePage = pageOf(selectDevices, "device_id", "") +
-		// Row by row, because the planner would rather hash all that the system has.
+		// Row by row, because the planner would hash all rows of the system otherwise.
 		" UNION ALL SELECT a.* FROM page, LATERAL (" + selectAssignments + ofSystem + " AND device_id = page.id OFFSET 0) AS a" +
 		" UNION ALL " + selectConnections + ofSystem + ` AND connection_id IN (
 			SELECT d.connection_id FROM page, LATERAL (
@@ -75,8 +74,8 @@ var (
 
 const holders = " UNION ALL SELECT a.* FROM page, LATERAL (" + selectAssignments + ofSystem + " AND equipment_id = page.id OFFSET 0) AS a"
 
-// pageOf makes the query of a page: $3 is the id that it begins after, $4 the
-// number of rows and $5 the number of bytes where it ends.
+// pageOf returns the query for a page: $3 is the id that it begins after, $4 the number of rows
+// and $5 the number of bytes at which it ends.
 func pageOf(rows, key, condition string) string {
 	return `
 WITH candidates AS (
@@ -92,17 +91,17 @@ WITH candidates AS (
 		" UNION ALL SELECT 6, '', '', 0, 0, 0, '', NULL, 'epoch', NULL WHERE (SELECT count(*) FROM candidates) > (SELECT count(*) FROM page)"
 }
 
-// SystemOfConnection returns the system that a connection belongs to, among those
-// that the actor sees: of several that have one of that id, those that the actor's
-// token names go first, and then those whose connection was created in this
-// deployment. It fails with [domain.CodeUnknownConnection] when there is none, and
-// with [domain.CodeAmbiguousConnection] when several are left.
+// SystemOfConnection returns the system of a connection, among those that the actor sees. If
+// several systems have a connection with that id, those that the actor's token names are
+// preferred, and then those whose connection was created in this deployment. It fails with
+// [domain.CodeUnknownConnection] if there is none, and with [domain.CodeAmbiguousConnection] if
+// several are left.
 func (s *Store) SystemOfConnection(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error) {
 	type candidate struct {
 		system domain.SystemID
-		rank   int // the lowest goes first
+		rank   int // the lowest is preferred
 	}
-	const most = 100 // of more nobody could tell either
+	const most = 100 // more would be ambiguous too
 	found, err := listRows(ctx, s, actor, func(rows pgx.Rows) (*candidate, error) {
 		var c candidate
 		var document string
@@ -134,22 +133,21 @@ func (s *Store) SystemOfConnection(ctx context.Context, actor domain.Actor, id d
 	return first.system, nil
 }
 
-// System says where a system's history stands.
+// System is the end of a system's history.
 type System struct {
 	SystemID  domain.SystemID
 	Partition int
 	Head      domain.Cursor
-	Hash      domain.Hash // of the newest event: the head of the chain
+	Hash      domain.Hash // hash of the newest event: the head of the chain
 }
 
-// Systems returns a page of the systems that have history, among those that the
-// actor sees.
+// Systems returns a page of the systems with history, among those that the actor sees, in order
+// of id.
 func (s *Store) Systems(ctx context.Context, actor domain.Actor, after domain.SystemID, limit int) ([]*System, error) {
 	return listRows(ctx, s, actor, scanSystem, systemQuery+" WHERE system_id > $1 ORDER BY system_id LIMIT $2", after, pageSize(limit))
 }
 
-// ChainHead returns where the system's hash chain stands; zero before its first
-// event.
+// ChainHead returns the end of the system's hash chain; a zero head before its first event.
 func (s *Store) ChainHead(ctx context.Context, actor domain.Actor, system domain.SystemID) (*System, error) {
 	found, err := listRows(ctx, s, actor, scanSystem, systemQuery+" WHERE system_id = $1", system)
 	if err != nil || len(found) == 0 {
@@ -162,7 +160,7 @@ const systemQuery = "SELECT system_id, partition, position_ms, position_seq, seq
 
 func scanSystem(rows pgx.Rows) (*System, error) {
 	var system System
-	var at place
+	var at pos
 	var seq int64
 	var hash []byte
 	if err := rows.Scan(&system.SystemID, &system.Partition, &at.ms, &at.n, &seq, &hash); err != nil {
@@ -172,7 +170,7 @@ func scanSystem(rows pgx.Rows) (*System, error) {
 	return &system, hashFrom(hash, &system.Hash)
 }
 
-// hashFrom reads a hash as Postgres has it.
+// hashFrom decodes a hash of a row.
 func hashFrom(stored []byte, into *domain.Hash) error {
 	if len(stored) != len(into) {
 		return fmt.Errorf("a hash has %d bytes", len(stored))
@@ -202,8 +200,10 @@ func scanConnection(rows pgx.Rows) (*domain.Connection, error) {
 	return readConnection(document)
 }
 
-// listRows runs a query as the actor and reads each row.
-func listRows[T any](ctx context.Context, s *Store, actor domain.Actor, scan func(pgx.Rows) (*T, error), query string, args ...any) ([]*T, error) {
+// listRows runs a query as the actor and decodes each row.
+func listRows[T any](
+	ctx context.Context, s *Store, actor domain.Actor, scan func(pgx.Rows) (*T, error), query string, args ...any,
+) ([]*T, error) {
 	var found []*T
 	err := s.read(ctx, scopeOf(actor), func(rows pgx.Rows) error {
 		row, err := scan(rows)
@@ -215,7 +215,7 @@ func listRows[T any](ctx context.Context, s *Store, actor domain.Actor, scan fun
 	return found, readError("read rows", err)
 }
 
-// single is the one row there is, or the error that there is none.
+// single returns the first row, or the error that there is none.
 func single[T any](found []*T, err error, code domain.Code, what, id string) (*T, error) {
 	if err == nil && len(found) == 0 {
 		err = domain.Fail(domain.KindNotFound, code, "there is no "+what+" "+strconv.Quote(id))

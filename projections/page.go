@@ -5,10 +5,10 @@ import "strconv"
 // inOrder is the order of positions.
 const inOrder = "position_ms, position_seq"
 
-// MaxPage is the most that one page of anything holds. A limit of 0 means it.
+// MaxPage is the most rows of one page. A limit of 0 means MaxPage.
 const MaxPage = 1000
 
-// rowOverhead is about what a row takes besides its data.
+// rowOverhead is the approximate size of a row besides its data, in bytes.
 const rowOverhead = 256
 
 func pageSize(limit int) int {
@@ -18,11 +18,10 @@ func pageSize(limit int) int {
 	return limit
 }
 
-// rowPage bounds a query on rows with data, which ends before its ORDER BY, to a page:
-// of limit rows, and of [PageBytes]. Postgres counts sizes without loading the data,
-// so that nothing is read that the page does not hold. Each row says in a last
-// column, more, whether the query has another behind it: a page may be short of its
-// limit and not be the last.
+// rowPage bounds a query on rows with data, which ends before its ORDER BY, to a page of limit
+// rows and of [PageBytes]. Postgres computes sizes without loading the data, so that it loads
+// no data beyond the page. Each row has a last column, more, which says whether the query has
+// another row behind it: a page may be shorter than its limit and not be the last.
 func rowPage(columns, query, order string, limit int) string {
 	n, size := strconv.Itoa(limit), "octet_length(data) + "+strconv.Itoa(rowOverhead)
 	return "SELECT " + columns + ", more FROM (SELECT *, lead(true, 1, false) OVER in_order AS more, row_number() OVER in_order AS number," +

@@ -8,17 +8,17 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// What the platform itself asks the read models for, on behalf of no actor. Unless
-// it says so, none of it waits for the projection: see [Store.WaitForSystem].
+// Reads of the platform itself, on behalf of no actor. Unless its comment says so, a read does
+// not wait for the projection: see [Store.WaitForSystem].
 
-// SystemConnection is a connection and whose it is.
+// SystemConnection is a connection with its system.
 type SystemConnection struct {
 	System domain.SystemID
 	*domain.Connection
 }
 
-// ConnectionsIn returns the connections of all systems of a partition, in order
-// of system and id.
+// ConnectionsIn returns the connections of all systems of a partition, in order of system and
+// id.
 func (s *Store) ConnectionsIn(ctx context.Context, partition int) ([]SystemConnection, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT c.system_id, c.document::text FROM projection.connections c JOIN heads h USING (system_id)
@@ -44,22 +44,23 @@ func (s *Store) ConnectionOf(ctx context.Context, system domain.SystemID, id dom
 	return single(found, err, domain.CodeUnknownConnection, "connection", string(id))
 }
 
-// DevicesOf returns the devices of a system that last came through a connection,
-// in order of id.
+// DevicesOf returns the devices of a system whose last update came through a connection, in
+// order of id.
 func (s *Store) DevicesOf(ctx context.Context, system domain.SystemID, connection domain.ConnectionID) ([]*domain.Device, error) {
 	return systemRows(ctx, s, system, scanDevice, deviceQuery+" AND connection_id = $2 ORDER BY device_id", connection)
 }
 
-// Channels returns the devices that are the channels of one physical device, in
-// order of id: base itself, which is the first channel, and base:1, base:2, ….
+// Channels returns the devices that are the channels of one physical device, in order of id:
+// base itself, which is the first channel, and base:1, base:2, ….
 func (s *Store) Channels(ctx context.Context, system domain.SystemID, base domain.DeviceID) ([]*domain.Device, error) {
-	// A semicolon follows the colon in the order of bytes.
+	// In the order of bytes the semicolon follows the colon.
 	return systemRows(ctx, s, system, scanDevice,
 		deviceQuery+" AND (device_id = $2 OR device_id > $3 AND device_id < $4) ORDER BY device_id", base, base+":", base+";")
 }
 
-// CountDevices returns how many devices last came through a connection, and how many
-// the system has in all. Counting ends at the numbers given.
+// CountDevices returns how many devices of the system had their last update through a
+// connection, and how many the system has in all. It counts no further than ofConnection and
+// ofSystem.
 func (s *Store) CountDevices(ctx context.Context, system domain.SystemID, connection domain.ConnectionID, ofConnection, ofSystem int,
 ) (inConnection, inSystem int, err error) {
 	counts, err := systemRows(ctx, s, system, func(rows pgx.Rows) (*[2]int, error) {
@@ -74,9 +75,11 @@ func (s *Store) CountDevices(ctx context.Context, system domain.SystemID, connec
 	return counts[0][0], counts[0][1], nil
 }
 
-// DevicesAt returns those of a system's devices that are known, by id, as of the
-// position or later. It waits for that until ctx ends.
-func (s *Store) DevicesAt(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, atLeast domain.Position) (map[domain.DeviceID]*domain.Device, error) {
+// DevicesAt returns those of the given devices that exist, by id, as of the position or later.
+// It waits for the position until ctx ends.
+func (s *Store) DevicesAt(
+	ctx context.Context, system domain.SystemID, ids []domain.DeviceID, atLeast domain.Position,
+) (map[domain.DeviceID]*domain.Device, error) {
 	if err := s.WaitForSystem(ctx, system, atLeast); err != nil {
 		return nil, readError("wait for the projection", err)
 	}
@@ -91,8 +94,11 @@ func (s *Store) DevicesAt(ctx context.Context, system domain.SystemID, ids []dom
 	return devices, nil
 }
 
-// systemRows runs a query whose first argument is the system, within it.
-func systemRows[T any](ctx context.Context, s *Store, system domain.SystemID, scan func(pgx.Rows) (*T, error), query string, args ...any) ([]*T, error) {
+// systemRows runs a query whose first argument is the system, within that system, and decodes
+// each row.
+func systemRows[T any](
+	ctx context.Context, s *Store, system domain.SystemID, scan func(pgx.Rows) (*T, error), query string, args ...any,
+) ([]*T, error) {
 	var found []*T
 	err := s.read(ctx, within(system), func(rows pgx.Rows) error {
 		row, err := scan(rows)

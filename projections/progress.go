@@ -10,30 +10,30 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// progress knows how far partitions are archived, and wakes who waits for that.
+// progress knows how far partitions are archived, and wakes the callers that wait for a
+// position.
 //
-// A projector in this process says at once what it wrote. For those elsewhere
-// the table of checkpoints is asked, for all waiters together and only while
-// there are any: after 1 ms, then less and less often. LISTEN would answer
-// sooner than the slower of these polls, but NOTIFY takes a lock over the whole
-// database at commit, which would line up the owners of all partitions behind
-// each other's fsync.
+// A projector of this process reports each write at once. For projectors of other processes it
+// queries the table of checkpoints, once for all waiters and only while there are waiters:
+// after 1 ms, and then at growing intervals. LISTEN would answer sooner than the slower of
+// these polls. But NOTIFY takes a lock on the whole database at commit, so that the owners of
+// all partitions would wait for each other's fsync.
 type progress struct {
-	ask func(context.Context) (map[int]domain.Position, error)
+	query func(context.Context) (map[int]domain.Position, error)
 
 	mu      sync.Mutex
 	reached map[int]domain.Position
 	waiters map[*waiter]struct{}
 	closed  bool
-	stop    context.CancelFunc // of the poll that runs, or nil
+	stop    context.CancelFunc // ends the running poll; nil without one
 	polls   sync.WaitGroup
 }
 
-// waiter wants a partition to be archived up to a position.
+// waiter is a call that waits until a partition is archived up to a position.
 type waiter struct {
 	partition int
 	at        domain.Position
-	done      chan error // gets nil when it is, or why nobody knows
+	done      chan error // gets nil once it is, or the error of the query
 }
 
 const (
@@ -41,11 +41,11 @@ const (
 	lastPoll  = 25 * time.Millisecond
 )
 
-func newProgress(ask func(context.Context) (map[int]domain.Position, error)) *progress {
-	return &progress{ask: ask, reached: map[int]domain.Position{}, waiters: map[*waiter]struct{}{}}
+func newProgress(query func(context.Context) (map[int]domain.Position, error)) *progress {
+	return &progress{query: query, reached: map[int]domain.Position{}, waiters: map[*waiter]struct{}{}}
 }
 
-// note says that a partition is archived up to a position.
+// note records that a partition is archived up to a position.
 func (p *progress) note(partition int, at domain.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,7 +60,7 @@ func (p *progress) note(partition int, at domain.Position) {
 	}
 }
 
-// release answers a waiter. The lock is held.
+// release ends a wait. The caller holds p.mu.
 func (p *progress) release(w *waiter, err error) {
 	w.done <- err
 	delete(p.waiters, w)
@@ -81,7 +81,7 @@ func (p *progress) wait(ctx context.Context, partition int, at domain.Position) 
 	p.waiters[w] = struct{}{}
 	if p.stop == nil {
 		var polling context.Context
-		polling, p.stop = context.WithCancel(context.Background()) // it serves others too
+		polling, p.stop = context.WithCancel(context.Background()) // not ctx: the poll serves other waiters too
 		p.polls.Go(func() { isolate.Loop(polling, nil, "projections", func() { p.poll(polling) }) })
 	}
 	p.mu.Unlock()
@@ -96,11 +96,11 @@ func (p *progress) wait(ctx context.Context, partition int, at domain.Position) 
 	}
 }
 
-// poll asks until nobody waits any more.
+// poll queries the checkpoints until there are no waiters.
 func (p *progress) poll(ctx context.Context) {
 	pause, known := backoff.Backoff{First: firstPoll, Max: lastPoll}, 0
 	for {
-		reached, err := p.ask(ctx)
+		reached, err := p.query(ctx)
 		for partition, at := range reached {
 			p.note(partition, at)
 		}
@@ -117,15 +117,15 @@ func (p *progress) poll(ctx context.Context) {
 			return
 		}
 		if len(p.waiters) > known {
-			pause.Reset() // somebody came
+			pause.Reset() // there is a new waiter
 		}
 		known = len(p.waiters)
 		p.mu.Unlock()
-		_ = pause.Wait(ctx) // only close ends a poll from outside; ask fails now and releases all
+		_ = pause.Wait(ctx) // ctx ends only with close; the next query then fails and releases all waiters
 	}
 }
 
-// close fails those who wait, and ends.
+// close fails all waits and ends the poll.
 func (p *progress) close() {
 	p.mu.Lock()
 	p.closed = true

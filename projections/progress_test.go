@@ -103,7 +103,7 @@ func TestDatabaseDies(t *testing.T) {
 	}
 	b := setupAt(t, server.URL())
 	log := openLog(t, redistest.URL(t), b.store)
-	worker := startWorker(t, b, log, newDuties())
+	worker := startWorker(t, b, log, newJobs())
 	eventually(t, patience, "it has all", func() bool { _, all := owners(worker); return all })
 	append1(t, log, "dies-0", 0)
 	if err := server.Kill(); err != nil {
@@ -133,7 +133,7 @@ func TestRedisIsWiped(t *testing.T) {
 	server := redistest.New(t)
 	url := "redis://" + server.Addr()
 	log := openLog(t, url, b.store)
-	worker := startWorker(t, b, log, newDuties())
+	worker := startWorker(t, b, log, newJobs())
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	const system = domain.SystemID("wiped")
@@ -149,7 +149,7 @@ func TestRedisIsWiped(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n%2 == 0 {
-			worker = startWorker(t, b, log, newDuties())
+			worker = startWorker(t, b, log, newJobs())
 		}
 	}
 	st, err := b.store.WholeState(ctx, staff, system, domain.Position{})

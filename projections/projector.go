@@ -14,47 +14,44 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Log is what is projected: package streams has it.
+// Log is the log that is projected: package streams implements it.
 type Log interface {
-	// Partitions is how many partitions there are, numbered from 0.
+	// Partitions returns the number of partitions, which are numbered from 0.
 	Partitions() int
-	// Follow gives fn every event of a partition after a position, in order,
-	// without gap, in batches, until ctx ends, fn fails (then it returns fn's
-	// error) or it cannot go on without a gap.
+	// Follow calls fn with every event of a partition after a position, in order, without gap,
+	// in batches. It returns when ctx ends, with fn's error when fn fails, or with an error
+	// when it cannot continue without a gap.
 	Follow(ctx context.Context, partition int, after domain.Position, fn func([]domain.Event) error) error
-	// Read returns up to limit events after a position, like Follow, and does not
-	// wait.
+	// Read returns up to limit events after a position, like Follow, and does not wait.
 	Read(ctx context.Context, partition int, after domain.Position, limit int) ([]domain.Event, error)
-	// Tail is the last position that a partition ever gave.
+	// Tail returns the last position that a partition ever assigned.
 	Tail(ctx context.Context, partition int) (domain.Position, error)
-	// Ensure makes the partition exist, with everything to come after floor.
+	// Ensure ensures that the partition exists, and that later positions are after floor.
 	Ensure(ctx context.Context, partition int, floor domain.Position) error
-	// Expire removes what is both archived, up to a position, and old enough.
+	// Expire removes the entries that are both archived, up to a position, and old enough.
 	Expire(ctx context.Context, partition int, archived domain.Position, now time.Time) error
 }
 
-// ErrStaleOwner says that somebody else moved the partition's checkpoint: this
-// projector is not its owner any more, and has written nothing.
+// ErrStaleOwner means that another process moved the partition's checkpoint: this projector no
+// longer owns the partition, and has written nothing.
 var ErrStaleOwner = errors.New("projections: another owner has moved the checkpoint")
 
-// errReplaced says that the read models were replaced by a rebuild: what is
-// remembered of them is void.
+// errReplaced means that a rebuild replaced the read models: cached states are void.
 var errReplaced = errors.New("projections: the read models were replaced")
 
 const (
-	// maxBatch is how many events one transaction takes. Above it the gain is
-	// small and the wait of readers grows.
+	// maxBatch is the most events of one transaction. Above it the gain is small and readers
+	// wait longer.
 	maxBatch = 1000
 	// maxBatchBytes ends a batch of large events earlier.
 	maxBatchBytes = 8 << 20
-	// maxSystems is how many systems a projector remembers between batches.
+	// maxSystems is how many systems a projector caches between batches.
 	maxSystems = 1000
 )
 
-// Projector writes what the events of one partition say: history, read models,
-// heads and checkpoint, together or not at all. Only one may run for a
-// partition; a second one ends with [ErrStaleOwner] when it writes after the
-// first.
+// Projector writes the events of one partition: history, read models, heads and checkpoint,
+// together or not at all. Only one may run for a partition; a second one ends with
+// [ErrStaleOwner] if it writes after the first.
 type Projector struct {
 	store     *Store
 	log       Log
@@ -63,26 +60,25 @@ type Projector struct {
 
 	at         domain.Position // the checkpoint
 	generation int64
-	memory     *memory
+	states     *lru
 	rows       copyRows
-	unknown    int // failures in a row whose reason nobody knows
+	unknown    int // consecutive failures with an unforeseen reason
 }
 
-// NewProjector makes a Projector. It does nothing until Run.
+// NewProjector returns a Projector. It starts nothing.
 func NewProjector(store *Store, log Log, partition int) *Projector {
 	return &Projector{
 		store: store, log: log, partition: partition,
-		logger: store.logger.With("partition", partition), memory: newMemory(maxSystems),
+		logger: store.logger.With("partition", partition), states: newLRU(maxSystems),
 	}
 }
 
-// Run projects from the checkpoint on until ctx ends or it fails. It may be
-// called again after an error; it remembers nothing then and begins with what
-// the database has.
+// Run projects from the checkpoint on until ctx ends or it fails. It may be called again after
+// an error, and then starts from the state of the database.
 func (p *Projector) Run(ctx context.Context) error {
 	for {
 		if err := p.begin(ctx); err != nil {
-			return fmt.Errorf("projections: begin with partition %d: %w", p.partition, err)
+			return fmt.Errorf("projections: start partition %d: %w", p.partition, err)
 		}
 		err := p.log.Follow(ctx, p.partition, p.at, func(events []domain.Event) error { return p.project(ctx, events) })
 		if !errors.Is(err, errReplaced) {
@@ -91,11 +87,11 @@ func (p *Projector) Run(ctx context.Context) error {
 	}
 }
 
-// begin forgets everything, reads the checkpoint, and makes sure that the log
-// goes on behind it.
+// begin drops the cached states, reads the checkpoint, and ensures that the log continues
+// behind it.
 func (p *Projector) begin(ctx context.Context) error {
-	p.memory = newMemory(maxSystems)
-	var at place
+	p.states = newLRU(maxSystems)
+	var at pos
 	err := p.store.pool.QueryRow(ctx, `
 		WITH made AS (INSERT INTO checkpoints (partition) VALUES ($1) ON CONFLICT DO NOTHING RETURNING 1)
 		SELECT coalesce(max(position_ms), 0), coalesce(max(position_seq), 0), coalesce(max(generation), 0)
@@ -109,20 +105,20 @@ func (p *Projector) begin(ctx context.Context) error {
 		return err
 	}
 	if tail, err := p.log.Tail(ctx, p.partition); err == nil && !tail.After(p.at) {
-		p.store.failing.clear(p.partition) // nothing is left to fail with
+		p.store.failing.clear(p.partition) // there is nothing left to project
 	}
 	return nil
 }
 
-// project writes events in transactions of bounded size, up to one whose position
-// history cannot hold.
+// project writes events in transactions of bounded size, up to an event whose position history
+// cannot hold.
 func (p *Projector) project(ctx context.Context, events []domain.Event) error {
-	beyond := slices.IndexFunc(events, func(e domain.Event) bool { return !hasPlace(e.Position) })
-	if beyond >= 0 {
-		if err := p.project(ctx, events[:beyond]); err != nil {
+	overflow := slices.IndexFunc(events, func(e domain.Event) bool { return !fits(e.Position) })
+	if overflow >= 0 {
+		if err := p.project(ctx, events[:overflow]); err != nil {
 			return err
 		}
-		return &beyondError{events[beyond].Position}
+		return &overflowError{events[overflow].Position}
 	}
 	for len(events) > 0 {
 		n, size := 1, len(events[0].Data)
@@ -130,7 +126,7 @@ func (p *Projector) project(ctx context.Context, events []domain.Event) error {
 			size += len(events[n].Data)
 			n++
 		}
-		if err := p.settle(ctx, events[:n]); err != nil {
+		if err := p.writeIsolating(ctx, events[:n]); err != nil {
 			return err
 		}
 		events = events[n:]
@@ -144,7 +140,7 @@ func (p *Projector) write(ctx context.Context, events []domain.Event) error {
 	if err != nil {
 		return err
 	}
-	if err := p.store.makeRoom(ctx, events); err != nil {
+	if err := p.store.ensureMonths(ctx, events); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -152,13 +148,13 @@ func (p *Projector) write(ctx context.Context, events []domain.Event) error {
 		return err
 	}
 	p.at = b.to
-	p.memory.trim()
+	p.states.trim()
 	p.store.counts.archived.Add(uint64(b.archived))
 	p.store.counts.quarantined.Add(uint64(len(b.quarantined.ids)))
 	p.store.counts.batches.Add(1)
 	p.store.counts.writing.Add(int64(time.Since(began)))
 	if n := len(b.quarantined.ids); n > 0 {
-		p.logger.Warn("entries cannot be read; they are kept in quarantine", "entries", n,
+		p.logger.Warn("entries cannot be decoded; they are in quarantine", "entries", n,
 			"first", b.quarantined.ids[0], "system", b.quarantined.systems[0], "reason", b.quarantined.reasons[0])
 	}
 	p.store.progress.note(p.partition, p.at)
@@ -166,37 +162,37 @@ func (p *Projector) write(ctx context.Context, events []domain.Event) error {
 	return nil
 }
 
-// batch is what one transaction writes.
+// batch is the content of one transaction.
 type batch struct {
 	to          domain.Position
 	copy        []byte // rows of history
-	archived    int    // how many
+	archived    int    // number of rows
 	changes     changes
 	quarantined quarantineColumns
 }
 
 func (p *Projector) prepare(ctx context.Context, events []domain.Event) (*batch, error) {
-	if err := p.recall(ctx, events); err != nil {
+	if err := p.load(ctx, events); err != nil {
 		return nil, fmt.Errorf("load systems: %w", err)
 	}
 	b := &batch{to: events[len(events)-1].Position}
 	p.rows.begin()
-	touched := make(map[domain.SystemID]*ledger)
+	touched := make(map[domain.SystemID]*stateCache)
 	for i := range events {
 		e := events[i]
 		if e.SystemID == "" {
 			b.quarantined.add(&e, faultOf(&e, nil))
 			continue
 		}
-		l := p.memory.get(e.SystemID)
-		counted, err := l.count(&e)
+		l := p.states.get(e.SystemID)
+		row, err := l.number(&e)
 		if err != nil {
 			return nil, err
 		}
-		if counted.fault != nil {
-			b.quarantined.add(&e, counted.fault)
+		if row.fault != nil {
+			b.quarantined.add(&e, row.fault)
 		}
-		p.rows.add(&e, &counted)
+		p.rows.add(&e, &row)
 		b.archived++
 		touched[e.SystemID] = l
 	}
@@ -209,33 +205,33 @@ func (p *Projector) prepare(ctx context.Context, events []domain.Event) (*batch,
 	return b, nil
 }
 
-// recall loads the systems of a batch that are not remembered, all at once.
-func (p *Projector) recall(ctx context.Context, events []domain.Event) error {
+// load loads the systems of a batch that are not cached, all at once.
+func (p *Projector) load(ctx context.Context, events []domain.Event) error {
 	var missing []domain.SystemID
 	for i := range events {
-		if system := events[i].SystemID; system != "" && p.memory.miss(system) {
+		if system := events[i].SystemID; system != "" && p.states.miss(system) {
 			missing = append(missing, system)
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	// A row that was damaged must not stop its system, and a system not the others.
-	loaded, err := loadLedgers(ctx, p.store.pool, readModels, missing, func(system domain.SystemID, id string, err error) {
-		p.logger.Error("a row of the read models cannot be read and is left out; plugcast rebuild restores it",
+	// A damaged row must not stop its system, nor the other systems.
+	loaded, err := loadStates(ctx, p.store.pool, readModels, missing, func(system domain.SystemID, id string, err error) {
+		p.logger.Error("a row of the read models cannot be decoded and is omitted; plugcast rebuild restores it",
 			"system", system, "row", id, "error", err)
 	})
 	if err != nil {
 		return err
 	}
 	for _, l := range loaded {
-		p.memory.put(l)
+		p.states.put(l)
 	}
 	return nil
 }
 
-// moveCheckpoint comes first in the transaction: it stops a stale owner before
-// it writes anything, and makes owners wait while a rebuild swaps.
+// moveCheckpoint comes first in the transaction: it stops a stale owner before it writes
+// anything, and makes owners wait during a rebuild's swap.
 const moveCheckpoint = `
 UPDATE checkpoints SET (position_ms, position_seq, moved_at) = ($4, $5, now())
  WHERE partition = $1 AND position_ms = $2 AND position_seq = $3
@@ -246,9 +242,9 @@ func (p *Projector) commit(ctx context.Context, b *batch) error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	defer conn.Release() // closes a connection that is still in a transaction
+	defer conn.Release() // closes the connection if it is still in a transaction
 
-	from, to := placeOf(p.at), placeOf(b.to)
+	from, to := posOf(p.at), posOf(b.to)
 	opening := &pgx.Batch{}
 	opening.Queue("BEGIN")
 	opening.Queue("SELECT pg_advisory_xact_lock($1::int, $2::int)", writeLocks, p.partition)

@@ -11,8 +11,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// faultOf says why an event could not be read: because of its data, or because
-// of what the log found.
+// faultOf returns why an event cannot be decoded: unreadable, or the reason that the log found.
 func faultOf(e *domain.Event, unreadable error) error {
 	if unreadable != nil || e.Type != domain.TypeUndecodable {
 		return unreadable
@@ -26,12 +25,12 @@ func faultOf(e *domain.Event, unreadable error) error {
 }
 
 type quarantineColumns struct {
-	placeColumns
+	positionColumns
 	ids, types, reasons, data []string
 }
 
 func (c *quarantineColumns) add(e *domain.Event, fault error) {
-	c.placeColumns.add(e.SystemID, e.Position)
+	c.positionColumns.add(e.SystemID, e.Position)
 	c.ids, c.types = append(c.ids, e.ID), append(c.types, string(e.Type))
 	c.reasons, c.data = append(c.reasons, printable(fault.Error())), append(c.data, string(e.Data))
 }
@@ -40,7 +39,7 @@ func (c *quarantineColumns) queue(b *pgx.Batch, partition int) {
 	if len(c.ids) == 0 {
 		return
 	}
-	// One that is there already was put there before a restore, or by a rebuild.
+	// An entry that exists already was added before a restore, or by a rebuild.
 	b.Queue(`
 WITH added AS (
 	INSERT INTO quarantine (partition, system_id, position_ms, position_seq, event_id, type, reason, data)
@@ -52,13 +51,13 @@ INSERT INTO quarantine_sizes AS size (partition, entries) SELECT $1, count(*) FR
 		partition, c.systems, c.ms, c.n, c.ids, c.types, c.reasons, c.data)
 }
 
-// Quarantine lists what could not be read or projected, the newest first: of the
-// systems that the actor sees, and for staff also what names none.
+// Quarantine returns a page of the entries that could not be decoded or projected, the newest
+// first: those of the systems that the actor sees and, for staff, those without a system.
 func (s *Store) Quarantine(ctx context.Context, actor domain.Actor, q domain.QuarantineQuery) (page domain.QuarantinePage, err error) {
 	const columns = "partition, position_ms, position_seq, coalesce(system_id, '') AS system, event_id, type, reason, data, quarantined_at"
-	before, partition := placeOf(endOfTime), math.MaxInt32
+	before, partition := posOf(endOfTime), math.MaxInt32
 	if q.Before != nil {
-		before, partition = placeOf(q.Before.Position), q.Before.Partition
+		before, partition = posOf(q.Before.Position), q.Before.Partition
 	}
 	w := &where{}
 	w.and("(position_ms, position_seq, partition) < (?, ?, ?)", before.ms, before.n, partition)
@@ -66,14 +65,14 @@ func (s *Store) Quarantine(ctx context.Context, actor domain.Actor, q domain.Qua
 		w.and("system_id = ?", q.System)
 	}
 	err = s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
-		var one domain.Quarantined
-		var at place
-		if err := rows.Scan(&one.Partition, &at.ms, &at.n, &one.SystemID, &one.EventID, &one.Type, &one.Reason, &one.Data,
-			&one.QuarantinedAt, &page.More); err != nil {
+		var entry domain.Quarantined
+		var at pos
+		if err := rows.Scan(&entry.Partition, &at.ms, &at.n, &entry.SystemID, &entry.EventID, &entry.Type, &entry.Reason, &entry.Data,
+			&entry.QuarantinedAt, &page.More); err != nil {
 			return err
 		}
-		one.Position, one.QuarantinedAt = at.position(), one.QuarantinedAt.UTC()
-		page.Entries = append(page.Entries, one)
+		entry.Position, entry.QuarantinedAt = at.position(), entry.QuarantinedAt.UTC()
+		page.Entries = append(page.Entries, entry)
 		return nil
 	}, rowPage("partition, position_ms, position_seq, system, event_id, type, reason, data, quarantined_at",
 		"SELECT "+columns+" FROM quarantine"+w.sql, "position_ms DESC, position_seq DESC, partition DESC", pageSize(q.Limit)),
@@ -81,7 +80,8 @@ func (s *Store) Quarantine(ctx context.Context, actor domain.Actor, q domain.Qua
 	return page, readError("read quarantine", err)
 }
 
-// QuarantineSize counts what could not be read or projected, ever.
+// QuarantineSize returns how many entries could not be decoded or projected since the
+// deployment was created.
 func (s *Store) QuarantineSize(ctx context.Context) (domain.QuarantineSize, error) {
 	size := domain.QuarantineSize{ByPartition: map[int]int64{}}
 	rows, err := s.pool.Query(ctx, "SELECT partition, entries, oldest, newest FROM quarantine_sizes")

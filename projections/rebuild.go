@@ -16,34 +16,33 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// ErrRebuilding says that another rebuild runs.
+// ErrRebuilding means that another rebuild is running.
 var ErrRebuilding = errors.New("projections: a rebuild is running already")
 
-// ReadModels are the names of the read models, as [Store.Rebuild] takes them.
+// ReadModels returns the names of the read models, as [Store.Rebuild] takes them.
 func ReadModels() []string {
 	return []string{"devices", "equipment", "assignments", "connections"}
 }
 
 const (
-	nextModels = readModels + "_next" // what a rebuild makes
-	oldModels  = readModels + "_old"  // what it replaced, until it is dropped
+	nextModels = readModels + "_next" // the schema that a rebuild fills
+	oldModels  = readModels + "_old"  // the schema of the replaced tables, until they are dropped
 )
 
-// Rebuild makes read models anew from history and puts them in the place of the
-// live ones: those that are named, or all. The platform serves meanwhile.
+// Rebuild makes read models again from history and replaces the live ones: those that are
+// named, or all. The platform serves during a rebuild.
 //
-// The new ones are made beside the live ones. When they have nearly caught up,
-// projectors wait for a moment while the rest is folded and the tables change
-// places, in one transaction: a reader sees the old or the new, both as of the
-// newest archived event. Without live ones, because they were dropped, it is the
-// same. A rebuild that is killed leaves the live ones as they are, and what it
-// made is dropped by the next.
+// The new tables are made beside the live ones. Once they have nearly caught up, projectors
+// wait for a moment while the rest is folded and the tables change places, in one transaction.
+// A reader sees the old or the new tables, both as of the newest archived event. Rebuild also
+// works if the live tables were dropped. A killed rebuild leaves the live tables as they are,
+// and the next one drops its schema.
 //
-// An event that the read models cannot hold is left out of them, put into
-// quarantine, and named in the result.
+// An event that the read models cannot hold is left out of them, put into quarantine, and named
+// in the result.
 //
-// report, which may be nil, is told how many events are folded of how many there
-// are. Rebuild fails with [ErrRebuilding] when another is running.
+// report, which may be nil, is called with the number of folded events and the number of all
+// events. Rebuild fails with [ErrRebuilding] if another rebuild is running.
 func (s *Store) Rebuild(ctx context.Context, names []string, report func(done, total uint64)) (Rebuilt, error) {
 	names, err := chooseModels(names)
 	if err != nil {
@@ -63,20 +62,20 @@ func (s *Store) Rebuild(ctx context.Context, names []string, report func(done, t
 	}
 	err = r.run(ctx)
 	if cleaning := r.unlock(context.WithoutCancel(ctx)); cleaning != nil {
-		// What is done is done; the next run drops what this one left.
+		// The rebuild itself is complete or failed; the next one drops the leftovers.
 		s.logger.Warn("cleaning up after a rebuild failed", "error", cleaning)
 	}
 	return Rebuilt{Events: r.done, Skipped: r.skipped, FirstSkipped: r.first}, readError("rebuild", err)
 }
 
-// Rebuilt says what a rebuild did.
+// Rebuilt is the result of a rebuild.
 type Rebuilt struct {
-	Events       uint64               // folded
-	Skipped      uint64               // events that the read models cannot hold
+	Events       uint64               // number of folded events
+	Skipped      uint64               // number of events that the read models cannot hold
 	FirstSkipped []domain.Quarantined // the first few of them
 }
 
-// maxNamed is how many skipped events a rebuild names.
+// maxNamed is how many skipped events the result names.
 const maxNamed = 5
 
 func chooseModels(names []string) ([]string, error) {
@@ -86,21 +85,21 @@ func chooseModels(names []string) ([]string, error) {
 	for _, name := range names {
 		if !slices.Contains(ReadModels(), name) {
 			return nil, domain.Invalid(domain.CodeInvalidCommand,
-				fmt.Sprintf("there is no projection %q; there are %s", name, strings.Join(ReadModels(), ", ")))
+				fmt.Sprintf("there is no projection %q; the projections are %s", name, strings.Join(ReadModels(), ", ")))
 		}
 	}
 	return names, nil
 }
 
-// rebuild is one run.
+// rebuild is one run of [Store.Rebuild].
 type rebuild struct {
 	conn   *pgx.Conn
 	names  []string
 	report func(done, total uint64)
 	logger *slog.Logger
 
-	folded      map[domain.SystemID]domain.Cursor // how far each system is made
-	done, total uint64                            // events
+	folded      map[domain.SystemID]domain.Cursor // how far each system is folded
+	done, total uint64                            // numbers of events
 	skipped     uint64
 	first       []domain.Quarantined
 }
@@ -116,8 +115,8 @@ func (r *rebuild) lock(ctx context.Context) error {
 	return nil
 }
 
-// unlock drops what is left and ends the run. On a broken connection both
-// happen without it: the lock goes with the session, the rest with the next run.
+// unlock drops leftovers and ends the run. On a broken connection both happen by themselves:
+// the lock ends with the session, and the next run drops the leftovers.
 func (r *rebuild) unlock(ctx context.Context) error {
 	if r.conn.IsClosed() {
 		return nil
@@ -138,11 +137,11 @@ type execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// closeEnough is how few events may be left for the moment when projectors wait,
-// and rounds how often to try to get there beside projectors that keep writing.
+// closeEnough is the number of events that may be left for the moment when projectors wait, and
+// maxRounds is how often to try to get there beside projectors that keep writing.
 const (
 	closeEnough = 2000
-	rounds      = 20
+	maxRounds   = 20
 )
 
 func (r *rebuild) run(ctx context.Context) error {
@@ -152,7 +151,7 @@ func (r *rebuild) run(ctx context.Context) error {
 	if err := exec(ctx, r.conn, "SELECT create_read_models($1)", nextModels); err != nil {
 		return err
 	}
-	for range rounds {
+	for range maxRounds {
 		before := r.done
 		if err := r.catchUp(ctx, r.conn); err != nil {
 			return err
@@ -161,8 +160,8 @@ func (r *rebuild) run(ctx context.Context) error {
 			break
 		}
 	}
-	// The swap gives up when a reader keeps it waiting, because those who come
-	// after it wait as well; then it tries again.
+	// The swap gives up if a reader makes it wait, because later readers wait behind it; then
+	// it is tried again.
 	for {
 		before := *r
 		before.folded = maps.Clone(r.folded)
@@ -170,39 +169,39 @@ func (r *rebuild) run(ctx context.Context) error {
 		if waited := new(pgconn.PgError); !errors.As(err, &waited) || waited.Code != lockNotAvailable {
 			return err
 		}
-		*r = before // what the transaction wrote is gone
+		*r = before // the transaction was rolled back
 		if err := r.catchUp(ctx, r.conn); err != nil {
 			return err
 		}
 	}
 }
 
-// lockNotAvailable is Postgres' code for a lock_timeout.
+// lockNotAvailable is the SQLSTATE of a lock_timeout.
 const lockNotAvailable = "55P03"
 
-// behind is a system with events that are not folded yet.
-type behind struct {
+// backlog is a system with events that are not folded yet.
+type backlog struct {
 	system    domain.SystemID
 	partition int
 	head      domain.Cursor
 }
 
-// catchUp folds what history has beyond what is made.
+// catchUp folds the events of history that are not folded yet.
 func (r *rebuild) catchUp(ctx context.Context, db database) error {
 	rows, err := db.Query(ctx, "SELECT system_id, partition, position_ms, position_seq, seq FROM heads")
 	if err != nil {
 		return err
 	}
-	var work []behind
+	var work []backlog
 	var system domain.SystemID
 	var partition int
-	var at place
+	var at pos
 	var seq uint64
 	r.total = 0
 	if _, err := pgx.ForEachRow(rows, []any{&system, &partition, &at.ms, &at.n, &seq}, func() error {
 		r.total += seq
 		if seq > r.folded[system].Seq {
-			work = append(work, behind{system, partition, domain.Cursor{Position: at.position(), Seq: seq}})
+			work = append(work, backlog{system, partition, domain.Cursor{Position: at.position(), Seq: seq}})
 		}
 		return nil
 	}); err != nil {
@@ -216,7 +215,7 @@ func (r *rebuild) catchUp(ctx context.Context, db database) error {
 	return nil
 }
 
-// database is what a rebuild works on: a connection, or a transaction of it.
+// database is a connection, or a transaction on it.
 type database interface {
 	querier
 	execer
@@ -224,9 +223,9 @@ type database interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// foldSystem makes one system's rows up to its head. Events that the rows cannot hold
-// are found by halving what is folded at once, and left out.
-func (r *rebuild) foldSystem(ctx context.Context, db database, b behind) error {
+// foldSystem folds one system up to its head. It finds events that the rows cannot hold by
+// halving the number of events that it folds at once, and leaves them out.
+func (r *rebuild) foldSystem(ctx context.Context, db database, b backlog) error {
 	last := b.head.Seq
 	for r.folded[b.system].Seq < b.head.Seq {
 		from := r.folded[b.system].Seq
@@ -234,7 +233,7 @@ func (r *rebuild) foldSystem(ctx context.Context, db database, b behind) error {
 		switch {
 		case err == nil:
 			last = b.head.Seq
-		case blameOf(err) != ofContent:
+		case causeOf(err) != causeContent:
 			return err
 		case last-from > 1:
 			last = from + (last-from)/2
@@ -248,30 +247,29 @@ func (r *rebuild) foldSystem(ctx context.Context, db database, b behind) error {
 	return nil
 }
 
-// foldUpTo folds a system's events from where it is made up to one, and writes the
-// rows, or nothing.
-func (r *rebuild) foldUpTo(ctx context.Context, db database, b behind, last uint64) error {
+// foldUpTo folds a system's next events, up to the seq last, and writes the rows, or nothing.
+func (r *rebuild) foldUpTo(ctx context.Context, db database, b backlog, last uint64) error {
 	done := r.done
-	err := isolate.Run(r.logger, whereFold, func() error { return r.foldIn(ctx, db, b, last) })
+	err := isolate.Run(r.logger, foldName, func() error { return r.foldIn(ctx, db, b, last) })
 	if err != nil {
 		r.done = done
 	}
 	return err
 }
 
-func (r *rebuild) foldIn(ctx context.Context, db database, b behind, last uint64) error {
+func (r *rebuild) foldIn(ctx context.Context, db database, b backlog, last uint64) error {
 	from := r.folded[b.system]
-	l := &ledger{state: domain.NewState(b.system)}
+	l := &stateCache{state: domain.NewState(b.system)}
 	if from.Seq > 0 {
-		loaded, err := loadLedgers(ctx, db, nextModels, []domain.SystemID{b.system}, nil)
+		loaded, err := loadStates(ctx, db, nextModels, []domain.SystemID{b.system}, nil)
 		if err != nil {
 			return err
 		}
 		l = loaded[b.system]
-		l.state.Cursor = from // the head that was loaded with it is further on
+		l.state.Cursor = from // the loaded head is ahead of the rows
 	}
 	for l.state.Cursor.Seq < last {
-		at := placeOf(l.state.Cursor.Position)
+		at := posOf(l.state.Cursor.Position)
 		rows, err := db.Query(ctx, pageQuery(MaxPage), b.system, at.ms, at.n)
 		if err != nil {
 			return err
@@ -294,7 +292,7 @@ func (r *rebuild) foldIn(ctx context.Context, db database, b behind, last uint64
 	}
 	writing := &pgx.Batch{}
 	c.queue(writing, nextModels)
-	// Within the swap this is a part of its transaction: when it fails, the rest goes on.
+	// During the swap this is a savepoint: if it fails, the transaction continues.
 	if err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return tx.SendBatch(ctx, writing).Close() }); err != nil {
 		return err
 	}
@@ -302,14 +300,14 @@ func (r *rebuild) foldIn(ctx context.Context, db database, b behind, last uint64
 	return nil
 }
 
-// errIncomplete says that events are missing in history: nothing can be made of it.
+// errIncomplete means that events are missing in history, so nothing can be rebuilt from it.
 var errIncomplete = errors.New("history is incomplete")
 
-// skip leaves one event out of the read models: the next of its system. It stays in
-// history as it is, which its hash is taken over, and is put into quarantine.
-func (r *rebuild) skip(ctx context.Context, db database, b behind, cause error) error {
+// skip leaves the next event of a system out of the read models. The event stays in history
+// unchanged, because the hash covers it, and is put into quarantine.
+func (r *rebuild) skip(ctx context.Context, db database, b backlog, cause error) error {
 	from := r.folded[b.system]
-	at := placeOf(from.Position)
+	at := posOf(from.Position)
 	rows, err := db.Query(ctx, pageQuery(1), b.system, at.ms, at.n)
 	if err != nil {
 		return err
@@ -322,16 +320,16 @@ func (r *rebuild) skip(ctx context.Context, db database, b behind, cause error) 
 	if err != nil {
 		return err
 	}
-	r.logger.Error("an event cannot be projected and is left out of the read models", "system", b.system,
+	r.logger.Error("an event cannot be projected and is omitted from the read models", "system", b.system,
 		"position", e.Position.String(), "event", e.ID, "type", e.Type, "error", cause)
 	reason := "it cannot be projected: " + reasonOf(cause)
 	var quarantined quarantineColumns
 	quarantined.add(&e, errors.New(reason))
 	writing := &pgx.Batch{}
 	quarantined.queue(writing, b.partition)
-	place := placeOf(e.Position)
+	skipped := posOf(e.Position)
 	writing.Queue("UPDATE history SET fault = $4 WHERE system_id = $1 AND position_ms = $2 AND position_seq = $3",
-		b.system, place.ms, place.n, printable(reason))
+		b.system, skipped.ms, skipped.n, printable(reason))
 	if err := db.SendBatch(ctx, writing).Close(); err != nil {
 		return err
 	}
@@ -346,8 +344,8 @@ func (r *rebuild) skip(ctx context.Context, db database, b behind, cause error) 
 	return nil
 }
 
-// foldRows folds a page of history, up to the event of a seq.
-func (l *ledger) foldRows(rows pgx.Rows, system domain.SystemID, last uint64) (folded int, err error) {
+// foldRows folds a page of history, up to the event with the seq last.
+func (s *stateCache) foldRows(rows pgx.Rows, system domain.SystemID, last uint64) (folded int, err error) {
 	defer rows.Close()
 	var more bool
 	for rows.Next() {
@@ -356,9 +354,9 @@ func (l *ledger) foldRows(rows pgx.Rows, system domain.SystemID, last uint64) (f
 			return folded, err
 		}
 		if e.Seq > last {
-			continue // written since; the next round takes it
+			continue // written since; the next round folds it
 		}
-		if _, err := l.fold(&e); isGap(err) {
+		if _, err := s.fold(&e); isGap(err) {
 			return folded, err
 		}
 		folded++
@@ -366,10 +364,10 @@ func (l *ledger) foldRows(rows pgx.Rows, system domain.SystemID, last uint64) (f
 	return folded, rows.Err()
 }
 
-// swap puts the new read models in the place of the live ones. Locks, in this
-// order: checkpoints, so that no projector is in a transaction or begins one;
-// then the live tables, so that no reader is in the middle of a statement on
-// them. Projectors and readers take them in the same order.
+// swap replaces the live read models with the new ones. It takes locks in this order:
+// checkpoints, so that no projector is in a transaction or begins one; then the live tables, so
+// that no reader is in the middle of a statement on them. Projectors and readers take them in
+// the same order.
 func (r *rebuild) swap(ctx context.Context, tx pgx.Tx) error {
 	if err := exec(ctx, tx, "SET LOCAL lock_timeout = '2s'"); err != nil {
 		return err

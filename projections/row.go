@@ -8,10 +8,9 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// A row's document is the domain's own JSON form of it, which reads back as
-// exactly what was written: times with their zone and nanoseconds, absent values
-// as absent. Attributes have a column of their own, because encoding them again
-// would change their bytes.
+// A row's document is the domain's own JSON form, which decodes to exactly the encoded value:
+// times with their zone and nanoseconds, absent values as absent. Attributes have their own
+// column, because encoding them again would change their bytes.
 
 func deviceDocument(d *domain.Device) (document string, attributes *string, err error) {
 	bare := *d
@@ -56,7 +55,7 @@ func readConnection(document string) (*domain.Connection, error) {
 	return c, nil
 }
 
-func makeAssignment(device, equipment, by string, at time.Time, p place) *domain.Assignment {
+func makeAssignment(device, equipment, by string, at time.Time, p pos) *domain.Assignment {
 	return &domain.Assignment{
 		DeviceID: domain.DeviceID(device), EquipmentID: domain.EquipmentID(equipment),
 		AssignedBy: by, AssignedAt: at.UTC(), Position: p.position(),
@@ -75,10 +74,10 @@ func encodeRow(row any, attributes json.RawMessage) (string, *string, error) {
 	return string(document), &text, nil
 }
 
-// rowError says that a row cannot be written as JSON: a value in it has no form there.
+// rowError means that a row has a value that JSON cannot represent.
 type rowError struct{ err error }
 
-func (e *rowError) Error() string { return "a value has no form in JSON: " + e.err.Error() }
+func (e *rowError) Error() string { return "JSON cannot represent a value: " + e.err.Error() }
 func (e *rowError) Unwrap() error { return e.err }
 
 func decodeRow(document string, into any) error {

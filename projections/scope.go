@@ -9,24 +9,24 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// scope is which systems a read may see. Postgres enforces it: see the function
+// scope is the set of systems that a read may see. Postgres enforces it: see the function
 // guard_by_system in package migrations.
 type scope string
 
 const (
 	everySystem   scope = "**"
-	everyCustomer scope = "*" // all but the platform's own
+	everyCustomer scope = "*" // all but the platform's own system
 )
 
-// within is the scope of one system.
+// within returns the scope of one system.
 func within(system domain.SystemID) scope {
 	if _, err := domain.ParseSystemID(string(system)); err != nil {
-		return "" // what is no id must not pass for a list, or for a star
+		return "" // an invalid id must not act as a list or a star
 	}
 	return scope(system)
 }
 
-// scopeOf is what an actor may see: as [domain.Actor.Sees] has it.
+// scopeOf returns the scope of an actor, as [domain.Actor.Sees] defines it.
 func scopeOf(actor domain.Actor) scope {
 	switch {
 	case actor.Role == domain.RoleStaff:
@@ -43,26 +43,26 @@ func scopeOf(actor domain.Actor) scope {
 	return scope(strings.Join(systems, ","))
 }
 
-// As the reader, within a scope, for the rest of the transaction. The second
-// form also has the query after it planned for its very arguments, which a
-// filter on skewed columns needs.
+// These statements make the rest of the transaction run as the reader, within a scope. The
+// second also plans the following query for its actual arguments, which a filter on skewed
+// columns needs.
 const (
 	becomeReader        = `SELECT set_config('role', 'plugcast_reader', true), set_config('plugcast.systems', $1, true)`
 	becomeReaderAndPlan = becomeReader + `, set_config('plan_cache_mode', 'force_custom_plan', true)`
 )
 
-// becomeReaderInOrder has the parts of a UNION ALL run one after the other, in the
-// order in which they are written.
+// becomeReaderInOrder also runs the parts of a UNION ALL one after the other, in the order in
+// which they are written.
 const becomeReaderInOrder = becomeReader + `, set_config('max_parallel_workers_per_gather', '0', true)`
 
-// read runs a query within a scope and gives each row to scan. Changing the role
-// and the query share one round trip and one transaction, which ends with it:
-// the connection goes back as the owner's.
+// read runs a query within a scope, and calls scan for each row. The change of role and the
+// query share one round trip and one transaction. The role ends with the transaction, so the
+// connection returns to the pool as the owner's.
 func (s *Store) read(ctx context.Context, sc scope, scan func(pgx.Rows) error, query string, args ...any) error {
 	return s.readAs(ctx, becomeReader, sc, scan, query, args...)
 }
 
-// readPlanned is read for queries that are put together from filters.
+// readPlanned is read for queries that are built from filters.
 func (s *Store) readPlanned(ctx context.Context, sc scope, scan func(pgx.Rows) error, query string, args ...any) error {
 	return s.readAs(ctx, becomeReaderAndPlan, sc, scan, query, args...)
 }

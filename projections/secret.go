@@ -11,24 +11,23 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Secret is what lets sockets of one connection in. It belongs to no read model,
-// because no event has it: a rebuild leaves it alone. It may be there before its
-// connection exists, as a reservation of the id, and after it was deleted; then
-// it lets nobody in.
+// Secret is the credential of one connection. It is not part of a read model, because no event
+// contains it: a rebuild leaves it alone. It may exist before its connection does, to reserve
+// the id, and after the connection was deleted; then it admits no socket.
 type Secret struct {
 	ConnectionID domain.ConnectionID
 	System       domain.SystemID
 	Kind         domain.ConnectionKind
-	KeyHash      []byte // SHA-256 of the key that devices dial in with, or nil
-	KeyID        string // which key Sealed has been encrypted with, or ""
-	Sealed       []byte // what a cloud account is reached with, or nil
+	KeyHash      []byte // SHA-256 of the key with which devices dial in, or nil
+	KeyID        string // id of the key that encrypted Sealed, or ""
+	Sealed       []byte // encrypted credential of a cloud account, or nil
 
-	Revision  string    // another at each change; given by the database
-	CreatedAt time.Time // given by the database
-	ChangedAt time.Time // given by the database
+	Revision  string    // changes with each write; set by the database
+	CreatedAt time.Time // set by the database
+	ChangedAt time.Time // set by the database
 }
 
-// Secret returns what is kept for a connection of a system, or fails with
+// Secret returns the secret of a connection of a system, or fails with
 // [domain.CodeUnknownConnection].
 func (s *Store) Secret(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (*Secret, error) {
 	secret := &Secret{System: system, ConnectionID: id}
@@ -49,9 +48,9 @@ func (s *Store) Secret(ctx context.Context, system domain.SystemID, id domain.Co
 	return secret, nil
 }
 
-// PutSecret keeps a secret in the place of the one with the given Revision, or
-// where there is none when that is empty, and returns the new revision. So of two
-// who change what both have read, one fails, with [domain.CodeContention].
+// PutSecret replaces the secret that has the given Revision, or adds one if Revision is empty,
+// and returns the new revision. If two callers change the same revision, one of them fails with
+// [domain.CodeContention].
 func (s *Store) PutSecret(ctx context.Context, secret Secret) (revision string, err error) {
 	statement := `
 		INSERT INTO connection_secrets (connection_id, system_id, kind, key_hash, key_id, sealed)
@@ -66,21 +65,20 @@ func (s *Store) PutSecret(ctx context.Context, secret Secret) (revision string, 
 	}
 	err = s.pool.QueryRow(ctx, statement, args...).Scan(&revision)
 	if !errors.Is(err, pgx.ErrNoRows) {
-		return revision, readError("keep a secret", err)
+		return revision, readError("write a secret", err)
 	}
-	return "", domain.Fail(domain.KindUnavailable, domain.CodeContention, "somebody else changes the same connection; repeat in a moment")
+	return "", domain.Fail(domain.KindUnavailable, domain.CodeContention, "another request changed the same connection; repeat in a moment")
 }
 
-// DeleteSecret removes what is kept for a connection, if it still has the revision.
-// Otherwise it does nothing.
+// DeleteSecret removes the secret of a connection if it still has the revision. Otherwise it
+// does nothing.
 func (s *Store) DeleteSecret(ctx context.Context, system domain.SystemID, id domain.ConnectionID, revision string) error {
 	_, err := s.pool.Exec(ctx,
 		"DELETE FROM connection_secrets WHERE system_id = $1 AND connection_id = $2 AND revision::text = $3", system, id, revision)
 	return readError("delete a secret", err)
 }
 
-// SealedWith returns the ids of the keys that kept secrets have been encrypted
-// with, in order.
+// SealedWith returns the ids of the keys that encrypted the stored secrets, in order.
 func (s *Store) SealedWith(ctx context.Context) ([]string, error) {
 	rows, err := s.pool.Query(ctx, "SELECT DISTINCT key_id FROM connection_secrets WHERE key_id IS NOT NULL ORDER BY 1")
 	if err != nil {
@@ -90,21 +88,21 @@ func (s *Store) SealedWith(ctx context.Context) ([]string, error) {
 	return ids, readError("read the keys of secrets", err)
 }
 
-// OutboundCredential is what a device that dials in is let in by.
+// OutboundCredential is the credential that admits a device that dials in.
 type OutboundCredential struct {
 	System   domain.SystemID
 	Kind     domain.ConnectionKind
 	KeyHash  []byte          // SHA-256 of the key
 	Stopped  bool            // by command
-	Position domain.Position // of the connection's row: what is known of it may be older than what a caller has heard
+	Position domain.Position // of the connection's row, which may be older than the events that the caller has seen
 }
 
-// OutboundCredential returns what is kept for the connection of that id whose key
-// has the hash, if it exists, or fails with [domain.CodeUnknownConnection]. A device
-// that dials in names no system: several may have a connection of that id, and the
-// key, which is random, says which. A connection that was created a moment ago
-// is waited for: when there is a secret and no row yet, until the read model has
-// what newest, which asks the log, says is its system's newest position.
+// OutboundCredential returns the credential of the connection with that id whose key has the
+// hash, or fails with [domain.CodeUnknownConnection]. A device that dials in names no system:
+// several systems may have a connection with that id, and the key, which is random, identifies
+// one of them. If there is a secret and no row yet, because the connection was created a moment
+// ago, it waits until the read model has reached newest, which is called for the newest
+// position of the system in the log.
 func (s *Store) OutboundCredential(ctx context.Context, id domain.ConnectionID, keyHash []byte,
 	newest func(context.Context, domain.SystemID) (domain.Position, error),
 ) (*OutboundCredential, error) {
@@ -127,13 +125,14 @@ func (s *Store) OutboundCredential(ctx context.Context, id domain.ConnectionID, 
 	return credential, nil
 }
 
-// outboundCredential reads both in one statement, so that they are of one moment.
+// outboundCredential reads the secret and the row in one statement, so that both are as of one
+// moment.
 func (s *Store) outboundCredential(ctx context.Context, id domain.ConnectionID, keyHash []byte) (
 	c *OutboundCredential, exists bool, err error,
 ) {
 	c = &OutboundCredential{}
 	var stopped *bool
-	var at place
+	var at pos
 	err = s.pool.QueryRow(ctx, `
 		SELECT s.system_id, s.kind, s.key_hash, c.stopped, coalesce(c.position_ms, 0), coalesce(c.position_seq, 0)
 		  FROM connection_secrets s LEFT JOIN projection.connections c USING (system_id, connection_id)

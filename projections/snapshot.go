@@ -12,18 +12,18 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// snapshotQuery reads what loadQuery reads of one system, each kind of row in
-// order of id. One statement is one moment; see loadQuery.
+// snapshotQuery reads the same rows of one system as loadQuery, each kind in order of id, as of
+// one moment: see loadQuery.
 const snapshotQuery = selectHead + ofSystem +
 	" UNION ALL (" + selectDevices + ofSystem + " ORDER BY device_id)" +
 	" UNION ALL (" + selectEquipment + ofSystem + " ORDER BY equipment_id)" +
 	" UNION ALL (" + selectAssignments + ofSystem + " ORDER BY device_id)" +
 	" UNION ALL (" + selectConnections + ofSystem + " ORDER BY connection_id)"
 
-// WriteSnapshot writes the present state of a system as JSON in the form of
-// [domain.Snapshot], piece by piece as the rows come, and returns the place that
-// it is of. The rows' documents go out as they are, without being read. write
-// keeps nothing of what it is given; its error ends the writing.
+// WriteSnapshot writes the current state of a system as JSON in the form of [domain.Snapshot],
+// in pieces as the rows arrive, and returns the cursor that it is as of. It copies the rows'
+// documents without decoding them. write must not keep its argument. If write fails,
+// WriteSnapshot returns its error.
 func (s *Store) WriteSnapshot(ctx context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error) {
 	w := snapshotWriter{system: system, write: write}
 	err := s.readAs(ctx, becomeReaderInOrder, within(system), w.row, snapshotQuery, system)
@@ -31,39 +31,41 @@ func (s *Store) WriteSnapshot(ctx context.Context, system domain.SystemID, write
 		err = w.end()
 	}
 	if w.failed != nil {
-		return domain.Cursor{}, w.failed // the caller's own
+		return domain.Cursor{}, w.failed // write's error, as it is
 	}
 	return w.head, readError("read the snapshot of "+string(system), err)
 }
 
-// snapshotWriter turns rows into a snapshot.
+// snapshotWriter converts rows to a snapshot.
 type snapshotWriter struct {
 	system domain.SystemID
 	write  func([]byte) error
-	failed error // of write
+	failed error // error of write
 
 	head  domain.Cursor
 	begun bool
-	list  int    // the kind of the rows whose list is open
-	last  string // id in that list
+	list  int    // kind of the rows in the open list
+	last  string // last id in the open list
 	piece []byte
 }
 
-// snapshotPiece is how many bytes are gathered before they are written.
+// snapshotPiece is how many bytes are collected before they are written.
 const snapshotPiece = 32 << 10
 
-// snapshotLists are the members of the snapshot that are lists, by kind of row.
-var snapshotLists = map[int]string{rowDevice: "devices", rowEquipment: "equipment", rowAssignment: "assignments", rowConnection: "connections"}
+// snapshotLists are the names of the snapshot's lists, by kind of row.
+var snapshotLists = map[int]string{
+	rowDevice: "devices", rowEquipment: "equipment", rowAssignment: "assignments", rowConnection: "connections",
+}
 
 func (w *snapshotWriter) row(rows pgx.Rows) error {
 	var (
 		kind        int
 		id, t1      string
-		at          place
+		at          pos
 		seq         int64
 		t2          *string
 		since       time.Time
-		system, sum any // not needed
+		system, sum any // not used
 	)
 	if err := rows.Scan(&kind, &system, &id, &at.ms, &at.n, &seq, &t1, &t2, &since, &sum); err != nil {
 		return err
@@ -92,7 +94,7 @@ func (w *snapshotWriter) row(rows pgx.Rows) error {
 	return w.flush(snapshotPiece)
 }
 
-// appendDocument adds a row's document with its attributes, byte for byte.
+// appendDocument appends a row's document with its attributes, byte for byte.
 func appendDocument(b []byte, document string, attributes *string) []byte {
 	if attributes == nil {
 		return append(b, document...)
@@ -103,8 +105,8 @@ func appendDocument(b []byte, document string, attributes *string) []byte {
 	return append(b, '}')
 }
 
-// openTo begins the snapshot, if that is to be done, and the lists up to the one
-// of a kind.
+// openTo writes the beginning of the snapshot, if it is not written yet, and opens the lists up
+// to the one of a kind.
 func (w *snapshotWriter) openTo(kind int) {
 	if !w.begun {
 		w.begun = true
@@ -132,7 +134,7 @@ func (w *snapshotWriter) end() error {
 	return w.flush(0)
 }
 
-// flush writes what is gathered if it is more than so many bytes.
+// flush writes the collected bytes if they are more than above.
 func (w *snapshotWriter) flush(above int) error {
 	if len(w.piece) <= above {
 		return nil

@@ -7,22 +7,21 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// State returns a part of the system's state at or after a position, and waits
-// for it until ctx ends. It implements [domain.States]: the caller owns what it
-// gets.
+// State returns the needed part of the system's state at or after a position, and waits for it
+// until ctx ends. It implements [domain.States]: the caller owns the result.
 func (s *Store) State(ctx context.Context, system domain.SystemID, needs domain.Needs, atLeast domain.Position) (*domain.State, error) {
 	return s.part(ctx, within(system), system, needs, atLeast)
 }
 
-// StateFor is [Store.State] within what an actor sees.
+// StateFor is [Store.State] for the systems that an actor sees.
 func (s *Store) StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, needs domain.Needs,
 	atLeast domain.Position,
 ) (*domain.State, error) {
 	return s.part(ctx, scopeOf(actor), system, needs, atLeast)
 }
 
-// partQuery reads the rows that a [domain.Needs] names in one statement, and so
-// from one snapshot.
+// partQuery reads the rows that a [domain.Needs] names in one statement, and so from one
+// snapshot.
 const partQuery = selectHead + ofSystem +
 	" UNION ALL " + selectDevices + ofSystem + " AND device_id = ANY ($3::text[])" +
 	" UNION ALL " + selectEquipment + ofSystem + " AND equipment_id = ANY ($4::text[])" +
@@ -40,8 +39,8 @@ func (s *Store) part(ctx context.Context, sc scope, system domain.SystemID, need
 	})
 }
 
-// WholeState returns all that is kept of a system, at or after a position, within
-// what an actor sees. It takes memory in proportion to the number of devices.
+// WholeState returns the whole state of a system that the actor sees, at or after a position.
+// It takes memory in proportion to the number of devices.
 func (s *Store) WholeState(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position,
 ) (*domain.State, error) {
 	return s.whole(ctx, scopeOf(actor), system, atLeast)
@@ -53,8 +52,8 @@ func (s *Store) whole(ctx context.Context, sc scope, system domain.SystemID, atL
 	})
 }
 
-// reach loads again until what it gets is at or after a position. The read must
-// include the system's head and the checkpoint of its partition.
+// reach loads until the result is at or after a position. load must read the system's head and
+// the checkpoint of its partition.
 func (s *Store) reach(ctx context.Context, system domain.SystemID, atLeast domain.Position, load func(*loading) error,
 ) (*domain.State, error) {
 	for {
@@ -62,7 +61,7 @@ func (s *Store) reach(ctx context.Context, system domain.SystemID, atLeast domai
 		if err := load(l); err != nil {
 			return nil, readError("read the state of "+string(system), err)
 		}
-		st := l.ledgers[system].state
+		st := l.states[system].state
 		if !atLeast.After(st.Cursor.Position) || !atLeast.After(l.checkpoint) {
 			return st, nil
 		}
@@ -72,16 +71,15 @@ func (s *Store) reach(ctx context.Context, system domain.SystemID, atLeast domai
 	}
 }
 
-// StateAt returns the system's state as it was at a position: what the fold
-// makes of all its events up to it, inclusively. See [Store.PositionAt] for a time. It takes
-// time in proportion to the history before; the present is answered from the
-// read models.
+// StateAt returns the system's state as of a position: the fold of all its events up to it,
+// inclusively. See [Store.PositionAt] for a time. It takes time in proportion to the history
+// before the position, unless the position is the present, which the read models have.
 func (s *Store) StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error) {
 	st, err := s.whole(ctx, scopeOf(actor), system, domain.Position{})
 	if err != nil || !st.Cursor.Position.After(at) {
 		return st, err
 	}
-	past := &ledger{state: domain.NewState(system)}
+	past := &stateCache{state: domain.NewState(system)}
 	for {
 		events, err := s.page(ctx, scopeOf(actor), system, past.state.Cursor.Position, MaxPage)
 		if err != nil {

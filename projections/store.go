@@ -16,34 +16,34 @@ import (
 
 var _ domain.States = (*Store)(nil)
 
-// DefaultMaxConns is how many connections a [Store] opens at most.
+// DefaultMaxConns is the most connections that a [Store] opens by default.
 const DefaultMaxConns = 24
 
-// Config says where the database is and how the log is cut.
+// Config holds the settings of a [Store].
 type Config struct {
-	// URL of Postgres, as pgx understands it; required. Its user owns the tables.
-	// It leads to Postgres itself or to a pooler of whole sessions: locks that
-	// last as long as a session are held on it.
+	// URL is the URL of Postgres, in the form that pgx accepts; required. Its user owns the
+	// tables. It leads to Postgres itself or to a pooler of whole sessions, because session
+	// locks are held on it.
 	URL string
-	// MaxConns bounds the connections; [DefaultMaxConns] when 0. Projectors and
-	// readers share them.
+	// MaxConns bounds the connections; [DefaultMaxConns] if 0. Projectors and readers share
+	// them.
 	MaxConns int
-	// Partition returns where the log has a system. Without it the store reads
-	// history and rebuilds, but answers nothing that is about checkpoints.
+	// Partition returns the partition of a system in the log. Without it the store reads
+	// history and rebuilds, but cannot answer questions about checkpoints.
 	Partition func(domain.SystemID) int
-	// Logger gets what goes on in the background. Nil drops it.
+	// Logger gets messages of background work. Nil discards them.
 	Logger *slog.Logger
 }
 
-// Store is the database. It is safe for concurrent use.
+// Store reads and writes the database. It is safe for concurrent use.
 //
-// A method that takes an actor answers within the systems that the actor sees,
-// as Postgres enforces it; a system that the actor does not see looks like one
-// without events. Whether the actor's role allows the question is for the caller
-// to ask. Methods without an actor are for the platform itself.
+// A method that takes an actor returns rows of the systems that the actor sees, and Postgres
+// enforces it. A system that the actor does not see looks like one without events. The caller
+// checks whether the actor's role allows the request. Methods without an actor are for the
+// platform itself.
 //
-// Errors for callers are a [domain.Error]: of [domain.KindUnavailable] when the
-// database cannot be reached.
+// If the database cannot be reached, methods return a [domain.Error] of
+// [domain.KindUnavailable].
 type Store struct {
 	pool      *pgxpool.Pool
 	partition func(domain.SystemID) int
@@ -51,10 +51,11 @@ type Store struct {
 	progress  *progress
 	counts    counts
 	failing   failing
-	months    sync.Map // months of history that are known to have a partition: int64 -> struct{}
+	months    sync.Map // months of history that have a table partition: int64 -> struct{}
 }
 
-// Open connects. It does not look at the schema: that is for migrations.Check.
+// Open connects to the database. It does not check the schema; that is the task of
+// migrations.Check.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	config, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
@@ -85,15 +86,14 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// sessionSettings are for every connection of a [Store], whatever the database's
-// defaults are.
+// sessionSettings apply to every connection of a [Store], whatever the defaults of the database
+// are.
 var sessionSettings = map[string]string{
 	"application_name": "plugcast",
-	// Each statement sees what is committed when it begins: what a rebuild's swap
-	// relies on.
+	// Each statement sees what is committed when it begins. A rebuild's swap relies on that.
 	"default_transaction_isolation": "read committed",
-	// A process that froze in a transaction, or whose machine is gone, must not
-	// keep others waiting for ever.
+	// A process that froze in a transaction, or whose machine failed, must not block others for
+	// ever.
 	"idle_in_transaction_session_timeout": "5s",
 	"lock_timeout":                        "10s",
 	"tcp_keepalives_idle":                 "10",
@@ -101,25 +101,25 @@ var sessionSettings = map[string]string{
 	"tcp_keepalives_count":                "3",
 }
 
-// noPartition is no number that a partition has.
+// noPartition is not the number of any partition.
 const noPartition = -1
 
-// Close ends waits that are under way, with an error, and closes the
-// connections once they are given back.
+// Close ends waits with an error, and closes the connections once they are returned to the
+// pool.
 func (s *Store) Close() {
 	s.progress.close()
 	s.pool.Close()
 }
 
-// Ping returns nil when the database answers.
+// Ping returns nil if the database answers.
 func (s *Store) Ping(ctx context.Context) error { return readError("ping", s.pool.Ping(ctx)) }
 
-// Stats counts what the projectors of a [Store] have done since it was opened.
+// Stats are the counts of the projectors of a [Store] since it was opened.
 type Stats struct {
 	Archived    uint64        // events written to history
-	Quarantined uint64        // entries that could not be read
+	Quarantined uint64        // entries that could not be decoded
 	Batches     uint64        // transactions
-	Writing     time.Duration // spent in transactions, of all projectors together
+	Writing     time.Duration // time spent in transactions, summed over all projectors
 }
 
 type counts struct {
@@ -127,7 +127,7 @@ type counts struct {
 	writing                        atomic.Int64
 }
 
-// Stats returns the counts. It costs next to nothing.
+// Stats returns the counts. It is cheap.
 func (s *Store) Stats() Stats {
 	return Stats{
 		Archived: s.counts.archived.Load(), Quarantined: s.counts.quarantined.Load(),
@@ -135,8 +135,8 @@ func (s *Store) Stats() Stats {
 	}
 }
 
-// readModels is the schema that readers and projectors use.
+// readModels is the schema of the live read models.
 const readModels = "projection"
 
-// errClosed is what waits get when the store is closed.
+// errClosed is the error of waits when the store is closed.
 var errClosed = errors.New("projections: the store is closed")

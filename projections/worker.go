@@ -15,69 +15,68 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// DefaultTerm is how long a worker keeps its partitions when it does not answer.
-const DefaultTerm = 3 * time.Second
+// DefaultLeaseTimeout is how long a worker that does not answer keeps its partitions, by
+// default.
+const DefaultLeaseTimeout = 3 * time.Second
 
-// DefaultTrimEvery is how often an owner trims what is archived and old from the
-// log.
+// DefaultTrimEvery is the default interval at which an owner trims archived and old entries
+// from the log.
 const DefaultTrimEvery = time.Minute
 
-// A Duty is what an owner does for a partition besides projecting it. It is
-// called when the partition is acquired and goes on until ctx ends, which says
-// that the partition is lost or to be given back. Nobody else gets the partition
-// from this worker before the duty has returned; a worker that lost its session
-// cannot wait, so for the moment it takes to notice, another may be on the same
-// duty elsewhere. A duty that returns early is not called again for this tenure; one
-// that panics is.
-type Duty func(ctx context.Context, partition int)
+// A Job is work that the owner of a partition does besides projecting it. The worker calls it
+// when it acquires the partition. The job runs until ctx ends, which means that the partition
+// is lost or to be given back. This worker gives the partition to no other worker before the
+// job has returned. A worker that lost its session cannot wait for that, so the same job may
+// run elsewhere until this worker notices. A job that returns early is not called again until
+// the partition is acquired again; a job that panics is.
+type Job func(ctx context.Context, partition int)
 
-// WorkerConfig says what a [Worker] works on. Store and Log are required.
+// WorkerConfig holds the settings of a [Worker]. Store and Log are required.
 type WorkerConfig struct {
 	Store *Store
 	Log   Log
-	// Term is how long Postgres waits for a worker that does not answer before
-	// its partitions are free for others; [DefaultTerm] when 0. A worker looks
-	// around six times as often.
-	Term time.Duration
-	// TrimEvery is how often the log is trimmed; [DefaultTrimEvery] when 0.
+	// LeaseTimeout is how long Postgres waits for a worker that does not answer before its
+	// partitions are free for others; [DefaultLeaseTimeout] if 0. A worker uses its session six
+	// times as often.
+	LeaseTimeout time.Duration
+	// TrimEvery is the interval at which the log is trimmed; [DefaultTrimEvery] if 0.
 	TrimEvery time.Duration
-	// Duties run for each owned partition, each in a goroutine of its own.
-	Duties []Duty
-	// Logger gets which partitions are owned, at every change, and what fails. Nil
-	// drops it.
+	// Jobs run for each owned partition, each in a goroutine of its own.
+	Jobs []Job
+	// Logger gets the owned partitions at every change, and failures. Nil discards them.
 	Logger *slog.Logger
 }
 
-// Worker owns partitions, its even share of them among all workers that live,
-// and projects each.
+// Worker owns its even share of the partitions among all live workers, and projects each of
+// them.
 type Worker struct {
-	store  *Store
-	log    Log
-	term   time.Duration
-	trim   time.Duration
-	duties []Duty
-	logger *slog.Logger
+	store        *Store
+	log          Log
+	leaseTimeout time.Duration
+	trim         time.Duration
+	jobs         []Job
+	logger       *slog.Logger
 
-	mu      sync.Mutex
-	tenures map[int]*tenure
+	mu    sync.Mutex
+	terms map[int]*leaseTerm
 }
 
-// tenure is the ownership of one partition, from acquiring it until everything
-// that ran for it has ended.
-type tenure struct {
-	leave context.CancelFunc
-	left  bool          // leave was called
-	ended chan struct{} // closed when nothing runs for it any more
+// leaseTerm is the ownership of one partition, from acquiring it until everything that ran for
+// it has ended.
+type leaseTerm struct {
+	stop     context.CancelFunc
+	stopping bool          // stop was called
+	done     chan struct{} // closed once nothing runs for it any more
 }
 
-// NewWorker makes a Worker. It does nothing until Run.
+// NewWorker returns a Worker. It starts nothing.
 func NewWorker(cfg WorkerConfig) *Worker {
 	w := &Worker{
-		store: cfg.Store, log: cfg.Log, term: cfg.Term, trim: cfg.TrimEvery, duties: cfg.Duties, logger: cfg.Logger,
-		tenures: map[int]*tenure{},
+		store: cfg.Store, log: cfg.Log, leaseTimeout: cfg.LeaseTimeout, trim: cfg.TrimEvery, jobs: cfg.Jobs, logger: cfg.Logger,
+		terms: map[int]*leaseTerm{},
 	}
-	if w.term == 0 {
-		w.term = DefaultTerm
+	if w.leaseTimeout == 0 {
+		w.leaseTimeout = DefaultLeaseTimeout
 	}
 	if w.trim == 0 {
 		w.trim = DefaultTrimEvery
@@ -88,13 +87,13 @@ func NewWorker(cfg WorkerConfig) *Worker {
 	return w
 }
 
-// Owned lists the partitions that are owned now, in order.
+// Owned returns the partitions that are owned now, in order.
 func (w *Worker) Owned() []int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	owned := []int{}
-	for partition, t := range w.tenures {
-		if !t.left {
+	for partition, t := range w.terms {
+		if !t.stopping {
 			owned = append(owned, partition)
 		}
 	}
@@ -102,15 +101,15 @@ func (w *Worker) Owned() []int {
 	return owned
 }
 
-// Run works until ctx ends, and returns nil once everything has stopped and was
-// given back. It goes on over losses of the database. It fails only when the
-// database belongs to a deployment with another number of partitions.
+// Run owns and projects partitions until ctx ends, and returns nil once everything has stopped
+// and is given back. It survives losses of the database. It fails only if the database belongs
+// to a deployment with another number of partitions.
 func (w *Worker) Run(ctx context.Context) error {
-	defer w.leaveAll()
+	defer w.stopAll()
 	away := false
 	for ctx.Err() == nil {
-		err := w.hold(ctx, func() { away = false })
-		w.leaveAll()
+		err := w.holdLease(ctx, func() { away = false })
+		w.stopAll()
 		if mismatch := new(partitionsError); errors.As(err, &mismatch) {
 			return err
 		}
@@ -123,78 +122,79 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-func (w *Worker) tick() time.Duration { return w.term / 6 }
+func (w *Worker) tick() time.Duration { return w.leaseTimeout / 6 }
 
-// hold keeps a lease and the right number of partitions until it fails.
-func (w *Worker) hold(ctx context.Context, working func()) error {
+// holdLease keeps a lease and the right number of partitions until an error. It calls working
+// once it has the lease.
+func (w *Worker) holdLease(ctx context.Context, working func()) error {
 	if err := w.store.claimPartitions(ctx, w.log.Partitions()); err != nil {
 		return err
 	}
-	l, err := takeLease(ctx, w.store.pool.Config().ConnConfig, w.term)
+	l, err := openLease(ctx, w.store.pool.Config().ConnConfig, w.leaseTimeout)
 	if err != nil {
 		return err
 	}
-	defer l.end()
-	// Before the locks go, what runs under them is told to stop.
-	defer w.leaveAll()
+	defer l.close()
+	// Everything that runs under the locks must stop before they are released.
+	defer w.stopAll()
 	working()
-	var told []int
+	var logged []int
 	for ctx.Err() == nil {
-		if err := w.adjust(ctx, l); err != nil {
+		if err := w.rebalance(ctx, l); err != nil {
 			return err
 		}
-		if owned := w.Owned(); !slices.Equal(owned, told) {
+		if owned := w.Owned(); !slices.Equal(owned, logged) {
 			w.logger.Info("partitions owned", "partitions", owned)
-			told = owned
+			logged = owned
 		}
 		_ = backoff.Sleep(ctx, backoff.Jitter(w.tick()))
 	}
 	return ctx.Err()
 }
 
-// adjust compares what this worker has with what it should have. It never waits
-// for what runs to stop, because the session must not idle.
-func (w *Worker) adjust(ctx context.Context, l *lease) error {
-	f, err := l.look(ctx, w.log.Partitions())
+// rebalance compares the owned partitions with the quota, and stops, releases and acquires
+// partitions. It never waits for running work to stop, because the session must not idle.
+func (w *Worker) rebalance(ctx context.Context, l *lease) error {
+	o, err := l.inspect(ctx, w.log.Partitions())
 	if err != nil {
 		return err
 	}
-	if err := w.giveBack(ctx, l); err != nil {
+	if err := w.releaseStopped(ctx, l); err != nil {
 		return err
 	}
-	w.leaveSurplus(f)
+	w.stopSurplus(o)
 	owned := len(w.Owned())
 	start := rand.N(w.log.Partitions())
 	for i := range w.log.Partitions() {
 		partition := (start + i) % w.log.Partitions()
-		if _, held := f.held[partition]; held || owned >= f.quota {
+		if _, held := o.held[partition]; held || owned >= o.quota {
 			continue
 		}
-		taken, err := l.try(ctx, partition)
+		acquired, err := l.acquire(ctx, partition)
 		if err != nil {
 			return fmt.Errorf("acquire partition %d: %w", partition, err)
 		}
-		if taken {
-			w.enter(ctx, partition)
+		if acquired {
+			w.start(ctx, partition)
 			owned++
 		}
 	}
 	return nil
 }
 
-// giveBack frees the partitions for which nothing runs any more.
-func (w *Worker) giveBack(ctx context.Context, l *lease) error {
+// releaseStopped releases the partitions for which nothing runs any more.
+func (w *Worker) releaseStopped(ctx context.Context, l *lease) error {
 	w.mu.Lock()
 	var ended []int
-	for partition, t := range w.tenures {
-		if t.left && isClosed(t.ended) {
+	for partition, t := range w.terms {
+		if t.stopping && isClosed(t.done) {
 			ended = append(ended, partition)
-			delete(w.tenures, partition)
+			delete(w.terms, partition)
 		}
 	}
 	w.mu.Unlock()
 	for _, partition := range ended {
-		if err := l.give(ctx, partition); err != nil {
+		if err := l.release(ctx, partition); err != nil {
 			return fmt.Errorf("release partition %d: %w", partition, err)
 		}
 		w.logger.Debug("partition released", "partition", partition)
@@ -202,55 +202,55 @@ func (w *Worker) giveBack(ctx context.Context, l *lease) error {
 	return nil
 }
 
-// leaveSurplus begins to leave what is more than the quota, and what is not ours
-// as Postgres sees it.
-func (w *Worker) leaveSurplus(f field) {
+// stopSurplus stops the work for partitions beyond the quota, and for those that this worker no
+// longer owns according to Postgres.
+func (w *Worker) stopSurplus(o ownership) {
 	owned := w.Owned()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, partition := range owned {
-		if i >= f.quota || !f.held[partition] {
-			w.tenures[partition].left = true
-			w.tenures[partition].leave()
+		if i >= o.quota || !o.held[partition] {
+			w.terms[partition].stopping = true
+			w.terms[partition].stop()
 		}
 	}
 }
 
-// enter begins a tenure.
-func (w *Worker) enter(ctx context.Context, partition int) {
+// start starts the work for an acquired partition.
+func (w *Worker) start(ctx context.Context, partition int) {
 	ctx, cancel := context.WithCancel(ctx)
-	t := &tenure{leave: cancel, ended: make(chan struct{})}
+	t := &leaseTerm{stop: cancel, done: make(chan struct{})}
 	w.mu.Lock()
-	w.tenures[partition] = t
+	w.terms[partition] = t
 	w.mu.Unlock()
 	w.logger.Debug("partition acquired", "partition", partition)
 	var running sync.WaitGroup
 	running.Go(func() { w.project(ctx, partition) })
 	running.Go(func() { isolate.Loop(ctx, w.logger, "trimming the log", func() { w.expire(ctx, partition) }) })
-	for _, duty := range w.duties {
-		running.Go(func() { isolate.Loop(ctx, w.logger, "duty of a partition", func() { duty(ctx, partition) }) })
+	for _, job := range w.jobs {
+		running.Go(func() { isolate.Loop(ctx, w.logger, "job of a partition", func() { job(ctx, partition) }) })
 	}
 	go func() {
 		running.Wait()
-		close(t.ended)
+		close(t.done)
 	}()
 }
 
-// leaveAll stops all that runs and waits for it.
-func (w *Worker) leaveAll() {
+// stopAll stops all work and waits for it.
+func (w *Worker) stopAll() {
 	w.mu.Lock()
-	tenures := w.tenures
-	w.tenures = map[int]*tenure{}
-	for _, t := range tenures {
-		t.leave()
+	terms := w.terms
+	w.terms = map[int]*leaseTerm{}
+	for _, t := range terms {
+		t.stop()
 	}
 	w.mu.Unlock()
-	for _, t := range tenures {
-		<-t.ended
+	for _, t := range terms {
+		<-t.done
 	}
 }
 
-// Pauses between tries of a projector that fails.
+// The shortest and the longest pause between attempts of a projector that fails.
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
@@ -263,15 +263,15 @@ func (w *Worker) project(ctx context.Context, partition int) {
 	defer w.store.failing.clear(partition)
 	var last domain.Position
 	for {
-		err := w.store.evict(ctx, partition)
+		err := w.store.endStaleTransaction(ctx, partition)
 		if err == nil {
-			err = isolate.Run(w.logger, whereFold, func() error { return projector.Run(ctx) })
+			err = isolate.Run(w.logger, foldName, func() error { return projector.Run(ctx) })
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		w.store.failing.note(partition, err)
-		w.logger.Error("projecting failed; trying again from the checkpoint", "partition", partition, "error", err)
+		w.logger.Error("cannot project; trying again from the checkpoint", "partition", partition, "error", err)
 		if projector.at != last {
 			last = projector.at
 			retry.Reset()
@@ -280,7 +280,7 @@ func (w *Worker) project(ctx context.Context, partition int) {
 	}
 }
 
-// expire trims the log now and then until ctx ends.
+// expire trims the log at intervals until ctx ends.
 func (w *Worker) expire(ctx context.Context, partition int) {
 	for {
 		if backoff.Sleep(ctx, backoff.Jitter(w.trim)) != nil {
@@ -291,7 +291,7 @@ func (w *Worker) expire(ctx context.Context, partition int) {
 			err = w.log.Expire(ctx, partition, archived, time.Now())
 		}
 		if err != nil && ctx.Err() == nil {
-			w.logger.Warn("trimming the log failed", "partition", partition, "error", err)
+			w.logger.Warn("cannot trim the log", "partition", partition, "error", err)
 		}
 	}
 }

@@ -36,18 +36,18 @@ func eventually(t testing.TB, within time.Duration, what string, holds func() bo
 type running struct {
 	*projections.Worker
 	stop func()
-	seen *duties
+	seen *jobs
 }
 
-// duties note for which partitions they run.
-type duties struct {
+// jobs note for which partitions they run.
+type jobs struct {
 	mu     sync.Mutex
 	now    map[int]int
 	twice  bool // two at once for a partition, among all who share this
 	starts int
 }
 
-func (d *duties) run(ctx context.Context, partition int) {
+func (d *jobs) run(ctx context.Context, partition int) {
 	d.mu.Lock()
 	d.now[partition]++
 	d.starts++
@@ -59,10 +59,10 @@ func (d *duties) run(ctx context.Context, partition int) {
 	d.mu.Unlock()
 }
 
-func startWorker(t testing.TB, b *bundle, log projections.Log, seen *duties) *running {
+func startWorker(t testing.TB, b *bundle, log projections.Log, seen *jobs) *running {
 	t.Helper()
 	w := projections.NewWorker(projections.WorkerConfig{
-		Store: openStore(t, b.url), Log: log, Logger: testLogger(t), Duties: []projections.Duty{seen.run},
+		Store: openStore(t, b.url), Log: log, Logger: testLogger(t), Jobs: []projections.Job{seen.run},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -77,7 +77,7 @@ func startWorker(t testing.TB, b *bundle, log projections.Log, seen *duties) *ru
 	return &running{w, stop, seen}
 }
 
-func newDuties() *duties { return &duties{now: map[int]int{}} }
+func newJobs() *jobs { return &jobs{now: map[int]int{}} }
 
 func append1(t testing.TB, log *streams.Log, system domain.SystemID, n int) domain.Position {
 	t.Helper()
@@ -102,7 +102,7 @@ func TestWorkerProjectsTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	startWorker(t, b, log, newDuties())
+	startWorker(t, b, log, newJobs())
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for n := range 20 {
@@ -143,7 +143,7 @@ func TestWorkersShareEvenly(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	log := openLog(t, redistest.URL(t), b.store)
-	seen := newDuties()
+	seen := newJobs()
 	first := startWorker(t, b, log, seen)
 	eventually(t, patience, "one has all", func() bool { _, all := owners(first); return all })
 	second := startWorker(t, b, log, seen)
@@ -164,7 +164,7 @@ func TestWorkersShareEvenly(t *testing.T) {
 	seen.mu.Lock()
 	defer seen.mu.Unlock()
 	if seen.twice {
-		t.Error("a duty ran twice at once for a partition")
+		t.Error("a job ran twice at once for a partition")
 	}
 }
 
@@ -173,12 +173,12 @@ func TestOwnershipMoves(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	log := openLog(t, redistest.URL(t), b.store)
-	first, second := startWorker(t, b, log, newDuties()), startWorker(t, b, log, newDuties())
+	first, second := startWorker(t, b, log, newJobs()), startWorker(t, b, log, newJobs())
 	eventually(t, patience, "two each", func() bool {
 		counts, all := owners(first, second)
 		return all && slices.Equal(counts, []int{2, 2})
 	})
-	starts := func(d *duties) int {
+	starts := func(d *jobs) int {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return d.starts
@@ -238,7 +238,7 @@ func TestFrozenAndKilledProcess(t *testing.T) {
 				t.Fatal(err)
 			}
 			struck := time.Now()
-			heir := startWorker(t, b, log, newDuties())
+			heir := startWorker(t, b, log, newJobs())
 			eventually(t, patience, "the other has all", func() bool { _, all := owners(heir); return all })
 			t.Logf("moved after %v", time.Since(struck).Round(time.Millisecond))
 			_ = child.Process.Signal(syscall.SIGCONT)
@@ -297,7 +297,7 @@ func TestHangingTransactionIsEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	startWorker(t, b, log, newDuties())
+	startWorker(t, b, log, newJobs())
 	at := append1(t, log, system, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -422,7 +422,7 @@ func TestWorkerSaysWhatItOwnsOnce(t *testing.T) {
 	if lines := said.said(); !slices.Equal(lines, []string{"partitions owned [0 1 2 3]"}) {
 		t.Errorf("said at the start: %q", lines)
 	}
-	startWorker(t, b, log, newDuties())
+	startWorker(t, b, log, newJobs())
 	eventually(t, patience, "it owns half and says so", func() bool {
 		lines := said.said()
 		owned := w.Owned()

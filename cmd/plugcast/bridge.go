@@ -67,9 +67,9 @@ func (p *Program) bridgeKinds(s *bridgeSide) map[string]bridge.Kind {
 	}
 }
 
-// duties are what the owner of a partition does for bridges.
-func (s *bridgeSide) duties() []projections.Duty {
-	return []projections.Duty{s.runner.Run, s.Keep}
+// jobs are what the owner of a partition does for bridges.
+func (s *bridgeSide) jobs() []projections.Job {
+	return []projections.Job{s.runner.Run, s.Keep}
 }
 
 // Deployment implements rest.Bridges.

@@ -15,7 +15,7 @@ type legacyStore struct{ store *projections.Store }
 
 // Kept implements legacy.Store.
 func (s legacyStore) Kept(ctx context.Context, link string, system domain.SystemID) (kept legacy.Kept, err error) {
-	raw, err := s.store.LinkMemory(ctx, link, system)
+	raw, err := s.store.LinkState(ctx, link, system)
 	if err != nil || raw == nil {
 		return kept, err
 	}
@@ -31,7 +31,7 @@ func (s legacyStore) Keep(ctx context.Context, link string, system domain.System
 	if err != nil {
 		return err
 	}
-	done, err := s.store.KeepLinkMemory(ctx, link, system, was, raw)
+	done, err := s.store.SaveLinkState(ctx, link, system, was, raw)
 	if err == nil && !done {
 		err = legacy.ErrSuperseded
 	}

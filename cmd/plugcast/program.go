@@ -97,7 +97,7 @@ func (p *Program) Open(ctx context.Context) (err error) {
 	p.newReactions()
 	if p.has(roleWorker) {
 		p.worker = projections.NewWorker(projections.WorkerConfig{
-			Store: p.backend.store, Log: p.backend.log, Duties: append(p.shelly.duties(), p.bridges.duties()...), Logger: p.Logger,
+			Store: p.backend.store, Log: p.backend.log, Jobs: append(p.shelly.jobs(), p.bridges.jobs()...), Logger: p.Logger,
 		})
 	}
 	p.figures = newFigures(p)
@@ -232,7 +232,7 @@ func (p *Program) Run(ctx context.Context) error {
 	background("reactions", func(ctx context.Context) error {
 		return reactions.Follow(ctx, p.backend.log, p.reactions, listening)
 	})
-	background("heartbeats", p.shelly.board.Run)
+	background("heartbeats", p.shelly.liveness.Run)
 	select {
 	case <-listening:
 		p.begin(ctx, background)

@@ -88,9 +88,9 @@ func (s *shellySide) elsewhere(ctx context.Context, d shelly.DeviceRef) (bool, e
 	return err == nil && (device == nil || device.Origin != ""), err
 }
 
-// duties are what the owner of a partition does for its devices.
-func (s *shellySide) duties() []projections.Duty {
-	return []projections.Duty{
+// jobs are what the owner of a partition does for its devices.
+func (s *shellySide) jobs() []projections.Job {
+	return []projections.Job{
 		func(ctx context.Context, partition int) { s.liveness.Watch(ctx, partition, s.program.backend.store) },
 		s.dispatcher.RunTimeouts,
 		s.cloud.Run,

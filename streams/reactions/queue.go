@@ -63,7 +63,7 @@ type job struct {
 func newQueues(limits Limits, wanted map[domain.EventType]Reaction) *queues {
 	return &queues{
 		limits: limits, wanted: wanted, added: map[int]domain.Position{}, systems: map[domain.SystemID]*queue{},
-		failing: map[domain.SystemID]struct{}{},
+		failingSystems: map[domain.SystemID]struct{}{},
 	}
 }
 

@@ -27,8 +27,8 @@ type Kept struct {
 	// Open says that a connection was not ended in order: what follows Pushed may
 	// have gone over already.
 	Open bool `json:"open,omitempty"`
-	// Turn grows by one with each process that runs it after another did.
-	Turn uint64 `json:"turn,omitempty"`
+	// Revision grows by one with each process that runs it after another did.
+	Revision uint64 `json:"revision,omitempty"`
 }
 
 // ErrSuperseded says that another process has run the link's system since: what we
@@ -40,7 +40,7 @@ type Store interface {
 	// Kept returns what was kept of a link's system; zero when nothing was.
 	Kept(ctx context.Context, link string, system domain.SystemID) (Kept, error)
 	// Keep replaces it, or fails with [ErrSuperseded] when what is there is not of the
-	// turn was.
+	// revision was.
 	Keep(ctx context.Context, link string, system domain.SystemID, was uint64, kept Kept) error
 	// Report adds findings of one link's system, and counts to the counts that are
 	// there. dropped is how many findings were lost before they got here.

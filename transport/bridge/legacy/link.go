@@ -160,7 +160,7 @@ func (l *link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := s.takeTurn(ctx); err != nil {
+	if err := s.takeOver(ctx); err != nil {
 		return err
 	}
 	defer func() {
@@ -172,19 +172,19 @@ func (l *link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 	return s.connect(ctx, state)
 }
 
-// takeTurn goes on from where the link stands. Another process may have run it since
+// takeOver goes on from where the link stands. Another process may have run it since
 // we did, or run it still: then what that one keeps from now on is void.
-func (s *site) takeTurn(ctx context.Context) error {
+func (s *site) takeOver(ctx context.Context) error {
 	kept, err := s.Store.Kept(ctx, s.config.Name, s.system.System.System)
 	if err != nil {
 		return fmt.Errorf("legacy: what was kept of the link: %w", err)
 	}
-	if s.loaded && kept.Turn == s.kept.get().Turn {
+	if s.loaded && kept.Revision == s.kept.get().Revision {
 		return nil // what is remembered here is at least as new
 	}
 	was := kept
-	kept.Turn++
-	if err := s.Store.Keep(ctx, s.config.Name, s.system.System.System, was.Turn, kept); err != nil {
+	kept.Revision++
+	if err := s.Store.Keep(ctx, s.config.Name, s.system.System.System, was.Revision, kept); err != nil {
 		return fmt.Errorf("legacy: take over the link: %w", err)
 	}
 	s.kept.change(func(k *Kept) { *k = kept })
@@ -386,7 +386,7 @@ func (s *site) save(ctx context.Context, state *bridge.State) error {
 	s.kept.mu.Unlock()
 	var err error
 	if dirty {
-		if err = s.Store.Keep(ctx, s.config.Name, s.system.System.System, now.Turn, now); err != nil {
+		if err = s.Store.Keep(ctx, s.config.Name, s.system.System.System, now.Revision, now); err != nil {
 			s.kept.change(func(*Kept) {}) // try again
 			err = fmt.Errorf("legacy: keep where the link stands: %w", err)
 		}

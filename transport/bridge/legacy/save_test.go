@@ -66,7 +66,7 @@ func TestLastWordsAfterAnother(t *testing.T) {
 	b.ours(0)
 	b.until("it went out", b.pushedAll)
 	b.store.mu.Lock() // its clock is slow, and it is about to send what we sent
-	b.store.kept.Turn++
+	b.store.kept.Revision++
 	b.store.kept.Pushed, b.store.kept.Heard = &domain.Position{Ms: 1}, time.Now().Add(-time.Hour)
 	want := b.store.kept
 	b.store.mu.Unlock()

@@ -224,7 +224,7 @@ func (s *memoryStore) Keep(_ context.Context, _ string, _ domain.SystemID, was u
 	if s.failing {
 		return errAway
 	}
-	if s.kept.Turn != was {
+	if s.kept.Revision != was {
 		return ErrSuperseded
 	}
 	s.kept = kept

@@ -115,7 +115,7 @@ func TestShadowAfterAnother(t *testing.T) {
 	b.until("the other process has kept its place", func() bool {
 		b.store.mu.Lock()
 		defer b.store.mu.Unlock()
-		b.store.kept.Heard, b.store.kept.Turn = time.Now(), 7
+		b.store.kept.Heard, b.store.kept.Revision = time.Now(), 7
 		return !b.store.kept.Open
 	})
 	for n := range 5 {

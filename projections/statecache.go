@@ -12,15 +12,15 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// ledger is what a writer keeps of one system: its state, its hash chain, and
-// which rows of the read models differ from the database.
-type ledger struct {
+// stateCache is a writer's copy of one system: its state, its hash chain, and the rows of the
+// read models that differ from the database.
+type stateCache struct {
 	state *domain.State
 	hash  domain.Hash
 	dirty dirty
 }
 
-// dirty names rows that have to be written.
+// dirty holds the keys of the rows that have to be written.
 type dirty struct {
 	devices     map[domain.DeviceID]struct{}
 	equipment   map[domain.EquipmentID]struct{}
@@ -29,51 +29,50 @@ type dirty struct {
 	head        bool
 }
 
-// counted is an event as it goes into history, besides itself.
-type counted struct {
+// numbered is the part of an event's row in history that is not in the event.
+type numbered struct {
 	hash   domain.Hash
-	device domain.DeviceID // that it is about, or ""
-	fault  error           // why its data could not be read, if so
+	device domain.DeviceID // the device that the event concerns, or ""
+	fault  error           // why its data cannot be read, or nil
 }
 
-// count gives the event its seq and its place in the chain, and folds it.
-func (l *ledger) count(e *domain.Event) (counted, error) {
-	if !e.Position.After(l.state.Cursor.Position) {
-		// Loaded with what another owner wrote after our checkpoint.
-		return counted{}, fmt.Errorf("%w: %s is at %s already, and %s comes now", ErrStaleOwner, e.SystemID, l.state.Cursor, e.Position)
+// number gives the event its seq and its hash in the chain, and folds it.
+func (s *stateCache) number(e *domain.Event) (numbered, error) {
+	if !e.Position.After(s.state.Cursor.Position) {
+		// The loaded state contains events that another owner wrote after our checkpoint.
+		return numbered{}, fmt.Errorf("%w: %s is at %s already, before the event at %s", ErrStaleOwner, e.SystemID, s.state.Cursor, e.Position)
 	}
-	e.Seq = l.state.Cursor.Seq + 1
-	l.hash = l.hash.Next(e)
-	l.dirty.head = true
-	touched, fault := l.fold(e)
-	c := counted{hash: l.hash, device: touched.Device, fault: faultOf(e, fault)}
-	if c.device == "" {
-		// To ask the event means to read its data again, which takes as long as
-		// the rest of this function.
-		c.device = e.Device()
+	e.Seq = s.state.Cursor.Seq + 1
+	s.hash = s.hash.Next(e)
+	s.dirty.head = true
+	touched, fault := s.fold(e)
+	n := numbered{hash: s.hash, device: touched.Device, fault: faultOf(e, fault)}
+	if n.device == "" {
+		// Device decodes the data again, which takes as long as the rest of this function.
+		n.device = e.Device()
 	}
-	return c, nil
+	return n, nil
 }
 
-// fold folds an event and notes what it touched. It returns why its data could
-// not be read, if so; [domain.ErrGap] is among the reasons.
-func (l *ledger) fold(e *domain.Event) (domain.Touched, error) {
-	touched, err := l.state.Apply(e)
+// fold folds an event and marks the rows that it touched as dirty. It returns the error by
+// which the event's data cannot be read, if so; [domain.ErrGap] is among these errors.
+func (s *stateCache) fold(e *domain.Event) (domain.Touched, error) {
+	touched, err := s.state.Apply(e)
 	if err != nil {
 		return touched, err
 	}
-	note(&l.dirty.devices, touched.Device)
-	note(&l.dirty.equipment, touched.Equipment)
-	note(&l.dirty.assignments, touched.Assigned)
-	note(&l.dirty.assignments, touched.Released)
-	note(&l.dirty.connections, touched.Connection)
+	mark(&s.dirty.devices, touched.Device)
+	mark(&s.dirty.equipment, touched.Equipment)
+	mark(&s.dirty.assignments, touched.Assigned)
+	mark(&s.dirty.assignments, touched.Released)
+	mark(&s.dirty.connections, touched.Connection)
 	return touched, nil
 }
 
-// isGap tells the one reason that means a fault of ours: events are missing.
+// isGap reports whether an error of fold is an internal fault: events are missing.
 func isGap(err error) bool { return errors.Is(err, domain.ErrGap) }
 
-func note[K ~string](set *map[K]struct{}, key K) {
+func mark[K ~string](set *map[K]struct{}, key K) {
 	if key == "" {
 		return
 	}
@@ -83,7 +82,7 @@ func note[K ~string](set *map[K]struct{}, key K) {
 	(*set)[key] = struct{}{}
 }
 
-// Kinds of row in the answer of loadQuery and its like.
+// Kinds of row in the result of loadQuery and similar queries.
 const (
 	rowHead = iota
 	rowDevice
@@ -94,8 +93,8 @@ const (
 	rowMore // there are rows behind those of a page
 )
 
-// The rows of one system's state, in one shape, so that a single statement can
-// read several kinds of them. The columns are those that scan reads.
+// The rows of one system's state, with the same columns, so that one statement can read several
+// kinds of them. scan reads these columns.
 const (
 	selectHead = `
 SELECT 0 AS kind, system_id::text, '' AS id, position_ms, position_seq, seq,
@@ -123,10 +122,9 @@ SELECT 5 AS kind, '' AS system_id, '' AS id, position_ms, position_seq, 0::bigin
   FROM checkpoints WHERE partition = $2`
 )
 
-// loadQuery reads everything that is kept of systems in one statement, and so
-// from one snapshot; $1 is the systems and $2 a partition whose checkpoint is
-// wanted too. A statement locks its tables before it takes its snapshot, so not
-// even a rebuild's swap can come between them.
+// loadQuery reads the whole state of systems in one statement, and so from one snapshot. $1 is
+// the systems, and $2 a partition whose checkpoint is read too. A statement locks its tables
+// before it takes its snapshot, so not even a rebuild's swap can come between the two.
 const loadQuery statement = selectHead + ofSystems +
 	" UNION ALL " + selectDevices + ofSystems +
 	" UNION ALL " + selectEquipment + ofSystems +
@@ -136,10 +134,10 @@ const loadQuery statement = selectHead + ofSystems +
 
 const ofSystems = " WHERE system_id = ANY ($1::text[])"
 
-// statement is SQL on the live read models.
+// statement is SQL for the live read models.
 type statement string
 
-// in returns the same on the read models of a schema.
+// in returns the statement for the read models of a schema.
 func (s statement) in(schema string) string {
 	if schema == readModels {
 		return string(s)
@@ -147,30 +145,30 @@ func (s statement) in(schema string) string {
 	return strings.ReplaceAll(string(s), readModels+".", schema+".")
 }
 
-// loading gathers the answer of loadQuery, or of a query of the same form.
+// loading collects the rows of loadQuery, or of a query with the same columns.
 type loading struct {
-	ledgers    map[domain.SystemID]*ledger
+	states     map[domain.SystemID]*stateCache
 	checkpoint domain.Position
 	more       bool
-	// unreadable, unless nil, is told of rows that cannot be read, which are left
-	// out then. Without it they are errors.
+	// unreadable, unless nil, is called with rows that cannot be decoded, which are then
+	// omitted. Without it they are errors.
 	unreadable func(system domain.SystemID, id string, err error)
 }
 
 func newLoading(systems ...domain.SystemID) *loading {
-	l := &loading{ledgers: make(map[domain.SystemID]*ledger, len(systems))}
+	l := &loading{states: make(map[domain.SystemID]*stateCache, len(systems))}
 	for _, system := range systems {
-		l.ledgers[system] = &ledger{state: domain.NewState(system)}
+		l.states[system] = &stateCache{state: domain.NewState(system)}
 	}
 	return l
 }
 
-// scan takes one row.
+// scan reads one row.
 func (l *loading) scan(rows pgx.Rows) error {
 	var (
 		kind       int
 		system, id string
-		at         place
+		at         pos
 		seq        int64
 		t1         string
 		t2         *string
@@ -188,15 +186,15 @@ func (l *loading) scan(rows pgx.Rows) error {
 		l.more = true
 		return nil
 	}
-	led := l.ledgers[domain.SystemID(system)]
-	if led == nil {
-		return fmt.Errorf("a row of %s was not asked for", system)
+	cached := l.states[domain.SystemID(system)]
+	if cached == nil {
+		return fmt.Errorf("unexpected row of system %s", system)
 	}
-	st, err := led.state, error(nil)
+	st, err := cached.state, error(nil)
 	switch kind {
 	case rowHead:
 		st.Cursor = domain.Cursor{Position: at.position(), Seq: uint64(seq)}
-		err = hashFrom(hash, &led.hash)
+		err = hashFrom(hash, &cached.hash)
 	case rowDevice:
 		st.Devices[domain.DeviceID(id)], err = readDevice(t1, t2)
 	case rowEquipment:
@@ -208,22 +206,22 @@ func (l *loading) scan(rows pgx.Rows) error {
 	}
 	if err != nil && l.unreadable != nil {
 		l.unreadable(st.SystemID, id, err)
-		led.leaveOut(kind, id)
+		cached.omit(kind, id)
 		return nil
 	}
 	return err
 }
 
-// leaveOut forgets a row that could not be read. The next event about it writes it
-// whole, as far as the event goes; a rebuild makes it again from history.
-func (l *ledger) leaveOut(kind int, id string) {
+// omit drops a row that could not be decoded. The next event about it writes the row again, as
+// far as the event describes it; a rebuild restores it from history.
+func (s *stateCache) omit(kind int, id string) {
 	switch kind {
 	case rowDevice:
-		delete(l.state.Devices, domain.DeviceID(id))
+		delete(s.state.Devices, domain.DeviceID(id))
 	case rowEquipment:
-		delete(l.state.Equipment, domain.EquipmentID(id))
+		delete(s.state.Equipment, domain.EquipmentID(id))
 	case rowConnection:
-		delete(l.state.Connections, domain.ConnectionID(id))
+		delete(s.state.Connections, domain.ConnectionID(id))
 	}
 }
 
@@ -232,11 +230,11 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// loadLedgers reads systems from the read models of a schema, as the owner.
+// loadStates reads systems from the read models of a schema, as the owner of the tables.
 // unreadable is as in [loading].
-func loadLedgers(ctx context.Context, q querier, schema string, systems []domain.SystemID,
+func loadStates(ctx context.Context, q querier, schema string, systems []domain.SystemID,
 	unreadable func(domain.SystemID, string, error),
-) (map[domain.SystemID]*ledger, error) {
+) (map[domain.SystemID]*stateCache, error) {
 	l := newLoading(systems...)
 	l.unreadable = unreadable
 	rows, err := q.Query(ctx, loadQuery.in(schema), systems, noPartition)
@@ -249,5 +247,5 @@ func loadLedgers(ctx context.Context, q querier, schema string, systems []domain
 			return nil, err
 		}
 	}
-	return l.ledgers, rows.Err()
+	return l.states, rows.Err()
 }
