@@ -411,7 +411,7 @@ func TestARolledBackRedisIsNoticed(t *testing.T) {
 			t.Errorf("a reader of what was lost ended with %v", err)
 		}
 	}
-	if !book.has("redis was set back behind the archive") {
+	if !book.has("Redis was set back behind the archive") {
 		t.Error("the loss was not logged")
 	}
 	anew := follow(t, l, 0, lost[2])
