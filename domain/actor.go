@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Role is what a token allows, across all the systems that it names.
+// Role names the set of actions that a token allows in all the systems that it covers.
 type Role string
 
-// The roles, from PROTOCOL: who may do what.
+// The roles. The table permissions lists the actions of each.
 const (
 	RoleViewer   Role = "viewer"
 	RoleOperator Role = "operator"
@@ -19,7 +19,7 @@ const (
 	RoleStaff    Role = "staff"
 )
 
-// Action is something that a role may allow.
+// Action is a kind of operation that a role allows or forbids.
 type Action string
 
 // The actions.
@@ -30,7 +30,7 @@ const (
 	ActionPublish    Action = "publish"    // device updates
 	ActionAdminister Action = "administer" // sockets, connections, device keys
 	ActionMonitor    Action = "monitor"    // the admin dashboard
-	ActionBridge     Action = "bridge"     // bring in events of another deployment, in anybody's name
+	ActionBridge     Action = "bridge"     // import events of another deployment, under any actor's name
 )
 
 var permissions = map[Role][]Action{
@@ -43,25 +43,25 @@ var permissions = map[Role][]Action{
 	RoleStaff:    {ActionRead, ActionCommand, ActionHistory, ActionPublish, ActionAdminister, ActionMonitor, ActionBridge},
 }
 
-// Valid reports whether r is one of the roles above.
+// Valid reports whether r is a known role.
 func (r Role) Valid() bool { return permissions[r] != nil }
 
-// Roles lists the roles, for help texts and checks.
+// Roles returns all roles, for help texts and checks.
 func Roles() []Role {
 	return []Role{RoleViewer, RoleOperator, RoleAuditor, RoleAdmin, RoleService, RoleBridge, RoleStaff}
 }
 
-// Actor is who asks, authorised once at the edge and carried in every call.
+// Actor is the authenticated sender of a request. A face authenticates it once, and every call carries it.
 type Actor struct {
-	Subject    string     // the token's sub; written to events as their actor
-	Role       Role       // what it may do
-	Systems    []SystemID // where; ignored when AllSystems
-	AllSystems bool       // the token said "*"
-	ExpiresAt  time.Time  // when the authority ends
+	Subject    string     // the token's sub; becomes the actor of events
+	Role       Role       // the allowed actions
+	Systems    []SystemID // the systems that the token covers; ignored if AllSystems is set
+	AllSystems bool       // the token covers every system ("*")
+	ExpiresAt  time.Time  // end of the token's validity
 }
 
-// Sees reports whether the actor's token covers the system. The reserved
-// [PlatformSystem] is for staff alone.
+// Sees reports whether the actor's token covers the system. Only staff sees the reserved [PlatformSystem], and staff
+// sees every system.
 func (a Actor) Sees(system SystemID) bool {
 	if system == PlatformSystem {
 		return a.Role == RoleStaff
@@ -69,21 +69,34 @@ func (a Actor) Sees(system SystemID) bool {
 	return a.AllSystems || a.Role == RoleStaff || slices.Contains(a.Systems, system)
 }
 
-// Authorize returns nil when the actor may do the action in the system, and an
-// [Error] with [CodeForbidden] otherwise. It says the same of a system that is
-// not the actor's as of one that does not exist.
+// Authorize returns nil if the actor may perform the action in the system, and an [Error] with [CodeForbidden]
+// otherwise. The error is the same for another tenant's system and for one that does not exist.
 func (a Actor) Authorize(action Action, system SystemID) error {
 	if !a.Sees(system) {
-		return Fail(KindForbidden, CodeForbidden, "this token is not for system "+quote(string(system)))
+		return Fail(KindForbidden, CodeForbidden, "this token does not cover system "+quote(string(system)))
 	}
 	return a.AuthorizeAnywhere(action)
 }
 
-// AuthorizeAnywhere checks the role alone, for actions that belong to no system
-// and for narrowing lists afterwards.
+// AuthorizeAnywhere checks only the role. It is for actions that belong to no system, and for lists that the caller
+// narrows to the actor's systems afterwards. It returns an [Error] with [CodeForbidden] as [Actor.Authorize] does.
 func (a Actor) AuthorizeAnywhere(action Action) error {
 	if !slices.Contains(permissions[a.Role], action) {
 		return Fail(KindForbidden, CodeForbidden, "role "+quote(string(a.Role))+" may not "+string(action))
 	}
 	return nil
+}
+
+// QuotaSystem returns the system whose quota pays for the actor's use of resources. It is the named system if the
+// actor's token covers it. Otherwise it is the first system of the token or, for a token that covers every system,
+// [PlatformSystem]. Hence nobody can use up the quota of a neighbour.
+func (a Actor) QuotaSystem(named SystemID) SystemID {
+	switch {
+	case named != "" && a.Sees(named):
+		return named
+	case a.AllSystems || len(a.Systems) == 0:
+		return PlatformSystem
+	default:
+		return a.Systems[0]
+	}
 }

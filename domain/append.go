@@ -8,26 +8,18 @@ import (
 	"github.com/plugcast/plugcast/domain/backoff"
 )
 
-// Appender is the log for those who only append. [Log] documents the method.
-type Appender interface {
-	Append(ctx context.Context, events []Event, opts AppendOptions) (Appended, error)
-}
-
-// The pauses of [AppendUntilDone]: the first and the longest.
+// The first and the longest pause of [AppendUntilDone].
 const (
 	firstAppendPause   = 100 * time.Millisecond
-	longestAppendPause = 500 * time.Millisecond // a process that stops has a second for what it still has to append
+	longestAppendPause = 500 * time.Millisecond // a stopping process has one second for its last appends
 )
 
-// AppendUntilDone appends the events, and again after a pause that grows, until the
-// log has them, refuses them or ctx ends. It repeats an append that was not done
-// ([CodeUnavailable]) and one whose outcome is not known ([CodeUnknownOutcome]). With
-// an idempotency key the events are appended once; without one they may be appended
-// more than once, which suits events that are whole states.
+// AppendUntilDone appends the events and retries, after growing pauses of 0.1 to 0.5 s, until the log has them or refuses
+// them, or ctx ends. It retries after [KindUnavailable] and [KindUnknownOutcome]. With an idempotency key it appends the
+// events once. Without one it may append them more than once, which is fine for events that are whole states.
 //
-// The log's refusal is returned as it is. When ctx ends, the error is ctx's and the
-// log's last. failed, if not nil, is called with the first error that is repeated, and
-// not when ctx has ended.
+// It returns the log's refusal unchanged. If ctx ends, the error wraps both ctx's error and the log's last one. It calls
+// failed, unless that is nil, with the first error after which it retries, but not after ctx has ended.
 func AppendUntilDone(ctx context.Context, log Appender, events []Event, opts AppendOptions, failed func(error)) (Appended, error) {
 	retry := backoff.Backoff{First: firstAppendPause, Max: longestAppendPause}
 	for {
@@ -38,7 +30,7 @@ func AppendUntilDone(ctx context.Context, log Appender, events []Event, opts App
 		if kind := AsError(err).Kind; kind != KindUnavailable && kind != KindUnknownOutcome {
 			return Appended{}, err
 		}
-		if failed != nil && retry.Fresh() && ctx.Err() == nil {
+		if failed != nil && retry.IsReset() && ctx.Err() == nil {
 			failed(err)
 		}
 		if ended := retry.Wait(ctx); ended != nil {

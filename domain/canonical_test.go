@@ -27,9 +27,9 @@ func survives(t interface{ Fatalf(string, ...any) }, e Event) {
 	if strict, err := ParseEnvelope(envelope); err != nil || !bytes.Equal(strict.AppendEnvelope(nil), envelope) {
 		t.Fatalf("the envelope is refused: %v\n%s", err, envelope)
 	}
-	link := Link{Event: e, Previous: &Hash{}}
+	link := HashedEvent{Event: e, Previous: &Hash{}}
 	line := link.AppendCloudEvent(nil)
-	if bytes.ContainsAny(line, "\r\n") || len(line) > MaxEvent {
+	if bytes.ContainsAny(line, "\r\n") || len(line) > MaxEventBytes {
 		t.Fatalf("the line has %d bytes, or is more than one:\n%.2000s", len(line), line)
 	}
 	if again, err := ParseCloudEvent(line); err != nil || !bytes.Equal(again.AppendCloudEvent(nil), line) {
@@ -44,8 +44,8 @@ func survives(t interface{ Fatalf(string, ...any) }, e Event) {
 		t.Fatalf("the state after %s cannot be written: %v", envelope, err)
 	}
 	// As a row of the database: what a text or json column refuses.
-	if CheckJSON(snapshot) != nil || !utf8.Valid(e.Data) {
-		t.Fatalf("the state after it cannot be kept: %v\n%s", CheckJSON(snapshot), snapshot)
+	if CheckStorableJSON(snapshot) != nil || !utf8.Valid(e.Data) {
+		t.Fatalf("the state after it cannot be kept: %v\n%s", CheckStorableJSON(snapshot), snapshot)
 	}
 	for _, d := range st.Devices {
 		for _, at := range []*time.Time{d.DeviceTime, d.LastSeenAt, &d.UpdatedAt} {
@@ -63,32 +63,34 @@ var oddValues = []string{
 	`"2026-11-23T18:00:00Z"`, `"2026-11-23t18:00:00z"`, `"2026-11-23T18:00:00+01:00"`, `"2026-11-23T18:00:00+24:00"`,
 	`"2026-11-23T18:00:00+23:60"`, `"9999-12-31T23:59:59-23:59"`, `"0000-01-01T00:00:00+23:59"`, `"2026-11-23T18:00:00,5Z"`,
 	`"10000-01-01T00:00:00Z"`, `"2026-11-23T24:00:00Z"`, `{}`, `[]`, `["a"]`, `["\u0000"]`, `{"a":{"b":[1e999,"\u0000"]}}`,
-	"{ \"b\" :\n1.50,\t\"a\":\"\\u003c\",\"a\":2 }", `{"a":"<"}`, `"` + strings.Repeat("x", 300) + `"`, `"` + strings.Repeat(`\u0001`, 2000) + `"`,
+	"{ \"b\" :\n1.50,\t\"a\":\"\\u003c\",\"a\":2 }", `{"a":"<"}`,
+	`"` + strings.Repeat("x", 300) + `"`, `"` + strings.Repeat(`\u0001`, 2000) + `"`,
 	`"d1"`, `"a b"`, `""`, `"acc1"`, strings.Repeat("[", 600) + strings.Repeat("]", 600), `nul`, `{"a"}`,
 }
 
 // odd draws data of some type, most of it well-formed and hardly any of it plain.
 func odd(t *rapid.T) (EventType, json.RawMessage) {
-	types := make([]string, 0, len(kinds)+1)
+	types := make([]string, 0, len(eventTypes)+1)
 	for typ := range samples() {
 		types = append(types, string(typ))
 	}
 	typ := EventType(rapid.SampledFrom(append(types, "of-the-future", "device-update", "device-update")).Draw(t, "type"))
 	names := []string{"unknown", "DeviceId", `\u0064eviceId`, "deviceid", `a\u0000`}
-	for name := range kinds[typ].fields {
+	for name := range eventTypes[typ].fields {
 		names = append(names, name)
 	}
 	var b strings.Builder
 	b.WriteString(rapid.SampledFrom([]string{"{", " {\n", "{", "{"}).Draw(t, "open"))
 	for _, id := range []string{"deviceId", "equipmentId", "connectionId"} {
-		if _, has := kinds[typ].fields[id]; has && rapid.IntRange(0, 9).Draw(t, "id") > 0 {
+		if _, has := eventTypes[typ].fields[id]; has && rapid.IntRange(0, 9).Draw(t, "id") > 0 {
 			fmt.Fprintf(&b, `"%s":"d1",`, id)
 		}
 	}
 	for range rapid.IntRange(0, 5).Draw(t, "members") {
 		fmt.Fprintf(&b, `"%s":%s,`, rapid.SampledFrom(names).Draw(t, "name"), rapid.SampledFrom(oddValues).Draw(t, "value"))
 	}
-	return typ, json.RawMessage(strings.TrimSuffix(b.String(), ",") + rapid.SampledFrom([]string{"}", "}", "}", "\r\n}", "", "}}"}).Draw(t, "close"))
+	closing := rapid.SampledFrom([]string{"}", "}", "}", "\r\n}", "", "}}"}).Draw(t, "close")
+	return typ, json.RawMessage(strings.TrimSuffix(b.String(), ",") + closing)
 }
 
 // Whatever comes over a bridge is kept, and can be written again in every form.
@@ -103,7 +105,7 @@ func TestForeignEventsSurvive(t *testing.T) {
 			CorrelationID: strings.Repeat("\x01", rapid.IntRange(0, maxEnvelopeText).Draw(t, "correlation")),
 			Position:      Position{math.MaxUint64, math.MaxUint64}, Seq: 1, Data: data,
 		}
-		foreign := e.Foreign("far")
+		foreign := e.AsImported("far")
 		if foreign.Type == typ {
 			known++
 		} else if foreign.Type != TypeUndecodable {
@@ -111,7 +113,7 @@ func TestForeignEventsSurvive(t *testing.T) {
 		}
 		foreign.Seq = 1
 		survives(t, foreign)
-		if again := foreign.Foreign("further"); again.Type != foreign.Type || !bytes.Equal(again.Data, foreign.Data) {
+		if again := foreign.AsImported("further"); again.Type != foreign.Type || !bytes.Equal(again.Data, foreign.Data) {
 			t.Fatalf("over the next bridge it becomes %s %s, from %s", again.Type, again.Data, foreign.Data)
 		}
 	})
@@ -141,7 +143,7 @@ func TestPublishedUpdatesSurvive(t *testing.T) {
 		}
 		e.ID, e.Time, e.Position, e.Seq = "x", time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC), Position{1, 0}, 1
 		survives(t, e)
-		if foreign := e.Foreign("far"); foreign.Type != e.Type || !bytes.Equal(foreign.Data, e.Data) {
+		if foreign := e.AsImported("far"); foreign.Type != e.Type || !bytes.Equal(foreign.Data, e.Data) {
 			t.Fatalf("what is published does not pass a bridge: %s", foreign.Data)
 		}
 	})
@@ -172,34 +174,45 @@ func TestForeignBounds(t *testing.T) {
 		{TypeDeviceUpdate, `{"deviceId":"d1","energyOffsetWh":-1}`, `{"deviceId":"d1","energyOffsetWh":1e308}`},
 		{TypeDeviceUpdate, `{"deviceId":"d1","errors":[""],"changed":[""]}`, `{"deviceId":"d1","errors":["a",null]}`},
 		{TypeDeviceUpdate, `{"deviceId":"d1","changed":null}`, `{"deviceId":"d1","changed":[null]}`},
-		{TypeDeviceUpdate, falling(`{"at":"2026-11-29t03:00:00+01:00","counterWh":1,"energyWh":2.50}`), falling(`{"at":"2026-11-29T03:00:00+24:00","counterWh":1,"energyWh":2}`)},
+		{TypeDeviceUpdate, falling(`{"at":"2026-11-29t03:00:00+01:00","counterWh":1,"energyWh":2.50}`),
+			falling(`{"at":"2026-11-29T03:00:00+24:00","counterWh":1,"energyWh":2}`)},
 		{TypeDeviceUpdate, falling(``), falling(`null`)},
-		{TypeDeviceUpdate, falling(`{"energyWh":2,"counterWh":1,"at":"2026-11-29T03:00:00Z"}`), falling(`{"At":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`)},
-		{TypeDeviceUpdate, falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`), falling(`{"at":"2026-11-29T03:00:00,5Z","counterWh":1,"energyWh":2}`)},
-		{TypeDeviceUpdate, falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`), falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":1e308}`)},
-		{TypeDeviceUpdate, falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`), falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2,"mine":3}`)},
+		{TypeDeviceUpdate, falling(`{"energyWh":2,"counterWh":1,"at":"2026-11-29T03:00:00Z"}`),
+			falling(`{"At":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`)},
+		{TypeDeviceUpdate, falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`),
+			falling(`{"at":"2026-11-29T03:00:00,5Z","counterWh":1,"energyWh":2}`)},
+		{TypeDeviceUpdate, falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`),
+			falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":1e308}`)},
+		{TypeDeviceUpdate, falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2}`),
+			falling(`{"at":"2026-11-29T03:00:00Z","counterWh":1,"energyWh":2,"mine":3}`)},
 		{TypeEnergyCorrected, `{"commandId":"c","deviceId":"d1","energyWh":1e12}`, `{"commandId":"c","deviceId":"d1","energyWh":1e308}`},
 		{TypeEnergyCorrected, `{"commandId":"c","deviceId":"d1","energyWh":0}`, `{"commandId":"c","deviceId":"d1","energyWh":-1}`},
-		{TypeDeviceOfflineStatus, `{"deviceId":"d1","online":false}`, `{"deviceId":"d1","online":false,"lastSeenAt":"2026-11-29T03:00:00+24:00"}`},
+		{TypeDeviceOfflineStatus, `{"deviceId":"d1","online":false}`,
+			`{"deviceId":"d1","online":false,"lastSeenAt":"2026-11-29T03:00:00+24:00"}`},
 		{TypeEquipmentRegistered, `{"equipmentId":"e1","name":"x"}`, `{"equipmentId":"e1","name":""}`},
-		{TypeEquipmentRegistered, `{"equipmentId":"e1","name":"x"}`, `{"equipmentId":"e1","name":"x","attributes":{"a":"` + strings.Repeat("x", 4<<10) + `"}}`},
+		{TypeEquipmentRegistered, `{"equipmentId":"e1","name":"x"}`,
+			`{"equipmentId":"e1","name":"x","attributes":{"a":"` + strings.Repeat("x", 4<<10) + `"}}`},
 		{TypeEquipmentUpdated, `{"equipmentId":"e1"}`, `{"equipmentId":"e1","location":"` + text + `x"}`},
 		{TypeAssignmentUpdated, `{"deviceId":"d1","equipmentId":null}`, `{"deviceId":"d1","equipmentId":null,"previousDeviceId":"a b"}`},
-		{TypeConnectionCreated, `{"connectionId":"a","kind":"shelly-cloud","name":"` + text + `"}`, `{"connectionId":"a","kind":"shelly-cloud","name":"\u0000"}`},
-		{TypeConnectionStopped, `{"connectionId":"a","reason":"` + text + `"}`, `{"connectionId":"a","reason":"` + strings.Repeat(text, 5) + `"}`},
-		{TypeRelaySwitchRequested, `{"commandId":"c","deviceId":"d1","on":true,"toggleAfterS":86400}`, `{"commandId":"c","deviceId":"d1","on":true,"toggleAfterS":-1}`},
-		{TypeDisconnectRequested, `{"commandId":"c","banUntil":"2026-11-29t03:00:00z"}`, `{"commandId":"c","banUntil":"2026-11-29T03:00:00+24:00"}`},
+		{TypeConnectionCreated, `{"connectionId":"a","kind":"shelly-cloud","name":"` + text + `"}`,
+			`{"connectionId":"a","kind":"shelly-cloud","name":"\u0000"}`},
+		{TypeConnectionStopped, `{"connectionId":"a","reason":"` + text + `"}`,
+			`{"connectionId":"a","reason":"` + strings.Repeat(text, 5) + `"}`},
+		{TypeRelaySwitchRequested, `{"commandId":"c","deviceId":"d1","on":true,"toggleAfterS":86400}`,
+			`{"commandId":"c","deviceId":"d1","on":true,"toggleAfterS":-1}`},
+		{TypeDisconnectRequested, `{"commandId":"c","banUntil":"2026-11-29t03:00:00z"}`,
+			`{"commandId":"c","banUntil":"2026-11-29T03:00:00+24:00"}`},
 		{"of-the-future", `{"a":"` + strings.Repeat("x", 60_000) + `"}`, `{"a":"` + strings.Repeat("x", 70_000) + `"}`},
 		{"of-the-future", `{"a":"\u0001"}`, `{"a":"\u0000"}`},
 	} {
 		e := Event{
 			ID: "x", Type: c.typ, Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: json.RawMessage(c.in), Position: Position{1, 0},
 		}
-		if got := e.Foreign("far"); got.Type != c.typ {
+		if got := e.AsImported("far"); got.Type != c.typ {
 			t.Errorf("%s %.100s: %.200s", c.typ, c.in, got.Data)
 		}
 		e.Data = json.RawMessage(c.over)
-		got := e.Foreign("far")
+		got := e.AsImported("far")
 		var kept Undecodable
 		if err := json.Unmarshal(got.Data, &kept); err != nil || got.Type != TypeUndecodable {
 			t.Errorf("%s %.100s: is kept as %s, %v", c.typ, c.over, got.Type, err)
@@ -216,10 +229,14 @@ func TestForeignBounds(t *testing.T) {
 func TestForeignEventsAreNoFrames(t *testing.T) {
 	t.Parallel()
 	for _, name := range frameNames {
-		e := Event{ID: "x", Type: EventType(name), Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: json.RawMessage(`{"a":1}`), Position: Position{1, 0}}
-		got := e.Foreign("far")
+		e := Event{
+			ID: "x", Type: EventType(name), Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: json.RawMessage(`{"a":1}`),
+			Position: Position{1, 0},
+		}
+		got := e.AsImported("far")
 		var kept Undecodable
-		if err := json.Unmarshal(got.Data, &kept); err != nil || got.Type != TypeUndecodable || kept.Fields["type"] != name || kept.Fields["data"] != `{"a":1}` {
+		if err := json.Unmarshal(got.Data, &kept); err != nil || got.Type != TypeUndecodable ||
+			kept.Fields["type"] != name || kept.Fields["data"] != `{"a":1}` {
 			t.Errorf("%s is kept as %s %s", name, got.Type, got.Data)
 		}
 	}
@@ -233,9 +250,10 @@ func TestFallsAreCanonical(t *testing.T) {
 	const fall, want = `{ "at":"2026-11-29t03:00:00.5+01:00", "energyWh":2.50, "counterWh":1 }`,
 		`"counterFalls":[{"at":"2026-11-29T02:00:00.5Z","counterWh":1,"energyWh":2.5}]`
 	e := Event{
-		ID: "x", Type: TypeDeviceUpdate, Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: json.RawMessage(falling(fall)), Position: Position{1, 0},
+		ID: "x", Type: TypeDeviceUpdate, Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: json.RawMessage(falling(fall)),
+		Position: Position{1, 0},
 	}
-	if got := e.Foreign("far"); !strings.Contains(string(got.Data), want) {
+	if got := e.AsImported("far"); !strings.Contains(string(got.Data), want) {
 		t.Errorf("over a bridge: %s", got.Data)
 	}
 	u, err := ParseSystemUpdate([]byte(`{"systemId":"s","deviceId":"d1","counterFalls":[` + fall + `]}`))
@@ -263,11 +281,11 @@ func TestSamplesAreCanonical(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if kinds[typ].fields == nil {
+		if eventTypes[typ].fields == nil {
 			t.Errorf("the fields of %s are not known to canonicalFields", typ)
 		}
 		e.ID, e.Time, e.Position = "x", time.Unix(1, 0), Position{1, 0}
-		if foreign := e.Foreign("far"); foreign.Type != typ || !bytes.Equal(foreign.Data, e.Data) {
+		if foreign := e.AsImported("far"); foreign.Type != typ || !bytes.Equal(foreign.Data, e.Data) {
 			t.Errorf("%s becomes %s %s", typ, foreign.Type, foreign.Data)
 		}
 	}
@@ -281,7 +299,7 @@ func TestUndecodableFits(t *testing.T) {
 		fields["data"] = strings.Repeat(rapid.SampledFrom([]string{"x", "\x01", "\x00", "\xff", "é", "\u2028", `"`}).Draw(t, "text"),
 			rapid.IntRange(0, 80_000).Draw(t, "length"))
 		e := Event{ID: "x", SystemID: "s", Time: time.Unix(1, 0), Position: Position{1, 0}, Seq: 1}
-		survives(t, e.Undecodable(strings.Repeat("y", rapid.IntRange(0, 3000).Draw(t, "reason")), fields))
+		survives(t, e.AsUndecodable(strings.Repeat("y", rapid.IntRange(0, 3000).Draw(t, "reason")), fields))
 	})
 }
 
@@ -302,7 +320,8 @@ func TestParseTime(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "Z", "2026-11-23", "2026-11-23T18:00:00", "2026-11-23 18:00:00Z", "2026-11-23T18:00Z", "2026-11-23T8:00:00Z", "2026-11-23T18:00:00,5Z",
+		"", "Z", "2026-11-23", "2026-11-23T18:00:00", "2026-11-23 18:00:00Z", "2026-11-23T18:00Z", "2026-11-23T8:00:00Z",
+		"2026-11-23T18:00:00,5Z",
 		"2026-11-23T18:00:00+24:00", "2026-11-23T18:00:00+23:60", "2026-11-23T18:00:00+1:00", "2026-11-23T18:00:00+0100", "2026-11-23T18:00:00.Z",
 		"9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01", "10000-01-01T00:00:00Z", "2026-13-01T00:00:00Z", "2026-11-23T24:00:00Z",
 		"2026-11-23T18:00:00Zz", "2026-11-23T18:00:00+01:00Z", "-026-11-23T18:00:00Z", "2026-02-29T00:00:00Z",
@@ -322,7 +341,7 @@ func TestCleanTexts(t *testing.T) {
 			t.Errorf("%q becomes %q", given, got)
 		}
 	}
-	if got := CutText("aé\x00", 2); got != "a" {
+	if got := TruncateText("aé\x00", 2); got != "a" {
 		t.Errorf("cut to %q", got)
 	}
 	for given, want := range map[string]string{
@@ -352,14 +371,16 @@ func TestSalvageEnvelope(t *testing.T) {
 		if !ok {
 			t.Fatalf("%.100s is lost", raw)
 		}
-		foreign := e.Foreign("far")
+		foreign := e.AsImported("far")
 		if foreign.Type != TypeUndecodable || !bytes.Equal(foreign.Data, e.Data) {
 			t.Errorf("it becomes %s %.200s", foreign.Type, foreign.Data)
 		}
 		foreign.Seq = 1
 		survives(t, foreign)
 	}
-	for _, raw := range []string{``, `[]`, `{"seq":1}`, `{"Position":"7-0","Seq":1}`, `{"position":"7-0","seq":-1}`, `{"position":7,"seq":1}`} {
+	for _, raw := range []string{
+		``, `[]`, `{"seq":1}`, `{"Position":"7-0","Seq":1}`, `{"position":"7-0","seq":-1}`, `{"position":7,"seq":1}`,
+	} {
 		if e, ok := SalvageEnvelope([]byte(raw), "clinica-sol", fmt.Errorf("x")); ok {
 			t.Errorf("%s is placed at %s", raw, e.Cursor())
 		}
@@ -378,11 +399,11 @@ func FuzzForeign(f *testing.F) {
 		f.Add("device-update", []byte(`{"deviceId":"d1","deviceTime":`+value+`,"attributes":`+value+`}`))
 	}
 	f.Fuzz(func(t *testing.T, typ string, data []byte) {
-		if typ == "" || !IsText(typ) || len(typ) > maxEnvelopeText {
+		if typ == "" || !IsStorableText(typ) || len(typ) > maxEnvelopeText {
 			return
 		}
 		e := Event{ID: "x", Type: EventType(typ), Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: data, Position: Position{1, 0}}
-		foreign := e.Foreign("far")
+		foreign := e.AsImported("far")
 		foreign.Seq = 1
 		survives(t, foreign)
 	})
@@ -418,7 +439,7 @@ func BenchmarkForeign(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if e.Foreign("far").Type != TypeDeviceUpdate {
+		if e.AsImported("far").Type != TypeDeviceUpdate {
 			b.Fatal("undecodable")
 		}
 	}

@@ -7,22 +7,11 @@ import (
 	"strconv"
 )
 
-// Link is an event with its place in the system's hash chain, as exports carry
-// it: one line of NDJSON, a CloudEvent 1.0.
-type Link struct {
-	Event Event
-	Hash  Hash
-	// Previous is the hash of the event before. A line says it only where the
-	// line before it does not, so that an export may begin or leave out anywhere
-	// and each event can still be checked.
-	Previous *Hash
-}
-
-// AppendCloudEvent appends the link's line, without a line feed. The type is the
-// event's name as on the wire, the subject is the device, and what CloudEvents
-// has no name for is an extension in lower case, as the specification wants it.
-func (l *Link) AppendCloudEvent(b []byte) []byte {
-	e := &l.Event
+// AppendCloudEvent appends the event's line in an export to b: a CloudEvent 1.0 in JSON, without a line feed. Its type
+// is the event's name as on the wire, and its subject is the device. Attributes that CloudEvents does not define are
+// extensions with lower-case names, as its specification requires.
+func (h *HashedEvent) AppendCloudEvent(b []byte) []byte {
+	e := &h.Event
 	b = append(b, `{"specversion":"1.0","id":`...)
 	b = appendJSONString(b, e.ID)
 	b = append(b, `,"source":`...)
@@ -51,18 +40,18 @@ func (l *Link) AppendCloudEvent(b []byte) []byte {
 			b = appendJSONString(b, extension.value)
 		}
 	}
-	if l.Previous != nil {
-		b = append(b, `,"previoushash":"`+l.Previous.String()+`"`...)
+	if h.Previous != nil {
+		b = append(b, `,"previoushash":"`+h.Previous.String()+`"`...)
 	}
-	b = append(b, `,"hash":"`+l.Hash.String()+`","data":`...)
+	b = append(b, `,"hash":"`+h.Hash.String()+`","data":`...)
 	b = append(b, e.Data...)
 	return append(b, '}')
 }
 
-// ParseCloudEvent reads a line that AppendCloudEvent wrote, and fails with a
-// [*BrokenError] for one that differs from that in a single byte. The data is
-// kept byte for byte, because the hash is taken over it.
-func ParseCloudEvent(line []byte) (Link, error) {
+// ParseCloudEvent reads a line that [HashedEvent.AppendCloudEvent] wrote, with or without its line feed. It returns an
+// [*IntegrityError] if the line differs from what AppendCloudEvent writes for the event by as little as one byte. It
+// does not check the hash: see [ChainVerifier]. The data stays byte for byte the same, because the hash covers it.
+func ParseCloudEvent(line []byte) (HashedEvent, error) {
 	var w struct {
 		SpecVersion   string          `json:"specversion"`
 		ID            string          `json:"id"`
@@ -81,95 +70,34 @@ func ParseCloudEvent(line []byte) (Link, error) {
 		Data          json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(line, &w); err != nil {
-		return Link{}, fmt.Errorf("domain: read CloudEvent: %w", err)
+		return HashedEvent{}, fmt.Errorf("domain: read CloudEvent: %w", err)
 	}
 	if w.SpecVersion != "1.0" || w.SystemID == "" {
-		return Link{}, fmt.Errorf("domain: read CloudEvent: not a line of a plugcast export")
+		return HashedEvent{}, fmt.Errorf("domain: read CloudEvent: the line is not from a plugcast export")
 	}
 	at, err := parseInstant(w.Time)
 	if err != nil {
-		return Link{}, fmt.Errorf("domain: read CloudEvent: time %w", err)
+		return HashedEvent{}, fmt.Errorf("domain: read CloudEvent: time %w", err)
 	}
-	l := Link{Event: Event{
+	h := HashedEvent{Event: Event{
 		ID: w.ID, Type: w.Type, Version: w.DataVersion, SystemID: w.SystemID, Time: at, Actor: w.Actor,
 		CorrelationID: w.CorrelationID, CausationID: w.CausationID, Origin: w.Origin, Data: w.Data, Position: w.Position, Seq: w.Seq,
 	}}
 	var ok bool
-	if l.Hash, ok = ParseHash(w.Hash); !ok {
-		return Link{}, fmt.Errorf("domain: read CloudEvent: hash %s is not SHA-256 in hex", quote(w.Hash))
+	if h.Hash, ok = ParseHash(w.Hash); !ok {
+		return HashedEvent{}, fmt.Errorf("domain: read CloudEvent: hash %s is not SHA-256 in hex", quote(w.Hash))
 	}
 	if w.PreviousHash != nil {
 		previous, ok := ParseHash(*w.PreviousHash)
 		if !ok {
-			return Link{}, fmt.Errorf("domain: read CloudEvent: previoushash %s is not SHA-256 in hex", quote(*w.PreviousHash))
+			return HashedEvent{}, fmt.Errorf("domain: read CloudEvent: previoushash %s is not SHA-256 in hex", quote(*w.PreviousHash))
 		}
-		l.Previous = &previous
+		h.Previous = &previous
 	}
-	// What the hash does not cover (the subject, a member of somebody's own, one
-	// that appears twice) must be what it follows from.
-	if !bytes.Equal(l.AppendCloudEvent(nil), bytes.TrimSuffix(line, []byte("\n"))) {
-		return l, &BrokenError{Cursor: l.Event.Cursor(), ID: l.Event.ID, Reason: "its line is not as an export writes it"}
+	// The hash does not cover everything in a line, such as the subject, an added member, or a repeated one. Writing the
+	// line again finds changes there.
+	if !bytes.Equal(h.AppendCloudEvent(nil), bytes.TrimSuffix(line, []byte("\n"))) {
+		return h, &IntegrityError{Cursor: h.Event.Cursor(), ID: h.Event.ID, Reason: "the line differs from what an export writes"}
 	}
-	return l, nil
+	return h, nil
 }
-
-// Chain checks the links of one system as they come, in order of seq. The zero
-// Chain is ready to use.
-type Chain struct {
-	last    *Link
-	checked uint64
-}
-
-// BrokenError says where a chain does not hold, and how.
-type BrokenError struct {
-	Cursor Cursor
-	ID     string
-	Reason string
-}
-
-// Error implements error.
-func (e *BrokenError) Error() string {
-	return fmt.Sprintf("event %s at %s: %s", e.ID, e.Cursor, e.Reason)
-}
-
-// Check takes the next link. It fails with a [*BrokenError] for an event that
-// was altered, that does not follow the one before, or whose predecessor is not
-// known. Events may be missing between two links only where the second says its
-// previous hash: what is missing then was left out by a filter, and Check cannot
-// tell that from a removal.
-func (c *Chain) Check(l *Link) error {
-	broken := func(reason string) error {
-		return &BrokenError{Cursor: l.Event.Cursor(), ID: l.Event.ID, Reason: reason}
-	}
-	var previous Hash
-	switch {
-	case c.last != nil && c.last.Event.SystemID != l.Event.SystemID:
-		return broken("it belongs to another system than the one before")
-	case c.last != nil && (l.Event.Seq <= c.last.Event.Seq || !l.Event.Position.After(c.last.Event.Position)):
-		return broken("it is out of order")
-	case c.last != nil && l.Event.Seq == c.last.Event.Seq+1:
-		previous = c.last.Hash
-		if l.Previous != nil && *l.Previous != previous {
-			return broken("it does not link to the event before")
-		}
-	case l.Previous != nil:
-		previous = *l.Previous
-	case l.Event.Seq == 1:
-		// the first event ever links to the zero hash
-	default:
-		return broken("events before it are missing")
-	}
-	if previous.Next(&l.Event) != l.Hash {
-		return broken("its content is not what was hashed")
-	}
-	kept := *l
-	c.last = &kept
-	c.checked++
-	return nil
-}
-
-// Checked is how many links held.
-func (c *Chain) Checked() uint64 { return c.checked }
-
-// Last is the last link that held, or nil.
-func (c *Chain) Last() *Link { return c.last }

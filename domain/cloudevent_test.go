@@ -9,20 +9,20 @@ import (
 	"pgregory.net/rapid"
 )
 
-func linked(history []Event) []Link {
-	links := make([]Link, len(history))
+func linked(history []Event) []HashedEvent {
+	links := make([]HashedEvent, len(history))
 	var h Hash
 	for i, e := range history {
 		h = h.Next(&e)
-		links[i] = Link{Event: e, Hash: h}
+		links[i] = HashedEvent{Event: e, Hash: h}
 	}
 	return links
 }
 
-func check(links []Link) error {
-	var c Chain
+func check(links []HashedEvent) error {
+	var c ChainVerifier
 	for i := range links {
-		if err := c.Check(&links[i]); err != nil {
+		if err := c.Verify(&links[i]); err != nil {
 			return err
 		}
 	}
@@ -55,14 +55,14 @@ func TestCloudEventIsExact(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.ID, e.Time, e.Position, e.Seq = "id-1", epoch, Position{Ms: 5}, 1
-	l := Link{Event: e, Hash: (Hash{}).Next(&e)}
+	l := HashedEvent{Event: e, Hash: (Hash{}).Next(&e)}
 	line := string(l.AppendCloudEvent(nil))
 	for _, change := range [][2]string{
 		{`"subject":"d1"`, `"subject":"d2"`}, {`"/systems/clinica-sol"`, `"/systems/other"`}, {`"seq":1`, `"seq": 1`},
 		{`"data":{`, `"data":{"deviceId":"evil"},"data":{`}, {`"actor"`, `"note":"x","actor"`}, {`"systemid":`, `"SystemID":"zz","systemid":`},
 	} {
 		changed := strings.Replace(line, change[0], change[1], 1)
-		var broken *BrokenError
+		var broken *IntegrityError
 		if _, err := ParseCloudEvent([]byte(changed)); changed == line || !errors.As(err, &broken) {
 			t.Errorf("%s to %s: %v", change[0], change[1], err)
 		}
@@ -94,7 +94,7 @@ func TestChainFindsTampering(t *testing.T) {
 		case 4:
 			links[i].Hash[0] ^= 1
 		}
-		var broken *BrokenError
+		var broken *IntegrityError
 		if err := check(links); !errors.As(err, &broken) || broken.Cursor.Seq < seq {
 			t.Fatalf("tampering at seq %d was reported as %v", seq, err)
 		}
@@ -106,7 +106,7 @@ func TestChainOfFilteredExport(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		all := linked(genHistory().Draw(t, "history"))
-		var kept []Link
+		var kept []HashedEvent
 		for i, l := range all {
 			if rapid.Bool().Draw(t, "keep") {
 				if i > 0 {

@@ -4,20 +4,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 )
 
-// CounterFall is what was true of a device's counter right before it fell.
+// CounterFall records a device's energy counter as it was right before the counter fell.
 type CounterFall struct {
-	At        time.Time `json:"at"` // when it was seen to have fallen
+	At        time.Time `json:"at"` // when the holder of the device noticed the fall
 	CounterWh float64   `json:"counterWh"`
-	EnergyWh  float64   `json:"energyWh"` // the lifetime total then, without corrections
+	EnergyWh  float64   `json:"energyWh"` // the lifetime total at that time, without corrections
 }
 
-// UnmarshalJSON reads a fall to the letter, because readers in other languages
-// would not agree about one that encoding/json takes: each member is there once,
-// there is no other, and the time can be written again.
+// UnmarshalJSON is stricter than encoding/json, whose result readers in other languages might not share: each member must
+// be there exactly once and have a value, there must be no other, and RFC 3339 must be able to express the time in UTC.
 func (f *CounterFall) UnmarshalJSON(b []byte) error {
 	var at Optional[time.Time]
 	var counter, energy Optional[float64]
@@ -26,14 +24,14 @@ func (f *CounterFall) UnmarshalJSON(b []byte) error {
 		name := unquoteName(written)
 		field := fields[name]
 		if field == nil {
-			return fmt.Errorf("must be objects of at, counterWh and energyWh, each there once, without %s", quote(name))
+			return fmt.Errorf("must contain objects with at, counterWh and energyWh, each once, and not %s", quote(name))
 		}
 		delete(fields, name)
 		if err := field.UnmarshalJSON(value); err != nil {
 			if errors.As(err, new(*json.UnmarshalTypeError)) {
-				err = errors.New("is of the wrong type")
+				err = errors.New("has the wrong type")
 			}
-			return fmt.Errorf("has a bad entry: %s %w", name, err)
+			return fmt.Errorf("has an invalid entry: %s %w", name, err)
 		}
 	}
 	var hasAt, hasCounter, hasEnergy bool
@@ -41,24 +39,12 @@ func (f *CounterFall) UnmarshalJSON(b []byte) error {
 	f.CounterWh, hasCounter = counter.Get()
 	f.EnergyWh, hasEnergy = energy.Get()
 	if !hasAt || !hasCounter || !hasEnergy {
-		return errors.New("must be objects of at, counterWh and energyWh, each with a value")
+		return errors.New("must contain objects with at, counterWh and energyWh, each with a value")
 	}
 	return nil
 }
 
-// maxEnergyTold bounds the watt-hours of an update: far more than [MaxEnergyWh],
-// because resets and corrections add up, and far less than what overflows when
-// such numbers are added and rounded.
-const maxEnergyTold = 1e15
-
-func checkEnergy(name string, wh float64) error {
-	if !(math.Abs(wh) <= maxEnergyTold) {
-		return Invalid(CodeInvalidUpdate, fmt.Sprintf("%s must be -%v to %[2]v", name, float64(maxEnergyTold)))
-	}
-	return nil
-}
-
-func checkFalls(name string, falls []CounterFall) error {
+func checkCounterFalls(name string, falls []CounterFall) error {
 	if len(falls) > maxList {
 		return Invalid(CodeInvalidUpdate, fmt.Sprintf("%s holds at most %d entries", name, maxList))
 	}

@@ -2,21 +2,16 @@ package domain
 
 import (
 	"encoding/json"
-	"fmt"
-	"maps"
-	"reflect"
-	"slices"
 	"time"
 )
 
-// Data is the typed content of an event.
+// Data is the typed content of an event. The types below implement it.
 type Data interface {
 	EventType() EventType
 }
 
-// DeviceUpdate says what is known of a device's state. Over HTTP it is appended
-// as given; a Shelly source always sends the merged full state. An absent field
-// is unchanged and a null one not known; neither ever means off.
+// DeviceUpdate reports the state of a device. The HTTP API appends updates as given; a Shelly source always sends the
+// full merged state. An absent field is unchanged and a null field is not known; neither ever means off.
 type DeviceUpdate struct {
 	DeviceID    DeviceID          `json:"deviceId"`
 	Online      Optional[bool]    `json:"online,omitzero"`
@@ -29,29 +24,29 @@ type DeviceUpdate struct {
 	PowerFactor Optional[float64] `json:"powerFactor,omitzero"` //
 	EnergyWh    Optional[float64] `json:"energyWh,omitzero"`    // lifetime total, corrected for counter resets
 	CounterWh   Optional[float64] `json:"counterWh,omitzero"`   // the device's own counter behind EnergyWh; it can fall
-	// EnergySince says that EnergyWh rose by what was used since that time, all at
-	// once: the counter stood still, or nobody heard it.
+	// EnergySince is set if EnergyWh grew by everything that was used since that time at once, because the counter
+	// stood still or plugcast could not hear the device.
 	EnergySince Optional[time.Time] `json:"energySince,omitzero"`
-	// EnergyOffsetWh is the part of EnergyWh that operators' corrections added. An
-	// update that lacks it knows of no correction, and the fold adds it.
+	// EnergyOffsetWh is the part of EnergyWh that operators' corrections added. The sender of an update without it
+	// knows of no correction, so the fold adds it.
 	EnergyOffsetWh Optional[float64] `json:"energyOffsetWh,omitzero"`
-	// CounterFalls are the falls of the counter that may not have been resets: it
-	// may come back to where it was.
+	// CounterFalls lists the falls of the counter that may not have been resets: the counter may return to its old
+	// value.
 	CounterFalls Optional[[]CounterFall] `json:"counterFalls,omitzero"`
 	TemperatureC Optional[float64]       `json:"temperatureC,omitzero"` //
-	Source       Optional[string]        `json:"source,omitzero"`       // who switched it, in the device's words
+	Source       Optional[string]        `json:"source,omitzero"`       // what switched it, in the device's words
 	Errors       Optional[[]string]      `json:"errors,omitzero"`       // overtemp, overpower, overvoltage, undervoltage, …
-	Changed      Texts                   `json:"changed,omitempty"`     // names of the fields that this event changed
+	Changed      StringList              `json:"changed,omitempty"`     // names of the fields that this event changed
 	DeviceTime   Optional[time.Time]     `json:"deviceTime,omitzero"`   // on the device's clock
 	ConnectionID Optional[ConnectionID]  `json:"connectionId,omitzero"` // through which it came
 	Name         Optional[string]        `json:"name,omitzero"`         //
-	Attributes   json.RawMessage         `json:"attributes,omitempty"`  // a free object of the publisher's, at most 4 KiB
+	Attributes   json.RawMessage         `json:"attributes,omitempty"`  // a free JSON object of the publisher, at most 4 KiB
 }
 
-// OfflineReason says why a device-offline-status was written.
+// OfflineReason is the reason for a device-offline-status.
 type OfflineReason string
 
-// The reasons of a device-offline-status.
+// The reasons for a device-offline-status.
 const (
 	ReasonHeartbeatMissed OfflineReason = "heartbeat-missed"
 	ReasonSocketClosed    OfflineReason = "socket-closed"
@@ -59,9 +54,8 @@ const (
 	ReasonBack            OfflineReason = "back"
 )
 
-// DeviceOfflineStatus is written once when a device goes silent and once when
-// it comes back. RelayOn is what was known of the relay, for readers that have no
-// state; it says nothing new, and the fold does not take it.
+// DeviceOfflineStatus is appended once when a device falls silent and once when it returns. RelayOn repeats the last
+// known state of the relay for readers that keep no state. It is not new information, and the fold ignores it.
 type DeviceOfflineStatus struct {
 	DeviceID   DeviceID            `json:"deviceId"`
 	Online     bool                `json:"online"`
@@ -70,8 +64,8 @@ type DeviceOfflineStatus struct {
 	Reason     OfflineReason       `json:"reason"`
 }
 
-// EnergyCorrected says that an operator set a device's lifetime energy. It goes on
-// from there, whatever the device's holder knew of it when.
+// EnergyCorrected reports that an operator set a device's lifetime energy. The total continues from there, even if
+// the process that holds the device learns of the correction later.
 type EnergyCorrected struct {
 	CommandID string   `json:"commandId"`
 	DeviceID  DeviceID `json:"deviceId"`
@@ -79,13 +73,12 @@ type EnergyCorrected struct {
 	Reason    string   `json:"reason,omitempty"`
 }
 
-// AssignmentUpdated says that a plug was assigned to equipment, moved, or
-// released (a nil EquipmentID).
+// AssignmentUpdated reports that a plug was assigned to equipment, moved, or released (a nil EquipmentID).
 type AssignmentUpdated struct {
 	DeviceID            DeviceID     `json:"deviceId"`
 	EquipmentID         *EquipmentID `json:"equipmentId"`
-	PreviousEquipmentID *EquipmentID `json:"previousEquipmentId"` // what the plug fed before
-	PreviousDeviceID    *DeviceID    `json:"previousDeviceId"`    // which plug fed the equipment before
+	PreviousEquipmentID *EquipmentID `json:"previousEquipmentId"` // the equipment that the plug fed before
+	PreviousDeviceID    *DeviceID    `json:"previousDeviceId"`    // the plug that fed the equipment before
 }
 
 // EquipmentRegistered adds a piece of equipment.
@@ -106,14 +99,13 @@ type EquipmentUpdated struct {
 	Attributes  json.RawMessage  `json:"attributes,omitempty"`
 }
 
-// EquipmentRetired takes a piece of equipment out of use. Its plug is released
-// by an AssignmentUpdated of its own, before it.
+// EquipmentRetired takes a piece of equipment out of use. A separate AssignmentUpdated before it releases the plug.
 type EquipmentRetired struct {
 	EquipmentID EquipmentID `json:"equipmentId"`
 	Reason      string      `json:"reason,omitempty"`
 }
 
-// ConnectionKind is how devices reach us through a connection.
+// ConnectionKind is the way in which devices reach plugcast through a connection.
 type ConnectionKind string
 
 // The kinds of connection.
@@ -122,24 +114,23 @@ const (
 	ConnectionShellyOutbound ConnectionKind = "shelly-outbound"
 )
 
-// ConnectionCreated adds a Shelly credential. The secret itself is never in an
-// event.
+// ConnectionCreated adds a Shelly credential. No event contains the secret itself.
 type ConnectionCreated struct {
 	ConnectionID ConnectionID   `json:"connectionId"`
 	Kind         ConnectionKind `json:"kind"`
 	Name         string         `json:"name,omitempty"`
 }
 
-// ConnectionUpdated changes the fields that are present. A credential that was
-// replaced is never in an event: only that it was.
+// ConnectionUpdated changes the fields that are present. If the credential was replaced, the event says so and does
+// not contain it.
 type ConnectionUpdated struct {
 	ConnectionID ConnectionID     `json:"connectionId"`
 	CommandID    string           `json:"commandId"`
 	Name         Optional[string] `json:"name,omitzero"`
-	Credential   bool             `json:"credential,omitempty"` // it was replaced: what was let in with the old one is to be dropped
+	Credential   bool             `json:"credential,omitempty"` // it was replaced: processes close the sockets that used the old one
 }
 
-// ConnectionCommand is the shared content of the commands on a connection.
+// ConnectionCommand is the shared content of the events that a command on a connection causes.
 type ConnectionCommand struct {
 	ConnectionID ConnectionID `json:"connectionId"`
 	CommandID    string       `json:"commandId"`
@@ -152,31 +143,31 @@ type ConnectionStarted struct{ ConnectionCommand }
 // ConnectionStopped forbids the connection's sockets until it is started.
 type ConnectionStopped struct{ ConnectionCommand }
 
-// ConnectionRestarted asks for the connection's sockets to be opened anew.
+// ConnectionRestarted allows the connection's sockets and asks for new ones.
 type ConnectionRestarted struct{ ConnectionCommand }
 
 // ConnectionDeleted removes the credential. Its devices stay.
 type ConnectionDeleted struct{ ConnectionCommand }
 
-// ConnectionStateChanged reports what the connection's sockets do. It says
-// nothing about the devices behind it.
+// ConnectionStateChanged reports the state of the connection's own sockets. It says nothing about the devices behind
+// them.
 type ConnectionStateChanged struct {
 	ConnectionID ConnectionID    `json:"connectionId"`
 	State        ConnectionState `json:"state"`
 	Reason       string          `json:"reason,omitempty"`
 }
 
-// ConnectionState is what a connection's own socket does.
+// ConnectionState is the state of a connection's own socket.
 type ConnectionState string
 
 // The states of a connection.
 const (
 	StateConnected    ConnectionState = "connected"
-	StateDisconnected ConnectionState = "disconnected" // and being tried again
-	StateRefused      ConnectionState = "refused"      // by the far end, until somebody mends the credential
+	StateDisconnected ConnectionState = "disconnected" // plugcast keeps trying
+	StateRefused      ConnectionState = "refused"      // by the far end, until somebody repairs the credential
 )
 
-// RelaySwitchRequested asks for a relay to be switched.
+// RelaySwitchRequested asks the holder of the device to switch its relay.
 type RelaySwitchRequested struct {
 	CommandID    string   `json:"commandId"`
 	DeviceID     DeviceID `json:"deviceId"`
@@ -184,10 +175,10 @@ type RelaySwitchRequested struct {
 	ToggleAfterS float64  `json:"toggleAfterS,omitempty"` // seconds after which the device switches back; 0 is never
 }
 
-// Outcome is how a command ended.
+// Outcome is the way in which a command ended.
 type Outcome string
 
-// The outcomes. A command that timed out is unknown: it may have been done.
+// The outcomes. The outcome of a command that timed out is unknown: the device may have carried it out.
 const (
 	OutcomeCompleted Outcome = "completed"
 	OutcomeFailed    Outcome = "failed"
@@ -202,8 +193,7 @@ type RelaySwitchCompleted struct {
 	Error     string   `json:"error,omitempty"`
 }
 
-// DisconnectRequested asks every process to drop sockets: those that match all
-// the fields that are set.
+// DisconnectRequested asks every process to disconnect the sockets that match all the fields that are set.
 type DisconnectRequested struct {
 	CommandID    string       `json:"commandId"`
 	SocketID     string       `json:"socketId,omitempty"`
@@ -213,14 +203,23 @@ type DisconnectRequested struct {
 	Role         Role         `json:"role,omitempty"`
 	Reason       string       `json:"reason,omitempty"`
 	CloseSockets bool         `json:"closeSockets"`
-	// EveryRoom closes a socket that is in the rooms of other systems as well, or is
-	// staff's. Without it such a socket leaves the room of TargetSystem and lives on.
+	// EveryRoom closes a socket even if it is also in the rooms of other systems, or belongs to staff. Otherwise such
+	// a socket leaves the room of TargetSystem and stays open.
 	EveryRoom bool       `json:"everyRoom,omitempty"`
-	Reconnect bool       `json:"reconnect"`          // whether clients may come back at once
-	BanUntil  *time.Time `json:"banUntil,omitempty"` // until when their return is refused
+	Reconnect bool       `json:"reconnect"`          // whether clients may return at once
+	BanUntil  *time.Time `json:"banUntil,omitempty"` // processes refuse the clients until then
 }
 
-// DisconnectCompleted reports what one node did for a DisconnectRequested.
+// RecordedIn returns the system whose log holds the request and the processes' answers: the target or, for a request
+// that names no system, [PlatformSystem], where only staff may write.
+func (d *DisconnectRequested) RecordedIn() SystemID {
+	if d.TargetSystem == "" {
+		return PlatformSystem
+	}
+	return d.TargetSystem
+}
+
+// DisconnectCompleted reports how many sockets one process closed for a DisconnectRequested.
 type DisconnectCompleted struct {
 	CommandID      string `json:"commandId"`
 	Node           string `json:"node"`
@@ -228,17 +227,17 @@ type DisconnectCompleted struct {
 	BrowserSockets int    `json:"browserSockets"`
 }
 
-// HistoryExported records that history left the platform, and which part.
+// HistoryExported records that the events after After, up to Until, left the platform.
 type HistoryExported struct {
 	After  Position `json:"after"`
 	Until  Position `json:"until"`
 	Events uint64   `json:"events"`
 }
 
-// Undecodable is what is left of an entry that could not be read.
+// Undecodable preserves an entry that could not be read. See [NewUndecodable].
 type Undecodable struct {
 	Reason string            `json:"reason"`
-	Fields map[string]string `json:"fields"` // the entry as it stands in the log
+	Fields map[string]string `json:"fields"` // of the log entry or the event; long texts are truncated
 }
 
 // EventType implements [Data].
@@ -300,137 +299,3 @@ func (HistoryExported) EventType() EventType { return TypeHistoryExported }
 
 // EventType implements [Data].
 func (Undecodable) EventType() EventType { return TypeUndecodable }
-
-// eventKind is what this build knows of one type of event.
-type eventKind struct {
-	decode func(json.RawMessage) (Data, error)
-	fields map[string]form // of the data, at the current version
-	// upcasts[i] turns data of version i+1 into version i+2. An event is never
-	// rewritten: it is read through them.
-	upcasts []func(json.RawMessage) (json.RawMessage, error)
-	action  bool // see CallsForAction
-}
-
-// kinds is the table of the event types: decoding, the canonical form, filters by
-// device and the list of the API all work from it. A new type is a line here, a
-// constant, and its data; tests fail until it has a sample, bounds and a place in
-// the docs.
-var kinds = map[EventType]eventKind{
-	TypeDeviceUpdate:           kindOf[DeviceUpdate](),
-	TypeDeviceOfflineStatus:    kindOf[DeviceOfflineStatus](),
-	TypeEnergyCorrected:        kindOf[EnergyCorrected]().callingForAction(),
-	TypeAssignmentUpdated:      kindOf[AssignmentUpdated](),
-	TypeEquipmentRegistered:    kindOf[EquipmentRegistered](),
-	TypeEquipmentUpdated:       kindOf[EquipmentUpdated](),
-	TypeEquipmentRetired:       kindOf[EquipmentRetired](),
-	TypeConnectionCreated:      kindOf[ConnectionCreated]().callingForAction(),
-	TypeConnectionUpdated:      kindOf[ConnectionUpdated]().callingForAction(),
-	TypeConnectionStarted:      kindOf[ConnectionStarted]().callingForAction(),
-	TypeConnectionStopped:      kindOf[ConnectionStopped]().callingForAction(),
-	TypeConnectionRestarted:    kindOf[ConnectionRestarted]().callingForAction(),
-	TypeConnectionStateChanged: kindOf[ConnectionStateChanged](),
-	TypeConnectionDeleted:      kindOf[ConnectionDeleted]().callingForAction(),
-	TypeRelaySwitchRequested:   kindOf[RelaySwitchRequested]().callingForAction(),
-	TypeRelaySwitchCompleted:   kindOf[RelaySwitchCompleted]().callingForAction(),
-	TypeDisconnectRequested:    kindOf[DisconnectRequested]().callingForAction(),
-	TypeDisconnectCompleted:    kindOf[DisconnectCompleted](),
-	TypeHistoryExported:        kindOf[HistoryExported](),
-	TypeUndecodable:            kindOf[Undecodable](),
-}
-
-func kindOf[T Data]() eventKind {
-	return eventKind{decode: decodeAs[T], fields: fieldsOf(reflect.TypeFor[T]())}
-}
-
-func (k eventKind) callingForAction() eventKind {
-	k.action = true
-	return k
-}
-
-func decodeAs[T Data](raw json.RawMessage) (Data, error) {
-	var v T
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
-// EventTypes returns the types that this build knows, sorted.
-func EventTypes() []EventType { return slices.Sorted(maps.Keys(kinds)) }
-
-// CallsForAction reports whether processes react to events of the type: they switch
-// a relay, drop sockets, or connect to a cloud. Such an event costs many times what
-// one costs that is only kept and delivered.
-func (t EventType) CallsForAction() bool { return kinds[t].action }
-
-func currentVersion(t EventType) int { return len(kinds[t].upcasts) + 1 }
-
-// Known reports whether this build knows the type and the version of the event.
-// An event of an unknown type, or of a version from a later build, is kept and
-// shown, and skipped by the fold.
-func (e *Event) Known() bool {
-	_, ok := kinds[e.Type]
-	return ok && e.Version >= 1 && e.Version <= currentVersion(e.Type)
-}
-
-// Decode reads the event's data, upcast to the current version. It returns nil
-// and no error for an event that is not [Event.Known], and an error for data
-// that is not of its type's shape.
-func (e *Event) Decode() (Data, error) {
-	if !e.Known() {
-		return nil, nil
-	}
-	k, raw := kinds[e.Type], e.Data
-	for _, upcast := range k.upcasts[e.Version-1:] {
-		var err error
-		if raw, err = upcast(raw); err != nil {
-			return nil, fmt.Errorf("domain: upcast %s of version %d: %w", e.Type, e.Version, err)
-		}
-	}
-	data, err := k.decode(raw)
-	if err == nil {
-		err = checkIDs(data)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("domain: decode %s: %w", e.Type, err)
-	}
-	return data, nil
-}
-
-// checkIDs refuses data about something that has no well-formed id: there can be
-// no row of it.
-func checkIDs(data Data) (err error) {
-	switch d := data.(type) {
-	case DeviceUpdate:
-		_, err = ParseDeviceID(string(d.DeviceID))
-	case DeviceOfflineStatus:
-		_, err = ParseDeviceID(string(d.DeviceID))
-	case EnergyCorrected:
-		_, err = ParseDeviceID(string(d.DeviceID))
-	case AssignmentUpdated:
-		if _, err = ParseDeviceID(string(d.DeviceID)); err == nil && d.EquipmentID != nil {
-			_, err = ParseEquipmentID(string(*d.EquipmentID))
-		}
-	case EquipmentRegistered:
-		_, err = ParseEquipmentID(string(d.EquipmentID))
-	case ConnectionCreated:
-		_, err = ParseConnectionID(string(d.ConnectionID))
-	}
-	return err
-}
-
-// Device returns the device that the event is about, for filters and indexes,
-// or "" when there is none or its id is not well-formed. It looks at known types
-// only.
-func (e *Event) Device() DeviceID {
-	if _, has := kinds[e.Type].fields["deviceId"]; !has {
-		return ""
-	}
-	var subject struct {
-		DeviceID DeviceID `json:"deviceId"`
-	}
-	if json.Unmarshal(e.Data, &subject) != nil || !isID(string(subject.DeviceID), maxDeviceID, true) {
-		return ""
-	}
-	return subject.DeviceID
-}

@@ -2,15 +2,15 @@ package domain
 
 import "time"
 
-// DeadLetter says of one event that a process gave up its reaction to it. The
-// event itself is in history.
+// DeadLetter records that a process gave up its reaction to an event. The event itself stays in the history. The doc
+// tags appear in the OpenAPI document.
 type DeadLetter struct {
 	SystemID SystemID  `json:"systemId"`
 	EventID  string    `json:"eventId"`
 	Position Position  `json:"position" doc:"Of the event"`
 	Type     EventType `json:"type" doc:"Of the event"`
 	Node     string    `json:"node" doc:"The process that gave up"`
-	Tries    int       `json:"tries" doc:"How often the reaction was tried"`
+	Tries    int       `json:"tries" doc:"How often the process tried the reaction"`
 	Error    string    `json:"error" doc:"Of the last try"`
-	Time     time.Time `json:"time" doc:"When it was given up"`
+	Time     time.Time `json:"time" doc:"When the process gave up"`
 }

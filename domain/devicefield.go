@@ -3,100 +3,97 @@ package domain
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
 )
 
-// DeviceFields is the table of the fields that a device-update can set, in the
-// order in which they are written. The fold, validation, conflation and the Shelly
-// devices work from it, and tests hold the JavaScript fold, its types, the OpenAPI
-// document and the docs against it. A new field is a line here, a field of
-// [DeviceUpdate] and one of [Device].
+// DeviceFields is the table of the fields that a device-update can set, in the order in which JSON contains them. The
+// fold, validation, conflation and the Shelly devices work from it. Tests compare the JavaScript fold, its types, the
+// OpenAPI document and the docs with it. A new field is a line here, a field of [DeviceUpdate] and one of [Device].
 var DeviceFields = []DeviceField{
-	field("online", RoleContext, func(u *DeviceUpdate, d *Device) (*Optional[bool], **bool) { return &u.Online, &d.Online }),
-	field("relayOn", RoleState, func(u *DeviceUpdate, d *Device) (*Optional[bool], **bool) { return &u.RelayOn, &d.RelayOn }),
-	field("channel", RoleState, func(u *DeviceUpdate, d *Device) (*Optional[int], **int) { return &u.Channel, &d.Channel }, checkChannel),
-	field("powerW", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.PowerW, &d.PowerW }),
-	field("voltageV", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.VoltageV, &d.VoltageV }),
-	field("currentA", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.CurrentA, &d.CurrentA }),
-	field("frequencyHz", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+	field("online", FieldContext, func(u *DeviceUpdate, d *Device) (*Optional[bool], **bool) { return &u.Online, &d.Online }),
+	field("relayOn", FieldState, func(u *DeviceUpdate, d *Device) (*Optional[bool], **bool) { return &u.RelayOn, &d.RelayOn }),
+	field("channel", FieldState, func(u *DeviceUpdate, d *Device) (*Optional[int], **int) { return &u.Channel, &d.Channel }, checkChannel),
+	field("powerW", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.PowerW, &d.PowerW }),
+	field("voltageV", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.VoltageV, &d.VoltageV }),
+	field("currentA", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.CurrentA, &d.CurrentA }),
+	field("frequencyHz", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
 		return &u.FrequencyHz, &d.FrequencyHz
 	}),
-	field("powerFactor", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+	field("powerFactor", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
 		return &u.PowerFactor, &d.PowerFactor
 	}),
-	field("energyWh", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+	field("energyWh", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
 		return &u.EnergyWh, &d.EnergyWh
 	}, checkEnergy),
-	field("counterWh", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+	field("counterWh", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
 		return &u.CounterWh, &d.CounterWh
 	}, checkEnergy),
-	fieldOf("energySince", RoleReading, time.Time.Equal,
+	fieldOf("energySince", FieldReading, time.Time.Equal,
 		func(u *DeviceUpdate, d *Device) (*Optional[time.Time], **time.Time) {
 			return &u.EnergySince, &d.EnergySince
 		}),
-	notFolded(field("energyOffsetWh", RoleReading,
+	notFolded(field("energyOffsetWh", FieldReading,
 		func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
 			return &u.EnergyOffsetWh, &d.EnergyOffsetWh
 		}, checkEnergy)),
-	fieldOf("counterFalls", RoleReading, slices.Equal[[]CounterFall],
+	fieldOf("counterFalls", FieldReading, slices.Equal[[]CounterFall],
 		func(u *DeviceUpdate, d *Device) (*Optional[[]CounterFall], **[]CounterFall) {
 			return &u.CounterFalls, &d.CounterFalls
-		}, checkFalls),
-	field("temperatureC", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+		}, checkCounterFalls),
+	field("temperatureC", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
 		return &u.TemperatureC, &d.TemperatureC
 	}),
-	field("source", RoleReading, func(u *DeviceUpdate, d *Device) (*Optional[string], **string) { return &u.Source, &d.Source }, checkText),
-	fieldOf("errors", RoleState, slices.Equal[[]string],
-		func(u *DeviceUpdate, d *Device) (*Optional[[]string], **[]string) { return &u.Errors, &d.Errors }, checkTexts),
-	fieldOf("deviceTime", RoleClock, time.Time.Equal,
+	field("source", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[string], **string) { return &u.Source, &d.Source }, checkString),
+	fieldOf("errors", FieldState, slices.Equal[[]string],
+		func(u *DeviceUpdate, d *Device) (*Optional[[]string], **[]string) { return &u.Errors, &d.Errors }, checkStrings),
+	fieldOf("deviceTime", FieldClock, time.Time.Equal,
 		func(u *DeviceUpdate, d *Device) (*Optional[time.Time], **time.Time) {
 			return &u.DeviceTime, &d.DeviceTime
-		}, checkInstant),
-	field("connectionId", RoleState,
+		}, checkTime),
+	field("connectionId", FieldState,
 		func(u *DeviceUpdate, d *Device) (*Optional[ConnectionID], **ConnectionID) {
 			return &u.ConnectionID, &d.ConnectionID
 		}, checkConnectionID),
-	field("name", RoleState, func(u *DeviceUpdate, d *Device) (*Optional[string], **string) { return &u.Name, &d.Name }, checkText),
-	{Name: "attributes", Role: RoleReading, access: attributesAccess{}},
+	field("name", FieldState, func(u *DeviceUpdate, d *Device) (*Optional[string], **string) { return &u.Name, &d.Name }, checkString),
+	{Name: "attributes", Category: FieldReading, access: attributesAccess{}},
 }
 
-// DeviceField is one field of a device.
+// DeviceField describes one field of a device, in updates and in rows.
 type DeviceField struct {
-	Name   string // on the wire
-	Role   FieldRole
-	access fieldAccess
+	Name     string // on the wire
+	Category FieldCategory
+	access   fieldAccess
 }
 
-// FieldRole is what a change of a field means to a source that thins its readings.
-type FieldRole int
+// FieldCategory tells a source that thins its readings what to do about a change of a field.
+type FieldCategory int
 
-// The roles.
+// The categories.
 const (
-	RoleState   FieldRole = iota // a change is worth an event at once
-	RoleReading                  // measured, or told along the way: a change can wait
-	RoleContext                  // said along with the others: a change alone is worth no event
-	RoleClock                    // the time of the update itself, which is no change at all
+	FieldState   FieldCategory = iota // report a change at once
+	FieldReading                      // a reading or a side note: a change can wait
+	FieldContext                      // reported along with other fields: a change alone is not worth an event
+	FieldClock                        // the time of the update itself, which is not a change
 )
 
-// IsIn reports whether the update speaks of the field, be it with null.
-func (f DeviceField) IsIn(u *DeviceUpdate) bool { return f.access.present(u) }
+// IsPresent reports whether the update has the field, even as null.
+func (f DeviceField) IsPresent(u *DeviceUpdate) bool { return f.access.present(u) }
 
-// IsKnown reports whether the update has a value for the field.
-func (f DeviceField) IsKnown(u *DeviceUpdate) bool { return f.access.known(u) }
+// HasValue reports whether the update has the field and it is not null.
+func (f DeviceField) HasValue(u *DeviceUpdate) bool { return f.access.hasValue(u) }
 
-// Same compares what two updates know of the field: null and absent are the same.
-func (f DeviceField) Same(a, b *DeviceUpdate) bool { return f.access.same(a, b) }
+// Equal reports whether the field has the same value, or no value, in both updates. Null and absent are equal.
+func (f DeviceField) Equal(a, b *DeviceUpdate) bool { return f.access.equal(a, b) }
 
-// Copy makes the field of one update what it is in another.
+// Copy sets the field of the update to as it is in from.
 func (f DeviceField) Copy(to, from *DeviceUpdate) { f.access.copy(to, from) }
 
-// Forget sets the field of an update to null.
-func (f DeviceField) Forget(u *DeviceUpdate) { f.access.forget(u) }
+// SetNull sets the field of the update to null.
+func (f DeviceField) SetNull(u *DeviceUpdate) { f.access.setNull(u) }
 
-// UpdateOf is the update that says all that the row knows.
-func UpdateOf(row *Device) DeviceUpdate {
+// UpdateFromDevice returns the update that reports all known values of the row.
+func UpdateFromDevice(row *Device) DeviceUpdate {
 	u := DeviceUpdate{DeviceID: row.DeviceID}
 	for i := range DeviceFields {
 		DeviceFields[i].access.load(&u, row)
@@ -111,8 +108,7 @@ func (u *DeviceUpdate) fold(row *Device) {
 	}
 }
 
-// checkFields checks the values that the update has, and takes insignificant white
-// space out of its attributes.
+// checkFields checks the update's values and removes insignificant white space from its attributes.
 func (u *DeviceUpdate) checkFields() error {
 	for i := range DeviceFields {
 		if err := DeviceFields[i].access.check(u, DeviceFields[i].Name); err != nil {
@@ -122,42 +118,43 @@ func (u *DeviceUpdate) checkFields() error {
 	return nil
 }
 
-// fieldAccess reaches one field in updates and rows.
+// fieldAccess reads and writes one field of updates and rows.
 type fieldAccess interface {
 	fold(row *Device, u *DeviceUpdate)
 	load(u *DeviceUpdate, row *Device)
 	copy(to, from *DeviceUpdate)
 	present(u *DeviceUpdate) bool
-	known(u *DeviceUpdate) bool
-	forget(u *DeviceUpdate)
-	same(a, b *DeviceUpdate) bool
+	hasValue(u *DeviceUpdate) bool
+	setNull(u *DeviceUpdate)
+	equal(a, b *DeviceUpdate) bool
 	check(u *DeviceUpdate, name string) error
 }
 
 // typedAccess is the access to a field of type T.
 type typedAccess[T any] struct {
 	at     func(*DeviceUpdate, *Device) (*Optional[T], **T)
-	equal  func(a, b T) bool
+	same   func(a, b T) bool
 	checks []func(name string, v T) error
 }
 
 func field[T comparable](
-	name string, role FieldRole, at func(*DeviceUpdate, *Device) (*Optional[T], **T), checks ...func(string, T) error,
+	name string, category FieldCategory, at func(*DeviceUpdate, *Device) (*Optional[T], **T), checks ...func(string, T) error,
 ) DeviceField {
-	return fieldOf(name, role, func(a, b T) bool { return a == b }, at, checks...)
+	return fieldOf(name, category, func(a, b T) bool { return a == b }, at, checks...)
 }
 
 func fieldOf[T any](
-	name string, role FieldRole, equal func(a, b T) bool, at func(*DeviceUpdate, *Device) (*Optional[T], **T), checks ...func(string, T) error,
+	name string, category FieldCategory, same func(a, b T) bool, at func(*DeviceUpdate, *Device) (*Optional[T], **T),
+	checks ...func(string, T) error,
 ) DeviceField {
-	return DeviceField{Name: name, Role: role, access: &typedAccess[T]{at: at, equal: equal, checks: checks}}
+	return DeviceField{Name: name, Category: category, access: &typedAccess[T]{at: at, same: same, checks: checks}}
 }
 
-// anyRow stands for a row where only the update is looked at. Nobody writes it.
-var anyRow Device
+// unusedDevice is the row argument of typedAccess.at for callers that use only the update. Nothing writes to it.
+var unusedDevice Device
 
 func (t *typedAccess[T]) in(u *DeviceUpdate) *Optional[T] {
-	o, _ := t.at(u, &anyRow)
+	o, _ := t.at(u, &unusedDevice)
 	return o
 }
 
@@ -172,14 +169,14 @@ func (t *typedAccess[T]) load(u *DeviceUpdate, row *Device) {
 	}
 }
 
-func (t *typedAccess[T]) copy(to, from *DeviceUpdate)  { *t.in(to) = *t.in(from) }
-func (t *typedAccess[T]) present(u *DeviceUpdate) bool { return t.in(u).present }
-func (t *typedAccess[T]) known(u *DeviceUpdate) bool   { return t.in(u).known }
-func (t *typedAccess[T]) forget(u *DeviceUpdate)       { *t.in(u) = Null[T]() }
+func (t *typedAccess[T]) copy(to, from *DeviceUpdate)   { *t.in(to) = *t.in(from) }
+func (t *typedAccess[T]) present(u *DeviceUpdate) bool  { return t.in(u).present }
+func (t *typedAccess[T]) hasValue(u *DeviceUpdate) bool { return t.in(u).known }
+func (t *typedAccess[T]) setNull(u *DeviceUpdate)       { *t.in(u) = Null[T]() }
 
-func (t *typedAccess[T]) same(a, b *DeviceUpdate) bool {
+func (t *typedAccess[T]) equal(a, b *DeviceUpdate) bool {
 	x, y := t.in(a), t.in(b)
-	return x.known == y.known && (!x.known || t.equal(x.value, y.value))
+	return x.known == y.known && (!x.known || t.same(x.value, y.value))
 }
 
 func (t *typedAccess[T]) check(u *DeviceUpdate, name string) error {
@@ -195,8 +192,8 @@ func (t *typedAccess[T]) check(u *DeviceUpdate, name string) error {
 	return nil
 }
 
-// unfolded is the access to a field that an update may name and that it does not
-// change: another event does.
+// unfolded is the access to a field that an update may contain and the fold does not take from it, because another event
+// sets it.
 type unfolded struct{ fieldAccess }
 
 func notFolded(f DeviceField) DeviceField {
@@ -206,8 +203,7 @@ func notFolded(f DeviceField) DeviceField {
 
 func (unfolded) fold(*Device, *DeviceUpdate) {}
 
-// attributesAccess is the access to the publisher's own object, which is kept token
-// for token and so is no Optional.
+// attributesAccess is the access to the publisher's free object. It is not an Optional because it keeps every token.
 type attributesAccess struct{}
 
 var jsonNull = json.RawMessage("null")
@@ -225,53 +221,18 @@ func (attributesAccess) fold(row *Device, u *DeviceUpdate) {
 func (attributesAccess) load(u *DeviceUpdate, row *Device) { u.Attributes = row.Attributes }
 func (attributesAccess) copy(to, from *DeviceUpdate)       { to.Attributes = from.Attributes }
 func (attributesAccess) present(u *DeviceUpdate) bool      { return u.Attributes != nil }
-func (attributesAccess) forget(u *DeviceUpdate)            { u.Attributes = jsonNull }
+func (attributesAccess) setNull(u *DeviceUpdate)           { u.Attributes = jsonNull }
 
-func (attributesAccess) known(u *DeviceUpdate) bool {
+func (attributesAccess) hasValue(u *DeviceUpdate) bool {
 	return u.Attributes != nil && !bytes.Equal(u.Attributes, jsonNull)
 }
 
-func (a attributesAccess) same(x, y *DeviceUpdate) bool {
-	return a.known(x) == a.known(y) && (!a.known(x) || bytes.Equal(x.Attributes, y.Attributes))
+func (a attributesAccess) equal(x, y *DeviceUpdate) bool {
+	return a.hasValue(x) == a.hasValue(y) && (!a.hasValue(x) || bytes.Equal(x.Attributes, y.Attributes))
 }
 
 func (attributesAccess) check(u *DeviceUpdate, _ string) error {
 	var err error
 	u.Attributes, err = freeObject(u.Attributes, CodeInvalidUpdate)
-	return err
-}
-
-func checkChannel(name string, n int) error {
-	if n < 0 || n > 255 {
-		return Invalid(CodeInvalidUpdate, name+" must be 0 to 255")
-	}
-	return nil
-}
-
-func checkText(name, text string) error {
-	return requireText(CodeInvalidUpdate, name, text, maxText)
-}
-
-func checkInstant(name string, at time.Time) error {
-	if _, err := writable(at); err != nil {
-		return Invalid(CodeInvalidUpdate, name+" "+err.Error())
-	}
-	return nil
-}
-
-func checkTexts(name string, texts []string) error {
-	if len(texts) > maxList {
-		return Invalid(CodeInvalidUpdate, fmt.Sprintf("%s holds at most %d entries", name, maxList))
-	}
-	for _, text := range texts {
-		if err := checkText("each of "+name, text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkConnectionID(_ string, id ConnectionID) error {
-	_, err := ParseConnectionID(string(id))
 	return err
 }

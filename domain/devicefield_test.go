@@ -44,15 +44,15 @@ func TestTableReachesItsFields(t *testing.T) {
 	t.Parallel()
 	for i, f := range DeviceFields {
 		u := DeviceUpdate{}
-		f.Forget(&u)
+		f.SetNull(&u)
 		if got, want := marshal(t, u), `{"deviceId":"","`+f.Name+`":null}`; got != want {
 			t.Errorf("%s is written %s, want %s", f.Name, got, want)
 		}
-		if !f.IsIn(&u) || f.IsKnown(&u) || !f.Same(&u, &DeviceUpdate{}) {
-			t.Errorf("%s that is null is %v in, %v known", f.Name, f.IsIn(&u), f.IsKnown(&u))
+		if !f.IsPresent(&u) || f.HasValue(&u) || !f.Equal(&u, &DeviceUpdate{}) {
+			t.Errorf("%s that is null is %v in, %v known", f.Name, f.IsPresent(&u), f.HasValue(&u))
 		}
 		for j, other := range DeviceFields {
-			if other.IsIn(&u) != (i == j) {
+			if other.IsPresent(&u) != (i == j) {
 				t.Errorf("%s and %s are one field", f.Name, other.Name)
 			}
 		}
@@ -80,14 +80,14 @@ func genFields(t *rapid.T) (u DeviceUpdate) {
 		Name: Some("laser"), Attributes: json.RawMessage(`{"a":1}`),
 	}
 	for _, f := range DeviceFields {
-		if !f.IsKnown(&all) {
+		if !f.HasValue(&all) {
 			t.Fatalf("this test has no value for %s", f.Name)
 		}
 		switch rapid.IntRange(0, 2).Draw(t, f.Name) {
 		case 0:
 			f.Copy(&u, &all)
 		case 1:
-			f.Forget(&u)
+			f.SetNull(&u)
 		}
 	}
 	return u
@@ -101,15 +101,15 @@ func TestUpdateOfARowSaysWhatItKnows(t *testing.T) {
 		u := genFields(t)
 		row := &Device{}
 		u.fold(row)
-		again := UpdateOf(row)
+		again := UpdateFromDevice(row)
 		for _, f := range DeviceFields {
 			if f.Name == "energyOffsetWh" { // which corrections alone set
 				f.Copy(&u, &DeviceUpdate{})
 			}
-			if !f.Same(&u, &again) {
+			if !f.Equal(&u, &again) {
 				t.Fatalf("%s was lost between %+v and %+v", f.Name, u, again)
 			}
-			if f.IsIn(&again) != f.IsKnown(&u) {
+			if f.IsPresent(&again) != f.HasValue(&u) {
 				t.Fatalf("%s is in an update of a row that does not know it", f.Name)
 			}
 		}
@@ -161,7 +161,8 @@ func TestClockThatIsWrongDoesNotOrder(t *testing.T) {
 			known = before.DeviceTime
 		}
 		d := apply(c.at, c.origin, c.ahead)
-		if folded := *d.RelayOn == (seq%2 == 0) && d.Position.Ms == uint64(epoch.Add(time.Duration(seq)*time.Second).UnixMilli()); folded != c.folds {
+		at := epoch.Add(time.Duration(seq) * time.Second)
+		if folded := *d.RelayOn == (seq%2 == 0) && d.Position.Ms == uint64(at.UnixMilli()); folded != c.folds {
 			t.Errorf("%s: folded is %v", c.name, folded)
 		}
 		if ordered := d.DeviceTime != known; ordered != c.ordered {

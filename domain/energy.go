@@ -5,49 +5,27 @@ import (
 	"math"
 )
 
-// RoundEnergy rounds watt-hours to a thousandth, the finest that devices count, so
-// that sums have no float noise. The JavaScript fold rounds in the same way.
-func RoundEnergy(wh float64) float64 { return math.Floor(wh*1000+0.5) / 1000 }
-
-// MaxEnergyWh is more than any plug counts in its life.
+// MaxEnergyWh is the largest lifetime energy that an operator can set, in watt-hours: more than any plug ever counts.
 const MaxEnergyWh = 1e12
 
-// CorrectEnergy sets a device's lifetime energy, which goes on from there.
-type CorrectEnergy struct {
-	DeviceID DeviceID
-	EnergyWh float64
-	Reason   string
-}
+// RoundEnergy rounds watt-hours to a thousandth, the finest unit that devices count, so that sums have no
+// floating-point noise. The JavaScript fold rounds in the same way.
+func RoundEnergy(wh float64) float64 { return math.Floor(wh*1000+0.5) / 1000 }
 
-// Validate fails with [CodeInvalidDeviceID] or [CodeInvalidCommand].
-func (c CorrectEnergy) Validate() error {
-	if err := checkCorrected(CodeInvalidCommand, c.EnergyWh); err != nil {
-		return err
-	}
-	if len(c.Reason) > maxText {
-		return Invalid(CodeInvalidCommand, fmt.Sprintf("reason is limited to %d bytes", maxText))
-	}
-	_, err := ParseDeviceID(string(c.DeviceID))
-	return err
-}
+// maxReportedEnergyWh limits the watt-hours in an update. It is far more than [MaxEnergyWh], because resets and
+// corrections add up, and small enough that sums of such numbers do not overflow when they are rounded.
+const maxReportedEnergyWh = 1e15
 
-func checkCorrected(code Code, wh float64) error {
-	if !(wh >= 0 && wh <= MaxEnergyWh) {
-		return Invalid(code, fmt.Sprintf("energyWh must be 0 to %v", float64(MaxEnergyWh)))
+func checkEnergy(name string, wh float64) error {
+	if !(math.Abs(wh) <= maxReportedEnergyWh) { // also rejects NaN
+		return Invalid(CodeInvalidUpdate, fmt.Sprintf("%s must be -%v to %[2]v", name, float64(maxReportedEnergyWh)))
 	}
 	return nil
 }
 
-// Requires implements [Command]. Nothing conflicts with it: the last of several counts.
-func (c CorrectEnergy) Requires() Requirements {
-	return Requirements{Action: ActionCommand, State: Needs{Devices: []DeviceID{c.DeviceID}}}
-}
-
-// Decide fails with [CodeUnknownDevice]. It corrects even to the total that is known,
-// because what is known may be old.
-func (c CorrectEnergy) Decide(s *State, commandID string) ([]Data, error) {
-	if err := s.requireDevice(c.DeviceID); err != nil {
-		return nil, err
+func checkCorrectedEnergy(code Code, wh float64) error {
+	if !(wh >= 0 && wh <= MaxEnergyWh) { // also rejects NaN
+		return Invalid(code, fmt.Sprintf("energyWh must be 0 to %v", float64(MaxEnergyWh)))
 	}
-	return []Data{EnergyCorrected{CommandID: commandID, DeviceID: c.DeviceID, EnergyWh: RoundEnergy(c.EnergyWh), Reason: c.Reason}}, nil
+	return nil
 }

@@ -11,8 +11,47 @@ import (
 	"time"
 )
 
-// UnmarshalJSON reads an envelope that this build or another wrote. Envelopes of
-// strangers are for [ParseEnvelope].
+// AppendEnvelope appends the event's JSON form, which is the same on every face, to b. It omits an empty correlation
+// id, causation id and origin. It allocates nothing beyond the growth of b.
+func (e *Event) AppendEnvelope(b []byte) []byte {
+	b = append(b, `{"event":`...)
+	b = appendJSONString(b, string(e.Type))
+	b = append(b, `,"position":"`...)
+	b = e.Position.appendTo(b)
+	b = append(b, `","seq":`...)
+	b = strconv.AppendUint(b, e.Seq, 10)
+	b = append(b, `,"id":`...)
+	b = appendJSONString(b, e.ID)
+	b = append(b, `,"systemId":`...)
+	b = appendJSONString(b, string(e.SystemID))
+	b = append(b, `,"time":"`...)
+	b = e.Time.UTC().AppendFormat(b, timeLayout)
+	b = append(b, `","actor":`...)
+	b = appendJSONString(b, e.Actor)
+	if e.CorrelationID != "" {
+		b = append(b, `,"correlationId":`...)
+		b = appendJSONString(b, e.CorrelationID)
+	}
+	if e.CausationID != "" {
+		b = append(b, `,"causationId":`...)
+		b = appendJSONString(b, e.CausationID)
+	}
+	if e.Origin != "" {
+		b = append(b, `,"origin":`...)
+		b = appendJSONString(b, e.Origin)
+	}
+	b = append(b, `,"version":`...)
+	b = strconv.AppendInt(b, int64(e.Version), 10)
+	b = append(b, `,"data":`...)
+	b = append(b, e.Data...)
+	return append(b, '}')
+}
+
+// MarshalJSON returns the envelope.
+func (e Event) MarshalJSON() ([]byte, error) { return e.AppendEnvelope(nil), nil }
+
+// UnmarshalJSON reads an envelope that some build of plugcast wrote. It trusts its input: use [ParseEnvelope] for the
+// envelopes of another deployment.
 func (e *Event) UnmarshalJSON(b []byte) error {
 	var w struct {
 		Event         EventType       `json:"event"`
@@ -32,7 +71,7 @@ func (e *Event) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("domain: envelope: %w", err)
 	}
 	var at time.Time
-	if w.Time != "" { // a lean envelope of others may have none
+	if w.Time != "" { // an envelope may lack the time
 		var err error
 		if at, err = parseInstant(w.Time); err != nil {
 			return fmt.Errorf("domain: envelope: time %w", err)
@@ -45,7 +84,7 @@ func (e *Event) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// envelopeFields read the members of an envelope.
+// envelopeFields maps each member of an envelope to the function that reads it into an event.
 var envelopeFields = map[string]func(e *Event, value []byte) error{
 	"event":         func(e *Event, v []byte) error { return readName(v, (*string)(&e.Type)) },
 	"position":      readPosition,
@@ -61,17 +100,16 @@ var envelopeFields = map[string]func(e *Event, value []byte) error{
 	"data":          func(e *Event, v []byte) error { e.Data = slices.Clone(v); return nil },
 }
 
-// neededFields are the members that every envelope has.
-var neededFields = [...]string{"event", "position", "id", "systemId", "time", "version", "data"}
+// requiredFields are the members that every envelope has.
+var requiredFields = [...]string{"event", "position", "id", "systemId", "time", "version", "data"}
 
-// ParseEnvelope reads an envelope from outside, as another deployment's bridge
-// sends it. The names of its members are matched exactly, none may be there twice,
-// and members that are not known pass. All but the data is canonical afterwards;
-// the data is for [Event.Foreign]. Errors name the member.
+// ParseEnvelope reads an envelope that another deployment's bridge sent. It matches the names of members exactly,
+// rejects a member that appears twice, and ignores unknown members. Everything but the data is canonical afterwards;
+// pass the event through [Event.AsImported] for the data. Errors name the member.
 func ParseEnvelope(raw []byte) (Event, error) {
-	err := CheckJSON(raw)
+	err := CheckStorableJSON(raw)
 	if errors.As(err, new(*textError)) {
-		err = nil // the member that it is in decides
+		err = nil // the function that reads the member decides; unknown members and the data may contain such text
 	}
 	if err == nil && !IsJSONObject(raw) {
 		err = errNotObject
@@ -95,7 +133,7 @@ func ParseEnvelope(raw []byte) (Event, error) {
 			return Event{}, fmt.Errorf("%s %w", name, err)
 		}
 	}
-	for _, name := range neededFields {
+	for _, name := range requiredFields {
 		if !slices.Contains(seen, name) {
 			return Event{}, errors.New(name + " is missing")
 		}
@@ -103,9 +141,9 @@ func ParseEnvelope(raw []byte) (Event, error) {
 	return e, nil
 }
 
-// readText reads a text of at most maxEnvelopeText bytes.
+// readText reads a string of at most maxEnvelopeText bytes.
 func readText(value []byte, into *string) error {
-	if wrong := new(textError); errors.As(CheckJSON(value), &wrong) {
+	if wrong := new(textError); errors.As(CheckStorableJSON(value), &wrong) {
 		return errors.New(wrong.fault)
 	}
 	if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, into) != nil {
@@ -117,7 +155,7 @@ func readText(value []byte, into *string) error {
 	return nil
 }
 
-// readName reads a text that is not empty.
+// readName reads a string that is not empty.
 func readName(value []byte, into *string) error {
 	err := readText(value, into)
 	if err == nil && *into == "" {
@@ -189,14 +227,13 @@ func readVersion(e *Event, value []byte) error {
 	return nil
 }
 
-// SalvageEnvelope makes an [Undecodable] of what [ParseEnvelope] has refused, with
-// as much of it as fits, so that one such event does not stop a log that is read
-// from a server of others. That is possible where its place in that log, position
-// and seq, can be read; otherwise it returns false.
+// SalvageEnvelope turns an envelope that [ParseEnvelope] refused into an [Undecodable] that contains as much of it as
+// fits. One bad event then does not stop a reader of another deployment's log. SalvageEnvelope needs the event's
+// position and seq, and returns false if it cannot read them. refused is ParseEnvelope's error.
 func SalvageEnvelope(raw []byte, system SystemID, refused error) (Event, bool) {
 	var e Event
 	readable := bytes.ToValidUTF8(raw, []byte("\uFFFD"))
-	if ValidJSON(readable) != nil {
+	if CheckJSONSyntax(readable) != nil {
 		return e, false
 	}
 	position, seq, id := firstMember(readable, "position"), firstMember(readable, "seq"), firstMember(readable, "id")
@@ -208,10 +245,10 @@ func SalvageEnvelope(raw []byte, system SystemID, refused error) (Event, bool) {
 	}
 	e.SystemID = system
 	e.Time = e.Position.Time()
-	return e.Undecodable("came over a bridge, and its "+refused.Error(), map[string]string{"envelope": string(raw)}), true
+	return e.AsUndecodable("came over a bridge, and its "+refused.Error(), map[string]string{"envelope": string(raw)}), true
 }
 
-// firstMember is the value of the first member of that name, or nil.
+// firstMember returns the value of the first member with that name, or nil.
 func firstMember(raw []byte, name string) []byte {
 	for written, value := range JSONMembers(raw) {
 		if written == name {

@@ -3,71 +3,39 @@ package domain
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"time"
-	"unicode/utf8"
 )
 
 // Event is a fact in the log: an envelope around typed data.
 //
-// ID to Data are fixed by whoever appends it. Position is given by the log, and
-// Seq by whoever counts the system's entries in log order; both are zero before
-// the event is appended. Events are values that nobody changes after reading.
+// The appending process sets Type to Data; the log adds ID and Time where they are missing, and Position. Each reader
+// of the log counts Seq for itself. Position and Seq are zero until the event is appended. Do not change an event
+// after reading it: readers share events.
 type Event struct {
 	ID            string          // UUIDv7
 	Type          EventType       //
 	Version       int             // of the data's shape; 1 is the first
 	SystemID      SystemID        //
-	Time          time.Time       // when it was appended, UTC, to the microsecond; for people, never for order
-	Actor         string          // who: a token's subject, or shelly:<connectionId>
-	CorrelationID string          // groups what one request caused
+	Time          time.Time       // of the append, in UTC, to the microsecond; for people, never for ordering
+	Actor         string          // a token's subject, or shelly:<connectionId>
+	CorrelationID string          // shared by all events that one request caused
 	CausationID   string          // id of the command or event that caused this one, or ""
-	Origin        string          // id of the deployment where it was first appended; "" for this one
-	Data          json.RawMessage // a JSON object, kept byte for byte
+	Origin        string          // id of the deployment where it was first appended; "" for this deployment
+	Data          json.RawMessage // one JSON object, kept byte for byte
 
 	Position Position
-	Seq      uint64
+	Seq      uint64 // 1 for the system's first event, then without gaps
 }
 
-// EventType is the name of a kind of event, as on the wire.
-type EventType string
-
-// The types of event.
-const (
-	TypeDeviceUpdate           EventType = "device-update"
-	TypeDeviceOfflineStatus    EventType = "device-offline-status"
-	TypeEnergyCorrected        EventType = "energy-corrected"
-	TypeAssignmentUpdated      EventType = "smart-plug-assignment-updated"
-	TypeEquipmentRegistered    EventType = "equipment-registered"
-	TypeEquipmentUpdated       EventType = "equipment-updated"
-	TypeEquipmentRetired       EventType = "equipment-retired"
-	TypeConnectionCreated      EventType = "connection-created"
-	TypeConnectionUpdated      EventType = "connection-updated"
-	TypeConnectionStarted      EventType = "connection-started"
-	TypeConnectionStopped      EventType = "connection-stopped"
-	TypeConnectionRestarted    EventType = "connection-restarted"
-	TypeConnectionStateChanged EventType = "connection-state-changed"
-	TypeConnectionDeleted      EventType = "connection-deleted"
-	TypeRelaySwitchRequested   EventType = "relay-switch-requested"
-	TypeRelaySwitchCompleted   EventType = "relay-switch-completed"
-	TypeDisconnectRequested    EventType = "disconnect-requested"
-	TypeDisconnectCompleted    EventType = "disconnect-completed"
-	TypeHistoryExported        EventType = "history-exported"
-	// TypeUndecodable stands for an entry of the log that names its system but
-	// cannot be read otherwise. It counts, is shown and archived like any other,
-	// and the fold skips it.
-	TypeUndecodable EventType = "undecodable"
-)
-
-// Cause says who caused an event and in what context.
+// Cause names the actor of an event and the context in which the actor caused it.
 type Cause struct {
 	Actor         string
 	CorrelationID string
 	CausationID   string
 }
 
-// NewEvent makes an event that is ready to be appended; the log gives it its id,
-// time and position. It fails only when data cannot be written as JSON.
+// NewEvent returns an event of the data's current version that is ready to be appended. The log gives it its id, time
+// and position. It fails only if the data cannot be encoded as JSON.
 func NewEvent(system SystemID, data Data, cause Cause) (Event, error) {
 	raw, err := EncodeJSON(data)
 	if err != nil {
@@ -84,12 +52,11 @@ func NewEvent(system SystemID, data Data, cause Cause) (Event, error) {
 	}, nil
 }
 
-// Cursor is the place of a reader that has this event as its last.
+// Cursor returns the place of a reader whose last event is e.
 func (e *Event) Cursor() Cursor { return Cursor{Position: e.Position, Seq: e.Seq} }
 
-// Arrival is when the event arrived in a log, as far as that can be believed: when
-// it was appended, and for an event of another deployment at the latest when it was
-// appended here, because its own time is that deployment's word.
+// Arrival returns the most trustworthy time of the event's arrival in a log. That is its Time. Another deployment's
+// clock may be ahead, so for an imported event it is the time of the import here, if that is earlier.
 func (e *Event) Arrival() time.Time {
 	here := e.Position.Time()
 	if e.Origin != "" && here.Before(e.Time) {
@@ -98,56 +65,48 @@ func (e *Event) Arrival() time.Time {
 	return e.Time
 }
 
-// AppendEnvelope appends the event's JSON form, the same on every face, to b.
-// Empty correlation and causation ids and an empty origin are left out. It allocates nothing beyond
-// what b needs to grow.
-func (e *Event) AppendEnvelope(b []byte) []byte {
-	b = append(b, `{"event":`...)
-	b = appendJSONString(b, string(e.Type))
-	b = append(b, `,"position":"`...)
-	b = e.Position.appendTo(b)
-	b = append(b, `","seq":`...)
-	b = strconv.AppendUint(b, e.Seq, 10)
-	b = append(b, `,"id":`...)
-	b = appendJSONString(b, e.ID)
-	b = append(b, `,"systemId":`...)
-	b = appendJSONString(b, string(e.SystemID))
-	b = append(b, `,"time":"`...)
-	b = e.Time.UTC().AppendFormat(b, timeLayout)
-	b = append(b, `","actor":`...)
-	b = appendJSONString(b, e.Actor)
-	if e.CorrelationID != "" {
-		b = append(b, `,"correlationId":`...)
-		b = appendJSONString(b, e.CorrelationID)
-	}
-	if e.CausationID != "" {
-		b = append(b, `,"causationId":`...)
-		b = appendJSONString(b, e.CausationID)
-	}
-	if e.Origin != "" {
-		b = append(b, `,"origin":`...)
-		b = appendJSONString(b, e.Origin)
-	}
-	b = append(b, `,"version":`...)
-	b = strconv.AppendInt(b, int64(e.Version), 10)
-	b = append(b, `,"data":`...)
-	b = append(b, e.Data...)
-	return append(b, '}')
+// Known reports whether this build knows the event's type and version. The log keeps and shows every other event as
+// well, and the fold skips it.
+func (e *Event) Known() bool {
+	_, ok := eventTypes[e.Type]
+	return ok && e.Version >= 1 && e.Version <= currentVersion(e.Type)
 }
 
-// MarshalJSON writes the envelope.
-func (e Event) MarshalJSON() ([]byte, error) { return e.AppendEnvelope(nil), nil }
-
-// appendJSONString appends s as a JSON string. Plain ASCII, which is nearly all
-// there is, is copied; the rest goes the slow, exact way.
-func appendJSONString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			quoted, _ := EncodeJSON(s) // a string can always be written
-			return append(b, quoted...)
+// Decode returns the event's data, upcast to the current version. It returns nil and no error for an event that is
+// not [Event.Known], and an error for data that does not have its type's shape or identifies its subject with a
+// malformed id.
+func (e *Event) Decode() (Data, error) {
+	if !e.Known() {
+		return nil, nil
+	}
+	spec, raw := eventTypes[e.Type], e.Data
+	for _, upcast := range spec.upcasts[e.Version-1:] {
+		var err error
+		if raw, err = upcast(raw); err != nil {
+			return nil, fmt.Errorf("domain: upcast %s of version %d: %w", e.Type, e.Version, err)
 		}
 	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
+	data, err := spec.decode(raw)
+	if err == nil {
+		err = checkIDs(data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("domain: decode %s: %w", e.Type, err)
+	}
+	return data, nil
+}
+
+// Device returns the device that the event is about, for filters and indexes. It returns "" if there is none, if its
+// id is malformed, or if this build does not know the event's type.
+func (e *Event) Device() DeviceID {
+	if _, has := eventTypes[e.Type].fields["deviceId"]; !has {
+		return ""
+	}
+	var subject struct {
+		DeviceID DeviceID `json:"deviceId"`
+	}
+	if json.Unmarshal(e.Data, &subject) != nil || !isID(string(subject.DeviceID), maxDeviceID, true) {
+		return ""
+	}
+	return subject.DeviceID
 }

@@ -26,7 +26,8 @@ func samples() map[EventType]Data {
 		TypeDeviceUpdate: DeviceUpdate{
 			DeviceID: plug, Online: Some(true), RelayOn: Null[bool](), Channel: Some(0), PowerW: Some(399.2), VoltageV: Some(240.8),
 			CurrentA: Some(1.886), FrequencyHz: Some(50.0), PowerFactor: Some(0.98), EnergyWh: Some(2574466.629), CounterWh: Some(12.5),
-			EnergySince: Some(at), EnergyOffsetWh: Some(-0.25), CounterFalls: Some([]CounterFall{{At: at, CounterWh: 2574000, EnergyWh: 2574454.129}}),
+			EnergySince: Some(at), EnergyOffsetWh: Some(-0.25),
+			CounterFalls: Some([]CounterFall{{At: at, CounterWh: 2574000, EnergyWh: 2574454.129}}),
 			TemperatureC: Some(46.3),
 			Source:       Some("button"), Errors: Some([]string{"overtemp"}), Changed: []string{"powerW"}, DeviceTime: Some(at),
 			ConnectionID: Some(ConnectionID("acc1")), Name: Some("Láser"), Attributes: json.RawMessage(`{"floor":2}`),
@@ -106,7 +107,7 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
-	for typ := range kinds {
+	for typ := range eventTypes {
 		if samples()[typ] == nil {
 			t.Errorf("type %s has no sample", typ)
 		}
@@ -115,7 +116,7 @@ func TestGolden(t *testing.T) {
 
 func TestUpcast(t *testing.T) {
 	const typ EventType = "test-upcast"
-	kinds[typ] = eventKind{
+	eventTypes[typ] = typeSpec{
 		decode: decodeAs[EquipmentRetired],
 		upcasts: []func(json.RawMessage) (json.RawMessage, error){
 			func(old json.RawMessage) (json.RawMessage, error) {
@@ -123,7 +124,7 @@ func TestUpcast(t *testing.T) {
 			},
 		},
 	}
-	defer delete(kinds, typ)
+	defer delete(eventTypes, typ)
 	for version, raw := range map[int]string{1: `{"equipment":"laser-1"}`, 2: `{"equipmentId":"laser-1"}`} {
 		e := Event{Type: typ, Version: version, Data: json.RawMessage(raw)}
 		data, err := e.Decode()
@@ -152,7 +153,7 @@ func TestDecodeRefusesBadIDs(t *testing.T) {
 			t.Errorf("%s %s was read", typ, data)
 		}
 		s := NewState("clinica-sol")
-		if touched, err := s.Apply(&e); err == nil || touched != (Touched{}) || s.Cursor.Seq != 1 {
+		if touched, err := s.Apply(&e); err == nil || touched != (ChangedRows{}) || s.Cursor.Seq != 1 {
 			t.Errorf("%s %s: touched %+v, %v", typ, data, touched, err)
 		}
 	}
@@ -255,7 +256,9 @@ func TestParsePosition(t *testing.T) {
 func TestParseIDs(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("a", 65)
-	for in, ok := range map[string]bool{"clinica-sol": true, "A.b_c-9": true, "": false, "a b": false, "ñ": false, long: false, "a:1": false, "a\n": false} {
+	for in, ok := range map[string]bool{
+		"clinica-sol": true, "A.b_c-9": true, "": false, "a b": false, "ñ": false, long: false, "a:1": false, "a\n": false,
+	} {
 		if _, err := ParseSystemID(in); (err == nil) != ok {
 			t.Errorf("system %q: %v", in, err)
 		}

@@ -2,28 +2,24 @@ package domain
 
 import "strconv"
 
-// SystemID names a tenant: one clinic or centre. It is 1 to 64 characters of
-// A-Z a-z 0-9 . _ and -, other than . and .. themselves, as all ids here. A
-// system exists as soon as a token names it.
+// SystemID names a tenant: one clinic or centre. It is 1 to 64 characters of A-Z a-z 0-9 . _ and -. Like all ids here it
+// is neither "." nor "..". A system exists as soon as a token names it.
 type SystemID string
 
-// DeviceID names one switch channel of one Shelly plug, as the device calls
-// itself, for example shellyplugsg3-8cbfea9a1b2c; channels beyond the first
-// carry a suffix, as in shellypstripg4-8cbfea9a1b2c:2. It is 1 to 128
+// DeviceID names one switch channel of one Shelly plug by the device's own name, for example
+// shellyplugsg3-8cbfea9a1b2c. Channels after the first have a suffix: shellypstripg4-8cbfea9a1b2c:2. It is 1 to 128
 // characters of A-Z a-z 0-9 . _ : and -, unique within its system.
 type DeviceID string
 
-// EquipmentID names what a plug feeds, unique within its system. It is 1 to 64
-// characters of A-Z a-z 0-9 . _ and -.
+// EquipmentID names a piece of equipment that a plug feeds, unique within its system. It is 1 to 64 characters of A-Z
+// a-z 0-9 . _ and -.
 type EquipmentID string
 
-// ConnectionID names one Shelly credential, unique within its system. It is 1 to
-// 64 characters of A-Z a-z 0-9 . _ and -.
+// ConnectionID names one Shelly credential, unique within its system. It is 1 to 64 characters of A-Z a-z 0-9 . _ and -.
 type ConnectionID string
 
-// PlatformSystem is the reserved system that carries staff commands which
-// concern more than one system. Every process follows its partition. Only staff
-// may name it.
+// PlatformSystem is the reserved system whose log holds staff commands that concern more than one system. Every process
+// follows its partition. Only staff may name it.
 const PlatformSystem SystemID = "_platform"
 
 const (
@@ -32,8 +28,7 @@ const (
 	maxOrigin   = 128
 )
 
-// ParseSystemID checks s and returns it as a SystemID, or an [Error] with
-// [CodeInvalidSystemID].
+// ParseSystemID returns s as a SystemID, or an [Error] with [CodeInvalidSystemID] if it is malformed.
 func ParseSystemID(s string) (SystemID, error) {
 	if !isID(s, maxID, false) {
 		return "", Invalid(CodeInvalidSystemID, "systemId must be 1 to 64 characters of A-Z a-z 0-9 . _ -, not "+quote(s))
@@ -41,8 +36,7 @@ func ParseSystemID(s string) (SystemID, error) {
 	return SystemID(s), nil
 }
 
-// ParseDeviceID checks s and returns it as a DeviceID, or an [Error] with
-// [CodeInvalidDeviceID].
+// ParseDeviceID returns s as a DeviceID, or an [Error] with [CodeInvalidDeviceID] if it is malformed.
 func ParseDeviceID(s string) (DeviceID, error) {
 	if !isID(s, maxDeviceID, true) {
 		return "", Invalid(CodeInvalidDeviceID, "deviceId must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, not "+quote(s))
@@ -50,8 +44,7 @@ func ParseDeviceID(s string) (DeviceID, error) {
 	return DeviceID(s), nil
 }
 
-// ParseEquipmentID checks s and returns it as an EquipmentID, or an [Error]
-// with [CodeInvalidEquipmentID].
+// ParseEquipmentID returns s as an EquipmentID, or an [Error] with [CodeInvalidEquipmentID] if it is malformed.
 func ParseEquipmentID(s string) (EquipmentID, error) {
 	if !isID(s, maxID, false) {
 		return "", Invalid(CodeInvalidEquipmentID, "equipmentId must be 1 to 64 characters of A-Z a-z 0-9 . _ -, not "+quote(s))
@@ -59,8 +52,7 @@ func ParseEquipmentID(s string) (EquipmentID, error) {
 	return EquipmentID(s), nil
 }
 
-// ParseConnectionID checks s and returns it as a ConnectionID, or an [Error]
-// with [CodeInvalidConnectionID].
+// ParseConnectionID returns s as a ConnectionID, or an [Error] with [CodeInvalidConnectionID] if it is malformed.
 func ParseConnectionID(s string) (ConnectionID, error) {
 	if !isID(s, maxID, false) {
 		return "", Invalid(CodeInvalidConnectionID, "connectionId must be 1 to 64 characters of A-Z a-z 0-9 . _ -, not "+quote(s))
@@ -68,8 +60,27 @@ func ParseConnectionID(s string) (ConnectionID, error) {
 	return ConnectionID(s), nil
 }
 
+// ParseDeployment returns s if it is the well-formed id of a deployment: 1 to 64 characters of A-Z a-z 0-9 . _ and -.
+// Otherwise it returns an [Error] with [CodeInvalidDeployment].
+func ParseDeployment(s string) (string, error) {
+	if !isID(s, maxID, false) {
+		return "", Invalid(CodeInvalidDeployment, "a deployment id must be 1 to 64 characters of A-Z a-z 0-9 . _ -, not "+quote(s))
+	}
+	return s, nil
+}
+
+// ParseOrigin returns s if it is a well-formed origin: the id of a deployment, or the name of a link to a server that
+// is not one, such as socketio:NAME. It is 1 to 128 characters of A-Z a-z 0-9 . _ : and -. Otherwise ParseOrigin
+// returns an [Error] with [CodeInvalidDeployment].
+func ParseOrigin(s string) (string, error) {
+	if !isID(s, maxOrigin, true) {
+		return "", Invalid(CodeInvalidDeployment, "an origin must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, not "+quote(s))
+	}
+	return s, nil
+}
+
 func isID(s string, limit int, colon bool) bool {
-	// A path of . or .. leads elsewhere in a URL: nobody could ask for it.
+	// In a URL, the path segments . and .. lead elsewhere, so that no request could name such an id.
 	if s == "" || len(s) > limit || s == "." || s == ".." {
 		return false
 	}
@@ -84,11 +95,11 @@ func isID(s string, limit int, colon bool) bool {
 	return true
 }
 
-// quote shows untrusted input in an error without letting it be long.
+// quote returns untrusted input in quotes for an error text, truncated to 80 bytes.
 func quote(s string) string {
-	const most = 80
-	if len(s) > most {
-		s = CutText(s, most)
+	const limit = 80
+	if len(s) > limit {
+		s = TruncateText(s, limit)
 	}
 	return strconv.Quote(s)
 }

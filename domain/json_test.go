@@ -45,7 +45,7 @@ func TestScanObjectAgreesWithEncodingJSON(t *testing.T) {
 		if ok, _ := scanObject([]byte(deep)); ok {
 			t.Error("600 levels were taken")
 		}
-		if err := CheckJSON([]byte(deep)); err == nil || !strings.Contains(err.Error(), "nests deeper than 512 levels") {
+		if err := CheckStorableJSON([]byte(deep)); err == nil || !strings.Contains(err.Error(), "nests deeper than 512 levels") {
 			t.Errorf("of 600 levels it says %v", err)
 		}
 	}
@@ -63,7 +63,7 @@ func BenchmarkScanObject(b *testing.B) {
 	}
 }
 
-// CheckOnce finds a member that appears twice wherever two readers could differ, and
+// CheckDuplicateMembers finds a member that appears twice wherever two readers could differ, and
 // looks at nothing that is the sender's own.
 func TestCheckOnce(t *testing.T) {
 	t.Parallel()
@@ -81,10 +81,10 @@ func TestCheckOnce(t *testing.T) {
 		`7`:                                                   "",
 		strings.Repeat(`{"a":[`, 200) + `{"z":1,"z":2}` + strings.Repeat(`]}`, 200): `"z"`,
 	} {
-		if err := ValidJSON([]byte(raw)); err != nil {
+		if err := CheckJSONSyntax([]byte(raw)); err != nil {
 			t.Fatalf("%.80s: %v", raw, err)
 		}
-		err := CheckOnce([]byte(raw), "own")
+		err := CheckDuplicateMembers([]byte(raw), "own")
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%.80s: want %s, got %v", raw, want, err)
 		}
@@ -97,7 +97,7 @@ func TestValidJSON(t *testing.T) {
 		`{"a":"\u0000\ud800"}`: "", "null": "", " [1] ": "",
 		"": "empty", " \n": "empty", "{": "byte 1", "{}{}": "byte 2", "\"\xff\"": "UTF-8", "\xef\xbb\xbf{}": "BOM", "\xff\xfe{\x00": "BOM",
 	} {
-		err := ValidJSON([]byte(raw))
+		err := CheckJSONSyntax([]byte(raw))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: want %q, got %v", raw, want, err)
 		}

@@ -6,74 +6,65 @@ import (
 	"fmt"
 )
 
-// Log is what commands append to. It is the one way in: an event that is in the
-// log has happened.
+// Log is the log that commands append to. It is the only way in: an event has happened as soon as it is in the log. A
+// Log is safe for concurrent use.
 type Log interface {
-	// Append adds the events, in the order given, and returns once they are
-	// safe on disk. It fills nothing in: what was given to the events is in the
-	// answer.
-	//
-	// Events of one partition, and so of one system, are added together: all of
-	// them or none. Events of several partitions are added partition by
-	// partition. Conditions other than the idempotency key need all events in
-	// one system.
-	//
-	// Errors: [*ConflictError] when Expect does not hold and [CodeKeyReused]
-	// when the key was used for something else: nothing was appended.
-	// [CodeUnavailable]: nothing was appended. [CodeUnknownOutcome]: the events
-	// may or may not have been appended; repeating with the same key is safe.
-	Append(ctx context.Context, events []Event, opts AppendOptions) (Appended, error)
+	Appender
 
-	// Recall answers what an earlier append to the system under the same key
-	// answered, with Replayed set, or the zero Appended when the key is not
-	// known. It fails with [CodeKeyReused] as Append does. A command asks before
-	// it decides, because its own first run changed what it would decide on.
+	// Recall returns the result of an earlier append to the system under the same key, with Replayed set, or the zero
+	// Appended if the log does not know the key. It fails with [CodeKeyReused] as Append does. A command calls it
+	// before it decides, because its own first run changed the state on which it would decide.
 	Recall(ctx context.Context, system SystemID, key Idempotency) (Appended, error)
 
-	// Newest returns a position at or after the newest event of the system.
+	// Newest returns a position at or after the system's newest event.
 	Newest(ctx context.Context, system SystemID) (Position, error)
 }
 
-// AppendOptions are the conditions of an append. The zero value has none.
+// Appender is the part of a [Log] that most writers need.
+type Appender interface {
+	// Append adds the events in the order given. It returns after they are safe on disk, with their positions. It does
+	// not change the events.
+	//
+	// Append adds the events of one partition, and therefore of one system, together: all of them or none. It adds
+	// those of several partitions one partition after the other. Every condition except the idempotency key requires
+	// that all events belong to one system.
+	//
+	// Errors: [*ConflictError] if Expect does not hold, and [CodeKeyReused] if the key belongs to another request; both
+	// mean that nothing was appended, and so does [CodeUnavailable]. [CodeUnknownOutcome]: the events may or may not
+	// have been appended; it is safe to retry with the same key.
+	Append(ctx context.Context, events []Event, opts AppendOptions) (Appended, error)
+}
+
+// AppendOptions contains the conditions of an append. The zero value has none.
 type AppendOptions struct {
 	Expect      *Expectation
 	Idempotency *Idempotency
 }
 
-// Aggregate names what a decision is about within a system.
-type Aggregate string
-
-// AggregateInventory is the system's equipment and its assignments.
-const AggregateInventory Aggregate = "inventory"
-
-// AggregateConnection is one connection.
-func AggregateConnection(id ConnectionID) Aggregate { return Aggregate("connection/" + string(id)) }
-
-// Expectation makes an append conditional: nothing newer than Head may have
-// been appended under the same aggregate. The append then moves the head.
+// Expectation makes an append conditional: the aggregate must have no event newer than Head. The append then moves the
+// aggregate's head to its last event.
 type Expectation struct {
 	Aggregate Aggregate
 	Head      Position
 }
 
-// Idempotency makes a repeated append give back the first one's positions. Keys
-// are kept for 24 hours. Scope keeps one caller's keys apart from another's.
+// Idempotency makes a repeated append return the positions of the first one. The log keeps keys for 24 hours.
 type Idempotency struct {
-	Scope       string
+	Scope       string // separates the keys of one caller from those of another
 	Key         string
-	Fingerprint string // of the request; the same key with another one is refused
-	// Counted says that a caller chose the key. How many such keys a system may have
-	// is bounded: beyond that an append fails with [CodeTooManyKeys], and appends nothing.
-	Counted bool
+	Fingerprint string // of the request; the log refuses the same key with a different fingerprint
+	// CallerChosen is set if a client of plugcast chose the key. The number of such keys per system is limited; beyond
+	// the limit an append fails with [CodeTooManyKeys] and appends nothing.
+	CallerChosen bool
 }
 
-// Appended is the answer to an append.
+// Appended is the result of an append.
 type Appended struct {
 	Positions []Position // one per event, in the order given
-	Replayed  bool       // the idempotency key was known: nothing was appended now
+	Replayed  bool       // the log knew the idempotency key: this call appended nothing
 }
 
-// Last returns the position of the last event, or zero when there is none.
+// Last returns the position of the last event, or the zero Position if there is none.
 func (a Appended) Last() Position {
 	if len(a.Positions) == 0 {
 		return Position{}
@@ -81,11 +72,11 @@ func (a Appended) Last() Position {
 	return a.Positions[len(a.Positions)-1]
 }
 
-// ConflictError says that an [Expectation] did not hold.
+// ConflictError reports that an [Expectation] did not hold.
 type ConflictError struct {
 	Aggregate Aggregate
 	Expected  Position
-	Head      Position // what the head is: load the state at it and decide again
+	Head      Position // the actual head; load the state at it and decide again
 }
 
 // Error implements error.
@@ -94,18 +85,9 @@ func (e *ConflictError) Error() string {
 }
 
 var (
-	// ErrGap says that events are missing between two that follow each other.
+	// ErrGap reports that events are missing between two events that should be adjacent.
 	ErrGap = errors.New("domain: events are missing")
-	// ErrAhead says that a position is beyond all that the log ever gave: it comes from
-	// another deployment, or Redis was set back behind it.
+	// ErrAhead reports that a position is beyond every position that the log has assigned: it comes from another
+	// deployment, or Redis lost events.
 	ErrAhead = errors.New("domain: the position is ahead of the log")
 )
-
-// States is where decisions read from.
-type States interface {
-	// State returns the part of the system's state that is needed, as of one
-	// moment at or after the given position, waiting for it until ctx ends. Its
-	// Cursor is the system's; rows that are not needed may be missing. The caller
-	// owns what it gets. A system without events has the empty state.
-	State(ctx context.Context, system SystemID, needs Needs, atLeast Position) (*State, error)
-}

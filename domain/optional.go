@@ -8,28 +8,27 @@ import (
 	"time"
 )
 
-// Optional is a field that may be absent, null or have a value. The three are
-// different things in a device update: absent means unchanged, null means not
-// known, and neither ever means zero or off. Use it with the omitzero tag.
+// Optional is a field that is absent, null, or has a value. In a device update, absent means unchanged and null means
+// not known; neither ever means zero or off. Use it with the omitzero option in JSON tags.
 type Optional[T any] struct {
 	present bool
 	known   bool
 	value   T
 }
 
-// Some is a present value.
+// Some returns a field with the value v.
 func Some[T any](v T) Optional[T] { return Optional[T]{present: true, known: true, value: v} }
 
-// Null is present, and says that the value is not known.
+// Null returns a field that is null.
 func Null[T any]() Optional[T] { return Optional[T]{present: true} }
 
 // IsZero reports whether the field is absent.
 func (o Optional[T]) IsZero() bool { return !o.present }
 
-// Get returns the value and whether there is one (present and not null).
+// Get returns the value, and whether there is one: the field is present and not null.
 func (o Optional[T]) Get() (T, bool) { return o.value, o.known }
 
-// apply merges the field into what is known: absent leaves it, null forgets it.
+// apply merges the field into the known value: an absent field leaves it, and null clears it.
 func (o Optional[T]) apply(known **T) {
 	switch {
 	case !o.present:
@@ -41,7 +40,7 @@ func (o Optional[T]) apply(known **T) {
 	}
 }
 
-// MarshalJSON writes the value, or null.
+// MarshalJSON returns the value, or null. It returns times in UTC.
 func (o Optional[T]) MarshalJSON() ([]byte, error) {
 	if !o.known {
 		return []byte("null"), nil
@@ -56,12 +55,11 @@ func (o Optional[T]) MarshalJSON() ([]byte, error) {
 	case time.Time:
 		return json.Marshal(v.UTC())
 	}
-	return json.Marshal(o.value) // without what HTML would have escaped
+	return json.Marshal(o.value) // of a type without strings that HTML escapes would change
 }
 
-// UnmarshalJSON is called only for fields that are present. Booleans and numbers
-// take a short way: a device update is a dozen of them, and a decoder for each
-// doubles the time that the fold takes.
+// UnmarshalJSON reads a value or null; encoding/json calls it only for fields that are present. It reads booleans and
+// numbers without a decoder: a device update has a dozen of them, and a decoder for each doubles the time of the fold.
 func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		*o = Null[T]()
@@ -80,12 +78,12 @@ func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 			return nil
 		}
 	case *int:
-		if n, ok := parseWhole(string(b)); ok {
+		if n, ok := parseInteger(string(b)); ok {
 			*v = n
 			return nil
 		}
 	case *[]string:
-		return (*Texts)(v).UnmarshalJSON(b)
+		return (*StringList)(v).UnmarshalJSON(b)
 	case *time.Time:
 		var text string
 		if err := json.Unmarshal(b, &text); err != nil {
@@ -95,12 +93,11 @@ func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 		*v, err = parseInstant(text)
 		return err
 	}
-	return json.Unmarshal(b, &o.value) // also for the wording of an error
+	return json.Unmarshal(b, &o.value) // also for its error texts
 }
 
-// parseWhole reads a JSON number that is a whole one, however it is written:
-// 1, 1.0 and 1e0 are the same.
-func parseWhole(s string) (int, bool) {
+// parseInteger parses a JSON number that is whole, in any notation: 1, 1.0 and 1e0 are the same.
+func parseInteger(s string) (int, bool) {
 	if n, err := strconv.Atoi(s); err == nil {
 		return n, true
 	}
@@ -111,18 +108,18 @@ func parseWhole(s string) (int, bool) {
 	return int(f), true
 }
 
-// Texts is a list of texts. Null is none: encoding/json would take it for an empty
-// one, and readers in other languages would not.
-type Texts []string
+// StringList is a list of strings that rejects null as an element: encoding/json would read it as an empty string, and
+// readers in other languages would not.
+type StringList []string
 
 // UnmarshalJSON implements [json.Unmarshaler].
-func (t *Texts) UnmarshalJSON(b []byte) error {
+func (t *StringList) UnmarshalJSON(b []byte) error {
 	var list []*string
 	if err := json.Unmarshal(b, &list); err != nil || list == nil {
 		*t = nil
 		return err
 	}
-	*t = make(Texts, len(list))
+	*t = make(StringList, len(list))
 	for i, text := range list {
 		if text == nil {
 			return errors.New("must be an array of strings, without null")

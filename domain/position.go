@@ -8,17 +8,16 @@ import (
 	"time"
 )
 
-// Position says where in its partition's log an event stands: the id that Redis
-// Streams gave it, written <milliseconds>-<n>. Positions of one partition, and
-// so of one system, are totally ordered and only grow. The zero Position is
-// before the first event ever.
+// Position is the place of an event in its partition's log: the id that Redis Streams gave it, written
+// <milliseconds>-<n>. The positions of a partition, and therefore those of a system, are totally ordered and only
+// grow. The zero Position is before every event.
 type Position struct {
 	Ms uint64 // milliseconds since 1970, on the clock of Redis
-	N  uint64 // tells events of the same millisecond apart
+	N  uint64 // distinguishes events of the same millisecond
 }
 
-// ParsePosition reads "<ms>-<n>" or "<ms>" (which means "<ms>-0"). It answers
-// with an [Error] of [CodeInvalidPosition] for anything else.
+// ParsePosition parses "<ms>-<n>" or "<ms>", which means "<ms>-0". It returns an [Error] with [CodeInvalidPosition]
+// for anything else.
 func ParsePosition(s string) (Position, error) {
 	ms, n, dashed := strings.Cut(s, "-")
 	p := Position{}
@@ -32,7 +31,7 @@ func ParsePosition(s string) (Position, error) {
 	return p, nil
 }
 
-// parseDigits is ParseUint without its tolerance for a leading plus sign.
+// parseDigits is ParseUint, except that it rejects a leading plus sign.
 func parseDigits(s string) (uint64, error) {
 	if s != "" && (s[0] < '0' || s[0] > '9') {
 		return 0, strconv.ErrSyntax
@@ -40,7 +39,7 @@ func parseDigits(s string) (uint64, error) {
 	return strconv.ParseUint(s, 10, 64)
 }
 
-// String writes p as "<ms>-<n>".
+// String returns p as "<ms>-<n>".
 func (p Position) String() string { return string(p.appendTo(nil)) }
 
 func (p Position) appendTo(b []byte) []byte {
@@ -49,10 +48,10 @@ func (p Position) appendTo(b []byte) []byte {
 	return strconv.AppendUint(b, p.N, 10)
 }
 
-// MarshalText makes a Position a JSON string.
+// MarshalText implements [encoding.TextMarshaler], which makes a Position a JSON string.
 func (p Position) MarshalText() ([]byte, error) { return p.appendTo(nil), nil }
 
-// UnmarshalText reads what MarshalText wrote.
+// UnmarshalText implements [encoding.TextUnmarshaler] with [ParsePosition].
 func (p *Position) UnmarshalText(b []byte) (err error) {
 	*p, err = ParsePosition(string(b))
 	return err
@@ -61,15 +60,15 @@ func (p *Position) UnmarshalText(b []byte) (err error) {
 // IsZero reports whether p is the position before the first event.
 func (p Position) IsZero() bool { return p == Position{} }
 
-// lastMs is the last millisecond that RFC 3339 can write.
+// lastMs is the last millisecond that RFC 3339 can express.
 const lastMs = 253402300799999
 
-// Time returns when the position was given, in UTC, on the clock of Redis. A position
-// written by hand may be beyond what a time can hold: it counts as the end of the year
-// 9999, the last that RFC 3339 can write.
+// Time returns the time at which Redis assigned the position, in UTC, on the clock of Redis. A caller may have made up
+// a position that no time can express; for such a position it is the end of the year 9999, the last that RFC 3339 can
+// express.
 func (p Position) Time() time.Time { return time.UnixMilli(int64(min(p.Ms, lastMs))).UTC() }
 
-// Compare is negative, zero or positive when p is before, at or after o.
+// Compare returns a negative number, zero or a positive number if p is before, at or after o.
 func (p Position) Compare(o Position) int {
 	if c := cmp.Compare(p.Ms, o.Ms); c != 0 {
 		return c
@@ -83,13 +82,12 @@ func (p Position) Before(o Position) bool { return p.Compare(o) < 0 }
 // After reports whether p is strictly after o.
 func (p Position) After(o Position) bool { return p.Compare(o) > 0 }
 
-// Cursor is a reader's place in the history of one system: the position of the
-// last event that it has, and how many events of that system there are up to
-// and including it. The zero Cursor stands before the first event.
+// Cursor is a reader's place in the history of one system: the position of the reader's last event, and the number of
+// events that the system has up to and including it. The zero Cursor is before the first event.
 type Cursor struct {
 	Position Position `json:"position"`
 	Seq      uint64   `json:"seq"`
 }
 
-// String is for logs and errors.
+// String returns the cursor in a form for logs and errors.
 func (c Cursor) String() string { return fmt.Sprintf("%s (seq %d)", c.Position, c.Seq) }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Quarantined is an entry of the log that could not be read, or not be projected. One
-// that names its system is in that system's history as well.
+// Quarantined is an entry of the log that plugcast could not read or could not project. If it names its system, it is
+// also in that system's history.
 type Quarantined struct {
 	Partition     int       `json:"partition"`
 	Position      Position  `json:"position"`
@@ -16,51 +16,52 @@ type Quarantined struct {
 	EventID       string    `json:"eventId"`
 	Type          EventType `json:"type"`
 	Reason        string    `json:"reason"`
-	Data          string    `json:"data"` // the event's data as text: for [TypeUndecodable] the fields of the entry
+	Data          string    `json:"data"` // the event's data as text; of [TypeUndecodable], the fields of the entry
 	QuarantinedAt time.Time `json:"quarantinedAt"`
 }
 
-// Place is where the entry is in the quarantine.
-func (q *Quarantined) Place() QuarantinePlace { return QuarantinePlace{q.Position, q.Partition} }
+// Cursor returns the entry's place in the quarantine.
+func (q *Quarantined) Cursor() QuarantineCursor { return QuarantineCursor{q.Position, q.Partition} }
 
-// QuarantineQuery picks entries, the newest first. Fields that are nil or zero do
-// not narrow.
+// QuarantineQuery selects entries, newest first. Nil and zero fields do not narrow the result.
 type QuarantineQuery struct {
 	System SystemID
-	Before *QuarantinePlace // exclusive
+	Before *QuarantineCursor // exclusive
 	Limit  int
 }
 
-// QuarantinePage is some of the quarantine, and whether there is more behind it.
+// QuarantinePage is one page of the quarantine.
 type QuarantinePage struct {
 	Entries []Quarantined
-	More    bool
+	More    bool // there are older entries
 }
 
-// QuarantineSize says how much is in quarantine, of all systems and of none.
+// QuarantineSize counts the entries in quarantine, including those that name no system.
 type QuarantineSize struct {
 	Entries     int64
 	ByPartition map[int]int64
-	Oldest      time.Time // when the first entry came, zero without any
+	Oldest      time.Time // time of the first entry; zero if there is none
 	Newest      time.Time
 }
 
-// QuarantinePlace orders the quarantine: positions of two partitions may be the same.
-type QuarantinePlace struct {
+// QuarantineCursor is a place in the quarantine. It contains the partition because two partitions may have the same
+// position.
+type QuarantineCursor struct {
 	Position  Position
 	Partition int
 }
 
-// String is the form that [ParseQuarantinePlace] reads.
-func (p QuarantinePlace) String() string { return fmt.Sprintf("%s/%d", p.Position, p.Partition) }
+// String returns the form that [ParseQuarantineCursor] parses.
+func (p QuarantineCursor) String() string { return fmt.Sprintf("%s/%d", p.Position, p.Partition) }
 
-// ParseQuarantinePlace reads what String wrote.
-func ParseQuarantinePlace(s string) (p QuarantinePlace, err error) {
+// ParseQuarantineCursor parses the result of [QuarantineCursor.String]. It returns an [Error] with
+// [CodeInvalidPosition] for anything else.
+func ParseQuarantineCursor(s string) (p QuarantineCursor, err error) {
 	position, partition, _ := strings.Cut(s, "/")
 	if p.Position, err = ParsePosition(position); err == nil {
 		if p.Partition, err = strconv.Atoi(partition); err == nil && p.Partition >= 0 {
 			return p, nil
 		}
 	}
-	return p, Invalid(CodeInvalidPosition, "before must be the next of an earlier page, not "+quote(s))
+	return p, Invalid(CodeInvalidPosition, "before must be the value of next in an earlier page, not "+quote(s))
 }

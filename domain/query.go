@@ -5,27 +5,24 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
-// EventQuery picks events of one system's history. Bounds that are nil, and other
-// fields that are zero, do not narrow: the position 0-0 and the year 1 are bounds like
-// any other.
+// EventQuery selects events of one system's history. A nil bound and any other zero field do not narrow the result.
+// Bounds are pointers because the position 0-0 and the year 1 are valid bounds.
 type EventQuery struct {
 	After, Before *Position  // both exclusive
-	From, To      *time.Time // bounds of the event's time, from inclusive, to exclusive
+	From, To      *time.Time // bounds of the event's time; From is inclusive, To exclusive
 
 	Filter        EventFilter
 	Actor         string
 	CorrelationID string
 
-	Limit      int  // of a page; 0 is the largest that the store has
-	Descending bool // the newest first
+	Limit      int  // of events in a page; 0 is the store's maximum
+	Descending bool // newest first
 }
 
-// EventFilter says which events a reader wants. The zero EventFilter lets all
-// through. An event that is about no device passes no filter of devices.
+// EventFilter selects events by type and device. An empty list does not narrow. A filter by device excludes events that
+// are not about a device.
 type EventFilter struct {
 	Types   []EventType
 	Devices []DeviceID
@@ -35,18 +32,16 @@ type EventFilter struct {
 const (
 	maxFilterTypes   = 64
 	maxFilterDevices = 256
-	maxTypeName      = 64 // bytes
 )
 
-// ParseEventFilter makes a filter of what a reader asks for, whichever face it asks:
-// lists of names, each of which may be several with commas between. A type that
-// nobody knows is fine: it may come to be. Names that are given twice count once in
-// the filter. Errors are an [Error].
+// ParseEventFilter returns the filter that a reader asks for, on any face, with lists of names. Each element may hold
+// several names, separated by commas. An unknown type is allowed, because a later build may append it. A repeated name
+// counts once. ParseEventFilter returns an [Error] with [CodeInvalidFilter] or [CodeInvalidDeviceID].
 func ParseEventFilter(types, devices []string) (EventFilter, error) {
 	var f EventFilter
 	typeNames, deviceNames := splitNames(types), splitNames(devices)
 	if len(typeNames) > maxFilterTypes || len(deviceNames) > maxFilterDevices {
-		return f, Invalid(CodeInvalidFilter, fmt.Sprintf("a filter names at most %d types and %d devices", maxFilterTypes, maxFilterDevices))
+		return f, Invalid(CodeInvalidFilter, fmt.Sprintf("a filter may name at most %d types and %d devices", maxFilterTypes, maxFilterDevices))
 	}
 	for _, name := range typeNames {
 		t, err := ParseEventType(name)
@@ -69,8 +64,8 @@ func ParseEventFilter(types, devices []string) (EventFilter, error) {
 	return f, nil
 }
 
-// splitNames takes lists apart. Nothing between two commas is an empty name, which
-// no parser takes: a list that somebody forgot to fill must not pass for no filter.
+// splitNames splits the lists at commas. It keeps empty names, which the parsers reject, so that a list that somebody
+// forgot to fill is an error and not the absence of a filter.
 func splitNames(lists []string) (names []string) {
 	for _, list := range lists {
 		for name := range strings.SplitSeq(list, ",") {
@@ -80,22 +75,11 @@ func splitNames(lists []string) (names []string) {
 	return names
 }
 
-// ParseEventType checks a name that somebody gives for a type of events, known or
-// not. The error is an [Error] of [CodeInvalidFilter].
-func ParseEventType(s string) (EventType, error) {
-	strange := func(r rune) bool { return r == ',' || !unicode.IsGraphic(r) || unicode.IsSpace(r) }
-	if s == "" || len(s) > maxTypeName || !utf8.ValidString(s) || strings.ContainsFunc(s, strange) {
-		return "", Invalid(CodeInvalidFilter,
-			fmt.Sprintf("the name of a type is 1 to %d printable characters without spaces and commas, not %s", maxTypeName, quote(s)))
-	}
-	return EventType(s), nil
-}
-
-// IsZero reports whether the filter lets everything through.
+// IsZero reports whether the filter selects every event.
 func (f *EventFilter) IsZero() bool { return len(f.Types) == 0 && len(f.Devices) == 0 }
 
-// Match reports whether the filter lets an event through. device is called only when
-// that depends on it: to find out what an event is about, its data has to be parsed.
+// Match reports whether the filter selects an event of type t. It calls device only if the answer depends on it, because
+// the caller has to parse the event's data to find the device.
 func (f *EventFilter) Match(t EventType, device func() DeviceID) bool {
 	if len(f.Types) > 0 && !slices.Contains(f.Types, t) {
 		return false

@@ -6,71 +6,64 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 )
 
-// Service takes commands: it loads the state, decides, and appends what follows
-// on the condition that nothing newer was appended meanwhile. It is safe for
-// concurrent use and holds no state of its own.
+// Service runs commands: it loads the state, decides, and appends the resulting events on the condition that nobody
+// appended to the same aggregate in between. It is safe for concurrent use and keeps no state of its own.
 type Service struct {
 	log    Log
-	states States
+	states StateReader
 	newID  func() string
 }
 
-// NewService makes a Service. newID gives a new unique id for each command.
-func NewService(log Log, states States, newID func() string) *Service {
+// NewService returns a new Service. newID must return a new unique id for each call and be safe for concurrent use.
+func NewService(log Log, states StateReader, newID func() string) *Service {
 	return &Service{log: log, states: states, newID: newID}
 }
 
-// Request is what comes with every command besides its content.
+// StateReader gives decisions the state that they need. It must be safe for concurrent use.
+type StateReader interface {
+	// State returns the part of the system's state that needs selects, as of one moment at or after the position
+	// atLeast; it waits for that position until ctx ends. The state's Cursor is the system's. Rows that needs does not
+	// select may be missing. The caller owns the result. A system without events has the empty state.
+	State(ctx context.Context, system SystemID, needs Needs, atLeast Position) (*State, error)
+}
+
+// Request contains everything about a command but its content.
 type Request struct {
 	Actor         Actor
-	CorrelationID string // of the caller's; the command's own id when empty
-	// IdempotencyKey makes the command repeatable: the same key from the same
-	// actor gives the first answer again. Fingerprint tells a repeat from
-	// another request under the same key.
+	CorrelationID string // the caller's own id for the events; the command's id if empty
+	// IdempotencyKey makes the command repeatable: if the same actor repeats the key, the service returns the result of
+	// the first run. Fingerprint distinguishes a repeat from a different request under the same key.
 	IdempotencyKey string
 	Fingerprint    string
-	// Before, if set, is called when the command is decided, right before its
-	// events are appended, and again when it has to be decided anew. So it runs
-	// only for what is about to happen, and not for a repeat. Its error ends the
-	// command. The command is then decided on a state that has all that was in the
-	// log when it came.
-	Before func(context.Context) error
+	// BeforeAppend, if not nil, runs after the decision and right before the append, and again if a conflict makes the
+	// service decide again. It does not run for a repeat, nor if the command fails or changes nothing. Its error ends
+	// the command. Setting it also makes the service decide on a state that contains everything that was in the log
+	// when the command arrived.
+	BeforeAppend func(context.Context) error
 }
 
-// Receipt says that a command was taken.
+// Receipt is the result of a command that succeeded.
 type Receipt struct {
 	CommandID string
-	Position  Position // of the last event it appended, or of the state that was already as asked
-	Unchanged bool     // things were already as asked; nothing was appended
-	Replayed  bool     // answered from an earlier run under the same key
+	Position  Position // of the last appended event or, if Unchanged, of the state that was already as requested
+	Unchanged bool     // everything was already as requested; nothing was appended
+	Replayed  bool     // the result of an earlier run under the same key
 }
 
-// attempts bounds how often a command is decided anew because others were
-// faster. Each try sees the state that beat the one before.
+// attempts limits how often a command is decided because others append first. Each attempt sees the state that made the
+// previous one conflict.
 const attempts = 16
 
-// expect makes the condition of a command: nothing was appended to the aggregate
-// that the deciding state has not seen. A state has seen all up to its cursor.
-func (a Aggregate) expect(s *State) *Expectation {
-	if a == "" {
-		return nil
-	}
-	return &Expectation{Aggregate: a, Head: s.Cursor.Position}
-}
-
-// Execute runs a command in a system. It authorises the actor, loads the part of
-// the state that the decision needs, and appends what follows on the condition
-// that nothing newer was appended under the same aggregate; otherwise it decides
-// again. Errors: [CodeForbidden], those of the command's Validate and Decide,
-// those of the log, and [CodeContention].
+// Execute runs a command in a system. It authorizes the actor, loads the part of the state that the decision needs,
+// decides, and appends the resulting events on the condition that nobody appended to the same aggregate in between. If
+// somebody did, it decides again. Errors: [CodeForbidden], the errors of the command's Validate and Decide, those of
+// the log, and [CodeContention] after 16 conflicts.
 //
-// The state that it decides on may lag behind the log. An append tells when that
-// matters; a refusal, or "it is so already", appends nothing, so those are
-// believed only from a state that has all that was in the log when they came up.
-// Otherwise a plug that was published a moment ago would be unknown.
+// The state may lag behind the log. An append finds out whether that matters. A refusal, and a decision that everything
+// is already as requested, append nothing. Execute therefore trusts them only if the state contains everything that was
+// in the log when they came up. Otherwise a plug that was published a moment ago would be unknown.
 func (s *Service) Execute(ctx context.Context, system SystemID, c Command, r Request) (Receipt, error) {
 	needs := c.Requires()
 	if err := r.Actor.Authorize(needs.Action, system); err != nil {
@@ -90,7 +83,7 @@ func (s *Service) Execute(ctx context.Context, system SystemID, c Command, r Req
 	}
 	var seen Position
 	current := false
-	if r.Before != nil {
+	if r.BeforeAppend != nil {
 		var err error
 		if seen, err = s.log.Newest(ctx, system); err != nil {
 			return Receipt{}, fmt.Errorf("domain: find the newest event of %s: %w", system, err)
@@ -117,7 +110,7 @@ func (s *Service) Execute(ctx context.Context, system SystemID, c Command, r Req
 			receipt.Position, receipt.Unchanged = st.Cursor.Position, true
 			return receipt, nil
 		}
-		if done, err := s.before(ctx, system, r, &receipt); done || err != nil {
+		if done, err := s.beforeAppend(ctx, system, r, &receipt); done || err != nil {
 			return receipt, err
 		}
 		opts.Expect = needs.Aggregate.expect(st)
@@ -134,16 +127,16 @@ func (s *Service) Execute(ctx context.Context, system SystemID, c Command, r Req
 		receipt.Position, receipt.Replayed = appended.Last(), appended.Replayed
 		return receipt, err
 	}
-	return Receipt{}, Fail(KindUnavailable, CodeContention, "too many commands on the same thing at once; repeat in a moment")
+	return Receipt{}, Fail(KindUnavailable, CodeContention, "too many concurrent commands change the same resource; retry in a moment")
 }
 
-// before calls the request's Before. When that fails because the same request
-// runs twice at once and the other one was faster, the command is done.
-func (s *Service) before(ctx context.Context, system SystemID, r Request, receipt *Receipt) (done bool, err error) {
-	if r.Before == nil {
+// beforeAppend calls the request's BeforeAppend. It may fail because the same request runs twice at once and the other
+// run was faster. In that case the command is done, and receipt contains the result of the other run.
+func (s *Service) beforeAppend(ctx context.Context, system SystemID, r Request, receipt *Receipt) (done bool, err error) {
+	if r.BeforeAppend == nil {
 		return false, nil
 	}
-	if err := r.Before(ctx); err != nil {
+	if err := r.BeforeAppend(ctx); err != nil {
 		if key := r.idempotency(); key != nil {
 			if earlier, recalled := s.log.Recall(ctx, system, *key); recalled == nil && earlier.Replayed {
 				receipt.Position, receipt.Replayed = earlier.Last(), true
@@ -170,7 +163,7 @@ func (s *Service) events(system SystemID, decided []Data, commandID string, r Re
 	return events, nil
 }
 
-// commandID is the same for repeats under one key, so that the answer is too.
+// commandID returns the same id for repeats under one key, so that they have the same result.
 func (s *Service) commandID(system SystemID, r Request) string {
 	if r.IdempotencyKey == "" {
 		return s.newID()
@@ -183,72 +176,5 @@ func (r Request) idempotency() *Idempotency {
 	if r.IdempotencyKey == "" {
 		return nil
 	}
-	return &Idempotency{Scope: r.Actor.Subject, Key: r.IdempotencyKey, Fingerprint: r.Fingerprint, Counted: true}
-}
-
-// Published is the answer to a batch of device updates.
-type Published struct {
-	Accepted  int
-	Positions map[SystemID]Span
-	Replayed  bool
-}
-
-// Span is the first and the last position of a system's events in one batch.
-type Span struct {
-	First Position `json:"first"`
-	Last  Position `json:"last"`
-}
-
-// Publish appends device updates as given, each one, in order. One bad or
-// foreign update rejects the whole batch, with its index, before anything is
-// appended.
-func (s *Service) Publish(ctx context.Context, updates []SystemUpdate, r Request) (Published, error) {
-	if len(updates) > MaxUpdates {
-		return Published{}, Fail(KindTooLarge, CodeBatchTooLarge, fmt.Sprintf("a batch holds at most %d updates", MaxUpdates))
-	}
-	events := make([]Event, len(updates))
-	cause := Cause{Actor: r.Actor.Subject, CorrelationID: r.CorrelationID}
-	if cause.CorrelationID == "" {
-		cause.CorrelationID = s.newID()
-	}
-	for i := range updates {
-		u := &updates[i]
-		err := u.Validate()
-		if err == nil {
-			err = r.Actor.Authorize(ActionPublish, u.SystemID)
-		}
-		if err == nil {
-			events[i], err = NewEvent(u.SystemID, u.DeviceUpdate, cause)
-		}
-		if err != nil {
-			return Published{}, AtIndex(err, i)
-		}
-	}
-	appended, err := s.log.Append(ctx, events, AppendOptions{Idempotency: r.idempotency()})
-	if err != nil {
-		return Published{}, err
-	}
-	return published(events, appended), nil
-}
-
-// AtIndex says which item of a batch an error is about.
-func AtIndex(err error, index int) error {
-	e := *AsError(err)
-	e.Detail = fmt.Sprintf("item %d: %s", index, e.Detail)
-	e.Params = maps.Clone(e.Params) // err keeps its own
-	return (&e).With("index", index)
-}
-
-func published(events []Event, appended Appended) Published {
-	p := Published{Accepted: len(events), Positions: map[SystemID]Span{}, Replayed: appended.Replayed}
-	for i := range events {
-		at := appended.Positions[i]
-		span, known := p.Positions[events[i].SystemID]
-		if !known {
-			span.First = at
-		}
-		span.Last = at
-		p.Positions[events[i].SystemID] = span
-	}
-	return p
+	return &Idempotency{Scope: r.Actor.Subject, Key: r.IdempotencyKey, Fingerprint: r.Fingerprint, CallerChosen: true}
 }

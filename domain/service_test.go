@@ -241,7 +241,7 @@ func TestCommandsOnOneConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, verb := range []ConnectionVerb{VerbStop, VerbStart, VerbRestart, VerbStop, VerbDelete} {
-			c := CommandConnection{ConnectionCommand: ConnectionCommand{ConnectionID: "acc1"}, Verb: verb}
+			c := ControlConnection{ConnectionCommand: ConnectionCommand{ConnectionID: "acc1"}, Verb: verb}
 			if r, err := s.Execute(ctx, "clinica-sol", c, admin); err != nil || r.Unchanged {
 				t.Fatalf("%s: %+v, %v", verb, r, err)
 			}
@@ -279,7 +279,7 @@ func TestPublishRejectsWholeBatch(t *testing.T) {
 	for code, batch := range map[Code][]SystemUpdate{
 		CodeForbidden:       {good, good, foreign},
 		CodeInvalidDeviceID: {good, good, bad},
-		CodeBatchTooLarge:   make([]SystemUpdate, MaxUpdates+1),
+		CodeBatchTooLarge:   make([]SystemUpdate, MaxUpdatesPerBatch+1),
 	} {
 		_, err := s.Publish(context.Background(), batch, r)
 		if !HasCode(err, code) {
@@ -332,10 +332,12 @@ func TestDisconnectNamesSomebody(t *testing.T) {
 	m := newMemory()
 	s := newTestService(m)
 	staff := Request{Actor: Actor{Subject: "root", Role: RoleStaff}}
-	if _, err := s.Execute(t.Context(), PlatformSystem, Disconnect{DisconnectRequested{CloseSockets: true}}, staff); !HasCode(err, CodeInvalidCommand) {
+	everybody := Disconnect{DisconnectRequested{CloseSockets: true}}
+	if _, err := s.Execute(t.Context(), PlatformSystem, everybody, staff); !HasCode(err, CodeInvalidCommand) {
 		t.Errorf("%v", err)
 	}
-	if _, err := s.Execute(t.Context(), PlatformSystem, Disconnect{DisconnectRequested{Subject: "maria", CloseSockets: true}}, staff); err != nil || len(m.events) != 1 {
+	maria := Disconnect{DisconnectRequested{Subject: "maria", CloseSockets: true}}
+	if _, err := s.Execute(t.Context(), PlatformSystem, maria, staff); err != nil || len(m.events) != 1 {
 		t.Errorf("%v, %d events", err, len(m.events))
 	}
 }
@@ -372,7 +374,8 @@ func TestParseSystemUpdate(t *testing.T) {
 }
 
 func BenchmarkParseSystemUpdate(b *testing.B) {
-	raw := []byte(`{"systemId":"clinica-sol","deviceId":"shellyplugsg3-8cbfea9a1b2c","online":true,"relayOn":true,"powerW":399.2,"voltageV":240.8,"currentA":1.886,"energyWh":2574466.629}`)
+	raw := []byte(`{"systemId":"clinica-sol","deviceId":"shellyplugsg3-8cbfea9a1b2c","online":true,"relayOn":true,` +
+		`"powerW":399.2,"voltageV":240.8,"currentA":1.886,"energyWh":2574466.629}`)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := ParseSystemUpdate(raw); err != nil {

@@ -127,7 +127,7 @@ func TestFoldInAnyBatching(t *testing.T) {
 	})
 }
 
-// Whatever Apply does not name in Touched is as it was, and what it names is
+// Whatever Apply does not name in ChangedRows is as it was, and what it names is
 // all that a reader of rows must look at.
 func TestTouchedNamesEveryChange(t *testing.T) {
 	t.Parallel()

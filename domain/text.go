@@ -5,53 +5,50 @@ import (
 	"unicode/utf8"
 )
 
-// IsText reports whether s can be kept: UTF-8 without the character NUL, which
-// no text of a database can hold.
-func IsText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
+// IsStorableText reports whether s is UTF-8 without the character NUL, which no text column of a database can hold.
+func IsStorableText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
-// CleanText turns any text into one that [IsText], by putting U+FFFD in place of the
-// parts that cannot be kept. It is for texts of devices and other servers, which cannot
-// be refused.
+// CleanText returns s with U+FFFD in place of everything that [IsStorableText] rejects. It is for texts of devices and
+// of other servers, which cannot be refused.
 func CleanText(s string) string {
-	if IsText(s) {
+	if IsStorableText(s) {
 		return s
 	}
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// CutText is [CleanText] of at most most bytes. What is longer is cut between two
-// characters and ends in an ellipsis, which counts.
-func CutText(s string, most int) string {
-	if len(s) <= most && IsText(s) {
+// TruncateText is [CleanText] with a limit in bytes. It cuts a longer text between two characters and ends it with an
+// ellipsis, which counts.
+func TruncateText(s string, limit int) string {
+	if len(s) <= limit && IsStorableText(s) {
 		return s
 	}
-	return cutText(s, most, utf8.RuneLen)
+	return truncate(s, limit, utf8.RuneLen)
 }
 
-// CutLine is [CutText] with spaces in place of control characters, for logs and
-// messages.
-func CutLine(s string, most int) string {
+// TruncateLine is [TruncateText] with spaces in place of control characters, for logs and messages.
+func TruncateLine(s string, limit int) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, CutText(s, most))
+	}, TruncateText(s, limit))
 }
 
-// cutQuoted is [CutText] of at most most bytes as a JSON string, without its quotes.
-func cutQuoted(s string, most int) string { return cutText(s, most, escapedLen) }
+// truncateQuoted is [TruncateText] with a limit for the JSON string without its quotes.
+func truncateQuoted(s string, limit int) string { return truncate(s, limit, escapedLen) }
 
-// cutText cuts a text to characters of at most most bytes, as size counts them. It
-// cleans while it counts, because a clean text may be much shorter.
-func cutText(s string, most int, size func(rune) int) string {
+// truncate cleans s and cuts it so that the sizes of its characters add up to limit at most. It cleans while it
+// counts, because a clean text may be much shorter.
+func truncate(s string, limit int, size func(rune) int) string {
 	mark := "…"
-	if most < len(mark) {
+	if limit < len(mark) {
 		mark = ""
 	}
 	var kept strings.Builder
-	used, fits := 0, 0 // fits is how much of kept leaves room for the mark
-	broken := false    // the last byte was not UTF-8: the next ones are part of the same fault
+	used, fits := 0, 0 // fits is the length of kept that leaves space for the mark
+	broken := false    // the last byte was not UTF-8; further such bytes belong to the same fault
 	for i := 0; i < len(s); {
 		r, n := utf8.DecodeRuneInString(s[i:])
 		i += n
@@ -62,10 +59,10 @@ func cutText(s string, most int, size func(rune) int) string {
 		if r == 0 {
 			r = utf8.RuneError
 		}
-		if used <= most-len(mark) {
+		if used <= limit-len(mark) {
 			fits = kept.Len()
 		}
-		if used += size(r); used > most {
+		if used += size(r); used > limit {
 			return kept.String()[:fits] + mark
 		}
 		kept.WriteRune(r)

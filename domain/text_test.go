@@ -12,13 +12,15 @@ import (
 // as the limit allows. One that fits is whole.
 func TestCutTexts(t *testing.T) {
 	t.Parallel()
-	one := rapid.SampledFrom([]string{"x", "é", "世", "😀", "\xff", "\xff\xff\xff\xff", "\xf0\x9f", "\x00", "\x01", "\u2028", `"`, "\uFFFD"})
+	one := rapid.SampledFrom([]string{
+		"x", "é", "世", "😀", "\xff", "\xff\xff\xff\xff", "\xf0\x9f", "\x00", "\x01", "\u2028", `"`, "\uFFFD",
+	})
 	lengths := map[string]struct {
 		of  func(string) int
 		cut func(string, int) string
 	}{
-		"bytes":         {func(s string) int { return len(s) }, CutText},
-		"bytes of JSON": {quotedLen, cutQuoted},
+		"bytes":         {func(s string) int { return len(s) }, TruncateText},
+		"bytes of JSON": {quotedLen, truncateQuoted},
 	}
 	for name, length := range lengths {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {
@@ -36,7 +38,7 @@ func TestCutTexts(t *testing.T) {
 			}
 			begin, marked := strings.CutSuffix(got, mark)
 			rest, begins := strings.CutPrefix(clean, begin)
-			if !marked || !begins || !IsText(got) || length.of(got) > max(limit, 0) {
+			if !marked || !begins || !IsStorableText(got) || length.of(got) > max(limit, 0) {
 				t.Fatalf("%q becomes %q within %d", s, got, limit)
 			}
 			_, n := utf8.DecodeRuneInString(rest)
@@ -52,7 +54,7 @@ func TestCutLine(t *testing.T) {
 	for given, want := range map[string]string{
 		"a\nb\tc\x7fd": "a b c d", "\x00\xff": "\uFFFD\uFFFD", "123456789é": "1234567…", "12345678é": "12345678é",
 	} {
-		if got := CutLine(given, 10); got != want {
+		if got := TruncateLine(given, 10); got != want {
 			t.Errorf("%q becomes %q, want %q", given, got, want)
 		}
 	}

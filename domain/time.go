@@ -7,15 +7,14 @@ import (
 	"time"
 )
 
-// timeLayout is RFC 3339 with exactly six decimals, so that an event has one
-// written form for ever.
+// timeLayout is RFC 3339 with exactly six decimals, so that an event always has the same written form.
 const timeLayout = "2006-01-02T15:04:05.000000Z07:00"
 
-// FormatTime writes t as events carry it: RFC 3339, UTC, microseconds.
+// FormatTime returns t as events carry it: RFC 3339, in UTC, with microseconds.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
-// ParseTime reads any RFC 3339 time and cuts it to microseconds, UTC. The letters
-// in it may be small ones.
+// ParseTime parses any RFC 3339 time, also with lower-case letters, and returns it in UTC, truncated to microseconds.
+// It returns an error for a time outside the years 0000 to 9999 of UTC, which RFC 3339 cannot express.
 func ParseTime(s string) (time.Time, error) {
 	t, err := parseInstant(s)
 	if err != nil {
@@ -25,20 +24,19 @@ func ParseTime(s string) (time.Time, error) {
 }
 
 var (
-	errNoTime  = errors.New("is not RFC 3339, as in 2026-11-23T18:00:00Z")
-	errYearOut = errors.New("is not in the years 0000 to 9999 of UTC, which is as far as RFC 3339 goes")
+	errNoTime  = errors.New("is not RFC 3339, such as 2026-11-23T18:00:00Z")
+	errYearOut = errors.New("is outside the years 0000 to 9999 of UTC, which RFC 3339 cannot express")
 )
 
-// parseInstant reads an RFC 3339 time as UTC, with all its decimals up to
-// nanoseconds. Package time alone takes offsets that it refuses to write again,
-// and years that become too large or too small in UTC.
+// parseInstant parses an RFC 3339 time and returns it in UTC with up to nine decimals. Package time alone would accept
+// offsets that it then refuses to write, and years that leave the range of RFC 3339 in UTC.
 func parseInstant(s string) (time.Time, error) {
 	const seconds = len("2006-01-02T15:04:05")
 	if len(s) <= seconds || s[10] != 'T' && s[10] != 't' {
 		return time.Time{}, errNoTime
 	}
 	if c := s[seconds]; c == ',' {
-		return time.Time{}, errNoTime // package time takes it for a decimal point
+		return time.Time{}, errNoTime // package time would accept it as a decimal point
 	}
 	if s[10] == 't' || s[len(s)-1] == 'z' {
 		s = strings.ToUpper(s)
@@ -50,11 +48,11 @@ func parseInstant(s string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, errNoTime
 	}
-	return writable(t)
+	return representable(t)
 }
 
-// writable returns t in UTC, or an error when RFC 3339 has no form for it.
-func writable(t time.Time) (time.Time, error) {
+// representable returns t in UTC, or an error if RFC 3339 cannot express it.
+func representable(t time.Time) (time.Time, error) {
 	t = t.UTC()
 	if year := t.Year(); year < 0 || year > 9999 {
 		return time.Time{}, errYearOut
@@ -62,12 +60,13 @@ func writable(t time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// isOffset reports whether s is an offset from UTC, as in +01:00.
+// isOffset reports whether s is an offset from UTC, such as +01:00.
 func isOffset(s string) bool {
 	return len(s) == 6 && (s[0] == '+' || s[0] == '-') && s[3] == ':' &&
 		isTwoDigits(s[1:3], "23") && isTwoDigits(s[4:], "59")
 }
 
-func isTwoDigits(s, most string) bool {
-	return '0' <= s[0] && s[0] <= '9' && '0' <= s[1] && s[1] <= '9' && s <= most
+// isTwoDigits reports whether s, which has two bytes, is a number up to highest.
+func isTwoDigits(s, highest string) bool {
+	return '0' <= s[0] && s[0] <= '9' && '0' <= s[1] && s[1] <= '9' && s <= highest
 }

@@ -7,21 +7,17 @@ import (
 	"slices"
 )
 
-// Limits of a published device update.
-const (
-	MaxUpdates    = 1000 // in one batch
-	maxAttributes = 4 << 10
-)
+// MaxUpdatesPerBatch is the largest number of device updates that [Service.Publish] accepts at once.
+const MaxUpdatesPerBatch = 1000
 
-// SystemUpdate is a device update on its way in: a DeviceUpdate and the system
-// that it belongs to.
+// SystemUpdate is a device update as a client publishes it: with the system of the device.
 type SystemUpdate struct {
 	SystemID SystemID `json:"systemId"`
 	DeviceUpdate
 }
 
-// updateFields are the names of the fields of a published update. They are
-// matched exactly: encoding/json would take relayon for relayOn.
+// updateFields is the set of the field names of a published update. ParseSystemUpdate compares names exactly, because
+// encoding/json would accept relayon as relayOn.
 var updateFields = func() map[string]bool {
 	names := map[string]bool{"systemId": true, "deviceId": true, "changed": true}
 	for _, f := range DeviceFields {
@@ -30,14 +26,13 @@ var updateFields = func() map[string]bool {
 	return names
 }()
 
-// ParseSystemUpdate reads one published update. Unknown fields are refused, so
-// that a misspelt one does not pass for "unchanged", and so are fields that are
-// there twice and text that cannot be kept: what is in the log is what was sent.
-// Errors are an [Error] with the code of the field that is wrong, or
-// [CodeInvalidUpdate]; they name the field.
+// ParseSystemUpdate parses and validates one published update. It rejects an unknown field, because a misspelt name
+// would otherwise mean "unchanged". It also rejects a repeated field and text that cannot be stored, so that the log
+// contains exactly what the client sent. It returns an [Error] that names the field, with [CodeInvalidUpdate] or the
+// code of a malformed id.
 func ParseSystemUpdate(raw []byte) (SystemUpdate, error) {
 	var u SystemUpdate
-	if err := CheckJSON(raw); err != nil {
+	if err := CheckStorableJSON(raw); err != nil {
 		return SystemUpdate{}, Invalid(CodeInvalidUpdate, err.Error())
 	}
 	if err := json.Unmarshal(raw, &u); err != nil {
@@ -49,7 +44,7 @@ func ParseSystemUpdate(raw []byte) (SystemUpdate, error) {
 		switch {
 		case !updateFields[name]:
 			return SystemUpdate{}, Invalid(CodeInvalidUpdate,
-				"unknown field "+quote(name)+"; put fields of your own under attributes")
+				"unknown field "+quote(name)+"; put your own fields under attributes")
 		case slices.Contains(seen, name):
 			return SystemUpdate{}, Invalid(CodeInvalidUpdate, "field "+quote(name)+" appears twice")
 		}
@@ -59,8 +54,8 @@ func ParseSystemUpdate(raw []byte) (SystemUpdate, error) {
 	return u, err
 }
 
-// Validate checks ids, sizes and ranges, and takes insignificant white space out
-// of the attributes.
+// Validate checks ids, sizes and ranges, and removes insignificant white space from the attributes. Its errors are those
+// of [ParseSystemUpdate].
 func (u *SystemUpdate) Validate() error {
 	if _, err := ParseSystemID(string(u.SystemID)); err != nil {
 		return err
@@ -71,7 +66,7 @@ func (u *SystemUpdate) Validate() error {
 	return u.DeviceUpdate.validate()
 }
 
-// invalidField says which field of the update cannot be read, and why.
+// invalidField returns an error that names the unreadable field of the update and the reason.
 func invalidField(raw []byte, err error) error {
 	for written, value := range members(raw) {
 		alone := append(append(append(append([]byte(`{"`), written...), `":`...), value...), '}')
@@ -83,7 +78,7 @@ func invalidField(raw []byte, err error) error {
 		if kind := new(json.UnmarshalTypeError); errors.As(wrong, &kind) {
 			detail = "cannot be " + kind.Value
 		}
-		return Invalid(CodeInvalidUpdate, fmt.Sprintf("field %s %s", quote(unquoteName(written)), detail)).Because(err)
+		return Invalid(CodeInvalidUpdate, fmt.Sprintf("field %s %s", quote(unquoteName(written)), detail)).WithCause(err)
 	}
-	return Invalid(CodeInvalidUpdate, "it is not a JSON object").Because(err)
+	return Invalid(CodeInvalidUpdate, "the update is not a JSON object").WithCause(err)
 }

@@ -77,4 +77,4 @@ func (c *copyRows) int32(n int32) {
 }
 
 // printable returns s as a text that Postgres accepts, of bounded length.
-func printable(s string) string { return domain.CutText(s, 16<<10) }
+func printable(s string) string { return domain.TruncateText(s, 16<<10) }

@@ -162,16 +162,16 @@ func checkExport(t *rapid.T, b *bundle, system domain.SystemID, q domain.EventQu
 	if q.Limit > 0 && len(want) > q.Limit {
 		want = want[:q.Limit]
 	}
-	var chain domain.Chain
+	var chain domain.ChainVerifier
 	exported := []domain.Event{}
-	err := b.store.Export(context.Background(), staff, system, q, func(l *domain.Link) error {
+	err := b.store.Export(context.Background(), staff, system, q, func(l *domain.HashedEvent) error {
 		line := l.AppendCloudEvent(nil)
 		read, err := domain.ParseCloudEvent(line)
 		if err != nil {
 			return err
 		}
 		exported = append(exported, l.Event)
-		return chain.Check(&read)
+		return chain.Verify(&read)
 	})
 	if err != nil {
 		t.Fatalf("export: %v", err)
@@ -187,7 +187,7 @@ func TestExportEndsWithTheErrorOfItsFunction(t *testing.T) {
 	twoTenants(t, b)
 	enough := errors.New("enough")
 	calls := 0
-	err := b.store.Export(t.Context(), staff, "sol-1", domain.EventQuery{}, func(*domain.Link) error { calls++; return enough })
+	err := b.store.Export(t.Context(), staff, "sol-1", domain.EventQuery{}, func(*domain.HashedEvent) error { calls++; return enough })
 	if !errors.Is(err, enough) || calls != 1 {
 		t.Errorf("%d calls, %v", calls, err)
 	}

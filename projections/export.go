@@ -15,7 +15,7 @@ import (
 //
 // It holds no transaction: events that are archived while it runs are included.
 func (s *Store) Export(
-	ctx context.Context, actor domain.Actor, system domain.SystemID, q domain.EventQuery, fn func(*domain.Link) error,
+	ctx context.Context, actor domain.Actor, system domain.SystemID, q domain.EventQuery, fn func(*domain.HashedEvent) error,
 ) error {
 	q.Descending = false
 	left := q.Limit
@@ -53,7 +53,7 @@ func (s *Store) Export(
 // links reads a page. The previous hash of a link comes from the row before it. For a filtered
 // query that row has to be looked up, otherwise only for the first link of the page.
 func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.SystemID, q *domain.EventQuery) (
-	links []domain.Link, more bool, err error,
+	links []domain.HashedEvent, more bool, err error,
 ) {
 	const before = `(SELECT p.hash FROM history p
 		WHERE p.system_id = h.system_id AND p.position_ms <= h.position_ms AND (p.position_ms, p.position_seq) < (h.position_ms, h.position_seq)
@@ -68,7 +68,7 @@ func (s *Store) links(ctx context.Context, actor domain.Actor, system domain.Sys
 		query += " WINDOW in_order AS (ORDER BY h.position_ms, h.position_seq)"
 	}
 	err = s.readPlanned(ctx, scopeOf(actor), func(rows pgx.Rows) error {
-		links = append(links, domain.Link{Event: domain.Event{SystemID: system}})
+		links = append(links, domain.HashedEvent{Event: domain.Event{SystemID: system}})
 		l := &links[len(links)-1]
 		var hash, previous []byte
 		if err := scanEvent(rows, &l.Event, &hash, &previous, &more); err != nil {

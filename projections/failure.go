@@ -27,7 +27,7 @@ func readError(operation string, err error) error {
 	wrapped := fmt.Errorf("projections: %s: %w", operation, err)
 	if unreachable(err) {
 		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-			"the database cannot be reached; repeat in a moment").Because(wrapped)
+			"the database cannot be reached; repeat in a moment").WithCause(wrapped)
 	}
 	return wrapped
 }

@@ -94,7 +94,7 @@ func (s *Store) AddFindings(ctx context.Context, link string, system domain.Syst
 // which they were stored, up to the filter's limit, which is at most [MaxPage], and to
 // [PageBytes].
 func (s *Store) Findings(ctx context.Context, filter domain.FindingsFilter) (*domain.FindingsReport, error) {
-	report := &domain.FindingsReport{Links: []domain.FindingsOfLink{}, Findings: []domain.Finding{}}
+	report := &domain.FindingsReport{Links: []domain.LinkFindings{}, Findings: []domain.Finding{}}
 	if err := s.findingsOfLinks(ctx, filter, report); err != nil {
 		return nil, readError("read the report of bridges", err)
 	}
@@ -132,7 +132,7 @@ func (s *Store) findingsOfLinks(ctx context.Context, filter domain.FindingsFilte
 	if err != nil {
 		return err
 	}
-	report.Links, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l domain.FindingsOfLink, err error) {
+	report.Links, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l domain.LinkFindings, err error) {
 		var dropped int64
 		var alive time.Time
 		if err = row.Scan(&l.Link, &l.System, &dropped, &l.Since, &alive, &l.Counts); err != nil {

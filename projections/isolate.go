@@ -168,7 +168,7 @@ func replacement(e *domain.Event, cause error, bare bool) domain.Event {
 	if bare {
 		return domain.NewUndecodable(e.SystemID, e.Position, reason, fields)
 	}
-	return e.Undecodable(reason, fields)
+	return e.AsUndecodable(reason, fields)
 }
 
 // attempt writes events in one transaction, or none of them. After a failure the outcome of the

@@ -312,7 +312,7 @@ func TestRebuildLeavesPoisonOut(t *testing.T) {
 	if err != nil || len(page.Entries) != 2 || !page.More || page.Entries[0].Position.Ms != 1_700_000_002_999 {
 		t.Errorf("%+v, %v", page, err)
 	}
-	second := page.Entries[1].Place()
+	second := page.Entries[1].Cursor()
 	page, err = b.store.Quarantine(t.Context(), staff, domain.QuarantineQuery{Limit: 2, Before: &second})
 	if err != nil || len(page.Entries) != 1 || page.More {
 		t.Errorf("%+v, %v", page, err)

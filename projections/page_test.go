@@ -76,7 +76,7 @@ func TestPagesOfHistoryEndAtBytes(t *testing.T) {
 	checkChain(t, b.store, system, count)
 	for _, q := range []domain.EventQuery{{}, {Limit: 30}, {Filter: domain.EventFilter{Devices: []domain.DeviceID{"d"}}}} {
 		exported := 0
-		if err := b.store.Export(t.Context(), staff, system, q, func(*domain.Link) error { exported++; return nil }); err != nil {
+		if err := b.store.Export(t.Context(), staff, system, q, func(*domain.HashedEvent) error { exported++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if want := map[bool]int{true: 30, false: count}[q.Limit == 30]; exported != want {

@@ -116,7 +116,7 @@ func BenchmarkRead(b *testing.B) {
 		}},
 		{"StateAt/5000events", func() error { _, err := store.StateAt(b.Context(), viewer, system, middle); return err }},
 		{"Export/10000events", func() error {
-			return store.Export(b.Context(), viewer, system, domain.EventQuery{}, func(*domain.Link) error { return nil })
+			return store.Export(b.Context(), viewer, system, domain.EventQuery{}, func(*domain.HashedEvent) error { return nil })
 		}},
 		{"Verify/10000events", func() error { _, err := store.Verify(b.Context(), viewer, system, nil); return err }},
 	} {

@@ -210,7 +210,7 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 	head, err := store.ChainHead(ctx, actor, system)
 	note("head", int(head.Head.Seq), err)
 	exported := 0
-	err = store.Export(ctx, actor, system, domain.EventQuery{}, func(*domain.Link) error { exported++; return nil })
+	err = store.Export(ctx, actor, system, domain.EventQuery{}, func(*domain.HashedEvent) error { exported++; return nil })
 	note("export", exported, err)
 	part, err := store.StateFor(ctx, actor, system, domain.Needs{Devices: []domain.DeviceID{"d"}}, domain.Position{})
 	note("device", len(part.Devices), err)

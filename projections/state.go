@@ -8,7 +8,7 @@ import (
 )
 
 // State returns the needed part of the system's state at or after a position, and waits for it
-// until ctx ends. It implements [domain.States]: the caller owns the result.
+// until ctx ends. It implements [domain.StateReader]: the caller owns the result.
 func (s *Store) State(ctx context.Context, system domain.SystemID, needs domain.Needs, atLeast domain.Position) (*domain.State, error) {
 	return s.part(ctx, within(system), system, needs, atLeast)
 }

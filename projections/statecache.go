@@ -56,7 +56,7 @@ func (s *stateCache) number(e *domain.Event) (numbered, error) {
 
 // fold folds an event and marks the rows that it touched as dirty. It returns the error by
 // which the event's data cannot be read, if so; [domain.ErrGap] is among these errors.
-func (s *stateCache) fold(e *domain.Event) (domain.Touched, error) {
+func (s *stateCache) fold(e *domain.Event) (domain.ChangedRows, error) {
 	touched, err := s.state.Apply(e)
 	if err != nil {
 		return touched, err

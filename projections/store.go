@@ -14,7 +14,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-var _ domain.States = (*Store)(nil)
+var _ domain.StateReader = (*Store)(nil)
 
 // DefaultMaxConns is the most connections that a [Store] opens by default.
 const DefaultMaxConns = 24

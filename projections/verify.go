@@ -14,7 +14,7 @@ type VerifyResult struct {
 	Head    domain.Cursor // cursor of the last intact event
 	Hash    domain.Hash   // its hash
 	// Broken is the first event that is not intact, and why, or nil.
-	Broken *domain.BrokenError
+	Broken *domain.IntegrityError
 }
 
 // Verify reads a system's whole history and checks its hash chain: that no event was altered,
@@ -28,29 +28,29 @@ func (s *Store) Verify(
 	if err != nil {
 		return VerifyResult{}, err
 	}
-	var chain domain.Chain
+	var chain domain.ChainVerifier
 	var result VerifyResult
 	stop := errors.New("stop")
-	err = s.Export(ctx, actor, system, domain.EventQuery{}, func(l *domain.Link) error {
+	err = s.Export(ctx, actor, system, domain.EventQuery{}, func(l *domain.HashedEvent) error {
 		l.Previous = nil // the chain must be intact by itself
-		if l.Event.Seq > head.Head.Seq && chain.Checked() == head.Head.Seq {
+		if l.Event.Seq > head.Head.Seq && chain.Verified() == head.Head.Seq {
 			return stop // this event was archived after Verify began
 		}
-		if err := chain.Check(l); err != nil {
+		if err := chain.Verify(l); err != nil {
 			if !errors.As(err, &result.Broken) {
 				return err
 			}
 			return stop
 		}
-		if report != nil && chain.Checked()%MaxPage == 0 {
-			report(chain.Checked(), head.Head.Seq)
+		if report != nil && chain.Verified()%MaxPage == 0 {
+			report(chain.Verified(), head.Head.Seq)
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, stop) {
 		return VerifyResult{}, err
 	}
-	result.Checked = chain.Checked()
+	result.Checked = chain.Verified()
 	if last := chain.Last(); last != nil {
 		result.Head, result.Hash = last.Event.Cursor(), last.Hash
 	}
@@ -64,13 +64,13 @@ func (s *Store) Verify(
 }
 
 // compareHead reports a chain that does not end at its head.
-func compareHead(head *System, result *VerifyResult) *domain.BrokenError {
+func compareHead(head *System, result *VerifyResult) *domain.IntegrityError {
 	switch {
 	case result.Checked < head.Head.Seq:
-		return &domain.BrokenError{Cursor: head.Head, Reason: fmt.Sprintf(
+		return &domain.IntegrityError{Cursor: head.Head, Reason: fmt.Sprintf(
 			"events are missing at the end: the head is at seq %d, history ends at %d", head.Head.Seq, result.Checked)}
 	case result.Head != head.Head || result.Hash != head.Hash:
-		return &domain.BrokenError{Cursor: result.Head, Reason: "the last event is not the one that the head names"}
+		return &domain.IntegrityError{Cursor: result.Head, Reason: "the last event is not the one that the head names"}
 	}
 	return nil
 }

@@ -150,7 +150,7 @@ func (l *Log) sendScript(ctx context.Context, s shard, entries [][]any, opts dom
 			names = append(names, k.idempotency(system, opts.Idempotency))
 		}
 		args[4] = len(of)
-		if opts.Idempotency.Counted {
+		if opts.Idempotency.CallerChosen {
 			args[5] = l.config.MaxIdempotencyKeys
 			if s.completes {
 				args[5] = math.MaxInt32
@@ -321,7 +321,7 @@ func (l *Log) checkReuse(ctx context.Context, events []domain.Event, key *domain
 		}
 		begun = begun || recalled.Replayed
 	}
-	if begun || !key.Counted {
+	if begun || !key.CallerChosen {
 		return begun, nil
 	}
 	for _, system := range of {

@@ -89,10 +89,10 @@ func TestStrangeEntries(t *testing.T) {
 			continue
 		}
 		var u domain.Undecodable
-		if err := json.Unmarshal(e.Data, &u); err != nil || !strings.Contains(u.Reason, c.reason) || len(e.AppendEnvelope(nil)) > domain.MaxEvent {
+		if err := json.Unmarshal(e.Data, &u); err != nil || !strings.Contains(u.Reason, c.reason) || len(e.AppendEnvelope(nil)) > domain.MaxEventBytes {
 			t.Errorf("%s: %d bytes, reason %q, %v", c.name, len(e.Data), u.Reason, err)
 		}
-		if err := domain.CheckJSON(e.Data); err != nil {
+		if err := domain.CheckStorableJSON(e.Data); err != nil {
 			t.Errorf("%s: %v: %s", c.name, err, e.Data)
 		}
 		if e.ID != "undecodable-"+id || e.Version != 1 || e.Type != domain.TypeUndecodable || !e.Time.Equal(time.UnixMilli(int64(at.Ms))) {

@@ -83,12 +83,12 @@ func appendFailure(err error) error {
 	default:
 		return domain.Fail(domain.KindUnknownOutcome, domain.CodeUnknownOutcome,
 			"the log broke off before it answered: the events may or may not have been appended; repeat with the same key").
-			Because(fmt.Errorf("streams: append: %w", err))
+			WithCause(fmt.Errorf("streams: append: %w", err))
 	}
 }
 
 // unavailable returns the error that a caller gets for an operation that could not reach Redis.
 func unavailable(operation string, err error) error {
 	return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-		"the log cannot be reached; nothing was appended; repeat in a moment").Because(fmt.Errorf("streams: %s: %w", operation, err))
+		"the log cannot be reached; nothing was appended; repeat in a moment").WithCause(fmt.Errorf("streams: %s: %w", operation, err))
 }

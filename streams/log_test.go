@@ -237,7 +237,7 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 	}
 	under := func(scope string, n int) domain.AppendOptions {
 		key := fmt.Sprint(strings.Repeat("k", 200), n)
-		return domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: scope, Key: key, Fingerprint: "f", Counted: true}}
+		return domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: scope, Key: key, Fingerprint: "f", CallerChosen: true}}
 	}
 	refused := func(err error) {
 		t.Helper()
@@ -307,7 +307,7 @@ func TestHalfDoneAppendIsCompletedWithoutKeys(t *testing.T) {
 		systems[l.Partition(system)] = system
 	}
 	under := func(key string) domain.AppendOptions {
-		return domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "eva", Key: key, Fingerprint: "f", Counted: true}}
+		return domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "eva", Key: key, Fingerprint: "f", CallerChosen: true}}
 	}
 	batch := []domain.Event{update(systems[0], 1), update(systems[1], 2)}
 	first, err := l.Append(t.Context(), batch[:1], under("batch")) // as if the other partition had failed
@@ -341,7 +341,7 @@ func TestKeysOfPastHoursDoNotCount(t *testing.T) {
 	if err := client.HSet(t.Context(), made, hour-25, 1_000, hour-26, 1_000).Err(); err != nil {
 		t.Fatal(err)
 	}
-	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "eva", Key: "k", Fingerprint: "f", Counted: true}}
+	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "eva", Key: "k", Fingerprint: "f", CallerChosen: true}}
 	if _, err := l.Append(t.Context(), updates(sol, 1), opts); err != nil {
 		t.Fatal(err)
 	}

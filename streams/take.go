@@ -79,12 +79,12 @@ type Looked struct {
 // events have an id, a time and an origin, and are of b.System; their positions
 // grow.
 //
-// It fails with [*domain.BehindError] when the cursor is before b.After, with
+// It fails with [*domain.ImportGapError] when the cursor is before b.After, with
 // [ErrStale], and otherwise as [Log.Append]; after an outcome that is not known, it
 // may be repeated as it is.
-func (l *Log) Take(ctx context.Context, b domain.Batch, looked Looked) (domain.Taken, error) {
+func (l *Log) Take(ctx context.Context, b domain.ImportBatch, looked Looked) (domain.ImportResult, error) {
 	taken, err := l.take(ctx, b, looked)
-	behind := new(domain.BehindError)
+	behind := new(domain.ImportGapError)
 	switch {
 	case err == nil:
 		l.appends.Add(uint64(taken.Accepted))
@@ -99,16 +99,16 @@ func (l *Log) Take(ctx context.Context, b domain.Batch, looked Looked) (domain.T
 	return taken, err
 }
 
-func (l *Log) take(ctx context.Context, b domain.Batch, looked Looked) (domain.Taken, error) {
+func (l *Log) take(ctx context.Context, b domain.ImportBatch, looked Looked) (domain.ImportResult, error) {
 	if ctx.Err() != nil {
-		return domain.Taken{}, unavailable("append", ctx.Err())
+		return domain.ImportResult{}, unavailable("append", ctx.Err())
 	}
 	for i := range b.Events {
 		if err := b.Events[i].Canonicalize(); err != nil {
-			return domain.Taken{}, domain.AtIndex(err, i)
+			return domain.ImportResult{}, domain.AtIndex(err, i)
 		}
 		if e := &b.Events[i]; e.ID == "" || e.Time.IsZero() || e.Origin == "" || e.SystemID != b.System {
-			return domain.Taken{}, domain.AtIndex(domain.Invalid(domain.CodeInvalidUpdate,
+			return domain.ImportResult{}, domain.AtIndex(domain.Invalid(domain.CodeInvalidUpdate,
 				"an event from elsewhere has an id, a time, an origin and the system of its batch"), i)
 		}
 	}
@@ -117,7 +117,7 @@ func (l *Log) take(ctx context.Context, b domain.Batch, looked Looked) (domain.T
 	if len(b.Events) > 0 {
 		var err error
 		if entries, err = l.marshal(ctx, shard{partition: partition, events: b.Events}); err != nil {
-			return domain.Taken{}, err
+			return domain.ImportResult{}, err
 		}
 	}
 	k := &l.keys[partition]
@@ -137,29 +137,29 @@ func (l *Log) take(ctx context.Context, b domain.Batch, looked Looked) (domain.T
 		return takeScript.run(ctx, l.appender, []string{k.events, k.heads, k.origin, k.cursors, k.foreign}, args...)
 	})
 	if err != nil {
-		return domain.Taken{}, err
+		return domain.ImportResult{}, err
 	}
 	return takeAnswer(reply, &b)
 }
 
-func takeAnswer(reply []any, b *domain.Batch) (domain.Taken, error) {
+func takeAnswer(reply []any, b *domain.ImportBatch) (domain.ImportResult, error) {
 	verdict, _ := reply[0].(string)
 	switch {
 	case verdict == "stale": // who looks again repairs what is missing
-		return domain.Taken{}, ErrStale
+		return domain.ImportResult{}, ErrStale
 	case verdict == "behind" && len(reply) == 2:
 		at, err := parseReplied(reply[1])
 		if err != nil {
-			return domain.Taken{}, err
+			return domain.ImportResult{}, err
 		}
-		return domain.Taken{Cursor: at}, &domain.BehindError{Source: b.Source, After: b.After, Cursor: at}
+		return domain.ImportResult{Cursor: at}, &domain.ImportGapError{Source: b.Source, After: b.After, Cursor: at}
 	case verdict == "taken" && len(reply) == 4:
 		accepted, _ := reply[1].(int64)
 		duplicates, _ := reply[2].(int64)
 		at, err := parseReplied(reply[3])
-		return domain.Taken{Accepted: int(accepted), Duplicates: int(duplicates), Cursor: at}, err
+		return domain.ImportResult{Accepted: int(accepted), Duplicates: int(duplicates), Cursor: at}, err
 	}
-	return domain.Taken{}, fmt.Errorf("streams: take: the script answered %v", reply)
+	return domain.ImportResult{}, fmt.Errorf("streams: take: the script answered %v", reply)
 }
 
 func parseReplied(v any) (domain.Position, error) {

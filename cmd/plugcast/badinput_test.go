@@ -26,7 +26,7 @@ func TestBadRequests(t *testing.T) {
 
 	item := `{"systemId":"clinica-sol","deviceId":"plug-1","online":true}`
 	var accepted struct {
-		Positions map[domain.SystemID]domain.Span `json:"positions"`
+		Positions map[domain.SystemID]domain.PositionRange `json:"positions"`
 	}
 	mustCall(t, 200, "POST", updates, service, "["+item+"]", &accepted, "Idempotency-Key", "used")
 	mustCall(t, 202, "POST", url+"/equipment", operator, `{"equipmentId":"laser-1","name":"Laser"}`, nil)
@@ -94,7 +94,7 @@ func TestBadRequests(t *testing.T) {
 	}
 
 	var again struct {
-		Positions map[domain.SystemID]domain.Span `json:"positions"`
+		Positions map[domain.SystemID]domain.PositionRange `json:"positions"`
 	}
 	mustCall(t, 200, "POST", updates, service, "["+item+"]", &again, "Idempotency-Key", "used")
 	if again.Positions[system] != accepted.Positions[system] {

@@ -24,7 +24,7 @@ func TestReadYourOwnWritesAtAnotherNode(t *testing.T) {
 		publish := func(update map[string]any) domain.Position {
 			update["systemId"] = system
 			var published struct {
-				Positions map[domain.SystemID]domain.Span
+				Positions map[domain.SystemID]domain.PositionRange
 			}
 			mustCall(t, http.StatusOK, "POST", here+"/api/v1/device-updates", service, []any{update}, &published)
 			return published.Positions[system].Last

@@ -17,7 +17,7 @@ func TestFiltersBoundsAndKeysOverHTTP(t *testing.T) {
 	service, staff := signed(t, testSecret, domain.RoleService, "s"), testToken(t, domain.RoleStaff)
 	const item = `{"systemId":"s","deviceId":"plug-c","relayOn":true}`
 	var first, again struct {
-		Positions map[string]domain.Span `json:"positions"`
+		Positions map[string]domain.PositionRange `json:"positions"`
 	}
 	key := []string{"Idempotency-Key", "k"}
 	updates := n.base + "/api/v1/device-updates"

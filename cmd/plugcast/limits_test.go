@@ -113,8 +113,8 @@ func TestReactionsAreThoseThatAreLimited(t *testing.T) {
 	t.Parallel()
 	on := reactionsTo(&shellySide{}, &disconnects{})
 	for _, typ := range domain.EventTypes() {
-		if (on[typ] != nil) != typ.CallsForAction() {
-			t.Errorf("%s: reacted to %t, counted as an action %t", typ, on[typ] != nil, typ.CallsForAction())
+		if (on[typ] != nil) != typ.TriggersReaction() {
+			t.Errorf("%s: reacted to %t, counted as an action %t", typ, on[typ] != nil, typ.TriggersReaction())
 		}
 	}
 }

@@ -166,7 +166,7 @@ func (r *replay) write(ctx context.Context, store *projections.Store, out io.Wri
 	defer bar.Finish()
 	var line []byte
 	var pace pacer
-	err = store.Export(ctx, everything, r.system, r.query, func(l *domain.Link) error {
+	err = store.Export(ctx, everything, r.system, r.query, func(l *domain.HashedEvent) error {
 		if l.Event.Position.After(r.until) {
 			return errUntil
 		}

@@ -93,7 +93,7 @@ func busy(t *testing.T, base string, system domain.SystemID, stop <-chan struct{
 	note := func(status int, answer []byte, err error) {
 		var receipt struct {
 			Position  domain.Position `json:"position"`
-			Positions map[domain.SystemID]domain.Span
+			Positions map[domain.SystemID]domain.PositionRange
 		}
 		switch {
 		case err != nil:

@@ -31,7 +31,7 @@ func TestSnapshotsThatNobodyReads(t *testing.T) {
 			}
 		}
 		var answer struct {
-			Positions map[domain.SystemID]domain.Span
+			Positions map[domain.SystemID]domain.PositionRange
 		}
 		mustCall(t, http.StatusOK, "POST", n.base+"/api/v1/device-updates", service, batch, &answer)
 		last = answer.Positions[system].Last

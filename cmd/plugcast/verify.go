@@ -72,7 +72,7 @@ func verifyFile(ctx context.Context, t terminal, path string) (result projection
 	bar := newProgress(t.err, size, "bytes")
 	defer bar.Finish()
 	lines := bufio.NewReaderSize(file, maxLine)
-	var chain domain.Chain
+	var chain domain.ChainVerifier
 	for number := 1; ctx.Err() == nil; number++ {
 		line, err := lines.ReadSlice('\n')
 		switch {
@@ -89,7 +89,7 @@ func verifyFile(ctx context.Context, t terminal, path string) (result projection
 		}
 		link, err := domain.ParseCloudEvent(line)
 		if err == nil {
-			err = chain.Check(&link)
+			err = chain.Verify(&link)
 		}
 		switch {
 		case errors.As(err, &result.Broken):
@@ -97,7 +97,7 @@ func verifyFile(ctx context.Context, t terminal, path string) (result projection
 		case err != nil:
 			return result, fmt.Errorf("line %d: %w", number, err)
 		}
-		result.Checked, result.Head, result.Hash = chain.Checked(), link.Event.Cursor(), link.Hash
+		result.Checked, result.Head, result.Hash = chain.Verified(), link.Event.Cursor(), link.Hash
 	}
 	return result, ctx.Err()
 }

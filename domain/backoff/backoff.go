@@ -1,5 +1,5 @@
-// Package backoff spaces repeated attempts: see [Backoff]. It imports nothing else of
-// the platform, so that every package may use it.
+// Package backoff spaces retries: see [Backoff]. It imports no other package of plugcast, so that every package may use
+// it.
 package backoff
 
 import (
@@ -8,32 +8,31 @@ import (
 	"time"
 )
 
-// Backoff says how long to wait before the next attempt. Each wait is drawn from a
-// window that doubles with every attempt, so that many callers that failed together
-// do not come back together. It is not safe for concurrent use.
+// Backoff determines how long to wait before the next attempt. It draws each wait at random from a window that doubles
+// with every attempt, so that callers that failed at the same time do not retry at the same time. It is not safe for
+// concurrent use.
 type Backoff struct {
-	// First is the first window, and Max the widest. A first window of less than a
-	// millisecond counts as one, so that attempts are never repeated without a pause; a
-	// Max below the first window counts as that.
+	// First is the first window, and Max the largest. A First of less than a millisecond counts as one millisecond, so
+	// that there is a pause between all attempts. A Max below First counts as First.
 	First, Max time.Duration
-	// Stable is how long a connection has to last for [Backoff.Lasted] to start over.
-	Stable time.Duration
-	// Full draws from the whole window, and not from its upper half. It spreads the
-	// most, and some waits are next to nothing.
-	Full bool
-	// Rand gives numbers in [0, 1]; math/rand does when it is nil.
+	// StableAfter is how long an attempt must have succeeded for [Backoff.ResetIfStable] to start over.
+	StableAfter time.Duration
+	// FullJitter draws from the whole window instead of its upper half. That spreads callers the most, and makes some
+	// waits very short.
+	FullJitter bool
+	// Rand returns numbers in [0, 1]; nil means math/rand.
 	Rand func() float64
 
 	window time.Duration // 0 before the first attempt
 }
 
-// leastWindow is the narrowest first window.
-const leastWindow = time.Millisecond
+// minWindow is the smallest first window.
+const minWindow = time.Millisecond
 
-// Next draws a wait and doubles the window.
+// Next returns the next wait and doubles the window up to Max.
 func (b *Backoff) Next() time.Duration {
-	first := max(b.First, leastWindow)
-	widest := max(b.Max, first)
+	first := max(b.First, minWindow)
+	largest := max(b.Max, first)
 	if b.window == 0 {
 		b.window = first
 	}
@@ -42,36 +41,36 @@ func (b *Backoff) Next() time.Duration {
 		chance = rand.Float64
 	}
 	part := chance()
-	if !b.Full {
+	if !b.FullJitter {
 		part = (1 + part) / 2
 	}
 	wait := time.Duration(part * float64(b.window))
-	if b.window > widest/2 { // twice as much may be more than a duration holds
-		b.window = widest
+	if b.window > largest/2 { // twice the window may overflow a Duration
+		b.window = largest
 	} else {
 		b.window *= 2
 	}
 	return wait
 }
 
-// Wait sleeps for [Backoff.Next]. It returns ctx's error when ctx ends before.
+// Wait sleeps for [Backoff.Next]. If ctx ends first, it returns ctx's error.
 func (b *Backoff) Wait(ctx context.Context) error { return Sleep(ctx, b.Next()) }
 
-// Fresh reports whether the next wait is the first, or the first after a Reset.
-func (b *Backoff) Fresh() bool { return b.window == 0 }
+// IsReset reports whether the next wait is the first one, or the first one since a reset.
+func (b *Backoff) IsReset() bool { return b.window == 0 }
 
 // Reset starts over with the first window.
 func (b *Backoff) Reset() { b.window = 0 }
 
-// Lasted says for how long an attempt succeeded, and starts over when that was long
-// enough. A connection that opens and closes at once is no reason to be quick.
-func (b *Backoff) Lasted(d time.Duration) {
-	if d >= b.Stable {
+// ResetIfStable resets b if an attempt that succeeded for d has lasted long enough. A connection that opens and closes at
+// once is no reason to retry faster.
+func (b *Backoff) ResetIfStable(d time.Duration) {
+	if d >= b.StableAfter {
 		b.Reset()
 	}
 }
 
-// Jitter draws a duration between half of d and d; 0 when d is not positive.
+// Jitter returns a random duration between d/2 and d, or 0 if d is not positive.
 func Jitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
@@ -79,11 +78,11 @@ func Jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// Sleep waits for d, or until ctx ends, and then returns ctx's error.
+// Sleep waits for d. If ctx ends first, or has ended, it returns ctx's error.
 func Sleep(ctx context.Context, d time.Duration) error { return SleepOr(ctx, d, nil) }
 
-// SleepOr is [Sleep] that ends early, without an error, when a value comes on wake or
-// wake is closed. A nil wake never does.
+// SleepOr is [Sleep], except that it also ends, without an error, when it receives from wake or wake is closed. A nil
+// wake never ends it.
 func SleepOr(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	if d <= 0 {
 		return ctx.Err()

@@ -18,10 +18,10 @@ func TestWindowsDouble(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, chance := range []float64{0, 1} {
-				b := Backoff{First: time.Second, Max: 5 * time.Second, Full: c.full, Rand: func() float64 { return chance }}
+				b := Backoff{First: time.Second, Max: 5 * time.Second, FullJitter: c.full, Rand: func() float64 { return chance }}
 				for i, window := range []time.Duration{1, 2, 4, 5, 5} {
-					if fresh := b.Fresh(); fresh != (i == 0) {
-						t.Errorf("wait %d: fresh is %v", i, fresh)
+					if reset := b.IsReset(); reset != (i == 0) {
+						t.Errorf("wait %d: reset is %v", i, reset)
 					}
 					want := window * time.Second
 					if chance == 0 {
@@ -36,7 +36,7 @@ func TestWindowsDouble(t *testing.T) {
 	}
 }
 
-// Windows that make no sense give waits all the same, and Fresh stays true to them.
+// Next returns waits even for windows that make no sense, and IsReset stays correct.
 func TestUnusualWindows(t *testing.T) {
 	t.Parallel()
 	const longest = time.Duration(3 << 61)
@@ -44,19 +44,19 @@ func TestUnusualWindows(t *testing.T) {
 		first, most time.Duration
 		want        []time.Duration
 	}{
-		"none":                   {0, 0, []time.Duration{leastWindow, leastWindow, leastWindow}},
-		"no first one":           {0, 3 * leastWindow, []time.Duration{leastWindow, 2 * leastWindow, 3 * leastWindow}},
-		"negative ones":          {-time.Second, -time.Second, []time.Duration{leastWindow, leastWindow}},
+		"none":                   {0, 0, []time.Duration{minWindow, minWindow, minWindow}},
+		"no first one":           {0, 3 * minWindow, []time.Duration{minWindow, 2 * minWindow, 3 * minWindow}},
+		"negative ones":          {-time.Second, -time.Second, []time.Duration{minWindow, minWindow}},
 		"no widest one":          {time.Second, 0, []time.Duration{time.Second, time.Second}},
 		"a widest one below":     {time.Second, time.Minute / 100, []time.Duration{time.Second, time.Second}},
 		"one that cannot double": {1 << 62, longest, []time.Duration{1 << 62, longest, longest}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := Backoff{First: c.first, Max: c.most, Full: true, Rand: func() float64 { return 1 }}
+			b := Backoff{First: c.first, Max: c.most, FullJitter: true, Rand: func() float64 { return 1 }}
 			for i, want := range c.want {
-				if fresh := b.Fresh(); fresh != (i == 0) {
-					t.Errorf("wait %d: fresh is %v", i, fresh)
+				if reset := b.IsReset(); reset != (i == 0) {
+					t.Errorf("wait %d: reset is %v", i, reset)
 				}
 				if got := b.Next(); got != want {
 					t.Errorf("wait %d is %s, want %s", i, got, want)
@@ -79,16 +79,16 @@ func TestJitter(t *testing.T) {
 
 func TestStartingOver(t *testing.T) {
 	t.Parallel()
-	b := Backoff{First: time.Second, Max: time.Minute, Stable: time.Minute}
+	b := Backoff{First: time.Second, Max: time.Minute, StableAfter: time.Minute}
 	b.Next()
-	if b.Lasted(time.Minute - 1); b.Fresh() {
+	if b.ResetIfStable(time.Minute - 1); b.IsReset() {
 		t.Error("a short success starts over")
 	}
-	if b.Lasted(time.Minute); !b.Fresh() {
+	if b.ResetIfStable(time.Minute); !b.IsReset() {
 		t.Error("a long success does not start over")
 	}
 	b.Next()
-	if b.Reset(); !b.Fresh() {
+	if b.Reset(); !b.IsReset() {
 		t.Error("a reset does not start over")
 	}
 	for range 1000 {

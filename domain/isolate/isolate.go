@@ -1,7 +1,7 @@
-// Package isolate contains faults. A panic ends the work that panicked and not the
-// process: see [Run], [Do] and [Loop]. The work of one key, such as a system, does
-// not wait for that of another: see [Keys]. Of the platform the package imports
-// nothing but package backoff, so that every package may use it.
+// Package isolate contains faults, so that one part of plugcast does not take others with it. A panic ends the work that
+// panicked and not the process: see [Run], [Do] and [Loop]. The work for one key, such as a system, does not wait for
+// the work for another: see [KeyedPool]. The package imports no other package of plugcast than backoff, so that every
+// package may use it.
 package isolate
 
 import (
@@ -16,18 +16,17 @@ import (
 	"github.com/plugcast/plugcast/domain/backoff"
 )
 
-// PanicError is the error that a panic becomes.
+// PanicError is the error that [Run] returns for a panic.
 type PanicError struct {
-	Where string // the part that panicked
+	Where string // the part that panicked, as passed to Run
 	Value any    // the value of the panic
 }
 
 // Error implements error.
-func (e *PanicError) Error() string { return fmt.Sprintf("%s: a fault of ours: %v", e.Where, e.Value) }
+func (e *PanicError) Error() string { return fmt.Sprintf("%s: panic: %v", e.Where, e.Value) }
 
-// Run calls f and returns its error. A panic in f is logged with its stack,
-// counted under where, and returned as a [PanicError]. A nil logger drops the log
-// line. Goroutines that f starts are not covered: they need a Run of their own.
+// Run calls f and returns its error. If f panics, Run logs the panic with its stack, counts it under where, and returns
+// it as a [PanicError]. A nil logger logs nothing. Run does not cover goroutines that f starts: each needs its own Run.
 func Run(logger *slog.Logger, where string, f func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -37,13 +36,13 @@ func Run(logger *slog.Logger, where string, f func() error) (err error) {
 	return f()
 }
 
-// Do is [Run] for a function without an error. It reports whether f returned.
+// Do is [Run] for a function without an error. It reports whether f returned without a panic.
 func Do(logger *slog.Logger, where string, f func()) bool {
 	return Run(logger, where, func() error { f(); return nil }) == nil
 }
 
-// Recovered logs and counts a panic that the caller has recovered, and returns it
-// as an error. It is for callers that treat some panics themselves.
+// Recovered logs and counts a panic that the caller has recovered, and returns it as an error. It is for callers that
+// handle some panics themselves. value is the result of recover.
 func Recovered(logger *slog.Logger, where string, value any) *PanicError {
 	count(where)
 	if logger != nil {
@@ -52,15 +51,14 @@ func Recovered(logger *slog.Logger, where string, value any) *PanicError {
 	return &PanicError{where, value}
 }
 
-// Pauses of [Loop] before it calls a function again that panicked.
+// The first and the longest pause of [Loop] after a panic.
 const (
 	firstPause   = 100 * time.Millisecond
 	longestPause = 5 * time.Second
 )
 
-// Loop calls f, and again when it panicked, after a pause that grows, until f
-// returns by itself or ctx ends. It is for goroutines that must live as long as
-// their owner.
+// Loop calls f until f returns without a panic. After a panic it pauses, for 0.1 to 5 s, and calls f again unless ctx has
+// ended. It is for goroutines that must live as long as their owner.
 func Loop(ctx context.Context, logger *slog.Logger, where string, f func()) {
 	retry := backoff.Backoff{First: firstPause, Max: longestPause}
 	for !Do(logger, where, f) {
@@ -70,8 +68,8 @@ func Loop(ctx context.Context, logger *slog.Logger, where string, f func()) {
 	}
 }
 
-// panics counts what was caught. A panic is a fault of the program, whichever
-// part of it runs, so the count is the process's own and not passed around.
+// panics counts the panics of the whole process. A panic is a bug in the program, no matter which part of it runs, so
+// callers need not pass a counter around.
 var panics struct {
 	mu    sync.Mutex
 	count map[string]uint64
@@ -86,7 +84,7 @@ func count(where string) {
 	panics.count[where]++
 }
 
-// Panics returns how many panics were caught since the process began, by where.
+// Panics returns the number of panics since the process started, by the where of [Run]. It is safe for concurrent use.
 func Panics() map[string]uint64 {
 	panics.mu.Lock()
 	defer panics.mu.Unlock()

@@ -58,10 +58,10 @@ func TestLoopCallsAgain(t *testing.T) {
 }
 
 // Keys that hang or fail leave places for the others, and are tried again.
-func TestKeysAreIndependent(t *testing.T) {
+func TestKeyedPoolKeysAreIndependent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		keys := NewKeys[int](nil, "keys test", 4, time.Second)
+		keys := NewKeyedPool[int](nil, "keys test", 4, time.Second)
 		hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 		var tries atomic.Int32
 		for key := range 4 {
@@ -91,8 +91,9 @@ func TestKeysAreIndependent(t *testing.T) {
 			t.Error("a key that failed is not tried again")
 		}
 		keys.Wait()
-		if !done || tries.Load() != 2 || len(keys.failed) != 4 || len(keys.running) != 0 || keys.slow != 0 {
-			t.Errorf("done %v after %d tries; %d failed, %d running, %d slow", done, tries.Load(), len(keys.failed), len(keys.running), keys.slow)
+		if !done || tries.Load() != 2 || len(keys.failed) != 4 || len(keys.running) != 0 || keys.failedRunning != 0 {
+			t.Errorf("done %v after %d tries; %d failed, %d running, %d of them failed before",
+				done, tries.Load(), len(keys.failed), len(keys.running), keys.failedRunning)
 		}
 	})
 }

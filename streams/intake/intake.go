@@ -147,11 +147,11 @@ func (in *Intake) Rewind(ctx context.Context, system domain.SystemID, source str
 // Take appends what is new in the batch and moves the cursor of its source. It may
 // be repeated after any error. Events that were first appended here are left out,
 // and those without an origin get the source for it; what is not of its type's
-// shape is taken as undecodable. Errors: [*domain.BehindError] when something
+// shape is taken as undecodable. Errors: [*domain.ImportGapError] when something
 // before the batch was not taken; an [domain.Error] otherwise.
-func (in *Intake) Take(ctx context.Context, b domain.Batch) (domain.Taken, error) {
+func (in *Intake) Take(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
 	if err := in.check(&b); err != nil {
-		return domain.Taken{}, err
+		return domain.ImportResult{}, err
 	}
 	own := 0
 	events := make([]domain.Event, 0, len(b.Events))
@@ -160,7 +160,7 @@ func (in *Intake) Take(ctx context.Context, b domain.Batch) (domain.Taken, error
 			own++
 			continue
 		}
-		events = append(events, b.Events[i].Foreign(b.Source))
+		events = append(events, b.Events[i].AsImported(b.Source))
 	}
 	for range tries {
 		taken, err := in.take(ctx, b, events)
@@ -170,11 +170,11 @@ func (in *Intake) Take(ctx context.Context, b domain.Batch) (domain.Taken, error
 		taken.Own = own
 		return taken, err
 	}
-	return domain.Taken{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
+	return domain.ImportResult{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
 		"the archive moves on faster than it can be asked; nothing was appended; repeat in a moment")
 }
 
-func (in *Intake) check(b *domain.Batch) error {
+func (in *Intake) check(b *domain.ImportBatch) error {
 	if b.System == domain.PlatformSystem {
 		return domain.Fail(domain.KindForbidden, domain.CodeForbidden, "the platform's own system is not bridged")
 	}
@@ -212,13 +212,13 @@ func (in *Intake) check(b *domain.Batch) error {
 
 // take makes one attempt. What is looked up first may be out of date by the time
 // of the append, which then says so.
-func (in *Intake) take(ctx context.Context, b domain.Batch, events []domain.Event) (domain.Taken, error) {
+func (in *Intake) take(ctx context.Context, b domain.ImportBatch, events []domain.Event) (domain.ImportResult, error) {
 	incarnation, err := in.log.Incarnation(ctx, in.log.Partition(b.System))
 	if err != nil {
-		return domain.Taken{}, unavailable(err)
+		return domain.ImportResult{}, unavailable(err)
 	}
 	if err := in.fence(ctx, in.log.Partition(b.System), incarnation); err != nil {
-		return domain.Taken{}, unavailable(err)
+		return domain.ImportResult{}, unavailable(err)
 	}
 	// Also saved cursors are looked for: without, a batch would seem to be behind.
 	_, begun, err := in.Cursor(ctx, b.System, b.Source)
@@ -226,7 +226,7 @@ func (in *Intake) take(ctx context.Context, b domain.Batch, events []domain.Even
 		err = in.another(ctx, b.System)
 	}
 	if err != nil {
-		return domain.Taken{}, unavailable(err)
+		return domain.ImportResult{}, unavailable(err)
 	}
 	keys := make([]Key, len(events))
 	for i := range events {
@@ -234,7 +234,7 @@ func (in *Intake) take(ctx context.Context, b domain.Batch, events []domain.Even
 	}
 	archived, known, err := in.archive.Foreign(ctx, b.System, keys)
 	if err != nil {
-		return domain.Taken{}, unavailable(err)
+		return domain.ImportResult{}, unavailable(err)
 	}
 	b.Events = make([]domain.Event, 0, len(events))
 	for i := range events {
@@ -270,7 +270,7 @@ func unavailable(err error) error {
 		return err
 	}
 	return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-		"the log or the archive cannot be reached; nothing was appended; repeat in a moment").Because(err)
+		"the log or the archive cannot be reached; nothing was appended; repeat in a moment").WithCause(err)
 }
 
 // saveEvery is the pace at which cursors are saved: as much as is read again after

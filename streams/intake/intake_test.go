@@ -106,13 +106,13 @@ func update(id, origin string, at uint64) domain.Event {
 	}
 }
 
-func batch(source string, after uint64, events ...domain.Event) domain.Batch {
-	return domain.Batch{
+func batch(source string, after uint64, events ...domain.Event) domain.ImportBatch {
+	return domain.ImportBatch{
 		System: system, Source: source, After: domain.Position{Ms: after}, Through: events[len(events)-1].Position, Events: events,
 	}
 }
 
-func (b *bundle) take(batch domain.Batch) domain.Taken {
+func (b *bundle) take(batch domain.ImportBatch) domain.ImportResult {
 	b.t.Helper()
 	taken, err := b.Take(b.t.Context(), batch)
 	if err != nil {
@@ -121,9 +121,9 @@ func (b *bundle) take(batch domain.Batch) domain.Taken {
 	return taken
 }
 
-func (b *bundle) expect(got domain.Taken, accepted, duplicates, own int, cursor uint64) {
+func (b *bundle) expect(got domain.ImportResult, accepted, duplicates, own int, cursor uint64) {
 	b.t.Helper()
-	if want := (domain.Taken{Accepted: accepted, Duplicates: duplicates, Own: own, Cursor: domain.Position{Ms: cursor}}); got != want {
+	if want := (domain.ImportResult{Accepted: accepted, Duplicates: duplicates, Own: own, Cursor: domain.Position{Ms: cursor}}); got != want {
 		b.t.Errorf("took %+v, want %+v", got, want)
 	}
 }
@@ -137,8 +137,8 @@ func TestTake(t *testing.T) {
 	b.expect(b.take(batch("a", 0, update("1", "", 10), update("2", us, 20), update("3", "z", 30))), 0, 2, 1, 30)
 	b.expect(b.take(batch("a", 20, update("3", "z", 30), update("4", "", 40))), 1, 1, 0, 40)
 	b.expect(b.take(batch("b", 0, update("3", "z", 7), update("1", "a", 8), update("1", "b", 9))), 1, 2, 0, 9) // by another way
-	b.expect(b.take(domain.Batch{System: system, Source: "a", After: domain.Position{Ms: 40}, Through: domain.Position{Ms: 90}}), 0, 0, 0, 90)
-	behind := new(domain.BehindError)
+	b.expect(b.take(domain.ImportBatch{System: system, Source: "a", After: domain.Position{Ms: 40}, Through: domain.Position{Ms: 90}}), 0, 0, 0, 90)
+	behind := new(domain.ImportGapError)
 	if _, err := b.Take(t.Context(), batch("a", 91, update("5", "", 95))); !errors.As(err, &behind) || behind.Cursor.Ms != 90 {
 		t.Errorf("a batch that leaves a hole: %v", err)
 	}
@@ -167,7 +167,7 @@ func TestTakeRefuses(t *testing.T) {
 	platform.System = domain.PlatformSystem
 	nameless := update("", "", 10)
 	for name, c := range map[string]struct {
-		batch domain.Batch
+		batch domain.ImportBatch
 		code  domain.Code
 	}{
 		"ourselves":         {batch(us, 0, update("1", "", 10)), domain.CodeInvalidDeployment},
@@ -349,7 +349,7 @@ type far struct {
 }
 
 // batch is any piece of the log that begins at or before the cursor.
-func (f *far) batch(cursor domain.Position) domain.Batch {
+func (f *far) batch(cursor domain.Position) domain.ImportBatch {
 	next := 0
 	for next < len(f.events) && !f.events[next].Position.After(cursor) {
 		next++
@@ -359,7 +359,7 @@ func (f *far) batch(cursor domain.Position) domain.Batch {
 		first = next
 	}
 	last := min(len(f.events), first+1+rand.IntN(40))
-	b := domain.Batch{System: system, Source: f.name, Events: f.events[first:last]}
+	b := domain.ImportBatch{System: system, Source: f.name, Events: f.events[first:last]}
 	if first > 0 {
 		b.After = f.events[first-1].Position
 	}
@@ -388,7 +388,7 @@ func (f *far) send(ctx context.Context, in *intake.Intake) error {
 		}
 		_, err = in.Take(giveUp, f.batch(cursor))
 		cancel()
-		switch behind := new(domain.BehindError); {
+		switch behind := new(domain.ImportGapError); {
 		case err == nil, errors.As(err, &behind):
 		case domain.AsError(err).Kind == domain.KindUnavailable, domain.AsError(err).Kind == domain.KindUnknownOutcome:
 		case errors.Is(err, context.DeadlineExceeded):
@@ -601,9 +601,9 @@ func TestTakeOfWhatCannotBeWrittenAgain(t *testing.T) {
 		t.Fatalf("history has %d events", len(got))
 	}
 	for i := range got {
-		link := domain.Link{Event: got[i]}
+		link := domain.HashedEvent{Event: got[i]}
 		line := link.AppendCloudEvent(nil)
-		if _, err := domain.ParseCloudEvent(line); err != nil || strings.ContainsAny(string(line), "\r\n") || len(line) > domain.MaxEvent {
+		if _, err := domain.ParseCloudEvent(line); err != nil || strings.ContainsAny(string(line), "\r\n") || len(line) > domain.MaxEventBytes {
 			t.Errorf("%s: %d bytes, %v: %.300s", data[i][:min(len(data[i]), 80)], len(line), err, line)
 		}
 		if undecodable := got[i].Type == domain.TypeUndecodable; undecodable == (i == 3) {

@@ -90,7 +90,7 @@ type Devices interface {
 // Watch reads the state of a device as of the newest entry of the log, so that the event
 // carries the last known state of the relay.
 func (r *Registry) Watch(ctx context.Context, partition int, devices Devices) {
-	systems := isolate.NewKeys[domain.SystemID](r.logger, "liveness", systemsAtOnce, turnTimeout)
+	systems := isolate.NewKeyedPool[domain.SystemID](r.logger, "liveness", systemsAtOnce, turnTimeout)
 	defer systems.Wait()
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()

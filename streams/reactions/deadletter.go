@@ -52,7 +52,7 @@ return 1
 
 // Put stores a letter. It cuts the text of the error to 500 bytes.
 func (l *DeadLetters) Put(ctx context.Context, letter domain.DeadLetter) error {
-	letter.Error = domain.CutText(letter.Error, maxError)
+	letter.Error = domain.TruncateText(letter.Error, maxError)
 	text, err := json.Marshal(letter)
 	if err != nil {
 		return fmt.Errorf("dead letters: put: %w", err)

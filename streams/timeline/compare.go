@@ -22,7 +22,7 @@ const (
 // system is compared independently: one whose comparison fails or hangs is paused, and does not
 // delay the others.
 func (t *Timeline) compareLoop() {
-	systems := isolate.NewKeys[domain.SystemID](t.logger, "comparison with the archive", comparingAtOnce, compareTimeout)
+	systems := isolate.NewKeyedPool[domain.SystemID](t.logger, "comparison with the archive", comparingAtOnce, compareTimeout)
 	defer systems.Wait()
 	ticker := time.NewTicker(t.config.CompareEvery)
 	defer ticker.Stop()

@@ -155,7 +155,7 @@ func (a *Authenticator) AuthenticateStream(ctx context.Context, r *http.Request,
 		switch {
 		case err != nil:
 			return domain.Actor{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-				"the ticket cannot be checked now; connect again").Because(fmt.Errorf("auth: ticket of a stream: %w", err))
+				"the ticket cannot be checked now; connect again").WithCause(fmt.Errorf("auth: ticket of a stream: %w", err))
 		case ok && actor.ExpiresAt.After(time.Now()):
 			return actor, nil
 		case ok:
@@ -173,7 +173,7 @@ func (a *Authenticator) redeem(ctx context.Context, ticket string) (domain.Actor
 	switch {
 	case err != nil:
 		return domain.Actor{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-			"the ticket cannot be checked now; get another one").Because(fmt.Errorf("auth: redeem ticket: %w", err))
+			"the ticket cannot be checked now; get another one").WithCause(fmt.Errorf("auth: redeem ticket: %w", err))
 	case !ok:
 		return domain.Actor{}, refuse(CodeTicketInvalid, invalidTicket)
 	case !actor.ExpiresAt.After(time.Now()):

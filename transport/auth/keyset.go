@@ -172,7 +172,7 @@ func (k *keySet) keyfunc(ctx context.Context) jwt.Keyfunc {
 		}
 		if set, err = k.candidates(token); errors.Is(err, errNoSuchKey) && k.current() == nil {
 			return nil, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-				"the keys that tokens are signed with cannot be fetched now; repeat in a moment").Because(err)
+				"the keys that tokens are signed with cannot be fetched now; repeat in a moment").WithCause(err)
 		}
 		return set, err
 	}

@@ -39,9 +39,9 @@ type Intake interface {
 	// Rewind moves a cursor back to a position that it is after.
 	Rewind(ctx context.Context, system domain.SystemID, source string, to domain.Position) error
 	// Take appends what is new in the batch and moves the cursor, together. A batch
-	// may be given again after any error. It fails with a [*domain.BehindError] when
+	// may be given again after any error. It fails with a [*domain.ImportGapError] when
 	// something before the batch was not taken.
-	Take(ctx context.Context, b domain.Batch) (domain.Taken, error)
+	Take(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error)
 }
 
 // Reader reads our own log of one system: see streams/timeline.

@@ -92,7 +92,7 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 		r.mu.Unlock()
 	}()
 	log := r.logger.With("bridge", link.Name(), "system", system.System)
-	retry := backoff.Backoff{First: firstPause, Max: longestPause, Stable: stableAfter}
+	retry := backoff.Backoff{First: firstPause, Max: longestPause, StableAfter: stableAfter}
 	var told string
 	for {
 		began := time.Now()
@@ -104,7 +104,7 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 			err = errors.New("the connection ended")
 		}
 		state.Failed(err)
-		if retry.Lasted(time.Since(began)); retry.Fresh() {
+		if retry.ResetIfStable(time.Since(began)); retry.IsReset() {
 			told = ""
 		}
 		wait := retry.Next()

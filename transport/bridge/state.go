@@ -43,7 +43,7 @@ type Flow struct {
 
 // Moved says that the flow has come to a position, and whose word it is what
 // became of a batch.
-func (f *Flow) Moved(to domain.Position, t domain.Taken) {
+func (f *Flow) Moved(to domain.Position, t domain.ImportResult) {
 	if to.After(f.Position) {
 		now := time.Now().UTC()
 		f.Position, f.At = to, &now

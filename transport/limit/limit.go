@@ -144,7 +144,7 @@ func Handshake(ctx context.Context, across Limiter, actor domain.Actor) error {
 	if across == nil {
 		return nil
 	}
-	if ok, wait := across.Allow(ctx, FlowFrames, actor.Account(""), 1); !ok {
+	if ok, wait := across.Allow(ctx, FlowFrames, actor.QuotaSystem(""), 1); !ok {
 		return limited("handshakes", wait)
 	}
 	return nil

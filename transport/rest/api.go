@@ -213,7 +213,7 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	if a.limiter != nil {
-		system := actor.Account(domain.SystemID(r.PathValue("systemId")))
+		system := actor.QuotaSystem(domain.SystemID(r.PathValue("systemId")))
 		if ok, wait := a.limiter.Allow(r.Context(), flowRequests, system, 1); !ok {
 			a.limited(r.Context(), flowRequests, system, wait).write(w)
 			return

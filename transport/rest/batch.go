@@ -32,9 +32,9 @@ func readBatch(body io.Reader, identity io.Writer) ([]domain.SystemUpdate, error
 		case err != nil:
 			return nil, err
 		}
-		if len(updates) == domain.MaxUpdates {
+		if len(updates) == domain.MaxUpdatesPerBatch {
 			return nil, domain.Fail(domain.KindTooLarge, domain.CodeBatchTooLarge,
-				fmt.Sprintf("a batch holds at most %d updates", domain.MaxUpdates))
+				fmt.Sprintf("a batch holds at most %d updates", domain.MaxUpdatesPerBatch))
 		}
 		update, err := domain.ParseSystemUpdate(item)
 		if err != nil {

@@ -17,8 +17,8 @@ type Bridges interface {
 	// Deployment is the id of this deployment.
 	Deployment() string
 	// Take appends what is new in a batch and moves the source's cursor, together.
-	// It fails with [*domain.BehindError] when something before was not taken.
-	Take(ctx context.Context, b domain.Batch) (domain.Taken, error)
+	// It fails with [*domain.ImportGapError] when something before was not taken.
+	Take(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error)
 	// Cursor returns up to where a source's log was taken, or false.
 	Cursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error)
 	// Start leaves out what a source has up to a position, if nothing was taken
@@ -111,14 +111,14 @@ func (a *API) registerBridges() {
 		summary: "List how the bridges of this deployment go",
 		detail:  "For staff.",
 	}, a.listBridges)
-	describeBatch[envelope](a, bridgeEventsPath, domain.MaxBatch)
+	describeBatch[envelope](a, bridgeEventsPath, domain.MaxImportBatch)
 }
 
 func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEventsOutput, error) {
 	if _, err := in.authorize(ctx, domain.ActionBridge); err != nil {
 		return nil, err
 	}
-	b := domain.Batch{System: in.SystemID, Source: in.Source}
+	b := domain.ImportBatch{System: in.SystemID, Source: in.Source}
 	var err error
 	if b.After, err = domain.ParsePosition(in.After); err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 		return nil, err
 	}
 	taken, err := a.bridges.Take(ctx, b)
-	if behind := new(domain.BehindError); errors.As(err, &behind) {
+	if behind := new(domain.ImportGapError); errors.As(err, &behind) {
 		return nil, domain.Fail(domain.KindConflict, domain.CodeBridgeBehind, "the log of this source is taken up to "+
 			behind.Cursor.String()+" only: send on from there").With("cursor", behind.Cursor)
 	}
@@ -154,7 +154,7 @@ func (a *API) limitEvents(ctx context.Context, system domain.SystemID, events []
 	}
 	actions := 0
 	for i := range events {
-		if events[i].Type.CallsForAction() {
+		if events[i].Type.TriggersReaction() {
 			actions++
 		}
 	}
@@ -181,9 +181,9 @@ func readEnvelopes(body io.Reader) ([]domain.Event, error) {
 			return events, nil
 		case err != nil:
 			return nil, err
-		case len(events) == domain.MaxBatch:
+		case len(events) == domain.MaxImportBatch:
 			return nil, domain.Fail(domain.KindTooLarge, domain.CodeBatchTooLarge,
-				fmt.Sprintf("a batch holds at most %d events", domain.MaxBatch))
+				fmt.Sprintf("a batch holds at most %d events", domain.MaxImportBatch))
 		}
 		e, err := domain.ParseEnvelope(item)
 		if err != nil {

@@ -17,23 +17,23 @@ import (
 type intakeStub struct {
 	mu      sync.Mutex
 	cursors map[string]domain.Position
-	taken   []domain.Batch
+	taken   []domain.ImportBatch
 }
 
 func (s *intakeStub) Deployment() string { return "this-one" }
 
-func (s *intakeStub) Take(_ context.Context, b domain.Batch) (domain.Taken, error) {
+func (s *intakeStub) Take(_ context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, err := domain.ParseDeployment(b.Source); err != nil {
-		return domain.Taken{}, err
+		return domain.ImportResult{}, err
 	}
 	if b.After.After(s.cursors[b.Source]) {
-		return domain.Taken{}, &domain.BehindError{Source: b.Source, After: b.After, Cursor: s.cursors[b.Source]}
+		return domain.ImportResult{}, &domain.ImportGapError{Source: b.Source, After: b.After, Cursor: s.cursors[b.Source]}
 	}
 	s.cursors[b.Source] = b.Through
 	s.taken = append(s.taken, b)
-	return domain.Taken{Accepted: len(b.Events), Cursor: b.Through}, nil
+	return domain.ImportResult{Accepted: len(b.Events), Cursor: b.Through}, nil
 }
 
 func (s *intakeStub) Cursor(_ context.Context, _ domain.SystemID, source string) (domain.Position, bool, error) {
@@ -106,7 +106,7 @@ func TestTakeEvents(t *testing.T) {
 	b.want(b.send(domain.RoleBridge, "POST", "/api/v1/systems/centro-luna/bridge/events?source=far&after=0-0&through=9-0", "[]"), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=x", "[]"), 400, domain.CodeInvalidPosition)
 	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=9-0", `[{"position":7}]`), 400, CodeInvalidRequest)
-	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=9-0", "["+strings.Repeat(bridged+",", domain.MaxBatch)+bridged+"]"),
+	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=9-0", "["+strings.Repeat(bridged+",", domain.MaxImportBatch)+bridged+"]"),
 		413, domain.CodeBatchTooLarge)
 }
 

@@ -71,7 +71,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	},
 	domain.CodeStale: func(b *bundle) reply { return b.send(operator, "PUT", assignD1, e1, `If-Match: "1-0"`) },
 	domain.CodeBatchTooLarge: func(b *bundle) reply {
-		return b.send(service, "POST", publishPath, "["+strings.Repeat(`{"systemId":"clinica-sol","deviceId":"d1"},`, domain.MaxUpdates)+`{}]`)
+		return b.send(service, "POST", publishPath, "["+strings.Repeat(`{"systemId":"clinica-sol","deviceId":"d1"},`, domain.MaxUpdatesPerBatch)+`{}]`)
 	},
 	CodeBodyTooLarge:         func(b *bundle) reply { return b.exchange("POST", publishPath, b.header(service), spaces(10<<20)) },
 	CodeUnsupportedMediaType: func(b *bundle) reply { return b.send(operator, "PUT", assignD1, e1, "Content-Type: text/plain") },
@@ -170,7 +170,7 @@ func TestTableIsComplete(t *testing.T) {
 			}
 		}
 	}
-	for kind, want := range map[domain.Kind]int{
+	for kind, want := range map[domain.ErrorKind]int{
 		domain.KindInternal: 500, domain.KindInvalid: 400, domain.KindUnauthenticated: 401, domain.KindForbidden: 403,
 		domain.KindNotFound: 404, domain.KindConflict: 409, domain.KindPrecondition: 412, domain.KindTooLarge: 413,
 		domain.KindLimited: 429, domain.KindUnavailable: 503, domain.KindUnknownOutcome: 504,

@@ -335,7 +335,7 @@ func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (
 	if err != nil {
 		return nil, err
 	}
-	c := domain.CommandConnection{
+	c := domain.ControlConnection{
 		Verb: domain.VerbDelete, IfMatch: match,
 		ConnectionCommand: domain.ConnectionCommand{ConnectionID: in.ConnectionID, Reason: in.Reason},
 	}
@@ -346,7 +346,7 @@ func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (
 	// What is kept is looked at before the connection is gone: afterwards it may be
 	// that of another one of the same id.
 	remove := func(context.Context) error { return nil }
-	r.Before = func(ctx context.Context) (err error) {
+	r.BeforeAppend = func(ctx context.Context) (err error) {
 		remove, err = a.credentials.Removal(ctx, in.SystemID, in.ConnectionID)
 		return err
 	}
@@ -393,7 +393,7 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 	if _, err := domain.ParseConnectionID(string(in.ConnectionID)); err != nil {
 		return nil, err
 	}
-	c := domain.CommandConnection{Verb: in.Action, ConnectionCommand: domain.ConnectionCommand{ConnectionID: in.ConnectionID}}
+	c := domain.ControlConnection{Verb: in.Action, ConnectionCommand: domain.ConnectionCommand{ConnectionID: in.ConnectionID}}
 	c.CloseSockets = in.Action == domain.VerbStop
 	if in.Body != nil {
 		c.Reason = in.Body.Reason
@@ -424,7 +424,7 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 // systemOf looks up whose connection it is, as work of the actor's system. A caller
 // that names the system spares it.
 func (a *API) systemOf(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error) {
-	done, err := a.admitRead(ctx, actor.Account(""), costRow)
+	done, err := a.admitRead(ctx, actor.QuotaSystem(""), costRow)
 	if err != nil {
 		return "", err
 	}

@@ -76,7 +76,7 @@ func (a *API) withCredential(ctx context.Context, c NewCredential, r domain.Requ
 	if err != nil {
 		return domain.Receipt{}, "", err
 	}
-	r.Before = credential.Keep
+	r.BeforeAppend = credential.Keep
 	receipt, err = command(r)
 	switch {
 	case err == nil && !receipt.Replayed:

@@ -60,10 +60,10 @@ func newDocument(version string) huma.Config {
 var jsonFormat = huma.Format{
 	Marshal: huma.DefaultJSONFormat.Marshal,
 	Unmarshal: func(data []byte, v any) error {
-		if err := domain.CheckJSON(data); err != nil {
+		if err := domain.CheckStorableJSON(data); err != nil {
 			return err
 		}
-		if err := domain.CheckOnce(data, "attributes"); err != nil {
+		if err := domain.CheckDuplicateMembers(data, "attributes"); err != nil {
 			return err
 		}
 		return json.Unmarshal(data, v)

@@ -17,7 +17,7 @@ func (p *platform) Findings(_ context.Context, filter domain.FindingsFilter) (*d
 	}
 	at := domain.Position{Ms: 17, N: 1}
 	return &domain.FindingsReport{
-		Links: []domain.FindingsOfLink{{System: "clinica-sol", Link: "old", Counts: map[string]uint64{"same": 9}, Since: start}},
+		Links: []domain.LinkFindings{{System: "clinica-sol", Link: "old", Counts: map[string]uint64{"same": 9}, Since: start}},
 		Findings: []domain.Finding{
 			{ID: 41, System: "clinica-sol", Link: "old", Kind: domain.FindingOnlyHere, At: start, Through: &at, Here: []byte(`{"deviceId":"d1"}`)},
 			{ID: 42, System: "clinica-sol", Link: "old", Kind: domain.FindingGap, At: start, From: &start, To: &start},

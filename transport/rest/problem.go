@@ -112,7 +112,7 @@ func problemOf(ctx context.Context, log *slog.Logger, err error) *Problem {
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		if own := new(domain.Error); !errors.As(err, &own) {
-			err = domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "it took too long").Because(err)
+			err = domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "it took too long").WithCause(err)
 		}
 	}
 	e := domain.AsError(err)

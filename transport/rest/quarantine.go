@@ -49,7 +49,7 @@ func (a *API) listQuarantine(ctx context.Context, in *quarantineInput) (*quarant
 		}
 	}
 	if in.Before != "" {
-		before, err := domain.ParseQuarantinePlace(in.Before)
+		before, err := domain.ParseQuarantineCursor(in.Before)
 		if err != nil {
 			return nil, err
 		}
@@ -67,7 +67,7 @@ func (a *API) listQuarantine(ctx context.Context, in *quarantineInput) (*quarant
 	out := &quarantineOutput{}
 	out.Body.Entries = append([]domain.Quarantined{}, page.Entries...)
 	if n := len(page.Entries); page.More && n > 0 {
-		out.Body.Next = page.Entries[n-1].Place().String()
+		out.Body.Next = page.Entries[n-1].Cursor().String()
 	}
 	return out, nil
 }

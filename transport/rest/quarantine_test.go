@@ -16,7 +16,7 @@ func (quarantined) Quarantine(_ context.Context, _ domain.Actor, q domain.Quaran
 		{Partition: 1, Position: domain.Position{Ms: 9}, Reason: "no well-formed systemId"},
 		{Partition: 3, Position: domain.Position{Ms: 7}, SystemID: sol9, Reason: "data is not JSON"},
 	} {
-		at := one.Place()
+		at := one.Cursor()
 		before := q.Before == nil || at.Position.Before(q.Before.Position) ||
 			at.Position == q.Before.Position && at.Partition < q.Before.Partition
 		if !before || q.System != "" && one.SystemID != q.System {

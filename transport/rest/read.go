@@ -100,7 +100,7 @@ func patiently(ctx context.Context, at domain.Position, patience time.Duration, 
 	err := wait(waiting)
 	if err != nil && !at.IsZero() && ctx.Err() == nil && errors.Is(waiting.Err(), context.DeadlineExceeded) {
 		return domain.Fail(domain.KindUnavailable, CodeProjectionBehind,
-			"the read model has not reached "+at.String()+" yet").Because(err)
+			"the read model has not reached "+at.String()+" yet").WithCause(err)
 	}
 	return err
 }

@@ -164,7 +164,7 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 
 // findSocket looks a socket up, as work of the actor's system.
 func (a *API) findSocket(ctx context.Context, actor domain.Actor, id string) (socket Socket, live bool, err error) {
-	done, err := a.admitRead(ctx, actor.Account(""), costRow)
+	done, err := a.admitRead(ctx, actor.QuotaSystem(""), costRow)
 	if err != nil {
 		return Socket{}, false, err
 	}
@@ -176,5 +176,5 @@ func (a *API) findSocket(ctx context.Context, actor domain.Actor, id string) (so
 }
 
 func unavailable(err error) error {
-	return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this cannot be answered now; repeat in a moment").Because(err)
+	return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this cannot be answered now; repeat in a moment").WithCause(err)
 }

@@ -39,8 +39,8 @@ func (in *Unread) Resolve(ctx huma.Context) []error {
 type publishOutput struct {
 	Replay
 	Body struct {
-		Accepted  int                             `json:"accepted" doc:"How many updates were appended"`
-		Positions map[domain.SystemID]domain.Span `json:"positions" doc:"Of the first and the last update of each system"`
+		Accepted  int                                      `json:"accepted" doc:"How many updates were appended"`
+		Positions map[domain.SystemID]domain.PositionRange `json:"positions" doc:"Of the first and the last update of each system"`
 	}
 }
 
@@ -53,7 +53,7 @@ func (a *API) registerUpdates() {
 			"An empty array is accepted.",
 		errors: []int{408, 413, 415, 422, 504},
 	}, a.publish)
-	describeBatch[domain.SystemUpdate](a, publishPath, domain.MaxUpdates)
+	describeBatch[domain.SystemUpdate](a, publishPath, domain.MaxUpdatesPerBatch)
 }
 
 // describeBatch says that the body of a POST is a batch of at most so many. It is
@@ -130,5 +130,5 @@ func unreadable(ctx context.Context, err error) error {
 	if errors.As(err, &own) {
 		return err
 	}
-	return domain.Invalid(CodeInvalidRequest, "the body broke off").Because(err)
+	return domain.Invalid(CodeInvalidRequest, "the body broke off").WithCause(err)
 }

@@ -31,7 +31,7 @@ func TestConflationLeavesOutWhatIsCovered(t *testing.T) {
 		t.Error("a whole reading was sent, though the one after it says all that it said")
 	}
 	for _, f := range domain.DeviceFields {
-		if !f.IsIn(&older) {
+		if !f.IsPresent(&older) {
 			t.Errorf("the reading in this test lacks %s", f.Name)
 		}
 		lacking := newer

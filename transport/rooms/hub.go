@@ -180,5 +180,5 @@ func (h *Hub) giveUp(r *room, err error) bool {
 }
 
 func (h *Hub) newBackoff() backoff.Backoff {
-	return backoff.Backoff{First: h.config.RetryAfter, Max: h.config.RetryMost, Stable: h.config.RetryMost}
+	return backoff.Backoff{First: h.config.RetryAfter, Max: h.config.RetryMost, StableAfter: h.config.RetryMost}
 }

@@ -51,7 +51,7 @@ func (r *room) run(ctx context.Context) {
 		if ctx.Err() != nil || r.hub.giveUp(r, err) {
 			return
 		}
-		pause.Lasted(time.Since(began))
+		pause.ResetIfStable(time.Since(began))
 		delay := pause.Next()
 		r.hub.logger.Warn("rooms: a subscription ended; subscribing again", "system", r.system, "after", delay, "error", err)
 		if backoff.Sleep(ctx, delay) != nil {

@@ -68,7 +68,7 @@ func readSubject(t domain.EventType, data json.RawMessage, arrival time.Time) *s
 	switch {
 	case string(raw) == "null" || json.Unmarshal(raw, &at) != nil:
 		s.fields |= foreignField
-	case domain.Orders(at, arrival):
+	case domain.PlausibleDeviceTime(at, arrival):
 		s.time = at
 	default: // the fold does not take it
 		s.fields &^= fieldBits["deviceTime"]

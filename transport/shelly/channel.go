@@ -31,7 +31,7 @@ type channelState struct {
 func (c *channelState) seed(row *domain.Device) {
 	c.inLog = true
 	c.emitted = row.UpdatedAt
-	c.logged = domain.UpdateOf(row)
+	c.logged = domain.UpdateFromDevice(row)
 	heard := row.UpdatedAt
 	if row.LastSeenAt != nil { // an event of silence and a correction are not from the device
 		heard = *row.LastSeenAt
@@ -52,7 +52,7 @@ func (c *channelState) show(r status.Reading, now time.Time) {
 
 // correct applies operators' corrections from a newer row.
 func (c *channelState) correct(row *domain.Device) {
-	newer := domain.UpdateOf(row).EnergyOffsetWh
+	newer := domain.UpdateFromDevice(row).EnergyOffsetWh
 	by := valueOf(newer) - valueOf(c.energy.offset)
 	c.energy.offset, c.logged.EnergyOffsetWh = newer, newer
 	c.logged.EnergyWh = shifted(c.logged.EnergyWh, by) // as the fold does
@@ -101,20 +101,20 @@ func (c *channelState) due(d *Device) (at time.Time, waits bool) {
 	}
 	now := c.now(d)
 	switch {
-	case !c.inLog || c.differs(&now, domain.RoleState):
+	case !c.inLog || c.differs(&now, domain.FieldState):
 		return time.Time{}, true
 	case c.shown && c.mode != c.reading.Mode, d.policy.isStep(c.logged.PowerW, now.PowerW):
 		return c.emitted.Add(d.policy.AtMostEvery), true
-	case c.differs(&now, domain.RoleReading):
+	case c.differs(&now, domain.FieldReading):
 		return c.emitted.Add(d.policy.AtLeastEvery), true
 	}
 	return time.Time{}, false
 }
 
 // differs reports whether a field with that role differs from the log.
-func (c *channelState) differs(now *domain.DeviceUpdate, role domain.FieldRole) bool {
+func (c *channelState) differs(now *domain.DeviceUpdate, role domain.FieldCategory) bool {
 	for i := range domain.DeviceFields {
-		if f := &domain.DeviceFields[i]; f.Role == role && !f.Same(now, &c.logged) {
+		if f := &domain.DeviceFields[i]; f.Category == role && !f.Equal(now, &c.logged) {
 			return true
 		}
 	}
@@ -221,16 +221,16 @@ func settle(u, log *domain.DeviceUpdate) (changed []string) {
 	changed = make([]string, 0, len(domain.DeviceFields))
 	for i := range domain.DeviceFields {
 		f := &domain.DeviceFields[i]
-		if f.Role == domain.RoleClock {
+		if f.Category == domain.FieldClock {
 			continue
 		}
-		if !f.Same(u, log) {
+		if !f.Equal(u, log) {
 			changed = append(changed, f.Name)
 		}
 		switch {
-		case f.IsKnown(u):
-		case f.IsKnown(log):
-			f.Forget(u)
+		case f.HasValue(u):
+		case f.HasValue(log):
+			f.SetNull(u)
 		default:
 			f.Copy(u, &nothing)
 		}

@@ -140,7 +140,7 @@ func (d *Device) SetOnline(online bool) { d.online = domain.Some(online) }
 // changes nothing.
 func (d *Device) SetName(name string) {
 	const most = 256 // bytes that an event may have
-	d.name = domain.CutText(name, most)
+	d.name = domain.TruncateText(name, most)
 }
 
 // Correct applies operators' corrections of the energy, from rows of the device that
@@ -222,7 +222,7 @@ func (d *Device) Forgo(channel int, commandID string) {
 // known field that the status no longer has becomes null, except for the energy.
 // DeviceTime is present only when it is later than the log's, because the fold ignores
 // older updates, while messages of one socket are in order even if the device's clock is
-// wrong. See [domain.Orders] for a clock that is ahead.
+// wrong. See [domain.PlausibleDeviceTime] for a clock that is ahead.
 func (d *Device) Take(now time.Time) []Update {
 	if !d.Ready() {
 		return nil

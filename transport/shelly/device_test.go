@@ -124,7 +124,7 @@ func TestUpdateIsTheWholeState(t *testing.T) {
 
 func sameUpdate(a, b domain.DeviceUpdate) bool {
 	for _, f := range domain.DeviceFields {
-		if f.IsIn(&a) != f.IsIn(&b) || !f.Same(&a, &b) {
+		if f.IsPresent(&a) != f.IsPresent(&b) || !f.Equal(&a, &b) {
 			return false
 		}
 	}
@@ -267,7 +267,7 @@ func TestClockThatIsAhead(t *testing.T) {
 		if u := b.take(0); len(u) != 1 || u[0].DeviceTime != at(c.ts) {
 			t.Fatalf("%s: the event does not keep the time: %+v", name, u)
 		}
-		if got := domain.UpdateOf(b.state.Devices[plug]).DeviceTime; got != c.row {
+		if got := domain.UpdateFromDevice(b.state.Devices[plug]).DeviceTime; got != c.row {
 			t.Errorf("%s: the state has %v, want %v", name, got, c.row)
 		}
 		now := float64(epoch.Unix()) + 1
@@ -278,7 +278,7 @@ func TestClockThatIsAhead(t *testing.T) {
 		b.delta(fmt.Sprintf(`{"ts":%f,"switch:0":{"output":false}}`, now))
 		b.take(time.Second) // which fails when it is not folded
 		b.want(plug, map[string]string{"relayOn": "false"})
-		if got := domain.UpdateOf(b.state.Devices[plug]).DeviceTime; c.row.IsZero() && got != at(now) {
+		if got := domain.UpdateFromDevice(b.state.Devices[plug]).DeviceTime; c.row.IsZero() && got != at(now) {
 			t.Errorf("%s: after the clock was put right the state has %v", name, got)
 		}
 	}

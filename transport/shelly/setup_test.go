@@ -110,7 +110,7 @@ func (b *bundle) fold(u Update) {
 // wireNames are the fields that an update can say to have changed.
 var wireNames = func() (names []string) {
 	for _, f := range domain.DeviceFields {
-		if f.Role != domain.RoleClock {
+		if f.Category != domain.FieldClock {
 			names = append(names, f.Name)
 		}
 	}

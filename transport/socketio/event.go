@@ -71,7 +71,7 @@ func (s *socket) Control() (answer, stays bool) {
 
 // Refused implements [sio.Handler].
 func (s *socket) Refused(err error) {
-	s.emit("error", client.Problem(domain.Invalid(CodeBinary, "no event takes binary data: send JSON").Because(err)))
+	s.emit("error", client.Problem(domain.Invalid(CodeBinary, "no event takes binary data: send JSON").WithCause(err)))
 }
 
 // fail answers an event with an error: in its acknowledgement, or else as an event.

@@ -134,7 +134,7 @@ const (
 
 // newRef names a new session of an actor.
 func newRef(actor domain.Actor) domain.SessionRef {
-	return domain.SessionRef{System: actor.Account(""), Subject: actor.Subject, PID: rand.Text()}
+	return domain.SessionRef{System: actor.QuotaSystem(""), Subject: actor.Subject, PID: rand.Text()}
 }
 
 // pidOf is what the client shows to resume a session. The system is in it because

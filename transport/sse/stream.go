@@ -100,7 +100,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer one.session.Close()
 	joined, err := one.session.Restore(ctx, system, options)
 	if err != nil {
-		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the stream cannot be opened now; repeat").Because(err))
+		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the stream cannot be opened now; repeat").WithCause(err))
 		return
 	}
 	one.session.List()
@@ -140,7 +140,7 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	if err != nil {
 		return actor, system, options, err
 	}
-	if err := limit.Joins(r.Context(), s.config.Parts.Limiter, actor.Account(system)); err != nil { // also one that is refused
+	if err := limit.Joins(r.Context(), s.config.Parts.Limiter, actor.QuotaSystem(system)); err != nil { // also one that is refused
 		return actor, system, options, err
 	}
 	if err := actor.Authorize(domain.ActionRead, system); err != nil {

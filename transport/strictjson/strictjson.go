@@ -26,7 +26,7 @@ type Reader struct {
 // Decode reads raw into the struct that v points to, and refuses members that it
 // does not have. Errors begin with the place: path is that of the document itself.
 func (r Reader) Decode(raw []byte, path string, v any) error {
-	if err := domain.ValidJSON(raw); err != nil {
+	if err := domain.CheckJSONSyntax(raw); err != nil {
 		return fmt.Errorf("%s: %w", r.at(path), err)
 	}
 	return r.value(raw, path, reflect.ValueOf(v).Elem())
@@ -81,7 +81,7 @@ func Pick(raw []byte, known ...Member) error {
 
 // checkObject refuses what is not an object in JSON and UTF-8.
 func checkObject(raw []byte) error {
-	if err := domain.ValidJSON(raw); err != nil {
+	if err := domain.CheckJSONSyntax(raw); err != nil {
 		return err
 	}
 	if !domain.IsJSONObject(raw) {

@@ -45,7 +45,7 @@ func parseRequest(message []byte) (request, error) {
 	}
 	if err := strictjson.Pick(message, strictjson.Member{Name: "event", Into: &r.Event}, strictjson.Member{Name: "id", Into: &r.ID},
 		strictjson.Member{Name: "data", Into: &r.Data}); err != nil {
-		return request{}, badFrame(message, "the event of a frame is a string, and each member is there once").Because(err)
+		return request{}, badFrame(message, "the event of a frame is a string, and each member is there once").WithCause(err)
 	}
 	if r.Event == "" {
 		return request{}, domain.Invalid(CodeBadFrame, `a frame needs an "event"`)
@@ -56,7 +56,7 @@ func parseRequest(message []byte) (request, error) {
 // badFrame returns the error for a message that is not a frame: the error in its JSON,
 // or else the definition of a frame.
 func badFrame(message []byte, detail string) *domain.Error {
-	if err := domain.CheckJSON(message); err != nil {
+	if err := domain.CheckStorableJSON(message); err != nil {
 		detail = "a frame is a JSON object, and this is not: " + err.Error()
 	}
 	return domain.Invalid(CodeBadFrame, detail)

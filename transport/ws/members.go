@@ -62,7 +62,7 @@ func (r *request) decode(members ...member) error {
 		}
 		seen |= 1 << i
 		if err := json.Unmarshal(value, m.into); err != nil {
-			return domain.Invalid(CodeInvalidFrame, fmt.Sprintf("%s must be %s", m.name, m.kind())).Because(err)
+			return domain.Invalid(CodeInvalidFrame, fmt.Sprintf("%s must be %s", m.name, m.kind())).WithCause(err)
 		}
 	}
 	return nil

@@ -72,7 +72,7 @@ type journal struct {
 // add notes a finding, and logs it unless there are many of its kind.
 func (j *journal) add(f domain.Finding) {
 	f.System, f.Link, f.At = j.system, j.link, time.Now().UTC().Truncate(time.Microsecond)
-	f.Detail = domain.CutText(f.Detail, maxDetail)
+	f.Detail = domain.TruncateText(f.Detail, maxDetail)
 	for _, payload := range []*json.RawMessage{&f.Here, &f.There} {
 		if len(*payload) > maxKept {
 			*payload = nil

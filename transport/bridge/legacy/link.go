@@ -214,7 +214,7 @@ func (s *site) connect(ctx context.Context, state *bridge.State) error {
 	cfg := socketio.Config{URL: s.config.URL, Path: s.config.Path, Auth: s.auth}
 	conn, err := socketio.Dial(ctx, cfg, resume)
 	if refused := new(socketio.RefusedError); errors.As(err, &refused) {
-		return errors.Join(bridge.ErrRefused, errors.New(domain.CutText(refused.Message, maxDetail)))
+		return errors.Join(bridge.ErrRefused, errors.New(domain.TruncateText(refused.Message, maxDetail)))
 	}
 	if err != nil {
 		return err
@@ -302,7 +302,7 @@ func refusal(args []json.RawMessage) (why string, refused bool) {
 	if (said.OK == nil || *said.OK) && (len(said.Error) == 0 || isNull(said.Error)) {
 		return "", false
 	}
-	return "the server says " + domain.CutText(string(args[0]), maxDetail), true
+	return "the server says " + domain.TruncateText(string(args[0]), maxDetail), true
 }
 
 // gap reports that the other side was not heard since it was last, if that is so.

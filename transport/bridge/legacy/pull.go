@@ -109,9 +109,9 @@ func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State)
 	}
 	s.journal.count("pulled", 1)
 	state.OnPull(func(f *bridge.Flow) {
-		taken := domain.Taken{Accepted: 1}
+		taken := domain.ImportResult{Accepted: 1}
 		if appended.Replayed {
-			taken = domain.Taken{Duplicates: 1}
+			taken = domain.ImportResult{Duplicates: 1}
 		}
 		f.Moved(appended.Last(), taken)
 	})

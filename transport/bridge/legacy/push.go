@@ -174,10 +174,10 @@ func (o *outbox) acknowledged(u unsettled, args []json.RawMessage) {
 func (o *outbox) emitOne(ctx context.Context, e *domain.Event) error {
 	switch {
 	case e.Origin == o.origin():
-		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{Own: 1}) })
+		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{Own: 1}) })
 		return nil
 	case !forwards(e.Type) || !o.system.Wants(e.Type):
-		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{}); f.Filtered++ })
+		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{}); f.Filtered++ })
 		return nil
 	}
 	payload, err := payloadOf(e)
@@ -187,11 +187,11 @@ func (o *outbox) emitOne(ctx context.Context, e *domain.Event) error {
 	switch {
 	case err == nil:
 		o.journal.count("pushed", 1)
-		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{Accepted: 1}) })
+		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{Accepted: 1}) })
 		return nil
 	case payload == nil || errors.Is(err, socketio.ErrTooLarge):
 		o.journal.add(domain.Finding{Kind: domain.FindingRefused, Event: e.Type, Device: e.Device(), Through: &e.Position, Detail: err.Error()})
-		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{}); f.Refused++ })
+		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{}); f.Refused++ })
 		return nil
 	default:
 		return err

@@ -81,7 +81,7 @@ func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.S
 	for i := range events {
 		e := &events[i]
 		c.after = e.Position
-		state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.Taken{}) })
+		state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{}) })
 		device := e.Device()
 		if !forwards(e.Type) || !s.system.Wants(e.Type) || device == "" {
 			continue

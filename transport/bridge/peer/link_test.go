@@ -139,7 +139,7 @@ type ourEnd struct {
 	cursor  domain.Position
 	started []domain.Position
 	rewound []domain.Position
-	batches []domain.Batch
+	batches []domain.ImportBatch
 	changed chan struct{} // gets a word after each batch
 	events  []domain.Event
 	refuses error // what Take says
@@ -163,7 +163,7 @@ func (o *ourEnd) Rewind(_ context.Context, _ domain.SystemID, _ string, to domai
 	return nil
 }
 
-func (o *ourEnd) Take(_ context.Context, b domain.Batch) (domain.Taken, error) {
+func (o *ourEnd) Take(_ context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
 	o.mu.Lock()
 	o.batches = append(o.batches, b)
 	o.mu.Unlock()
@@ -172,9 +172,9 @@ func (o *ourEnd) Take(_ context.Context, b domain.Batch) (domain.Taken, error) {
 		panic(poison)
 	}
 	if o.refuses != nil {
-		return domain.Taken{}, o.refuses
+		return domain.ImportResult{}, o.refuses
 	}
-	return domain.Taken{Accepted: len(b.Events), Cursor: b.Through}, nil
+	return domain.ImportResult{Accepted: len(b.Events), Cursor: b.Through}, nil
 }
 
 func (o *ourEnd) Page(_ context.Context, _ domain.SystemID, after domain.Cursor, limit int) ([]domain.Event, error) {
@@ -339,7 +339,7 @@ func TestFault(t *testing.T) {
 	e := event(1, "device-update", "")
 	e.ID = poison
 	f.frames = []string{envelope(e)}
-	if _, err := run(t, f, o, "pull", "", never); err == nil || !strings.Contains(err.Error(), "a fault of ours") {
+	if _, err := run(t, f, o, "pull", "", never); err == nil || !strings.Contains(err.Error(), "panic") {
 		t.Errorf("ended with %v", err)
 	}
 }

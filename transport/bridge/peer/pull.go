@@ -45,7 +45,7 @@ type frame struct {
 // must be is not to stop the link, and [domain.ParseEnvelope] finds it out.
 func readFrame(raw []byte) (f frame, err error) {
 	readable := bytes.ToValidUTF8(raw, []byte("\uFFFD"))
-	if err := domain.ValidJSON(readable); err != nil {
+	if err := domain.CheckJSONSyntax(readable); err != nil {
 		return f, err
 	}
 	if !domain.IsJSONObject(readable) {
@@ -180,7 +180,7 @@ func (p *puller) greet(ctx context.Context) error {
 	}
 	p.taken = at
 	p.at = domain.Cursor{Position: at, Seq: answer.Seq}
-	p.state.OnPull(func(f *bridge.Flow) { f.Moved(at, domain.Taken{}) })
+	p.state.OnPull(func(f *bridge.Flow) { f.Moved(at, domain.ImportResult{}) })
 	return nil
 }
 
@@ -388,7 +388,7 @@ func (p *puller) take(ctx context.Context, batches <-chan []domain.Event) error 
 		}
 		events = withWaiting(events, batches)
 		for len(events) > 0 {
-			n := min(len(events), domain.MaxBatch)
+			n := min(len(events), domain.MaxImportBatch)
 			if err := p.takeBatch(ctx, events[:n]); err != nil {
 				return err
 			}
@@ -401,7 +401,7 @@ func (p *puller) take(ctx context.Context, batches <-chan []domain.Event) error 
 // maxBody bytes.
 func withWaiting(events []domain.Event, batches <-chan []domain.Event) []domain.Event {
 	size := sizeOf(events)
-	for len(events) < domain.MaxBatch && size < maxBody {
+	for len(events) < domain.MaxImportBatch && size < maxBody {
 		select {
 		case more, open := <-batches:
 			if !open {
@@ -425,7 +425,7 @@ func sizeOf(events []domain.Event) (size int) {
 }
 
 func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {
-	b := domain.Batch{
+	b := domain.ImportBatch{
 		System: p.system.System, Source: p.remote, After: p.taken, Through: events[len(events)-1].Position,
 		Events: make([]domain.Event, 0, len(events)),
 	}
@@ -434,7 +434,7 @@ func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {
 		if !p.system.Wants(events[i].Type) {
 			continue
 		}
-		foreign := events[i].Foreign(p.remote)
+		foreign := events[i].AsImported(p.remote)
 		if foreign.Type != events[i].Type {
 			refused++
 			p.log.Warn("an event of the far end does not fit its type; kept as undecodable", "id", events[i].ID, "type", events[i].Type)

@@ -85,7 +85,7 @@ func (p *pusher) begin(ctx context.Context) error {
 		return err
 	}
 	p.at = answer.Position
-	p.state.OnPush(func(f *bridge.Flow) { f.Moved(p.at, domain.Taken{}) })
+	p.state.OnPush(func(f *bridge.Flow) { f.Moved(p.at, domain.ImportResult{}) })
 	return nil
 }
 
@@ -141,7 +141,7 @@ func (p *pusher) draft(events []domain.Event) (n int, body []byte, count drafted
 			count.filtered++
 			continue
 		}
-		foreign := e.Foreign(p.link.parts.Deployment)
+		foreign := e.AsImported(p.link.parts.Deployment)
 		line := foreign.AppendEnvelope(nil)
 		if len(body) > 0 && len(body)+len(line) > maxBody {
 			return n, body, count // this one is in the next
@@ -172,7 +172,7 @@ func (p *pusher) send(ctx context.Context, through domain.Cursor, head uint64, b
 		return err
 	}
 	p.at = through.Position
-	taken := domain.Taken{Accepted: answer.Accepted, Duplicates: answer.Duplicates, Own: answer.Own + count.own}
+	taken := domain.ImportResult{Accepted: answer.Accepted, Duplicates: answer.Duplicates, Own: answer.Own + count.own}
 	p.state.OnPush(func(f *bridge.Flow) {
 		f.Moved(through.Position, taken)
 		f.Filtered += uint64(count.filtered)

@@ -227,7 +227,7 @@ func refusal(data []byte) error {
 	}
 	_ = json.Unmarshal(data, &said)
 	const most = 200
-	if said.Message = domain.CutLine(said.Message, most); said.Message == "" {
+	if said.Message = domain.TruncateLine(said.Message, most); said.Message == "" {
 		said.Message = "no reason given"
 	}
 	return &RefusedError{Message: said.Message}

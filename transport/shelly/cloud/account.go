@@ -208,4 +208,4 @@ func words(v any) string {
 }
 
 // short cuts a text of the vendor's to a length for a log line.
-func short(s string) string { return domain.CutLine(s, maxWords) }
+func short(s string) string { return domain.TruncateLine(s, maxWords) }

@@ -96,7 +96,7 @@ func (c Config) validate() error {
 // part of the window would keep them together. An expired token may open a socket that
 // closes again at once (measured), so only a stable socket resets the waits.
 func newBackoff(c Config) backoff.Backoff {
-	return backoff.Backoff{First: c.BackoffMin, Max: c.BackoffMax, Stable: c.StableAfter, Full: true}
+	return backoff.Backoff{First: c.BackoffMin, Max: c.BackoffMax, StableAfter: c.StableAfter, FullJitter: true}
 }
 
 // Connection is a connection as the platform has stored it.

@@ -24,7 +24,7 @@ type device struct {
 
 // stamp is the time that a status gives itself. The second generation and later have
 // ts and a serial, both in seconds. The serial of the first generation is a counter
-// and orders nothing (US); neither does a wrong clock: see [domain.Orders].
+// and orders nothing (US); neither does a wrong clock: see [domain.PlausibleDeviceTime].
 type stamp struct {
 	ts, serial float64
 }
@@ -43,7 +43,7 @@ func stampOf(gen string, doc status.Document, now time.Time) stamp {
 func clock(v any, now time.Time) float64 {
 	const latest = 1 << 33 // seconds, in the year 2242: much larger values overflow a time
 	s, _ := v.(float64)
-	if !(s > 0 && s < latest) || !domain.Orders(time.UnixMicro(int64(s*1e6)), now) {
+	if !(s > 0 && s < latest) || !domain.PlausibleDeviceTime(time.UnixMicro(int64(s*1e6)), now) {
 		return 0
 	}
 	return s

@@ -79,12 +79,12 @@ func TestFaultCasesLink(t *testing.T) {
 		var waits []time.Duration
 		for range 8 {
 			waits = append(waits, b.Next()/time.Second)
-			b.Lasted(59 * time.Second) // let in, and thrown out
+			b.ResetIfStable(59 * time.Second) // let in, and thrown out
 		}
 		if want := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60}; !slices.Equal(waits, want) {
 			t.Errorf("waits are %v", waits)
 		}
-		b.Lasted(60 * time.Second)
+		b.ResetIfStable(60 * time.Second)
 		if w := b.Next(); w != time.Second {
 			t.Errorf("after a stable socket the wait is %s", w)
 		}

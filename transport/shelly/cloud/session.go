@@ -104,7 +104,7 @@ func (s *session) run(ctx context.Context) {
 			if s.reported == domain.StateConnected {
 				s.setState(domain.StateDisconnected, end.reason)
 			}
-			fresh := s.retry.Fresh()
+			fresh := s.retry.IsReset()
 			if wait := s.retry.Next(); !fresh { // the first time at once: the token may simply have expired
 				_ = backoff.Sleep(ctx, wait)
 			}
@@ -173,7 +173,7 @@ func (s *session) connect(ctx context.Context, g grant) ending {
 	defer s.open.Store(false)
 	opened := time.Now()
 	end := s.serve(ctx, socket, g)
-	s.retry.Lasted(time.Since(opened))
+	s.retry.ResetIfStable(time.Since(opened))
 	if s.synced {
 		s.retried = false
 	}
@@ -214,7 +214,7 @@ func (s *session) setState(state domain.ConnectionState, reason string) {
 	if s.reported != state {
 		s.reported = state
 		const most = 512 // bytes; the reason may quote the cloud
-		s.outbox.push(nil, &domain.ConnectionStateChanged{ConnectionID: s.conn.ID, State: state, Reason: domain.CutText(reason, most)})
+		s.outbox.push(nil, &domain.ConnectionStateChanged{ConnectionID: s.conn.ID, State: state, Reason: domain.TruncateText(reason, most)})
 	}
 }
 

@@ -55,7 +55,7 @@ const retryWait = 200 * time.Millisecond
 // run returns when ctx ends or the connection no longer exists.
 func (w *worker) run(ctx context.Context) {
 	store, longest := w.supervisor.parts.Store, w.supervisor.cfg.BackoffMax
-	retry := backoff.Backoff{First: retryWait, Max: longest, Stable: longest}
+	retry := backoff.Backoff{First: retryWait, Max: longest, StableAfter: longest}
 	for ctx.Err() == nil {
 		w.causes()
 		c, secret, err := w.read(ctx)
@@ -80,7 +80,7 @@ func (w *worker) run(ctx context.Context) {
 				retry.Reset()
 				continue
 			}
-			retry.Lasted(time.Since(began))
+			retry.ResetIfStable(time.Since(began))
 			_ = backoff.SleepOr(ctx, retry.Next(), w.wake) // the loop checks ctx
 		}
 	}

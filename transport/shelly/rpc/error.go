@@ -55,6 +55,6 @@ func decodeError(raw json.RawMessage) *Error {
 	if json.Unmarshal(w.Message, &e.Message) != nil {
 		e.Message = ""
 	}
-	e.Message = domain.CutLine(e.Message, maxMessage)
+	e.Message = domain.TruncateLine(e.Message, maxMessage)
 	return e
 }

@@ -15,7 +15,7 @@ func TestTextsThatCannotBeKeptAreReplaced(t *testing.T) {
 	if source != "a\uFFFD\uFFFD" || len(faults) != 2 || faults[0] != "\uFFFD" || faults[1] != "overtemp" {
 		t.Errorf("%q, %q", source, faults)
 	}
-	if !domain.IsText(source) {
+	if !domain.IsStorableText(source) {
 		t.Errorf("%q cannot be kept", source)
 	}
 }

@@ -321,7 +321,7 @@ func checkReadings(t *testing.T, d Document) {
 
 func sameReading(a, b Reading) bool {
 	for _, f := range domain.DeviceFields {
-		if f.IsIn(&a.DeviceUpdate) != f.IsIn(&b.DeviceUpdate) || !f.Same(&a.DeviceUpdate, &b.DeviceUpdate) {
+		if f.IsPresent(&a.DeviceUpdate) != f.IsPresent(&b.DeviceUpdate) || !f.Equal(&a.DeviceUpdate, &b.DeviceUpdate) {
 			return false
 		}
 	}

@@ -164,7 +164,7 @@ func (d Document) shrink() {
 // cut returns a text that an event may have: without characters that cannot be stored,
 // and cut between two characters.
 func cut(s string) string {
-	if kept := domain.CutText(s, maxString); kept != s {
+	if kept := domain.TruncateText(s, maxString); kept != s {
 		return strings.Clone(kept)
 	}
 	return s

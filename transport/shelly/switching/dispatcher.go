@@ -97,8 +97,8 @@ type Dispatcher struct {
 	mu   sync.Mutex
 	open map[int]map[string]*command // in the partitions that this process owns, by command id
 
-	outcomes *outcomes                      // from holders
-	ending   *isolate.Keys[domain.SystemID] // by the owner
+	outcomes *outcomes                           // from holders
+	ending   *isolate.KeyedPool[domain.SystemID] // by the owner
 }
 
 // command is one that has not ended yet, as the owner sees it.
@@ -115,7 +115,7 @@ func New(p Parts) *Dispatcher {
 		p.Limit = DefaultLimit
 	}
 	d := &Dispatcher{parts: p, open: map[int]map[string]*command{}}
-	d.ending = isolate.NewKeys[domain.SystemID](p.Logger, "switching", maxEnding, endTimeout)
+	d.ending = isolate.NewKeyedPool[domain.SystemID](p.Logger, "switching", maxEnding, endTimeout)
 	d.outcomes = newOutcomes(p.Logger, d.appendUntilDone)
 	return d
 }
@@ -373,7 +373,7 @@ func (d *Dispatcher) appendUntilDone(ctx context.Context, c shelly.SwitchCommand
 // outcomeOf returns the event of an outcome, and the key that makes it the only one.
 func outcomeOf(c shelly.SwitchCommand, r shelly.SwitchResult) ([]domain.Event, domain.AppendOptions, error) {
 	e, err := domain.NewEvent(c.System, domain.RelaySwitchCompleted{
-		CommandID: c.CommandID, DeviceID: c.Device, Outcome: r.Outcome, Error: domain.CutText(r.Error, maxError),
+		CommandID: c.CommandID, DeviceID: c.Device, Outcome: r.Outcome, Error: domain.TruncateText(r.Error, maxError),
 	}, domain.Cause{Actor: eventActor, CorrelationID: c.CorrelationID, CausationID: c.CommandID})
 	return []domain.Event{e}, domain.AppendOptions{
 		Idempotency: &domain.Idempotency{Scope: eventActor, Key: "relay/" + c.CommandID},

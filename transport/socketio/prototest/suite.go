@@ -262,4 +262,4 @@ func (at endpoint) rests(t *testing.T) {
 }
 
 // short is s, or enough of it to be recognized.
-func short(s string) string { return domain.CutText(s, 200) }
+func short(s string) string { return domain.TruncateText(s, 200) }

@@ -10,7 +10,8 @@ import (
 func bridgedEvent(origin string) Event {
 	return Event{
 		ID: "a", Type: TypeDeviceUpdate, Version: 1, SystemID: "s", Time: time.Date(2026, 11, 23, 18, 0, 0, 123456000, time.UTC),
-		Actor: "x", CorrelationID: "k", CausationID: "c", Origin: origin, Data: json.RawMessage(`{"deviceId":"d1"}`), Position: Position{Ms: 7}, Seq: 3,
+		Actor: "x", CorrelationID: "k", CausationID: "c", Origin: origin, Data: json.RawMessage(`{"deviceId":"d1"}`),
+		Position: Position{Ms: 7}, Seq: 3,
 	}
 }
 
@@ -27,14 +28,15 @@ func TestOriginIsWritten(t *testing.T) {
 		t.Errorf("read %+v, %v", read, err)
 	}
 	var zero Hash
-	const before = "0365cd42bf54c3a185e870a5fe7f1e99ef64f4af8fb92ab09a1636bacecf12ce" // of the same event, by the code before there were origins
+	// The hash of the same event, computed by the code before origins existed.
+	const before = "0365cd42bf54c3a185e870a5fe7f1e99ef64f4af8fb92ab09a1636bacecf12ce"
 	if got := zero.Next(&ours).String(); got != before {
 		t.Errorf("an event of ours hashes to %s", got)
 	}
 	if zero.Next(&ours) == zero.Next(&theirs) {
 		t.Error("the hash does not cover the origin")
 	}
-	link := Link{Event: theirs, Hash: zero.Next(&theirs), Previous: &zero}
+	link := HashedEvent{Event: theirs, Hash: zero.Next(&theirs), Previous: &zero}
 	parsed, err := ParseCloudEvent(link.AppendCloudEvent(nil))
 	if err != nil || parsed.Event.Origin != "far" {
 		t.Errorf("an export's line reads as %+v, %v", parsed, err)

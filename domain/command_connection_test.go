@@ -75,11 +75,12 @@ func TestConnectionCommandErrors(t *testing.T) {
 	}
 	remove := func(id ConnectionID, match *Position, r Request) error {
 		_, err := s.Execute(t.Context(), "clinica-sol",
-			CommandConnection{ConnectionCommand: ConnectionCommand{ConnectionID: id}, Verb: VerbDelete, IfMatch: match}, r)
+			ControlConnection{ConnectionCommand: ConnectionCommand{ConnectionID: id}, Verb: VerbDelete, IfMatch: match}, r)
 		return err
 	}
 	operator := Request{Actor: Actor{Subject: "o", Role: RoleOperator, Systems: []SystemID{"clinica-sol"}}}
-	_, forbidden := s.Execute(t.Context(), "clinica-sol", UpdateConnection{ConnectionUpdated: ConnectionUpdated{ConnectionID: "acc1"}}, operator)
+	update := UpdateConnection{ConnectionUpdated: ConnectionUpdated{ConnectionID: "acc1"}}
+	_, forbidden := s.Execute(t.Context(), "clinica-sol", update, operator)
 	for name, c := range map[string]struct {
 		code Code
 		err  error
@@ -111,7 +112,7 @@ func TestBefore(t *testing.T) {
 	var calls int
 	r := admin
 	r.IdempotencyKey = "k"
-	r.Before = func(context.Context) error { calls++; return nil }
+	r.BeforeAppend = func(context.Context) error { calls++; return nil }
 	rename := UpdateConnection{ConnectionUpdated: ConnectionUpdated{ConnectionID: "acc1", Name: Some("cellar")}}
 	create := CreateConnection{ConnectionCreated{ConnectionID: "acc1", Kind: ConnectionShellyOutbound}}
 	if _, err := s.Execute(t.Context(), "clinica-sol", create, r); !HasCode(err, CodeConnectionExists) || calls != 0 {
@@ -126,7 +127,7 @@ func TestBefore(t *testing.T) {
 	}
 	no := errors.New("no")
 	r.IdempotencyKey = ""
-	r.Before = func(context.Context) error { return no }
+	r.BeforeAppend = func(context.Context) error { return no }
 	rename.Name = Some("attic")
 	if _, err := s.Execute(t.Context(), "clinica-sol", rename, r); !errors.Is(err, no) || len(m.events) != 2 {
 		t.Errorf("refused by Before: %v, %d events", err, len(m.events))
@@ -134,9 +135,9 @@ func TestBefore(t *testing.T) {
 	// The same request runs twice at once: the one that comes second is a repeat,
 	// although its Before fails on what the first did.
 	r.IdempotencyKey = "k2"
-	r.Before = func(ctx context.Context) error {
+	r.BeforeAppend = func(ctx context.Context) error {
 		twin := r
-		twin.Before = nil
+		twin.BeforeAppend = nil
 		first, err = s.Execute(ctx, "clinica-sol", rename, twin)
 		return errors.Join(no, err)
 	}
@@ -152,13 +153,13 @@ func TestBeforeRunsAgainOnConflict(t *testing.T) {
 	m, s := connected(t)
 	var seen []int
 	r := admin
-	r.Before = func(ctx context.Context) error {
+	r.BeforeAppend = func(ctx context.Context) error {
 		seen = append(seen, len(m.events))
 		if len(seen) > 1 {
 			return nil
 		}
 		_, err := s.Execute(ctx, "clinica-sol",
-			CommandConnection{ConnectionCommand: ConnectionCommand{ConnectionID: "acc1"}, Verb: VerbRestart}, admin)
+			ControlConnection{ConnectionCommand: ConnectionCommand{ConnectionID: "acc1"}, Verb: VerbRestart}, admin)
 		return err
 	}
 	if _, err := s.Execute(t.Context(), "clinica-sol",
