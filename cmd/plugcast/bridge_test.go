@@ -16,7 +16,7 @@ import (
 	"github.com/plugcast/plugcast/streams/childproc/scratch"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 	"github.com/plugcast/plugcast/transport/bridge"
-	"github.com/plugcast/plugcast/transport/cuttest"
+	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
 
 // bridgesFile configures a link to a far end.
@@ -146,7 +146,7 @@ func TestTwoDeploymentsBridgedBothWays(t *testing.T) {
 	t.Parallel()
 	const system, perSite = "clinica-sol", 600
 	edge, cloud := newSite(t, "edge"), newSite(t, "cloud")
-	toCloud, toEdge := cuttest.New(t, cloud.address), cuttest.New(t, edge.address)
+	toCloud, toEdge := netcut.New(t, cloud.address), netcut.New(t, edge.address)
 	edge.args = []string{"--bridges", bridgesFile(t, "cloud", toCloud.URL(), system, bridge.Both)}
 	cloud.args = []string{"--bridges", bridgesFile(t, "edge", toEdge.URL(), system, bridge.Both)}
 	edge.run(t)

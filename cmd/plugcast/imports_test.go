@@ -11,6 +11,11 @@ import (
 
 const module = "github.com/plugcast/plugcast"
 
+// testEquipment are the packages that only tests use, with all below them.
+var testEquipment = []string{
+	"transport/testpeer", "streams/redisserver/redistest", "projections/pgserver/pgtest", "streams/childproc/scratch",
+}
+
 // importRules say who may not import whom, and why. Paths of this module are
 // given without the module's name; a path stands for all below it. Tests are
 // free: they may use the harness of any package.
@@ -54,6 +59,10 @@ var importRules = []struct {
 		why: "Melody has traps, and three places that know them",
 	},
 	{
+		from: "", except: testEquipment, never: testEquipment,
+		why: "test equipment fails the test that it works for, and takes liberties that a product may not",
+	},
+	{
 		from: "domain", except: []string{"domain/isolate"}, never: []string{"log", "log/slog", "os", "net", "net/http", "sync"},
 		why: "no log, no environment, no network and no goroutine in the fold and the decisions",
 	},
@@ -88,16 +97,16 @@ func TestImportRules(t *testing.T) {
 }
 
 // The faces do not know each other: what they share is in auth, rooms, limit, edge,
-// handoff and strictjson, the life of their clients' sockets in client, the packets of
-// Socket.IO, and for tests in nodetest.
+// handoff and strictjson, the life of their clients' sockets in client, and the packets
+// of Socket.IO. Peers for tests may use any face.
 func TestFacesAreApart(t *testing.T) {
 	t.Parallel()
 	shared := []string{
 		"transport/auth", "transport/client", "transport/rooms", "transport/limit", "transport/handoff", "transport/edge",
-		"transport/socketio/packet", "transport/nodetest", "transport/strictjson", "transport/admission", "transport/snapshot",
+		"transport/socketio/packet", "transport/strictjson", "transport/admission", "transport/snapshot",
 	}
 	for _, p := range listPackages(t) {
-		if !below(p.path, "transport") {
+		if !below(p.path, "transport") || belowAny(p.path, testEquipment) {
 			continue
 		}
 		face := strings.Join(strings.SplitN(p.path, "/", 3)[:2], "/")

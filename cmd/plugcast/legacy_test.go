@@ -15,8 +15,8 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
-	"github.com/plugcast/plugcast/transport/bridge/oldserver"
-	"github.com/plugcast/plugcast/transport/cuttest"
+	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
+	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
 
 // oldWorld is a deployment beside a Socket.IO server of the old kind.
@@ -24,23 +24,23 @@ type oldWorld struct {
 	*deployment
 	t       *testing.T
 	system  domain.SystemID
-	server  *oldserver.Server
-	proxy   *cuttest.Network
+	server  *legacyserver.Server
+	proxy   *netcut.Network
 	node    *node
 	bridges string // the configuration
 }
 
-func newOldWorld(t *testing.T, options oldserver.Options, more, system string) *oldWorld {
+func newOldWorld(t *testing.T, options legacyserver.Options, more, system string) *oldWorld {
 	t.Helper()
 	return newOldWorldAfter(t, options, more, system, nil)
 }
 
 // newOldWorldAfter does something before the bridge is there.
-func newOldWorldAfter(t *testing.T, options oldserver.Options, more, system string, before func(*oldWorld)) *oldWorld {
+func newOldWorldAfter(t *testing.T, options legacyserver.Options, more, system string, before func(*oldWorld)) *oldWorld {
 	t.Helper()
 	options.Token = "let-me-in"
-	w := &oldWorld{deployment: newDeployment(t), t: t, system: "clinica-sol", server: oldserver.Start(t, options)}
-	w.proxy = cuttest.New(t, w.server.Addr())
+	w := &oldWorld{deployment: newDeployment(t), t: t, system: "clinica-sol", server: legacyserver.Start(t, options)}
+	w.proxy = netcut.New(t, w.server.Addr())
 	w.bridges = filepath.Join(t.TempDir(), "bridges.json")
 	text := fmt.Sprintf(`{"bridges":[{"name":"old","kind":"socketio","url":%q,"token":{"env":"OLD_TOKEN"}%s,
 		"systems":[{"system":%q,"direction":"both"%s}]}]}`, w.proxy.URL(), more, w.system, system)
@@ -68,7 +68,7 @@ func (w *oldWorld) their(n int, more ...any) {
 	for i := 0; i < len(more); i += 2 {
 		payload[more[i].(string)] = more[i+1]
 	}
-	w.server.Emit(oldserver.Emission{Room: string(w.system), Event: "device-update", Args: []any{payload}})
+	w.server.Emit(legacyserver.Emission{Room: string(w.system), Event: "device-update", Args: []any{payload}})
 }
 
 func (w *oldWorld) ours(device string, n int) {
@@ -147,7 +147,7 @@ func (w *oldWorld) kinds(report domain.FindingsReport) []string {
 // server got all of ours, and the report says what could not be told.
 func TestBridgeToSocketIO(t *testing.T) {
 	t.Parallel()
-	w := newOldWorld(t, oldserver.Options{Recovery: true, Ack: true, Echo: "room"}, `,"delivery":"acknowledged"`, "")
+	w := newOldWorld(t, legacyserver.Options{Recovery: true, Ack: true, Echo: "room"}, `,"delivery":"acknowledged"`, "")
 	n := 0
 	both := func() {
 		for range 10 {
@@ -232,7 +232,7 @@ func TestBridgeToSocketIO(t *testing.T) {
 // empty: because it was lost, or because all of it is archived and old.
 func TestBridgeToSocketIOBeginsNow(t *testing.T) {
 	t.Parallel()
-	w := newOldWorldAfter(t, oldserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "", func(w *oldWorld) {
+	w := newOldWorldAfter(t, legacyserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "", func(w *oldWorld) {
 		w.node = w.start(t, "")
 		for n := range 3 {
 			w.ours("ours", n)
@@ -256,7 +256,7 @@ func TestBridgeToSocketIOBeginsNow(t *testing.T) {
 // The shadow beside a real server finds exactly what was made to differ.
 func TestBridgeShadow(t *testing.T) {
 	t.Parallel()
-	w := newOldWorld(t, oldserver.Options{}, `,"compare":{"windowSeconds":2,"lateSeconds":1}`, `,"mode":"shadow"`)
+	w := newOldWorld(t, legacyserver.Options{}, `,"compare":{"windowSeconds":2,"lateSeconds":1}`, `,"mode":"shadow"`)
 	probe := 0
 	found := func(prefix string) []string {
 		report, _ := w.report()

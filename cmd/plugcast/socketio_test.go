@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/cuttest"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
 
 // oldApplication is an unmodified socket.io-client application and what it reported.
@@ -166,7 +166,7 @@ func TestUnmodifiedApplications(t *testing.T) {
 	page := prototest.ServePage(t)
 	arguments := []string{"--allowed-origins", page.URL}
 	n := d.start(t, address, arguments...)
-	network := cuttest.New(t, address)
+	network := netcut.New(t, address)
 	app := prototest.AppConfig{URL: network.URL(), Token: testToken(t, domain.RoleViewer, system), System: system}
 	apps := []*oldApplication{
 		observe("node", prototest.NodeApp(t, app), t.Context().Done()), observe("browser", page.Reports, t.Context().Done()),

@@ -21,8 +21,9 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/auth"
-	"github.com/plugcast/plugcast/transport/cuttest"
-	"github.com/plugcast/plugcast/transport/nodetest"
+	"github.com/plugcast/plugcast/transport/testpeer/browser"
+	"github.com/plugcast/plugcast/transport/testpeer/netcut"
+	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
 )
 
 // The tests of this file are about the JavaScript client in real browsers: real
@@ -30,9 +31,9 @@ import (
 
 // page is a React application in a browser.
 type page struct {
-	*nodetest.Browser
+	*browser.Browser
 	react string
-	cut   *cuttest.Network
+	cut   *netcut.Network
 }
 
 // openPages opens the client's test application with each React.
@@ -40,9 +41,9 @@ func openPages(t *testing.T, address string, origin *httptest.Server, token stri
 	t.Helper()
 	var pages []*page
 	for _, react := range []string{"18", "19"} {
-		p := &page{react: react, cut: cuttest.New(t, address)}
+		p := &page{react: react, cut: netcut.New(t, address)}
 		fragment := url.Values{"url": {p.cut.URL() + "/ws"}, "token": {token}, "system": {string(system)}}
-		p.Browser = nodetest.OpenBrowser(t, origin.URL+"/react"+react+".html#"+fragment.Encode())
+		p.Browser = browser.Open(t, origin.URL+"/react"+react+".html#"+fragment.Encode())
 		p.Shows("document.querySelector('#status')?.textContent", "live")
 		pages = append(pages, p)
 	}
@@ -56,11 +57,11 @@ func application(t *testing.T) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodetest.Install(t, client)
-	nodetest.Install(t, filepath.Join(client, "test/react18"))
+	nodejs.Install(t, client)
+	nodejs.Install(t, filepath.Join(client, "test/react18"))
 	site := t.TempDir()
 	for react, modules := range map[string]string{"18": "test/react18/node_modules", "19": "node_modules"} {
-		bundle := nodetest.Command(t, client, "test/app/bundle.mjs", "test/app/app.jsx", filepath.Join(site, react+".js"), filepath.Join(client, modules))
+		bundle := nodejs.Command(t, client, "test/app/bundle.mjs", "test/app/app.jsx", filepath.Join(site, react+".js"), filepath.Join(client, modules))
 		if out, err := bundle.CombinedOutput(); err != nil {
 			t.Fatalf("bundle: %v\n%s", err, out)
 		}
@@ -81,8 +82,8 @@ func TestClientExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodetest.Install(t, source)
-	client := nodetest.Copy(t, source)
+	nodejs.Install(t, source)
+	client := nodejs.Copy(t, source)
 	for _, args := range [][]string{
 		{"node_modules/.bin/tsc"}, // what npm run build does, of which pages need no types
 		{"node_modules/.bin/esbuild", "examples/react/main.jsx", "--bundle", "--jsx=automatic", "--format=esm", "--outdir=examples/react/dist"},
@@ -106,8 +107,8 @@ func TestClientExamples(t *testing.T) {
 	}
 	publish(map[string]any{"relayOn": true, "powerW": 7})
 	fragment := url.Values{"server": {server.base}, "system": {string(system)}, "token": {testToken(t, domain.RoleOperator, system)}}
-	vanilla := nodetest.OpenBrowser(t, site.URL+"/vanilla/index.html#"+fragment.Encode())
-	react := nodetest.OpenBrowser(t, site.URL+"/react/#"+fragment.Encode())
+	vanilla := browser.Open(t, site.URL+"/vanilla/index.html#"+fragment.Encode())
+	react := browser.Open(t, site.URL+"/react/#"+fragment.Encode())
 	const plug = "document.querySelector('#plugs li')?.textContent"
 	vanilla.Shows(plug, "lamp: on, 7 W")
 	react.Shows(plug, "lamp: on, 7 W Switch off")
@@ -127,7 +128,7 @@ func TestClientReplacesItsToken(t *testing.T) {
 	server := newDeployment(t).start(t, "")
 	tr := newTraffic(t, 1, func() string { return server.base })
 	system := tr.systems[0]
-	b := nodetest.OpenBrowser(t, server.base+"/")
+	b := browser.Open(t, server.base+"/")
 	b.Shows("document.querySelector('#login')?.hidden", "false")
 	var tokens []string
 	begin := time.Now()

@@ -12,18 +12,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/plugcast/plugcast/transport/nodetest"
+	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
 )
 
 // How the client connects, resumes and gives up.
 func TestClient(t *testing.T) {
 	t.Parallel()
-	client := nodetest.Folder(t, "client")
+	client := nodejs.Folder(t, "client")
 	files, err := filepath.Glob(filepath.Join(client, "test", "*.test.mjs"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%v, %v", files, err)
 	}
-	if out, err := nodetest.Command(t, client, append([]string{"--test"}, files...)...).Output(); err != nil {
+	if out, err := nodejs.Command(t, client, append([]string{"--test"}, files...)...).Output(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }
@@ -37,11 +37,11 @@ const mostGzipped = 8 << 10 // bytes
 // import it under Node, render it on a server and check their types against it.
 func TestPublishedPackage(t *testing.T) {
 	t.Parallel()
-	client := nodetest.Folder(t, "client")
+	client := nodejs.Folder(t, "client")
 	react18 := filepath.Join(client, "test", "react18")
-	nodetest.Install(t, client)
-	nodetest.Install(t, react18)
-	tarball := pack(t, nodetest.Copy(t, client))
+	nodejs.Install(t, client)
+	nodejs.Install(t, react18)
+	tarball := pack(t, nodejs.Copy(t, client))
 	for react, modules := range map[string]string{"19.": filepath.Join(client, "node_modules"), "18.": filepath.Join(react18, "node_modules")} {
 		t.Run("React "+react, func(t *testing.T) {
 			t.Parallel()

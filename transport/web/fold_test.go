@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/nodetest"
+	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
 )
 
 // folder is a process that folds as the client does.
@@ -26,7 +26,7 @@ type folder struct {
 
 func newFolder(t *testing.T) *folder {
 	t.Helper()
-	cmd := nodetest.Command(t, nodetest.Folder(t, "client"), "test/fold.mjs")
+	cmd := nodejs.Command(t, nodejs.Folder(t, "client"), "test/fold.mjs")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

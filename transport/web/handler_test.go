@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/plugcast/plugcast/transport/nodetest"
+	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
 )
 
 func get(t *testing.T, method, path string, header ...string) *http.Response {
@@ -91,7 +91,7 @@ func TestWords(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "package.json"), []byte(`{"type":"module"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := nodetest.Command(t, dir, "--test", "testdata/words.test.mjs").Output(); err != nil {
+	if out, err := nodejs.Command(t, dir, "--test", "testdata/words.test.mjs").Output(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/nodetest"
+	"github.com/plugcast/plugcast/transport/testpeer/browser"
 )
 
 // gateway is a server of the page's protocol that says what a test tells it to.
@@ -56,7 +56,7 @@ func TestPageWithoutStorage(t *testing.T) {
 	t.Parallel()
 	sockets := make(chan *websocket.Conn, 4)
 	base := gateway(t, sockets)
-	b := nodetest.OpenBrowser(t, "about:blank")
+	b := browser.Open(t, "about:blank")
 	b.Call("Page.enable", nil, nil)
 	b.Call("Page.addScriptToEvaluateOnNewDocument", map[string]any{
 		"source": "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('denied', 'SecurityError'); }})",
@@ -81,7 +81,7 @@ func TestPageWithoutStorage(t *testing.T) {
 func TestPageInBrowser(t *testing.T) {
 	t.Parallel()
 	sockets := make(chan *websocket.Conn, 4)
-	b := nodetest.OpenBrowser(t, gateway(t, sockets)+"/#token=a.b.c&system=clinica-sol")
+	b := browser.Open(t, gateway(t, sockets)+"/#token=a.b.c&system=clinica-sol")
 	accept := func(join, place string) *websocket.Conn {
 		var conn *websocket.Conn
 		select {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 )
 
 // Events go both ways, each once, also when the server sends what it gets to the
@@ -18,7 +18,7 @@ func TestNoLoop(t *testing.T) {
 	for _, echo := range []string{"", "room", "strip"} {
 		t.Run("echo "+echo, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t, oldserver.Options{Echo: echo, Ack: true}, `,"delivery":"acknowledged"`, "")
+			b := setup(t, legacyserver.Options{Echo: echo, Ack: true}, `,"delivery":"acknowledged"`, "")
 			for n := range 20 {
 				b.ours(n)
 				b.server.Emit(theirs(n))
@@ -57,7 +57,7 @@ func TestNoLoop(t *testing.T) {
 // ours; with acknowledgements it gets everything, too.
 func TestRecovered(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{Recovery: true, Ack: true, Echo: "room"}, `,"delivery":"acknowledged"`, "")
+	b := setup(t, legacyserver.Options{Recovery: true, Ack: true, Echo: "room"}, `,"delivery":"acknowledged"`, "")
 	const rounds, each = 4, 5
 	n := 0
 	emit := func() {
@@ -116,7 +116,7 @@ func (b *bundle) pushedAll() bool {
 // it was dead itself, lies in a gap that is reported. What we said goes over.
 func TestForgetfulServer(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
+	b := setup(t, legacyserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
 	b.server.Emit(theirs(0))
 	b.until("it came in", func() bool { return len(b.pulled()) == 1 })
 	lost := time.Now()
@@ -151,7 +151,7 @@ func TestForgetfulServer(t *testing.T) {
 // may not have got are reported.
 func TestNeverAcknowledges(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	const total = 300
 	for n := range total {
 		if n == 100 || n == 200 {
@@ -195,7 +195,7 @@ func TestNeverAcknowledges(t *testing.T) {
 // what it sent, should it die.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
+	b := setup(t, legacyserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
 	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
 	b.store.fail(true)
 	b.ours(0)
@@ -211,10 +211,10 @@ func TestStoreAway(t *testing.T) {
 // What is no event of ours is reported and passed over.
 func TestBadPayloads(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	emit := func(event string, args ...any) {
 		args = append([]any{}, args...)
-		b.server.Emit(oldserver.Emission{Room: string(clinic), Event: event, Args: args})
+		b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: event, Args: args})
 	}
 	emit("device-update")
 	emit("device-update", "d1")
@@ -239,7 +239,7 @@ func TestBadPayloads(t *testing.T) {
 // not noticed, append what a server with a memory says once.
 func TestTwoAtOnce(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{Recovery: true}, "", "")
+	b := setup(t, legacyserver.Options{Recovery: true}, "", "")
 	first := b.stop
 	t.Cleanup(first)
 	b.store = &memoryStore{counts: map[string]uint64{}} // neither knows of the other
@@ -258,9 +258,9 @@ func TestTwoAtOnce(t *testing.T) {
 // What our log refuses is reported, and does not count as taken.
 func TestLogRefuses(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	b.log.refuse("bad")
-	b.server.Emit(oldserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{"deviceId": "bad", "online": true}}}, theirs(0))
+	b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{"deviceId": "bad", "online": true}}}, theirs(0))
 	b.until("the good one came in", func() bool { return len(b.pulled()) == 1 })
 	b.until("both were noted", func() bool { return b.store.counted("pulled") > 0 && b.store.counted("rejected") == 1 })
 	if n := b.store.counted("pulled"); n != 1 {
@@ -272,7 +272,7 @@ func TestLogRefuses(t *testing.T) {
 // answered only when it is safe.
 func TestLogAway(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	b.log.fail(true)
 	answered := make(chan int, 1)
 	go func() { answered <- b.server.Ask(theirs(0)) }()
@@ -293,7 +293,7 @@ func TestLogAway(t *testing.T) {
 // long that takes: a server that remembers nothing does not say it again.
 func TestLogAwayOverACut(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	b.log.fail(true)
 	b.server.Emit(theirs(0), theirs(1), theirs(2))
 	b.until("they came", func() bool { return b.log.tried() > 1 })
@@ -314,7 +314,7 @@ func TestLogAwayOverACut(t *testing.T) {
 // What came and could not be appended before our end is part of the gap.
 func TestEndWhileTheLogIsAway(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	b.log.fail(true)
 	before := time.Now()
 	b.server.Emit(theirs(0))
@@ -334,9 +334,9 @@ func TestEndWhileTheLogIsAway(t *testing.T) {
 // place for under attributes.
 func TestTranslation(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	emit := func(event string, payload map[string]any) {
-		b.server.Emit(oldserver.Emission{Room: string(clinic), Event: event, Args: []any{payload}})
+		b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: event, Args: []any{payload}})
 	}
 	emit("device-update", map[string]any{"deviceId": "d1", "online": true, "relayOn": nil, "powerW": 12.5, "errors": "none", "room": "2"})
 	emit("device-offline-status", map[string]any{"deviceId": "d1", "online": false, "relayOn": true, "lastSeenAt": 1795461046705, "by": "cron"})

@@ -8,8 +8,8 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
-	"github.com/plugcast/plugcast/transport/bridge/oldserver"
 	"github.com/plugcast/plugcast/transport/bridge/socketio"
+	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 )
 
 // siteOf is what a process remembers of a system of a link that does not run.
@@ -61,7 +61,7 @@ func TestSavesInOrder(t *testing.T) {
 // place back; and when it runs again it goes on from there.
 func TestLastWordsAfterAnother(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
 	b.ours(0)
 	b.until("it went out", b.pushedAll)
@@ -81,7 +81,7 @@ func TestLastWordsAfterAnother(t *testing.T) {
 // That our own log lost events is reported once.
 func TestOurLogSetBack(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
 	b.stop()
 	b.store.mu.Lock()
@@ -102,7 +102,7 @@ func TestOurLogSetBack(t *testing.T) {
 // for long: we may die meanwhile.
 func TestMaybeLostWhileTheLogIsAway(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", "")
+	b := setup(t, legacyserver.Options{}, "", "")
 	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
 	b.log.fail(true)
 	b.server.Emit(theirs(0))
@@ -146,7 +146,7 @@ func TestMuchMayBeLost(t *testing.T) {
 // repeat a page, and nobody would say so.
 func TestOpenIsKeptBeforeAnythingGoesOver(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
+	b := setup(t, legacyserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
 	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
 	b.stop()
 	b.ours(0)

@@ -19,8 +19,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/bridge"
-	"github.com/plugcast/plugcast/transport/bridge/oldserver"
-	"github.com/plugcast/plugcast/transport/cuttest"
+	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
+	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
 
 const (
@@ -262,8 +262,8 @@ func (s *memoryStore) counted(what string) uint64 {
 // started and stopped.
 type bundle struct {
 	t      *testing.T
-	server *oldserver.Server
-	proxy  *cuttest.Network
+	server *legacyserver.Server
+	proxy  *netcut.Network
 	log    *memoryLog
 	store  *memoryStore
 	config string
@@ -272,10 +272,10 @@ type bundle struct {
 
 // setup starts a server and a link to it. more is put into the link's
 // configuration, and into its system's.
-func setup(t *testing.T, options oldserver.Options, more, system string) *bundle {
+func setup(t *testing.T, options legacyserver.Options, more, system string) *bundle {
 	t.Helper()
-	b := &bundle{t: t, server: oldserver.Start(t, options), log: newMemoryLog(), store: &memoryStore{counts: map[string]uint64{}}}
-	b.proxy = cuttest.New(t, b.server.Addr())
+	b := &bundle{t: t, server: legacyserver.Start(t, options), log: newMemoryLog(), store: &memoryStore{counts: map[string]uint64{}}}
+	b.proxy = netcut.New(t, b.server.Addr())
 	b.config = fmt.Sprintf(`{"bridges":[{"name":"old","kind":"socketio","url":%q%s,"systems":[{"system":%q,"direction":"both"%s}]}]}`,
 		b.proxy.URL(), more, clinic, system)
 	b.start()
@@ -342,8 +342,8 @@ func (b *bundle) until(what string, holds func() bool) {
 }
 
 // theirs is an update that the old system emits.
-func theirs(n int) oldserver.Emission {
-	return oldserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{
+func theirs(n int) legacyserver.Emission {
+	return legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{
 		"deviceId": "theirs", "online": true, "relayOn": n%2 == 0, "n": n,
 	}}}
 }

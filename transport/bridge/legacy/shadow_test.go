@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 )
 
 // The shadow appends and emits nothing, and finds exactly what was done to it.
 func TestShadow(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{Recovery: true}, `,"compare":{"windowSeconds":3,"lateSeconds":1}`, `,"mode":"shadow"`)
+	b := setup(t, legacyserver.Options{Recovery: true}, `,"compare":{"windowSeconds":3,"lateSeconds":1}`, `,"mode":"shadow"`)
 	both := func(n int) {
 		b.ours(n)
 		b.their(n, map[string]any{})
@@ -74,7 +74,7 @@ func TestShadow(t *testing.T) {
 // that only watches would make its emissions fail.
 func TestShadowAcknowledges(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", `,"mode":"shadow"`)
+	b := setup(t, legacyserver.Options{}, "", `,"mode":"shadow"`)
 	if n := b.server.Ask(theirs(0)); n != 1 {
 		t.Errorf("%d answers", n)
 	}
@@ -84,7 +84,7 @@ func TestShadowAcknowledges(t *testing.T) {
 // far off: they do not disturb the comparison of others.
 func TestShadowBesideAnotherClock(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{}, "", `,"mode":"shadow"`)
+	b := setup(t, legacyserver.Options{}, "", `,"mode":"shadow"`)
 	e, err := domain.NewEvent(clinic, domain.DeviceUpdate{DeviceID: "afar", Online: domain.Some(true)}, domain.Cause{Actor: "test"})
 	e.Time, e.Origin = time.Now().Add(24*time.Hour), "afar"
 	if err == nil {
@@ -104,7 +104,7 @@ func TestShadowBesideAnotherClock(t *testing.T) {
 // heard what was compared there.
 func TestShadowAfterAnother(t *testing.T) {
 	t.Parallel()
-	b := setup(t, oldserver.Options{Recovery: true}, `,"compare":{"windowSeconds":1,"lateSeconds":1}`, `,"mode":"shadow"`)
+	b := setup(t, legacyserver.Options{Recovery: true}, `,"compare":{"windowSeconds":1,"lateSeconds":1}`, `,"mode":"shadow"`)
 	b.until("they are the same", func() bool {
 		b.ours(0)
 		b.their(0, map[string]any{})
@@ -142,7 +142,7 @@ func (b *bundle) their(n int, but map[string]any) {
 	for name, value := range but {
 		payload[name] = value
 	}
-	b.server.Emit(oldserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{payload}})
+	b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{payload}})
 }
 
 // differences lists what was found about the device that the test is about.

@@ -20,7 +20,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"github.com/plugcast/plugcast/transport/bridge/oldserver"
+	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 )
 
 const room = "clinica-sol"
@@ -62,8 +62,8 @@ func next(t *testing.T, c *Conn) Event {
 	panic("unreachable")
 }
 
-func update(id string, n int) oldserver.Emission {
-	return oldserver.Emission{Room: room, Event: "device-update", Args: []any{map[string]any{"deviceId": id, "n": n}}}
+func update(id string, n int) legacyserver.Emission {
+	return legacyserver.Emission{Room: room, Event: "device-update", Args: []any{map[string]any{"deviceId": id, "n": n}}}
 }
 
 // Whether an event was written is known also when the connection ends meanwhile: one
@@ -94,7 +94,7 @@ func TestEmitWhileTheConnectionEnds(t *testing.T) {
 // nobody knows.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	server := oldserver.Start(t, oldserver.Options{Ack: true})
+	server := legacyserver.Start(t, legacyserver.Options{Ack: true})
 	behind, err := url.Parse(server.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestOffsets(t *testing.T) {
 
 func TestEventsBothWays(t *testing.T) {
 	t.Parallel()
-	server := oldserver.Start(t, oldserver.Options{Token: "let-me-in", Ack: true})
+	server := legacyserver.Start(t, legacyserver.Options{Token: "let-me-in", Ack: true})
 	auth := func(context.Context) (map[string]json.RawMessage, error) {
 		return map[string]json.RawMessage{"token": json.RawMessage(`"let-me-in"`)}, nil
 	}
@@ -192,7 +192,7 @@ func TestEventsBothWays(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	server := oldserver.Start(t, oldserver.Options{Token: "let-me-in"})
+	server := legacyserver.Start(t, legacyserver.Options{Token: "let-me-in"})
 	refused := new(RefusedError)
 	if _, err := Dial(t.Context(), Config{URL: server.URL()}, Session{}); !errors.As(err, &refused) || refused.Message != "invalid token" {
 		t.Fatalf("without a token: %v", err)
@@ -212,7 +212,7 @@ func TestRefused(t *testing.T) {
 
 func TestRecovery(t *testing.T) {
 	t.Parallel()
-	server := oldserver.Start(t, oldserver.Options{Recovery: true})
+	server := legacyserver.Start(t, legacyserver.Options{Recovery: true})
 	c := dial(t, Config{URL: server.URL()}, Session{})
 	next(t, c) // connection-status
 	join(t, c)
@@ -243,7 +243,7 @@ func TestRecovery(t *testing.T) {
 
 func TestKicked(t *testing.T) {
 	t.Parallel()
-	server := oldserver.Start(t, oldserver.Options{})
+	server := legacyserver.Start(t, legacyserver.Options{})
 	c := dial(t, Config{URL: server.URL()}, Session{})
 	join(t, c)
 	server.Kick(room)

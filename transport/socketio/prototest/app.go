@@ -2,19 +2,16 @@ package prototest
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
-	"syscall"
 	"testing"
-	"time"
 
-	"github.com/plugcast/plugcast/transport/nodetest"
+	"github.com/plugcast/plugcast/transport/testpeer/browser"
+	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
 )
 
 // AppReport is what an application says about what happened to it.
@@ -59,9 +56,9 @@ func NodeAppWith(t *testing.T, options map[string]any, url, system string) <-cha
 
 func node(t *testing.T, program string, args ...string) <-chan AppReport {
 	t.Helper()
-	dir := nodetest.Folder(t, "testdata", "app")
-	nodetest.Install(t, dir)
-	cmd := nodetest.Command(t, dir, append([]string{program}, args...)...)
+	dir := nodejs.Folder(t, "testdata", "app")
+	nodejs.Install(t, dir)
+	cmd := nodejs.Command(t, dir, append([]string{program}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -100,8 +97,8 @@ type PageOrigin struct {
 // ServePage serves the page until the test is over.
 func ServePage(t *testing.T) PageOrigin {
 	t.Helper()
-	dir := nodetest.Folder(t, "testdata", "app")
-	nodetest.Install(t, dir)
+	dir := nodejs.Folder(t, "testdata", "app")
+	nodejs.Install(t, dir)
 	reports := make(chan AppReport, waiting)
 	mux := http.NewServeMux()
 	mux.Handle("GET /", http.FileServer(http.Dir(dir)))
@@ -121,21 +118,5 @@ func ServePage(t *testing.T) PageOrigin {
 // Browse runs the application in Chromium until the test is over.
 func (p PageOrigin) Browse(t *testing.T, c AppConfig) {
 	t.Helper()
-	browser := nodetest.Chromium(t)
-	profile := t.TempDir()
-	page := p.URL + "/?" + url.Values{"url": {c.URL}, "token": {c.Token}, "system": {c.System}}.Encode()
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-		"--no-first-run", "--user-data-dir="+profile, "--remote-debugging-port=0", page)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it has children, which must end with it
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
-	if err := cmd.Start(); err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cancel()
-		_ = cmd.Wait() // it was killed
-	})
+	browser.Open(t, p.URL+"/?"+url.Values{"url": {c.URL}, "token": {c.Token}, "system": {c.System}}.Encode())
 }

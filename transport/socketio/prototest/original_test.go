@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/plugcast/plugcast/transport/nodetest"
+	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
 )
 
 // The checks are right only if the Socket.IO project's own server passes them.
@@ -20,9 +20,9 @@ func TestOriginal(t *testing.T) {
 // startOriginal runs that server, and returns its address.
 func startOriginal(t *testing.T, s Settings) string {
 	t.Helper()
-	dir := nodetest.Folder(t, "testdata", "node")
-	nodetest.Install(t, dir)
-	cmd := nodetest.Command(t, dir, "server.mjs")
+	dir := nodejs.Folder(t, "testdata", "node")
+	nodejs.Install(t, dir)
+	cmd := nodejs.Command(t, dir, "server.mjs")
 	cmd.Env = append(os.Environ(), fmt.Sprintf("MAX_PAYLOAD=%d", s.MaxPayload), "ORIGIN="+s.Origin)
 	for name, d := range map[string]time.Duration{
 		"PING_INTERVAL": s.PingInterval, "PING_TIMEOUT": s.PingTimeout,

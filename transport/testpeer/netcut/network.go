@@ -1,6 +1,6 @@
-// Package cuttest is a network that can be cut, for tests of what goes on
+// Package netcut is a network that can be cut, for tests of what goes on
 // afterwards.
-package cuttest
+package netcut
 
 import (
 	"io"

@@ -1,6 +1,6 @@
-// Package oldserver runs a real Node Socket.IO server that behaves as the system
-// which plugcast replaces. It is for tests.
-package oldserver
+// Package legacyserver runs a real Node Socket.IO server that behaves as the system
+// which plugcast replaces.
+package legacyserver
 
 import (
 	"bufio"
@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/plugcast/plugcast/transport/nodetest"
+	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
 )
 
 // Options are how a server behaves.
@@ -51,7 +51,7 @@ type Emission struct {
 // Start starts a server on a free port. It ends with the test.
 func Start(t testing.TB, options Options) *Server {
 	t.Helper()
-	nodetest.Install(t, nodetest.Folder(t, "node"))
+	nodejs.Install(t, nodejs.Folder(t, "node"))
 	s := &Server{t: t, options: options, record: filepath.Join(t.TempDir(), "record"), port: "0"}
 	s.Restart()
 	t.Cleanup(s.Kill)
@@ -61,7 +61,7 @@ func Start(t testing.TB, options Options) *Server {
 // Restart starts a server that was killed, on the same port.
 func (s *Server) Restart() {
 	s.t.Helper()
-	cmd := nodetest.Command(s.t, nodetest.Folder(s.t, "node"), "server.js")
+	cmd := nodejs.Command(s.t, nodejs.Folder(s.t, "node"), "server.js")
 	cmd.Env = append(os.Environ(), "PORT="+s.port, "RECORD="+s.record, "TOKEN="+s.options.Token, "ECHO="+s.options.Echo)
 	for name, on := range map[string]bool{"RECOVERY": s.options.Recovery, "ACK": s.options.Ack} {
 		if on {
@@ -74,13 +74,13 @@ func (s *Server) Restart() {
 		err = cmd.Start()
 	}
 	if err != nil {
-		s.t.Fatalf("oldserver: %v", err)
+		s.t.Fatalf("legacyserver: %v", err)
 	}
 	s.cmd = cmd
 	line, err := bufio.NewReader(out).ReadString('\n')
 	port, listens := strings.CutPrefix(strings.TrimSpace(line), "listening ")
 	if err != nil || !listens {
-		s.t.Fatalf("oldserver: it says %q (%v)", line, err)
+		s.t.Fatalf("legacyserver: it says %q (%v)", line, err)
 	}
 	s.port = port
 }
@@ -168,6 +168,6 @@ func (s *Server) post(what string, body, answer any) {
 		}
 	}
 	if err != nil {
-		s.t.Fatalf("oldserver: %s: %v", what, err)
+		s.t.Fatalf("legacyserver: %s: %v", what, err)
 	}
 }

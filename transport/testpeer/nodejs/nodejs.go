@@ -1,6 +1,6 @@
-// Package nodetest runs Node programs, with their packages from npm, and finds
-// Chromium. It is for tests: the peers that they talk to are real ones.
-package nodetest
+// Package nodejs runs Node programs, with their packages from npm, as peers of
+// what is tested.
+package nodejs
 
 import (
 	"context"
@@ -28,10 +28,10 @@ func Install(t testing.TB, dir string) {
 	npm := find(t, "npm")
 	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
 	if err != nil {
-		t.Fatalf("nodetest: %v", err)
+		t.Fatalf("nodejs: %v", err)
 	}
 	if err := install(npm, dir, lock); err != nil {
-		t.Fatalf("nodetest: install the packages of %s: %v", dir, err)
+		t.Fatalf("nodejs: install the packages of %s: %v", dir, err)
 	}
 }
 
@@ -85,25 +85,12 @@ func Command(t testing.TB, dir string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Chromium is the path of the browser. The test is skipped where there is none,
-// which is so on Ubuntu, whose package is a snap.
-func Chromium(t testing.TB) string {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	t.Skip("Chromium is not installed")
-	return ""
-}
-
 // Folder is the directory of the caller's source file, joined with parts.
 func Folder(t testing.TB, parts ...string) string {
 	t.Helper()
 	_, file, _, ok := runtime.Caller(1)
 	if !ok {
-		t.Fatal("nodetest: the caller's file is not known")
+		t.Fatal("nodejs: the caller's file is not known")
 	}
 	return filepath.Join(append([]string{filepath.Dir(file)}, parts...)...)
 }
@@ -139,7 +126,7 @@ func Copy(t testing.TB, dir string) string {
 		return os.WriteFile(filepath.Join(to, name), text, 0o600)
 	})
 	if err != nil {
-		t.Fatalf("nodetest: copy %s: %v", dir, err)
+		t.Fatalf("nodejs: copy %s: %v", dir, err)
 	}
 	return to
 }
@@ -148,7 +135,7 @@ func find(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
-		t.Fatalf("nodetest: %s is not installed: run .ci/setup --test", program)
+		t.Fatalf("nodejs: %s is not installed: run .ci/setup --test", program)
 	}
 	return path
 }
