@@ -14,8 +14,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 	"github.com/plugcast/plugcast/transport/snapshot"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 const (
@@ -127,17 +127,17 @@ type bundle struct {
 	t      *testing.T
 	server *Server
 	hub    *rooms.Hub
-	ban    *roomstest.Ban
+	ban    *clienttest.Ban
 }
 
 func setup(t *testing.T, keeps bool) *bundle {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
-	hub, err := rooms.New(roomstest.New(), rooms.Config{}, logger)
+	hub, err := rooms.New(clienttest.NewSource(), rooms.Config{}, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{notebook: &notebook{}, t: t, hub: hub, ban: &roomstest.Ban{}}
+	b := &bundle{notebook: &notebook{}, t: t, hub: hub, ban: &clienttest.Ban{}}
 	b.server, err = NewServer(Config{
 		Face: "test", MaxRooms: 8, JoinTimeout: time.Minute, Tick: time.Hour, Rates: limit.Rates{}.WithDefaults(),
 	}, Parts{Rooms: hub, Authenticator: tokens{}, Ban: b.ban, Logger: logger})

@@ -15,7 +15,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 const sol domain.SystemID = "clinica-sol"
@@ -24,11 +24,11 @@ const sol domain.SystemID = "clinica-sol"
 type testHub struct {
 	*rooms.Hub
 	t      *testing.T
-	source *roomstest.Source
+	source *clienttest.Source
 }
 
 func newTestHub(t *testing.T, config rooms.Config) *testHub {
-	source := roomstest.New()
+	source := clienttest.NewSource()
 	hub, err := rooms.New(source, config, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -327,7 +327,7 @@ func TestTroubledSource(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 1})
 		h.source.Append(sol, updates(10)...)
 		h.source.Fail(true)
-		if _, _, err := h.Join(t.Context(), sol, rooms.Options{}, &socket{}); !errors.Is(err, roomstest.ErrBroken) {
+		if _, _, err := h.Join(t.Context(), sol, rooms.Options{}, &socket{}); !errors.Is(err, clienttest.ErrBroken) {
 			t.Fatalf("joined a room that cannot be opened: %v", err)
 		}
 		h.source.Fail(false)
@@ -340,7 +340,7 @@ func TestTroubledSource(t *testing.T) {
 		h.source.Append(sol, updates(10)...)
 		behind.release()
 		time.Sleep(10 * time.Minute)
-		if _, _, err := h.Join(t.Context(), sol, rooms.Options{Snapshot: true}, &socket{}); !errors.Is(err, roomstest.ErrBroken) {
+		if _, _, err := h.Join(t.Context(), sol, rooms.Options{Snapshot: true}, &socket{}); !errors.Is(err, clienttest.ErrBroken) {
 			t.Fatalf("joined without the snapshot: %v", err)
 		}
 		h.source.Fail(false)

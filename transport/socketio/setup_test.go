@@ -17,8 +17,8 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
 	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 const (
@@ -34,9 +34,9 @@ const patience = 20 * time.Second
 type bundle struct {
 	t        testing.TB
 	config   Config
-	source   *roomstest.Source
+	source   *clienttest.Source
 	sessions *memory
-	ban      *roomstest.Ban
+	ban      *clienttest.Ban
 	guest    string // who clients without a token are
 	metrics  client.Metrics
 	limiter  limit.Limiter
@@ -52,7 +52,7 @@ func setup(t testing.TB, config Config) *bundle {
 	if config.Tick == 0 {
 		config.Tick = 5 * time.Millisecond
 	}
-	b := &bundle{t: t, config: config, source: roomstest.New(), sessions: newMemory(), ban: &roomstest.Ban{}}
+	b := &bundle{t: t, config: config, source: clienttest.NewSource(), sessions: newMemory(), ban: &clienttest.Ban{}}
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	return b

@@ -20,12 +20,12 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // face is a server with its source, and what it lets in.
 type face struct {
-	source  *roomstest.Source
+	source  *clienttest.Source
 	server  *Server
 	url     string
 	expires time.Time
@@ -72,7 +72,7 @@ func (f *face) ids() []string {
 }
 
 func newFace(t *testing.T, change func(*face, *Config)) *face {
-	f := &face{source: roomstest.New(), sockets: map[string]rooms.Socket{}}
+	f := &face{source: clienttest.NewSource(), sockets: map[string]rooms.Socket{}}
 	hub, err := rooms.New(f.source, rooms.Config{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -299,7 +299,7 @@ func TestBan(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var asked atomic.Int32
-			ban := &roomstest.Ban{}
+			ban := &clienttest.Ban{}
 			ban.Asked = func(actor domain.Actor, system domain.SystemID) {
 				if asked.Add(1) == raiseAt {
 					ban.Raise(actor.Subject, system, rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Hour)})

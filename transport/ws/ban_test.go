@@ -8,12 +8,12 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 var why = rooms.Banned{Reason: "maintenance", CommandID: "c-1", Until: time.Now().Add(time.Hour)}
 
-func withBan(f *roomstest.Ban) func(*client.Parts) { return func(p *client.Parts) { p.Ban = f } }
+func withBan(f *clienttest.Ban) func(*client.Parts) { return func(p *client.Parts) { p.Ban = f } }
 
 // requireThrownOut demands that the socket is told why and closed, and not told
 // that it may come back.
@@ -33,7 +33,7 @@ func (c *testClient) requireThrownOut() {
 // ban ends.
 func TestBannedHandshake(t *testing.T) {
 	t.Parallel()
-	ban := &roomstest.Ban{}
+	ban := &clienttest.Ban{}
 	ts := serve(t, Config{}, withBan(ban))
 	ban.Raise("eva", "", why)
 	c := ts.dial("viewer")
@@ -55,7 +55,7 @@ func TestBannedHandshake(t *testing.T) {
 func TestBanDuringHandshake(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
-	ban := &roomstest.Ban{}
+	ban := &clienttest.Ban{}
 	ban.Asked = func(actor domain.Actor, _ domain.SystemID) {
 		if asked.Add(1) == 2 {
 			ban.Raise(actor.Subject, "", why)
@@ -68,7 +68,7 @@ func TestBanDuringHandshake(t *testing.T) {
 // Who is kept out of a system stays connected, and joins others.
 func TestBannedJoin(t *testing.T) {
 	t.Parallel()
-	ban := &roomstest.Ban{}
+	ban := &clienttest.Ban{}
 	ts := serve(t, Config{}, withBan(ban))
 	ban.Raise("eva", sol, why)
 	c, _ := ts.join("both", luna)
@@ -97,7 +97,7 @@ func (c *testClient) requireBanned(system domain.SystemID) {
 func TestBanDuringJoin(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
-	ban := &roomstest.Ban{}
+	ban := &clienttest.Ban{}
 	ban.Asked = func(actor domain.Actor, system domain.SystemID) {
 		if system == sol && asked.Add(1) == 2 {
 			ban.Raise(actor.Subject, sol, why)
@@ -116,7 +116,7 @@ func TestBanDuringJoin(t *testing.T) {
 // A new token does not get its owner past a ban.
 func TestBannedToken(t *testing.T) {
 	t.Parallel()
-	ban := &roomstest.Ban{}
+	ban := &clienttest.Ban{}
 	ts := serve(t, Config{}, withBan(ban))
 	ts.auth.add("mallory", domain.Actor{
 		Subject: "mallory", Role: domain.RoleViewer, Systems: []domain.SystemID{sol, luna}, ExpiresAt: time.Now().Add(time.Hour),

@@ -16,7 +16,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // BenchmarkSockets opens 2,000 sockets that have joined a system each, 25 to a
@@ -24,7 +24,7 @@ import (
 // connections, whose half KiB each is counted too. Then it measures deliveries.
 func BenchmarkSockets(b *testing.B) {
 	const sockets, perRoom = 2000, 25
-	source := roomstest.New()
+	source := clienttest.NewSource()
 	logger := slog.New(slog.DiscardHandler)
 	hub, err := rooms.New(source, rooms.Config{}, logger)
 	if err != nil {

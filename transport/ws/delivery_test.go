@@ -15,7 +15,7 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // TestSnapshotAndTail joins at random moments while events come: snapshot and
@@ -70,7 +70,7 @@ func TestSnapshotAndTail(t *testing.T) {
 
 func compareDevices(t *testing.T, got *domain.State, events []domain.Event) {
 	t.Helper()
-	want, err := roomstest.Fold(sol, events)
+	want, err := clienttest.Fold(sol, events)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // takeOut takes the sockets that are in sol, and in other rooms, out of sol.
@@ -26,7 +26,7 @@ func TestTakenOutWhileJoining(t *testing.T) {
 	t.Parallel()
 	var ts *testServer
 	var asked atomic.Int32
-	ban := &roomstest.Ban{}
+	ban := &clienttest.Ban{}
 	ban.Asked = func(_ domain.Actor, system domain.SystemID) {
 		if system == sol && asked.Add(1) == 2 { // the socket is in the room, and its client does not know yet
 			if n := ts.takeOut(); n != 1 {

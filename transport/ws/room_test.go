@@ -12,7 +12,7 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 func TestSeveralRooms(t *testing.T) {
@@ -257,7 +257,7 @@ func TestTroubledSource(t *testing.T) {
 	c := ts.connect("viewer")
 	c.send(`{"event":"join-system","id":1,"data":{"systemId":"clinica-sol","snapshot":true}}`)
 	f := c.next()
-	if f.code(t) != domain.CodeUnavailable || strings.Contains(string(f.raw), roomstest.ErrBroken.Error()) {
+	if f.code(t) != domain.CodeUnavailable || strings.Contains(string(f.raw), clienttest.ErrBroken.Error()) {
 		t.Errorf("the answer is %s", f.raw)
 	}
 	ts.source.Fail(false)

@@ -19,7 +19,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 const (
@@ -34,7 +34,7 @@ const patience = 20 * time.Second
 type testServer struct {
 	*Server
 	t        *testing.T
-	source   *roomstest.Source
+	source   *clienttest.Source
 	hub      *rooms.Hub
 	http     *httptest.Server
 	auth     *tokenTable
@@ -44,7 +44,7 @@ type testServer struct {
 
 func serve(t *testing.T, config Config, change ...func(*client.Parts)) *testServer {
 	t.Helper()
-	source := roomstest.New()
+	source := clienttest.NewSource()
 	logger := slog.New(slog.DiscardHandler)
 	hub, err := rooms.New(source, rooms.Config{TailBytes: 20_000}, logger)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/rooms/roomstest"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // panicking is an authenticator with a fault.
@@ -24,7 +24,7 @@ func (panicking) Authenticate(context.Context, *http.Request) (domain.Actor, err
 func TestStopAfterAHandshakeThatPanics(t *testing.T) {
 	t.Parallel()
 	logger := slog.New(slog.DiscardHandler)
-	hub, err := rooms.New(roomstest.New(), rooms.Config{}, logger)
+	hub, err := rooms.New(clienttest.NewSource(), rooms.Config{}, logger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,7 @@
-// Package roomstest is a second, naive implementation of what rooms read from:
+// Package clienttest is a second, naive implementation of what rooms read from:
 // every event of every system in memory. Tests compare against it and let it
 // fail in the ways in which the real one can.
-package roomstest
+package clienttest
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 )
 
 // ErrBroken is what failing calls return.
-var ErrBroken = errors.New("roomstest: broken on purpose")
+var ErrBroken = errors.New("clienttest: broken on purpose")
 
 // Source implements [rooms.Source]. It is safe for concurrent use.
 type Source struct {
@@ -38,8 +38,8 @@ type subscriber struct {
 	next int // index of the next event to give
 }
 
-// New makes an empty source.
-func New() *Source {
+// NewSource makes an empty source.
+func NewSource() *Source {
 	return &Source{systems: map[domain.SystemID]*sequence{}, ms: 1_795_461_046_705}
 }
 
@@ -198,7 +198,7 @@ func (s *Source) Locate(ctx context.Context, system domain.SystemID, after domai
 		at = events[i].Cursor()
 	}
 	if after.After(at.Position) {
-		return domain.Cursor{}, fmt.Errorf("roomstest: locate: %w", domain.ErrAhead)
+		return domain.Cursor{}, fmt.Errorf("clienttest: locate: %w", domain.ErrAhead)
 	}
 	return at, nil
 }
@@ -228,7 +228,7 @@ func (s *Source) Page(ctx context.Context, system domain.SystemID, after domain.
 		}
 	}
 	if len(page) > 0 && page[0].Seq != after.Seq+1 {
-		return nil, fmt.Errorf("roomstest: page: %w", domain.ErrGap)
+		return nil, fmt.Errorf("clienttest: page: %w", domain.ErrGap)
 	}
 	return page, nil
 }

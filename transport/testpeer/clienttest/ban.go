@@ -1,4 +1,4 @@
-package roomstest
+package clienttest
 
 import (
 	"sync"
