@@ -83,7 +83,7 @@ func TestPanicInACommand(t *testing.T) {
 	t.Parallel()
 	b := setup(t, false)
 	b.server.parts.Registry = &listing{panics: true}
-	for _, one := range []*Session{b.session, b.server.NewSession(b.notebook, "socket-2", "here", actor("clinica-sol,centro-luna"))} {
+	for _, one := range []*Session{b.session, b.server.NewSession(b.notebook, "socket-2", "here", eva)} {
 		one.List()
 		t.Cleanup(func() {
 			b.server.parts.Registry = nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,8 +18,8 @@ import (
 )
 
 const (
-	sol  domain.SystemID = "clinica-sol"
-	luna domain.SystemID = "centro-luna"
+	sol  = clienttest.Sol
+	luna = clienttest.Luna
 )
 
 // notebook is a face that notes what its client is told.
@@ -104,22 +103,8 @@ func (*quietRoom) Begin(state *snapshot.Snapshot) bool {
 	return true
 }
 
-// tokens is an authenticator for whom a token is a list of systems.
-type tokens struct{}
-
-func (tokens) Authenticate(context.Context, *http.Request) (domain.Actor, error) {
-	return domain.Actor{}, nil
-}
-
-func (tokens) Verify(_ context.Context, token string) (domain.Actor, error) { return actor(token), nil }
-
-func actor(systems string) domain.Actor {
-	a := domain.Actor{Subject: "eva", Role: domain.RoleViewer}
-	for name := range strings.SplitSeq(systems, ",") {
-		a.Systems = append(a.Systems, domain.SystemID(name))
-	}
-	return a
-}
+// eva may see both systems.
+var eva = domain.Actor{Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{sol, luna}}
 
 // bundle is a session with all that it needs. Its clock stands still.
 type bundle struct {
@@ -133,14 +118,12 @@ type bundle struct {
 func setup(t *testing.T, keeps bool) *bundle {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
-	hub, err := rooms.New(clienttest.NewSource(), rooms.Config{}, logger)
-	if err != nil {
-		t.Fatal(err)
-	}
+	hub := clienttest.NewHub(t, clienttest.NewSource(), rooms.Config{})
 	b := &bundle{notebook: &notebook{}, t: t, hub: hub, ban: &clienttest.Ban{}}
+	var err error
 	b.server, err = NewServer(Config{
 		Face: "test", MaxRooms: 8, JoinTimeout: time.Minute, Tick: time.Hour, Rates: limit.Rates{}.WithDefaults(),
-	}, Parts{Rooms: hub, Authenticator: tokens{}, Ban: b.ban, Logger: logger})
+	}, Parts{Rooms: hub, Authenticator: &clienttest.Authenticator{}, Ban: b.ban, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +131,7 @@ func setup(t *testing.T, keeps bool) *bundle {
 	if keeps {
 		face = keeper{b.notebook}
 	}
-	b.session = b.server.NewSession(face, "socket-1", "here", actor("clinica-sol,centro-luna"))
+	b.session = b.server.NewSession(face, "socket-1", "here", eva)
 	b.session.List()
 	t.Cleanup(func() {
 		b.session.Close()
@@ -158,7 +141,6 @@ func setup(t *testing.T, keeps bool) *bundle {
 		if n := hub.Stats(1).Cursors; n != 0 {
 			t.Errorf("%d cursors are left", n)
 		}
-		hub.Close()
 	})
 	return b
 }
@@ -232,7 +214,7 @@ func TestRenewal(t *testing.T) {
 			}
 			b.take()
 			lost, _ := b.session.member(sol)
-			if err := b.session.Authenticate("centro-luna", func(Authenticated) {
+			if err := b.session.Authenticate("eva:centro-luna", func(Authenticated) {
 				b.note("authenticated, silent: %v", lost.room.(*quietRoom).silent)
 				b.ban.Raise("eva", luna, rooms.Banned{Reason: "cleaning", Until: time.Now().Add(time.Hour)})
 			}); err != nil {
@@ -271,7 +253,7 @@ func TestAdminDashboard(t *testing.T) {
 		t.Errorf("%v, %d watch", err, f.watchers)
 	}
 	b.want("joined, watches true")
-	if err := b.session.Authenticate("clinica-sol", func(Authenticated) { b.note("authenticated") }); err != nil || f.watchers != 0 {
+	if err := b.session.Authenticate("eva:clinica-sol", func(Authenticated) { b.note("authenticated") }); err != nil || f.watchers != 0 {
 		t.Errorf("%v, %d watch", err, f.watchers)
 	}
 	b.want("watches false, authenticated, left admin-dashboard")

@@ -10,6 +10,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/snapshot"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // fanSource gives events to whoever is subscribed, and does nothing else.
@@ -80,7 +81,7 @@ func BenchmarkFanOut(b *testing.B) {
 					sinks[i] = append(sinks[i], s)
 				}
 			}
-			event, err := domain.NewEvent("", update("plug-0", 12.5), domain.Cause{Actor: "shelly:acc1"})
+			event, err := domain.NewEvent("", clienttest.Update("plug-0", 12.5), domain.Cause{Actor: "shelly:acc1"})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -125,7 +126,7 @@ func BenchmarkCatchUp(b *testing.B) {
 			const batch = 500
 			events := make([]domain.Event, batch)
 			for i := range events {
-				if events[i], err = domain.NewEvent("system-0", update(fmt.Sprint("plug-", i%10), float64(i)), domain.Cause{Actor: "test"}); err != nil {
+				if events[i], err = domain.NewEvent("system-0", clienttest.Update(fmt.Sprint("plug-", i%10), float64(i)), domain.Cause{Actor: "test"}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -18,7 +17,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-const sol domain.SystemID = "clinica-sol"
+const sol = clienttest.Sol
 
 // testHub is a hub on a source in memory.
 type testHub struct {
@@ -29,12 +28,7 @@ type testHub struct {
 
 func newTestHub(t *testing.T, config rooms.Config) *testHub {
 	source := clienttest.NewSource()
-	hub, err := rooms.New(source, config, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(hub.Close)
-	return &testHub{Hub: hub, t: t, source: source}
+	return &testHub{Hub: clienttest.NewHub(t, source, config), t: t, source: source}
 }
 
 // socket is a sink that sends what it gets, at once or when it is let.
@@ -111,31 +105,6 @@ func (h *testHub) join(o rooms.Options) *socket {
 	return s
 }
 
-func update(device string, watts float64) domain.Data {
-	return domain.DeviceUpdate{DeviceID: domain.DeviceID(device), RelayOn: domain.Some(watts > 0), PowerW: domain.Some(watts)}
-}
-
-func updates(n int) []domain.Data {
-	out := make([]domain.Data, n)
-	for i := range out {
-		out[i] = update(fmt.Sprint("plug-", i%3), float64(i))
-	}
-	return out
-}
-
-// requireEvents demands exactly these events.
-func requireEvents(t *testing.T, got, wanted []domain.Event) {
-	t.Helper()
-	for i := range min(len(got), len(wanted)) {
-		if got[i].Cursor() != wanted[i].Cursor() || got[i].ID != wanted[i].ID {
-			t.Fatalf("event %d is %s, not %s", i, got[i].Cursor(), wanted[i].Cursor())
-		}
-	}
-	if len(got) != len(wanted) {
-		t.Fatalf("%d events, not %d", len(got), len(wanted))
-	}
-}
-
 // TestRandomReaders lets readers join at random places, stop and go on, while
 // events come and subscriptions break.
 func TestRandomReaders(t *testing.T) {
@@ -150,7 +119,7 @@ func TestRandomReaders(t *testing.T) {
 
 func runRandomReaders(t *testing.T, random *rand.Rand) {
 	h := newTestHub(t, rooms.Config{TailBytes: 1 + random.IntN(20_000), FrameBytes: 2000, PageEvents: 1 + random.IntN(50), Readers: 2})
-	h.source.Append(sol, updates(random.IntN(200))...)
+	h.source.Append(sol, clienttest.Updates(random.IntN(200))...)
 	var sockets []*socket
 	for range 300 {
 		switch random.IntN(8) {
@@ -176,7 +145,7 @@ func runRandomReaders(t *testing.T, random *rand.Rand) {
 		case 4:
 			time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
 		default:
-			h.source.Append(sol, updates(random.IntN(12))...)
+			h.source.Append(sol, clienttest.Updates(random.IntN(12))...)
 		}
 	}
 	for _, s := range sockets {
@@ -185,7 +154,7 @@ func runRandomReaders(t *testing.T, random *rand.Rand) {
 	time.Sleep(time.Minute)
 	events := h.source.Events(sol)
 	for _, s := range sockets {
-		requireEvents(t, s.got(), events[s.joined.Cursor.Seq:])
+		clienttest.RequireEvents(t, s.got(), events[s.joined.Cursor.Seq:])
 		if passed := s.cursor.Passed(); passed != events[len(events)-1].Cursor() {
 			t.Fatalf("passed %s of %s", passed, events[len(events)-1].Cursor())
 		}
@@ -199,14 +168,14 @@ func TestSnapshotThenEventsBehindIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 1})
-		h.source.Append(sol, updates(20)...)
+		h.source.Append(sol, clienttest.Updates(20)...)
 		s := h.join(rooms.Options{Snapshot: true})
 		if s.joined.Snapshot == nil || s.joined.Snapshot.Cursor.Seq != 20 || s.joined.Cursor.Seq != 20 || s.joined.Recovered {
 			t.Fatalf("joined %+v", s.joined)
 		}
-		h.source.Append(sol, updates(5)...)
+		h.source.Append(sol, clienttest.Updates(5)...)
 		synctest.Wait()
-		requireEvents(t, s.got(), h.source.Events(sol)[20:])
+		clienttest.RequireEvents(t, s.got(), h.source.Events(sol)[20:])
 
 		// With a place as well, the reader is told whether anything is between.
 		events := h.source.Events(sol)
@@ -223,7 +192,7 @@ func TestResume(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 2000})
-		events := h.source.Append(sol, updates(40)...)
+		events := h.source.Append(sol, clienttest.Updates(40)...)
 		first := h.join(rooms.Options{After: &domain.Position{}})
 		if !first.joined.Recovered || first.joined.Cursor != (domain.Cursor{}) {
 			t.Errorf("from the first event ever: %+v", first.joined)
@@ -242,13 +211,13 @@ func TestResume(t *testing.T) {
 		if now.joined.Recovered || now.joined.Cursor != events[39].Cursor() {
 			t.Errorf("from now: %+v", now.joined)
 		}
-		h.source.Append(sol, updates(3)...)
+		h.source.Append(sol, clienttest.Updates(3)...)
 		synctest.Wait()
 		events = h.source.Events(sol)
-		requireEvents(t, first.got(), events)
-		requireEvents(t, middle.got(), events[10:])
-		requireEvents(t, foreign.got(), events[40:])
-		requireEvents(t, now.got(), events[40:])
+		clienttest.RequireEvents(t, first.got(), events)
+		clienttest.RequireEvents(t, middle.got(), events[10:])
+		clienttest.RequireEvents(t, foreign.got(), events[40:])
+		clienttest.RequireEvents(t, now.got(), events[40:])
 	})
 }
 
@@ -261,17 +230,17 @@ func TestNothingBeforeStartNorAfterLeave(t *testing.T) {
 		if s.cursor, _, err = h.Join(t.Context(), sol, rooms.Options{}, s); err != nil {
 			t.Fatal(err)
 		}
-		h.source.Append(sol, updates(3)...)
+		h.source.Append(sol, clienttest.Updates(3)...)
 		synctest.Wait()
 		if n := len(s.got()); n > 0 {
 			t.Fatalf("%d events before the start", n)
 		}
 		s.cursor.Start()
 		synctest.Wait()
-		requireEvents(t, s.got(), h.source.Events(sol))
+		clienttest.RequireEvents(t, s.got(), h.source.Events(sol))
 		s.cursor.Leave()
 		s.cursor.Leave()
-		h.source.Append(sol, updates(3)...)
+		h.source.Append(sol, clienttest.Updates(3)...)
 		synctest.Wait()
 		if n := len(s.got()); n != 3 {
 			t.Fatalf("%d events after leaving", n-3)
@@ -287,7 +256,7 @@ func TestStoppedReader(t *testing.T) {
 		s := h.join(rooms.Options{})
 		s.hold()
 		for range 100 {
-			h.source.Append(sol, updates(10)...)
+			h.source.Append(sol, clienttest.Updates(10)...)
 			time.Sleep(time.Second)
 		}
 		if s.frames != 1 || h.source.Pages() != 0 {
@@ -295,7 +264,7 @@ func TestStoppedReader(t *testing.T) {
 		}
 		s.release()
 		synctest.Wait()
-		requireEvents(t, s.got(), h.source.Events(sol))
+		clienttest.RequireEvents(t, s.got(), h.source.Events(sol))
 	})
 }
 
@@ -303,7 +272,7 @@ func TestReadersAtOnePlaceShareItsPages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 1, Readers: 3})
-		h.source.Append(sol, updates(100)...)
+		h.source.Append(sol, clienttest.Updates(100)...)
 		release := h.source.HoldPages()
 		var sockets []*socket
 		for range 50 {
@@ -313,7 +282,7 @@ func TestReadersAtOnePlaceShareItsPages(t *testing.T) {
 		release()
 		synctest.Wait()
 		for _, s := range sockets {
-			requireEvents(t, s.got(), h.source.Events(sol))
+			clienttest.RequireEvents(t, s.got(), h.source.Events(sol))
 		}
 		if n := h.source.Pages(); n != 1 {
 			t.Errorf("50 readers of the same page read %d", n)
@@ -325,7 +294,7 @@ func TestTroubledSource(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 1})
-		h.source.Append(sol, updates(10)...)
+		h.source.Append(sol, clienttest.Updates(10)...)
 		h.source.Fail(true)
 		if _, _, err := h.Join(t.Context(), sol, rooms.Options{}, &socket{}); !errors.Is(err, clienttest.ErrBroken) {
 			t.Fatalf("joined a room that cannot be opened: %v", err)
@@ -337,7 +306,7 @@ func TestTroubledSource(t *testing.T) {
 
 		h.source.Fail(true)
 		h.source.Break(sol)
-		h.source.Append(sol, updates(10)...)
+		h.source.Append(sol, clienttest.Updates(10)...)
 		behind.release()
 		time.Sleep(10 * time.Minute)
 		if _, _, err := h.Join(t.Context(), sol, rooms.Options{Snapshot: true}, &socket{}); !errors.Is(err, clienttest.ErrBroken) {
@@ -345,8 +314,8 @@ func TestTroubledSource(t *testing.T) {
 		}
 		h.source.Fail(false)
 		time.Sleep(10 * time.Second) // more than the longest pause
-		requireEvents(t, live.got(), h.source.Events(sol)[10:])
-		requireEvents(t, behind.got(), h.source.Events(sol))
+		clienttest.RequireEvents(t, live.got(), h.source.Events(sol)[10:])
+		clienttest.RequireEvents(t, behind.got(), h.source.Events(sol))
 	})
 }
 
@@ -355,22 +324,22 @@ func TestLogThatForgot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHub(t, rooms.Config{})
-		h.source.Append(sol, updates(10)...)
+		h.source.Append(sol, clienttest.Updates(10)...)
 		s, slow := h.join(rooms.Options{}), h.join(rooms.Options{After: &domain.Position{}})
-		h.source.Append(sol, updates(2)...)
+		h.source.Append(sol, clienttest.Updates(2)...)
 		synctest.Wait()
 		slow.hold()
-		h.source.Append(sol, updates(1)...)
+		h.source.Append(sol, clienttest.Updates(1)...)
 		h.source.Forget(sol, 7)
 		time.Sleep(time.Minute)
-		fresh := h.source.Append(sol, updates(3)...)
+		fresh := h.source.Append(sol, clienttest.Updates(3)...)
 		slow.release()
 		time.Sleep(time.Minute)
 		for _, s := range []*socket{s, slow} {
 			if got := s.got(); len(got) < 3 {
 				t.Fatalf("%d events", len(got))
 			} else {
-				requireEvents(t, got[len(got)-len(fresh):], fresh)
+				clienttest.RequireEvents(t, got[len(got)-len(fresh):], fresh)
 			}
 		}
 		if len(s.restarted) != 1 || s.restarted[0].Seq != 7 {
@@ -388,14 +357,14 @@ func TestRecountedSequence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 1})
-		h.source.Append(sol, updates(10)...)
+		h.source.Append(sol, clienttest.Updates(10)...)
 		live, behind := h.join(rooms.Options{}), h.join(rooms.Options{After: &domain.Position{}})
 		behind.hold()
-		h.source.Append(sol, updates(4)...)
+		h.source.Append(sol, clienttest.Updates(4)...)
 		synctest.Wait()
 		h.source.Recount(sol)
 		time.Sleep(time.Minute)
-		h.source.Append(sol, updates(4)...)
+		h.source.Append(sol, clienttest.Updates(4)...)
 		behind.release()
 		time.Sleep(time.Minute)
 		for _, s := range []*socket{live, behind} {
@@ -443,7 +412,7 @@ func TestClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 1})
-		h.source.Append(sol, updates(5)...)
+		h.source.Append(sol, clienttest.Updates(5)...)
 		h.source.HoldPages() // for ever
 		s := h.join(rooms.Options{After: &domain.Position{}})
 		synctest.Wait()
@@ -471,8 +440,8 @@ func TestStats(t *testing.T) {
 			t.Fatal(err)
 		}
 		other.cursor.Start()
-		h.source.Append(sol, updates(3)...)
-		h.source.Append("centro-luna", updates(1)...)
+		h.source.Append(sol, clienttest.Updates(3)...)
+		h.source.Append("centro-luna", clienttest.Updates(1)...)
 		synctest.Wait()
 		stats := h.Stats(1)
 		if stats.Rooms != 2 || stats.Cursors != 3 || stats.Deliveries != 7 || stats.Latency.Count() != 7 {
@@ -492,11 +461,11 @@ func TestFilteredReaderStaysLive(t *testing.T) {
 		h := newTestHub(t, rooms.Config{TailBytes: 3000})
 		s := h.join(rooms.Options{Filter: domain.EventFilter{Devices: []domain.DeviceID{"plug-9"}}})
 		for range 50 {
-			h.source.Append(sol, updates(2)...)
+			h.source.Append(sol, clienttest.Updates(2)...)
 		}
-		wanted := h.source.Append(sol, update("plug-9", 1))
+		wanted := h.source.Append(sol, clienttest.Update("plug-9", 1))
 		synctest.Wait()
-		requireEvents(t, s.got(), wanted)
+		clienttest.RequireEvents(t, s.got(), wanted)
 		if n := h.source.Pages(); n != 0 {
 			t.Errorf("%d pages were read", n)
 		}

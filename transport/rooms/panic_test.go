@@ -8,6 +8,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // badSink panics with each frame.
@@ -41,7 +42,7 @@ func TestSinkPanics(t *testing.T) {
 		}
 		cursor.Start()
 		good := hub.join(rooms.Options{})
-		hub.source.Append(sol, updates(3)...)
+		hub.source.Append(sol, clienttest.Updates(3)...)
 		<-bad.broken
 		synctest.Wait()
 		if n := len(good.got()); n != 3 {
@@ -69,7 +70,7 @@ func TestEncodingPanics(t *testing.T) {
 		}
 		cursor.Start()
 		for range 5 {
-			hub.source.Append(sol, updates(1)...)
+			hub.source.Append(sol, clienttest.Updates(1)...)
 		}
 		synctest.Wait()
 		if n := len(good.got()); n != 5 || !used {

@@ -1,46 +1,17 @@
 package socketio
 
 import (
-	"sync"
 	"testing"
+
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
-
-// feed is a metrics feed that runs when it is told to.
-type feed struct {
-	mu       sync.Mutex
-	next     int
-	watchers map[int]func([]byte)
-}
-
-func (f *feed) Subscribe(fn func(frame []byte)) (cancel func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	id := f.next
-	f.next++
-	f.watchers[id] = fn
-	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.watchers, id)
-	}
-}
-
-// send gives everybody a frame, and returns how many that were.
-func (f *feed) send() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, fn := range f.watchers {
-		fn([]byte(`{"event":"metrics","data":{"sockets":1}}`))
-	}
-	return len(f.watchers)
-}
 
 // Whoever is told that joining or leaving the admin dashboard failed is where it
 // was, now and after a cut, and can try again.
 func TestAdminDashboard(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	f := &feed{watchers: map[int]func([]byte){}}
+	f := &clienttest.Feed{}
 	b.metrics = f
 	b.start()
 	c := b.client("staff:clinica-sol").connect()
@@ -51,7 +22,7 @@ func TestAdminDashboard(t *testing.T) {
 			t.Errorf("%s: %v", name, answer)
 		}
 		b.sessions.fail(false)
-		if n := f.send(); n != watchers {
+		if n := f.Send(`{"event":"metrics","data":{"sockets":1}}`); n != watchers {
 			t.Fatalf("after %s, failing: %v, %d watch", name, fails, n)
 		}
 		for range watchers {

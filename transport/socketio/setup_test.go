@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -22,8 +21,8 @@ import (
 )
 
 const (
-	sol  domain.SystemID = "clinica-sol"
-	luna domain.SystemID = "centro-luna"
+	sol  = clienttest.Sol
+	luna = clienttest.Luna
 )
 
 // patience is how long a test waits for what must come.
@@ -37,7 +36,7 @@ type bundle struct {
 	source   *clienttest.Source
 	sessions *memory
 	ban      *clienttest.Ban
-	guest    string // who clients without a token are
+	guest    string // the token of clients that have none
 	metrics  client.Metrics
 	limiter  limit.Limiter
 
@@ -64,13 +63,11 @@ func (b *bundle) start() {
 	if b.stop != nil {
 		b.stop()
 	}
-	logger := slog.New(slog.DiscardHandler)
-	hub, err := rooms.New(b.source, rooms.Config{TailBytes: 20_000}, logger)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	hub := clienttest.NewHub(b.t, b.source, rooms.Config{TailBytes: 20_000})
+	var err error
 	b.server, err = New(b.config, client.Parts{
-		Rooms: hub, Authenticator: tokens{b.guest}, Metrics: b.metrics, Ban: b.ban, Limiter: b.limiter, Logger: logger,
+		Rooms: hub, Authenticator: &clienttest.Authenticator{Guest: b.guest}, Metrics: b.metrics, Ban: b.ban, Limiter: b.limiter,
+		Logger: slog.New(slog.DiscardHandler),
 	}, b.sessions)
 	if err != nil {
 		b.t.Fatal(err)
@@ -93,39 +90,6 @@ func (b *bundle) start() {
 func (s *Server) all() (list []*socket) {
 	s.clients.Each(func(f client.Face) { list = append(list, f.(*socket)) })
 	return list
-}
-
-// tokens is an authenticator whose tokens say who their owner is:
-// "subject:system,system". Who has none is the guest, if there is one.
-type tokens struct{ guest string }
-
-func (t tokens) Verify(_ context.Context, token string) (domain.Actor, error) {
-	if token == "" {
-		token = t.guest
-	}
-	subject, systems, ok := strings.Cut(token, ":")
-	switch {
-	case token == "broken":
-		return domain.Actor{}, fmt.Errorf("the keys cannot be read")
-	case !ok:
-		return domain.Actor{}, domain.Fail(domain.KindUnauthenticated, "token-invalid", "this is no token")
-	}
-	actor := domain.Actor{Subject: subject, Role: domain.RoleViewer, ExpiresAt: time.Now().Add(time.Hour)}
-	if subject == "staff" {
-		actor.Role = domain.RoleStaff
-	}
-	for name := range strings.SplitSeq(systems, ",") {
-		actor.Systems = append(actor.Systems, domain.SystemID(name))
-	}
-	return actor, nil
-}
-
-func (t tokens) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
-	if r.URL.Query().Has("token") {
-		return domain.Actor{}, domain.Fail(domain.KindUnauthenticated, "token-invalid", "a token in a URL")
-	}
-	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return t.Verify(ctx, token)
 }
 
 // memory is a store of sessions that can fail.

@@ -50,7 +50,7 @@ func TestPanicEndsOneStream(t *testing.T) {
 	}
 	second := f.append("clinica-sol", "d2")
 	check(t, next(t, other), second)
-	if n := f.server.clients.Len(); n != 1 || f.count() != 1 {
-		t.Errorf("%d streams are kept and %d listed, not 1", n, f.count())
+	if n := f.server.clients.Len(); n != 1 || f.Len() != 1 {
+		t.Errorf("%d streams are kept and %d listed, not 1", n, f.Len())
 	}
 }

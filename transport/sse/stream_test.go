@@ -6,13 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,8 +27,7 @@ type face struct {
 	url     string
 	expires time.Time
 	limited bool
-	mu      sync.Mutex
-	sockets map[string]rooms.Socket
+	clienttest.Registry
 }
 
 // Authenticate lets in whoever says a role and a system, as "role system".
@@ -47,36 +43,9 @@ func (f *face) Allow(context.Context, string, domain.SystemID, int) (bool, time.
 	return !f.limited, time.Second
 }
 
-func (f *face) Put(s rooms.Socket) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.sockets[s.SocketID] = s
-}
-
-func (f *face) Remove(id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.sockets, id)
-}
-
-func (f *face) count() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.sockets)
-}
-
-func (f *face) ids() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Collect(maps.Keys(f.sockets))
-}
-
 func newFace(t *testing.T, change func(*face, *Config)) *face {
-	f := &face{source: clienttest.NewSource(), sockets: map[string]rooms.Socket{}}
-	hub, err := rooms.New(f.source, rooms.Config{}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := &face{source: clienttest.NewSource()}
+	hub := clienttest.NewHub(t, f.source, rooms.Config{})
 	parts := client.Parts{Rooms: hub, Limiter: f, Registry: f, Logger: slog.New(slog.DiscardHandler)}
 	config := Config{Parts: parts, Authenticator: f, Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
 		http.Error(w, string(domain.AsError(err).Code), http.StatusTeapot)
@@ -84,6 +53,7 @@ func newFace(t *testing.T, change func(*face, *Config)) *face {
 	if change != nil {
 		change(f, &config)
 	}
+	var err error
 	if f.server, err = New(config); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +64,6 @@ func newFace(t *testing.T, change func(*face, *Config)) *face {
 	t.Cleanup(func() {
 		_ = f.server.Shutdown(context.Background())
 		listener.Close()
-		hub.Close()
 	})
 	return f
 }
@@ -171,8 +140,8 @@ func TestStreamResumes(t *testing.T) {
 	check(t, next(t, lines), second)
 	third := f.append("clinica-sol", "d3")
 	check(t, next(t, lines), third)
-	if f.count() != 1 {
-		t.Errorf("%d sockets are listed", f.count())
+	if f.Len() != 1 {
+		t.Errorf("%d sockets are listed", f.Len())
 	}
 	_ = response.Body.Close()
 
@@ -241,7 +210,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("status %d %q, want %s", response.StatusCode, got, code)
 		}
 	}
-	if f.count() != 0 {
+	if f.Len() != 0 {
 		t.Error("a refused request is listed")
 	}
 }
@@ -261,7 +230,7 @@ func TestStreamEnds(t *testing.T) {
 	}
 	for lines.Scan() { // until the server stops
 	}
-	if stopping.count() != 0 || expiring.count() != 0 {
+	if stopping.Len() != 0 || expiring.Len() != 0 {
 		t.Error("an ended stream is still listed")
 	}
 }
@@ -271,7 +240,7 @@ func TestDisconnect(t *testing.T) {
 	t.Parallel()
 	f := newFace(t, nil)
 	_, leaving := f.open(t, "")
-	leaver := f.ids()[0]
+	leaver := f.All()[0].SocketID
 	_, staying := f.open(t, "")
 	why := client.ForcedDisconnect{Reason: "maintenance", CommandID: "c1"}
 	named := func(s rooms.Socket) bool { return s.SocketID == leaver && s.Systems[0] == "clinica-sol" }
@@ -314,8 +283,8 @@ func TestBan(t *testing.T) {
 				}
 			})
 			response, _ := f.open(t, "")
-			if response.StatusCode != http.StatusTeapot || f.count() != 0 {
-				t.Fatalf("status %d, %d listed", response.StatusCode, f.count())
+			if response.StatusCode != http.StatusTeapot || f.Len() != 0 {
+				t.Fatalf("status %d, %d listed", response.StatusCode, f.Len())
 			}
 			if ms, _ := refused.Params["retryAfterMs"].(int64); refused.Code != rooms.CodeBanned || refused.Kind != domain.KindForbidden || ms < 1000 {
 				t.Errorf("refused with %v %v", refused, refused.Params)
@@ -334,7 +303,7 @@ func TestStuckReaderIsSentAway(t *testing.T) {
 	for name, send := range map[string]func(*face){
 		"thrown out": func(f *face) {
 			f.server.Disconnect(func(rooms.Socket) bool { return true }, client.ForcedDisconnect{})
-			for deadline := time.Now().Add(20 * time.Second); f.count() > 0 && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(20 * time.Second); f.Len() > 0 && time.Now().Before(deadline); {
 				runtime.Gosched()
 			}
 		},
@@ -346,7 +315,7 @@ func TestStuckReaderIsSentAway(t *testing.T) {
 			_, _ = f.open(t, "?after=0-0")
 			f.fill(t)
 			send(f)
-			if f.count() != 0 {
+			if f.Len() != 0 {
 				t.Error("an ended stream is still listed")
 			}
 		})

@@ -42,7 +42,7 @@ func TestBannedHandshake(t *testing.T) {
 		t.Error("a socket that is kept out is told that it is connected")
 	}
 	c.requireThrownOut()
-	if listed := ts.registry.all(); len(listed) > 0 {
+	if listed := ts.registry.All(); len(listed) > 0 {
 		t.Errorf("listed: %v", listed)
 	}
 	ts.join("staff", sol) // somebody else
@@ -73,8 +73,8 @@ func TestBannedJoin(t *testing.T) {
 	ban.Raise("eva", sol, why)
 	c, _ := ts.join("both", luna)
 	c.requireBanned(sol)
-	ts.source.Append(sol, updates(1)...)
-	ts.source.Append(luna, updates(1)...)
+	ts.source.Append(sol, clienttest.Updates(1)...)
+	ts.source.Append(luna, clienttest.Updates(1)...)
 	if e := c.events(1)[0]; e.SystemID != luna {
 		t.Errorf("an event of %s", e.SystemID)
 	}
@@ -106,7 +106,7 @@ func TestBanDuringJoin(t *testing.T) {
 	ts := serve(t, Config{}, withBan(ban))
 	c := ts.connect("viewer")
 	c.requireBanned(sol)
-	ts.source.Append(sol, updates(1)...)
+	ts.source.Append(sol, clienttest.Updates(1)...)
 	c.stillOpen()
 	if listed := ts.Sockets(); len(listed) != 1 || len(listed[0].Systems) != 0 {
 		t.Errorf("listed: %v", listed)
@@ -118,7 +118,7 @@ func TestBannedToken(t *testing.T) {
 	t.Parallel()
 	ban := &clienttest.Ban{}
 	ts := serve(t, Config{}, withBan(ban))
-	ts.auth.add("mallory", domain.Actor{
+	ts.auth.Name("mallory", domain.Actor{
 		Subject: "mallory", Role: domain.RoleViewer, Systems: []domain.SystemID{sol, luna}, ExpiresAt: time.Now().Add(time.Hour),
 	})
 	ban.Raise("mallory", sol, why)
@@ -131,8 +131,8 @@ func TestBannedToken(t *testing.T) {
 	if c.expect(eventLeft).into(t, &l); l.SystemID != sol || l.Reason == "" || l.Reason == "the new token is not for it" {
 		t.Errorf("left %+v", l)
 	}
-	ts.source.Append(sol, updates(1)...)
-	ts.source.Append(luna, updates(1)...)
+	ts.source.Append(sol, clienttest.Updates(1)...)
+	ts.source.Append(luna, clienttest.Updates(1)...)
 	if e := c.events(1)[0]; e.SystemID != luna {
 		t.Errorf("an event of %s", e.SystemID)
 	}

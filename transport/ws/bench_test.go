@@ -26,12 +26,8 @@ func BenchmarkSockets(b *testing.B) {
 	const sockets, perRoom = 2000, 25
 	source := clienttest.NewSource()
 	logger := slog.New(slog.DiscardHandler)
-	hub, err := rooms.New(source, rooms.Config{}, logger)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer hub.Close()
-	auth := newTokenTable()
+	hub := clienttest.NewHub(b, source, rooms.Config{})
+	auth := newAuthenticator()
 	server, err := New(Config{Node: "bench"}, client.Parts{Rooms: hub, Authenticator: auth, Logger: logger})
 	if err != nil {
 		b.Fatal(err)
@@ -59,7 +55,7 @@ func BenchmarkSockets(b *testing.B) {
 	}
 	for round := int64(0); round*sockets < int64(b.N); round++ {
 		for i := range sockets / perRoom {
-			source.Append(system(i), update("plug-1", float64(round)))
+			source.Append(system(i), clienttest.Update("plug-1", float64(round)))
 		}
 		for received.Load() < (round+1)*sockets {
 			time.Sleep(100 * time.Microsecond)

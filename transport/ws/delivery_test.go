@@ -27,7 +27,7 @@ func TestSnapshotAndTail(t *testing.T) {
 	go func() {
 		for left := total; left > 0; {
 			n := min(1+rand.IntN(20), left)
-			ts.source.Append(sol, updates(n)...)
+			ts.source.Append(sol, clienttest.Updates(n)...)
 			left -= n
 			runtime.Gosched()
 		}
@@ -88,7 +88,7 @@ func TestResumeAfterCuts(t *testing.T) {
 	const total = 2000
 	go func() {
 		for range total / 10 {
-			ts.source.Append(sol, updates(10)...)
+			ts.source.Append(sol, clienttest.Updates(10)...)
 			<-time.After(time.Duration(rand.IntN(1000)) * time.Microsecond)
 		}
 	}()
@@ -109,7 +109,7 @@ func TestResumeAfterCuts(t *testing.T) {
 				}
 				_ = c.NetConn().Close()
 			}
-			requireEvents(t, got, ts.source.Events(sol))
+			clienttest.RequireEvents(t, got, ts.source.Events(sol))
 		})
 	}
 	group.Wait()
@@ -136,7 +136,7 @@ func (ts *testServer) stall(so *socket) {
 	ts.t.Helper()
 	passed, since := domain.Cursor{}, time.Now()
 	waitFor(ts.t, "the socket to stall", func() bool {
-		ts.source.Append(sol, updates(100)...)
+		ts.source.Append(sol, clienttest.Updates(100)...)
 		<-time.After(10 * time.Millisecond)
 		if now := so.session.Passed()[sol]; now != passed {
 			passed, since = now, time.Now()
@@ -153,7 +153,7 @@ func TestStoppedReader(t *testing.T) {
 	c, so := ts.joinNarrow()
 	ts.stall(so)
 	for range 100 {
-		ts.source.Append(sol, updates(50)...)
+		ts.source.Append(sol, clienttest.Updates(50)...)
 		<-time.After(2 * time.Millisecond)
 		so.mu.Lock()
 		waiting, answers := len(so.outbound.queue), so.outbound.bytes
@@ -163,7 +163,7 @@ func TestStoppedReader(t *testing.T) {
 		}
 	}
 	all := ts.source.Events(sol)
-	requireEvents(t, c.events(len(all)), all)
+	clienttest.RequireEvents(t, c.events(len(all)), all)
 	c.stillOpen()
 }
 
@@ -192,7 +192,7 @@ func TestGreedyClient(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1e6, Burst: 1e6}, Joins: limit.Rate{PerSecond: 1e6, Burst: 1e6}}, CloseWait: 50 * time.Millisecond})
 	for i := range 1000 {
-		ts.source.Append(sol, update(fmt.Sprint("plug-", i), 1))
+		ts.source.Append(sol, clienttest.Update(fmt.Sprint("plug-", i), 1))
 	}
 	c := ts.connect("viewer")
 	_ = c.NetConn().(*net.TCPConn).SetReadBuffer(4 << 10)
@@ -255,8 +255,8 @@ func TestComingAndGoing(t *testing.T) {
 				return
 			default:
 				if len(ts.source.Events(sol)) < 1000 {
-					ts.source.Append(sol, updates(3)...)
-					ts.source.Append(luna, updates(3)...)
+					ts.source.Append(sol, clienttest.Updates(3)...)
+					ts.source.Append(luna, clienttest.Updates(3)...)
 				}
 				ts.Disconnect(func(rooms.Socket) bool { return rand.IntN(200) == 0 }, client.ForcedDisconnect{})
 				<-time.After(time.Millisecond)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // TestDataIsReadToTheLetter sends data that is not right in one place: the
@@ -63,7 +64,7 @@ func TestDataIsReadToTheLetter(t *testing.T) {
 func TestDataInFull(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
-	ts.source.Append(sol, updates(2)...)
+	ts.source.Append(sol, clienttest.Updates(2)...)
 	c, at := ts.join("viewer", sol, `"after":null`, `"snapshot":true`, `"types":["device-update"]`, `"devices":["plug-1"]`, `"conflate":true`)
 	if at.Seq != 2 {
 		t.Errorf("joined %+v", at)
@@ -78,7 +79,7 @@ func TestDataInFull(t *testing.T) {
 func TestNamesOfFilters(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
-	ts.source.Append(sol, updates(2)...)
+	ts.source.Append(sol, clienttest.Updates(2)...)
 	ts.source.Append(sol, domain.RelaySwitchRequested{DeviceID: "plug-9", CommandID: "c"})
 	all := ts.source.Events(sol)
 	for members, want := range map[string]int{

@@ -45,7 +45,7 @@ func TestTakenOutWhileJoining(t *testing.T) {
 	if f.into(t, &out); f.Event != eventLeft || out != (client.Left{SystemID: sol, Reason: "cleaning"}) {
 		t.Errorf("behind the answer came %s", f.raw)
 	}
-	ts.source.Append(sol, updates(1)...)
+	ts.source.Append(sol, clienttest.Updates(1)...)
 	c.stillOpen()
 	if listed := ts.Sockets(); len(listed) != 1 || !slices.Equal(listed[0].Systems, []domain.SystemID{luna}) {
 		t.Errorf("listed: %v", listed)

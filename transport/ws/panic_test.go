@@ -11,26 +11,27 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // explosive are parts that panic for some sockets.
 type explosive struct {
-	*tokenTable
-	*listRegistry
+	*clienttest.Authenticator
+	*clienttest.Registry
 }
 
 func (e explosive) Verify(ctx context.Context, token string) (domain.Actor, error) {
 	if token == "explode" {
 		panic("a bad token")
 	}
-	return e.tokenTable.Verify(ctx, token)
+	return e.Authenticator.Verify(ctx, token)
 }
 
 func (e explosive) Put(s rooms.Socket) {
 	if s.Subject == "explode" {
 		panic("a bad socket")
 	}
-	e.listRegistry.Put(s)
+	e.Registry.Put(s)
 }
 
 func (e explosive) Subscribe(func([]byte)) func() { panic("a bad feed") }
@@ -40,10 +41,10 @@ func (e explosive) Subscribe(func([]byte)) func() { panic("a bad feed") }
 func TestPanicClosesOneSocket(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{}, func(p *client.Parts) {
-		e := explosive{p.Authenticator.(*tokenTable), p.Registry.(*listRegistry)}
+		e := explosive{p.Authenticator.(*clienttest.Authenticator), p.Registry.(*clienttest.Registry)}
 		p.Authenticator, p.Registry, p.Metrics = e, e, e
 	})
-	ts.auth.add("bad", domain.Actor{Subject: "explode", Role: domain.RoleViewer, Systems: []domain.SystemID{sol}})
+	ts.auth.Name("bad", domain.Actor{Subject: "explode", Role: domain.RoleViewer, Systems: []domain.SystemID{sol}})
 	other, _ := ts.join("viewer", sol)
 	before := isolate.Panics()[where]
 	for name, say := range map[string]func() *testClient{

@@ -13,18 +13,19 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 func TestJoinAndFollow(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
-	ts.source.Append(sol, updates(5)...)
+	ts.source.Append(sol, clienttest.Updates(5)...)
 	c, now := ts.join("viewer", sol)
 	if now.Seq != 5 || now.Recovered {
 		t.Errorf("joined %+v", now)
 	}
-	ts.source.Append(sol, updates(3)...)
-	requireEvents(t, c.events(3), ts.source.Events(sol)[5:])
+	ts.source.Append(sol, clienttest.Updates(3)...)
+	clienttest.RequireEvents(t, c.events(3), ts.source.Events(sol)[5:])
 
 	all := ts.source.Events(sol)
 	for _, join := range []struct {
@@ -41,7 +42,7 @@ func TestJoinAndFollow(t *testing.T) {
 		if at.Seq != uint64(join.from) || at.Recovered != join.recovered {
 			t.Errorf("after %s: joined %+v", join.after, at)
 		}
-		requireEvents(t, c.events(8-join.from), all[join.from:])
+		clienttest.RequireEvents(t, c.events(8-join.from), all[join.from:])
 		c.stillOpen()
 	}
 }
@@ -79,7 +80,7 @@ func TestErrorsLeaveTheSocketOpen(t *testing.T) {
 		{`{"event":"join-admin-dashboard"}`, domain.CodeForbidden, ""},
 		{`{"event":"leave-admin-dashboard"}`, client.CodeNotJoined, ""},
 		{`{"event":"authenticate","data":{"token":"forged"}}`, "token-invalid", ""},
-		{`{"event":"authenticate","data":{"token":"unlucky"}}`, domain.CodeUnavailable, ""},
+		{`{"event":"authenticate","data":{"token":"broken"}}`, domain.CodeUnavailable, ""},
 		{`{"event":"authenticate","id":9}`, CodeInvalidFrame, "9"},
 		{`{"event":"ping","id":{"a":1}}`, CodeInvalidFrame, ""},
 		{`{"event":"ping","id":true}`, CodeInvalidFrame, ""},
@@ -92,7 +93,7 @@ func TestErrorsLeaveTheSocketOpen(t *testing.T) {
 		}
 	}
 	c.stillOpen()
-	ts.source.Append(sol, updates(1)...)
+	ts.source.Append(sol, clienttest.Updates(1)...)
 	c.events(1)
 }
 
@@ -126,7 +127,7 @@ func TestCloseCodes(t *testing.T) {
 		{"invalid token", Config{}, "forged", nil, 4401, "token-invalid"},
 		{"token expires", Config{}, "short", nil, 4401, client.CodeTokenExpired},
 		{"kept out", Config{}, "banned", nil, 4403, domain.CodeForbidden},
-		{"no keys", Config{}, "unlucky", nil, 1012, domain.CodeUnavailable},
+		{"no keys", Config{}, "broken", nil, 1012, domain.CodeUnavailable},
 		{"no join", Config{JoinWithin: 20 * time.Millisecond}, "viewer", nil, 4408, client.CodeNoJoin},
 		{"only refused joins", Config{JoinWithin: 100 * time.Millisecond}, "viewer", func(_ *testServer, c *testClient) {
 			c.send(`{"event":"join-system","data":{"systemId":"somebody-else"}}`)
@@ -152,7 +153,7 @@ func TestCloseCodes(t *testing.T) {
 		t.Run(one.name, func(t *testing.T) {
 			t.Parallel()
 			ts := serve(t, one.config)
-			ts.auth.add("short", domain.Actor{
+			ts.auth.Name("short", domain.Actor{
 				Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{sol}, ExpiresAt: time.Now().Add(30 * time.Millisecond),
 			})
 			c := ts.dial(one.token)

@@ -20,8 +20,8 @@ func TestSeveralRooms(t *testing.T) {
 	ts := serve(t, Config{})
 	c, _ := ts.join("both", sol)
 	c.join(luna)
-	ts.source.Append(sol, updates(2)...)
-	ts.source.Append(luna, updates(2)...)
+	ts.source.Append(sol, clienttest.Updates(2)...)
+	ts.source.Append(luna, clienttest.Updates(2)...)
 	seen := map[domain.SystemID]int{}
 	for _, e := range c.events(4) {
 		seen[e.SystemID]++
@@ -33,8 +33,8 @@ func TestSeveralRooms(t *testing.T) {
 	if f := c.expect(eventLeft); string(f.ID) != "3" {
 		t.Errorf("the answer is %s", f.raw)
 	}
-	ts.source.Append(sol, updates(2)...)
-	ts.source.Append(luna, updates(1)...)
+	ts.source.Append(sol, clienttest.Updates(2)...)
+	ts.source.Append(luna, clienttest.Updates(1)...)
 	if e := c.events(1)[0]; e.SystemID != luna {
 		t.Errorf("an event of %s, which was left", e.SystemID)
 	}
@@ -46,7 +46,7 @@ func TestSeveralRooms(t *testing.T) {
 func TestJoinAgain(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{Rates: limit.Rates{Joins: limit.Rate{PerSecond: 1000, Burst: 1000}}})
-	ts.source.Append(sol, updates(300)...)
+	ts.source.Append(sol, clienttest.Updates(300)...)
 	all := ts.source.Events(sol)
 	c := ts.connect("viewer")
 	for i := range 40 {
@@ -54,7 +54,7 @@ func TestJoinAgain(t *testing.T) {
 		c.send(fmt.Sprintf(`{"event":"join-system","id":"new","data":{"systemId":"clinica-sol","after":%q}}`, all[290+i%9].Position))
 		for f := c.next(); f.Event != eventJoined || string(f.ID) != `"new"`; f = c.next() {
 		}
-		requireEvents(t, c.events(9-i%9), all[291+i%9:])
+		clienttest.RequireEvents(t, c.events(9-i%9), all[291+i%9:])
 	}
 	if n := ts.hub.Stats(1).Cursors; n != 1 {
 		t.Errorf("%d cursors of one socket", n)
@@ -66,7 +66,7 @@ func TestFilters(t *testing.T) {
 	ts := serve(t, Config{HeartbeatEvery: 30 * time.Millisecond})
 	c, _ := ts.join("viewer", sol, `"types":["device-update"]`, `"devices":["plug-1"]`, `"after":"0-0"`)
 	offline := domain.DeviceOfflineStatus{DeviceID: "plug-1", Reason: domain.ReasonReported}
-	ts.source.Append(sol, update("plug-1", 1), update("plug-2", 2), offline, update("plug-1", 3), update("plug-2", 4))
+	ts.source.Append(sol, clienttest.Update("plug-1", 1), clienttest.Update("plug-2", 2), offline, clienttest.Update("plug-1", 3), clienttest.Update("plug-2", 4))
 	if got := c.events(2); got[0].Seq != 1 || got[1].Seq != 4 {
 		t.Errorf("events %d and %d", got[0].Seq, got[1].Seq)
 	}
@@ -88,7 +88,7 @@ func TestConflate(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
 	const n = 3000
-	ts.source.Append(sol, updates(n)...)
+	ts.source.Append(sol, clienttest.Updates(n)...)
 	c, _ := ts.join("viewer", sol, `"after":"0-0"`, `"conflate":true`)
 	last, got := uint64(0), 0
 	for last < n {
@@ -109,14 +109,14 @@ func TestConflate(t *testing.T) {
 	if got != 3 {
 		t.Errorf("%d events for 3 devices", got)
 	}
-	ts.source.Append(sol, update("plug-1", 1))
+	ts.source.Append(sol, clienttest.Update("plug-1", 1))
 	c.events(1)
 }
 
 func TestAuthenticate(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
-	ts.auth.add("short", domain.Actor{
+	ts.auth.Name("short", domain.Actor{
 		Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{sol, luna}, ExpiresAt: time.Now().Add(2 * time.Second),
 	})
 	c, _ := ts.join("short", sol)
@@ -131,8 +131,8 @@ func TestAuthenticate(t *testing.T) {
 	if c.expect(eventLeft).into(t, &l); l.SystemID != sol || l.Reason == "" {
 		t.Errorf("left %+v", l)
 	}
-	ts.source.Append(sol, updates(1)...)
-	ts.source.Append(luna, updates(1)...)
+	ts.source.Append(sol, clienttest.Updates(1)...)
+	ts.source.Append(luna, clienttest.Updates(1)...)
 	if e := c.events(1)[0]; e.SystemID != luna {
 		t.Errorf("an event of %s, which the new token is not for", e.SystemID)
 	}
@@ -149,7 +149,7 @@ func TestHeartbeat(t *testing.T) {
 	ts := serve(t, Config{HeartbeatEvery: time.Hour, IdleAfter: 30 * time.Millisecond})
 	c, _ := ts.join("viewer", sol)
 	c.stillOpen() // no traffic of events, so no heartbeat
-	ts.source.Append(sol, updates(2)...)
+	ts.source.Append(sol, clienttest.Updates(2)...)
 	c.events(2)
 	f, err := c.read()
 	if err != nil || f.Event != eventHeartbeat {
@@ -174,11 +174,11 @@ func TestAdminDashboard(t *testing.T) {
 		t.Errorf("the answer is %s", f.raw)
 	}
 	c.stillOpen()
-	ts.feed.send(`{"event":"metrics","data":{"rooms":1}}`)
+	ts.feed.Send(`{"event":"metrics","data":{"rooms":1}}`)
 	c.expect("metrics")
 	c.send(`{"event":"leave-admin-dashboard"}`)
 	c.expect(eventLeft)
-	if n := ts.feed.watchers(); n != 0 {
+	if n := ts.feed.Watchers(); n != 0 {
 		t.Errorf("%d watchers after leaving", n)
 	}
 	c.send(`{"event":"join-admin-dashboard"}`)
@@ -186,7 +186,7 @@ func TestAdminDashboard(t *testing.T) {
 	c.send(`{"event":"authenticate","data":{"token":"viewer"}}`)
 	c.expect(eventAuthenticated)
 	c.expect(eventLeft)
-	waitFor(t, "the end of the metrics", func() bool { return ts.feed.watchers() == 0 })
+	waitFor(t, "the end of the metrics", func() bool { return ts.feed.Watchers() == 0 })
 }
 
 func TestRegistryAndDisconnect(t *testing.T) {
@@ -196,12 +196,12 @@ func TestRegistryAndDisconnect(t *testing.T) {
 	eva.join(luna)
 	root, _ := ts.join("staff", luna)
 	waitFor(t, "both to be listed", func() bool {
-		for _, s := range ts.registry.all() {
+		for _, s := range ts.registry.All() {
 			if s.Subject == "eva" && !slices.Equal(s.Systems, []domain.SystemID{luna, sol}) || s.Face != "ws" || s.Remote == "" {
 				return false
 			}
 		}
-		return len(ts.registry.all()) == 2 && len(ts.Sockets()) == 2
+		return len(ts.registry.All()) == 2 && len(ts.Sockets()) == 2
 	})
 	// Of one system, it leaves that room and lives on; so does staff's.
 	ofSol, ofLuna := client.ForcedDisconnect{Reason: "cleaning", CommandID: "c-0", Room: sol}, client.ForcedDisconnect{Room: luna}
@@ -219,12 +219,12 @@ func TestRegistryAndDisconnect(t *testing.T) {
 	}
 	root.expect(eventLeft)
 	waitFor(t, "the rooms to be listed", func() bool {
-		for _, s := range ts.registry.all() {
+		for _, s := range ts.registry.All() {
 			if s.Subject == "eva" && !slices.Equal(s.Systems, []domain.SystemID{luna}) || s.Subject != "eva" && len(s.Systems) > 0 {
 				return false
 			}
 		}
-		return len(ts.registry.all()) == 2
+		return len(ts.registry.All()) == 2
 	})
 	eva.stillOpen()
 	eva.join(sol)
@@ -245,14 +245,14 @@ func TestRegistryAndDisconnect(t *testing.T) {
 	if n := ts.Disconnect(isEva, why); n != 0 {
 		t.Errorf("%d sockets thrown out a second time", n)
 	}
-	waitFor(t, "one to be listed", func() bool { return len(ts.registry.all()) == 1 })
+	waitFor(t, "one to be listed", func() bool { return len(ts.registry.All()) == 1 })
 	root.stillOpen()
 }
 
 func TestTroubledSource(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
-	ts.source.Append(sol, updates(2)...)
+	ts.source.Append(sol, clienttest.Updates(2)...)
 	ts.source.Fail(true)
 	c := ts.connect("viewer")
 	c.send(`{"event":"join-system","id":1,"data":{"systemId":"clinica-sol","snapshot":true}}`)
@@ -271,7 +271,7 @@ func TestTroubledSource(t *testing.T) {
 	if c.expect(eventJoined).into(t, &again); again.Recovered || again.Seq != 1 {
 		t.Errorf("told %+v", again)
 	}
-	ts.source.Append(sol, updates(1)...)
+	ts.source.Append(sol, clienttest.Updates(1)...)
 	if e := c.events(1)[0]; e.Seq != 2 {
 		t.Errorf("the next event is %d", e.Seq)
 	}

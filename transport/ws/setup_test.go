@@ -8,9 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,8 +21,8 @@ import (
 )
 
 const (
-	sol  domain.SystemID = "clinica-sol"
-	luna domain.SystemID = "centro-luna"
+	sol  = clienttest.Sol
+	luna = clienttest.Luna
 )
 
 // patience is how long a test waits for what must come.
@@ -37,21 +35,17 @@ type testServer struct {
 	source   *clienttest.Source
 	hub      *rooms.Hub
 	http     *httptest.Server
-	auth     *tokenTable
-	registry *listRegistry
-	feed     *testFeed
+	auth     *clienttest.Authenticator
+	registry *clienttest.Registry
+	feed     *clienttest.Feed
 }
 
 func serve(t *testing.T, config Config, change ...func(*client.Parts)) *testServer {
 	t.Helper()
 	source := clienttest.NewSource()
-	logger := slog.New(slog.DiscardHandler)
-	hub, err := rooms.New(source, rooms.Config{TailBytes: 20_000}, logger)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ts := &testServer{t: t, source: source, hub: hub, auth: newTokenTable(), registry: newListRegistry(), feed: &testFeed{}}
-	parts := client.Parts{Rooms: hub, Authenticator: ts.auth, Registry: ts.registry, Metrics: ts.feed, Logger: logger}
+	hub := clienttest.NewHub(t, source, rooms.Config{TailBytes: 20_000})
+	ts := &testServer{t: t, source: source, hub: hub, auth: newAuthenticator(), registry: &clienttest.Registry{}, feed: &clienttest.Feed{}}
+	parts := client.Parts{Rooms: hub, Authenticator: ts.auth, Registry: ts.registry, Metrics: ts.feed, Logger: slog.New(slog.DiscardHandler)}
 	for _, f := range change {
 		f(&parts)
 	}
@@ -59,6 +53,7 @@ func serve(t *testing.T, config Config, change ...func(*client.Parts)) *testServ
 	if config.Tick == 0 {
 		config.Tick = 5 * time.Millisecond
 	}
+	var err error
 	if ts.Server, err = New(config, parts); err != nil {
 		t.Fatal(err)
 	}
@@ -70,132 +65,27 @@ func serve(t *testing.T, config Config, change ...func(*client.Parts)) *testServ
 			t.Errorf("shutdown: %v", err)
 		}
 		ts.http.Close()
-		hub.Close()
-		if left := ts.registry.all(); len(left) > 0 {
+		if left := ts.registry.All(); len(left) > 0 {
 			t.Errorf("%d sockets are still listed", len(left))
 		}
 	})
 	return ts
 }
 
+func newAuthenticator() *clienttest.Authenticator {
+	a := &clienttest.Authenticator{}
+	far := time.Now().Add(time.Hour)
+	a.Name("viewer", domain.Actor{Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{sol}, ExpiresAt: far})
+	a.Name("both", domain.Actor{Subject: "eva", Role: domain.RoleOperator, Systems: []domain.SystemID{sol, luna}, ExpiresAt: far})
+	a.Name("luna", domain.Actor{Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{luna}, ExpiresAt: far})
+	a.Name("staff", domain.Actor{Subject: "root", Role: domain.RoleStaff, AllSystems: true, ExpiresAt: far})
+	return a
+}
+
 // all returns the sockets that are listed.
 func (ts *testServer) all() (list []*socket) {
 	ts.clients.Each(func(f client.Face) { list = append(list, f.(*socket)) })
 	return list
-}
-
-// tokenTable is an authenticator with a table of tokens.
-type tokenTable struct {
-	mu     sync.Mutex
-	actors map[string]domain.Actor
-}
-
-func newTokenTable() *tokenTable {
-	far := time.Now().Add(time.Hour)
-	return &tokenTable{actors: map[string]domain.Actor{
-		"viewer": {Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{sol}, ExpiresAt: far},
-		"both":   {Subject: "eva", Role: domain.RoleOperator, Systems: []domain.SystemID{sol, luna}, ExpiresAt: far},
-		"luna":   {Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{luna}, ExpiresAt: far},
-		"staff":  {Subject: "root", Role: domain.RoleStaff, AllSystems: true, ExpiresAt: far},
-	}}
-}
-
-func (a *tokenTable) add(token string, actor domain.Actor) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.actors[token] = actor
-}
-
-func (a *tokenTable) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
-	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	for _, offered := range websocket.Subprotocols(r) {
-		if t, ok := strings.CutPrefix(offered, "bearer."); ok {
-			token = t
-		}
-	}
-	if token == "" {
-		return domain.Actor{}, domain.Fail(domain.KindUnauthenticated, "token-missing", "send a token")
-	}
-	return a.Verify(ctx, token)
-}
-
-func (a *tokenTable) Verify(_ context.Context, token string) (domain.Actor, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	actor, ok := a.actors[token]
-	switch {
-	case token == "banned":
-		return actor, domain.Fail(domain.KindForbidden, domain.CodeForbidden, "this subject is kept out")
-	case token == "unlucky":
-		return actor, errors.New("the keys cannot be looked up")
-	case !ok:
-		return actor, domain.Fail(domain.KindUnauthenticated, "token-invalid", "the token is not valid")
-	}
-	return actor, nil
-}
-
-// listRegistry is the list of sockets of one process.
-type listRegistry struct {
-	mu   sync.Mutex
-	list map[string]rooms.Socket
-}
-
-func newListRegistry() *listRegistry { return &listRegistry{list: map[string]rooms.Socket{}} }
-
-func (r *listRegistry) Put(s rooms.Socket) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.list[s.SocketID] = s
-}
-
-func (r *listRegistry) Remove(id string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.list, id)
-}
-
-func (r *listRegistry) all() []rooms.Socket {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var list []rooms.Socket
-	for _, s := range r.list {
-		list = append(list, s)
-	}
-	return list
-}
-
-// testFeed is a metrics feed that a test drives.
-type testFeed struct {
-	mu  sync.Mutex
-	fns map[*func([]byte)]bool
-}
-
-func (f *testFeed) Subscribe(fn func([]byte)) func() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.fns == nil {
-		f.fns = map[*func([]byte)]bool{}
-	}
-	f.fns[&fn] = true
-	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.fns, &fn)
-	}
-}
-
-func (f *testFeed) watchers() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.fns)
-}
-
-func (f *testFeed) send(frame string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for fn := range f.fns {
-		(*fn)([]byte(frame))
-	}
 }
 
 // testClient is a WebSocket client.
@@ -380,27 +270,6 @@ func (c *testClient) stillOpen() {
 	c.send(`{"event":"ping","id":"open?"}`)
 	if f := c.expect(eventPong); string(f.ID) != `"open?"` {
 		c.t.Fatalf("the pong is %s", f.raw)
-	}
-}
-
-func update(device string, watts float64) domain.Data {
-	return domain.DeviceUpdate{DeviceID: domain.DeviceID(device), RelayOn: domain.Some(watts > 0), PowerW: domain.Some(watts)}
-}
-
-func updates(n int) []domain.Data {
-	out := make([]domain.Data, n)
-	for i := range out {
-		out[i] = update(fmt.Sprint("plug-", i%3), float64(i))
-	}
-	return out
-}
-
-func requireEvents(t *testing.T, got, wanted []domain.Event) {
-	t.Helper()
-	if !slices.EqualFunc(got, wanted, func(a, b domain.Event) bool {
-		return a.Cursor() == b.Cursor() && a.ID == b.ID && string(a.Data) == string(b.Data)
-	}) {
-		t.Fatalf("%d events, not the %d that are wanted, or other ones", len(got), len(wanted))
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // panicking is an authenticator with a fault.
-type panicking struct{ *tokenTable }
+type panicking struct{ *clienttest.Authenticator }
 
 func (panicking) Authenticate(context.Context, *http.Request) (domain.Actor, error) {
 	panic("on purpose")
@@ -24,12 +24,8 @@ func (panicking) Authenticate(context.Context, *http.Request) (domain.Actor, err
 func TestStopAfterAHandshakeThatPanics(t *testing.T) {
 	t.Parallel()
 	logger := slog.New(slog.DiscardHandler)
-	hub, err := rooms.New(clienttest.NewSource(), rooms.Config{}, logger)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(hub.Close)
-	s, err := New(Config{}, client.Parts{Rooms: hub, Authenticator: panicking{newTokenTable()}, Logger: logger})
+	hub := clienttest.NewHub(t, clienttest.NewSource(), rooms.Config{})
+	s, err := New(Config{}, client.Parts{Rooms: hub, Authenticator: panicking{newAuthenticator()}, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,3 @@
-// Package clienttest is a second, naive implementation of what rooms read from:
-// every event of every system in memory. Tests compare against it and let it
-// fail in the ways in which the real one can.
 package clienttest
 
 import (
@@ -17,7 +14,8 @@ import (
 // ErrBroken is what failing calls return.
 var ErrBroken = errors.New("clienttest: broken on purpose")
 
-// Source implements [rooms.Source]. It is safe for concurrent use.
+// Source is a second, naive [rooms.Source]: every event of every system in memory.
+// Tests compare against it and let it fail in the ways in which the real one can. It is safe for concurrent use.
 type Source struct {
 	mu      sync.Mutex
 	systems map[domain.SystemID]*sequence
