@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
 // A viewer that connects, joins with the largest filter and is gone, again and again,
@@ -37,7 +37,7 @@ func TestViewerCannotFillRedis(t *testing.T) {
 	}
 	join := func(auth map[string]any, devices []string) (pid string) {
 		t.Helper()
-		ws, err := prototest.OpenWebSocket(t.Context(), n.base+"/socket.io/")
+		ws, err := conformance.OpenWebSocket(t.Context(), n.base+"/socket.io/")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,19 +8,19 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
 // sioClient is one Socket.IO client, a packet at a time.
 type sioClient struct {
 	t  *testing.T
-	ws *prototest.WebSocket
+	ws *conformance.WebSocket
 }
 
 // sioConverse connects with a token and joins systems.
 func sioConverse(t *testing.T, base, token string, systems ...domain.SystemID) *sioClient {
 	t.Helper()
-	ws, err := prototest.OpenWebSocket(t.Context(), base+"/socket.io/")
+	ws, err := conformance.OpenWebSocket(t.Context(), base+"/socket.io/")
 	if err != nil {
 		t.Fatal(err)
 	}

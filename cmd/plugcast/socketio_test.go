@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
 
@@ -33,7 +33,7 @@ type oldApplication struct {
 	story    []string // of its connections
 }
 
-func observe(name string, reports <-chan prototest.AppReport, until <-chan struct{}) *oldApplication {
+func observe(name string, reports <-chan conformance.AppReport, until <-chan struct{}) *oldApplication {
 	a := &oldApplication{name: name}
 	go func() {
 		for {
@@ -51,7 +51,7 @@ func observe(name string, reports <-chan prototest.AppReport, until <-chan struc
 	return a
 }
 
-func (a *oldApplication) take(r prototest.AppReport) {
+func (a *oldApplication) take(r conformance.AppReport) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if r.Kind != "event" {
@@ -163,13 +163,13 @@ func TestUnmodifiedApplications(t *testing.T) {
 	t.Parallel()
 	const system, cuts, kills, most = "clinica-vieja", 50, 5, 150
 	d, address := newDeployment(t), freeAddress(t)
-	page := prototest.ServePage(t)
+	page := conformance.ServePage(t)
 	arguments := []string{"--allowed-origins", page.URL}
 	n := d.start(t, address, arguments...)
 	network := netcut.New(t, address)
-	app := prototest.AppConfig{URL: network.URL(), Token: testToken(t, domain.RoleViewer, system), System: system}
+	app := conformance.AppConfig{URL: network.URL(), Token: testToken(t, domain.RoleViewer, system), System: system}
 	apps := []*oldApplication{
-		observe("node", prototest.NodeApp(t, app), t.Context().Done()), observe("browser", page.Reports, t.Context().Done()),
+		observe("node", conformance.NodeApp(t, app), t.Context().Done()), observe("browser", page.Reports, t.Context().Done()),
 	}
 	for _, a := range apps {
 		t.Cleanup(func() { a.tell(t) })
@@ -236,8 +236,8 @@ func TestPollingNeedsNoStickySession(t *testing.T) {
 		r.SetURL(to)
 	}})
 	t.Cleanup(balancer.Close)
-	app := prototest.AppConfig{URL: balancer.URL, Token: testToken(t, domain.RoleViewer, system), System: system}
-	a := observe("node", prototest.NodeApp(t, app), t.Context().Done())
+	app := conformance.AppConfig{URL: balancer.URL, Token: testToken(t, domain.RoleViewer, system), System: system}
+	a := observe("node", conformance.NodeApp(t, app), t.Context().Done())
 	events := tick(t, func() string { return nodes[0].base }, system)
 	waitFor(t, "an event", func() bool { return a.last() > 0 })
 	waitFor(t, "more events", func() bool { return events.appended.Load() > 200 })

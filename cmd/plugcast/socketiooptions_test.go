@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
 // Options of the unmodified client: no slash at the end of the path, a place that the
@@ -28,7 +28,7 @@ func TestSocketIOClientOptions(t *testing.T) {
 	for _, transport := range []string{"polling", "websocket"} {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
-			reports := prototest.NodeAppWith(t, map[string]any{
+			reports := conformance.NodeAppWith(t, map[string]any{
 				"addTrailingSlash": false, "transports": []string{transport}, "auth": map[string]any{"token": token, "after": "0-0"},
 			}, n.base, system)
 			var seen []string

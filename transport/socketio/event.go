@@ -84,7 +84,7 @@ func (s *socket) fail(e *sio.Event, err error) {
 		s.emit("error", client.Problem(shown))
 	}
 	if shown.Kind == domain.KindLimited && !s.client.Refused(time.Now()) {
-		s.io.Close(engineio.ReasonForced)
+		s.io.Session().Close(engineio.ReasonForced)
 	}
 }
 

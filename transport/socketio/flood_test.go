@@ -13,7 +13,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
 // few lets a socket send five frames, and five more that are refused.
@@ -26,7 +26,7 @@ func (c *testClient) endsWith() (code domain.Code) {
 	for {
 		f, err := c.ws.Read(c.ctx)
 		switch {
-		case errors.Is(err, prototest.ErrClosed):
+		case errors.Is(err, conformance.ErrClosed):
 			return code
 		case err != nil:
 			c.b.t.Fatalf("neither told nor closed: %v", err)
@@ -82,7 +82,7 @@ func TestFloodBeforeTheToken(t *testing.T) {
 	b := setup(t, Config{})
 	c := b.client("eva:clinica-sol")
 	var err error
-	if c.ws, err = prototest.OpenWebSocket(c.ctx, b.endpoint); err != nil {
+	if c.ws, err = conformance.OpenWebSocket(c.ctx, b.endpoint); err != nil {
 		t.Fatal(err)
 	}
 	defer c.cut()
@@ -144,7 +144,7 @@ func TestFloodOfControlFrames(t *testing.T) {
 func TestFloodOfRequestsThatCannotBeServed(t *testing.T) {
 	t.Parallel()
 	b := setup(t, few)
-	p, err := prototest.OpenPolling(t.Context(), b.endpoint)
+	p, err := conformance.OpenPolling(t.Context(), b.endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestFloodOfRequestsThatCannotBeServed(t *testing.T) {
 func TestFloodOfUpgrades(t *testing.T) {
 	t.Parallel()
 	b := setup(t, few)
-	p, err := prototest.OpenPolling(t.Context(), b.endpoint)
+	p, err := conformance.OpenPolling(t.Context(), b.endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}

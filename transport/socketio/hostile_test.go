@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
 // attempts of each attack are many where one costs little, so that a leak shows.
@@ -54,7 +54,7 @@ func TestHostileClients(t *testing.T) {
 		return used()
 	}
 	goroutines, heap := gone("before")
-	for name, attack := range prototest.Attacks() {
+	for name, attack := range conformance.Attacks() {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 		n := attempts[name]
 		if n == 0 {

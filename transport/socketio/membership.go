@@ -112,7 +112,7 @@ func (m *membership) sendSnapshot(state *snapshot.Snapshot) error {
 	s.unsent[receipt] = struct{}{}
 	kept = true
 	s.mu.Unlock()
-	s.io.Send(packet, receipt)
+	s.io.Session().Send(packet, receipt)
 	return nil
 }
 
@@ -161,7 +161,7 @@ func (m *membership) Deliver(f rooms.Frame) {
 	if rest := s.rest(m); len(rest) > 0 {
 		packets = withRest(packets, rest)
 	}
-	s.io.Send(packets, m)
+	s.io.Session().Send(packets, m)
 }
 
 // Hold implements [client.Holder].

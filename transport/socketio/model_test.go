@@ -16,7 +16,7 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
 // ledger is what was appended: whom each event of a system is about, by its seq
@@ -60,7 +60,7 @@ type model struct {
 	rand   *rand.Rand
 	ledger *ledger
 	in     map[domain.SystemID]*whereabouts
-	hung   []*prototest.WebSocket // connections of before, that are still open
+	hung   []*conformance.WebSocket // connections of before, that are still open
 	steps  []string
 
 	commands sync.WaitGroup // that take it out of rooms

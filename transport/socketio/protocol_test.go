@@ -15,13 +15,13 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
 // attempt connects, and returns what the server says or that it closes.
 func (c *testClient) attempt() (text string, closed bool) {
 	c.b.t.Helper()
-	ws, err := prototest.OpenWebSocket(c.ctx, c.b.endpoint)
+	ws, err := conformance.OpenWebSocket(c.ctx, c.b.endpoint)
 	if err != nil {
 		c.b.t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
 const (
@@ -188,7 +188,7 @@ type testClient struct {
 	pid    string
 	offset string
 	after  string
-	ws     *prototest.WebSocket
+	ws     *conformance.WebSocket
 
 	recovered bool
 	acks      int
@@ -220,7 +220,7 @@ func (c *testClient) tryWith(change func(auth string) string) (refusal string) {
 	c.b.t.Helper()
 	c.cut()
 	var err error
-	if c.ws, err = prototest.OpenWebSocket(c.ctx, c.b.endpoint); err != nil {
+	if c.ws, err = conformance.OpenWebSocket(c.ctx, c.b.endpoint); err != nil {
 		c.b.t.Fatal(err)
 	}
 	c.b.t.Cleanup(c.ws.Close)

@@ -49,7 +49,7 @@ var (
 
 func newSocket(s *Server, io *sio.Socket, actor domain.Actor, ref domain.SessionRef) *socket {
 	so := &socket{server: s, io: io, ref: ref}
-	so.client = s.clients.NewSession(so, io.ID(), io.Remote(), actor)
+	so.client = s.clients.NewSession(so, io.ID(), io.Session().Remote(), actor)
 	return so
 }
 
@@ -159,7 +159,7 @@ func (s *socket) ThrowOut(why client.ForcedDisconnect) {
 	if !why.Reconnect {
 		s.io.Disconnect()
 	}
-	s.io.Close(engineio.ReasonForced) // the session's order is held, so this must not wait in flush for a delivery
+	s.io.Session().Close(engineio.ReasonForced) // the session's order is held, so this must not wait in flush for a delivery
 }
 
 // End implements [client.Face]. The client comes back by itself, and with a fresh token
@@ -171,7 +171,7 @@ func (s *socket) End(code domain.Code) {
 }
 
 // Cut implements [client.Face]: the client comes back after a pause.
-func (s *socket) Cut() { s.io.Close(engineio.ReasonForced) }
+func (s *socket) Cut() { s.io.Session().Close(engineio.ReasonForced) }
 
 // Tick implements [client.Face]. Package engineio keeps the times of connections.
 func (s *socket) Tick(time.Time) (next time.Time) { return time.Time{} }
@@ -199,7 +199,7 @@ func (s *socket) Metrics(frame []byte) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	if s.watching && s.measuring.CompareAndSwap(false, true) {
-		s.io.Send(append(packet, ']'), measured{s})
+		s.io.Session().Send(append(packet, ']'), measured{s})
 	}
 }
 

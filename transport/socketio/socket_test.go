@@ -8,8 +8,8 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
-	"github.com/plugcast/plugcast/transport/socketio/prototest"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
+	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
 // brief is a socket whose connection breaks before it is told that it is connected.
@@ -20,7 +20,7 @@ type brief struct {
 }
 
 func (b brief) Connected() {
-	b.io.Close("broke")
+	b.io.Session().Close("broke")
 	b.Handler.Connected()
 	close(b.told)
 }
@@ -45,7 +45,7 @@ func TestSocketThatBreaksWhileItConnects(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	defer func() { _ = server.Shutdown(ctx) }()
-	ws, err := prototest.OpenWebSocket(ctx, listening.URL+"/socket.io/")
+	ws, err := conformance.OpenWebSocket(ctx, listening.URL+"/socket.io/")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@
 //
 // Facts of the protocol come from its written specification (engine.io-protocol,
 // revision 4) and, where that is silent, from what the Node server does; package
-// prototest holds both against this one.
+// conformance holds both against this one.
 //
 // # A session
 //

@@ -156,25 +156,13 @@ func (s *Session) SendText(data []byte) {
 // SendBinary queues a binary message.
 func (s *Session) SendBinary(data []byte) { s.enqueue(outgoing{bytes: data, binary: true}) }
 
-// SendWithAttachments queues messages as Send does, with binary messages right
-// behind them.
-func (s *Session) SendWithAttachments(packets []byte, attachments [][]byte) {
-	items := []outgoing{{bytes: packets}}
-	for _, data := range attachments {
-		items = append(items, outgoing{bytes: data, binary: true})
-	}
-	s.enqueue(items...)
-}
-
-func (s *Session) enqueue(items ...outgoing) {
+func (s *Session) enqueue(item outgoing) {
 	s.mu.Lock()
 	if s.state != open {
 		s.mu.Unlock()
 		return
 	}
-	for _, item := range items {
-		s.push(item)
-	}
+	s.push(item)
 	full := len(s.queue) > 1 && s.queued > s.server.config.MaxQueue || len(s.queue) > s.server.config.MaxQueued
 	next := s.advance()
 	s.mu.Unlock()

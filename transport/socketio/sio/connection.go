@@ -106,7 +106,7 @@ func (c *connection) handle(p *packet.Packet) error {
 		if err != nil {
 			return err
 		}
-		s.handler.Event(Event{Name: name, Args: args, Attachments: p.Attachments, id: p.ID})
+		s.handler.Event(Event{Name: name, Args: args, Attachments: p.Attachments, ID: p.ID})
 	case packet.Disconnect:
 		c.drop(s, ReasonClient)
 	case packet.Ack, packet.BinaryAck:
@@ -114,7 +114,11 @@ func (c *connection) handle(p *packet.Packet) error {
 			c.session.Close(engineio.ReasonForced)
 			return nil
 		}
-		return s.answered(p)
+		_, args, err := p.Arguments()
+		if a, asks := s.handler.(Answerer); asks && err == nil {
+			a.Answered(p.ID, args, p.Attachments)
+		}
+		return err
 	default:
 		return errors.New("sio: a packet that servers send")
 	}
@@ -146,7 +150,7 @@ func (c *connection) connect(p *packet.Packet) error {
 		ID  string `json:"sid"`
 		PID string `json:"pid,omitempty"`
 	}{s.id, accepted.PID})
-	c.session.Send(encode(packet.Packet{Type: packet.Connect, Namespace: s.namespace, Data: answer}), nil)
+	s.send(packet.Packet{Type: packet.Connect, Data: answer})
 	s.handler.Connected()
 	return nil
 }

@@ -58,6 +58,14 @@ type Handler interface {
 	Disconnected(reason string)
 }
 
+// Answerer is a [Handler] whose events the client may have to acknowledge. Other
+// handlers do not hear of acknowledgements.
+type Answerer interface {
+	// Answered takes an acknowledgement of the event that had the id, or had none: the
+	// client says which it means. It is called as Event is.
+	Answered(id string, args []json.RawMessage, attachments [][]byte)
+}
+
 // Config holds names and bounds. Zero fields take their defaults.
 type Config struct {
 	Namespaces map[string]Namespace // by name, which begins with a slash

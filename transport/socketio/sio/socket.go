@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"sync"
 
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
@@ -18,25 +17,18 @@ type Socket struct {
 	id         string
 	handler    Handler
 	gone       sync.Once
-
-	mu    sync.Mutex
-	asked uint64            // questions so far
-	waits map[string]Answer // who waits for an answer, by id
 }
-
-// maxAsked is how many questions to one client may be open.
-const maxAsked = 64
 
 // Event is an event from a client.
 type Event struct {
 	Name        string
 	Args        []json.RawMessage // with placeholders for attachments
 	Attachments [][]byte
-	id          string
+	ID          string // of the acknowledgement that the client waits for; "" when it waits for none
 }
 
 // WantsAck reports whether the client waits for [Socket.Ack].
-func (e *Event) WantsAck() bool { return e.id != "" }
+func (e *Event) WantsAck() bool { return e.ID != "" }
 
 // ID is the client's in this namespace, new with each connect.
 func (s *Socket) ID() string { return s.id }
@@ -44,11 +36,9 @@ func (s *Socket) ID() string { return s.id }
 // Greeting is what Config.Greet made of the request that began the connection.
 func (s *Socket) Greeting() any { return s.connection.greeting }
 
-// Remote is the network address of the client.
-func (s *Socket) Remote() string { return s.connection.session.Remote() }
-
-// Transport is what carries the connection now: polling or websocket.
-func (s *Socket) Transport() string { return s.connection.session.Transport() }
+// Session is what carries the client, and whatever other namespaces it is connected to.
+// What is sent there are packets that name this socket's namespace, each in a message.
+func (s *Socket) Session() *engineio.Session { return s.connection.session }
 
 // Emit sends an event. Its arguments are anything that JSON can say.
 func (s *Socket) Emit(name string, args ...any) error {
@@ -56,62 +46,7 @@ func (s *Socket) Emit(name string, args ...any) error {
 	if err != nil {
 		return fmt.Errorf("sio: emit %s: %w", name, err)
 	}
-	s.emit(packet.Packet{Type: packet.Event, Namespace: s.namespace, Data: data})
-	return nil
-}
-
-// Answer takes what a client says to a question.
-type Answer func(args []json.RawMessage, attachments [][]byte)
-
-// Ask sends an event that the client is to acknowledge, and calls answered with
-// what it says, from where events are handled. A client that goes first is not
-// waited for.
-func (s *Socket) Ask(answered Answer, name string, args []json.RawMessage, attachments [][]byte) error {
-	data, err := array(name, args)
-	if err != nil {
-		return fmt.Errorf("sio: ask %s: %w", name, err)
-	}
-	s.mu.Lock()
-	if len(s.waits) >= maxAsked {
-		s.mu.Unlock()
-		return fmt.Errorf("sio: ask %s: %d questions are open", name, maxAsked)
-	}
-	if s.waits == nil {
-		s.waits = map[string]Answer{}
-	}
-	id := strconv.FormatUint(s.asked, 10)
-	s.asked++
-	s.waits[id] = answered
-	s.mu.Unlock()
-	s.emit(packet.Packet{Type: eventType(attachments), Namespace: s.namespace, ID: id, Data: data, Attachments: attachments})
-	return nil
-}
-
-// answered takes an acknowledgement from the client. One that nobody waits for is
-// let pass.
-func (s *Socket) answered(p *packet.Packet) error {
-	_, args, err := p.Arguments()
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	waits := s.waits[p.ID]
-	delete(s.waits, p.ID)
-	s.mu.Unlock()
-	if waits != nil {
-		waits(args, p.Attachments)
-	}
-	return nil
-}
-
-// EmitBinary sends an event with attachments, if there are any; its arguments have
-// placeholders for them.
-func (s *Socket) EmitBinary(name string, args []json.RawMessage, attachments [][]byte) error {
-	data, err := array(name, args)
-	if err != nil {
-		return fmt.Errorf("sio: emit %s: %w", name, err)
-	}
-	s.emit(packet.Packet{Type: eventType(attachments), Namespace: s.namespace, Data: data, Attachments: attachments})
+	s.send(packet.Packet{Type: packet.Event, Data: data})
 	return nil
 }
 
@@ -122,69 +57,30 @@ func (s *Socket) Ack(e Event, args ...any) error {
 		return fmt.Errorf("sio: acknowledge %s: %w", e.Name, err)
 	}
 	if e.WantsAck() {
-		s.emit(packet.Packet{Type: packet.Ack, Namespace: s.namespace, ID: e.id, Data: data})
+		s.send(packet.Packet{Type: packet.Ack, ID: e.ID, Data: data})
 	}
 	return nil
-}
-
-// AckBinary answers an event that wants it, with attachments, if there are any.
-func (s *Socket) AckBinary(e Event, args []json.RawMessage, attachments [][]byte) error {
-	data, err := array("", args)
-	if err != nil {
-		return fmt.Errorf("sio: acknowledge %s: %w", e.Name, err)
-	}
-	if e.WantsAck() {
-		kind := packet.Ack
-		if len(attachments) > 0 {
-			kind = packet.BinaryAck
-		}
-		s.emit(packet.Packet{Type: kind, Namespace: s.namespace, ID: e.id, Data: data, Attachments: attachments})
-	}
-	return nil
-}
-
-func eventType(attachments [][]byte) packet.Type {
-	if len(attachments) > 0 {
-		return packet.BinaryEvent
-	}
-	return packet.Event
-}
-
-// emit sends a packet and its attachments, which must follow each other.
-func (s *Socket) emit(p packet.Packet) {
-	session := s.connection.session
-	if len(p.Attachments) == 0 {
-		session.Send(encode(p), nil)
-		return
-	}
-	session.SendWithAttachments(encode(p), p.Attachments)
-}
-
-// Send sends packets that are encoded already, as messages of a payload: a client
-// in another namespace than the main one does not understand what was made for
-// that. See [engineio.Session.Send].
-func (s *Socket) Send(payload []byte, receipt engineio.Receipt) {
-	s.connection.session.Send(payload, receipt)
 }
 
 // Disconnect takes the client out of the namespace, behind what was sent before.
 // An unmodified client does not come back by itself after that.
 func (s *Socket) Disconnect() {
 	if s.connection.drop(s, ReasonServer) {
-		s.connection.session.Send(encode(packet.Packet{Type: packet.Disconnect, Namespace: s.namespace}), nil)
+		s.send(packet.Packet{Type: packet.Disconnect})
 	}
 }
 
-// Close closes the connection below, behind what was sent before. An unmodified
-// client comes back after a random pause.
-func (s *Socket) Close(reason string) { s.connection.session.Close(reason) }
+func (s *Socket) send(p packet.Packet) {
+	p.Namespace = s.namespace
+	s.connection.session.Send(encode(p), nil)
+}
 
 // disconnected tells the handler.
 func (s *Socket) disconnected(reason string) { s.gone.Do(func() { s.handler.Disconnected(reason) }) }
 
 // array writes a JSON array: a name, if there is one, and arguments. What is JSON
 // already is taken as it is, and there are no escapes for the sake of HTML.
-func array[T any](name string, args []T) ([]byte, error) {
+func array(name string, args []any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
