@@ -17,6 +17,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 // dialledIn is a fleet of simulated plugs that dial a node.
@@ -271,12 +272,12 @@ func TestDeviceThatDoesNotComeBackAfterAStop(t *testing.T) {
 func TestOwnerOfACloudConnectionIsKilled(t *testing.T) {
 	t.Parallel()
 	const system domain.SystemID = "clinica-sol"
-	cloud := simulator.NewCloud(simulator.CloudConfig{})
+	cloud := shellycloud.New(shellycloud.Config{})
 	server := httptest.NewServer(cloud)
 	t.Cleanup(server.Close)
 	t.Cleanup(cloud.Close)
 	account := cloud.AddAccount("6550", server.URL)
-	plugs := []*simulator.CloudDevice{account.AddDevice("8cbfea9a1b2c", 1), account.AddDevice("8cbfea9a1b2d", 4), account.AddDevice("b923fa", 1)}
+	plugs := []*shellycloud.Device{account.AddDevice("8cbfea9a1b2c", 1), account.AddDevice("8cbfea9a1b2d", 4), account.AddDevice("b923fa", 1)}
 
 	d := newDeployment(t)
 	key := make([]byte, 32)

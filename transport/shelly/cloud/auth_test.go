@@ -11,7 +11,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
-	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 func (b *bench) refused(id domain.ConnectionID) {
@@ -33,7 +33,7 @@ func (b *bench) states(id domain.ConnectionID) (out []domain.ConnectionState) {
 
 func TestFaultCasesAuth(t *testing.T) {
 	t.Parallel()
-	begin := func(t *testing.T, of simulator.CloudConfig, change ...func(*Config)) (*bench, *simulator.CloudAccount, *simulator.CloudDevice) {
+	begin := func(t *testing.T, of shellycloud.Config, change ...func(*Config)) (*bench, *shellycloud.Account, *shellycloud.Device) {
 		cfg := quick()
 		for _, f := range change {
 			f(&cfg)
@@ -53,7 +53,7 @@ func TestFaultCasesAuth(t *testing.T) {
 
 	t.Run("code reuse", func(t *testing.T) {
 		t.Parallel()
-		b, a, _ := begin(t, simulator.CloudConfig{})
+		b, a, _ := begin(t, shellycloud.Config{})
 		a.CodeOnceOnly() // and it was used
 		a.BreakSockets()
 		b.eventually("there is another socket", func() bool { return a.Counts().Dials == 2 && a.Counts().Sockets == 1 })
@@ -66,7 +66,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	})
 	t.Run("code reuse with a refresh token", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, quick(), simulator.CloudConfig{TokenLife: 400 * time.Millisecond})
+		b := newBench(t, quick(), shellycloud.Config{TokenLife: 400 * time.Millisecond})
 		a, d := b.account(sol, "acc1")
 		a.CodeOnceOnly()
 		a.SetRefreshToken("refresh-me-if-you-can")
@@ -78,7 +78,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	})
 	t.Run("12 h expiry during a session", func(t *testing.T) {
 		t.Parallel()
-		b, a, d := begin(t, simulator.CloudConfig{TokenLife: time.Second})
+		b, a, d := begin(t, shellycloud.Config{TokenLife: time.Second})
 		first := b.store.get("acc1").AccessToken
 		b.eventually("the token was renewed thrice", func() bool { return a.Counts().Exchanges >= 4 && a.Counts().Dials >= 4 })
 		d.Press(0, true)
@@ -93,7 +93,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	t.Run("tokens that end during slow handshakes", func(t *testing.T) {
 		t.Parallel()
 		const life, slow = 500 * time.Millisecond, 3
-		b := newBench(t, quick(), simulator.CloudConfig{TokenLife: life})
+		b := newBench(t, quick(), shellycloud.Config{TokenLife: life})
 		var dials atomic.Int32
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/shelly/wss/hk_sock" && dials.Add(1) <= slow {
@@ -115,7 +115,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	})
 	t.Run("expired token accepted then closed", func(t *testing.T) {
 		t.Parallel()
-		b, a, _ := begin(t, simulator.CloudConfig{AcceptExpired: time.Millisecond})
+		b, a, _ := begin(t, shellycloud.Config{AcceptExpired: time.Millisecond})
 		a.ExpireTokens() // though it says that it is good for hours
 		a.BreakSockets()
 		b.eventually("the token was renewed", func() bool { return a.Counts().Exchanges == 2 })
@@ -128,7 +128,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, code := range refuse {
-				b, a, _ := begin(t, simulator.CloudConfig{RefuseWith: code})
+				b, a, _ := begin(t, shellycloud.Config{RefuseWith: code})
 				a.ExpireTokens()
 				a.BreakSockets()
 				b.eventually("the token was renewed", func() bool { return a.Counts().Exchanges == 2 && a.Counts().Sockets == 1 })
@@ -150,7 +150,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	}
 	t.Run("refresh racing with disconnectCredential", func(t *testing.T) {
 		t.Parallel()
-		b, a, _ := begin(t, simulator.CloudConfig{TokenLife: 40 * time.Millisecond})
+		b, a, _ := begin(t, shellycloud.Config{TokenLife: 40 * time.Millisecond})
 		stopped := shelly.Connection{System: sol, ID: "acc1"}
 		for range 10 {
 			b.eventually("there is a socket", func() bool { return a.Counts().Sockets == 1 })
@@ -172,7 +172,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	})
 	t.Run("user_api_url to a foreign host", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, quick(), simulator.CloudConfig{})
+		b := newBench(t, quick(), shellycloud.Config{})
 		a, _ := b.account(sol, "acc1")
 		b.store.put("acc1", Secret{AuthCode: b.cloud.AddAccount("evil", "https://shelly.cloud.example.org").AuthCode()})
 		b.run(b.supervisor)
@@ -188,7 +188,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	})
 	t.Run("host move", func(t *testing.T) {
 		t.Parallel()
-		b, a, d := begin(t, simulator.CloudConfig{})
+		b, a, d := begin(t, shellycloud.Config{})
 		elsewhere := b.listen()
 		a.Move(elsewhere)
 		b.eventually("there is a socket there", func() bool { return a.Counts().Sockets == 1 && b.supervisor.Stats()[domain.StateConnected] == 1 })
@@ -201,7 +201,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	})
 	t.Run("revoked grant", func(t *testing.T) {
 		t.Parallel()
-		b, a, d := begin(t, simulator.CloudConfig{})
+		b, a, d := begin(t, shellycloud.Config{})
 		a.Revoke()
 		d.Press(0, true)
 		b.relay(sol, plug, true) // the socket that is open goes on
@@ -226,7 +226,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	t.Run("token never in logs", func(t *testing.T) {
 		t.Parallel()
 		// Every test of this file ends with the search; this one gives it the worst to find.
-		b, a, _ := begin(t, simulator.CloudConfig{})
+		b, a, _ := begin(t, shellycloud.Config{})
 		token := b.store.get("acc1").AccessToken
 		a.Send(`{"event":"Error","message":"bad token ` + token + `"}`)
 		a.Send(`{"event":"Shelly:` + a.AuthCode() + `"}`)

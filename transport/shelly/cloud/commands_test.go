@@ -7,17 +7,17 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
-	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 func TestFaultCasesCommands(t *testing.T) {
 	t.Parallel()
-	begin := func(t *testing.T, change ...func(*Config)) (*bench, *simulator.CloudAccount, *simulator.CloudDevice) {
+	begin := func(t *testing.T, change ...func(*Config)) (*bench, *shellycloud.Account, *shellycloud.Device) {
 		cfg := quick()
 		for _, f := range change {
 			f(&cfg)
 		}
-		b := newBench(t, cfg, simulator.CloudConfig{})
+		b := newBench(t, cfg, shellycloud.Config{})
 		a, d := b.account(sol, "acc1")
 		b.run(b.supervisor)
 		b.connected(sol, "acc1")
@@ -34,7 +34,7 @@ func TestFaultCasesCommands(t *testing.T) {
 	t.Run("timeout (outcome unknown, no automatic retry of toggle)", func(t *testing.T) {
 		t.Parallel()
 		b, a, d := begin(t, soon)
-		a.SetFault(simulator.CloudNoAnswer)
+		a.SetFault(shellycloud.NoAnswer)
 		expect(t, b.send(to(true, "cmd-1")), domain.OutcomeUnknown, "in time")
 		b.relay(sol, plug, true) // it was done
 		if n := a.Counts().Commands; n != 1 || !d.On(0) {
@@ -44,15 +44,15 @@ func TestFaultCasesCommands(t *testing.T) {
 	t.Run("wrong/late/duplicate trid", func(t *testing.T) {
 		t.Parallel()
 		b, a, _ := begin(t, soon)
-		a.SetFault(simulator.CloudWrongTrid)
+		a.SetFault(shellycloud.WrongTrid)
 		expect(t, b.send(to(true, "cmd-1")), domain.OutcomeUnknown, "in time")
-		a.SetFault(simulator.CloudLate)
+		a.SetFault(shellycloud.Late)
 		expect(t, b.send(to(false, "cmd-2")), domain.OutcomeUnknown, "in time")
-		a.SetFault(simulator.CloudTwice)
+		a.SetFault(shellycloud.Twice)
 		result := b.begin(to(true, "cmd-3"))
 		a.SendLate()
 		expect(t, b.await(result), domain.OutcomeCompleted, "")
-		a.SetFault(simulator.CloudFine)
+		a.SetFault(shellycloud.Fine)
 		expect(t, b.send(to(false, "cmd-4")), domain.OutcomeCompleted, "") // all that came before is read
 		if len(result) > 0 {
 			t.Error("a command ended twice")
@@ -61,7 +61,7 @@ func TestFaultCasesCommands(t *testing.T) {
 	t.Run("response after reconnect", func(t *testing.T) {
 		t.Parallel()
 		b, a, _ := begin(t)
-		a.SetFault(simulator.CloudLate)
+		a.SetFault(shellycloud.Late)
 		result := b.begin(to(true, "cmd-1"))
 		b.eventually("the command is there", func() bool { return a.Counts().Commands == 1 })
 		a.BreakSockets()
@@ -69,15 +69,15 @@ func TestFaultCasesCommands(t *testing.T) {
 		b.eventually("there is another socket", func() bool { return a.Counts().Sockets == 1 && a.Counts().Dials == 2 })
 		b.connected(sol, "acc1")
 		a.SendLate()
-		a.SetFault(simulator.CloudFine)
+		a.SetFault(shellycloud.Fine)
 		expect(t, b.send(to(false, "cmd-2")), domain.OutcomeCompleted, "")
 		if len(result) > 0 {
 			t.Error("an answer of the time before was taken")
 		}
 	})
-	for word, fault := range map[string]simulator.CloudFault{
-		"WRONG_ID": simulator.CloudWrongID, "UNAUTHORIZED (revoked share)": simulator.CloudUnauthorized,
-		"DEVICE_OFFLINE": simulator.CloudOffline, "429": simulator.CloudLimited,
+	for word, fault := range map[string]shellycloud.Fault{
+		"WRONG_ID": shellycloud.WrongID, "UNAUTHORIZED (revoked share)": shellycloud.Unauthorized,
+		"DEVICE_OFFLINE": shellycloud.Offline, "429": shellycloud.Limited,
 	} {
 		t.Run(word, func(t *testing.T) {
 			t.Parallel()
@@ -98,9 +98,9 @@ func TestFaultCasesCommands(t *testing.T) {
 	t.Run("200 empty body", func(t *testing.T) {
 		t.Parallel()
 		b, a, _ := begin(t)
-		a.SetFault(simulator.CloudEmpty)
+		a.SetFault(shellycloud.Empty)
 		expect(t, b.send(to(true, "cmd-1")), domain.OutcomeUnknown, "without saying")
-		a.SetFault(simulator.CloudFine)
+		a.SetFault(shellycloud.Fine)
 		// And an all_status without a body is no account without devices.
 		fetched := a.Counts().AllStatus
 		a.AnswerNext("")
@@ -132,7 +132,7 @@ func TestFaultCasesCommands(t *testing.T) {
 	t.Run("drop in flight", func(t *testing.T) {
 		t.Parallel()
 		b, a, _ := begin(t)
-		a.SetFault(simulator.CloudBreak)
+		a.SetFault(shellycloud.Break)
 		expect(t, b.send(to(true, "cmd-1")), domain.OutcomeUnknown, "dropped")
 		b.relay(sol, plug, true) // the snapshot of the next socket tells
 		b.connected(sol, "acc1")
@@ -143,7 +143,7 @@ func TestFaultCasesCommands(t *testing.T) {
 	t.Run("confirmation only by later status", func(t *testing.T) {
 		t.Parallel()
 		b, a, d := begin(t)
-		a.SetFault(simulator.CloudNotDone)
+		a.SetFault(shellycloud.NotDone)
 		expect(t, b.send(to(true, "cmd-1")), domain.OutcomeCompleted, "")
 		d.SendStatus()
 		d.SetOnline(true)
@@ -167,7 +167,7 @@ func (b *bench) caused(command string) bool {
 
 func TestSwitch(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, quick(), simulator.CloudConfig{})
+	b := newBench(t, quick(), shellycloud.Config{})
 	a, d := b.account(sol, "acc1")
 	gen1 := a.AddDevice(old, 1)
 	b.run(b.supervisor)
@@ -217,7 +217,7 @@ func TestSwitchBackAfterATime(t *testing.T) {
 			t.Parallel()
 			cfg := quick()
 			cfg.Jrpc = jrpc
-			b := newBench(t, cfg, simulator.CloudConfig{})
+			b := newBench(t, cfg, shellycloud.Config{})
 			_, d := b.account(sol, "acc1")
 			b.run(b.supervisor)
 			b.connected(sol, "acc1")

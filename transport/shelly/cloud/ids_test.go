@@ -5,7 +5,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
-	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 func TestFaultCasesIds(t *testing.T) {
@@ -69,7 +69,7 @@ func TestFaultCasesIds(t *testing.T) {
 		check(t, socketID, "485519999340", knows("485519999340"), "485519999340")
 
 		// And with a device of such an id, end to end.
-		b := newBench(t, quick(), simulator.CloudConfig{})
+		b := newBench(t, quick(), shellycloud.Config{})
 		a, _ := b.account(sol, "acc1")
 		d := a.AddDevice("123456", 1)
 		b.run(b.supervisor)
@@ -109,7 +109,7 @@ func TestFaultCasesIds(t *testing.T) {
 	})
 	t.Run("unknown device", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, quick(), simulator.CloudConfig{})
+		b := newBench(t, quick(), shellycloud.Config{})
 		a, d := b.account(sol, "acc1")
 		shared := a.AddDevice("b0b21c12dd94", 1)
 		shared.SetUnlisted(true)
@@ -133,7 +133,7 @@ func TestFaultCasesIds(t *testing.T) {
 		t.Parallel()
 		cfg := quick()
 		cfg.ResyncEvery = 20e6
-		b := newBench(t, cfg, simulator.CloudConfig{})
+		b := newBench(t, cfg, shellycloud.Config{})
 		_, d := b.account(sol, "acc1")
 		another := b.cloud.AddAccount("acc2", b.url)
 		b.run(b.supervisor)
@@ -159,7 +159,7 @@ func TestFaultCasesIds(t *testing.T) {
 	})
 	t.Run("same device under two credentials/tenants (shared device)", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, quick(), simulator.CloudConfig{})
+		b := newBench(t, quick(), shellycloud.Config{})
 		one, d1 := b.account(sol, "acc1")
 		two, d2 := b.account(luna, "acc2")
 		b.run(b.supervisor)

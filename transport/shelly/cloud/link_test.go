@@ -13,24 +13,24 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
-	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 func TestFaultCasesLink(t *testing.T) {
 	t.Parallel()
-	begin := func(t *testing.T, change ...func(*Config)) (*bench, *simulator.CloudAccount, *simulator.CloudDevice) {
+	begin := func(t *testing.T, change ...func(*Config)) (*bench, *shellycloud.Account, *shellycloud.Device) {
 		cfg := quick()
 		for _, f := range change {
 			f(&cfg)
 		}
-		b := newBench(t, cfg, simulator.CloudConfig{})
+		b := newBench(t, cfg, shellycloud.Config{})
 		a, d := b.account(sol, "acc1")
 		b.run(b.supervisor)
 		b.connected(sol, "acc1")
 		return b, a, d
 	}
 	acc1 := shelly.Connection{System: sol, ID: "acc1"}
-	again := func(b *bench, a *simulator.CloudAccount, dials int) {
+	again := func(b *bench, a *shellycloud.Account, dials int) {
 		b.t.Helper()
 		b.eventually("there is another socket", func() bool { return a.Counts().Dials >= dials && a.Counts().Sockets == 1 })
 		b.eventually("it is connected", func() bool { return b.supervisor.Stats()[domain.StateConnected] == 1 })
@@ -51,7 +51,7 @@ func TestFaultCasesLink(t *testing.T) {
 	})
 	t.Run("close during handshake", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, quick(), simulator.CloudConfig{})
+		b := newBench(t, quick(), shellycloud.Config{})
 		var closed atomic.Int32
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasPrefix(r.URL.Path, "/shelly/wss") && closed.Add(1) <= 3 {
@@ -156,7 +156,7 @@ func TestFaultCasesLink(t *testing.T) {
 	})
 	t.Run("restart during refresh", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, quick(), simulator.CloudConfig{TokenLife: 40 * time.Millisecond})
+		b := newBench(t, quick(), shellycloud.Config{TokenLife: 40 * time.Millisecond})
 		a, d := b.account(sol, "acc1")
 		b.run(b.supervisor)
 		b.connected(sol, "acc1")
@@ -176,7 +176,7 @@ func TestFaultCasesLink(t *testing.T) {
 	})
 	t.Run("one tenant's drop leaves others untouched", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, quick(), simulator.CloudConfig{})
+		b := newBench(t, quick(), shellycloud.Config{})
 		one, d1 := b.account(sol, "acc1")
 		two, d2 := b.account(luna, "acc2")
 		b.run(b.supervisor)
@@ -243,7 +243,7 @@ func TestTakeover(t *testing.T) {
 	t.Parallel()
 	cfg := quick()
 	cfg.TakeoverDelay = 200 * time.Millisecond
-	b := newBench(t, cfg, simulator.CloudConfig{})
+	b := newBench(t, cfg, shellycloud.Config{})
 	a, d := b.account(sol, "acc1")
 	stop := b.run(b.supervisor)
 	b.connected(sol, "acc1")
@@ -270,7 +270,7 @@ func TestTakeover(t *testing.T) {
 
 func TestStateIsSaidOncePerChange(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, quick(), simulator.CloudConfig{})
+	b := newBench(t, quick(), shellycloud.Config{})
 	a, _ := b.account(sol, "acc1")
 	b.cloud.Outage(true)
 	stop := b.run(b.supervisor)
@@ -293,7 +293,7 @@ func TestStateIsSaidOncePerChange(t *testing.T) {
 
 func TestStoppedAndDeleted(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, quick(), simulator.CloudConfig{})
+	b := newBench(t, quick(), shellycloud.Config{})
 	a, _ := b.account(sol, "acc1")
 	acc1 := shelly.Connection{System: sol, ID: "acc1"}
 	command := domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}
@@ -331,7 +331,7 @@ func TestStoppedAndDeleted(t *testing.T) {
 // are begun anew.
 func TestRefusedAppendBeginsAnew(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, quick(), simulator.CloudConfig{})
+	b := newBench(t, quick(), shellycloud.Config{})
 	_, d := b.account(sol, "acc1")
 	b.run(b.supervisor)
 	b.connected(sol, "acc1")
@@ -355,7 +355,7 @@ func TestHungServer(t *testing.T) {
 			t.Parallel()
 			cfg := quick()
 			cfg.RequestTimeout = time.Hour
-			b := newBench(t, cfg, simulator.CloudConfig{})
+			b := newBench(t, cfg, shellycloud.Config{})
 			reached, release := make(chan struct{}, 8), make(chan struct{})
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == path {
@@ -383,7 +383,7 @@ func TestHungServer(t *testing.T) {
 // A 429 is waited out, and nothing is lost for it.
 func TestLimited(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, quick(), simulator.CloudConfig{})
+	b := newBench(t, quick(), shellycloud.Config{})
 	a, d := b.account(sol, "acc1")
 	a.LimitNext(1)
 	b.run(b.supervisor)

@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/shelly/simulator"
 	"github.com/plugcast/plugcast/transport/shelly/status"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 func TestSnapshotThenLive(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, quick(), simulator.CloudConfig{})
+	b := newBench(t, quick(), shellycloud.Config{})
 	a, d := b.account(sol, "acc1")
 	gen1 := a.AddDevice(old, 1)
 	strip := a.AddDevice("485519999340", 4)
@@ -52,8 +52,8 @@ func TestSnapshotThenLive(t *testing.T) {
 
 func TestFaultCasesOrder(t *testing.T) {
 	t.Parallel()
-	begin := func(t *testing.T) (*bench, *simulator.CloudAccount, *simulator.CloudDevice) {
-		b := newBench(t, quick(), simulator.CloudConfig{})
+	begin := func(t *testing.T) (*bench, *shellycloud.Account, *shellycloud.Device) {
+		b := newBench(t, quick(), shellycloud.Config{})
 		a, d := b.account(sol, "acc1")
 		b.run(b.supervisor)
 		b.connected(sol, "acc1")
@@ -108,7 +108,7 @@ func TestFaultCasesOrder(t *testing.T) {
 	}
 	t.Run("snapshot older than buffered delta", func(t *testing.T) {
 		t.Parallel()
-		b := newBench(t, quick(), simulator.CloudConfig{})
+		b := newBench(t, quick(), shellycloud.Config{})
 		a, d := b.account(sol, "acc1")
 		release := a.HoldAllStatus()
 		b.run(b.supervisor)
@@ -129,7 +129,7 @@ func TestFaultCasesOrder(t *testing.T) {
 	for name, wrong := range map[string]float64{"unset": 30, "stuck in 2099": 4070908800} {
 		t.Run("a clock that is "+name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, quick(), simulator.CloudConfig{})
+			b := newBench(t, quick(), shellycloud.Config{})
 			a, d := b.account(sol, "acc1")
 			release := a.HoldAllStatus()
 			b.run(b.supervisor)
@@ -161,7 +161,7 @@ func TestFaultCasesOrder(t *testing.T) {
 	t.Run("OLD output up to 30 s after Set", func(t *testing.T) {
 		t.Parallel()
 		b, a, d := begin(t)
-		a.SetFault(simulator.CloudNoStatus)
+		a.SetFault(shellycloud.NoStatus)
 		if r := b.send(to(true, "cmd-1")); r.Outcome != domain.OutcomeCompleted {
 			t.Fatal(r)
 		}
@@ -175,7 +175,7 @@ func TestFaultCasesOrder(t *testing.T) {
 }
 
 // readUpTo waits until all that was sent so far is read.
-func (b *bench) readUpTo(a *simulator.CloudAccount, mark string) {
+func (b *bench) readUpTo(a *shellycloud.Account, mark string) {
 	b.t.Helper()
 	a.Send(`{"event":"` + mark + `"}`)
 	b.eventually("everything is read", func() bool { return strings.Contains(b.output.String(), mark) })
@@ -197,7 +197,7 @@ func TestLostEventIsFoundByResync(t *testing.T) {
 	t.Parallel()
 	cfg := quick()
 	cfg.ResyncEvery = 50 * time.Millisecond
-	b := newBench(t, cfg, simulator.CloudConfig{})
+	b := newBench(t, cfg, shellycloud.Config{})
 	a, d := b.account(sol, "acc1")
 	b.run(b.supervisor)
 	b.connected(sol, "acc1")
@@ -210,7 +210,7 @@ func TestQuietDeviceIsAskedAfter(t *testing.T) {
 	t.Parallel()
 	cfg := quick()
 	cfg.SilentAfter = 50 * time.Millisecond
-	b := newBench(t, cfg, simulator.CloudConfig{})
+	b := newBench(t, cfg, shellycloud.Config{})
 	a, d := b.account(sol, "acc1")
 	b.run(b.supervisor)
 	b.connected(sol, "acc1")
@@ -223,7 +223,7 @@ func TestBufferOverflowBeginsAnew(t *testing.T) {
 	t.Parallel()
 	cfg := quick()
 	cfg.Buffer = 8
-	b := newBench(t, cfg, simulator.CloudConfig{})
+	b := newBench(t, cfg, shellycloud.Config{})
 	a, d := b.account(sol, "acc1")
 	release := a.HoldAllStatus()
 	b.run(b.supervisor)
@@ -244,7 +244,7 @@ func TestBufferOverflowBeginsAnew(t *testing.T) {
 
 func TestNewDeviceIsFound(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, quick(), simulator.CloudConfig{})
+	b := newBench(t, quick(), shellycloud.Config{})
 	a, _ := b.account(sol, "acc1")
 	b.run(b.supervisor)
 	b.connected(sol, "acc1")
@@ -258,7 +258,7 @@ func TestUnreadableEntryTakesNothingAway(t *testing.T) {
 	t.Parallel()
 	cfg := quick()
 	cfg.ResyncEvery = 30 * time.Millisecond
-	b := newBench(t, cfg, simulator.CloudConfig{})
+	b := newBench(t, cfg, shellycloud.Config{})
 	a, d := b.account(sol, "acc1")
 	b.run(b.supervisor)
 	b.connected(sol, "acc1")

@@ -17,7 +17,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
-	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 // patience is how long a test waits for what must come.
@@ -33,7 +33,7 @@ const (
 // bench is a simulated cloud, and a supervisor beside a platform in memory.
 type bench struct {
 	t          *testing.T
-	cloud      *simulator.Cloud
+	cloud      *shellycloud.Cloud
 	url        string
 	log        *memoryLog
 	store      *memoryStore
@@ -54,12 +54,12 @@ func quick() Config {
 	}
 }
 
-func newBench(t *testing.T, cfg Config, of simulator.CloudConfig) *bench {
+func newBench(t *testing.T, cfg Config, of shellycloud.Config) *bench {
 	t.Helper()
 	if of.RequestEvery == 0 {
 		of.RequestEvery = -1
 	}
-	b := &bench{t: t, cloud: simulator.NewCloud(of), log: newMemoryLog(), beats: &beats{}, output: &lockedBuffer{}}
+	b := &bench{t: t, cloud: shellycloud.New(of), log: newMemoryLog(), beats: &beats{}, output: &lockedBuffer{}}
 	b.store = &memoryStore{log: b.log, secrets: map[domain.ConnectionID]Secret{}}
 	b.url = b.listen()
 	t.Cleanup(b.cloud.Close) // before the servers, which wait for their sockets
@@ -86,7 +86,7 @@ func (b *bench) another(cfg Config) *Supervisor {
 }
 
 // account adds an account with a plug, and the connection of a system to it.
-func (b *bench) account(system domain.SystemID, id domain.ConnectionID) (*simulator.CloudAccount, *simulator.CloudDevice) {
+func (b *bench) account(system domain.SystemID, id domain.ConnectionID) (*shellycloud.Account, *shellycloud.Device) {
 	b.t.Helper()
 	a := b.cloud.AddAccount(string(id), b.url)
 	d := a.AddDevice(plug, 1)

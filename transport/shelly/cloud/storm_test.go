@@ -8,7 +8,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
-	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 // Whatever happens, in the end the platform has what the plugs do: lost events,
@@ -26,9 +26,9 @@ func TestStorm(t *testing.T) {
 func storm(t *testing.T, random *rand.Rand) {
 	cfg := quick()
 	cfg.SilentAfter = 100 * time.Millisecond
-	b := newBench(t, cfg, simulator.CloudConfig{TokenLife: 300 * time.Millisecond})
+	b := newBench(t, cfg, shellycloud.Config{TokenLife: 300 * time.Millisecond})
 	a, _ := b.account(sol, "acc1")
-	var devices []*simulator.CloudDevice
+	var devices []*shellycloud.Device
 	for i := range 6 {
 		id := fmt.Sprintf("b0b21c12dd%02d", i)
 		if i%3 == 0 {

@@ -1,4 +1,3 @@
-// Package simulator plays the other side of Shelly: plugs that dial in, and the
-// Shelly Cloud. It is for demos, load and tests, and speaks the real protocols
-// over real sockets, with the oddities that were measured on real devices.
+// Package simulator plays plugs that dial in, over the real protocol and real sockets,
+// with the oddities that were measured on real devices. It is for demos, load and tests.
 package simulator

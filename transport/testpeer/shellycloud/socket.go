@@ -1,4 +1,4 @@
-package simulator
+package shellycloud
 
 import (
 	"net/http"
@@ -9,26 +9,26 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// cloudSocket is one real-time socket. Frames wait in a queue, so that a reader that
+// socket is one real-time socket. Frames wait in a queue, so that a reader that
 // is slow holds nobody up; one that is too slow is broken off.
-type cloudSocket struct {
+type socket struct {
 	conn    atomic.Pointer[websocket.Conn] // nil while shaking hands
-	account *CloudAccount
+	account *Account
 	out     chan []byte
 	ended   chan struct{}
 	endOnce sync.Once
 }
 
 const (
-	cloudQueue    = 8192
-	cloudPatience = 10 * time.Second // for a write
+	queueFrames = 8192
+	patience    = 10 * time.Second // for a write
 )
 
 func (c *Cloud) serveSocket(w http.ResponseWriter, r *http.Request) {
 	token := r.URL.Query().Get("t")
 	c.mu.Lock()
 	t := c.tokens[token]
-	good := t != nil && !t.account.revoked && cloudTokenIsFor(t, r)
+	good := t != nil && !t.account.revoked && tokenIsFor(t, r)
 	if t != nil {
 		t.account.counts.Dials++
 	}
@@ -45,14 +45,14 @@ func (c *Cloud) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	if !good {
 		if conn, err := c.upgrader.Upgrade(w, r, nil); err == nil {
-			cloudCloseWith(conn, refuse, "Token-Broken")
+			closeWith(conn, refuse, "Token-Broken")
 			_ = conn.Close()
 		}
 		return
 	}
 	// The socket counts before the client can know that it is open: nothing that
 	// happens from then on is lost.
-	s := &cloudSocket{account: t.account, out: make(chan []byte, cloudQueue), ended: make(chan struct{})}
+	s := &socket{account: t.account, out: make(chan []byte, queueFrames), ended: make(chan struct{})}
 	if !s.open() {
 		http.Error(w, "down", http.StatusServiceUnavailable)
 		return
@@ -81,7 +81,7 @@ func (c *Cloud) serveSocket(w http.ResponseWriter, r *http.Request) {
 }
 
 // open counts the socket, unless an outage began meanwhile.
-func (s *cloudSocket) open() bool {
+func (s *socket) open() bool {
 	a := s.account
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
@@ -93,14 +93,14 @@ func (s *cloudSocket) open() bool {
 	return true
 }
 
-func (s *cloudSocket) forget() { s.account.set(func() { delete(s.account.sockets, s) }) }
+func (s *socket) forget() { s.account.set(func() { delete(s.account.sockets, s) }) }
 
-func (s *cloudSocket) read(conn *websocket.Conn) {
+func (s *socket) read(conn *websocket.Conn) {
 	// The socket does not count any more as soon as the client has said goodbye:
 	// before it is answered.
 	conn.SetCloseHandler(func(code int, _ string) error {
 		s.forget()
-		cloudCloseWith(conn, code, "")
+		closeWith(conn, code, "")
 		return nil
 	})
 	conn.SetPingHandler(func(data string) error {
@@ -119,18 +119,18 @@ func (s *cloudSocket) read(conn *websocket.Conn) {
 			return
 		}
 		if kind != websocket.TextMessage {
-			cloudCloseWith(conn, websocket.CloseUnsupportedData, "")
+			closeWith(conn, websocket.CloseUnsupportedData, "")
 			return
 		}
 		s.account.command(s, raw)
 	}
 }
 
-func (s *cloudSocket) write(conn *websocket.Conn) {
+func (s *socket) write(conn *websocket.Conn) {
 	for {
 		select {
 		case frame := <-s.out:
-			_ = conn.SetWriteDeadline(time.Now().Add(cloudPatience))
+			_ = conn.SetWriteDeadline(time.Now().Add(patience))
 			if conn.WriteMessage(websocket.TextMessage, frame) != nil {
 				s.end()
 				return
@@ -142,7 +142,7 @@ func (s *cloudSocket) write(conn *websocket.Conn) {
 }
 
 // send puts a frame into the queue. cloud.mu is held.
-func (s *cloudSocket) send(frame []byte) {
+func (s *socket) send(frame []byte) {
 	select {
 	case s.out <- frame:
 	default:
@@ -152,21 +152,21 @@ func (s *cloudSocket) send(frame []byte) {
 
 // cut ends the socket without a word. It counts no more: whoever notices may open
 // another at once. cloud.mu is held.
-func (s *cloudSocket) cut() {
+func (s *socket) cut() {
 	delete(s.account.sockets, s)
 	s.end()
 }
 
 // bye sends a close frame and ends the socket. What waits is lost. cloud.mu is held.
-func (s *cloudSocket) bye(code int, text string) {
+func (s *socket) bye(code int, text string) {
 	if conn := s.conn.Load(); conn != nil {
-		cloudCloseWith(conn, code, text)
+		closeWith(conn, code, text)
 	}
 	s.cut()
 }
 
 // end closes what there is to close.
-func (s *cloudSocket) end() {
+func (s *socket) end() {
 	s.endOnce.Do(func() {
 		close(s.ended)
 		if conn := s.conn.Load(); conn != nil {
@@ -175,6 +175,6 @@ func (s *cloudSocket) end() {
 	})
 }
 
-func cloudCloseWith(conn *websocket.Conn, code int, text string) {
+func closeWith(conn *websocket.Conn, code int, text string) {
 	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(time.Second))
 }

@@ -1,12 +1,12 @@
-package simulator
+package shellycloud
 
 import (
 	"encoding/json"
 	"time"
 )
 
-// CloudCounts is what happened on an account so far.
-type CloudCounts struct {
+// Counts is what happened on an account so far.
+type Counts struct {
 	Exchanges int // of codes or refresh tokens, refused ones too
 	AllStatus int // requests, limited ones too
 	Limited   int // of them, with 429
@@ -16,8 +16,8 @@ type CloudCounts struct {
 	Commands  int
 }
 
-// CloudAccount is a user of a [Cloud].
-type CloudAccount struct {
+// Account is a user of a [Cloud].
+type Account struct {
 	cloud *Cloud
 	user  string
 
@@ -28,21 +28,21 @@ type CloudAccount struct {
 	newest   string // the access token given last
 	revoked  bool
 	onceOnly bool
-	devices  map[string]*CloudDevice // by hex id
-	sockets  map[*cloudSocket]struct{}
-	counts   CloudCounts
+	devices  map[string]*Device // by hex id
+	sockets  map[*socket]struct{}
+	counts   Counts
 	lastAt   time.Time // of a request that was not limited
 	limit    int       // requests to answer with 429
 	held     chan struct{}
 	nextBody []byte
-	fault    CloudFault
+	fault    Fault
 	late     [][]byte
 	mute     bool
 	deaf     bool
 }
 
 // AuthCode is what the login page gives the user: it is exchanged for tokens.
-func (a *CloudAccount) AuthCode() string {
+func (a *Account) AuthCode() string {
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
 	return a.code
@@ -50,7 +50,7 @@ func (a *CloudAccount) AuthCode() string {
 
 // NewAuthCode voids the code and makes another, as a new login does. A grant that
 // was revoked is good again.
-func (a *CloudAccount) NewAuthCode() string {
+func (a *Account) NewAuthCode() string {
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
 	a.code = a.signed(map[string]any{"sub": "shelly-diy", "user_id": a.user, "user_api_url": a.url})
@@ -59,18 +59,18 @@ func (a *CloudAccount) NewAuthCode() string {
 }
 
 // SetRefreshToken makes exchanges give a refresh token.
-func (a *CloudAccount) SetRefreshToken(token string) { a.set(func() { a.refresh = token }) }
+func (a *Account) SetRefreshToken(token string) { a.set(func() { a.refresh = token }) }
 
 // CodeOnceOnly makes the code good for one exchange.
-func (a *CloudAccount) CodeOnceOnly() { a.set(func() { a.onceOnly = true }) }
+func (a *Account) CodeOnceOnly() { a.set(func() { a.onceOnly = true }) }
 
 // Revoke takes the grant back: neither code nor tokens are good any more. Sockets
 // stay open.
-func (a *CloudAccount) Revoke() { a.set(func() { a.revoked = true }) }
+func (a *Account) Revoke() { a.set(func() { a.revoked = true }) }
 
 // ExpireTokens ends all tokens that were given, whatever they say of themselves.
 // Sockets stay open.
-func (a *CloudAccount) ExpireTokens() {
+func (a *Account) ExpireTokens() {
 	a.set(func() {
 		for _, t := range a.cloud.tokens {
 			if t.account == a {
@@ -82,7 +82,7 @@ func (a *CloudAccount) ExpireTokens() {
 
 // Move has the account live on another server. The old one refuses the account's
 // tokens, gives new ones that name the new server, and breaks its sockets off.
-func (a *CloudAccount) Move(url string) {
+func (a *Account) Move(url string) {
 	a.set(func() {
 		a.url = url
 		a.breakOff()
@@ -90,13 +90,13 @@ func (a *CloudAccount) Move(url string) {
 }
 
 // LimitNext answers the next n requests with 429.
-func (a *CloudAccount) LimitNext(n int) { a.set(func() { a.limit = n }) }
+func (a *Account) LimitNext(n int) { a.set(func() { a.limit = n }) }
 
 // AnswerNext answers the next all_status with the body.
-func (a *CloudAccount) AnswerNext(body string) { a.set(func() { a.nextBody = []byte(body) }) }
+func (a *Account) AnswerNext(body string) { a.set(func() { a.nextBody = []byte(body) }) }
 
 // HoldAllStatus keeps answers of all_status back, as they are made, until release.
-func (a *CloudAccount) HoldAllStatus() (release func()) {
+func (a *Account) HoldAllStatus() (release func()) {
 	held := make(chan struct{})
 	a.set(func() { a.held = held })
 	return func() {
@@ -106,10 +106,10 @@ func (a *CloudAccount) HoldAllStatus() (release func()) {
 }
 
 // SetFault says what goes wrong with commands from now on.
-func (a *CloudAccount) SetFault(f CloudFault) { a.set(func() { a.fault = f }) }
+func (a *Account) SetFault(f Fault) { a.set(func() { a.fault = f }) }
 
-// SendLate sends the answers that [CloudLate] kept back, on the sockets of now.
-func (a *CloudAccount) SendLate() {
+// SendLate sends the answers that [Late] kept back, on the sockets of now.
+func (a *Account) SendLate() {
 	a.set(func() {
 		for _, frame := range a.late {
 			a.broadcast(frame)
@@ -119,13 +119,13 @@ func (a *CloudAccount) SendLate() {
 }
 
 // Mute loses events: what changes is not sent.
-func (a *CloudAccount) Mute(on bool) { a.set(func() { a.mute = on }) }
+func (a *Account) Mute(on bool) { a.set(func() { a.mute = on }) }
 
 // Deaf leaves pings unanswered and takes no command.
-func (a *CloudAccount) Deaf(on bool) { a.set(func() { a.deaf = on }) }
+func (a *Account) Deaf(on bool) { a.set(func() { a.deaf = on }) }
 
 // CloseSockets closes the account's sockets with a close frame.
-func (a *CloudAccount) CloseSockets(code int, text string) {
+func (a *Account) CloseSockets(code int, text string) {
 	a.set(func() {
 		for s := range a.sockets {
 			s.bye(code, text)
@@ -134,13 +134,13 @@ func (a *CloudAccount) CloseSockets(code int, text string) {
 }
 
 // BreakSockets ends the account's sockets without a word.
-func (a *CloudAccount) BreakSockets() { a.set(a.breakOff) }
+func (a *Account) BreakSockets() { a.set(a.breakOff) }
 
 // Send sends a frame, of whatever kind, on the account's sockets.
-func (a *CloudAccount) Send(frame string) { a.set(func() { a.broadcast([]byte(frame)) }) }
+func (a *Account) Send(frame string) { a.set(func() { a.broadcast([]byte(frame)) }) }
 
 // Counts says what happened so far.
-func (a *CloudAccount) Counts() (counts CloudCounts) {
+func (a *Account) Counts() (counts Counts) {
 	a.set(func() {
 		counts = a.counts
 		counts.Sockets = len(a.sockets)
@@ -148,7 +148,7 @@ func (a *CloudAccount) Counts() (counts CloudCounts) {
 	return counts
 }
 
-func (a *CloudAccount) set(f func()) {
+func (a *Account) set(f func()) {
 	a.cloud.mu.Lock()
 	defer a.cloud.mu.Unlock()
 	f()
@@ -156,14 +156,14 @@ func (a *CloudAccount) set(f func()) {
 
 // The methods below want cloud.mu held.
 
-func (a *CloudAccount) alive(now time.Time) bool {
+func (a *Account) alive(now time.Time) bool {
 	t := a.cloud.tokens[a.newest]
 	return t != nil && now.Before(t.ends)
 }
 
 // limited reports whether a request comes too soon after the last. A tenth of the
 // time is forgiven: requests that were sent evenly do not arrive so.
-func (a *CloudAccount) limited() bool {
+func (a *Account) limited() bool {
 	if a.limit > 0 {
 		a.limit--
 		return true
@@ -176,19 +176,19 @@ func (a *CloudAccount) limited() bool {
 	return false
 }
 
-func (a *CloudAccount) breakOff() {
+func (a *Account) breakOff() {
 	for s := range a.sockets {
 		s.cut()
 	}
 }
 
-func (a *CloudAccount) broadcast(frame []byte) {
+func (a *Account) broadcast(frame []byte) {
 	for s := range a.sockets {
 		s.send(frame)
 	}
 }
 
-func (a *CloudAccount) event(v any) {
+func (a *Account) event(v any) {
 	if a.mute {
 		return
 	}

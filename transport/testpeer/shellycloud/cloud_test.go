@@ -1,4 +1,4 @@
-package simulator
+package shellycloud
 
 import (
 	"bytes"
@@ -14,22 +14,22 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-type cloudBench struct {
+type bench struct {
 	t     *testing.T
 	cloud *Cloud
 	url   string
 }
 
-func newCloudBench(t *testing.T, cfg CloudConfig) *cloudBench {
+func newBench(t *testing.T, cfg Config) *bench {
 	t.Helper()
-	cloud := NewCloud(cfg)
+	cloud := New(cfg)
 	server := httptest.NewServer(cloud)
 	t.Cleanup(server.Close)
 	t.Cleanup(cloud.Close)
-	return &cloudBench{t: t, cloud: cloud, url: server.URL}
+	return &bench{t: t, cloud: cloud, url: server.URL}
 }
 
-func (b *cloudBench) do(r *http.Request) (status int, body map[string]any) {
+func (b *bench) do(r *http.Request) (status int, body map[string]any) {
 	b.t.Helper()
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -44,7 +44,7 @@ func (b *cloudBench) do(r *http.Request) (status int, body map[string]any) {
 	return response.StatusCode, body
 }
 
-func (b *cloudBench) exchange(form url.Values) (status int, token string) {
+func (b *bench) exchange(form url.Values) (status int, token string) {
 	b.t.Helper()
 	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.url+"/oauth/auth", strings.NewReader(form.Encode()))
 	if err != nil {
@@ -56,7 +56,7 @@ func (b *cloudBench) exchange(form url.Values) (status int, token string) {
 	return status, token
 }
 
-func (b *cloudBench) states(token string) (status int, body map[string]any) {
+func (b *bench) states(token string) (status int, body map[string]any) {
 	b.t.Helper()
 	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, b.url+"/device/all_status", nil)
 	if err != nil {
@@ -66,7 +66,7 @@ func (b *cloudBench) states(token string) (status int, body map[string]any) {
 	return b.do(r)
 }
 
-func (b *cloudBench) dial(token string) (*websocket.Conn, int) {
+func (b *bench) dial(token string) (*websocket.Conn, int) {
 	b.t.Helper()
 	address := "ws" + strings.TrimPrefix(b.url, "http") + "/shelly/wss/hk_sock?t=" + url.QueryEscape(token)
 	conn, response, err := websocket.DefaultDialer.DialContext(b.t.Context(), address, nil)
@@ -83,9 +83,9 @@ func (b *cloudBench) dial(token string) (*websocket.Conn, int) {
 	return conn, http.StatusSwitchingProtocols
 }
 
-func TestCloudTokens(t *testing.T) {
+func TestTokens(t *testing.T) {
 	t.Parallel()
-	b := newCloudBench(t, CloudConfig{RequestEvery: -1})
+	b := newBench(t, Config{RequestEvery: -1})
 	a := b.cloud.AddAccount("6550", b.url)
 	code := url.Values{"client_id": {"shelly-diy"}, "grant_type": {"code"}, "code": {a.AuthCode()}}
 	status, token := b.exchange(code)
@@ -123,9 +123,9 @@ func TestCloudTokens(t *testing.T) {
 	}
 }
 
-func TestCloudLimits(t *testing.T) {
+func TestLimits(t *testing.T) {
 	t.Parallel()
-	b := newCloudBench(t, CloudConfig{RequestEvery: time.Hour})
+	b := newBench(t, Config{RequestEvery: time.Hour})
 	a := b.cloud.AddAccount("6550", b.url)
 	_, token := b.exchange(url.Values{"client_id": {"shelly-diy"}, "grant_type": {"code"}, "code": {a.AuthCode()}})
 	if status, _ := b.states(token); status != http.StatusTooManyRequests {
@@ -140,9 +140,9 @@ func TestCloudLimits(t *testing.T) {
 	}
 }
 
-func TestCloudSocket(t *testing.T) {
+func TestSocket(t *testing.T) {
 	t.Parallel()
-	b := newCloudBench(t, CloudConfig{RequestEvery: -1, RefuseWith: http.StatusForbidden})
+	b := newBench(t, Config{RequestEvery: -1, RefuseWith: http.StatusForbidden})
 	a := b.cloud.AddAccount("6550", b.url)
 	d := a.AddDevice("8cbfea9a1b2c", 1)
 	d.SetPartial(true)

@@ -1,4 +1,4 @@
-package simulator
+package shellycloud
 
 import (
 	"encoding/json"
@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// CloudFault is what goes wrong with a command.
-type CloudFault int
+// Fault is what goes wrong with a command.
+type Fault int
 
 // The faults. Without one the command is done, answered, and its status follows.
 const (
-	CloudFine         CloudFault = iota
-	CloudNoAnswer                // it is done and not answered
-	CloudLate                    // it is done, and answered when SendLate says so
-	CloudWrongTrid               // it is done, and the answer names another request
-	CloudTwice                   // it is answered twice
-	CloudWrongID                 // the device is on another account
-	CloudUnauthorized            // the account may not switch it
-	CloudOffline                 // the cloud does not reach the device
-	CloudEmpty                   // the answer does not say how it went
-	CloudLimited                 // there were too many
-	CloudBreak                   // it is done, and the socket breaks off before the answer
-	CloudNoStatus                // it is done and answered, and no status follows
-	CloudNotDone                 // it is answered as done, and nothing is done
+	Fine         Fault = iota
+	NoAnswer           // it is done and not answered
+	Late               // it is done, and answered when SendLate says so
+	WrongTrid          // it is done, and the answer names another request
+	Twice              // it is answered twice
+	WrongID            // the device is on another account
+	Unauthorized       // the account may not switch it
+	Offline            // the cloud does not reach the device
+	Empty              // the answer does not say how it went
+	Limited            // there were too many
+	Break              // it is done, and the socket breaks off before the answer
+	NoStatus           // it is done and answered, and no status follows
+	NotDone            // it is answered as done, and nothing is done
 )
 
-type cloudRequest struct {
+type request struct {
 	Event    string          `json:"event"`
 	Trid     json.RawMessage `json:"trid"`
 	DeviceID string          `json:"deviceId"`
@@ -46,8 +46,8 @@ type cloudRequest struct {
 }
 
 // command does what a client asks for on its socket.
-func (a *CloudAccount) command(s *cloudSocket, raw []byte) {
-	var r cloudRequest
+func (a *Account) command(s *socket, raw []byte) {
+	var r request
 	if json.Unmarshal(raw, &r) != nil {
 		return
 	}
@@ -65,26 +65,26 @@ func (a *CloudAccount) command(s *cloudSocket, raw []byte) {
 		on, channel = r.Data.Params.Turn == "on", r.Data.Params.ID
 	}
 	a.counts.Commands++
-	d := a.devices[cloudHex(r.DeviceID)]
+	d := a.devices[hexID(r.DeviceID)]
 	refusal := ""
 	switch {
-	case d == nil || a.fault == CloudWrongID:
+	case d == nil || a.fault == WrongID:
 		refusal = "WRONG_ID"
-	case a.fault == CloudUnauthorized:
+	case a.fault == Unauthorized:
 		refusal = "UNAUTHORIZED"
-	case !d.online || a.fault == CloudOffline:
+	case !d.online || a.fault == Offline:
 		refusal = "DEVICE_OFFLINE"
-	case a.fault == CloudLimited:
+	case a.fault == Limited:
 		refusal = "max_req"
 	case channel < 0 || channel >= len(d.channels):
 		refusal = "Argument 'id', value " + strconv.Itoa(channel) + " not found!"
 	}
 	wasOn := refusal == "" && d.channels[channel].on
-	if refusal == "" && a.fault != CloudNotDone {
+	if refusal == "" && a.fault != NotDone {
 		d.channels[channel].on, d.channels[channel].source = on, "SHC"
 	}
 	a.answer(s, r, jrpc, refusal, wasOn)
-	if refusal == "" && a.fault != CloudNoStatus && a.fault != CloudNotDone && a.fault != CloudBreak {
+	if refusal == "" && a.fault != NoStatus && a.fault != NotDone && a.fault != Break {
 		d.changed(channel, "output", "source", "apower")
 	}
 	if refusal == "" && jrpc && r.Params.ToggleAfter > 0 {
@@ -93,12 +93,12 @@ func (a *CloudAccount) command(s *cloudSocket, raw []byte) {
 }
 
 // answer answers a request, or does not. cloud.mu is held.
-func (a *CloudAccount) answer(s *cloudSocket, r cloudRequest, jrpc bool, refusal string, wasOn bool) {
+func (a *Account) answer(s *socket, r request, jrpc bool, refusal string, wasOn bool) {
 	trid := r.Trid
 	switch {
-	case a.fault == CloudWrongTrid && jrpc:
+	case a.fault == WrongTrid && jrpc:
 		trid = json.RawMessage(`"another"`)
-	case a.fault == CloudWrongTrid:
+	case a.fault == WrongTrid:
 		trid = json.RawMessage("7")
 	}
 	reply := map[string]any{"event": "Shelly:CommandResponse", "trid": trid, "user": 6550, "deviceId": r.DeviceID}
@@ -109,7 +109,7 @@ func (a *CloudAccount) answer(s *cloudSocket, r cloudRequest, jrpc bool, refusal
 		reply["response"] = map[string]any{"result": map[string]any{"was_on": wasOn}}
 	case refusal != "":
 		reply["data"] = map[string]any{"isok": false, "res": refusal}
-	case a.fault != CloudEmpty:
+	case a.fault != Empty:
 		reply["data"] = map[string]any{"isok": true}
 	}
 	if jrpc {
@@ -117,12 +117,12 @@ func (a *CloudAccount) answer(s *cloudSocket, r cloudRequest, jrpc bool, refusal
 	}
 	raw, _ := json.Marshal(reply)
 	switch a.fault {
-	case CloudNoAnswer:
-	case CloudBreak:
+	case NoAnswer:
+	case Break:
 		s.cut()
-	case CloudLate:
+	case Late:
 		a.late = append(a.late, raw)
-	case CloudTwice:
+	case Twice:
 		s.send(raw)
 		s.send(raw)
 	default:
@@ -131,7 +131,7 @@ func (a *CloudAccount) answer(s *cloudSocket, r cloudRequest, jrpc bool, refusal
 }
 
 // later switches a channel after so many seconds. cloud.mu is held.
-func (a *CloudAccount) later(seconds float64, d *CloudDevice, channel int, on bool) {
+func (a *Account) later(seconds float64, d *Device, channel int, on bool) {
 	if a.cloud.closed {
 		return
 	}

@@ -1,4 +1,4 @@
-package simulator
+package shellycloud
 
 import (
 	"fmt"
@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// CloudDevice is a device on a [CloudAccount].
-type CloudDevice struct {
+// Device is a device on a [Account].
+type Device struct {
 	ID    string // hex, of 6 digits (first generation) or 12
 	gen1  bool
 	cloud *Cloud
 
 	// Guarded by cloud.mu.
-	account  *CloudAccount
+	account  *Account
 	partial  bool
 	online   bool
 	unlisted bool
 	serial   int
-	channels []cloudChannel
+	channels []channel
 }
 
-type cloudChannel struct {
+type channel struct {
 	on     bool
 	source string
 	powerW float64
@@ -31,8 +31,8 @@ type cloudChannel struct {
 
 // AddDevice adds a device with so many channels. An id of 6 hex digits is one of the
 // first generation.
-func (a *CloudAccount) AddDevice(id string, channels int) *CloudDevice {
-	d := &CloudDevice{ID: id, gen1: len(id) == 6, cloud: a.cloud, account: a, online: true, channels: make([]cloudChannel, channels)}
+func (a *Account) AddDevice(id string, channels int) *Device {
+	d := &Device{ID: id, gen1: len(id) == 6, cloud: a.cloud, account: a, online: true, channels: make([]channel, channels)}
 	for i := range d.channels {
 		d.channels[i].source = "init"
 	}
@@ -41,10 +41,10 @@ func (a *CloudAccount) AddDevice(id string, channels int) *CloudDevice {
 }
 
 // Leave takes the device off the account, without a word.
-func (d *CloudDevice) Leave() { d.set(func() { delete(d.account.devices, d.ID) }) }
+func (d *Device) Leave() { d.set(func() { delete(d.account.devices, d.ID) }) }
 
 // MoveTo puts the device on another account of the same cloud.
-func (d *CloudDevice) MoveTo(a *CloudAccount) {
+func (d *Device) MoveTo(a *Account) {
 	d.set(func() {
 		delete(d.account.devices, d.ID)
 		d.account = a
@@ -54,14 +54,14 @@ func (d *CloudDevice) MoveTo(a *CloudAccount) {
 
 // SetPartial makes the device's changes come as what changed alone. Otherwise each
 // is the whole status.
-func (d *CloudDevice) SetPartial(on bool) { d.set(func() { d.partial = on }) }
+func (d *Device) SetPartial(on bool) { d.set(func() { d.partial = on }) }
 
 // SetUnlisted leaves the device out of all_status, as those are that others share
 // with the account.
-func (d *CloudDevice) SetUnlisted(on bool) { d.set(func() { d.unlisted = on }) }
+func (d *Device) SetUnlisted(on bool) { d.set(func() { d.unlisted = on }) }
 
 // Press switches a channel at the device.
-func (d *CloudDevice) Press(channel int, on bool) {
+func (d *Device) Press(channel int, on bool) {
 	d.set(func() {
 		d.channels[channel].on, d.channels[channel].source = on, "button"
 		d.changed(channel, "output", "source", "apower")
@@ -69,7 +69,7 @@ func (d *CloudDevice) Press(channel int, on bool) {
 }
 
 // Draw sets what a channel draws while it is on.
-func (d *CloudDevice) Draw(channel int, powerW float64) {
+func (d *Device) Draw(channel int, powerW float64) {
 	d.set(func() {
 		d.channels[channel].powerW = powerW
 		d.changed(channel, "apower")
@@ -77,7 +77,7 @@ func (d *CloudDevice) Draw(channel int, powerW float64) {
 }
 
 // Count sets a channel's energy counter.
-func (d *CloudDevice) Count(channel int, wh float64) {
+func (d *Device) Count(channel int, wh float64) {
 	d.set(func() {
 		d.channels[channel].wh = wh
 		d.changed(channel, "aenergy")
@@ -85,7 +85,7 @@ func (d *CloudDevice) Count(channel int, wh float64) {
 }
 
 // SetOnline takes the device off line, or back.
-func (d *CloudDevice) SetOnline(online bool) {
+func (d *Device) SetOnline(online bool) {
 	d.set(func() {
 		d.online = online
 		n := 0
@@ -97,32 +97,32 @@ func (d *CloudDevice) SetOnline(online bool) {
 }
 
 // SendStatus sends the device's whole status once more.
-func (d *CloudDevice) SendStatus() {
+func (d *Device) SendStatus() {
 	d.set(func() {
 		d.account.event(map[string]any{"event": "Shelly:StatusOnChange", "device": d.ref(), "status": d.status()})
 	})
 }
 
 // On reports whether a channel is on.
-func (d *CloudDevice) On(channel int) (on bool) {
+func (d *Device) On(channel int) (on bool) {
 	d.set(func() { on = d.channels[channel].on })
 	return on
 }
 
 // WireID is the device's id as the socket writes it.
-func (d *CloudDevice) WireID() string {
+func (d *Device) WireID() string {
 	n, _ := strconv.ParseUint(d.ID, 16, 64)
 	return strconv.FormatUint(n, 10)
 }
 
-func (d *CloudDevice) set(f func()) {
+func (d *Device) set(f func()) {
 	d.cloud.mu.Lock()
 	defer d.cloud.mu.Unlock()
 	f()
 }
 
-// cloudHex is the id that a socket's decimal stands for.
-func cloudHex(decimal string) string {
+// hexID is the id that a socket's decimal stands for.
+func hexID(decimal string) string {
 	n, err := strconv.ParseUint(decimal, 10, 64)
 	if err != nil {
 		return decimal
@@ -135,26 +135,26 @@ func cloudHex(decimal string) string {
 
 // The methods below want cloud.mu held.
 
-func (d *CloudDevice) gen() string {
+func (d *Device) gen() string {
 	if d.gen1 {
 		return "G1"
 	}
 	return "G2"
 }
 
-func (d *CloudDevice) code() string {
+func (d *Device) code() string {
 	if d.gen1 {
 		return "SHPLG-S"
 	}
 	return "S3PL-00112EU"
 }
 
-func (d *CloudDevice) ref() map[string]any {
+func (d *Device) ref() map[string]any {
 	return map[string]any{"id": d.WireID(), "code": d.code(), "gen": d.gen()}
 }
 
 // changed sends what changed of a channel.
-func (d *CloudDevice) changed(channel int, fields ...string) {
+func (d *Device) changed(channel int, fields ...string) {
 	status := d.status()
 	if d.partial && !d.gen1 {
 		name := "switch:" + strconv.Itoa(channel)
@@ -169,13 +169,13 @@ func (d *CloudDevice) changed(channel int, fields ...string) {
 }
 
 // listed is the device's entry in all_status.
-func (d *CloudDevice) listed() map[string]any {
+func (d *Device) listed() map[string]any {
 	status := d.status()
 	status["_dev_info"] = map[string]any{"id": d.ID, "gen": d.gen(), "code": d.code(), "online": d.online}
 	return status
 }
 
-func (d *CloudDevice) status() map[string]any {
+func (d *Device) status() map[string]any {
 	now := time.Now()
 	status := map[string]any{
 		"id": d.ID, "code": d.code(), "_updated": now.UTC().Format(time.DateTime), "cloud": map[string]any{"connected": true},
@@ -208,7 +208,7 @@ func (d *CloudDevice) status() map[string]any {
 	return status
 }
 
-func (c cloudChannel) power() float64 {
+func (c channel) power() float64 {
 	if c.on {
 		return c.powerW
 	}

@@ -1,12 +1,12 @@
-package simulator
+// Package shellycloud plays the Shelly Cloud over the real protocols and real sockets,
+// with the oddities that were measured, and with faults that a test asks for.
+package shellycloud
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	mathrand "math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -15,8 +15,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// CloudConfig says how a [Cloud] behaves. Zero fields take their defaults.
-type CloudConfig struct {
+// Config says how a [Cloud] behaves. Zero fields take their defaults.
+type Config struct {
 	TokenLife    time.Duration // default 12 h (measured)
 	RequestEvery time.Duration // one HTTP request per account; default 1 s; below 0 is no limit
 	// RefuseWith is how a socket is refused whose token is not taken: a close code,
@@ -32,25 +32,25 @@ type CloudConfig struct {
 // socket. It is an http.Handler that may listen in several places at once. All its
 // methods may be called from any goroutine.
 type Cloud struct {
-	cfg      CloudConfig
+	cfg      Config
 	upgrader websocket.Upgrader
 
 	mu       sync.Mutex
-	accounts map[string]*CloudAccount // by user
-	tokens   map[string]*cloudToken   // by access token
+	accounts map[string]*Account // by user
+	tokens   map[string]*token   // by access token
 	timers   map[*time.Timer]struct{}
 	outage   bool
 	closed   bool
 }
 
-type cloudToken struct {
-	account *CloudAccount
+type token struct {
+	account *Account
 	ends    time.Time
 	url     string // of the server that it is for
 }
 
-// NewCloud makes a cloud without accounts.
-func NewCloud(cfg CloudConfig) *Cloud {
+// New makes a cloud without accounts.
+func New(cfg Config) *Cloud {
 	if cfg.TokenLife == 0 {
 		cfg.TokenLife = 12 * time.Hour
 	}
@@ -60,15 +60,15 @@ func NewCloud(cfg CloudConfig) *Cloud {
 	if cfg.RefuseWith == 0 {
 		cfg.RefuseWith = 4401
 	}
-	return &Cloud{cfg: cfg, accounts: map[string]*CloudAccount{}, tokens: map[string]*cloudToken{}, timers: map[*time.Timer]struct{}{}}
+	return &Cloud{cfg: cfg, accounts: map[string]*Account{}, tokens: map[string]*token{}, timers: map[*time.Timer]struct{}{}}
 }
 
 // AddAccount adds a user. url is where the user's server is, as tokens say it: such
 // as https://shelly-103-eu.shelly.cloud, or where this handler listens.
-func (c *Cloud) AddAccount(user, url string) *CloudAccount {
+func (c *Cloud) AddAccount(user, url string) *Account {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a := &CloudAccount{cloud: c, user: user, url: url, devices: map[string]*CloudDevice{}, sockets: map[*cloudSocket]struct{}{}}
+	a := &Account{cloud: c, user: user, url: url, devices: map[string]*Device{}, sockets: map[*socket]struct{}{}}
 	a.code = a.signed(map[string]any{"sub": "shelly-diy", "user_id": user, "user_api_url": url})
 	c.accounts[user] = a
 	return a
@@ -98,37 +98,6 @@ func (c *Cloud) Close() {
 	}
 }
 
-// Run has time pass for all devices until ctx ends: what is on draws a little more or
-// less each time, and counts.
-func (c *Cloud) Run(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			c.pass(every)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (c *Cloud) pass(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, a := range c.accounts {
-		for _, device := range a.devices {
-			for i := range device.channels {
-				if ch := &device.channels[i]; ch.on && device.online {
-					ch.powerW *= 0.95 + 0.1*mathrand.Float64()
-					ch.wh += ch.powerW * d.Hours()
-					device.changed(i, "apower", "current", "aenergy")
-				}
-			}
-		}
-	}
-}
-
 // ServeHTTP implements http.Handler.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
@@ -154,7 +123,7 @@ func (c *Cloud) serveExchange(w http.ResponseWriter, r *http.Request) {
 	form := r.PostFormValue
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var a *CloudAccount
+	var a *Account
 	switch form("grant_type") {
 	case "code":
 		for _, of := range c.accounts {
@@ -174,12 +143,12 @@ func (c *Cloud) serveExchange(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case a == nil || a.revoked || form("client_id") == "" || a.onceOnly && a.counts.Exchanges > 1 && form("grant_type") == "code":
-		cloudAnswer(w, http.StatusUnauthorized, map[string]any{
+		respond(w, http.StatusUnauthorized, map[string]any{
 			"isok": false, "errors": map[string]string{"invalid_token": "Your token is invalid or expired!"},
 		})
 		return
 	case a.limited():
-		cloudAnswer(w, http.StatusTooManyRequests, map[string]any{"isok": false, "errors": []string{"max_req"}})
+		respond(w, http.StatusTooManyRequests, map[string]any{"isok": false, "errors": []string{"max_req"}})
 		return
 	}
 	now := time.Now()
@@ -188,22 +157,22 @@ func (c *Cloud) serveExchange(w http.ResponseWriter, r *http.Request) {
 		"sub": "pwd", "iat": float64(now.UnixMilli()) / 1000, "exp": float64(ends.UnixMilli()) / 1000,
 		"user_id": a.user, "user_api_url": a.url, "from": "shelly-diy", "sn": "1", "n": a.counts.Exchanges,
 	})
-	c.tokens[a.newest] = &cloudToken{account: a, ends: ends, url: a.url}
+	c.tokens[a.newest] = &token{account: a, ends: ends, url: a.url}
 	// expires_in is as wrong as in the documentation's example.
 	body := map[string]any{"access_token": a.newest, "expires_in": 3600}
 	if a.refresh != "" {
 		body["refresh_token"] = a.refresh
 	}
-	cloudAnswer(w, http.StatusOK, body)
+	respond(w, http.StatusOK, body)
 }
 
 func (c *Cloud) serveAllStatus(w http.ResponseWriter, r *http.Request) {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	c.mu.Lock()
 	t := c.tokens[token]
-	if t == nil || t.account.revoked || !time.Now().Before(t.ends) || !cloudTokenIsFor(t, r) {
+	if t == nil || t.account.revoked || !time.Now().Before(t.ends) || !tokenIsFor(t, r) {
 		c.mu.Unlock()
-		cloudAnswer(w, http.StatusUnauthorized, map[string]any{
+		respond(w, http.StatusUnauthorized, map[string]any{
 			"isok": false, "errors": map[string]string{"invalid_token": "Your token is invalid or expired!"},
 		})
 		return
@@ -213,7 +182,7 @@ func (c *Cloud) serveAllStatus(w http.ResponseWriter, r *http.Request) {
 	if a.limited() {
 		a.counts.Limited++
 		c.mu.Unlock()
-		cloudAnswer(w, http.StatusTooManyRequests, map[string]any{"isok": false, "errors": []string{"max_req"}})
+		respond(w, http.StatusTooManyRequests, map[string]any{"isok": false, "errors": []string{"max_req"}})
 		return
 	}
 	states := map[string]any{}
@@ -238,20 +207,20 @@ func (c *Cloud) serveAllStatus(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(raw)
 }
 
-// cloudTokenIsFor reports whether the request came to the server that the token is for.
-func cloudTokenIsFor(t *cloudToken, r *http.Request) bool {
+// tokenIsFor reports whether the request came to the server that the token is for.
+func tokenIsFor(t *token, r *http.Request) bool {
 	_, host, _ := strings.Cut(t.url, "://")
 	return t.url == t.account.url && (host == r.Host || !strings.Contains(host, ":"))
 }
 
-func cloudAnswer(w http.ResponseWriter, status int, body any) {
+func respond(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body)
 }
 
 // signed makes a token that looks like one of the vendor's. Nobody can check it.
-func (a *CloudAccount) signed(claims map[string]any) string {
+func (a *Account) signed(claims map[string]any) string {
 	part := func(v any) string {
 		raw, _ := json.Marshal(v)
 		return base64.RawURLEncoding.EncodeToString(raw)
