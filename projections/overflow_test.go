@@ -10,6 +10,7 @@ import (
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // An entry with an id that history cannot hold stops its partition, and says so, until
@@ -65,7 +66,7 @@ func TestPositionBeyondHistory(t *testing.T) {
 		good, stream := appended(partition), log.Slot(partition)+"events"
 		redis("XADD", stream, id, "systemId", string(in[partition]))
 		later := appended(partition)
-		eventually(t, patience, "it says what is wrong", func() bool {
+		testpeer.Eventually(t, "it says what is wrong", func() bool {
 			for _, one := range b.store.Failing() {
 				if one.Partition == partition {
 					return strings.Contains(one.Reason, id) && strings.Contains(one.Reason, "SECURITY.md")

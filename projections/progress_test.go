@@ -11,6 +11,7 @@ import (
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // A wait ends when the position is archived: by a projector of the same store,
@@ -104,7 +105,7 @@ func TestDatabaseDies(t *testing.T) {
 	b := setupAt(t, server.URL())
 	log := openLog(t, redistest.URL(t), b.store)
 	worker := startWorker(t, b, log, newJobs())
-	eventually(t, patience, "it has all", func() bool { _, all := owners(worker); return all })
+	testpeer.Eventually(t, "it has all", func() bool { _, all := owners(worker); return all })
 	append1(t, log, "dies-0", 0)
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
@@ -115,12 +116,12 @@ func TestDatabaseDies(t *testing.T) {
 	if err := b.store.WaitFor(t.Context(), 0, domain.Position{Ms: 1 << 50}); !isUnavailable(err) {
 		t.Errorf("wait: %v", err)
 	}
-	eventually(t, patience, "it let go of all", func() bool { return len(worker.Owned()) == 0 })
+	testpeer.Eventually(t, "it let go of all", func() bool { return len(worker.Owned()) == 0 })
 	at := append1(t, log, "dies-0", 1)
 	pgtest.Restart(t, server)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	eventually(t, patience, "it is projected", func() bool {
+	testpeer.Eventually(t, "it is projected", func() bool {
 		return b.store.WaitFor(ctx, log.Partition("dies-0"), at) == nil
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // fill projects random histories, so that there is something of everything.
@@ -160,7 +161,7 @@ func TestKilledRebuild(t *testing.T) {
 	if diff := cmp.Diff(before, b.tables(t, readModels...)); diff != "" {
 		t.Errorf("the live ones changed (-before +after)\n%s", diff)
 	}
-	eventually(t, patience, "the lock is free", func() bool {
+	testpeer.Eventually(t, "the lock is free", func() bool {
 		_, err := b.store.Rebuild(t.Context(), nil, nil)
 		if err != nil && !errors.Is(err, projections.ErrRebuilding) {
 			t.Fatal(err)
@@ -224,8 +225,8 @@ func TestSwapWaitsForReaders(t *testing.T) {
 		return began
 	}
 	var first time.Time
-	eventually(t, patience, "the swap waits", func() bool { first = since(); return !first.IsZero() })
-	eventually(t, patience, "the swap gave up and tries again", func() bool { return since().After(first) })
+	testpeer.Eventually(t, "the swap waits", func() bool { first = since(); return !first.IsZero() })
+	testpeer.Eventually(t, "the swap gave up and tries again", func() bool { return since().After(first) })
 	if err := tx.Rollback(t.Context()); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
 		t.Fatal(err)
 	}

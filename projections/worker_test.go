@@ -17,20 +17,8 @@ import (
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
-
-// eventually polls a condition until it holds.
-func eventually(t testing.TB, within time.Duration, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(within)
-	for !holds() {
-		select {
-		case <-deadline:
-			t.Fatalf("it did not happen within %v: %s", within, what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
 
 // running is a worker that runs on a store of its own.
 type running struct {
@@ -145,19 +133,19 @@ func TestWorkersShareEvenly(t *testing.T) {
 	log := openLog(t, redistest.URL(t), b.store)
 	seen := newJobs()
 	first := startWorker(t, b, log, seen)
-	eventually(t, patience, "one has all", func() bool { _, all := owners(first); return all })
+	testpeer.Eventually(t, "one has all", func() bool { _, all := owners(first); return all })
 	second := startWorker(t, b, log, seen)
-	eventually(t, patience, "two have two each", func() bool {
+	testpeer.Eventually(t, "two have two each", func() bool {
 		counts, all := owners(first, second)
 		return all && slices.Equal(counts, []int{2, 2})
 	})
 	third := startWorker(t, b, log, seen)
-	eventually(t, patience, "three have one or two each", func() bool {
+	testpeer.Eventually(t, "three have one or two each", func() bool {
 		counts, all := owners(first, second, third)
 		return all && !slices.Contains(counts, 0)
 	})
 	first.stop()
-	eventually(t, patience, "the two that are left have two each", func() bool {
+	testpeer.Eventually(t, "the two that are left have two each", func() bool {
 		counts, all := owners(second, third)
 		return all && slices.Equal(counts, []int{2, 2})
 	})
@@ -174,7 +162,7 @@ func TestOwnershipMoves(t *testing.T) {
 	b := setup(t)
 	log := openLog(t, redistest.URL(t), b.store)
 	first, second := startWorker(t, b, log, newJobs()), startWorker(t, b, log, newJobs())
-	eventually(t, patience, "two each", func() bool {
+	testpeer.Eventually(t, "two each", func() bool {
 		counts, all := owners(first, second)
 		return all && slices.Equal(counts, []int{2, 2})
 	})
@@ -185,7 +173,7 @@ func TestOwnershipMoves(t *testing.T) {
 	}
 	before := starts(first.seen) + starts(second.seen)
 	b.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'plugcast worker'")
-	eventually(t, patience, "all are owned again", func() bool {
+	testpeer.Eventually(t, "all are owned again", func() bool {
 		counts, all := owners(first, second)
 		return all && slices.Equal(counts, []int{2, 2}) && starts(first.seen)+starts(second.seen) >= before+testPartitions
 	})
@@ -239,7 +227,7 @@ func TestFrozenAndKilledProcess(t *testing.T) {
 			}
 			struck := time.Now()
 			heir := startWorker(t, b, log, newJobs())
-			eventually(t, patience, "the other has all", func() bool { _, all := owners(heir); return all })
+			testpeer.Eventually(t, "the other has all", func() bool { _, all := owners(heir); return all })
 			t.Logf("moved after %v", time.Since(struck).Round(time.Millisecond))
 			_ = child.Process.Signal(syscall.SIGCONT)
 			project(2)
@@ -352,7 +340,7 @@ func TestWorkerTrimsTheLog(t *testing.T) {
 	go func() { done <- w.Run(ctx) }()
 	const system = domain.SystemID("trim")
 	at := append1(t, log, system, 0)
-	eventually(t, patience, "the log begins behind what is archived", func() bool {
+	testpeer.Eventually(t, "the log begins behind what is archived", func() bool {
 		origin, err := log.Origin(t.Context(), log.Partition(system))
 		return err == nil && origin == at
 	})
@@ -418,12 +406,12 @@ func TestWorkerSaysWhatItOwnsOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	eventually(t, patience, "it says that it owns something", func() bool { return len(said.said()) > 0 })
+	testpeer.Eventually(t, "it says that it owns something", func() bool { return len(said.said()) > 0 })
 	if lines := said.said(); !slices.Equal(lines, []string{"partitions owned [0 1 2 3]"}) {
 		t.Errorf("said at the start: %q", lines)
 	}
 	startWorker(t, b, log, newJobs())
-	eventually(t, patience, "it owns half and says so", func() bool {
+	testpeer.Eventually(t, "it owns half and says so", func() bool {
 		lines := said.said()
 		owned := w.Owned()
 		return len(owned) == testPartitions/2 && lines[len(lines)-1] == fmt.Sprint("partitions owned ", owned)

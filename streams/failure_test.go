@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // link is a network between a log and its Redis, with faults.
@@ -262,26 +262,17 @@ func (f *floors) count() int {
 }
 
 // diary collects the logged lines.
-type diary struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (d *diary) Write(b []byte) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.text.Write(b)
-}
+type diary struct{ testpeer.Buffer }
 
 func (d *diary) has(words string) bool { return d.count(words) > 0 }
 
-func (d *diary) count(words string) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return strings.Count(d.text.String(), words)
-}
+func (d *diary) count(words string) int { return strings.Count(d.String(), words) }
 
-var _ io.Writer = (*diary)(nil)
+// await waits until a line was logged so many times.
+func (d *diary) await(t *testing.T, words string, times int) {
+	t.Helper()
+	testpeer.Eventually(t, words+" in the log", func() bool { return d.count(words) >= times }, d.Tail)
+}
 
 // After Redis lost everything, positions continue beyond the archived ones, also if its clock
 // is behind.

@@ -5,25 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
-
-// await polls until a line was logged this many times.
-func (d *diary) await(t *testing.T, words string, times int) {
-	t.Helper()
-	deadline := time.After(patience)
-	for d.count(words) < times {
-		select {
-		case <-deadline:
-			t.Fatalf("%q was logged %d times, want %d", words, d.count(words), times)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
 
 // An outage is logged as one warning and its end as one line, regardless of the number of
 // consumers and readers.

@@ -11,14 +11,15 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // awaitLive waits until this many consumers of a partition get the reader's batches, and the
 // reader waits for new entries.
 func awaitLive(t *testing.T, l *streams.Log, client *redis.Client, partition, consumers int) {
 	t.Helper()
-	waitFor(t, "the consumers to join the reader", func() bool { return l.Live(partition) == consumers })
-	waitFor(t, "a read that blocks", func() bool { return len(readers(t, client)) > 0 })
+	testpeer.Eventually(t, "the consumers to join the reader", func() bool { return l.Live(partition) == consumers })
+	testpeer.Eventually(t, "a read that blocks", func() bool { return len(readers(t, client)) > 0 })
 }
 
 // The reader began at an entry without reading it. Redis loses that entry and gets another one
@@ -150,7 +151,7 @@ func TestAReadThatDoesNotWaitEndsNoOutage(t *testing.T) {
 	block := "\r\nblock\r\n"
 	k.cut.Store(&block)
 	book.await(t, "lost Redis while reading the log", 1)
-	waitFor(t, "more reads that are broken off", func() bool { return k.cuts.Load() >= 3 })
+	testpeer.Eventually(t, "more reads that are broken off", func() bool { return k.cuts.Load() >= 3 })
 	if book.has("reading the log again") {
 		t.Error("a read that does not wait counted as the end of the outage")
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // systemIn returns a system of a partition.
@@ -22,18 +23,6 @@ func systemIn(l *streams.Log, partition int) domain.SystemID {
 	for n := 0; ; n++ {
 		if system := domain.SystemID(fmt.Sprint("clinica-", n)); l.Partition(system) == partition {
 			return system
-		}
-	}
-}
-
-// waitFor waits until something holds.
-func waitFor(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.After(patience); !holds(); {
-		select {
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
@@ -71,7 +60,7 @@ func TestOneConnectionReadsForAll(t *testing.T) {
 				}
 			}
 		}
-		waitFor(t, "a read that blocks", func() bool { return len(readers(t, client)) > 0 })
+		testpeer.Eventually(t, "a read that blocks", func() bool { return len(readers(t, client)) > 0 })
 		if list := readers(t, client); len(list) != 1 {
 			t.Errorf("%d connections read:\n%s", len(list), strings.Join(list, ""))
 		}
@@ -81,7 +70,7 @@ func TestOneConnectionReadsForAll(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		waitFor(t, "the reader to stop", func() bool { return len(readers(t, client)) == 0 })
+		testpeer.Eventually(t, "the reader to stop", func() bool { return len(readers(t, client)) == 0 })
 	}
 }
 

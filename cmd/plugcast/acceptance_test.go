@@ -18,6 +18,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // The tests of this file run the platform as its users do: processes of their
@@ -116,7 +117,7 @@ func gather(t *testing.T, tr *traffic, n int, base func() string) *audience {
 			})
 		})
 	}
-	waitFor(t, "all sockets to be open", func() bool { return opened.Load() == int64(n) })
+	testpeer.Eventually(t, "all sockets to be open", func() bool { return opened.Load() == int64(n) })
 	return a
 }
 
@@ -192,7 +193,7 @@ func (a *audience) check(t *testing.T, d *deployment, tr *traffic, base string) 
 	t.Helper()
 	for i, system := range tr.systems {
 		want := tr.perSystem[i].Load()
-		waitFor(t, "history to have everything", func() bool {
+		testpeer.Eventually(t, "history to have everything", func() bool {
 			var page struct {
 				Events []domain.Event `json:"events"`
 			}
@@ -314,7 +315,7 @@ func TestNothingIsLostWhenProcessesAreKilled(t *testing.T) {
 	flow := func(events uint64) {
 		t.Helper()
 		from := tr.total()
-		waitFor(t, "updates to flow", func() bool {
+		testpeer.Eventually(t, "updates to flow", func() bool {
 			audience.cut()
 			return tr.total() >= from+events
 		})

@@ -11,6 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // Bad input over HTTP gets an answer with a stable code, and appends nothing.
@@ -33,7 +34,7 @@ func TestBadRequests(t *testing.T) {
 	mustCall(t, 200, "PUT", url+"/devices/plug-1/assignment?wait=5s", operator, `{"equipmentId":"laser-1"}`, nil)
 	mustCall(t, 200, "POST", updates, service, `[{"systemId":"clinica-sol","deviceId":"plug-2"}]`, nil)
 	before := len(history(t, n.base, system))
-	waitFor(t, "the projection", func() bool { before = len(history(t, n.base, system)); return before == 4 })
+	testpeer.Eventually(t, "the projection", func() bool { before = len(history(t, n.base, system)); return before == 4 })
 
 	batch := make([]string, 1000)
 	for i := range batch {
@@ -101,7 +102,7 @@ func TestBadRequests(t *testing.T) {
 		t.Errorf("a repeat answered %v, the first was %v", again, accepted)
 	}
 	mustCall(t, http.StatusOK, "POST", updates, service, "["+item+"]", nil) // unharmed
-	waitFor(t, "the last update", func() bool { return len(history(t, n.base, system)) == before+1 })
+	testpeer.Eventually(t, "the last update", func() bool { return len(history(t, n.base, system)) == before+1 })
 }
 
 // Bad frames get an error frame or a close code.

@@ -16,6 +16,7 @@ import (
 	"github.com/plugcast/plugcast/streams/childproc/scratch"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
 
@@ -169,23 +170,23 @@ func TestTwoDeploymentsBridgedBothWays(t *testing.T) {
 			return len(list) == 1 && list[0].Connected && time.Since(list[0].At) < 5*time.Second
 		}
 	}
-	waitFor(t, "the edge's link to be up", connected(edge))
-	waitFor(t, "the cloud's link to be up", connected(cloud))
+	testpeer.Eventually(t, "the edge's link to be up", connected(edge))
+	testpeer.Eventually(t, "the cloud's link to be up", connected(cloud))
 	toCloud.Cut()
 	toEdge.Cut()
 	edge.crash()
 	edge.run(t)
 	toCloud.Mend()
 	toEdge.Mend()
-	waitFor(t, "the edge's link to be up again", connected(edge))
+	testpeer.Eventually(t, "the edge's link to be up again", connected(edge))
 	cloud.crash()
 	cloud.run(t)
 	load.Wait()
 
 	for _, s := range []*site{edge, cloud} {
-		waitFor(t, s.name+" to have everything", func() bool { return s.events(t, system) >= 2*perSite })
+		testpeer.Eventually(t, s.name+" to have everything", func() bool { return s.events(t, system) >= 2*perSite })
 	}
-	waitFor(t, "the links to have nothing left", func() bool {
+	testpeer.Eventually(t, "the links to have nothing left", func() bool {
 		for _, s := range []*site{edge, cloud} {
 			for _, status := range s.statuses(t) {
 				if !status.Connected || status.Push.Behind+status.Pull.Behind > 0 {
@@ -252,7 +253,7 @@ func TestBridgeAfterTheFarEndWasSetBack(t *testing.T) {
 			near.args = []string{"--bridges", bridgesFile(t, "far", far.base(), system, bridge.Pull)}
 			near.run(t)
 			publish(lost)
-			waitFor(t, "what will be lost to come over", func() bool { return near.events(t, system) == lost })
+			testpeer.Eventually(t, "what will be lost to come over", func() bool { return near.events(t, system) == lost })
 			far.crash()
 			far.redis = redistest.New(t)
 			far.env = append(far.env, "PLUGCAST_REDIS_URL="+far.redis.URL())
@@ -266,12 +267,12 @@ func TestBridgeAfterTheFarEndWasSetBack(t *testing.T) {
 				linked, flow = far, func(s bridge.Status) *bridge.Flow { return s.Push }
 			}
 			far.run(t)
-			waitFor(t, "the gap to be said", func() bool {
+			testpeer.Eventually(t, "the gap to be said", func() bool {
 				list := linked.statuses(t)
 				return len(list) == 1 && flow(list[0]).Gaps == 1 && list[0].Connected
 			})
 			publish(kept)
-			waitFor(t, "the rest to come over", func() bool {
+			testpeer.Eventually(t, "the rest to come over", func() bool {
 				return near.events(t, system) >= lost+kept && far.events(t, system) >= kept
 			})
 			if here, there := len(near.history(t, system)), len(far.history(t, system)); here != lost+kept || there != kept {
@@ -292,7 +293,7 @@ func TestRelayCommandOverABridge(t *testing.T) {
 	edge.run(t)
 	plugs := simulate(t, createConnection(t, edge.node, system, "plugs"), "--devices", "1")
 	var id domain.DeviceID
-	waitFor(t, "the plug to show at the cloud", func() bool {
+	testpeer.Eventually(t, "the plug to show at the cloud", func() bool {
 		for device := range devices(t, cloud.base(), system) {
 			id = device
 		}
@@ -302,7 +303,7 @@ func TestRelayCommandOverABridge(t *testing.T) {
 	if outcome != domain.OutcomeCompleted {
 		t.Errorf("the command at the cloud ended with %s", outcome)
 	}
-	waitFor(t, "the relay to be on at the cloud", func() bool { return relayIs(devices(t, cloud.base(), system), id, true) })
+	testpeer.Eventually(t, "the relay to be on at the cloud", func() bool { return relayIs(devices(t, cloud.base(), system), id, true) })
 	for _, s := range []*site{edge, cloud} {
 		outcomes := func() (n int) {
 			for _, e := range s.history(t, system) {
@@ -312,7 +313,7 @@ func TestRelayCommandOverABridge(t *testing.T) {
 			}
 			return n
 		}
-		waitFor(t, "the outcome at "+s.name, func() bool { return outcomes() > 0 })
+		testpeer.Eventually(t, "the outcome at "+s.name, func() bool { return outcomes() > 0 })
 		if n := outcomes(); n != 1 {
 			t.Errorf("%s has %d outcomes", s.name, n)
 		}
@@ -352,11 +353,11 @@ func TestDevWithBridges(t *testing.T) {
 	edge := startDev(t, filepath.Join(scratch.For(t), "data"), "--demo=false",
 		"--bridges", bridgesFile(t, "cloud", cloud.base(), system, bridge.Both))
 	edge.append(t, edge.env(t)["PLUGCAST_JWT_SECRET"], system, 41)
-	waitFor(t, "the edge's event at the cloud", func() bool { return cloud.events(t, system) == 1 })
+	testpeer.Eventually(t, "the edge's event at the cloud", func() bool { return cloud.events(t, system) == 1 })
 	if err := cloud.publish(t.Context(), testToken(t, domain.RoleService, system), system, 1); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the cloud's event at the edge", func() bool {
+	testpeer.Eventually(t, "the cloud's event at the edge", func() bool {
 		return strings.Contains(edge.history(t, edge.env(t)["PLUGCAST_JWT_SECRET"], system), "cloud-0")
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // A disconnect of another deployment drops the device sockets of its connection
@@ -85,7 +86,7 @@ func TestBridgedCommandsOnOurConnection(t *testing.T) {
 	d := newDeployment(t)
 	n := d.start(t, "")
 	plug := dialledIn(t, createConnection(t, n, system, "plugs"), simulator.FleetConfig{Devices: 1, Seed: 3}).Plugs()[0]
-	waitFor(t, "the plug to be known", func() bool { return relayIs(devices(t, n.base, system), plug.ID(), true) })
+	testpeer.Eventually(t, "the plug to be known", func() bool { return relayIs(devices(t, n.base, system), plug.ID(), true) })
 	taken := 0
 	bridged := func(event string, given time.Time, data map[string]any) {
 		line, err := json.Marshal(map[string]any{
@@ -104,11 +105,11 @@ func TestBridgedCommandsOnOurConnection(t *testing.T) {
 	}
 	relay("old", time.Now().Add(-time.Minute), false)
 	relay("fresh", time.Now(), false)
-	waitFor(t, "the relay to be switched", func() bool { on, _, _ := plug.State(0); return !on })
+	testpeer.Eventually(t, "the relay to be switched", func() bool { on, _, _ := plug.State(0); return !on })
 	relay("later", time.Now(), true)
-	waitFor(t, "the relay to be switched back", func() bool { on, _, _ := plug.State(0); return on })
+	testpeer.Eventually(t, "the relay to be switched back", func() bool { on, _, _ := plug.State(0); return on })
 	outcomes := map[string]domain.Outcome{}
-	waitFor(t, "both outcomes", func() bool {
+	testpeer.Eventually(t, "both outcomes", func() bool {
 		for _, e := range history(t, n.base, system) {
 			if data, _ := e.Decode(); e.Type == domain.TypeRelaySwitchCompleted {
 				outcomes[e.CausationID] = data.(domain.RelaySwitchCompleted).Outcome
@@ -122,9 +123,9 @@ func TestBridgedCommandsOnOurConnection(t *testing.T) {
 
 	bridged("connection-stopped", time.Now(), map[string]any{"connectionId": "plugs", "commandId": "s1"})
 	bridged("disconnect-requested", time.Now(), map[string]any{"connectionId": "plugs", "commandId": "s1", "closeSockets": true, "reconnect": false})
-	waitFor(t, "the plug to be refused", func() bool { return !plug.Connected() && plug.Refused() == http.StatusForbidden })
+	testpeer.Eventually(t, "the plug to be refused", func() bool { return !plug.Connected() && plug.Refused() == http.StatusForbidden })
 	bridged("connection-started", time.Now(), map[string]any{"connectionId": "plugs", "commandId": "s2"})
-	waitFor(t, "the plug to be let in", plug.Connected)
+	testpeer.Eventually(t, "the plug to be let in", plug.Connected)
 }
 
 // A bridged event may name any connection. It neither stops nor starts the connection
@@ -136,7 +137,7 @@ func TestBridgedStopOfANamesake(t *testing.T) {
 	plugs := simulate(t, createConnection(t, n, "centro-luna", "plugs"), "--devices", "1")
 	defer plugs.powerCut()
 	var id domain.DeviceID
-	waitFor(t, "the plug", func() bool {
+	testpeer.Eventually(t, "the plug", func() bool {
 		for device := range devices(t, n.base, "centro-luna") {
 			id = device
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // The tests of this file run commands as a person or a script does, and look at
@@ -335,7 +336,7 @@ func TestAddressThatCannotBeListenedOn(t *testing.T) {
 func exported(t *testing.T, d *deployment, n *node, system domain.SystemID, count int) string {
 	t.Helper()
 	publish(t, n.base, testSecret, system, count)
-	waitFor(t, "history", func() bool { return len(history(t, n.base, system)) >= count })
+	testpeer.Eventually(t, "history", func() bool { return len(history(t, n.base, system)) >= count })
 	path := filepath.Join(t.TempDir(), "export.ndjson")
 	if r := plugcast(t, d.env, "replay", "--system", string(system), "--out", path); r.code != exitDone {
 		t.Fatalf("replay: %+v", r)

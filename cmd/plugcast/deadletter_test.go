@@ -8,6 +8,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // A system with a thousand events that no process can react to does not hold up
@@ -45,7 +46,7 @@ func TestFailingReactionsDelayTheirSystemOnly(t *testing.T) {
 		t.Errorf("the neighbour's command ended as %+v", answer)
 	}
 	staff := testToken(t, domain.RoleStaff)
-	waitFor(t, "the dead letters", func() bool {
+	testpeer.Eventually(t, "the dead letters", func() bool {
 		var list struct{ DeadLetters []domain.DeadLetter }
 		mustCall(t, http.StatusOK, "GET", n.base+"/api/v1/dead-letters?limit=200", staff, "", &list)
 		for _, one := range list.DeadLetters {

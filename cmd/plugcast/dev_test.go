@@ -24,6 +24,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/childproc"
 	"github.com/plugcast/plugcast/streams/childproc/scratch"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // The tests of this file run plugcast dev as a person does: the real binary on
@@ -33,7 +34,7 @@ import (
 type devRun struct {
 	data      string // directory
 	process   *exec.Cmd
-	out, errs *lockedBuffer
+	out, errs *testpeer.Buffer
 	ended     chan struct{}
 	pids      []int // of it and all that it started
 }
@@ -56,7 +57,7 @@ func startDev(t *testing.T, data string, args ...string) *devRun {
 // and it has no terminal.
 func launchDev(t *testing.T, data string, command *exec.Cmd) *devRun {
 	t.Helper()
-	d := &devRun{data: data, process: command, out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
+	d := &devRun{data: data, process: command, out: &testpeer.Buffer{}, errs: &testpeer.Buffer{}, ended: make(chan struct{})}
 	if command.Env == nil {
 		command.Env = []string{"PATH=" + os.Getenv("PATH"), "PLUGCAST_LOG_LEVEL=warn"}
 	}
@@ -76,7 +77,7 @@ func launchDev(t *testing.T, data string, command *exec.Cmd) *devRun {
 		_ = command.Process.Signal(syscall.SIGTERM)
 		<-d.ended
 		if t.Failed() {
-			t.Logf("plugcast dev printed:\n%s", d.errs.tail())
+			t.Logf("plugcast dev printed:\n%s", d.errs.Tail())
 		}
 	})
 	return d
@@ -84,13 +85,13 @@ func launchDev(t *testing.T, data string, command *exec.Cmd) *devRun {
 
 func (d *devRun) ready(t *testing.T) {
 	t.Helper()
-	waitFor(t, "plugcast dev to be ready", func() bool {
+	testpeer.Eventually(t, "plugcast dev to be ready", func() bool {
 		select {
 		case <-d.ended:
-			t.Fatalf("plugcast dev ended: %s%s", d.out.tail(), d.errs.tail())
+			t.Fatalf("plugcast dev ended: %s%s", d.out.Tail(), d.errs.Tail())
 		default:
 		}
-		return regexp.MustCompile(`(?m)^(Ctrl-C stops|Redis and Postgres run)`).MatchString(d.out.tail())
+		return regexp.MustCompile(`(?m)^(Ctrl-C stops|Redis and Postgres run)`).MatchString(d.out.Tail())
 	})
 	d.pids = append(descendants(t, d.process.Process.Pid), d.process.Process.Pid)
 	if len(d.pids) < 3 {
@@ -101,9 +102,9 @@ func (d *devRun) ready(t *testing.T) {
 // base is the URL that it printed.
 func (d *devRun) base(t *testing.T) string {
 	t.Helper()
-	found := regexp.MustCompile(`serves at (http://\S+)`).FindStringSubmatch(d.out.tail())
+	found := regexp.MustCompile(`serves at (http://\S+)`).FindStringSubmatch(d.out.Tail())
 	if found == nil {
-		t.Fatalf("no address in %q", d.out.tail())
+		t.Fatalf("no address in %q", d.out.Tail())
 	}
 	return found[1]
 }
@@ -139,7 +140,7 @@ func (d *devRun) stop(t *testing.T, signal syscall.Signal) {
 	if err := d.process.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "plugcast dev to end", func() bool {
+	testpeer.Eventually(t, "plugcast dev to end", func() bool {
 		select {
 		case <-d.ended:
 			return true
@@ -148,7 +149,7 @@ func (d *devRun) stop(t *testing.T, signal syscall.Signal) {
 		}
 	})
 	if code := d.process.ProcessState.ExitCode(); code != exitDone && signal != syscall.SIGKILL {
-		t.Errorf("exit code %d after %v: %s", code, signal, d.errs.tail())
+		t.Errorf("exit code %d after %v: %s", code, signal, d.errs.Tail())
 	}
 	d.gone(t)
 }
@@ -157,7 +158,7 @@ func (d *devRun) stop(t *testing.T, signal syscall.Signal) {
 // stop there is nothing to wait for; the kernel needs a moment after a kill.
 func (d *devRun) gone(t *testing.T) {
 	t.Helper()
-	waitFor(t, fmt.Sprintf("the processes %v to be gone", d.pids), func() bool {
+	testpeer.Eventually(t, fmt.Sprintf("the processes %v to be gone", d.pids), func() bool {
 		for _, pid := range d.pids {
 			if alive(pid) {
 				return false
@@ -198,11 +199,11 @@ func descendants(t *testing.T, pid int) (pids []int) {
 func (d *devRun) append(t *testing.T, secret string, system domain.SystemID, power int) {
 	t.Helper()
 	body := fmt.Sprintf(`[{"systemId":%q,"deviceId":"plug-1","powerW":%d}]`, system, power)
-	waitFor(t, "an append to work", func() bool {
+	testpeer.Eventually(t, "an append to work", func() bool {
 		status, _, _, err := call(t.Context(), "POST", d.base(t)+"/api/v1/device-updates", signed(t, secret, domain.RoleService, system), body)
 		return err == nil && status == 200
 	})
-	waitFor(t, "a read to see it", func() bool { return strings.Contains(d.history(t, secret, system), fmt.Sprintf(`"powerW":%d`, power)) })
+	testpeer.Eventually(t, "a read to see it", func() bool { return strings.Contains(d.history(t, secret, system), fmt.Sprintf(`"powerW":%d`, power)) })
 }
 
 // history is the newest events of a system, as the server answers them.
@@ -236,9 +237,9 @@ func TestDev(t *testing.T) {
 	}
 
 	for system, plugs := range demoSystems {
-		link := regexp.MustCompile(string(system) + ` +(http://\S+)`).FindStringSubmatch(d.out.tail())
+		link := regexp.MustCompile(string(system) + ` +(http://\S+)`).FindStringSubmatch(d.out.Tail())
 		if link == nil {
-			t.Fatalf("no link for %s in %q", system, d.out.tail())
+			t.Fatalf("no link for %s in %q", system, d.out.Tail())
 		}
 		at, err := url.Parse(link[1])
 		if err != nil {
@@ -248,7 +249,7 @@ func TestDev(t *testing.T) {
 		if err != nil || login.Get("system") != string(system) {
 			t.Errorf("the link of %s is of %v (%v)", system, login["system"], err)
 		}
-		waitFor(t, "the demo's plugs to be installed", func() bool {
+		testpeer.Eventually(t, "the demo's plugs to be installed", func() bool {
 			_, _, answer, err := call(t.Context(), "GET", d.base(t)+"/api/v1/systems/"+string(system)+"/devices", login.Get("token"), nil)
 			return err == nil && strings.Count(string(answer), `"assignment":{`) == len(plugs)
 		})
@@ -265,7 +266,7 @@ func TestDev(t *testing.T) {
 		if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		waitFor(t, name+" to run again", func() bool { now := d.pid(name); return now != before && alive(now) })
+		testpeer.Eventually(t, name+" to run again", func() bool { now := d.pid(name); return now != before && alive(now) })
 		d.append(t, env["PLUGCAST_JWT_SECRET"], "mine", 1000+i)
 	}
 	d.pids = append(descendants(t, d.process.Process.Pid), d.process.Process.Pid)
@@ -336,13 +337,13 @@ func TestDevAgainOnTheSameData(t *testing.T) {
 	second.stop(t, syscall.SIGINT)
 
 	third := startDev(t, data, "--no-demo")
-	waitFor(t, "the history of all runs", func() bool { return strings.Count(third.history(t, secret, "mine"), `"powerW":`) == 3 })
+	testpeer.Eventually(t, "the history of all runs", func() bool { return strings.Count(third.history(t, secret, "mine"), `"powerW":`) == 3 })
 	if now := third.env(t); fmt.Sprint(now) != fmt.Sprint(env) {
 		t.Error("addresses or secrets have changed")
 	}
 	for _, d := range []*devRun{first, second, third} {
-		if strings.Contains(d.out.tail(), "clinica-sol") {
-			t.Errorf("without the demo there is no link to it: %s", d.out.tail())
+		if strings.Contains(d.out.Tail(), "clinica-sol") {
+			t.Errorf("without the demo there is no link to it: %s", d.out.Tail())
 		}
 	}
 	if answer := third.history(t, secret, "clinica-sol"); strings.Contains(answer, "powerW") {
@@ -415,10 +416,10 @@ func TestDevIsInterruptedWhileItStarts(t *testing.T) {
 	}
 	data := filepath.Join(scratch.For(t), "data")
 	d := launchDev(t, data, exec.Command(path, "dev", "--data", data, "--listen", "127.0.0.1:0", "--services-only"))
-	waitFor(t, "Redis", func() bool { return d.pid("redis") != 0 })
+	testpeer.Eventually(t, "Redis", func() bool { return d.pid("redis") != 0 })
 	d.pids = append(descendants(t, d.process.Process.Pid), d.process.Process.Pid)
 	d.stop(t, syscall.SIGINT)
-	if text := d.errs.tail(); text != "" {
+	if text := d.errs.Tail(); text != "" {
 		t.Errorf("it must end without a word: %s", text)
 	}
 	startDev(t, data, "--services-only").stop(t, syscall.SIGTERM)
@@ -462,8 +463,8 @@ func TestDevAsNormalUser(t *testing.T) {
 	d := launchDev(t, filepath.Join(home, ".plugcast"), command)
 	d.ready(t)
 	d.append(t, d.env(t)["PLUGCAST_JWT_SECRET"], "mine", 7)
-	if !strings.Contains(d.out.tail(), "source .plugcast/env\n") {
-		t.Errorf("it must say which file to source: %s", d.out.tail())
+	if !strings.Contains(d.out.Tail(), "source .plugcast/env\n") {
+		t.Errorf("it must say which file to source: %s", d.out.Tail())
 	}
 	d.stop(t, syscall.SIGINT)
 }

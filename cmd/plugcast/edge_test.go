@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // raw opens a connection and sends text over it.
@@ -107,8 +108,8 @@ func TestConnectionLimit(t *testing.T) {
 			t.Errorf("no %s in the metrics", line)
 		}
 	}
-	if !strings.Contains(n.output.tail(), "--max-connections-per-address") {
-		t.Errorf("no warning: %s", n.output.tail())
+	if !strings.Contains(n.output.Tail(), "--max-connections-per-address") {
+		t.Errorf("no warning: %s", n.output.Tail())
 	}
 }
 
@@ -160,10 +161,10 @@ func TestUnknownPathsAreNotLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.kill()
-	if strings.Contains(n.output.all(), key) {
-		t.Errorf("the key is logged: %s", n.output.all())
+	if strings.Contains(n.output.String(), key) {
+		t.Errorf("the key is logged: %s", n.output.String())
 	}
-	if !strings.Contains(n.output.all(), `"msg":"request"`) {
+	if !strings.Contains(n.output.String(), `"msg":"request"`) {
 		t.Error("requests are not logged at all")
 	}
 }
@@ -185,8 +186,8 @@ func TestAnswersNobodyReads(t *testing.T) {
 			}
 		}()
 	}
-	waitFor(t, "the readers to be there", func() bool { return connections(t, n) >= readers })
-	waitUpTo(t, 2*time.Minute, "the readers to be cut", func() bool { return connections(t, n) < readers/2 })
+	testpeer.Eventually(t, "the readers to be there", func() bool { return connections(t, n) >= readers })
+	testpeer.Within(t, 2*time.Minute, "the readers to be cut", func() bool { return connections(t, n) < readers/2 })
 }
 
 // connections is how many a node counts.

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // The tests of this file let plugs dial in by the hundreds, as processes of their
@@ -47,7 +48,7 @@ func dialIn(url string, n *node) string {
 // simulated is a plugcast simulate that runs.
 type simulated struct {
 	process *exec.Cmd
-	output  *lockedBuffer
+	output  *testpeer.Buffer
 	ended   chan struct{}
 }
 
@@ -57,7 +58,7 @@ func simulate(t *testing.T, url string, args ...string) *simulated {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &simulated{output: &lockedBuffer{}, ended: make(chan struct{})}
+	s := &simulated{output: &testpeer.Buffer{}, ended: make(chan struct{})}
 	s.process = exec.Command(path, append([]string{"simulate", "--url", url}, args...)...)
 	s.process.Env = append(os.Environ(), "PLUGCAST_LOG_LEVEL=warn")
 	s.process.Stdout, s.process.Stderr = s.output, s.output
@@ -72,7 +73,7 @@ func simulate(t *testing.T, url string, args ...string) *simulated {
 	t.Cleanup(func() {
 		s.powerCut()
 		if t.Failed() {
-			t.Logf("output of the simulator:\n%s", s.output.tail())
+			t.Logf("output of the simulator:\n%s", s.output.Tail())
 		}
 	})
 	return s
@@ -137,7 +138,7 @@ func TestPowerCutOfFiveThousandDevices(t *testing.T) {
 		return fleets
 	}
 	fleets := powerUp()
-	waitLong(t, "all plugs to be online", func() bool { return db.devices(region, true) == len(nodes)*perNode })
+	testpeer.Within(t, 5*time.Minute, "all plugs to be online", func() bool { return db.devices(region, true) == len(nodes)*perNode })
 	if n := db.notices(region, true) + db.notices(region, false); n != 0 {
 		t.Errorf("%d notices before anything happened", n)
 	}
@@ -149,11 +150,11 @@ func TestPowerCutOfFiveThousandDevices(t *testing.T) {
 		for _, f := range fleets {
 			f.powerCut()
 		}
-		waitLong(t, "all plugs to be silent", func() bool { return db.devices(region, false) == len(nodes)*perNode })
+		testpeer.Within(t, 5*time.Minute, "all plugs to be silent", func() bool { return db.devices(region, false) == len(nodes)*perNode })
 	})
 	back := bystanders(t, nodes, bystander, func() {
 		powerUp()
-		waitLong(t, "all plugs to be back", func() bool { return db.notices(region, true) >= len(nodes)*perNode })
+		testpeer.Within(t, 5*time.Minute, "all plugs to be back", func() bool { return db.notices(region, true) >= len(nodes)*perNode })
 	})
 	t.Logf("a bystander's time from publishing to its socket, median and 99th percentile: calm %v, during the cut %v, during the return %v", calm, cut, back)
 	if off, on := db.notices(region, false), db.notices(region, true); off != len(nodes)*perNode || on != len(nodes)*perNode {
@@ -161,19 +162,6 @@ func TestPowerCutOfFiveThousandDevices(t *testing.T) {
 	}
 	if online := db.devices(region, true); online != len(nodes)*perNode {
 		t.Errorf("%d of the plugs are online", online)
-	}
-}
-
-// waitLong is waitFor for what takes thousands of sockets.
-func waitLong(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	for !holds() {
-		if ctx.Err() != nil {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		pause(ctx, 100*time.Millisecond)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/transport/rest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // dropAnswer is the answer to a command that drops sockets.
@@ -87,7 +88,7 @@ func (tr *trio) stop(t *testing.T, want int, wait string) (answer dropAnswer) {
 	t.Helper()
 	url := tr.nodes["a"].base + "/api/websocket/acc1/stop?wait=" + wait
 	operator := testToken(t, domain.RoleOperator, "clinica-sol")
-	waitFor(t, "the connection to be known", func() bool {
+	testpeer.Eventually(t, "the connection to be known", func() bool {
 		status, _, _, err := call(t.Context(), "GET", tr.nodes["a"].base+"/api/v1/systems/clinica-sol/connections/acc1", operator, nil)
 		return err == nil && status == http.StatusOK
 	})
@@ -136,7 +137,7 @@ func TestStopDropsSocketsEverywhere(t *testing.T) {
 	tr.start(t, "", "--node-name", "w", "--roles", "worker")
 	_ = tr.nodes["c"].process.Process.Signal(syscall.SIGTERM)
 	<-tr.nodes["c"].ended
-	waitFor(t, "the worker to answer", func() bool {
+	testpeer.Eventually(t, "the worker to answer", func() bool {
 		answer = tr.stop(t, http.StatusOK, "20s")
 		return slices.ContainsFunc(answer.Nodes, func(n rest.NodeReport) bool { return n.Node == "w" })
 	})
@@ -190,7 +191,7 @@ func TestFrozenProcess(t *testing.T) {
 	for _, s := range tr.sol["c"] {
 		s.requireThrownOut(thrownOut{Reason: "holiday", CommandID: answer.CommandID})
 	}
-	waitFor(t, "its report in history", func() bool {
+	testpeer.Eventually(t, "its report in history", func() bool {
 		return slices.ContainsFunc(history(t, tr.nodes["a"].base, "clinica-sol"), func(e domain.Event) bool {
 			return e.Type == domain.TypeDisconnectCompleted && e.Actor == "node:c" && e.CausationID == answer.CommandID
 		})
@@ -278,7 +279,7 @@ func TestBanKeepsOut(t *testing.T) {
 	if !isBanned(t, b.base, auditor, said(answer)) && time.Since(began) < long {
 		t.Error("b lets a subject in that is banned")
 	}
-	waitFor(t, "the ban to end", func() bool { return !isBanned(t, b.base, auditor, said(answer)) })
+	testpeer.Eventually(t, "the ban to end", func() bool { return !isBanned(t, b.base, auditor, said(answer)) })
 	open(later, auditor).requireOpen()
 	open(a, admin).requireOpen()
 }
@@ -292,7 +293,7 @@ func TestWaitForOneSocket(t *testing.T) {
 	s := converse(t, there.base, testToken(t, domain.RoleViewer, "clinica-sol"))
 	s.join("clinica-sol")
 	var listed []rest.Socket
-	waitFor(t, "the socket to be listed", func() bool { listed = liveSockets(t, here.base, admin); return len(listed) == 1 })
+	testpeer.Eventually(t, "the socket to be listed", func() bool { listed = liveSockets(t, here.base, admin); return len(listed) == 1 })
 	var answer dropAnswer
 	mustCall(t, http.StatusOK, "DELETE", here.base+"/api/v1/sockets/"+listed[0].SocketID+"?wait=20s", admin, nil, &answer)
 	if answer.Outcome != domain.OutcomeCompleted || answer.browsers() != "[there=1]" {

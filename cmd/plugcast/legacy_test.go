@@ -15,6 +15,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
@@ -59,7 +60,7 @@ func newOldWorldAfter(t *testing.T, options legacyserver.Options, more, system s
 
 func (w *oldWorld) joined() {
 	w.t.Helper()
-	waitFor(w.t, "the bridge to join", func() bool { return w.server.Members(string(w.system)) == 1 })
+	testpeer.Eventually(w.t, "the bridge to join", func() bool { return w.server.Members(string(w.system)) == 1 })
 }
 
 func (w *oldWorld) their(n int, more ...any) {
@@ -157,7 +158,7 @@ func TestBridgeToSocketIO(t *testing.T) {
 		}
 	}
 	both()
-	waitFor(t, "the first to come in", func() bool { return len(w.history("theirs")) == n })
+	testpeer.Eventually(t, "the first to come in", func() bool { return len(w.history("theirs")) == n })
 	if report, code := w.report(); code != 0 || len(report.Findings) != 0 || len(report.Links) != 1 {
 		t.Errorf("a report with nothing in it: exit code %d, %+v", code, report)
 	}
@@ -166,7 +167,7 @@ func TestBridgeToSocketIO(t *testing.T) {
 	both()
 	w.proxy.Mend()
 	w.joined()
-	waitFor(t, "what was missed in the cut", func() bool { return len(w.history("theirs")) == n })
+	testpeer.Eventually(t, "what was missed in the cut", func() bool { return len(w.history("theirs")) == n })
 
 	w.node.kill()
 	for range 5 {
@@ -178,7 +179,7 @@ func TestBridgeToSocketIO(t *testing.T) {
 		w.ours("ours", m)
 	}
 	w.joined()
-	waitFor(t, "what was missed while we were dead", func() bool { return len(w.history("theirs")) >= n })
+	testpeer.Eventually(t, "what was missed while we were dead", func() bool { return len(w.history("theirs")) >= n })
 
 	w.server.Kill()
 	w.ours("ours", n)
@@ -186,9 +187,9 @@ func TestBridgeToSocketIO(t *testing.T) {
 	w.joined()
 	w.their(n)
 	n++
-	waitFor(t, "the rest to come in", func() bool { return len(w.history("theirs")) >= n })
+	testpeer.Eventually(t, "the rest to come in", func() bool { return len(w.history("theirs")) >= n })
 
-	waitFor(t, "the rest to go out", func() bool { return len(w.received()) >= n })
+	testpeer.Eventually(t, "the rest to go out", func() bool { return len(w.received()) >= n })
 	want := make([]int, n)
 	for i := range want {
 		want[i] = i
@@ -208,7 +209,7 @@ func TestBridgeToSocketIO(t *testing.T) {
 	}
 
 	var report domain.FindingsReport
-	waitFor(t, "the report of the gap", func() bool {
+	testpeer.Eventually(t, "the report of the gap", func() bool {
 		var code int
 		report, code = w.report("--system", string(w.system), "--link", "old")
 		return code == 1 && slices.Contains(w.kinds(report), "gap")
@@ -237,12 +238,12 @@ func TestBridgeToSocketIOBeginsNow(t *testing.T) {
 		for n := range 3 {
 			w.ours("ours", n)
 		}
-		waitFor(t, "all to be in history", func() bool { return len(w.history("ours")) == 3 })
+		testpeer.Eventually(t, "all to be in history", func() bool { return len(w.history("ours")) == 3 })
 		w.node.kill()
 		w.redis = redistest.New(t)
 		w.env = append(w.env, "PLUGCAST_REDIS_URL="+w.redis.URL())
 	})
-	waitFor(t, "something to go over", func() bool {
+	testpeer.Eventually(t, "something to go over", func() bool {
 		w.ours("ours", 3)
 		return len(w.server.Received()) > 0
 	})
@@ -262,7 +263,7 @@ func TestBridgeShadow(t *testing.T) {
 		report, _ := w.report()
 		return slices.DeleteFunc(w.kinds(report), func(kind string) bool { return !strings.Contains(kind, prefix) })
 	}
-	waitFor(t, "the shadow to watch", func() bool {
+	testpeer.Eventually(t, "the shadow to watch", func() bool {
 		probe++
 		w.ours(fmt.Sprint("probe-", probe), 0)
 		return len(found("probe-")) > 0
@@ -280,7 +281,7 @@ func TestBridgeShadow(t *testing.T) {
 		}
 	}
 	want := []string{"different plug relayOn", "only-here plug", "only-there plug"}
-	waitFor(t, "the differences", func() bool { return len(found("plug")) >= len(want) })
+	testpeer.Eventually(t, "the differences", func() bool { return len(found("plug")) >= len(want) })
 	if got := found("plug"); !slices.Equal(got, want) {
 		t.Errorf("found %v, want %v", got, want)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 const partitions = 16
@@ -135,7 +136,7 @@ func TestAdminDashboard(t *testing.T) {
 		return names(f) == "node-a" && f.Sockets == 2 && f.Rooms == 1 && len(f.ProjectionLag) == partitions &&
 			len(f.Nodes[0].Partitions) == partitions
 	})
-	waitFor(t, "the sockets of the dead node to be forgotten", func() bool { return len(liveSockets(t, here.base, admin)) == 0 })
+	testpeer.Eventually(t, "the sockets of the dead node to be forgotten", func() bool { return len(liveSockets(t, here.base, admin)) == 0 })
 }
 
 // scrape reads /metrics as Prometheus does.
@@ -176,7 +177,7 @@ func TestMetricsAndHealth(t *testing.T) {
 	for seen := 0; seen < 30; seen++ {
 		c.await("device-update", nil)
 	}
-	waitFor(t, "the worker to own all partitions", func() bool {
+	testpeer.Eventually(t, "the worker to own all partitions", func() bool {
 		_, owned := sum(scrape(t, n)["plugcast_projection_lag_seconds"])
 		return owned == partitions
 	})
@@ -212,14 +213,14 @@ func TestMetricsAndHealth(t *testing.T) {
 			return true
 		}
 	}
-	waitFor(t, "readiness", ready(http.StatusOK))
+	testpeer.Eventually(t, "readiness", ready(http.StatusOK))
 	if err := d.redis.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the node to notice that Redis is down", ready(http.StatusServiceUnavailable))
+	testpeer.Eventually(t, "the node to notice that Redis is down", ready(http.StatusServiceUnavailable))
 	for _, base := range []string{n.base, n.admin} {
 		mustCall(t, http.StatusOK, "GET", base+"/healthz", "", nil, nil)
 	}
 	d.redis = redistest.Restart(t, d.redis)
-	waitFor(t, "the node to be ready again", ready(http.StatusOK))
+	testpeer.Eventually(t, "the node to be ready again", ready(http.StatusOK))
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // Two systems use the same connection id, and their plugs have the same names: all
@@ -21,7 +22,7 @@ func TestSameNames(t *testing.T) {
 		simulate(t, createConnection(t, n, system, "plugs"), "--devices", "2", "--seed", "7")
 	}
 	for _, system := range systems {
-		waitFor(t, "the plugs of "+string(system), func() bool {
+		testpeer.Eventually(t, "the plugs of "+string(system), func() bool {
 			var online []domain.DeviceID
 			for id, device := range devices(t, n.base, system) {
 				if device.Online != nil && *device.Online {
@@ -61,7 +62,7 @@ func TestSameNames(t *testing.T) {
 		t.Errorf("a restart of one's own: %+v", stopped)
 	}
 	mustCall(t, http.StatusAccepted, "DELETE", n.base+"/api/v1/systems/clinica-sol/connections/plugs", staff, nil, nil)
-	waitFor(t, "the other's to be back", func() bool {
+	testpeer.Eventually(t, "the other's to be back", func() bool {
 		_, _, answer, err := call(t.Context(), "POST", n.base+"/api/v1/systems/centro-luna/devices/"+string(names["centro-luna"][0])+"/relay?wait=2s",
 			testToken(t, domain.RoleOperator, "centro-luna"), map[string]any{"on": false})
 		return err == nil && strings.Contains(string(answer), string(domain.OutcomeCompleted))

@@ -19,6 +19,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // The two tenants of the benchmark share a partition, so that they share
@@ -127,7 +128,7 @@ func fill(b *testing.B, base string, enemy domain.SystemID) {
 		}
 		mustCall(b, http.StatusOK, "POST", base+"/api/v1/device-updates", token, batch, nil)
 	}
-	waitFor(b, "the plugs to be projected", func() bool {
+	testpeer.Eventually(b, "the plugs to be projected", func() bool {
 		status, _, _, err := call(b.Context(), "GET", fmt.Sprintf("%s/api/v1/systems/%s/devices/plug-%d", base, enemy, plugs-1), token, nil)
 		return err == nil && status == http.StatusOK
 	})

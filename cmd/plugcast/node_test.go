@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -22,6 +21,7 @@ import (
 	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
 	"github.com/plugcast/plugcast/streams/redisserver"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 func TestMain(m *testing.M) {
@@ -99,7 +99,7 @@ type node struct {
 	base    string // http://host:port
 	admin   string // the same, for operators
 	process *exec.Cmd
-	output  *lockedBuffer
+	output  *testpeer.Buffer
 	ended   chan struct{}
 }
 
@@ -115,7 +115,7 @@ func (d *deployment) start(t testing.TB, listen string, args ...string) *node {
 		t.Fatal(err)
 	}
 	admin := freeAddress(t)
-	n := &node{base: "http://" + listen, admin: "http://" + admin, output: &lockedBuffer{}, ended: make(chan struct{})}
+	n := &node{base: "http://" + listen, admin: "http://" + admin, output: &testpeer.Buffer{}, ended: make(chan struct{})}
 	n.process = exec.Command(path, append([]string{"serve", "--listen", listen, "--admin-listen", admin}, args...)...)
 	n.process.Env = d.env
 	n.process.Stdout, n.process.Stderr = n.output, n.output
@@ -130,13 +130,13 @@ func (d *deployment) start(t testing.TB, listen string, args ...string) *node {
 	t.Cleanup(func() {
 		n.kill()
 		if t.Failed() {
-			t.Logf("output of the node at %s:\n%s", n.base, n.output.tail())
+			t.Logf("output of the node at %s:\n%s", n.base, n.output.Tail())
 		}
 	})
-	waitFor(t, "the node to be ready", func() bool {
+	testpeer.Eventually(t, "the node to be ready", func() bool {
 		select {
 		case <-n.ended:
-			t.Fatalf("the node ended: %s", n.output.tail())
+			t.Fatalf("the node ended: %s", n.output.Tail())
 		default:
 		}
 		status, _, _, err := call(t.Context(), "GET", n.base+"/readyz", "", nil)
@@ -194,51 +194,6 @@ func freeAddress(t testing.TB) string {
 	}
 	t.Fatal("no port is free")
 	return ""
-}
-
-// waitFor polls until the condition holds, for at most a minute.
-func waitFor(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	waitUpTo(t, time.Minute, what, holds)
-}
-
-// waitUpTo is waitFor with another patience.
-func waitUpTo(t testing.TB, patience time.Duration, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for !holds() {
-		if ctx.Err() != nil {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		pause(ctx, 20*time.Millisecond)
-	}
-}
-
-// lockedBuffer keeps what a process prints.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) all() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func (b *lockedBuffer) tail() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	const most = 8 << 10
-	text := b.buf.Bytes()
-	return string(text[max(0, len(text)-most):])
 }
 
 // pause waits, or less when ctx ends.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // readyAnswer is what /readyz says.
@@ -97,7 +98,7 @@ func TestPoisonFromOutside(t *testing.T) {
 			"actor", "", "data", `{"deviceId":"plug","name":"`+"\x00"+`"}`)
 		raw("no", "system")
 	}
-	waitFor(t, "history to have everything", func() bool {
+	testpeer.Eventually(t, "history to have everything", func() bool {
 		return len(history(t, n.base, neighbour)) == 5 && len(history(t, n.base, system)) == 10
 	})
 	for i, e := range history(t, n.base, system) {
@@ -109,7 +110,7 @@ func TestPoisonFromOutside(t *testing.T) {
 	d.verify(t, neighbour)
 
 	if detail := n.degraded(t, "quarantine"); !strings.HasPrefix(detail, "15 entries") {
-		waitFor(t, "/readyz to tell of the quarantine", func() bool { return strings.HasPrefix(n.degraded(t, "quarantine"), "15 entries") })
+		testpeer.Eventually(t, "/readyz to tell of the quarantine", func() bool { return strings.HasPrefix(n.degraded(t, "quarantine"), "15 entries") })
 	}
 	var page struct {
 		Entries []domain.Quarantined
@@ -130,7 +131,7 @@ func TestPoisonFromOutside(t *testing.T) {
 	if len(page.Entries) != 10 {
 		t.Errorf("%d entries of the system are listed", len(page.Entries))
 	}
-	waitFor(t, "the metrics", func() bool {
+	testpeer.Eventually(t, "the metrics", func() bool {
 		total, _ := sum(scrape(t, n)["plugcast_quarantined_entries"])
 		split, _ := sum(scrape(t, n)["plugcast_partition_quarantined_entries"])
 		return total == 15 && split == 15
@@ -151,14 +152,14 @@ func TestPoisonFromOutside(t *testing.T) {
 	refuse("53100")
 	publish(system, "poison that waits")
 	publish(neighbour, "good that waits")
-	waitFor(t, "/readyz to tell of the partition that is stuck", func() bool {
+	testpeer.Eventually(t, "/readyz to tell of the partition that is stuck", func() bool {
 		return strings.Contains(n.degraded(t, "projection"), fmt.Sprintf("partition %d", log.Partition(system)))
 	})
 	awaitMetrics(t, dashboard, "the partition that is stuck", func(f *platformFigures) bool {
 		return len(f.Projections.Failing) == 1 && f.Projections.Failing[0].Partition == log.Partition(system)
 	})
 	exec("DROP TRIGGER refuse ON history")
-	waitFor(t, "the partition to go on", func() bool {
+	testpeer.Eventually(t, "the partition to go on", func() bool {
 		events := history(t, n.base, system)
 		return len(events) == 11 && events[10].Type == domain.TypeDeviceUpdate && n.degraded(t, "projection") == ""
 	})

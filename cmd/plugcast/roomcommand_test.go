@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
@@ -265,7 +266,7 @@ func TestForeignSocketsSayNothing(t *testing.T) {
 	ofBoth, bothSocket := open(testToken(t, domain.RoleOperator, sol, luna), sol, luna)
 	ofNobody, idle := open(staff)
 	ofStaff, staffSocket := open(staff, sol)
-	waitFor(t, "all sockets to be listed in their rooms", func() bool {
+	testpeer.Eventually(t, "all sockets to be listed in their rooms", func() bool {
 		rooms := 0
 		for _, s := range liveSockets(t, here.base, staff) {
 			rooms += len(s.Systems)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
@@ -94,7 +95,7 @@ func TestFleetOfSimulatedPlugs(t *testing.T) {
 	db := d.database(t)
 	url := createConnection(t, here, system, "acc1")
 	simulate(t, url, "--devices", "500", "--rate", "0")
-	waitLong(t, "500 plugs", func() bool { return db.devices(system, true) == 500 })
+	testpeer.Within(t, 5*time.Minute, "500 plugs", func() bool { return db.devices(system, true) == 500 })
 	for id, view := range devices(t, here.base, system) {
 		if !relayIs(map[domain.DeviceID]deviceView{id: view}, id, true) || view.PowerW == nil || *view.ConnectionID != "acc1" || view.Stale {
 			t.Fatalf("a plug is known as %+v", view)
@@ -103,12 +104,12 @@ func TestFleetOfSimulatedPlugs(t *testing.T) {
 
 	fleet := dialledIn(t, dialIn(url, there), simulator.FleetConfig{Devices: 3, Seed: 77})
 	plug := fleet.Plugs()[0]
-	waitFor(t, "the plug to be known", func() bool { return relayIs(devices(t, here.base, system), plug.ID(), true) })
+	testpeer.Eventually(t, "the plug to be known", func() bool { return relayIs(devices(t, here.base, system), plug.ID(), true) })
 	command, outcome := switched(t, here.base, system, plug.ID(), false)
 	if on, _, _ := plug.State(0); outcome != domain.OutcomeCompleted || on {
 		t.Errorf("the command %s, and the plug is on: %t", outcome, on)
 	}
-	waitFor(t, "the plug to say so", func() bool { return causedUpdate(history(t, here.base, system), command, plug.ID(), false) })
+	testpeer.Eventually(t, "the plug to say so", func() bool { return causedUpdate(history(t, here.base, system), command, plug.ID(), false) })
 
 	// An operator corrects the total at one process, and the plug's socket is at the
 	// other: the next updates go on from there.
@@ -119,10 +120,10 @@ func TestFleetOfSimulatedPlugs(t *testing.T) {
 		t.Errorf("the corrected device is %+v", corrected.Device)
 	}
 	on := false
-	waitFor(t, "the plug's holder to go on from the correction", func() bool {
+	testpeer.Eventually(t, "the plug's holder to go on from the correction", func() bool {
 		on = !on
 		command, _ := switched(t, here.base, system, plug.ID(), on)
-		waitFor(t, "the plug to say so", func() bool { return causedUpdate(history(t, here.base, system), command, plug.ID(), on) })
+		testpeer.Eventually(t, "the plug to say so", func() bool { return causedUpdate(history(t, here.base, system), command, plug.ID(), on) })
 		for _, e := range history(t, here.base, system) {
 			if data, _ := e.Decode(); e.Type == domain.TypeDeviceUpdate && e.CausationID == command {
 				u := data.(domain.DeviceUpdate)
@@ -166,7 +167,7 @@ func TestStopOfAConnectionAmongThreeProcesses(t *testing.T) {
 	}
 	neighbours := dialledIn(t, dialIn(lunaURL, tr.nodes["b"]), simulator.FleetConfig{Devices: 5, Connection: "others"})
 	db := tr.database(t)
-	waitFor(t, "all plugs to be in", func() bool { return db.devices(sol, true) == 20 && db.devices(luna, true) == 5 })
+	testpeer.Eventually(t, "all plugs to be in", func() bool { return db.devices(sol, true) == 20 && db.devices(luna, true) == 5 })
 	before := devices(t, tr.nodes["a"].base, sol)
 
 	operator := testToken(t, domain.RoleOperator, sol)
@@ -198,11 +199,11 @@ func TestStopOfAConnectionAmongThreeProcesses(t *testing.T) {
 		}
 		return n
 	}
-	waitFor(t, "all plugs to be out", func() bool { return connected() == 0 })
+	testpeer.Eventually(t, "all plugs to be out", func() bool { return connected() == 0 })
 	t.Logf("a stop of 300 browser sockets and 20 device sockets: answered after %v, all browsers closed after %v, all plugs after %v",
 		answered, closed, time.Since(began))
 	for _, name := range []string{"a", "b", "c"} {
-		waitFor(t, "the plugs to be refused when they dial back", func() bool { return fleets[name].Refused(http.StatusForbidden) == plugs[name] })
+		testpeer.Eventually(t, "the plugs to be refused when they dial back", func() bool { return fleets[name].Refused(http.StatusForbidden) == plugs[name] })
 	}
 	for _, s := range tr.others {
 		s.requireOpen()
@@ -217,7 +218,7 @@ func TestStopOfAConnectionAmongThreeProcesses(t *testing.T) {
 	}
 
 	command("start", "20s", http.StatusOK)
-	waitFor(t, "all plugs to be back", func() bool { return connected() == 20 })
+	testpeer.Eventually(t, "all plugs to be back", func() bool { return connected() == 20 })
 	frozen := tr.nodes["c"].process.Process
 	if err := frozen.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -233,7 +234,7 @@ func TestStopOfAConnectionAmongThreeProcesses(t *testing.T) {
 	if err := frozen.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the thawed process to do its part", func() bool { return connected() == 0 })
+	testpeer.Eventually(t, "the thawed process to do its part", func() bool { return connected() == 0 })
 	if n := db.notices(sol, false) + db.notices(luna, false); n != 0 {
 		t.Errorf("%d devices were found silent for our closing their sockets", n)
 	}
@@ -248,16 +249,16 @@ func TestDeviceThatDoesNotComeBackAfterAStop(t *testing.T) {
 	n := d.start(t, "", "--silent-after", "2s")
 	db := d.database(t)
 	fleet := dialledIn(t, createConnection(t, n, system, "acc1"), simulator.FleetConfig{Devices: 2})
-	waitFor(t, "both plugs", func() bool { return db.devices(system, true) == 2 })
+	testpeer.Eventually(t, "both plugs", func() bool { return db.devices(system, true) == 2 })
 	fleet.Plugs()[0].PowerCut()
 	admin := testToken(t, domain.RoleAdmin, system)
 	mustCall(t, http.StatusOK, "POST", n.base+"/api/websocket/acc1/stop?wait=20s", admin, nil, nil)
-	waitFor(t, "the other plug to be refused", func() bool { return fleet.Refused(http.StatusForbidden) == 1 })
+	testpeer.Eventually(t, "the other plug to be refused", func() bool { return fleet.Refused(http.StatusForbidden) == 1 })
 	if silent := db.notices(system, false); silent != 0 {
 		t.Errorf("%d plugs of a stopped connection were found silent", silent)
 	}
 	mustCall(t, http.StatusOK, "POST", n.base+"/api/websocket/acc1/start?wait=20s", admin, nil, nil)
-	waitFor(t, "the plug without power to be found silent", func() bool { return db.notices(system, false) == 1 })
+	testpeer.Eventually(t, "the plug without power to be found silent", func() bool { return db.notices(system, false) == 1 })
 	views := devices(t, n.base, system)
 	if gone := views[fleet.Plugs()[0].ID()]; *gone.Online || gone.OfflineReason != domain.ReasonHeartbeatMissed || *gone.RelayOn != true {
 		t.Errorf("the plug without power is known as %+v", gone)
@@ -303,9 +304,9 @@ func TestOwnerOfACloudConnectionIsKilled(t *testing.T) {
 		}
 		return len(views) == 6
 	}
-	waitFor(t, "the state to be the cloud's", func() bool { return same(nodes[0].base) })
+	testpeer.Eventually(t, "the state to be the cloud's", func() bool { return same(nodes[0].base) })
 	owner := -1
-	waitFor(t, "somebody to say that it holds the connection", func() bool {
+	testpeer.Eventually(t, "somebody to say that it holds the connection", func() bool {
 		for i, n := range nodes {
 			if total, _ := sum(scrape(t, n)["plugcast_shelly_cloud_connections"]); total == 1 {
 				owner = i
@@ -318,7 +319,7 @@ func TestOwnerOfACloudConnectionIsKilled(t *testing.T) {
 	if outcome != domain.OutcomeCompleted {
 		t.Errorf("a command through the cloud: %s", outcome)
 	}
-	waitFor(t, "the plug to say so", func() bool {
+	testpeer.Eventually(t, "the plug to say so", func() bool {
 		return causedUpdate(history(t, survivor.base, system), command, "8cbfea9a1b2d:2", plugs[1].On(2))
 	})
 
@@ -327,11 +328,11 @@ func TestOwnerOfACloudConnectionIsKilled(t *testing.T) {
 	for _, p := range plugs { // nobody hears of this
 		p.Press(0, !p.On(0))
 	}
-	waitFor(t, "another to hold the connection", func() bool { return account.Counts().Sockets == 1 && account.Counts().Dials == 2 })
+	testpeer.Eventually(t, "another to hold the connection", func() bool { return account.Counts().Sockets == 1 && account.Counts().Dials == 2 })
 	t.Logf("another process holds the connection %v after its owner was killed", time.Since(began))
-	waitFor(t, "the state to be the cloud's again", func() bool { return same(survivor.base) })
+	testpeer.Eventually(t, "the state to be the cloud's again", func() bool { return same(survivor.base) })
 	plugs[0].Press(0, !plugs[0].On(0))
-	waitFor(t, "what happens now", func() bool { return same(survivor.base) })
+	testpeer.Eventually(t, "what happens now", func() bool { return same(survivor.base) })
 	if most := account.Counts().Most; most != 1 {
 		t.Errorf("%d sockets were open at once", most)
 	}
@@ -356,14 +357,14 @@ func TestOneCredentialMakesUpSoManyDevices(t *testing.T) {
 	url := createConnection(t, here, system, "acc1")
 	for seed := range most {
 		fleet := dialledIn(t, dialIn(url, []*node{here, there}[seed%2]), simulator.FleetConfig{Devices: 1, Seed: uint64(seed)})
-		waitFor(t, "the plug to be known", func() bool { return relayIs(devices(t, here.base, system), fleet.Plugs()[0].ID(), true) })
+		testpeer.Eventually(t, "the plug to be known", func() bool { return relayIs(devices(t, here.base, system), fleet.Plugs()[0].ID(), true) })
 		fleet.Plugs()[0].PowerCut()
 	}
 	refused := map[string]string{}
 	for seed, n := range []*node{here, there} {
 		plug := dialledIn(t, dialIn(url, n), simulator.FleetConfig{Devices: 1, Seed: uint64(most + seed)}).Plugs()[0]
 		var connection struct{ LastRefusals []domain.DeviceRefusal }
-		waitFor(t, "the refusal to be shown", func() bool {
+		testpeer.Eventually(t, "the refusal to be shown", func() bool {
 			mustCall(t, http.StatusOK, "GET", n.base+"/api/v1/systems/"+string(system)+"/connections/acc1",
 				testToken(t, domain.RoleOperator, system), nil, &connection)
 			for _, r := range connection.LastRefusals {

@@ -1,17 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // plugServer is a server that plugs dial into: it answers with the status, and 0 lets
@@ -38,24 +38,6 @@ func plugServer(t *testing.T, status *atomic.Int64) string {
 	return "ws" + strings.TrimPrefix(server.URL, "http") + "/shelly/c1/hunter2"
 }
 
-// written is what a command wrote so far.
-type written struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (w *written) Write(b []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buffer.Write(b)
-}
-
-func (w *written) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buffer.String()
-}
-
 func TestSimulate(t *testing.T) {
 	t.Parallel()
 	var status atomic.Int64
@@ -63,14 +45,14 @@ func TestSimulate(t *testing.T) {
 	url := plugServer(t, &status)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var stdout, stderr written
+	var stdout, stderr testpeer.Buffer
 	code := make(chan int, 1)
 	go func() {
 		code <- run(ctx, []string{"simulate", "--url", url, "--devices", "5", "--log-level", "debug"}, &stdout, &stderr)
 	}()
-	waitFor(t, "the plugs to say that they are not let in", func() bool { return strings.Contains(stderr.String(), "is stopped (403)") })
+	testpeer.Eventually(t, "the plugs to say that they are not let in", func() bool { return strings.Contains(stderr.String(), "is stopped (403)") })
 	status.Store(0)
-	waitFor(t, "all to be connected", func() bool { return strings.Contains(stderr.String(), "5 of 5 plugs connected to ws://") })
+	testpeer.Eventually(t, "all to be connected", func() bool { return strings.Contains(stderr.String(), "5 of 5 plugs connected to ws://") })
 	cancel()
 	if got := <-code; got != exitDone || stdout.String() != "" || !strings.Contains(stderr.String(), "5 plugs sent ") {
 		t.Errorf("exit code %d, %q %q", got, stdout.String(), stderr.String())
@@ -104,10 +86,10 @@ func TestSimulateWithoutAServer(t *testing.T) {
 	_ = listener.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var stdout, stderr written
+	var stdout, stderr testpeer.Buffer
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, []string{"simulate", "--url", url, "--devices", "2"}, &stdout, &stderr) }()
-	waitFor(t, "the command to say that nobody is there", func() bool { return strings.Contains(stderr.String(), "cannot be reached") })
+	testpeer.Eventually(t, "the command to say that nobody is there", func() bool { return strings.Contains(stderr.String(), "cannot be reached") })
 	cancel()
 	if got := <-code; got != exitDone || strings.Contains(stderr.String(), "hunter2") {
 		t.Errorf("exit code %d, %q", got, stderr.String())

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
@@ -177,7 +178,7 @@ func TestUnmodifiedApplications(t *testing.T) {
 	page.Browse(t, app)
 	events := tick(t, func() string { return "http://" + address }, system)
 	for _, a := range apps {
-		waitFor(t, a.name+" to get an event", func() bool { return a.last() > 0 })
+		testpeer.Eventually(t, a.name+" to get an event", func() bool { return a.last() > 0 })
 	}
 	killAt := rand.Perm(cuts)[:kills]
 	// A cut between two polls may pass unnoticed, so there may be more.
@@ -196,14 +197,14 @@ func TestUnmodifiedApplications(t *testing.T) {
 		for j, a := range apps {
 			// Cut while it upgrades, engine.io-client 6.6 may hang until its ping timeout,
 			// 45 s after it connected: it does not begin to poll again.
-			waitUpTo(t, 2*time.Minute, a.name+" to come back", func() bool {
+			testpeer.Within(t, 2*time.Minute, a.name+" to come back", func() bool {
 				return a.connected() > before[j] || a.last() > since
 			})
 		}
 	}
 	last := events.end()
 	for _, a := range apps {
-		waitFor(t, a.name+" to have all events", func() bool { return a.last() >= last })
+		testpeer.Eventually(t, a.name+" to have all events", func() bool { return a.last() >= last })
 		a.check(t, last)
 		if a.connects <= cuts {
 			t.Errorf("%s was cut off %d times only", a.name, a.connects-1)
@@ -239,10 +240,10 @@ func TestPollingNeedsNoStickySession(t *testing.T) {
 	app := conformance.AppConfig{URL: balancer.URL, Token: testToken(t, domain.RoleViewer, system), System: system}
 	a := observe("node", conformance.NodeApp(t, app), t.Context().Done())
 	events := tick(t, func() string { return nodes[0].base }, system)
-	waitFor(t, "an event", func() bool { return a.last() > 0 })
-	waitFor(t, "more events", func() bool { return events.appended.Load() > 200 })
+	testpeer.Eventually(t, "an event", func() bool { return a.last() > 0 })
+	testpeer.Eventually(t, "more events", func() bool { return events.appended.Load() > 200 })
 	last := events.end()
-	waitFor(t, "all events", func() bool { return a.last() >= last })
+	testpeer.Eventually(t, "all events", func() bool { return a.last() >= last })
 	a.check(t, last)
 	if a.connects != 1 {
 		t.Errorf("it took %d connections", a.connects)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // liveSockets is what a node lists for the owner of a token.
@@ -44,7 +45,7 @@ func TestSocketsOfAnotherNode(t *testing.T) {
 	stream := openStream(t, http.StatusOK, there.base, system, "", testToken(t, domain.RoleOperator, system))
 
 	listed := map[string]rest.Socket{} // by face
-	waitFor(t, "both sockets to be listed in their room", func() bool {
+	testpeer.Eventually(t, "both sockets to be listed in their room", func() bool {
 		all := liveSockets(t, here.base, admin)
 		for _, one := range all {
 			listed[one.Face] = one
@@ -94,8 +95,8 @@ func TestSocketsOfAnotherNode(t *testing.T) {
 	if name, data, more := stream.next(); more {
 		t.Errorf("the stream goes on: %s %s", name, data)
 	}
-	waitFor(t, "the sockets to be gone from the list", func() bool { return len(liveSockets(t, here.base, admin)) == 0 })
-	waitFor(t, "history to say who did it", func() bool {
+	testpeer.Eventually(t, "the sockets to be gone from the list", func() bool { return len(liveSockets(t, here.base, admin)) == 0 })
+	testpeer.Eventually(t, "history to say who did it", func() bool {
 		by := map[string]int{}
 		for _, e := range history(t, here.base, system) {
 			by[string(e.Type)+" by "+e.Actor]++
@@ -108,7 +109,7 @@ func TestSocketsOfAnotherNode(t *testing.T) {
 	// A socket in no room is nobody's but staff's.
 	idle := converse(t, there.base, viewer)
 	idle.await("connection-status", &status)
-	waitFor(t, "the idle socket to be listed", func() bool {
+	testpeer.Eventually(t, "the idle socket to be listed", func() bool {
 		all := liveSockets(t, here.base, staff)
 		return len(all) == 1 && all[0].SocketID == status.SocketID
 	})

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // stopping is a node that is asked to stop while clients publish to it.
@@ -104,7 +105,7 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "updates to flow", func() bool { return published.Load() >= before })
+	testpeer.Eventually(t, "updates to flow", func() bool { return published.Load() >= before })
 	if err := s.node.process.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +129,7 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 
-	waitFor(t, "history to have everything", func() bool { return len(history(t, other.base, system)) >= len(s.acked) })
+	testpeer.Eventually(t, "history to have everything", func() bool { return len(history(t, other.base, system)) >= len(s.acked) })
 	found := map[domain.DeviceID]int{}
 	for _, e := range history(t, other.base, system) {
 		data, err := e.Decode()

@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // following is a tail that runs.
 type following struct {
 	process *exec.Cmd
 	lines   io.ReadCloser
-	stderr  *lockedBuffer
+	stderr  *testpeer.Buffer
 }
 
 func follow(t *testing.T, env []string, args ...string) *following {
@@ -27,7 +28,7 @@ func follow(t *testing.T, env []string, args ...string) *following {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &following{process: exec.Command(path, append([]string{"tail"}, args...)...), stderr: &lockedBuffer{}}
+	f := &following{process: exec.Command(path, append([]string{"tail"}, args...)...), stderr: &testpeer.Buffer{}}
 	f.process.Env, f.process.Stderr = env, f.stderr
 	if f.lines, err = f.process.StdoutPipe(); err != nil {
 		t.Fatal(err)
@@ -50,7 +51,7 @@ func (f *following) read(t *testing.T, count int) string {
 	var text []byte
 	for one := make([]byte, 1); bytes.Count(text, []byte("\n")) < count; text = append(text, one...) {
 		if _, err := io.ReadFull(f.lines, one); err != nil {
-			t.Fatalf("after %d lines of %d: %v: %s", bytes.Count(text, []byte("\n")), count, err, f.stderr.tail())
+			t.Fatalf("after %d lines of %d: %v: %s", bytes.Count(text, []byte("\n")), count, err, f.stderr.Tail())
 		}
 	}
 	return string(text)
@@ -87,8 +88,8 @@ func TestTail(t *testing.T) {
 			if err := asJSON.process.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}
-			if err := asJSON.process.Wait(); err != nil || asJSON.stderr.tail() != "" {
-				t.Errorf("Ctrl-C must end it with 0 and no word: %v %s", err, asJSON.stderr.tail())
+			if err := asJSON.process.Wait(); err != nil || asJSON.stderr.Tail() != "" {
+				t.Errorf("Ctrl-C must end it with 0 and no word: %v %s", err, asJSON.stderr.Tail())
 			}
 
 			// Its reader goes, as head does.
@@ -98,7 +99,7 @@ func TestTail(t *testing.T) {
 			if err := forPeople.process.Wait(); !errors.As(err, &end) || end.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE {
 				t.Errorf("a broken pipe must end it: %v", err)
 			}
-			if text := forPeople.stderr.tail(); text != "" {
+			if text := forPeople.stderr.Tail(); text != "" {
 				t.Errorf("a broken pipe must end it quietly: %s", text)
 			}
 		})

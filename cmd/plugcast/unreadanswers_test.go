@@ -11,6 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // Sixty viewers of one system ask for a snapshot of 12 MB, over WebSocket
@@ -73,7 +74,7 @@ func TestSnapshotsThatNobodyReads(t *testing.T) {
 	for _, conn := range silent {
 		_ = conn.Close()
 	}
-	waitFor(t, "an answer when the silent viewers are gone", func() bool {
+	testpeer.Eventually(t, "an answer when the silent viewers are gone", func() bool {
 		status, _, _, err := call(t.Context(), "GET", url, viewer, nil)
 		return err == nil && status == http.StatusOK
 	})

@@ -21,6 +21,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/browser"
 	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
@@ -162,9 +163,9 @@ func TestClientReplacesItsToken(t *testing.T) {
 		return ""
 	}
 	var first string
-	waitFor(t, "the socket to be listed", func() bool { first = listed(); return first != "" })
+	testpeer.Eventually(t, "the socket to be listed", func() bool { first = listed(); return first != "" })
 	// The server closes a socket when its token ends: one that lives on has the last.
-	waitFor(t, "the other tokens to have ended", func() bool { return time.Since(begin) > 13*time.Second })
+	testpeer.Eventually(t, "the other tokens to have ended", func() bool { return time.Since(begin) > 13*time.Second })
 	if err := tr.publish(t.Context(), 0, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +256,7 @@ func TestReactPageMissesNothing(t *testing.T) {
 	flow := func(events uint64) {
 		t.Helper()
 		from := tr.total()
-		waitFor(t, "updates to flow", func() bool { return tr.total() >= from+events })
+		testpeer.Eventually(t, "updates to flow", func() bool { return tr.total() >= from+events })
 	}
 	faults := map[string]func(*page){
 		"cut": func(p *page) { p.cut.Mend() },
@@ -310,7 +311,7 @@ func TestReactPageMissesNothing(t *testing.T) {
 func (p *page) agrees(t *testing.T, base string, system domain.SystemID) {
 	t.Helper()
 	var server, client *domain.Snapshot
-	waitFor(t, "the page to be where the server is", func() bool {
+	testpeer.Eventually(t, "the page to be where the server is", func() bool {
 		server, client = snapshotAt(t, base, system), p.state(t)
 		return server.Seq == client.Seq
 	})
@@ -411,7 +412,7 @@ func TestReactLeavesNothingBehind(t *testing.T) {
 	pages := openPages(t, address, site, testToken(t, domain.RoleViewer, system), system)
 	admin := testToken(t, domain.RoleAdmin, system)
 	open := func() int { return len(liveSockets(t, server.base, admin)) }
-	waitFor(t, "both pages to be listed, with one socket each", func() bool { return open() == len(pages) })
+	testpeer.Eventually(t, "both pages to be listed, with one socket each", func() bool { return open() == len(pages) })
 	for _, p := range pages {
 		p.Call("Performance.enable", nil, nil)
 		p.Eval("test.guests(100, 'warm-')")
@@ -419,7 +420,7 @@ func TestReactLeavesNothingBehind(t *testing.T) {
 	}
 	alone := func() { // also after the moment that a shared socket is kept for
 		t.Helper()
-		waitFor(t, "the guests' sockets to be gone", func() bool {
+		testpeer.Eventually(t, "the guests' sockets to be gone", func() bool {
 			for _, p := range pages {
 				if p.Eval("test.count.timers.size <= 2") != "true" { // the page's own: is the server there, was it for long
 					return false

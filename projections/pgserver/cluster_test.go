@@ -13,6 +13,7 @@ import (
 
 	"github.com/plugcast/plugcast/streams/childproc"
 	"github.com/plugcast/plugcast/streams/childproc/scratch"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 func write(t *testing.T, path, text string) {
@@ -134,7 +135,7 @@ func TestAStartThatIsCalledOffLeavesNothing(t *testing.T) {
 		}
 		return found
 	}
-	eventually(t, "initdb", func() bool { return len(works()) > 0 })
+	testpeer.Eventually(t, "initdb", func() bool { return len(works()) > 0 })
 	cancel()
 	if err := <-failed; err == nil {
 		t.Error("it started all the same")

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/streams/childproc/scratch"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // helperDir, when set, makes the test binary a parent that runs a Postgres on
@@ -98,7 +99,7 @@ func TestPostgresDoesNotOutliveAKilledParent(t *testing.T) {
 	t.Parallel()
 	p := startParent(t, self(t), filepath.Join(scratch.For(t), "data"), nil)
 	p.kill(t)
-	eventually(t, "the end of Postgres", func() bool { return !running(p.pid) })
+	testpeer.Eventually(t, "the end of Postgres", func() bool { return !running(p.pid) })
 }
 
 func TestDataSurviveAKilledParent(t *testing.T) {
@@ -160,7 +161,7 @@ func TestStartAsAnOrdinaryUserAndAsRoot(t *testing.T) {
 		}
 		execute(t, p.url, keep)
 		p.kill(t)
-		eventually(t, "the end of Postgres", func() bool { return !running(p.pid) })
+		testpeer.Eventually(t, "the end of Postgres", func() bool { return !running(p.pid) })
 	}
 	server := startServer(t, Config{Dir: dir})
 	if got := query(t, server.URL(), kept); got != strconv.Itoa(len(users)) {

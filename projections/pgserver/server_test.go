@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/plugcast/plugcast/streams/childproc"
 	"github.com/plugcast/plugcast/streams/childproc/scratch"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // fast is the configuration of a new cluster of the test's own.
@@ -114,28 +113,6 @@ func background(t *testing.T, cmd *exec.Cmd, credential *syscall.Credential) int
 	return cmd.Process.Pid
 }
 
-// journal is a log that may be written and read at the same time.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
-func (j *journal) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
 func TestDataSurviveStopAndKill(t *testing.T) {
 	t.Parallel()
 	cfg := fast(t)
@@ -205,9 +182,9 @@ func TestSettings(t *testing.T) {
 
 func TestOnlyThePasswordOpens(t *testing.T) {
 	t.Parallel()
-	var log journal
+	var log testpeer.Buffer
 	cfg := fast(t)
-	cfg.Logger = log.logger()
+	cfg.Logger = log.Logger()
 	server := startServer(t, cfg)
 	address, err := url.Parse(server.URL())
 	if err != nil {
@@ -322,7 +299,7 @@ func TestAnotherPostgresOnTheSameDataIsRespected(t *testing.T) {
 	cmd := exec.Command(found.postgres, "-D", ".", "-p", strconv.Itoa(server.Port()), "-c", "unix_socket_directories=")
 	cmd.Dir = server.Dir()
 	pid := background(t, cmd, owner(t, server))
-	eventually(t, "a start by hand", func() bool { return ready(server.Dir(), pid) })
+	testpeer.Eventually(t, "a start by hand", func() bool { return ready(server.Dir(), pid) })
 	_, err = Start(t.Context(), server.Config())
 	if err == nil || !strings.Contains(err.Error(), strconv.Itoa(pid)) {
 		t.Errorf("error %v, want one that names process %d", err, pid)
@@ -335,7 +312,7 @@ func TestAnotherPostgresOnTheSameDataIsRespected(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "its end", func() bool { return !exists(filepath.Join(server.Dir(), "postmaster.pid")) })
+	testpeer.Eventually(t, "its end", func() bool { return !exists(filepath.Join(server.Dir(), "postmaster.pid")) })
 }
 
 // A Postgres that the kernel did not end with its parent, as happens where
@@ -352,10 +329,10 @@ func TestAnOrphanOnTheSameDataIsEnded(t *testing.T) {
 	cmd := exec.Command(found.postgres, arguments(server.Config(), server.Dir(), server.Port())...)
 	cmd.Dir = server.Dir()
 	orphan := background(t, cmd, owner(t, server))
-	eventually(t, "the orphan's start", func() bool { return ready(server.Dir(), orphan) })
-	var log journal
+	testpeer.Eventually(t, "the orphan's start", func() bool { return ready(server.Dir(), orphan) })
+	var log testpeer.Buffer
 	cfg := server.Config()
-	cfg.Logger = log.logger()
+	cfg.Logger = log.Logger()
 	again := startServer(t, cfg)
 	if running(orphan) {
 		t.Error("the orphan still runs")
@@ -365,20 +342,5 @@ func TestAnOrphanOnTheSameDataIsEnded(t *testing.T) {
 	}
 	if got := query(t, again.URL(), kept); got != "1" {
 		t.Errorf("%s rows, want 1", got)
-	}
-}
-
-// eventually polls until the condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatal("did not come about in time: " + what)
-		case <-poll.C:
-		}
 	}
 }

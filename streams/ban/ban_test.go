@@ -12,6 +12,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 func TestMain(m *testing.M) { redistest.Main(m) }
@@ -53,22 +54,6 @@ var (
 	ana   = domain.Actor{Subject: "ana", Role: domain.RoleViewer}
 	boss  = domain.Actor{Subject: "boss", Role: domain.RoleAdmin}
 )
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("did not happen: %s", what)
-		case <-poll.C:
-		}
-	}
-}
 
 // A ban refuses the clients that match all of its fields, in the process that raised it and in
 // those that load it, whether or not they ran when it was raised.
@@ -157,7 +142,7 @@ func TestEnd(t *testing.T) {
 	if list.keepsOut(boss, "") {
 		t.Error("a ban that is over refuses a client")
 	}
-	eventually(t, "maria may come back", func() bool { return !list.keepsOut(maria, "") })
+	testpeer.Eventually(t, "maria may come back", func() bool { return !list.keepsOut(maria, "") })
 	if time.Now().Before(short) {
 		t.Error("the client was let in before the ban ended")
 	}
@@ -252,7 +237,7 @@ func TestRunClosesTheGap(t *testing.T) {
 	running.Go(func() { _ = list.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
-	eventually(t, "it is loaded", func() bool { return list.keepsOut(maria, "") })
+	testpeer.Eventually(t, "it is loaded", func() bool { return list.keepsOut(maria, "") })
 	if ban := <-learned; ban.Subject != "maria" || ban.CommandID != "c1" {
 		t.Errorf("learned of %+v", ban)
 	}
@@ -273,13 +258,13 @@ func TestRunWritesWhatWasRefused(t *testing.T) {
 	running.Go(func() { _ = list.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
-	eventually(t, "the first refresh", func() bool { return list.keepsOut(ana, "") })
+	testpeer.Eventually(t, "the first refresh", func() bool { return list.keepsOut(ana, "") })
 	refused, cancelled := context.WithCancel(t.Context())
 	cancelled()
 	if err := list.Raise(refused, Ban{Subject: "maria", CommandID: "c2", Until: soon}); err == nil {
 		t.Fatal("Raise reported that the ban was written")
 	}
-	eventually(t, "the ban is written", func() bool {
+	testpeer.Eventually(t, "the ban is written", func() bool {
 		other.load(t)
 		return other.keepsOut(maria, "")
 	})

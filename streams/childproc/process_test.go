@@ -15,7 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // helperDir, when set, makes the test binary a parent that runs one child in
@@ -100,21 +101,6 @@ func start(t *testing.T, p Program) *Process {
 func running(pid int) bool {
 	argv, err := CommandLine(pid)
 	return err == nil && len(argv) > 0
-}
-
-// eventually polls until the condition holds.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatal("did not come about in time: " + what)
-		case <-poll.C:
-		}
-	}
 }
 
 // self is the path of this test binary.
@@ -284,12 +270,12 @@ func TestChildDoesNotOutliveAKilledParent(t *testing.T) {
 		t.Fatalf("%v: %s", err, line)
 	}
 	// The kernel says that a program was started a moment before it shows its arguments.
-	eventually(t, "the child's arguments", func() bool { return running(pid) })
+	testpeer.Eventually(t, "the child's arguments", func() bool { return running(pid) })
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_, _ = io.Copy(io.Discard, stdout)
 	_ = parent.Wait()
-	eventually(t, "the child's end", func() bool { return !running(pid) })
+	testpeer.Eventually(t, "the child's end", func() bool { return !running(pid) })
 	acquire(t, dir) // the dead parent's lock is free
 }

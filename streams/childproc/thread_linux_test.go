@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // onDyingThread calls f on a thread that ends thereafter, and returns the
@@ -44,7 +46,7 @@ func TestChildOutlivesTheThreadThatCalledStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = process.Kill() }()
-	eventually(t, "the end of the thread", func() bool {
+	testpeer.Eventually(t, "the end of the thread", func() bool {
 		_, err := os.Stat(filepath.Join("/proc/self/task", strconv.Itoa(thread)))
 		return err != nil
 	})

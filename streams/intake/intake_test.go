@@ -19,6 +19,7 @@ import (
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/intake"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 func TestMain(m *testing.M) {
@@ -556,22 +557,9 @@ func TestArchiverThatIsLate(t *testing.T) {
 	b.wipe()
 	b.expect(b.take(batch("a", 0, update("1", "", 10))), 1, 0, 0, 10)
 	close(slow.write)
-	waitUntil(t, func() bool { return len(b.archived()) > 0 })
+	testpeer.Eventually(t, "the archive", func() bool { return len(b.archived()) > 0 })
 	if all := b.archived(); len(all) != 1 {
 		t.Errorf("history has %+v", all)
-	}
-}
-
-func waitUntil(t *testing.T, holds func() bool) {
-	t.Helper()
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for deadline := time.After(30 * time.Second); !holds(); {
-		select {
-		case <-poll.C:
-		case <-deadline:
-			t.Fatal("waited in vain")
-		}
 	}
 }
 

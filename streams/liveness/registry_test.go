@@ -16,6 +16,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 func TestMain(m *testing.M) { redistest.Main(m) }
@@ -142,17 +143,7 @@ func (b *bundle) expect(want ...string) {
 
 func (b *bundle) eventually(what string, holds func() bool) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
-	defer cancel()
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			b.t.Fatalf("timed out waiting for %s; notices: %q", what, b.notices())
-		case <-poll.C:
-		}
-	}
+	testpeer.Eventually(b.t, what, holds, func() string { return fmt.Sprintf("notices: %q", b.notices()) })
 }
 
 // settle waits until the owner has dealt with every report before it.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // page returns the ids of the sockets on a page, and the id that the next page begins after.
@@ -37,7 +38,7 @@ func TestPages(t *testing.T) {
 	b.Put(Socket{SocketID: "s2", Systems: []domain.SystemID{"sol", "luna", "sola"}})
 	b.Put(Socket{SocketID: "s3", Systems: []domain.SystemID{"luna"}})
 	b.Put(Socket{SocketID: "s4"})
-	eventually(t, "all are listed", func() bool { return b.listed(t, all) == many+4 })
+	testpeer.Eventually(t, "all are listed", func() bool { return b.listed(t, all) == many+4 })
 	sol, both := []domain.SystemID{"sol"}, []domain.SystemID{"luna", "sol"}
 	for _, c := range []struct {
 		systems []domain.SystemID
@@ -60,7 +61,7 @@ func TestPages(t *testing.T) {
 	}
 	a.Put(Socket{SocketID: "s1", Systems: []domain.SystemID{"luna"}})
 	b.Remove("s2")
-	eventually(t, "changes are seen", func() bool { return a.page(t, sol, "", 10) == " > " && a.page(t, both, "", 10) == "s1 s3 > " })
+	testpeer.Eventually(t, "changes are seen", func() bool { return a.page(t, sol, "", 10) == " > " && a.page(t, both, "", 10) == "s1 s3 > " })
 	if s, found, err := a.Find(t.Context(), "s3"); err != nil || !found || s.Node != "b" {
 		t.Errorf("found %+v, %v, %v", s, found, err)
 	}
@@ -70,5 +71,5 @@ func TestPages(t *testing.T) {
 	if err := a.client.Del(t.Context(), a.roomsKey("b")).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what was lost is written again", func() bool { return a.page(t, both, "", 10) == "s1 s3 > " })
+	testpeer.Eventually(t, "what was lost is written again", func() bool { return a.page(t, both, "", 10) == "s1 s3 > " })
 }

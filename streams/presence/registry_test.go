@@ -13,6 +13,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 func TestMain(m *testing.M) { redistest.Main(m) }
@@ -46,22 +47,6 @@ func startNode(t *testing.T, url, name string) node {
 	return node{r, stop}
 }
 
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("did not happen: %s", what)
-		case <-poll.C:
-		}
-	}
-}
-
 func (n node) listed(t *testing.T, by func(Socket) bool) int {
 	count := 0
 	for after, more := "", true; more; more = after != "" {
@@ -90,11 +75,11 @@ func TestSocketsOfAllNodes(t *testing.T) {
 		a.Put(Socket{SocketID: fmt.Sprint("a", i), Face: "ws", Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: time.Now()})
 	}
 	b.Put(Socket{SocketID: "b0", Face: "sse", ConnectedAt: time.Now()})
-	eventually(t, "every socket is seen from the other node", func() bool { return b.listed(t, all) == many+1 })
+	testpeer.Eventually(t, "every socket is seen from the other node", func() bool { return b.listed(t, all) == many+1 })
 
 	a.Put(Socket{SocketID: "a0", Face: "ws", Systems: []domain.SystemID{"centro-luna"}})
 	a.Remove("a1")
-	eventually(t, "changes are seen", func() bool {
+	testpeer.Eventually(t, "changes are seen", func() bool {
 		moved := b.listed(t, func(s Socket) bool { return len(s.Systems) == 1 && s.Systems[0] == "centro-luna" && s.Node == "a" })
 		return moved == 1 && b.listed(t, all) == many
 	})
@@ -103,7 +88,7 @@ func TestSocketsOfAllNodes(t *testing.T) {
 	}
 
 	a.stop()
-	eventually(t, "a node that left is gone with its sockets", func() bool { return b.listed(t, all) == 1 })
+	testpeer.Eventually(t, "a node that left is gone with its sockets", func() bool { return b.listed(t, all) == 1 })
 	nodes, err := b.Nodes(t.Context())
 	if err != nil || len(nodes) != 1 || string(nodes["b"]) != `{"name":"b"}` {
 		t.Errorf("nodes %s, %v", nodes, err)
@@ -116,11 +101,11 @@ func TestBoardIsWrittenAgain(t *testing.T) {
 	url := redistest.URL(t)
 	a := startNode(t, url, "a")
 	a.Put(Socket{SocketID: "a0"})
-	eventually(t, "it is listed", func() bool { return a.listed(t, all) == 1 })
+	testpeer.Eventually(t, "it is listed", func() bool { return a.listed(t, all) == 1 })
 	if err := a.client.FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is listed again", func() bool { return a.listed(t, all) == 1 })
+	testpeer.Eventually(t, "it is listed again", func() bool { return a.listed(t, all) == 1 })
 }
 
 // lastBeat sets the time of a node's last write to this many seconds ago.
@@ -149,7 +134,7 @@ func TestExpected(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
 	b, a := startNode(t, url, "b"), startNode(t, url, "a")
-	eventually(t, "both live", func() bool { return a.expects(t, time.Time{}) == "[a b] []" })
+	testpeer.Eventually(t, "both live", func() bool { return a.expects(t, time.Time{}) == "[a b] []" })
 	a.lastBeat(t, "frozen", TTL+5*time.Second)
 	a.lastBeat(t, "dead", Missed)
 	a.lastBeat(t, "long-gone", TTL+Missed+5*time.Second)
@@ -163,7 +148,7 @@ func TestExpected(t *testing.T) {
 	if got := a.expects(t, time.Time{}); got != "[a] [dead frozen]" {
 		t.Errorf("after b left in order, expected %s", got)
 	}
-	eventually(t, "a forgotten node leaves nothing behind", func() bool {
+	testpeer.Eventually(t, "a forgotten node leaves nothing behind", func() bool {
 		return a.client.ZScore(t.Context(), a.nodesKey(), "long-gone").Err() == redis.Nil
 	})
 }
@@ -178,9 +163,9 @@ func TestExpectedAsOf(t *testing.T) {
 		at, _ = a.client.HGet(t.Context(), a.joinedKey(), name).Int64()
 		return at
 	}
-	eventually(t, "a has joined", func() bool { return since("a") > 0 })
+	testpeer.Eventually(t, "a has joined", func() bool { return since("a") > 0 })
 	between := time.UnixMilli(since("a"))
-	eventually(t, "time goes on", func() bool {
+	testpeer.Eventually(t, "time goes on", func() bool {
 		now, err := a.client.Time(t.Context()).Result()
 		return err == nil && now.UnixMilli() > between.UnixMilli()
 	})

@@ -2,7 +2,6 @@ package client
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // listing is a list of sockets, which can panic.
@@ -40,11 +40,7 @@ func (l *listing) lists() []domain.SystemID {
 // until waits for something that another goroutine does.
 func (b *bundle) until(what string, done func() bool) {
 	b.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			b.t.Fatal("not in time: " + what)
-		}
-	}
+	testpeer.Eventually(b.t, what, done)
 }
 
 // A panic behind a command leaves the client in no room that is silent for good: it is

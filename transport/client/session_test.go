@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -221,9 +220,7 @@ func TestRenewal(t *testing.T) {
 				t.Fatal(err)
 			}
 			notes := []string{"authenticated, silent: true", "left clinica-sol", "left centro-luna"}
-			for deadline := time.Now().Add(20 * time.Second); keeps && b.count() < len(notes) && time.Now().Before(deadline); {
-				runtime.Gosched() // a keeper saves that apart
-			}
+			b.until("the client to be told", func() bool { return !keeps || b.count() >= len(notes) }) // a keeper saves that apart
 			b.want(strings.Join(notes, ", "))
 			if systems := b.session.Describe().Systems; len(systems) > 0 {
 				t.Errorf("it is in %v", systems)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 const echoRequest = "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -51,7 +53,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	_ = first.Close()
-	waitFor(t, "the place", func() bool { return s.Stats().Connections == 2 })
+	testpeer.Eventually(t, "the place", func() bool { return s.Stats().Connections == 2 })
 	mustEcho(t, dial(t, address, echoRequest, "127.0.0.3"))
 }
 
@@ -68,7 +70,7 @@ func TestWaitingConnectionsMakeRoom(t *testing.T) {
 	}
 	idlers := []net.Conn{idle, dial(t, address, ""), dial(t, address, "GET / HTTP/1.1\r\nUnfinished: ")}
 	for range idlers {
-		waitFor(t, "a place", func() bool {
+		testpeer.Eventually(t, "a place", func() bool {
 			c := dial(t, address, echoRequest)
 			_, _ = io.WriteString(c, "hello")
 			answer, err := bufio.NewReader(c).Peek(5)
@@ -112,7 +114,7 @@ func TestClientsBehindAProxy(t *testing.T) {
 	mustBeRefused(t, from("2001:db8:1:2:3::1"))
 	mustEcho(t, from("2001:db8:1:3::1"))
 	_ = first.Close()
-	waitFor(t, "the place", func() bool {
+	testpeer.Eventually(t, "the place", func() bool {
 		s.limiter.mu.Lock()
 		defer s.limiter.mu.Unlock()
 		return s.limiter.sources["192.0.2.1"].count == 1
@@ -208,7 +210,7 @@ func TestAcceptErrors(t *testing.T) {
 		t.Error(err)
 	}
 	_ = c.Close()
-	waitFor(t, "the connection to be gone", func() bool { return s.Stats().Connections == 0 })
+	testpeer.Eventually(t, "the connection to be gone", func() bool { return s.Stats().Connections == 0 })
 }
 
 // exhausted fails some times before it accepts.

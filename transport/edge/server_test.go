@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 const (
@@ -78,21 +79,6 @@ func mustEnd(t *testing.T, c net.Conn) string {
 	return said
 }
 
-func waitFor(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patienceOfTests)
-	defer cancel()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("waited in vain for %s", what)
-		case <-ticker.C:
-		}
-	}
-}
-
 // takeOver answers with an echo on the bare connection.
 func takeOver(w http.ResponseWriter, _ *http.Request) {
 	c, buffered, err := http.NewResponseController(w).Hijack()
@@ -138,7 +124,7 @@ func TestBodiesThatNeverCome(t *testing.T) {
 			t.Errorf("%q holds the connection; the server said %q", request, said)
 		}
 	}
-	waitFor(t, "the last connection to be counted out", func() bool { return s.Stats().Connections == 0 })
+	testpeer.Eventually(t, "the last connection to be counted out", func() bool { return s.Stats().Connections == 0 })
 }
 
 // TestWhatStaysOpen has a connection that a face took over, a stream and a waiting
@@ -207,7 +193,7 @@ func TestAnswersNobodyReads(t *testing.T) {
 			}
 		}
 	}()
-	waitFor(t, "the server to give up", func() bool { return s.Stats().Connections == 0 })
+	testpeer.Eventually(t, "the server to give up", func() bool { return s.Stats().Connections == 0 })
 }
 
 type zeros struct{}
@@ -263,7 +249,7 @@ func TestOwnDeadline(t *testing.T) {
 	s, address := start(t, Config{WriteTimeout: short}, mux)
 	c := dial(t, address, "GET /patient HTTP/1.1\r\nHost: x\r\n\r\n")
 	other := dial(t, address, "GET /hasty HTTP/1.1\r\nHost: x\r\n\r\n")
-	waitFor(t, "the other reader to be cut", func() bool { return s.Stats().Connections == 1 })
+	testpeer.Eventually(t, "the other reader to be cut", func() bool { return s.Stats().Connections == 1 })
 	_ = other.Close()
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
@@ -276,5 +262,5 @@ func TestOwnDeadline(t *testing.T) {
 		t.Error(err)
 	}
 	_, _ = io.WriteString(c, "GET /hasty HTTP/1.1\r\nHost: x\r\n\r\n") // on the same connection
-	waitFor(t, "the reader to be cut", func() bool { return s.Stats().Connections == 0 })
+	testpeer.Eventually(t, "the reader to be cut", func() bool { return s.Stats().Connections == 0 })
 }

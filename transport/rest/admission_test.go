@@ -16,6 +16,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/snapshot"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 func controller(t testing.TB, capacity, share, queue int, patience time.Duration) *admission.Controller {
@@ -86,7 +87,7 @@ func TestBusy(t *testing.T) {
 			for range c.most {
 				<-reads.began
 			}
-			waitFor(t, func() bool { return work.Usage().Waiting == queue })
+			testpeer.Eventually(t, "the queue to be full", func() bool { return work.Usage().Waiting == queue })
 			r := b.send(domain.RoleAdmin, "GET", c.path)
 			b.want(r, 429, admission.CodeBusy)
 			if r.header.Get("Retry-After") != "1" {
@@ -127,7 +128,7 @@ func TestOperatorsReadsAreAdmitted(t *testing.T) {
 			_, err := work.Admit(ctx, system, costPage)
 			waited <- err
 		}()
-		waitFor(t, func() bool { return work.Usage().Waiting == 1 })
+		testpeer.Eventually(t, "one to wait", func() bool { return work.Usage().Waiting == 1 })
 		for _, path := range []string{"/api/v1/sockets", "/api/v1/bridges/findings", "/api/v1/quarantine", "/api/v1/dead-letters"} {
 			mine := path
 			if system != domain.PlatformSystem {
@@ -172,7 +173,7 @@ func TestEveryOperationIsAdmitted(t *testing.T) {
 	defer cancel()
 	for n, system := range []domain.SystemID{"clinica-sol", domain.PlatformSystem} {
 		go func() { _, _ = work.Admit(ctx, system, costPage) }()
-		waitFor(t, func() bool { return work.Usage().Waiting == n+1 })
+		testpeer.Eventually(t, "all to wait", func() bool { return work.Usage().Waiting == n+1 })
 	}
 	fill := strings.NewReplacer("{systemId}", "clinica-sol", "{action}", "stop", "{deviceId}", "d1", "{equipmentId}", "e1",
 		"{connectionId}", "c1", "{socketId}", "s1")
@@ -234,7 +235,7 @@ func TestPanicKeepsNoPlace(t *testing.T) {
 	for _, path := range []string{sol + "/events", sol + "/audit/head", "/api/v1/sockets"} {
 		b.want(b.send(domain.RoleAdmin, "GET", path), 500, domain.CodeInternal)
 	}
-	waitFor(t, func() bool { return work.Usage() == admission.Usage{} && answers.Usage() == admission.Usage{} })
+	testpeer.Eventually(t, "all work to end", func() bool { return work.Usage() == admission.Usage{} && answers.Usage() == admission.Usage{} })
 }
 
 // lateReads say when one begins to wait for the projection.
@@ -329,7 +330,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 		fmt.Fprintf(conn, "GET %s/snapshot HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", sol, b.tokens[domain.RoleViewer])
 		silent = append(silent, conn)
 	}
-	waitFor(t, func() bool { return answers.Usage().Units > size && answers.Usage().Waiting == 0 })
+	testpeer.Eventually(t, "the answers to be admitted", func() bool { return answers.Usage().Units > size && answers.Usage().Waiting == 0 })
 	r := b.send(domain.RoleViewer, "GET", sol+"/snapshot")
 	if r.status != 200 { // unless it came between two
 		b.want(r, 429, admission.CodeBusy)
@@ -345,7 +346,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 	for _, conn := range silent {
 		_ = conn.Close()
 	}
-	waitFor(t, func() bool { return answers.Usage() == admission.Usage{} })
+	testpeer.Eventually(t, "all answers to end", func() bool { return answers.Usage() == admission.Usage{} })
 	if r := b.send(domain.RoleViewer, "GET", sol+"/snapshot"); r.status != 200 || !json.Valid([]byte(r.raw)) {
 		t.Errorf("afterwards: %d", r.status)
 	}
@@ -403,17 +404,5 @@ func TestPagesOfThePastEndAtBytes(t *testing.T) {
 	}
 	if page, next := cut(&Paged{Limit: 10}, list, id, func(string) int { return 5 << 20 }); len(page) != 1 || next != "000" {
 		t.Errorf("a large entry comes alone: %d, %s", len(page), next)
-	}
-}
-
-// waitFor waits on a condition.
-func waitFor(t *testing.T, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatal("it did not come about")
-		}
-		time.Sleep(time.Millisecond)
 	}
 }

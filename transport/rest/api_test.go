@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +19,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/snapshot"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // platform is the log, its projection and the rest that the API stands on, in
@@ -43,29 +43,12 @@ type platform struct {
 	nodes   nodeTable
 	tickets map[string]domain.Actor
 	allow   func(flow string, system domain.SystemID, n int) bool
-	log     lockedBuffer
+	log     testpeer.Buffer
 }
 
 type remembered struct {
 	fingerprint string
 	positions   []domain.Position
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func (p *platform) Append(_ context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error) {

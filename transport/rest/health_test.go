@@ -4,7 +4,8 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 func TestHealth(t *testing.T) {
@@ -48,13 +49,10 @@ func TestHealth(t *testing.T) {
 }
 
 // readyAt asks until the answer of before is too old to be given again.
-func readyAt(t *testing.T, b *bundle) reply {
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if r := b.send("", "GET", "/readyz"); r.status == 503 {
-			return r
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("still ready")
-		}
-	}
+func readyAt(t *testing.T, b *bundle) (r reply) {
+	testpeer.Eventually(t, "the server to be unready", func() bool {
+		r = b.send("", "GET", "/readyz")
+		return r.status == 503
+	})
+	return r
 }

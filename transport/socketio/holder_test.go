@@ -12,6 +12,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // A connection that hangs may wake up when its client is on another one. What it
@@ -310,20 +311,16 @@ func TestDismissalThatCannotBeSaved(t *testing.T) {
 // untilSaved waits until the one session that is saved is so.
 func (b *bundle) untilSaved(holds func(Session) bool) {
 	b.t.Helper()
-	ticker := time.NewTicker(time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(patience); ; <-ticker.C {
+	testpeer.Eventually(b.t, "the session to be saved", func() bool {
 		for _, saved := range b.sessions.all() {
 			var s Session
 			if err := json.Unmarshal(saved, &s); err != nil {
 				b.t.Fatal(err)
 			}
 			if holds(s) {
-				return
+				return true
 			}
 		}
-		if time.Now().After(deadline) {
-			b.t.Fatalf("saved are %s", b.sessions.all())
-		}
-	}
+		return false
+	}, func() string { return fmt.Sprintf("saved are %s", b.sessions.all()) })
 }

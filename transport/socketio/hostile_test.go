@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
@@ -44,13 +45,7 @@ func TestHostileClients(t *testing.T) {
 	honest.cut()
 	gone := func(what string) (int, uint64) {
 		t.Helper()
-		deadline := time.Now().Add(patience)
-		for b.server.sio.Connections() > 0 && time.Now().Before(deadline) {
-			runtime.Gosched()
-		}
-		if n := b.server.sio.Connections(); n > 0 {
-			t.Fatalf("%s: %d connections are left", what, n)
-		}
+		testpeer.Eventually(t, "the end of all connections after "+what, func() bool { return b.server.sio.Connections() == 0 })
 		return used()
 	}
 	goroutines, heap := gone("before")
@@ -74,18 +69,11 @@ func TestHostileClients(t *testing.T) {
 			t.Errorf("%s: an honest client got %s", name, e.name)
 		}
 		honest.cut()
-		var goroutinesNow int
-		var heapNow uint64
-		deadline := time.Now().Add(patience)
-		for { // connections that are being closed take a moment more
-			if goroutinesNow, heapNow = gone(name); goroutinesNow <= goroutines+5 && heapNow < heap+2<<20 || time.Now().After(deadline) {
-				break
-			}
-			runtime.Gosched()
-		}
-		if goroutinesNow > goroutines+5 || heapNow > heap+2<<20 {
-			t.Errorf("%s: %d goroutines and %d KiB are left, and were %d and %d before",
-				name, goroutinesNow, heapNow>>10, goroutines, heap>>10)
-		}
+		var left string
+		testpeer.Eventually(t, "the server to be rid of "+name, func() bool { // connections that are being closed take a moment more
+			goroutinesNow, heapNow := gone(name)
+			left = fmt.Sprintf("%d goroutines and %d KiB are left, and were %d and %d before", goroutinesNow, heapNow>>10, goroutines, heap>>10)
+			return goroutinesNow <= goroutines+5 && heapNow < heap+2<<20
+		}, func() string { return left })
 	}
 }

@@ -2,7 +2,6 @@ package socketio
 
 import (
 	"context"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/snapshot"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // badFeed is a feed of metrics that panics.
@@ -67,11 +67,7 @@ func TestPanicInARecovery(t *testing.T) {
 	}
 	c.cut()
 	cursors := func() int { return b.server.parts.Rooms.Stats(1).Cursors }
-	for deadline := time.Now().Add(patience); cursors() > 0; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d cursors are left", cursors())
-		}
-	}
+	testpeer.Eventually(t, "the end of its cursors", func() bool { return cursors() == 0 })
 	if c.connect(); !c.recovered {
 		t.Error("not recovered afterwards")
 	}

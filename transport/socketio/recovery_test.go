@@ -2,13 +2,12 @@ package socketio
 
 import (
 	"encoding/json"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // What a client misses while its server is gone comes when it is back, whether it
@@ -296,11 +295,7 @@ func TestSessionsOfClientsThatGoExpireSoon(t *testing.T) {
 		if !ok {
 			t.Fatalf("no pid: %q", c.pid)
 		}
-		for deadline := time.Now().Add(patience); !b.sessions.isEnded(ref); runtime.Gosched() {
-			if time.Now().After(deadline) {
-				t.Fatal("the session is kept")
-			}
-		}
+		testpeer.Eventually(t, "the end of the session", func() bool { return b.sessions.isEnded(ref) })
 	}
 	c := b.client("eva:clinica-sol").connect()
 	c.join("clinica-sol")

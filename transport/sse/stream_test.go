@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
@@ -303,9 +303,7 @@ func TestStuckReaderIsSentAway(t *testing.T) {
 	for name, send := range map[string]func(*face){
 		"thrown out": func(f *face) {
 			f.server.Disconnect(func(rooms.Socket) bool { return true }, client.ForcedDisconnect{})
-			for deadline := time.Now().Add(20 * time.Second); f.Len() > 0 && time.Now().Before(deadline); {
-				runtime.Gosched()
-			}
+			testpeer.Eventually(t, "the stream to be off the list", func() bool { return f.Len() == 0 })
 		},
 		"the server stops": func(f *face) { _ = f.server.Shutdown(context.Background()) },
 	} {

@@ -15,6 +15,7 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
@@ -135,7 +136,7 @@ func (ts *testServer) joinNarrow() (*testClient, *socket) {
 func (ts *testServer) stall(so *socket) {
 	ts.t.Helper()
 	passed, since := domain.Cursor{}, time.Now()
-	waitFor(ts.t, "the socket to stall", func() bool {
+	testpeer.Eventually(ts.t, "the socket to stall", func() bool {
 		ts.source.Append(sol, clienttest.Updates(100)...)
 		<-time.After(10 * time.Millisecond)
 		if now := so.session.Passed()[sol]; now != passed {
@@ -181,7 +182,7 @@ func TestSilentPeer(t *testing.T) {
 			}
 		}
 	}()
-	waitFor(t, "the silent one to be gone", func() bool { return len(ts.Sockets()) == 1 })
+	testpeer.Eventually(t, "the silent one to be gone", func() bool { return len(ts.Sockets()) == 1 })
 	if id := ts.Sockets()[0].SocketID; id != kept {
 		t.Error("the one that answers is gone")
 	}
@@ -206,7 +207,7 @@ func TestGreedyClient(t *testing.T) {
 			t.Fatalf("%d bytes of answers wait", bytes)
 		}
 	}
-	waitFor(t, "the client to be gone", func() bool { return len(ts.all()) == 0 })
+	testpeer.Eventually(t, "the client to be gone", func() bool { return len(ts.all()) == 0 })
 }
 
 // TestShutdownWithStoppedReaders does not wait for who does not read.

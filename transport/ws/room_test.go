@@ -12,6 +12,7 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
@@ -186,7 +187,7 @@ func TestAdminDashboard(t *testing.T) {
 	c.send(`{"event":"authenticate","data":{"token":"viewer"}}`)
 	c.expect(eventAuthenticated)
 	c.expect(eventLeft)
-	waitFor(t, "the end of the metrics", func() bool { return ts.feed.Watchers() == 0 })
+	testpeer.Eventually(t, "the end of the metrics", func() bool { return ts.feed.Watchers() == 0 })
 }
 
 func TestRegistryAndDisconnect(t *testing.T) {
@@ -195,7 +196,7 @@ func TestRegistryAndDisconnect(t *testing.T) {
 	eva, _ := ts.join("both", sol)
 	eva.join(luna)
 	root, _ := ts.join("staff", luna)
-	waitFor(t, "both to be listed", func() bool {
+	testpeer.Eventually(t, "both to be listed", func() bool {
 		for _, s := range ts.registry.All() {
 			if s.Subject == "eva" && !slices.Equal(s.Systems, []domain.SystemID{luna, sol}) || s.Face != "ws" || s.Remote == "" {
 				return false
@@ -218,7 +219,7 @@ func TestRegistryAndDisconnect(t *testing.T) {
 		t.Errorf("%d sockets of staff left a room", n)
 	}
 	root.expect(eventLeft)
-	waitFor(t, "the rooms to be listed", func() bool {
+	testpeer.Eventually(t, "the rooms to be listed", func() bool {
 		for _, s := range ts.registry.All() {
 			if s.Subject == "eva" && !slices.Equal(s.Systems, []domain.SystemID{luna}) || s.Subject != "eva" && len(s.Systems) > 0 {
 				return false
@@ -245,7 +246,7 @@ func TestRegistryAndDisconnect(t *testing.T) {
 	if n := ts.Disconnect(isEva, why); n != 0 {
 		t.Errorf("%d sockets thrown out a second time", n)
 	}
-	waitFor(t, "one to be listed", func() bool { return len(ts.registry.All()) == 1 })
+	testpeer.Eventually(t, "one to be listed", func() bool { return len(ts.registry.All()) == 1 })
 	root.stillOpen()
 }
 

@@ -272,14 +272,3 @@ func (c *testClient) stillOpen() {
 		c.t.Fatalf("the pong is %s", f.raw)
 	}
 }
-
-// waitFor waits until a condition holds.
-func waitFor(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !condition(); {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		<-time.After(2 * time.Millisecond)
-	}
-}

@@ -19,6 +19,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
@@ -332,13 +333,7 @@ func (b *bundle) joined() {
 // until waits for a condition.
 func (b *bundle) until(what string, holds func() bool) {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
-	for !holds() {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("after %s it is not so that %s", patience, what)
-		}
-		<-time.After(10 * time.Millisecond)
-	}
+	testpeer.Eventually(b.t, what, holds)
 }
 
 // theirs is an update that the old system emits.

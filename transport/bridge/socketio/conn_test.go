@@ -20,6 +20,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 )
 
@@ -181,13 +182,7 @@ func TestEventsBothWays(t *testing.T) {
 	if err := c.Emit(t.Context(), "device-update", strings.Repeat("x", 2<<20)); !errors.Is(err, ErrTooLarge) {
 		t.Fatalf("a giant was answered with %v", err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
-	for c.Confirmed() < c.Written() { // the server pings twice a second
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d are confirmed", c.Confirmed(), c.Written())
-		}
-		<-time.After(20 * time.Millisecond)
-	}
+	testpeer.Eventually(t, "all to be confirmed", func() bool { return c.Confirmed() >= c.Written() }) // the server pings twice a second
 }
 
 func TestRefused(t *testing.T) {

@@ -1,12 +1,10 @@
 package cloud
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
@@ -39,7 +38,7 @@ type bench struct {
 	store      *memoryStore
 	beats      *beats
 	supervisor *Supervisor
-	output     *lockedBuffer
+	output     *testpeer.Buffer
 	secrets    []string // that nobody may ever see
 }
 
@@ -59,7 +58,7 @@ func newBench(t *testing.T, cfg Config, of shellycloud.Config) *bench {
 	if of.RequestEvery == 0 {
 		of.RequestEvery = -1
 	}
-	b := &bench{t: t, cloud: shellycloud.New(of), log: newMemoryLog(), beats: &beats{}, output: &lockedBuffer{}}
+	b := &bench{t: t, cloud: shellycloud.New(of), log: newMemoryLog(), beats: &beats{}, output: &testpeer.Buffer{}}
 	b.store = &memoryStore{log: b.log, secrets: map[domain.ConnectionID]Secret{}}
 	b.url = b.listen()
 	t.Cleanup(b.cloud.Close) // before the servers, which wait for their sockets
@@ -77,8 +76,7 @@ func (b *bench) listen() string {
 
 // another makes a supervisor of another process, as it were.
 func (b *bench) another(cfg Config) *Supervisor {
-	logger := slog.New(slog.NewTextHandler(b.output, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	r, err := New(cfg, Parts{Store: b.store, Known: b.store, Events: b.log, Heartbeats: b.beats, Logger: logger})
+	r, err := New(cfg, Parts{Store: b.store, Known: b.store, Events: b.log, Heartbeats: b.beats, Logger: b.output.Logger()})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -143,15 +141,7 @@ func (b *bench) run(r *Supervisor) (stop func()) {
 
 func (b *bench) eventually(what string, holds func() bool) {
 	b.t.Helper()
-	deadline, tick := time.After(patience), time.NewTicker(2*time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			b.t.Fatalf("it never came to be that %s\n%s", what, b.output.tail())
-		}
-	}
+	testpeer.Eventually(b.t, what, holds, b.output.Tail)
 }
 
 func (b *bench) connected(system domain.SystemID, id domain.ConnectionID) {
@@ -189,7 +179,7 @@ func (b *bench) await(result <-chan shelly.SwitchResult) shelly.SwitchResult {
 	case r := <-result:
 		return r
 	case <-time.After(patience):
-		b.t.Fatalf("the command never ended\n%s", b.output.tail())
+		b.t.Fatalf("the command never ended\n%s", b.output.Tail())
 		return shelly.SwitchResult{}
 	}
 }
@@ -462,28 +452,6 @@ func (b *beats) last() string {
 		return ""
 	}
 	return all[len(all)-1]
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *lockedBuffer) tail() string {
-	s := l.String()
-	return s[max(0, len(s)-4000):]
 }
 
 // statusFrame is a StatusOnChange as the socket writes it.

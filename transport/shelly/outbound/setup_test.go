@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/shelly/credential"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 const (
@@ -36,10 +36,9 @@ type bundle struct {
 	server *Server
 	url    string // of the HTTP server
 	keys   map[domain.ConnectionID]string
-	logged lockedBuilder
+	logged testpeer.Buffer
 
 	mu          sync.Mutex
-	changed     chan struct{} // closed, and made anew, at every change below
 	credentials map[shelly.Connection]*Credential
 	state       *domain.State
 	events      []domain.Event
@@ -52,13 +51,13 @@ type bundle struct {
 func newBundle(t *testing.T, config Config) *bundle {
 	t.Helper()
 	b := &bundle{
-		t: t, changed: make(chan struct{}), keys: map[domain.ConnectionID]string{}, credentials: map[shelly.Connection]*Credential{},
+		t: t, keys: map[domain.ConnectionID]string{}, credentials: map[shelly.Connection]*Credential{},
 		state: domain.NewState(system),
 	}
 	b.connection(system, acc)
 	var err error
 	b.server, err = New(config, Parts{
-		Credentials: b, Known: b, Events: b, Heartbeats: b, Devices: b, Logger: slog.New(slog.NewTextHandler(&b.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Credentials: b, Known: b, Events: b, Heartbeats: b, Devices: b, Logger: b.logged.Logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -97,31 +96,22 @@ func (b *bundle) set(change func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	change()
-	close(b.changed)
-	b.changed = make(chan struct{})
 }
 
 // eventually waits until a condition on what the server did holds. The lock is
 // held while it is asked.
 func (b *bundle) eventually(what string, holds func() bool) {
 	b.t.Helper()
-	deadline := time.After(patience)
-	for {
+	locked := func() bool {
 		b.mu.Lock()
-		ok, changed := holds(), b.changed
-		b.mu.Unlock()
-		if ok {
-			return
-		}
-		select {
-		case <-changed:
-		case <-time.After(10 * time.Millisecond): // some conditions are the server's own
-		case <-deadline:
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.t.Fatalf("waited in vain for %s; beats %q; events %s", what, b.beats, b.texts())
-		}
+		defer b.mu.Unlock()
+		return holds()
 	}
+	testpeer.Eventually(b.t, what, locked, func() string {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return fmt.Sprintf("beats %q; events %s", b.beats, b.texts())
+	})
 }
 
 // Credential implements Credentials.
@@ -413,21 +403,4 @@ func (o *ordered) ends(t *testing.T, want domain.Outcome) {
 		t.Errorf("it ended twice: %+v", r)
 	default:
 	}
-}
-
-type lockedBuilder struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuilder) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuilder) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
 	"github.com/plugcast/plugcast/transport/shelly/status"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 const (
@@ -182,19 +183,6 @@ func (f frame) component(t *testing.T, name string) status.Document {
 	return c
 }
 
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for timeout := time.After(deadline); !holds(); {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("it never comes that %s", what)
-		}
-	}
-}
-
 func TestFirstStatus(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -223,7 +211,7 @@ func TestFirstStatus(t *testing.T) {
 			t.Errorf("channel %d has no voltage or current: %+v", i, r)
 		}
 	}
-	eventually(t, "it is connected", p.Connected)
+	testpeer.Eventually(t, "it is connected", p.Connected)
 	if p.Dials() != 1 || p.Refusals() != 0 {
 		t.Errorf("%d dials, %d refusals", p.Dials(), p.Refusals())
 	}
@@ -363,7 +351,7 @@ func TestSleep(t *testing.T) {
 		}
 	}
 	p.Sleep(0)
-	eventually(t, "it stays", p.Connected)
+	testpeer.Eventually(t, "it stays", p.Connected)
 	if p.Refusals() != 0 {
 		t.Errorf("its own goodbye counts as a refusal: %d", p.Refused())
 	}
@@ -375,7 +363,7 @@ func TestPowerCut(t *testing.T) {
 	p := run(t, s, simulator.PlugConfig{})
 	old, _ := s.next(t)
 	p.PowerCut()
-	eventually(t, "it is gone", func() bool { return !p.Connected() })
+	testpeer.Eventually(t, "it is gone", func() bool { return !p.Connected() })
 	if on, power, _ := p.State(0); !on || power != 0 {
 		t.Errorf("without power: %v %v", on, power)
 	}
@@ -416,7 +404,7 @@ func TestReconnect(t *testing.T) {
 	if err := socket.end(t); websocket.IsCloseError(err, websocket.CloseGoingAway, websocket.CloseNormalClosure) {
 		t.Errorf("a dropped connection ends with %v", err)
 	}
-	eventually(t, "it is refused again and again", func() bool { return p.Refusals() > 3 && p.Refused() == http.StatusForbidden })
+	testpeer.Eventually(t, "it is refused again and again", func() bool { return p.Refusals() > 3 && p.Refused() == http.StatusForbidden })
 	s.refuse(0)
 	s.next(t)
 }
@@ -462,7 +450,7 @@ func TestOddities(t *testing.T) {
 	}
 
 	p.SetClockSkew(time.Hour)
-	eventually(t, "there is a frame of an hour later", func() bool {
+	testpeer.Eventually(t, "there is a frame of an hour later", func() bool {
 		p.Button(0)
 		ts, _ := socket.next(t).Params["ts"].(float64)
 		return time.Until(time.UnixMilli(int64(ts*1000))) > 50*time.Minute
@@ -470,7 +458,7 @@ func TestOddities(t *testing.T) {
 	if !p.Send([]byte(`{"src":"somebody-else","method":"NotifyStatus","params":{}}`)) {
 		t.Error("it cannot send")
 	}
-	eventually(t, "the frame arrives", func() bool { return socket.next(t).Src == "somebody-else" })
+	testpeer.Eventually(t, "the frame arrives", func() bool { return socket.next(t).Src == "somebody-else" })
 }
 
 // A plug that is left alone reports its meters, and what happens by itself.
@@ -480,7 +468,7 @@ func TestByItself(t *testing.T) {
 	run(t, s, simulator.PlugConfig{Beat: 20 * time.Millisecond, ChangesPerMinute: 6000})
 	socket, _ := s.next(t)
 	var beat, power, relay bool
-	eventually(t, "there are beats, powers and relays", func() bool {
+	testpeer.Eventually(t, "there are beats, powers and relays", func() bool {
 		delta := socket.next(t).component(t, "switch:0")
 		switch {
 		case delta["aenergy"] != nil && delta["output"] == nil:
@@ -552,12 +540,12 @@ func TestFleet(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx, s.url) }()
-	eventually(t, "all are refused", func() bool { return f.Refused(http.StatusUnauthorized) == 50 })
+	testpeer.Eventually(t, "all are refused", func() bool { return f.Refused(http.StatusUnauthorized) == 50 })
 	if f.LastRefusal() != http.StatusUnauthorized {
 		t.Errorf("last refusal %d", f.LastRefusal())
 	}
 	s.refuse(0)
-	eventually(t, "all are connected", func() bool { return f.Connected() == 50 })
+	testpeer.Eventually(t, "all are connected", func() bool { return f.Connected() == 50 })
 	if f.Sent() < 50 || f.Dials() < 100 {
 		t.Errorf("%d frames, %d dials", f.Sent(), f.Dials())
 	}

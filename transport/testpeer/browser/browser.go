@@ -4,6 +4,7 @@ package browser
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,10 +14,9 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-)
 
-// patience is how long a page may take to show what it should.
-const patience = 60 * time.Second
+	"github.com/plugcast/plugcast/transport/testpeer"
+)
 
 // Browser is a real one, with a page open, driven through its debugger. It is for
 // one goroutine at a time.
@@ -44,13 +44,13 @@ func Open(t testing.TB, url string) *Browser {
 		_ = cmd.Wait() // it was interrupted
 	})
 	var port string
-	eventually(t, "the debugger's port", func() bool {
+	testpeer.Eventually(t, "the debugger's port", func() bool {
 		text, _ := os.ReadFile(filepath.Join(profile, "DevToolsActivePort"))
 		port, _, _ = strings.Cut(string(text), "\n")
 		return port != ""
 	})
 	b := &Browser{t: t}
-	eventually(t, "the page's debugger", func() bool { return b.attach("http://127.0.0.1:" + port + "/json") })
+	testpeer.Eventually(t, "the page's debugger", func() bool { return b.attach("http://127.0.0.1:" + port + "/json") })
 	t.Cleanup(func() { _ = b.debug.Close() })
 	return b
 }
@@ -123,14 +123,11 @@ func (b *Browser) Eval(expression string) string {
 // Shows waits until an expression has the value.
 func (b *Browser) Shows(expression, want string) {
 	b.t.Helper()
-	got := ""
-	deadline := time.Now().Add(patience)
-	for got = b.Eval(expression); got != want && time.Now().Before(deadline); got = b.Eval(expression) {
-		<-time.After(5 * time.Millisecond) // the page needs the processor too
-	}
-	if got != want {
-		b.t.Fatalf("%s is %q, want %q", expression, got, want)
-	}
+	var got string
+	testpeer.Eventually(b.t, fmt.Sprintf("%s to be %q", expression, want), func() bool {
+		got = b.Eval(expression)
+		return got == want
+	}, func() string { return fmt.Sprintf("it is %q", got) })
 }
 
 // path is where Chromium is installed. The test is skipped where there is none,
@@ -144,14 +141,4 @@ func path(t testing.TB) string {
 	}
 	t.Skip("Chromium is not installed")
 	return ""
-}
-
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v", what, patience)
-		}
-		<-time.After(10 * time.Millisecond) // the browser needs the processor too
-	}
 }
