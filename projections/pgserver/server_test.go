@@ -21,6 +21,7 @@ import (
 	"github.com/plugcast/plugcast/streams/childproc"
 	"github.com/plugcast/plugcast/streams/childproc/scratch"
 	"github.com/plugcast/plugcast/transport/testpeer"
+	"github.com/plugcast/plugcast/transport/testpeer/parent"
 )
 
 // fast is the configuration of a new cluster of the test's own.
@@ -78,11 +79,6 @@ const (
 	kept = "SELECT count(*)::text FROM kept"
 )
 
-func running(pid int) bool {
-	argv, err := childproc.CommandLine(pid)
-	return err == nil && len(argv) > 0
-}
-
 // owner is whom the server's data belong to, nil when that is this process'
 // user.
 func owner(t *testing.T, server *Server) *syscall.Credential {
@@ -96,21 +92,6 @@ func owner(t *testing.T, server *Server) *syscall.Credential {
 		return nil
 	}
 	return &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}
-}
-
-// background starts a program that is nobody's child as far as this package
-// knows.
-func background(t *testing.T, cmd *exec.Cmd, credential *syscall.Credential) int {
-	t.Helper()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	return cmd.Process.Pid
 }
 
 func TestDataSurviveStopAndKill(t *testing.T) {
@@ -241,12 +222,12 @@ func TestPIDFile(t *testing.T) {
 	t.Parallel()
 	cfg := fast(t)
 	cfg.PIDFile = cfg.Dir + ".pid"
-	stranger := background(t, exec.Command("sleep", "1000"), nil)
+	stranger := parent.Background(t, exec.Command("sleep", "1000"), nil)
 	if err := os.WriteFile(cfg.PIDFile, []byte(strconv.Itoa(stranger)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	server := startServer(t, cfg)
-	if !running(stranger) {
+	if !parent.Running(stranger) {
 		t.Error("the stranger that a stale file named was ended")
 	}
 	text, err := os.ReadFile(cfg.PIDFile)
@@ -268,7 +249,7 @@ func TestPostgresOwnPIDFileNamesAStranger(t *testing.T) {
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	stranger := background(t, exec.Command("sleep", "1000"), owner(t, server))
+	stranger := parent.Background(t, exec.Command("sleep", "1000"), owner(t, server))
 	path := filepath.Join(server.Dir(), "postmaster.pid")
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -279,7 +260,7 @@ func TestPostgresOwnPIDFileNamesAStranger(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := startServer(t, server.Config())
-	if !running(stranger) {
+	if !parent.Running(stranger) {
 		t.Error("the stranger was ended")
 	}
 	if got := query(t, again.URL(), kept); got != "1" {
@@ -298,13 +279,13 @@ func TestAnotherPostgresOnTheSameDataIsRespected(t *testing.T) {
 	}
 	cmd := exec.Command(found.postgres, "-D", ".", "-p", strconv.Itoa(server.Port()), "-c", "unix_socket_directories=")
 	cmd.Dir = server.Dir()
-	pid := background(t, cmd, owner(t, server))
+	pid := parent.Background(t, cmd, owner(t, server))
 	testpeer.Eventually(t, "a start by hand", func() bool { return ready(server.Dir(), pid) })
 	_, err = Start(t.Context(), server.Config())
 	if err == nil || !strings.Contains(err.Error(), strconv.Itoa(pid)) {
 		t.Errorf("error %v, want one that names process %d", err, pid)
 	}
-	if !running(pid) {
+	if !parent.Running(pid) {
 		t.Error("it was ended")
 	}
 	query(t, server.URL(), "SELECT 'undisturbed'")
@@ -328,13 +309,13 @@ func TestAnOrphanOnTheSameDataIsEnded(t *testing.T) {
 	}
 	cmd := exec.Command(found.postgres, arguments(server.Config(), server.Dir(), server.Port())...)
 	cmd.Dir = server.Dir()
-	orphan := background(t, cmd, owner(t, server))
+	orphan := parent.Background(t, cmd, owner(t, server))
 	testpeer.Eventually(t, "the orphan's start", func() bool { return ready(server.Dir(), orphan) })
 	var log testpeer.Buffer
 	cfg := server.Config()
 	cfg.Logger = log.Logger()
 	again := startServer(t, cfg)
-	if running(orphan) {
+	if parent.Running(orphan) {
 		t.Error("the orphan still runs")
 	}
 	if !strings.Contains(log.String(), "pid="+strconv.Itoa(orphan)) {

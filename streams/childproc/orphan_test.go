@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/plugcast/plugcast/transport/testpeer/parent"
 )
 
 // stray starts a shell script that is nobody's child as far as this package
@@ -50,10 +52,10 @@ func TestEndOrphansLeavesStrangersAlone(t *testing.T) {
 	if err := EndOrphans(t.Context(), named(dir+"/a"), syscall.SIGTERM, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 		t.Fatal(err)
 	}
-	if running(orphan.Process.Pid) {
+	if parent.Running(orphan.Process.Pid) {
 		t.Error("the orphan still runs")
 	}
-	if !running(stranger.Process.Pid) {
+	if !parent.Running(stranger.Process.Pid) {
 		t.Error("the stranger was ended")
 	}
 	if !bytes.Contains(log.Bytes(), []byte("level=WARN")) {
@@ -69,7 +71,7 @@ func TestEndOrphansKillsTheStubborn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if running(orphan.Process.Pid) {
+	if parent.Running(orphan.Process.Pid) {
 		t.Error("the orphan still runs")
 	}
 }
@@ -87,7 +89,7 @@ func TestSignalChecksAgainWhoseTheProcessIs(t *testing.T) {
 	if err := signal(stranger.Process.Pid, belongs, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if looks != 1 || !running(stranger.Process.Pid) {
-		t.Errorf("looked %d times, runs: %v; want one look and no signal", looks, running(stranger.Process.Pid))
+	if looks != 1 || !parent.Running(stranger.Process.Pid) {
+		t.Errorf("looked %d times, runs: %v; want one look and no signal", looks, parent.Running(stranger.Process.Pid))
 	}
 }

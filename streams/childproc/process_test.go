@@ -1,15 +1,11 @@
 package childproc
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,33 +13,18 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/transport/testpeer"
+	"github.com/plugcast/plugcast/transport/testpeer/parent"
 )
 
-// helperDir, when set, makes the test binary a parent that runs one child in
-// that directory until it is killed.
-const helperDir = "CHILDPROC_TEST_PARENT_DIR"
-
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(helperDir); dir != "" {
-		beParent(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func beParent(dir string) {
-	lock, err := Acquire(context.Background(), filepath.Join(dir, "lock"))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	process, err := Start(context.Background(), sleeper(dir, lock))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(process.PID())
-	<-process.Done()
+	os.Exit(parent.Main(m, func(ctx context.Context, dir string) (parent.Server, string, error) {
+		lock, err := Acquire(ctx, filepath.Join(dir, "lock"))
+		if err != nil {
+			return nil, "", err
+		}
+		process, err := Start(ctx, sleeper(dir, lock))
+		return process, "-", err
+	}))
 }
 
 // script is a program that runs a shell script and counts as ready at once.
@@ -98,21 +79,6 @@ func start(t *testing.T, p Program) *Process {
 	return process
 }
 
-func running(pid int) bool {
-	argv, err := CommandLine(pid)
-	return err == nil && len(argv) > 0
-}
-
-// self is the path of this test binary.
-func self(t *testing.T) string {
-	t.Helper()
-	path, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func TestStopTwice(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -128,7 +94,7 @@ func TestStopTwice(t *testing.T) {
 	if err := process.Kill(); err != nil {
 		t.Errorf("kill after stop: %v", err)
 	}
-	if running(process.PID()) {
+	if parent.Running(process.PID()) {
 		t.Error("it still runs")
 	}
 }
@@ -143,7 +109,7 @@ func TestStopKillsWhatDoesNotStop(t *testing.T) {
 	if err := process.Stop(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("stop: %v, want to hear that it was killed", err)
 	}
-	if running(process.PID()) {
+	if parent.Running(process.PID()) {
 		t.Error("it still runs")
 	}
 	if process.Err() == nil {
@@ -174,7 +140,7 @@ func TestStartEndsWhatDoesNotGetReady(t *testing.T) {
 	if _, err := Start(ctx, program); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want the context's", err)
 	}
-	if running(pid) {
+	if parent.Running(pid) {
 		t.Error("the child still runs")
 	}
 }
@@ -255,27 +221,10 @@ func TestLockLivesAsLongAsTheChild(t *testing.T) {
 func TestChildDoesNotOutliveAKilledParent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	parent := exec.Command(self(t))
-	parent.Env = append(os.Environ(), helperDir+"="+dir)
-	stdout, err := parent.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	pid, err2 := strconv.Atoi(strings.TrimSpace(line))
-	if err := errors.Join(err, err2); err != nil {
-		t.Fatalf("%v: %s", err, line)
-	}
+	p := parent.Start(t, "", dir, nil)
 	// The kernel says that a program was started a moment before it shows its arguments.
-	testpeer.Eventually(t, "the child's arguments", func() bool { return running(pid) })
-	if err := parent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = io.Copy(io.Discard, stdout)
-	_ = parent.Wait()
-	testpeer.Eventually(t, "the child's end", func() bool { return !running(pid) })
+	testpeer.Eventually(t, "the child's arguments", func() bool { return parent.Running(p.PID) })
+	p.Kill(t)
+	testpeer.Eventually(t, "the child's end", func() bool { return !parent.Running(p.PID) })
 	acquire(t, dir) // the dead parent's lock is free
 }

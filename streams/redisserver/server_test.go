@@ -1,18 +1,14 @@
 package redisserver
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,72 +19,17 @@ import (
 
 	"github.com/plugcast/plugcast/streams/childproc"
 	"github.com/plugcast/plugcast/streams/childproc/scratch"
+	"github.com/plugcast/plugcast/transport/testpeer/parent"
 )
 
-// helperDir, when set, makes the test binary a parent that runs a Redis on
-// that directory until it is killed.
-const helperDir = "REDISSERVER_TEST_PARENT_DIR"
-
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(helperDir); dir != "" {
-		beParent(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func beParent(dir string) {
-	server, err := Start(context.Background(), Config{Dir: dir, PIDFile: dir + ".pid"})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(server.PID(), server.Addr())
-	<-server.Done()
-}
-
-// parent is a process of its own that runs a Redis.
-type parent struct {
-	cmd    *exec.Cmd
-	stdout io.Reader
-	pid    int // of the Redis
-	addr   string
-}
-
-// startParent runs program, which is this test binary, as the user that
-// credential names.
-func startParent(t *testing.T, program, dir string, credential *syscall.Credential) *parent {
-	t.Helper()
-	p := &parent{cmd: exec.Command(program)}
-	p.cmd.Env = append(os.Environ(), helperDir+"="+dir)
-	p.cmd.Dir = "/"
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
-	var err error
-	if p.stdout, err = p.cmd.StdoutPipe(); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-	})
-	line, _ := bufio.NewReader(p.stdout).ReadString('\n')
-	if n, _ := fmt.Sscan(line, &p.pid, &p.addr); n != 2 {
-		t.Fatalf("the parent failed: %s", line)
-	}
-	return p
-}
-
-// kill kills the parent and waits until it is gone. Its Redis may take longer.
-func (p *parent) kill(t *testing.T) {
-	t.Helper()
-	if err := p.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = io.Copy(io.Discard, p.stdout)
-	_ = p.cmd.Wait()
+	os.Exit(parent.Main(m, func(ctx context.Context, dir string) (parent.Server, string, error) {
+		server, err := Start(ctx, Config{Dir: dir, PIDFile: dir + ".pid"})
+		if err != nil {
+			return nil, "", err
+		}
+		return server, server.Addr(), nil
+	}))
 }
 
 func startServer(t *testing.T, cfg Config) *Server {
@@ -124,35 +65,6 @@ func wantKept(t *testing.T, addr, key string) {
 	if got, err := client(t, addr).Get(t.Context(), key).Result(); err != nil || got != "kept" {
 		t.Errorf("%s = %q, error %v; want what was set before", key, got, err)
 	}
-}
-
-func running(pid int) bool {
-	argv, err := childproc.CommandLine(pid)
-	return err == nil && len(argv) > 0
-}
-
-// stranger starts an innocent process.
-func stranger(t *testing.T) int {
-	t.Helper()
-	cmd := exec.Command("sleep", "1000")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	return cmd.Process.Pid
-}
-
-// self is the path of this test binary.
-func self(t *testing.T) string {
-	t.Helper()
-	path, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 func TestDataSurviveStopAndKill(t *testing.T) {
@@ -273,13 +185,13 @@ func TestAnotherRedisIsNotTakenForOurs(t *testing.T) {
 
 func TestAStalePIDFileThatNamesAStranger(t *testing.T) {
 	t.Parallel()
-	pid := stranger(t)
+	pid := parent.Background(t, exec.Command("sleep", "1000"), nil)
 	cfg := Config{Dir: t.TempDir(), PIDFile: filepath.Join(t.TempDir(), "redis.pid")}
 	if err := os.WriteFile(cfg.PIDFile, []byte(strconv.Itoa(pid)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	server := startServer(t, cfg)
-	if !running(pid) {
+	if !parent.Running(pid) {
 		t.Error("the stranger was ended")
 	}
 	text, err := os.ReadFile(cfg.PIDFile)
@@ -292,12 +204,12 @@ func TestDataSurviveAKilledParent(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(scratch.For(t), "redis")
 	for round := range 3 {
-		p := startParent(t, self(t), dir, nil)
+		p := parent.Start(t, "", dir, nil)
 		for earlier := range round {
-			wantKept(t, p.addr, strconv.Itoa(earlier))
+			wantKept(t, p.Address, strconv.Itoa(earlier))
 		}
-		set(t, p.addr, strconv.Itoa(round))
-		p.kill(t)
+		set(t, p.Address, strconv.Itoa(round))
+		p.Kill(t)
 	}
 	server := startServer(t, Config{Dir: dir})
 	for round := range 3 {
@@ -315,21 +227,15 @@ func TestAnOrphanOnTheSameDataIsEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	orphan := exec.Command("redis-server", arguments(server.Config(), server.Port())...)
-	if err := orphan.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = orphan.Process.Kill()
-		_ = orphan.Wait()
-	})
+	pid := parent.Background(t, orphan, nil)
 	var log bytes.Buffer
 	cfg := server.Config()
 	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	again := startServer(t, cfg)
-	if running(orphan.Process.Pid) {
+	if parent.Running(pid) {
 		t.Error("the orphan still runs")
 	}
-	if !strings.Contains(log.String(), "pid="+strconv.Itoa(orphan.Process.Pid)) {
+	if !strings.Contains(log.String(), "pid="+strconv.Itoa(pid)) {
 		t.Errorf("the log does not tell of it: %s", log.String())
 	}
 	wantKept(t, again.Addr(), "key")
@@ -365,42 +271,15 @@ func TestATruncatedLogIsLoaded(t *testing.T) {
 // An ordinary user's data stay that user's when root serves them in between.
 func TestStartAsAnOrdinaryUserAndAsRoot(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("every test runs as an ordinary user already")
-	}
-	nobody, err := user.Lookup("nobody")
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, err := strconv.Atoi(nobody.Uid)
-	gid, err2 := strconv.Atoi(nobody.Gid)
-	if err := errors.Join(err, err2); err != nil {
-		t.Fatal(err)
-	}
-	dir := scratch.For(t)
-	program := filepath.Join(dir, "parent")
-	if out, err := exec.Command("cp", self(t), program).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	home := filepath.Join(dir, "home")
-	if err := errors.Join(os.Mkdir(home, 0o700), os.Chown(home, uid, gid)); err != nil {
-		t.Fatal(err)
-	}
-	credential := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	credential, home, program := parent.Ordinary(t)
 	for round, user := range []*syscall.Credential{credential, nil, credential} {
-		p := startParent(t, program, filepath.Join(home, "redis"), user)
-		info, err := os.Stat(filepath.Join("/proc", strconv.Itoa(p.pid)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if uid := info.Sys().(*syscall.Stat_t).Uid; uid != credential.Uid {
-			t.Errorf("the server runs as user %d, want %d", uid, credential.Uid)
-		}
+		p := parent.Start(t, program, filepath.Join(home, "redis"), user)
+		parent.RunsAs(t, p.PID, credential)
 		if round > 0 {
-			wantKept(t, p.addr, "key")
+			wantKept(t, p.Address, "key")
 		}
-		set(t, p.addr, "key")
-		p.kill(t)
+		set(t, p.Address, "key")
+		p.Kill(t)
 	}
 }
 
