@@ -292,9 +292,7 @@ func TestConnectionsOverHTTP(t *testing.T) {
 		(SELECT string_agg(s::text || encode(coalesce(sealed, ''), 'escape'), '') FROM connection_secrets s)`).Scan(&dump); err != nil {
 		t.Fatal(err)
 	}
-	n.output.mu.Lock()
-	dump += n.output.buf.String()
-	n.output.mu.Unlock()
+	dump += n.output.String()
 	for _, secret := range []string{code, foreign, made.DialInURL[strings.LastIndex(made.DialInURL, "/")+1:], secretKey("a")} {
 		if strings.Contains(dump, secret) {
 			t.Errorf("%s shows in the database or the log", secret)

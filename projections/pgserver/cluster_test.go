@@ -180,8 +180,8 @@ func TestAPlaceThatOnlyRootGetsTo(t *testing.T) {
 	if err := os.Mkdir(private, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var log journal
-	cfg := Config{Dir: filepath.Join(private, "data"), Fast: true, Logger: log.logger()}
+	var log testpeer.Buffer
+	cfg := Config{Dir: filepath.Join(private, "data"), Fast: true, Logger: log.Logger()}
 	data := filepath.Join(systemRoot, digest(cfg.Dir))
 	t.Cleanup(func() {
 		for _, path := range []string{data, data + ".removed"} {

@@ -229,29 +229,21 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// feed is a metrics feed that counts who watches.
-type feed struct{ watchers int }
-
-func (f *feed) Subscribe(func([]byte)) (cancel func()) {
-	f.watchers++
-	return func() { f.watchers-- }
-}
-
 // The admin dashboard counts as a join for good, or the socket would be closed for
 // having none.
 func TestAdminDashboard(t *testing.T) {
 	t.Parallel()
 	b := setup(t, false)
-	f := &feed{}
+	f := &clienttest.Feed{}
 	b.server.parts.Metrics = f
 	staff := domain.Actor{Subject: "root", Role: domain.RoleStaff, AllSystems: true}
 	b.session.actor = staff
-	if err := b.session.JoinAdmin(func() { b.note("joined") }); err != nil || f.watchers != 1 {
-		t.Errorf("%v, %d watch", err, f.watchers)
+	if err := b.session.JoinAdmin(func() { b.note("joined") }); err != nil || f.Watchers() != 1 {
+		t.Errorf("%v, %d watch", err, f.Watchers())
 	}
 	b.want("joined, watches true")
-	if err := b.session.Authenticate("eva:clinica-sol", func(Authenticated) { b.note("authenticated") }); err != nil || f.watchers != 0 {
-		t.Errorf("%v, %d watch", err, f.watchers)
+	if err := b.session.Authenticate("eva:clinica-sol", func(Authenticated) { b.note("authenticated") }); err != nil || f.Watchers() != 0 {
+		t.Errorf("%v, %d watch", err, f.Watchers())
 	}
 	b.want("watches false, authenticated, left admin-dashboard")
 	b.server.config.JoinWithin = time.Nanosecond

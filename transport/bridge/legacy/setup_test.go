@@ -14,12 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/testpeer"
+	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 	"github.com/plugcast/plugcast/transport/testpeer/netcut"
 )
@@ -30,13 +29,12 @@ const (
 	patience   = 30 * time.Second
 )
 
-// log is our log of one system, in memory.
+// memoryLog is our log of one system, in memory.
 type memoryLog struct {
+	*clienttest.Source
+
 	mu      sync.Mutex
-	events  []domain.Event
 	keys    map[string]domain.Position
-	readers map[int]func([]domain.Event, error)
-	next    int
 	failing bool
 	refused domain.DeviceID
 	failed  int // appends
@@ -44,7 +42,7 @@ type memoryLog struct {
 }
 
 func newMemoryLog() *memoryLog {
-	return &memoryLog{keys: map[string]domain.Position{}, readers: map[int]func([]domain.Event, error){}}
+	return &memoryLog{Source: clienttest.NewSource(), keys: map[string]domain.Position{}}
 }
 
 func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error) {
@@ -64,99 +62,37 @@ func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain
 		}
 	}
 	var appended domain.Appended
-	head := len(l.events)
-	for _, e := range events {
-		e.Seq = uint64(len(l.events) + 1)
-		e.Position = domain.Position{Ms: uint64(time.Now().UnixMilli()), N: e.Seq}
-		if e.ID == "" {
-			e.ID = uuid.NewString()
-		}
-		if e.Time.IsZero() {
-			e.Time = time.Now().UTC()
-		}
-		l.events = append(l.events, e)
+	for _, e := range l.Add(clinic, events...) {
 		appended.Positions = append(appended.Positions, e.Position)
 		if opts.Idempotency != nil {
 			l.keys[opts.Idempotency.Key] = e.Position
 		}
 	}
-	for _, fn := range l.readers {
-		fn(l.events[head:], nil)
-	}
 	return appended, nil
 }
 
-func (l *memoryLog) End(context.Context, domain.SystemID) (domain.Position, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.events) == 0 {
-		return domain.Position{}, nil
-	}
-	return l.events[len(l.events)-1].Position, nil
-}
-
-func (l *memoryLog) Page(_ context.Context, _ domain.SystemID, after domain.Cursor, limit int) ([]domain.Event, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	from := 0
-	for from < len(l.events) && !l.events[from].Position.After(after.Position) {
-		from++
-	}
-	return slices.Clone(l.events[from:min(len(l.events), from+limit)]), nil
-}
-
-func (l *memoryLog) Locate(ctx context.Context, system domain.SystemID, after domain.Position) (at domain.Cursor, err error) {
-	if end, _ := l.End(ctx, system); after.After(end) {
-		return at, domain.ErrAhead
-	}
+func (l *memoryLog) End(context.Context, domain.SystemID) (at domain.Position, err error) {
 	for _, e := range l.all() {
-		if !e.Position.After(after) {
-			at = e.Cursor()
-		}
+		at = e.Position
 	}
 	return at, nil
-}
-
-func (l *memoryLog) Subscribe(_ context.Context, _ domain.SystemID, fn func([]domain.Event, error)) (domain.Cursor, func(), error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.next++
-	id := l.next
-	l.readers[id] = fn
-	var start domain.Cursor
-	if len(l.events) > 0 {
-		start = l.events[len(l.events)-1].Cursor()
-	}
-	return start, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.readers, id)
-	}, nil
 }
 
 func (l *memoryLog) Follow(
 	ctx context.Context, system domain.SystemID, after domain.Position, fn func(events []domain.Event, behind uint64) error,
 ) error {
-	return timeline.Follow(ctx, l, system, after, fn)
+	return timeline.Follow(ctx, l.Source, system, after, fn)
 }
 
-func (l *memoryLog) all() []domain.Event {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.events)
-}
+func (l *memoryLog) all() []domain.Event { return l.Events(clinic) }
+
+// followed tells whether somebody follows it.
+func (l *memoryLog) followed() bool { return l.Subscribers(clinic) > 0 }
 
 func (l *memoryLog) fail(failing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failing = failing
-}
-
-// followed tells whether somebody follows it.
-func (l *memoryLog) followed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.readers) > 0
 }
 
 // refuse makes it refuse what is about a device.

@@ -50,22 +50,35 @@ func (s *Source) system(id domain.SystemID) *sequence {
 	return q
 }
 
-// Append adds events to a system and gives them to whoever is subscribed. It
-// returns them with their places.
+// Append adds events of a system. It returns them with their places.
 func (s *Source) Append(system domain.SystemID, data ...domain.Data) []domain.Event {
-	s.mu.Lock()
-	q := s.system(system)
-	first := len(q.events)
+	var events []domain.Event
 	for _, d := range data {
-		s.ms++
 		e, err := domain.NewEvent(system, d, domain.Cause{Actor: "test"})
 		if err != nil {
 			panic(err) // data of the test's own
 		}
-		e.ID = fmt.Sprintf("event-%d", s.ms)
-		e.Time = time.Now().UTC().Truncate(time.Microsecond)
+		events = append(events, e)
+	}
+	return s.Add(system, events...)
+}
+
+// Add adds events of a system and gives them to its subscribers before it returns them
+// with their places. Those without id and time get both.
+func (s *Source) Add(system domain.SystemID, events ...domain.Event) []domain.Event {
+	s.mu.Lock()
+	q := s.system(system)
+	first := len(q.events)
+	for _, e := range events {
+		s.ms = max(s.ms+1, uint64(time.Now().UnixMilli())) // as a log does, whose clock may stand still
 		e.Position = domain.Position{Ms: s.ms, N: s.ms % 3}
 		e.Seq = uint64(len(q.events) + 1)
+		if e.ID == "" {
+			e.ID = fmt.Sprintf("event-%d", s.ms)
+		}
+		if e.Time.IsZero() {
+			e.Time = time.Now().UTC().Truncate(time.Microsecond)
+		}
 		q.events = append(q.events, e)
 	}
 	added := q.events[first:]
