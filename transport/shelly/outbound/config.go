@@ -12,23 +12,23 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
-// Credential is what lets devices in through one connection.
+// Credential is a connection and the hash of the key with which its devices dial in.
 type Credential struct {
 	shelly.Connection
 	KeyHash  []byte          // SHA-256 of the key
 	Stopped  bool            // by command
-	Position domain.Position // of what is known of the connection
+	Position domain.Position // up to which the log is included
 }
 
 // Credentials finds credentials.
 type Credentials interface {
-	// Credential returns the connection of that id whose key it is: several systems
-	// may have one of that id. It fails with [domain.CodeUnknownConnection] when
-	// there is none.
+	// Credential returns the connection with that id and key. Several systems may have
+	// a connection with that id. It fails with [domain.CodeUnknownConnection] when none
+	// has the key.
 	Credential(ctx context.Context, id domain.ConnectionID, key credential.Secret) (Credential, error)
 }
 
-// Parts are what a [Server] works with. All are required.
+// Parts are the dependencies of a [Server]. All are required.
 type Parts struct {
 	Credentials Credentials
 	Known       shelly.Known
@@ -40,7 +40,7 @@ type Parts struct {
 
 // Config holds bounds and times. Zero fields take their defaults.
 type Config struct {
-	Policy shelly.Policy // which changes are worth an event
+	Policy shelly.Policy // decides which changes are worth an event
 
 	MaxFrame    int64 // bytes; default 256 KiB (measured). Larger: close 1009
 	MaxMessages int   // per socket and minute; default 600 (measured). More: close 1008
@@ -49,21 +49,20 @@ type Config struct {
 	// MaxSystemDevices is how many devices may be known of a system, through all of its
 	// connections; default 50000. More: close 1013.
 	MaxSystemDevices int
-	MaxRefusals      int // of wrong keys, per remote address and minute; default 60. More: HTTP 429 instead of 401
-	MaxPending       int // commands under way on one device; default 10 (measured)
-	ReadAhead        int // frames that wait for the log; default 32
+	MaxRefusals      int // wrong keys per remote address and minute; default 60. More: HTTP 429 instead of 401
+	MaxPending       int // requests to one device without a response; default 10 (measured)
+	ReadAhead        int // frames that wait for the session; default 32
 
 	PingEvery   time.Duration // default 30 s (measured); a device is dead after two without a pong
-	InitWithin  time.Duration // for the first status; default 20 s (measured)
-	SilentAfter time.Duration // how long a device counts as alive after it was heard; default 120 s
-	CloseGrace  time.Duration // for a device to come back after its socket closed; default 10 s
-	AskWithin   time.Duration // for the device's answer to a command; default 10 s
-	DoubtFor    time.Duration // after a command: how long a contrary relay is checked; default 30 s (measured: FW 2.0.1-beta1)
-	ExpectFor   time.Duration // how long a relay that turns as commanded is put down to the command; default 30 s
-	// Cooldowns are how long a device is told to stay away that does not get
-	// through its first seconds: after the first failure, the second, and so on; default
-	// 30, 60, 120, 300 s (measured). A session of StableAfter forgives all; default
-	// 300 s.
+	InitWithin  time.Duration // a device must send its first whole status in this time; default 20 s (measured)
+	SilentAfter time.Duration // how long a device counts as alive after a frame; default 120 s
+	CloseGrace  time.Duration // how long a device counts as alive after its socket closed; default 10 s
+	AskWithin   time.Duration // a device must answer a request in this time; default 10 s
+	VerifyFor   time.Duration // how long after a command a report of the opposite state is verified; default 30 s (measured: FW 2.0.1-beta1)
+	ExpectFor   time.Duration // how long after a command a matching change counts as caused by it; default 30 s
+	// Cooldowns are how long a device is refused after it failed in its first seconds:
+	// after the first failure, the second, and so on; default 30, 60, 120, 300 s
+	// (measured). A session of StableAfter, default 300 s, clears all failures.
 	Cooldowns   []time.Duration
 	StableAfter time.Duration
 }
@@ -82,7 +81,7 @@ func (c Config) withDefaults() Config {
 	c.SilentAfter = cmp.Or(c.SilentAfter, 2*time.Minute)
 	c.CloseGrace = cmp.Or(c.CloseGrace, 10*time.Second)
 	c.AskWithin = cmp.Or(c.AskWithin, 10*time.Second)
-	c.DoubtFor = cmp.Or(c.DoubtFor, 30*time.Second)
+	c.VerifyFor = cmp.Or(c.VerifyFor, 30*time.Second)
 	c.ExpectFor = cmp.Or(c.ExpectFor, 30*time.Second)
 	c.StableAfter = cmp.Or(c.StableAfter, 5*time.Minute)
 	if c.Cooldowns == nil {

@@ -1,16 +1,14 @@
-// Package outbound is the server that Shelly devices of the second generation and
-// later dial into: their "outbound WebSocket" (Ws). It is built on Melody.
+// Package outbound is the server that Shelly devices of the second generation and later
+// dial: their "outbound WebSocket" (Ws). It uses Melody.
 //
-// That channel has no authentication of its own, and a device calls itself what
-// it likes (Authentication). So the key in the URL is the identity: it belongs to
-// one connection of one system, and a device that calls itself what another
-// system's device is called is refused.
+// The protocol has no authentication, and a device chooses its own name
+// (Authentication). So the key in the URL is the identity. It belongs to one connection
+// of one system, and a device's name counts only within that system.
 //
-// Each socket is a session with a goroutine of its own, which owns the device's
-// state and appends what changed of it, in order. A session reads ahead by a few
-// frames; when the log is slow, the socket is read no further, and the device's
-// own buffers fill.
+// Each socket has a session with its own goroutine, which owns the device's state and
+// appends its changes in order. A session reads a few frames ahead. When the log is
+// slow, it stops reading, and the device's own buffers fill.
 //
-// Limits follow what the vendor's own server of this kind has ("measured" on its
-// public source): see [Config].
+// Most limits are those of the vendor's own server of this kind ("measured" in its public
+// source): see [Config].
 package outbound

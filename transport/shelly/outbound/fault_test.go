@@ -264,7 +264,7 @@ func TestFaultCasesLink(t *testing.T) {
 			w.send(`{"src":"` + string(plug) + `","method":"NotifyEvent","params":{"events":[]}}`)
 		}
 		w.mustClose(1008)
-		b.eventually("the session to be over", func() bool { return len(b.server.of(ours)) == 0 })
+		b.eventually("the session to be over", func() bool { return len(b.server.sessionsOf(ours)) == 0 })
 		again := b.device() // and it is kept out for a while
 		again.full(plug, true)
 		again.mustClose(1013)

@@ -26,7 +26,7 @@ func TestTooManyNames(t *testing.T) {
 				w.full(domain.DeviceID(id), true)
 				b.eventually(id, func() bool { return b.relay(domain.DeviceID(id)) == "on" })
 				w.conn.Close()
-				b.eventually("its socket to be gone", func() bool { return len(b.server.of(ours)) == 0 })
+				b.eventually("its socket to be gone", func() bool { return len(b.server.sessionsOf(ours)) == 0 })
 			}
 			for _, id := range []string{"plug-4", "plug-5"} {
 				w := b.device()
@@ -73,9 +73,9 @@ func TestTooManyNamesAtOnce(t *testing.T) {
 	})
 	b.set(func() { b.holdUp = nil })
 	close(release)
-	b.eventually("the others to be gone", func() bool { return len(b.server.of(ours)) <= most })
-	b.eventually("those that were let in", func() bool { return len(b.state.Devices) == len(b.server.of(ours)) })
-	if n := len(b.server.of(ours)); n == 0 || n > most {
+	b.eventually("the others to be gone", func() bool { return len(b.server.sessionsOf(ours)) <= most })
+	b.eventually("those that were let in", func() bool { return len(b.state.Devices) == len(b.server.sessionsOf(ours)) })
+	if n := len(b.server.sessionsOf(ours)); n == 0 || n > most {
 		t.Errorf("%d devices were let in, want %d", n, most)
 	}
 }

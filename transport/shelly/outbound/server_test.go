@@ -280,7 +280,7 @@ func TestLimits(t *testing.T) {
 		b := newBundle(t, Config{MaxDevices: 2})
 		b.device()
 		b.device()
-		b.eventually("both to be listed", func() bool { return len(b.server.of(ours)) == 2 }) // which is after the handshake
+		b.eventually("both to be listed", func() bool { return len(b.server.sessionsOf(ours)) == 2 }) // which is after the handshake
 		b.device().mustClose(1013)
 	})
 	t.Run("> 256 KiB frame", func(t *testing.T) {

@@ -2,25 +2,20 @@ package outbound
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/gorilla/websocket"
+	"github.com/google/uuid"
 	"github.com/olahol/melody"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/domain/isolate"
-	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
-// session is one socket of one device. Melody's reading goroutine passes frames on;
-// everything else happens in run.
+// session is one socket of one device. Melody's reading goroutine passes the frames on to
+// run, which does everything else.
 type session struct {
 	server     *Server
 	id         string
@@ -29,36 +24,46 @@ type session struct {
 	ws         *melody.Session // set once connected
 	began      time.Time
 
-	inbox     chan []byte           // frames: decoding them here would grow the stack of the reading goroutine too
-	switches  chan *order           // commands for the device
-	corrected chan []*domain.Device // rows of it, after its energy was corrected
+	inbox     chan []byte           // frames; decoding them in the reading goroutine would grow its stack too
+	switches  chan *switchRequest   // commands for the device
+	corrected chan []*domain.Device // its rows, after an operator corrected its energy
 
-	ctx    context.Context // for what run does; ends a while after the socket is gone
+	ctx    context.Context // of run; ends a while after the socket is gone
 	cancel context.CancelFunc
-	gone   chan struct{} // closed when the socket is gone, and nothing more comes from it
+	gone   chan struct{} // closed when the socket is gone and no more frames follow
 	ended  chan struct{} // closed when run has returned
 
-	claimed  atomic.Value // domain.DeviceID: what the device calls itself, let in or not
+	name     atomic.Value // domain.DeviceID that the device gives itself, admitted or not
 	messages window       // of the reading goroutine
-	heard    time.Time    // of the same: when the heartbeats were told last
+	heard    time.Time    // of the reading goroutine: when it last called the heartbeats
 
 	mu      sync.Mutex
 	base    domain.DeviceID    // the name that the device gives itself; "" before its first frame
-	watched []shelly.DeviceRef // channels that heartbeats know of
-	within  time.Duration      // how long those count as alive after they were heard
-	closing bool               // by us: what still comes does not count
+	watched []shelly.DeviceRef // channels that the heartbeats have
+	within  time.Duration      // how long those count as alive after a frame
+	closing bool               // by us: further frames do not count
 	broken  bool
-	fate    fate
-	faulty  bool // it was closed for what the device did
+	reason  endReason
+	faulty  bool // it was closed for a fault of the device
 
-	actor // of run alone
+	// The goroutine of run alone uses the rest.
+	device  *shelly.Device // nil before it was admitted
+	offline map[domain.DeviceID]bool
+	isNew   bool // no row and no event of it exist yet
+	stable  bool // the session has lasted long enough to clear earlier failures
+	events  window
+
+	statusRequested bool // because the device did not begin with a whole one
+	nextID          uint64
+	pending         map[uint64]*call
+	switched        map[int]*recentSwitch // by channel
 }
 
 func newSession(s *Server, c Credential, remote string) *session {
 	one := &session{
-		server: s, id: newSessionID(), credential: c, remote: remote, began: time.Now(),
-		inbox: make(chan []byte, s.config.ReadAhead), switches: make(chan *order, s.config.MaxPending), corrected: make(chan []*domain.Device, 4),
-		gone: make(chan struct{}), ended: make(chan struct{}),
+		server: s, id: uuid.NewString(), credential: c, remote: remote, began: time.Now(),
+		inbox: make(chan []byte, s.config.ReadAhead), switches: make(chan *switchRequest, s.config.MaxPending),
+		corrected: make(chan []*domain.Device, 4), gone: make(chan struct{}), ended: make(chan struct{}),
 	}
 	one.ctx, one.cancel = context.WithCancel(s.ctx)
 	return one
@@ -71,136 +76,25 @@ func (s *session) ref() shelly.DeviceRef {
 	return shelly.DeviceRef{System: s.credential.System, Device: s.base}
 }
 
-// connected runs before Melody reads and writes.
-func (s *session) connected(ws *melody.Session) {
-	ws.Request = nil // Melody needs it no more, and the key is in it
-	s.ws = ws
-	handoff.OnPing(ws.WebsocketConnection(), s.ping)
-	s.server.sockets.Add(1)
-	rule, f := s.server.add(s)
-	s.server.open.Go(func() {
-		if !isolate.Do(s.server.parts.Logger, where, s.run) {
-			s.cut() // run has closed ended, so nothing waits for it
-		}
-	})
-	if rule != nil {
-		s.end(*rule, f)
-	}
-}
-
-// receive runs in the reading goroutine. It waits while run is behind: then the
-// socket is read no further.
-func (s *session) receive(message []byte) {
-	s.server.frames.Add(1)
-	handoff.Whole(s.ws.WebsocketConnection())
-	if s.messages.add(time.Now(), 1) > s.server.config.MaxMessages {
-		s.endFor("flood", closeFlood, fmt.Sprintf("it sent over %d messages in a minute", s.server.config.MaxMessages))
-		return
-	}
-	s.noteHeard(time.Now())
-	select {
-	case s.inbox <- message:
-		return
-	default:
-	}
-	s.waitToPass(message)
-	// Pongs that came meanwhile were not read: the device has its whole time again.
-	_ = s.ws.WebsocketConnection().SetReadDeadline(time.Now().Add(s.server.pongWait()))
-}
-
-// waitToPass waits until run takes a frame. The device is not read meanwhile, so
-// nobody can say that it is silent.
-func (s *session) waitToPass(message []byte) {
-	ticker := time.NewTicker(heardEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case s.inbox <- message:
-			return
-		case <-s.ended:
-			return
-		case now := <-ticker.C:
-			s.noteHeard(now)
-		}
-	}
-}
-
-// pong counts as a message: we ask for few.
-func (s *session) pong() { s.ping() }
-
-// ping counts as a message too, and reports whether the device gets an answer.
-func (s *session) ping() (answer bool) {
-	now := time.Now()
-	if s.messages.add(now, 1) > s.server.config.MaxMessages {
-		s.endFor("flood", closeFlood, fmt.Sprintf("it sent over %d pings and messages in a minute", s.server.config.MaxMessages))
+// end closes the socket. It reports whether nobody was closing it already.
+func (s *session) end(frame closeFrame, why endReason) bool {
+	if !s.beginEnd(frame, why) {
 		return false
 	}
-	s.noteHeard(now)
+	s.sendClose(frame)
 	return true
 }
 
-// heardEvery bounds how often the heartbeats are told.
-const heardEvery = time.Second
-
-// noteHeard says that the device was heard. It runs in the reading goroutine,
-// because run may be waiting for the log.
-func (s *session) noteHeard(now time.Time) {
-	if now.Sub(s.heard) >= heardEvery {
-		s.heard = now
-		s.alive()
-	}
-}
-
-// broke runs when reading or writing failed. A read that timed out means that two
-// pings were not answered.
-func (s *session) broke(err error) {
-	if errors.Is(err, melody.ErrMessageBufferFull) {
-		s.cut() // Melody's own Close would come back here, for ever
-		return
-	}
-	if errors.Is(err, websocket.ErrReadLimit) {
-		s.refused("too-large", fmt.Sprintf("a frame has over %d bytes", s.server.config.MaxFrame))
-	}
-	var timeout net.Error
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if errors.As(err, &timeout) && timeout.Timeout() && !s.closing && !s.broken {
-		s.fate = fateDead
-	}
-	s.broken = true
-}
-
-// lastWord is how long a session may take to append what its device said before
-// it went. A newer session of the device, on another process, must not be
-// overtaken by it.
-const lastWord = 5 * time.Second
-
-// disconnected runs when the socket is gone.
-func (s *session) disconnected() {
-	s.server.sockets.Add(-1)
-	time.AfterFunc(lastWord, s.cancel)
-	close(s.gone)
-}
-
-// end closes the socket, and reports whether it was not being closed already.
-func (s *session) end(rule closeRule, f fate) bool {
-	if !s.beginEnd(rule, f) {
-		return false
-	}
-	s.sendClose(rule)
-	return true
-}
-
-// beginEnd is the first half of end: from now on nothing is read, and nobody else
-// closes the socket. It reports whether it was not being closed already.
-func (s *session) beginEnd(rule closeRule, f fate) bool {
+// beginEnd is the first half of end: from now on no frame counts, and nobody else closes the
+// socket. It reports whether nobody was closing it already.
+func (s *session) beginEnd(frame closeFrame, why endReason) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing || s.broken {
 		return false
 	}
-	s.closing, s.fate, s.faulty = true, f, rule.code == closeFlood.code
-	if f == fateForget {
+	s.closing, s.reason, s.faulty = true, why, frame.code == closeFlood.code
+	if why == endStopped {
 		for _, ref := range s.watched {
 			s.server.parts.Heartbeats.Forget(ref, s.id)
 		}
@@ -208,9 +102,9 @@ func (s *session) beginEnd(rule closeRule, f fate) bool {
 	return true
 }
 
-// sendClose is the second half of end: it tells the device.
-func (s *session) sendClose(rule closeRule) {
-	_ = s.ws.CloseWithMsg(melody.FormatCloseMessage(rule.code, rule.reason)) // fails when it is closed
+// sendClose is the second half of end: it sends the close frame.
+func (s *session) sendClose(frame closeFrame) {
+	_ = s.ws.CloseWithMsg(melody.FormatCloseMessage(frame.code, frame.reason)) // it fails when the socket is closed
 }
 
 func (s *session) isClosing() bool {
@@ -219,63 +113,156 @@ func (s *session) isClosing() bool {
 	return s.closing
 }
 
-func (s *session) cut() { _ = s.ws.WebsocketConnection().Close() }
-
-// watch tells the heartbeats of channels that are new.
-func (s *session) watch(channels []domain.DeviceID, offline map[domain.DeviceID]bool, within time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return
-	}
-	s.within = within
-	for _, id := range channels {
-		ref := shelly.DeviceRef{System: s.credential.System, Device: id}
-		if slices.Contains(s.watched, ref) {
-			continue
-		}
-		s.watched = append(s.watched, ref)
-		s.server.parts.Heartbeats.Open(ref, s.id, within)
-		if offline[id] {
-			// The board may have forgotten what the log says.
-			s.server.parts.Heartbeats.Report(ref, true)
-		}
-	}
-}
-
-// alive says that the channels live.
-func (s *session) alive() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return // a word more would undo what was said of the end
-	}
-	for _, ref := range s.watched {
-		s.server.parts.Heartbeats.Alive(ref, s.id, s.within)
-	}
-}
-
-// bury says what becomes of the device and returns the session's fate.
-func (s *session) bury(period time.Duration) fate {
-	s.mu.Lock()
-	s.closing = true
-	f, watched := s.fate, s.watched
-	s.mu.Unlock()
-	c := &s.server.config
-	for _, ref := range watched {
-		switch f {
-		case fateForget, fateReplaced:
-		case fateRestart:
-			s.server.parts.Heartbeats.Close(ref, s.id, max(c.SilentAfter, 2*period), domain.ReasonSocketClosed)
-		case fateDead:
-			s.server.parts.Heartbeats.Close(ref, s.id, 2*period, domain.ReasonHeartbeatMissed)
-		default:
-			reason := domain.ReasonSocketClosed
-			if period > 0 {
-				reason = domain.ReasonHeartbeatMissed // it closes whenever it goes to sleep
+// run runs the session until its socket is gone.
+func (s *session) run() {
+	s.pending, s.switched = map[uint64]*call{}, map[int]*recentSwitch{}
+	defer close(s.ended)
+	defer s.finish()
+	timer := time.NewTimer(s.server.config.InitWithin)
+	defer timer.Stop()
+	for !s.isClosing() {
+		select {
+		case <-s.gone:
+			s.drain()
+			return
+		case message := <-s.inbox:
+			s.decode(message, time.Now())
+		case o := <-s.switches:
+			s.switchRelay(o, time.Now())
+		case rows := <-s.corrected:
+			if s.device != nil {
+				s.device.Correct(rows)
 			}
-			s.server.parts.Heartbeats.Close(ref, s.id, max(c.CloseGrace, 2*period), reason)
+		case <-timer.C:
+		}
+		now := time.Now()
+		if len(s.inbox) == 0 { // a response that has arrived is not late, even if the log was slow
+			s.expire(now)
+		}
+		s.publish(now)
+		timer.Reset(max(s.next(now).Sub(now), 0))
+	}
+	for {
+		select {
+		case <-s.gone:
+			return
+		case <-s.inbox: // the reading goroutine must not wait for us
 		}
 	}
-	return f
+}
+
+// drain handles the frames that arrived before the socket closed: a sleeping device sends
+// everything it has and closes.
+func (s *session) drain() {
+	for !s.isClosing() {
+		select {
+		case message := <-s.inbox:
+			s.decode(message, time.Now())
+			s.publish(time.Now())
+		default:
+			return
+		}
+	}
+}
+
+// finish appends the device's last state, reports the end to the heartbeats, and reports the
+// results of open commands.
+func (s *session) finish() {
+	var period time.Duration
+	if s.device != nil {
+		period = s.device.WakeupPeriod()
+		s.mu.Lock()
+		replaced := s.reason == endReplaced
+		s.mu.Unlock()
+		if due, waits := s.device.Due(); waits && !replaced {
+			s.publish(due) // no newer state follows
+		}
+	}
+	s.leaveNewcomers()
+	why := s.reportEnd(period)
+	s.mu.Lock()
+	faulty := s.faulty
+	s.mu.Unlock()
+	if s.device != nil && (faulty || !s.device.Ready() && (why == endClosed || why == endTimedOut)) {
+		s.server.admission.addFailure(s.ref(), time.Now())
+	}
+	s.server.remove(s)
+	s.cancel()
+	for _, q := range s.pending {
+		q.onClosed()
+	}
+	for {
+		select {
+		case o := <-s.switches:
+			o.fail("the device went away before it could be told")
+		default:
+			return
+		}
+	}
+}
+
+// next returns when run must wake at the latest.
+func (s *session) next(now time.Time) time.Time {
+	at := now.Add(time.Minute)
+	earlier := func(t time.Time) {
+		if t.Before(at) {
+			at = t
+		}
+	}
+	if s.device == nil || !s.device.Ready() {
+		earlier(s.began.Add(s.server.config.InitWithin))
+	} else if !s.stable {
+		earlier(s.began.Add(s.server.config.StableAfter))
+	}
+	if s.device != nil {
+		if due, waits := s.device.Due(); waits {
+			earlier(due)
+		}
+	}
+	for _, q := range s.pending {
+		earlier(q.deadline)
+	}
+	return at
+}
+
+// expire handles the deadlines that have passed.
+func (s *session) expire(now time.Time) {
+	ready := s.device != nil && s.device.Ready()
+	switch {
+	case !ready && now.Sub(s.began) >= s.server.config.InitWithin:
+		s.refuseFor("not-in-time", closeNotInTime, fmt.Sprintf("it sent no whole status within %v", s.server.config.InitWithin))
+	case ready && !s.stable && now.Sub(s.began) >= s.server.config.StableAfter:
+		s.stable = true
+		s.server.admission.clearFailures(s.ref())
+	}
+	for id, q := range s.pending {
+		if !now.Before(q.deadline) {
+			delete(s.pending, id)
+			q.onTimeout()
+		}
+	}
+}
+
+// refuseFor ends the session for a fault, and notes the refusal for operators.
+func (s *session) refuseFor(reason string, frame closeFrame, detail string) {
+	if s.beginEnd(frame, endClosed) {
+		s.refused(reason, detail)
+		s.sendClose(frame)
+	}
+}
+
+// refused counts a refusal of the device and notes it for operators.
+func (s *session) refused(reason, detail string) {
+	device, _ := s.name.Load().(domain.DeviceID)
+	s.server.refusals.count(reason)
+	s.server.refusals.note(s.credential.Connection, domain.DeviceRefusal{
+		Reason: reason, DeviceID: device, Remote: s.remote, Detail: detail,
+	})
+}
+
+// noteName notes the name that the device gives itself, for the note of a refusal.
+func (s *session) noteName(name domain.DeviceID) {
+	if name != "" {
+		s.name.CompareAndSwap(nil, name)
+	}
 }
