@@ -87,7 +87,7 @@ var eventTypes = map[EventType]typeSpec{
 	TypeConnectionStateChanged: specOf[ConnectionStateChanged](),
 	TypeConnectionDeleted:      specOf[ConnectionDeleted]().withReaction(),
 	TypeRelaySwitchRequested:   specOf[RelaySwitchRequested]().withReaction(),
-	TypeRelaySwitchCompleted:   specOf[RelaySwitchCompleted](),
+	TypeRelaySwitchCompleted:   specOf[RelaySwitchCompleted]().withReaction(),
 	TypeDisconnectRequested:    specOf[DisconnectRequested]().withReaction(),
 	TypeDisconnectCompleted:    specOf[DisconnectCompleted](),
 	TypeHistoryExported:        specOf[HistoryExported](),

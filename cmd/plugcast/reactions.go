@@ -19,7 +19,7 @@ func (p *Program) newReactions() {
 }
 
 // reactionsTo are the reactions to each type of event. Bridges may not bring many of
-// these at once: see [domain.EventType.CallsForAction].
+// these at once: see [domain.EventType.TriggersReaction].
 func reactionsTo(s *shellySide, d *disconnects) map[domain.EventType]reactions.Reaction {
 	return merged(s.reactions(), map[domain.EventType]reactions.Reaction{domain.TypeDisconnectRequested: d.react})
 }
