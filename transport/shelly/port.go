@@ -13,7 +13,7 @@ type Connection struct {
 	ID     domain.ConnectionID
 }
 
-// Actor is who the events of a connection are by.
+// Actor returns the actor of the connection's events.
 func (c Connection) Actor() string { return "shelly:" + string(c.ID) }
 
 // DeviceRef names a device, which is one switch channel, across systems.
@@ -22,33 +22,33 @@ type DeviceRef struct {
 	Device domain.DeviceID
 }
 
-// Known tells what the platform knows of devices, to begin with.
+// Known has the stored rows of devices, with which a holder begins.
 type Known interface {
 	// Channels returns the rows of a device's channels: of base itself and of
-	// base:1, base:2, …. They have everything that was appended before the call:
-	// a holder that began with less would take what it hears for known.
+	// base:1, base:2, …. They include everything that was appended before the call:
+	// with older rows a holder would append wrong changes.
 	Channels(ctx context.Context, system domain.SystemID, base domain.DeviceID) ([]*domain.Device, error)
 }
 
-// Heartbeats is where holders of devices say that those live. Nothing of it
-// blocks or fails: it is written in batches, and what cannot be written in time
-// is written later. A session names one holding of a device, and is unique.
+// Heartbeats takes the holders' reports that their devices live. Its methods neither
+// block nor fail: it writes the reports in batches, and again later when that fails. A
+// session is a unique name for the time in which one holder holds a device.
 type Heartbeats interface {
-	// Open says that the session holds the device from now on, in place of
-	// whoever did, and that the device counts as silent unless something is heard
-	// of it for the time within. A device that had been found silent is back.
+	// Open makes the session the holder of the device, in place of any other. The
+	// device counts as silent when the time within passes without Alive. A device that
+	// counted as silent is back.
 	Open(d DeviceRef, session string, within time.Duration)
-	// Alive says that the device was heard. Another session that holds the device
-	// is not disturbed.
+	// Alive reports that the device lives. It changes nothing when another session
+	// holds the device.
 	Alive(d DeviceRef, session string, within time.Duration)
-	// Close says that the session holds the device no more, and that it counts as
-	// silent after the grace, for the reason given, unless it is opened again.
+	// Close ends the session's hold. The device counts as silent after the grace, for
+	// that reason, unless it is opened again.
 	Close(d DeviceRef, session string, grace time.Duration, reason domain.OfflineReason)
-	// Forget ends the watch over a device that this session holds: nobody finds
-	// it silent. It is for sockets that we close ourselves.
+	// Forget ends the watch over a device that this session holds, so that it never
+	// counts as silent. It is for sockets that we close ourselves.
 	Forget(d DeviceRef, session string)
-	// Report says that somebody who knows (the Shelly Cloud) found the device
-	// silent, or back. Repeating it changes nothing.
+	// Report reports that the Shelly Cloud found the device silent, or back. Repeating it
+	// changes nothing.
 	Report(d DeviceRef, online bool)
 }
 
@@ -59,27 +59,27 @@ type SwitchCommand struct {
 	CorrelationID string
 	On            bool
 	ToggleAfter   time.Duration // after which the device switches back; 0 is never
-	Expires       time.Time     // when it must not be sent to the device any more
+	Expires       time.Time     // from then on it must not be sent to the device
 }
 
-// SwitchResult is how a SwitchCommand ended. A command that was sent and not
-// answered is [domain.OutcomeUnknown]: it may have been done, and is not repeated.
+// SwitchResult is the result of a SwitchCommand. A command that was sent and not answered
+// is [domain.OutcomeUnknown]: the device may have executed it, so nobody repeats it.
 type SwitchResult struct {
 	Outcome domain.Outcome
-	Error   string // why it failed, or is unknown: words for people
+	Error   string // why it failed, or is unknown: a text for people
 }
 
-// Holder is what holds devices: package outbound and package cloud have one each.
+// Holder holds devices. Packages outbound and cloud have one each.
 type Holder interface {
 	// Holds reports whether the device is held here. That may change at any time.
 	Holds(d DeviceRef) bool
-	// Switch passes the command to the device and answers true when the device is
-	// held here; otherwise it does nothing. It does not block. report is called
-	// once, from any goroutine, after Switch answered true or while it does.
+	// Switch passes the command to the device and returns true if the device is held
+	// here; otherwise it does nothing. It does not block. It calls report once, from any
+	// goroutine, before or after it returns true.
 	Switch(c SwitchCommand, report func(SwitchResult)) bool
-	// Correct passes rows of a device on that are newer than an operator's correction
-	// of its energy. It does nothing when the device is not held here, and does not
-	// block. When the holder is too busy to hear of it, the state is right all the
-	// same: see [Device.Correct].
+	// Correct passes on rows of a device that include an operator's correction of its
+	// energy. It does nothing when the device is not held here, and does not block. When
+	// the holder is too busy to take them, the state is right all the same: see
+	// [Device.Correct].
 	Correct(base DeviceRef, rows []*domain.Device)
 }

@@ -142,8 +142,8 @@ func rejects(err error) bool {
 	return errors.As(err, &answer) && answer.refuses()
 }
 
-// readFailure finds the error in an answer, whatever its HTTP status: a refusal may
-// come with 200 and isok false (measured). nil means that there is none, and nothing
+// readFailure finds the error in an answer of any HTTP status: a refusal may come with
+// 200 and isok false (measured). nil means that there is none, and nothing
 // about the rest of the answer.
 func readFailure(status int, body []byte) *httpError {
 	var answer struct {

@@ -23,7 +23,7 @@ func (b *bench) refused(id domain.ConnectionID) {
 	}
 }
 
-// states are what was appended of a connection's state, in order.
+// states returns the appended states of a connection, in order.
 func (b *bench) states(id domain.ConnectionID) (out []domain.ConnectionState) {
 	for _, s := range b.log.said(id) {
 		out = append(out, s.State)
@@ -84,7 +84,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		d.Press(0, true)
 		b.relay(sol, plug, true)
 		if states := b.states("acc1"); len(states) != 1 {
-			t.Errorf("renewals were told: %v", states)
+			t.Errorf("renewals were reported: %v", states)
 		}
 		if b.store.get("acc1").AccessToken == first || a.Counts().Most != 1 {
 			t.Error("the renewed token is not kept, or there were two sockets at once")
@@ -116,7 +116,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	t.Run("expired token accepted then closed", func(t *testing.T) {
 		t.Parallel()
 		b, a, _ := begin(t, shellycloud.Config{AcceptExpired: time.Millisecond})
-		a.ExpireTokens() // though it says that it is good for hours
+		a.ExpireTokens() // although its claims promise hours
 		a.BreakSockets()
 		b.eventually("the token was renewed", func() bool { return a.Counts().Exchanges == 2 })
 		b.eventually("there is a socket that lasts", func() bool { return b.supervisor.Stats()[domain.StateConnected] == 1 })
@@ -209,7 +209,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		b.refused("acc1")
 		exchanges := a.Counts().Exchanges
 		if got := b.log.device(sol, plug); !*got.RelayOn || !*got.Online || slices.Contains(b.beats.all(), "clinica-sol/"+plug+" false") {
-			t.Errorf("a refused credential said something of a device: %+v", got)
+			t.Errorf("a refused credential changed a device: %+v", got)
 		}
 		want := []domain.ConnectionState{domain.StateConnected, domain.StateDisconnected, domain.StateRefused}
 		if got := b.states("acc1"); !slices.Equal(got, want) {

@@ -142,7 +142,7 @@ func (s *session) settle(m response) {
 	}
 }
 
-// explain adds to the vendor's error word what it means.
+// explain adds the meaning to the vendor's error word.
 func explain(word string) string {
 	switch word {
 	case "":

@@ -143,7 +143,7 @@ func TestFaultCasesIds(t *testing.T) {
 		d.MoveTo(another)
 		b.eventually("it is not held any more", func() bool { return b.send(to(false, "cmd")).Error == msgGone })
 		if got := b.log.device(sol, plug); !*got.RelayOn || !*got.Online {
-			t.Errorf("something was said of a device that left: %+v", got)
+			t.Errorf("a device that left was changed: %+v", got)
 		}
 		// The system has the other account too: now it is there.
 		b.connect(sol, "acc2", Secret{AuthCode: another.AuthCode()})

@@ -12,7 +12,7 @@ import (
 // minWake is the shortest time between checks for updates that are due.
 const minWake = 10 * time.Millisecond
 
-// link is what a session knows of its open socket. It is new for each socket.
+// link is a session's state for its open socket. It is new for each socket.
 type link struct {
 	socket *socket
 	grant  grant
@@ -159,7 +159,7 @@ func (s *session) wakeAt() time.Time {
 	return at
 }
 
-// tick does what is due.
+// tick handles the deadlines that have passed.
 func (s *session) tick(now time.Time) *ending {
 	isDue := func(at time.Time) bool { return !at.IsZero() && !now.Before(at) }
 	if isDue(s.pingAt) {
@@ -223,7 +223,7 @@ func (s *session) startRenewal(now time.Time) {
 func (s *session) finishRenewal(r renewal) {
 	s.renewing = false
 	if r.err != nil {
-		// The socket may well outlive its token, and the next attempt says more.
+		// The socket may well outlive its token, and the next attempt renews it.
 		s.grant.renewAt = time.Now().Add(s.cfg.BackoffMax)
 		if s.ctx.Err() == nil {
 			s.logger.Warn("cannot renew the token yet", "error", s.secret.scrub(r.err.Error()))

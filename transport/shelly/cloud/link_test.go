@@ -201,7 +201,7 @@ func TestFaultCasesLink(t *testing.T) {
 			}
 		}
 		if got := b.log.device(sol, plug); !*got.RelayOn || !*got.Online {
-			t.Errorf("a dropped credential said something of a device: %+v", got)
+			t.Errorf("a dropped credential changed a device: %+v", got)
 		}
 		if slices.ContainsFunc(b.beats.all(), func(s string) bool { return strings.HasSuffix(s, "false") }) {
 			t.Errorf("a device was reported silent: %v", b.beats.all())
@@ -264,7 +264,7 @@ func TestTakeover(t *testing.T) {
 		t.Errorf("%d sockets at once", c.Most)
 	}
 	if got := b.states("acc1"); len(got) != 1 {
-		t.Errorf("a takeover was told as %v", got)
+		t.Errorf("a takeover was reported as %v", got)
 	}
 }
 
@@ -327,9 +327,9 @@ func TestStoppedAndDeleted(t *testing.T) {
 	})
 }
 
-// A log that refuses updates for good leaves devices that believe otherwise: they
-// are begun anew.
-func TestRefusedAppendBeginsAnew(t *testing.T) {
+// When the log refuses updates for good, the devices' state here differs from the log: a
+// new session loads it again.
+func TestRefusedAppendStartsANewSession(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, quick(), shellycloud.Config{})
 	_, d := b.account(sol, "acc1")

@@ -20,7 +20,7 @@ type notice struct {
 	gen    string // "G1", "G2" (also later hardware), "GBLE", "V1", or ""
 	name   string // or ""
 	// status is the status or a part of it; nil when the notice is of another kind. No
-	// frame says which of the two it is, and both occur (measured): it is merged.
+	// frame tells which of the two it is, and both occur (measured): it is merged.
 	status status.Document
 	online domain.Optional[bool] // absent when the notice is of another kind
 }
@@ -28,7 +28,7 @@ type notice struct {
 // response answers a request of ours: a CommandResponse or a JrpcResponse.
 type response struct {
 	transactionID string
-	answered      bool // it says how the request ended; otherwise it says nothing
+	answered      bool // it tells how the request ended
 	ok            bool
 	err           string // the vendor's word, such as WRONG_ID; "" when ok
 }

@@ -40,7 +40,7 @@ func TestSnapshotThenLive(t *testing.T) {
 	connected := slices.IndexFunc(all, func(e domain.Event) bool { return e.Type == domain.TypeConnectionStateChanged })
 	first := slices.IndexFunc(all, func(e domain.Event) bool { return e.Type == domain.TypeDeviceUpdate })
 	if connected < first || all[connected].Actor != "shelly:acc1" {
-		t.Error("connected was said before the snapshot was applied")
+		t.Error("connected was reported before the snapshot was applied")
 	}
 	if got := b.supervisor.Stats(); got[domain.StateConnected] != 1 {
 		t.Errorf("stats are %v", got)
@@ -113,7 +113,7 @@ func TestFaultCasesOrder(t *testing.T) {
 		release := a.HoldAllStatus()
 		b.run(b.supervisor)
 		b.eventually("the states are asked for", func() bool { return a.Counts().AllStatus > 0 })
-		d.Press(0, true) // heard before the answer, which does not have it
+		d.Press(0, true) // its event arrives before the answer, which lacks it
 		ahead := float64(time.Now().UnixMilli())/1000 - 100
 		a.Send(statusFrame(d.WireID(), map[string]any{"ts": ahead, "switch:0": on(false)})) // and this is older than the answer
 		b.readUpTo(a, "Shelly:Here")
@@ -219,7 +219,7 @@ func TestQuietDeviceIsAskedAfter(t *testing.T) {
 	b.eventually("the device is reported", func() bool { return strings.HasSuffix(b.beats.last(), plug+" false") })
 }
 
-func TestBufferOverflowBeginsAnew(t *testing.T) {
+func TestBufferOverflowFetchesAgain(t *testing.T) {
 	t.Parallel()
 	cfg := quick()
 	cfg.Buffer = 8

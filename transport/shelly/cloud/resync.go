@@ -14,8 +14,8 @@ import (
 const (
 	maxHeldBytes = 4 << 20 // of notices that are held back, as they arrived
 	maxUnlisted  = 1000    // devices that all_status lacks, remembered
-	// snapshotAge is how old a state in a fresh all_status may be: nothing says that
-	// the cloud answers with the newest.
+	// snapshotAge is how old a state in a fresh all_status may be: no
+	// documentation promises the newest.
 	snapshotAge = 10 * time.Second
 )
 

@@ -17,7 +17,7 @@ import (
 
 // session keeps an account connected with one credential: it opens one socket after
 // the other and keeps the devices' state in between. Its worker's goroutine runs it
-// and owns all of it but the atomics and what mu guards.
+// and owns all fields but the atomics and those that mu guards.
 type session struct {
 	env
 	conn   shelly.Connection

@@ -19,7 +19,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for a condition that must come true.
 const patience = 20 * time.Second
 
 const (
@@ -149,7 +149,7 @@ func (b *bench) connected(system domain.SystemID, id domain.ConnectionID) {
 	b.eventually("the connection is connected", func() bool { return b.log.connection(system, id).State == domain.StateConnected })
 }
 
-// relay is what the log has of a relay.
+// relay waits until the log has the state of a relay.
 func (b *bench) relay(system domain.SystemID, id domain.DeviceID, on bool) {
 	b.t.Helper()
 	b.eventually(fmt.Sprintf("the relay of %s is %v", id, on), func() bool {
@@ -321,7 +321,7 @@ func (l *memoryLog) updates(system domain.SystemID, id domain.DeviceID) (out []d
 	return out
 }
 
-// said are the states that were appended for a connection.
+// said returns the changes of state that were appended for a connection.
 func (l *memoryLog) said(id domain.ConnectionID) (out []domain.ConnectionStateChanged) {
 	for _, e := range l.all() {
 		if data, err := e.Decode(); err == nil {
@@ -333,7 +333,7 @@ func (l *memoryLog) said(id domain.ConnectionID) (out []domain.ConnectionStateCh
 	return out
 }
 
-// memoryStore is the store, on what the log folds to. All systems are in partition 0.
+// memoryStore is a store on the state of the log. All systems are in partition 0.
 type memoryStore struct {
 	log *memoryLog
 
@@ -426,7 +426,7 @@ func (s *memoryStore) rows(system domain.SystemID, wanted func(*domain.Device) b
 	return out
 }
 
-// beats records what is reported of devices.
+// beats records the reports about devices.
 type beats struct {
 	shelly.Heartbeats // the rest is for devices that dial us
 

@@ -11,8 +11,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
-// Whatever happens, in the end the platform has what the plugs do: lost events,
-// broken sockets, outages, tokens that end, restarts, takeovers.
+// After lost events, broken sockets, outages, expired tokens, restarts and takeovers, the
+// platform has the state of the plugs in the end.
 func TestStorm(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(4) {

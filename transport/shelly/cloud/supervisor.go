@@ -25,7 +25,7 @@ type Supervisor struct {
 
 var _ shelly.Holder = (*Supervisor)(nil)
 
-// env is what the supervisor and its sessions work with.
+// env has the dependencies of the supervisor and its sessions.
 type env struct {
 	cfg       Config
 	parts     Parts

@@ -87,7 +87,7 @@ func (n *newcomers) enter(ctx context.Context, c shelly.Connection) (refusal str
 	return refusal, err
 }
 
-// leave says that a device that entered is in the log, or went before it was.
+// leave notes that a device that entered is in the log, or left before.
 func (n *newcomers) leave(c shelly.Connection) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -35,7 +35,7 @@ func (s *session) withoutStale(doc status.Document, now time.Time) status.Docume
 		case on == d.on:
 			d.kept = nil // it agrees, so the kept report was old
 		case switchedBy(part) != "" && switchedBy(part) != ourSource:
-			delete(s.switched, channel) // somebody else switched it, and says so
+			delete(s.switched, channel) // its source is somebody else
 		default:
 			if d.kept == nil {
 				d.kept = status.Document{}
