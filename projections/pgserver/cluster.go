@@ -14,7 +14,7 @@ import (
 	"github.com/plugcast/plugcast/streams/childproc"
 )
 
-// versionFile in a data directory has the major version that made it.
+// versionFile, in a data directory, contains the major version of Postgres that created it.
 const versionFile = "PG_VERSION"
 
 // cluster is a data directory that is ready to be served.
@@ -23,16 +23,16 @@ type cluster struct {
 	password string
 }
 
-// prepare makes the cluster at a place, or checks the one that is there. The
-// caller has the lock of the place, and no server of it runs.
-func prepare(ctx context.Context, cfg Config, at place) (cluster, error) {
+// prepare creates the cluster at a location, or checks the existing one. The caller holds the
+// lock of the location, and no server of it runs.
+func prepare(ctx context.Context, cfg Config, at location) (cluster, error) {
 	if err := removeLeftovers(at); err != nil {
 		return cluster{}, err
 	}
 	if err := setAside(cfg, at); err != nil {
 		return cluster{}, err
 	}
-	major, err := madeBy(at.data)
+	major, err := majorVersion(at.data)
 	if err != nil {
 		return cluster{}, err
 	}
@@ -51,7 +51,7 @@ func prepare(ctx context.Context, cfg Config, at place) (cluster, error) {
 	case major == 0:
 		err = create(ctx, cfg, at, found, password)
 	case at.rooted:
-		err = errors.Join(at.give(at.data), freePIDFile(at.data))
+		err = errors.Join(at.chown(at.data), freePIDFile(at.data))
 	default:
 		err = freePIDFile(at.data)
 	}
@@ -61,8 +61,9 @@ func prepare(ctx context.Context, cfg Config, at place) (cluster, error) {
 	return cluster{programs: found, password: password}, err
 }
 
-// madeBy is the major version that made the data, 0 when there are none.
-func madeBy(data string) (int, error) {
+// majorVersion returns the major version of Postgres that created the data, 0 if there are
+// none.
+func majorVersion(data string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(data, versionFile))
 	if err == nil {
 		major, _, _ := strings.Cut(strings.TrimSpace(string(text)), ".")
@@ -76,20 +77,20 @@ func madeBy(data string) (int, error) {
 		return 0, err
 	}
 	if len(entries) > 0 {
-		return 0, fmt.Errorf("%s has files in it that are not a database", data)
+		return 0, fmt.Errorf("%s contains files that are not a database", data)
 	}
 	return 0, nil
 }
 
-// create makes a new cluster beside its place and moves it there when it is
-// complete: a data directory is never half made.
-func create(ctx context.Context, cfg Config, at place, use programs, password string) (err error) {
+// create creates a new cluster in a temporary directory and moves it to its location once it is
+// complete, so that a data directory is never half-made.
+func create(ctx context.Context, cfg Config, at location, use programs, password string) (err error) {
 	if at.moved() {
 		root := filepath.Dir(at.data)
 		if err := os.MkdirAll(root, 0o755); err != nil {
 			return err
 		}
-		if !reachable(root, at.credential) { // made under a strict umask
+		if !reachable(root, at.credential) { // created under a strict umask
 			if err := os.Chmod(root, 0o711); err != nil {
 				return err
 			}
@@ -104,7 +105,7 @@ func create(ctx context.Context, cfg Config, at place, use programs, password st
 	if err := os.WriteFile(passwordFile, []byte(password+"\n"), 0o600); err != nil {
 		return err
 	}
-	if err := at.give(work); err != nil {
+	if err := at.chown(work); err != nil {
 		return err
 	}
 	args := []string{
@@ -130,8 +131,8 @@ func create(ctx context.Context, cfg Config, at place, use programs, password st
 // workSuffix marks the directories in which initdb works.
 const workSuffix = ".initdb-"
 
-// removeLeftovers removes what an initdb left that was killed with its parent.
-func removeLeftovers(at place) error {
+// removeLeftovers removes the directories of an initdb that was killed with its parent.
+func removeLeftovers(at location) error {
 	works, err := filepath.Glob(escape(at.data) + workSuffix + "*")
 	if err != nil {
 		return err
@@ -144,15 +145,15 @@ func removeLeftovers(at place) error {
 	return nil
 }
 
-// escape makes a path stand for itself in a pattern.
+// escape quotes a path for use in a glob pattern.
 func escape(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// setAside moves data away whose owner has removed the place that they were
-// asked for at, link and password and all: that meant to start afresh. One
-// such set is kept, because nobody said that it is worthless.
-func setAside(cfg Config, at place) error {
+// setAside renames data at a moved location if their owner has removed the requested directory
+// with its link and password, which means a fresh start. It keeps one such set of data, because
+// it may still be wanted.
+func setAside(cfg Config, at location) error {
 	if !at.moved() || exists(at.dir) || exists(passwordFile(at)) || !exists(at.data) {
 		return nil
 	}
@@ -160,7 +161,7 @@ func setAside(cfg Config, at place) error {
 	if err := os.RemoveAll(aside); err != nil {
 		return err
 	}
-	cfg.Logger.Warn("data of a directory that was removed are set aside", "dir", at.dir, "data", aside)
+	cfg.Logger.Warn("set aside the data of a directory that was removed", "dir", at.dir, "data", aside)
 	return os.Rename(at.data, aside)
 }
 
@@ -169,28 +170,27 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// link leaves a symbolic link at the place that the data were asked for at.
-func link(cfg Config, at place) error {
+// link creates a symbolic link at the requested directory to the data.
+func link(cfg Config, at location) error {
 	if target, err := os.Readlink(at.dir); err == nil && target == at.data {
 		return nil
 	}
-	// An empty directory or a link that leads nowhere may be in the way.
+	// An empty directory or a broken link may be in the way.
 	if err := os.Remove(at.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := os.Symlink(at.data, at.dir); err != nil {
 		return err
 	}
-	cfg.Logger.Info("the data are elsewhere, because the user that runs Postgres cannot get to the place asked for",
-		"asked", at.dir, "data", at.data, "uid", at.credential.Uid)
+	cfg.Logger.Info("the data are in another directory, because the user that runs Postgres cannot access the requested one",
+		"requested", at.dir, "data", at.data, "uid", at.credential.Uid)
 	return nil
 }
 
-func passwordFile(at place) string { return at.dir + ".password" }
+func passwordFile(at location) string { return at.dir + ".password" }
 
-// readPassword reads the password of the cluster, or makes one up for a new
-// cluster.
-func readPassword(at place, fresh bool) (string, error) {
+// readPassword reads the password of the cluster, or generates one for a new cluster.
+func readPassword(at location, fresh bool) (string, error) {
 	path := passwordFile(at)
 	text, err := os.ReadFile(path)
 	password := strings.TrimSpace(string(text))
@@ -206,8 +206,8 @@ func readPassword(at place, fresh bool) (string, error) {
 	return password, writeSynced(path, password+"\n")
 }
 
-// writeSynced writes a file that is whole or not there, also after a crash of
-// the machine: without its password a cluster is lost.
+// writeSynced writes a file completely or not at all, also if the machine crashes: without its
+// password a cluster is lost.
 func writeSynced(path, text string) error {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".") // mode 0600
 	if err != nil {
@@ -221,8 +221,8 @@ func writeSynced(path, text string) error {
 	return os.Rename(file.Name(), path)
 }
 
-// pidFileLines are the lines of the file in which a Postgres tells about
-// itself, none when there is no such file.
+// pidFileLines returns the lines of the file in which a Postgres describes itself, none if
+// there is no such file.
 func pidFileLines(data string) []string {
 	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 	if err != nil {
@@ -231,10 +231,9 @@ func pidFileLines(data string) []string {
 	return strings.Split(string(text), "\n")
 }
 
-// freePIDFile removes the pid file of a Postgres that died. Postgres does so
-// itself unless the number belongs to some process by now, to whom it gives
-// the benefit of the doubt for ever. Our own servers have been ended before:
-// only a Postgres that somebody else runs on these data is respected.
+// freePIDFile removes the pid file of a Postgres that died. Postgres does so itself unless
+// another process has that id by now; then it refuses to start. Our own servers were ended
+// before; a Postgres that another program runs on these data is left alone.
 func freePIDFile(data string) error {
 	lines := pidFileLines(data)
 	if len(lines) == 0 {
@@ -246,8 +245,8 @@ func freePIDFile(data string) error {
 	return os.Remove(filepath.Join(data, "postmaster.pid"))
 }
 
-// mayServe tells whether a process is a Postgres that may work on data. Where
-// it works cannot be read in every container; then it may be here.
+// mayServe reports whether a process is a Postgres that may work on data. Some containers hide
+// the working directory of a process; then it may be data.
 func mayServe(pid int, data string) bool {
 	argv, err := childproc.CommandLine(pid)
 	if err != nil || len(argv) == 0 || filepath.Base(argv[0]) != "postgres" {

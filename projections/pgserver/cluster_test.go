@@ -26,7 +26,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// wantError starts a server that has to fail with all of these words.
+// wantError starts a server, which must fail with an error that contains all of these words.
 func wantError(t *testing.T, cfg Config, words ...string) {
 	t.Helper()
 	server, err := Start(t.Context(), cfg)
@@ -36,7 +36,7 @@ func wantError(t *testing.T, cfg Config, words ...string) {
 	}
 	for _, word := range words {
 		if !strings.Contains(err.Error(), word) {
-			t.Errorf("error %q does not say %q", err, word)
+			t.Errorf("error %q does not contain %q", err, word)
 		}
 	}
 	if strings.Contains(err.Error(), "\n") {
@@ -61,7 +61,7 @@ func TestDataOfAnotherVersion(t *testing.T) {
 	}
 	cfg := fast(t)
 	write(t, filepath.Join(cfg.Dir, versionFile), "7\n")
-	wantError(t, cfg, "made by Postgres 7,", "Postgres "+strconv.Itoa(installed), "remove "+cfg.Dir)
+	wantError(t, cfg, "created by Postgres 7,", "Postgres "+strconv.Itoa(installed), "remove "+cfg.Dir)
 }
 
 func TestADirectoryWithOtherFilesIsNotTouched(t *testing.T) {
@@ -99,7 +99,7 @@ func TestThePasswordIsMissing(t *testing.T) {
 	}
 }
 
-// What is left when a parent is killed while initdb works.
+// A killed parent leaves the directory of an initdb that was working.
 func TestAHalfMadeClusterIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	cfg := fast(t)
@@ -146,7 +146,7 @@ func TestAStartThatIsCalledOffLeavesNothing(t *testing.T) {
 	startServer(t, cfg)
 }
 
-// Data that were copied by root are root's, whom Postgres does not serve.
+// Data that root copied belong to root, for which Postgres refuses to work.
 func TestRootsDataAreGivenAway(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -170,7 +170,7 @@ func TestRootsDataAreGivenAway(t *testing.T) {
 	}
 }
 
-// Root may ask for a place that no other user gets to.
+// Root may request a directory that no other user can access.
 func TestAPlaceThatOnlyRootGetsTo(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -189,7 +189,7 @@ func TestAPlaceThatOnlyRootGetsTo(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		_ = os.Remove(systemRoot) // unless somebody else's data are there
+		_ = os.Remove(systemRoot) // fails if it contains other data
 	})
 
 	server := startServer(t, cfg)
@@ -201,8 +201,8 @@ func TestAPlaceThatOnlyRootGetsTo(t *testing.T) {
 
 	server = startServer(t, cfg)
 	execute(t, server.URL(), keep)
-	if n := strings.Count(log.String(), "the data are elsewhere"); n != 1 {
-		t.Errorf("said %d times where the data are, want once", n)
+	if n := strings.Count(log.String(), "the data are in another directory"); n != 1 {
+		t.Errorf("logged %d times where the data are, want once", n)
 	}
 	stop(t, server)
 
@@ -242,7 +242,7 @@ func TestReachable(t *testing.T) {
 		{0o711, 0, 0, true},
 		{0o770, 0, 0, false},
 		{0o710, 0, gid, true},
-		{0o701, 0, gid, false}, // the group's bits hold for its members
+		{0o701, 0, gid, false}, // the group's bits apply to its members
 		{0o100, uid, 0, true},
 		{0o077, uid, gid, false},
 	} {
@@ -262,7 +262,7 @@ func TestReachable(t *testing.T) {
 	}
 }
 
-// pretend makes programs that do nothing but tell their version.
+// pretend creates programs that only print their version.
 func pretend(t *testing.T, dir string, version int) {
 	t.Helper()
 	for _, name := range []string{"postgres", "initdb"} {

@@ -15,20 +15,20 @@ import (
 	"github.com/plugcast/plugcast/streams/childproc"
 )
 
-// debianRoot is where Debian and its like keep Postgres, a directory for each
-// major version, outside of PATH.
+// debianRoot is the directory in which Debian and similar systems install Postgres, one
+// directory for each major version, outside of PATH.
 const debianRoot = "/usr/lib/postgresql"
 
-// environment is all that the programs get of it: none of the PG* variables.
+// environment is the whole environment of the programs: it has none of the PG* variables.
 var environment = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
 
-// programs are those of one installed version of Postgres.
+// programs are the programs of one installed version of Postgres.
 type programs struct {
 	postgres, initdb string
 }
 
-// findPrograms returns the programs of a major version, or for major 0 the
-// preferred ones: those of PATH, then the newest in the directories of root.
+// findPrograms returns the programs of a major version or, for major 0, the preferred ones:
+// those of PATH, then the newest in the directories of root.
 func findPrograms(ctx context.Context, root string, major int) (programs, error) {
 	found := installed(root)
 	if len(found) == 0 {
@@ -41,17 +41,17 @@ func findPrograms(ctx context.Context, root string, major int) (programs, error)
 	for _, p := range found {
 		version, err := p.major(ctx)
 		if err != nil {
-			continue // a broken installation is as good as none
+			continue // a broken installation counts as none
 		}
 		if version == major {
 			return p, nil
 		}
 		versions = append(versions, strconv.Itoa(version))
 	}
-	return programs{}, fmt.Errorf("the data were made by Postgres %d, but only Postgres %s is installed", major, strings.Join(versions, " and "))
+	return programs{}, fmt.Errorf("the data were created by Postgres %d, but only Postgres %s is installed", major, strings.Join(versions, " and "))
 }
 
-// installed lists what there is, the preferred first.
+// installed returns the installed versions, the preferred one first.
 func installed(root string) []programs {
 	var found []programs
 	postgres, err := exec.LookPath("postgres")
@@ -81,7 +81,7 @@ func executable(path string) bool {
 
 var versionText = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
-// major asks the program for its major version.
+// major returns the program's major version.
 func (p programs) major(ctx context.Context) (int, error) {
 	out, err := childproc.Run(ctx, childproc.Command{Path: p.postgres, Args: []string{"--version"}, Env: environment, Dir: "/"})
 	if err != nil {
@@ -89,7 +89,7 @@ func (p programs) major(ctx context.Context) (int, error) {
 	}
 	match := versionText.FindSubmatch(out)
 	if match == nil {
-		return 0, fmt.Errorf("version of %s: it says %q", p.postgres, out)
+		return 0, fmt.Errorf("version of %s: unexpected output %q", p.postgres, out)
 	}
 	return strconv.Atoi(string(match[1]))
 }

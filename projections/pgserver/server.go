@@ -1,4 +1,4 @@
-// Package pgserver runs a private Postgres: for `plugcast dev`, and for tests.
+// Package pgserver runs a private Postgres, for `plugcast dev` and for tests.
 package pgserver
 
 import (
@@ -21,42 +21,41 @@ import (
 )
 
 const (
-	// readyTimeout bounds the first set-up, or the recovery from a crash, and
-	// the start. It holds when the caller's context has no nearer end.
+	// readyTimeout bounds creating the cluster, or recovering it after a crash, and starting
+	// it, unless the caller's context ends sooner.
 	readyTimeout = 5 * time.Minute
-	// failedGrace is how long a Postgres that cannot be used may take to end.
+	// failedGrace is how long a Postgres that failed to start may take to end.
 	failedGrace = 10 * time.Second
-	// superuser is the role that owns the cluster, and the name of the
-	// database that is made in it.
+	// superuser is the role that owns the cluster, and database the database that is created in
+	// it.
 	superuser = "plugcast"
 	database  = "plugcast"
 )
 
-// Config says where and how to run a Postgres. Only Dir is required.
+// Config holds the settings of a [Server]. Only Dir is required.
 type Config struct {
-	// Dir is the data directory. A new cluster is made if there is none. Its
-	// parent must be writable: beside it are Dir.lock, which guards against a
-	// second server, and Dir.password, which only its owner can read.
+	// Dir is the data directory. A new cluster is created if there is none. The parent of Dir
+	// must be writable: it also contains Dir.lock, which prevents a second server, and
+	// Dir.password, which only its owner can read.
 	//
-	// Postgres refuses to run as root. Started by root it runs as the owner of
-	// the data, or for a new cluster as the user postgres or nobody. If that
-	// user cannot get to Dir, the data are under /var/lib/plugcast and Dir is a
-	// symbolic link.
+	// Postgres refuses to run as root. Started by root it runs as the owner of the data or, for
+	// a new cluster, as the user postgres or nobody. If that user cannot access Dir, the data
+	// are under /var/lib/plugcast and Dir is a symbolic link.
 	Dir string
-	// Port is the port on 127.0.0.1; 0 takes a free one.
+	// Port is the port on 127.0.0.1; 0 means a free one.
 	Port int
 	// PIDFile, unless empty, holds the process id of Postgres while it runs.
 	PIDFile string
 	// Fast trades safety for speed, for tests: data survive the death of
 	// Postgres but not that of the machine.
 	Fast bool
-	// Logger gets what Postgres prints at debug level, where the data are if
-	// not in Dir, and a warning when a Postgres of an earlier run had to be
-	// ended. Nil drops all of it.
+	// Logger gets the output of Postgres at debug level, the actual directory of the data if it
+	// is not Dir, and a warning if a Postgres of an earlier run had to be ended. Nil discards
+	// them.
 	Logger *slog.Logger
 }
 
-// Server is a running Postgres. Its methods may be called from any goroutine.
+// Server is a running Postgres. It is safe for concurrent use.
 type Server struct {
 	config   Config
 	data     string
@@ -64,13 +63,13 @@ type Server struct {
 	process  *childproc.Process
 }
 
-// Start runs a Postgres on the data in Dir and returns once it takes
-// connections. ctx bounds the start only. The Postgres runs until Stop or
-// Kill, until it dies, or until this process dies, in whatever way.
+// Start runs a Postgres on the data in Dir and returns once it accepts connections. ctx bounds
+// the start only. The Postgres runs until Stop or Kill, until it dies, or until this process
+// ends in any way.
 //
-// A Postgres of the same Dir left by an earlier run is ended first. The error
-// wraps [childproc.ErrLocked] when a live process runs a server on Dir, and
-// [childproc.ErrPortInUse] when Port is taken.
+// A Postgres that an earlier run left on Dir is ended first. The error wraps
+// [childproc.ErrLocked] if a live process runs a server on Dir, and [childproc.ErrPortInUse] if
+// Port is taken.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -94,10 +93,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return server, nil
 }
 
-// absolute makes the parent of dir and returns the one true name of dir.
+// absolute creates the parent of dir, and returns the path of dir without symbolic links in it.
 func absolute(dir string) (string, error) {
 	if dir == "" {
-		return "", errors.New("none given")
+		return "", errors.New("none was given")
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -114,29 +113,29 @@ func absolute(dir string) (string, error) {
 }
 
 func start(ctx context.Context, cfg Config, lock *childproc.Lock) (*Server, error) {
-	place, err := locate(cfg.Dir)
+	at, err := locate(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := childproc.EndOrphans(ctx, serves(place.data), syscall.SIGINT, cfg.Logger); err != nil {
+	if err := childproc.EndOrphans(ctx, serves(at.data), syscall.SIGINT, cfg.Logger); err != nil {
 		return nil, err
 	}
-	c, err := prepare(ctx, cfg, place)
+	c, err := prepare(ctx, cfg, at)
 	if err != nil {
 		return nil, err
 	}
 	process, err := childproc.Start(ctx, childproc.Program{
 		Name:       "postgres",
 		Path:       c.programs.postgres,
-		Args:       func(port int) []string { return arguments(cfg, place.data, port) },
-		Dir:        place.data,
+		Args:       func(port int) []string { return arguments(cfg, at.data, port) },
+		Dir:        at.data,
 		Env:        environment,
-		Credential: place.credential,
+		Credential: at.credential,
 		StopSignal: syscall.SIGINT, // "fast": does not wait for clients to leave
 		Port:       cfg.Port,
 		PIDFile:    cfg.PIDFile,
 		Ready: func(_ context.Context, pid, _ int) bool {
-			return ready(place.data, pid)
+			return ready(at.data, pid)
 		},
 		Lock:   lock,
 		Logger: cfg.Logger,
@@ -145,7 +144,7 @@ func start(ctx context.Context, cfg Config, lock *childproc.Lock) (*Server, erro
 		return nil, err
 	}
 	cfg.Port = process.Port()
-	s := &Server{config: cfg, data: place.data, password: c.password, process: process}
+	s := &Server{config: cfg, data: at.data, password: c.password, process: process}
 	if err := s.makeDatabase(ctx); err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failedGrace)
 		defer cancel()
@@ -163,18 +162,17 @@ func arguments(cfg Config, data string, port int) []string {
 		"timezone=UTC",
 		"log_timezone=UTC",
 		"logging_collector=off",
-		// Beside the data and not in /dev/shm, which is small in containers
-		// and keeps what a killed server had there.
+		// Use files beside the data instead of /dev/shm, which is small in containers and keeps
+		// the segments of a killed server.
 		"dynamic_shared_memory_type=mmap",
-		// Shows in the command lines of the server's children: the next start
-		// knows them by it.
+		// The command lines of the server's children show this name, by which the next start
+		// recognises them.
 		"cluster_name=" + clusterName(data),
 	}
 	if cfg.Fast {
-		// Commits stay synchronous: without, a killed Postgres loses the last of
-		// them, and with no fsync to wait for they cost next to nothing.
-		// Many tests share one server, and processes that they kill leave their
-		// connections open for a while.
+		// Commits stay synchronous: otherwise a killed Postgres loses the last of them, and
+		// without fsync they are cheap anyway. Many tests share one server, and processes that
+		// they kill leave their connections open for a while.
 		settings = append(settings, "fsync=off", "full_page_writes=off", "max_connections=400") // the last setting of a name counts
 	}
 	args := []string{"-D", data, "-p", strconv.Itoa(port)}
@@ -184,8 +182,8 @@ func arguments(cfg Config, data string, port int) []string {
 	return args
 }
 
-// serves recognises the command line of a Postgres that works on data, and
-// those of its children, which may outlive it for a moment.
+// serves returns a function that recognises the command lines of a Postgres that works on data
+// and of its children, which may outlive it for a moment.
 func serves(data string) func(argv []string) bool {
 	child := "postgres: " + clusterName(data) + ": "
 	return func(argv []string) bool {
@@ -199,8 +197,8 @@ func serves(data string) func(argv []string) bool {
 	}
 }
 
-// ready tells whether the Postgres with that process id takes connections. It
-// says so itself, in the lines of its pid file.
+// ready reports whether the Postgres with that process id accepts connections, according to its
+// pid file.
 func ready(data string, pid int) bool {
 	const pidLine, statusLine = 0, 7
 	lines := pidFileLines(data)
@@ -209,7 +207,7 @@ func ready(data string, pid int) bool {
 		strings.TrimSpace(lines[statusLine]) == "ready"
 }
 
-// makeDatabase makes the database that URL names, unless it is there.
+// makeDatabase creates the database of URL, unless it exists.
 func (s *Server) makeDatabase(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.DatabaseURL("postgres"))
 	if err != nil {
@@ -222,30 +220,30 @@ func (s *Server) makeDatabase(ctx context.Context) error {
 		_, err = conn.Exec(ctx, "CREATE DATABASE "+database)
 	}
 	if err != nil {
-		return fmt.Errorf("make database: %w", err)
+		return fmt.Errorf("create database: %w", err)
 	}
 	return nil
 }
 
-// Config is what another Start needs to serve the same data at the same
+// Config returns the configuration with which another Start serves the same data at the same
 // address, once this server has ended.
 func (s *Server) Config() Config { return s.config }
 
-// Dir is the absolute path of the data, with no symbolic link in it.
+// Dir returns the absolute path of the data, without symbolic links in it.
 func (s *Server) Dir() string { return s.data }
 
-// Addr is the address it listens on, host:port.
+// Addr returns the server's address, host:port.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.config.Port)) }
 
-// Port is the port it listens on.
+// Port returns the server's port.
 func (s *Server) Port() int { return s.config.Port }
 
-// URL is the connection URL of the server's database, as its superuser. It
-// contains the password: it must not be logged.
+// URL returns the connection URL of the server's database, for its superuser. It contains the
+// password, so it must not be logged.
 func (s *Server) URL() string { return s.DatabaseURL(database) }
 
-// DatabaseURL is the URL of another database of the server, whether it exists
-// or not. It contains the password too.
+// DatabaseURL returns the URL of another database of the server, whether or not it exists. It
+// contains the password too.
 func (s *Server) DatabaseURL(name string) string {
 	u := url.URL{
 		Scheme:   "postgres",
@@ -257,22 +255,20 @@ func (s *Server) DatabaseURL(name string) string {
 	return u.String()
 }
 
-// PID is the process id of the Postgres.
+// PID returns the process id of the Postgres.
 func (s *Server) PID() int { return s.process.PID() }
 
-// Done is closed when the Postgres has ended, asked or not. Start may then be
-// called for the same Dir and Port.
+// Done is closed once the Postgres has ended, for any reason. Start may then be called for the
+// same Dir and Port.
 func (s *Server) Done() <-chan struct{} { return s.process.Done() }
 
-// Err says how the Postgres ended. It is nil while it runs and after an
-// orderly end.
+// Err returns how the Postgres ended. It is nil while it runs, and after an orderly end.
 func (s *Server) Err() error { return s.process.Err() }
 
-// Stop ends the Postgres in an orderly way, clients or not, and waits for it.
-// When ctx ends first it is killed, and the error says so. Stopping twice is
-// no error.
+// Stop ends the Postgres in order, even with clients connected, and waits for its end. If ctx
+// ends first, Stop kills it and returns an error. Stopping twice is no error.
 func (s *Server) Stop(ctx context.Context) error { return s.process.Stop(ctx) }
 
-// Kill ends the Postgres with SIGKILL, as a crash would, and waits until it is
-// gone. What was committed is still there after the next Start.
+// Kill ends the Postgres with SIGKILL, as a crash would, and waits for its end. Committed data
+// exist after the next Start.
 func (s *Server) Kill() error { return s.process.Kill() }

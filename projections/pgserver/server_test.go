@@ -24,7 +24,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/parent"
 )
 
-// fast is the configuration of a new cluster of the test's own.
+// fast returns the configuration of a new cluster for the test.
 func fast(t *testing.T) Config {
 	t.Helper()
 	return Config{Dir: filepath.Join(scratch.For(t), "data"), Fast: true}
@@ -79,8 +79,7 @@ const (
 	kept = "SELECT count(*)::text FROM kept"
 )
 
-// owner is whom the server's data belong to, nil when that is this process'
-// user.
+// owner returns the owner of the server's data, nil if that is the user of this process.
 func owner(t *testing.T, server *Server) *syscall.Credential {
 	t.Helper()
 	info, err := os.Stat(server.Dir())
@@ -125,7 +124,7 @@ func TestDataSurviveStopAndKill(t *testing.T) {
 	}
 }
 
-// A client that stays connected does not hold up the end.
+// A connected client does not delay Stop.
 func TestStopDoesNotWaitForClients(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, fast(t))
@@ -215,7 +214,7 @@ func TestPortInUse(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	startServer(t, cfg) // the failure left nothing in the way
+	startServer(t, cfg) // the failure left nothing that blocks the next start
 }
 
 func TestPIDFile(t *testing.T) {
@@ -240,8 +239,8 @@ func TestPIDFile(t *testing.T) {
 	}
 }
 
-// The number in the pid file that Postgres itself left may belong to somebody
-// by now, even to a process of the same user.
+// By now another process, even of the same user, may have the id in the pid file that Postgres
+// itself left.
 func TestPostgresOwnPIDFileNamesAStranger(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, fast(t))
@@ -268,7 +267,7 @@ func TestPostgresOwnPIDFileNamesAStranger(t *testing.T) {
 	}
 }
 
-// A Postgres that was started on the data by hand is not ours to end.
+// A Postgres that was started on the data by hand is not ended.
 func TestAnotherPostgresOnTheSameDataIsRespected(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, fast(t))
@@ -296,8 +295,8 @@ func TestAnotherPostgresOnTheSameDataIsRespected(t *testing.T) {
 	testpeer.Eventually(t, "its end", func() bool { return !exists(filepath.Join(server.Dir(), "postmaster.pid")) })
 }
 
-// A Postgres that the kernel did not end with its parent, as happens where
-// there is no death signal, is ended by the next start.
+// If the kernel did not end a Postgres with its parent, as happens without a death signal, the
+// next start ends it.
 func TestAnOrphanOnTheSameDataIsEnded(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, fast(t))
