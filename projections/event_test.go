@@ -15,7 +15,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// picks says whether a query picks an event, without a database.
+// picks reports whether an event matches a query, without a database.
 func picks(q domain.EventQuery, e *domain.Event) bool {
 	return (q.After == nil || e.Position.After(*q.After)) &&
 		(q.Before == nil || e.Position.Before(*q.Before)) &&
@@ -27,7 +27,7 @@ func picks(q domain.EventQuery, e *domain.Event) bool {
 		(q.CorrelationID == "" || e.CorrelationID == q.CorrelationID)
 }
 
-// Any mixture of filters gives what a loop over all events gives, and an export
+// Any combination of filters gives the same events as a loop over all events, and an export
 // with the same filters can be checked link by link.
 func TestAnyQueryPicksWhatALoopPicks(t *testing.T) {
 	t.Parallel()
@@ -44,7 +44,7 @@ func TestAnyQueryPicksWhatALoopPicks(t *testing.T) {
 		n := rapid.SampledFrom(all).Draw(t, "system")
 		position := rapid.Custom(func(t *rapid.T) *domain.Position {
 			if rapid.IntRange(0, 9).Draw(t, "zero") == 0 {
-				return &domain.Position{} // a bound like any other
+				return &domain.Position{} // a valid bound
 			}
 			at := rapid.SampledFrom(n.events).Draw(t, "at").Position
 			return &at
@@ -107,14 +107,15 @@ func TestAnyQueryPicksWhatALoopPicks(t *testing.T) {
 	})
 }
 
-// A time means the time that events carry, though positions have the order: the
-// clocks differ, and of two appenders also from each other.
+// Bounds of time apply to the events' times, although positions define the order: the clocks
+// differ, also those of two appenders.
 func TestTimesAreTheEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const system, base = domain.SystemID("clocks-0"), 1_800_000_000_000
 	log := newScript()
-	// In milliseconds after base: by the clock of the log, and by the event.
+	// In milliseconds after base: the position by the clock of the log, and the time by the
+	// clock of the event's appender.
 	for _, clocks := range [][2]int{{0, -18}, {10, 2}, {20, 15}, {21, 4}, {40, 39}, {41, 60_030}, {90_000, 30_001}} {
 		e := must(t, system, uint64(base+clocks[0]), domain.DeviceUpdate{DeviceID: "d", PowerW: domain.Some(1.0)})
 		e.Time = time.UnixMilli(base + int64(clocks[1])).UTC()
@@ -193,14 +194,13 @@ func TestExportEndsWithTheErrorOfItsFunction(t *testing.T) {
 	}
 }
 
-// Whatever is done to history behind the platform's back, verifying finds the
-// first event that does not hold.
+// Verify finds the first event that any tampering with history affects.
 func TestVerifyFindsTampering(t *testing.T) {
 	t.Parallel()
 	const system = domain.SystemID("sol-1")
 	for _, tampering := range []struct {
 		name, statement string
-		seq             uint64 // of the event that is named
+		seq             uint64 // of the reported event
 	}{
 		{"altered data", `UPDATE history SET data = replace(data, '"powerW":7', '"powerW":8') WHERE system_id = 'sol-1'`, 7},
 		{"altered actor", `UPDATE history SET actor = 'nobody' WHERE seq = 5`, 5},

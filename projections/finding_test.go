@@ -24,8 +24,8 @@ func TestFindings(t *testing.T) {
 		done   bool
 	}{
 		{0, `{"pid": "a"}`, true}, {0, `{"pid": "b"}`, true},
-		{0, `{"pid": "c", "revision": 1}`, true}, // another process begins
-		{0, `{"pid": "d"}`, false},               // and the one before has something to say
+		{0, `{"pid": "c", "revision": 1}`, true}, // another process takes over
+		{0, `{"pid": "d"}`, false},               // and the previous process saves too late
 		{1, `{"pid": "e", "revision": 1}`, true},
 		{1, `{"pid": "a NUL \u0000 and half a pair \ud800", "revision": 1}`, true}, // JSON that jsonb refuses
 	} {
@@ -83,8 +83,8 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// A page of findings ends at a number of bytes too, and the next one goes on where it
-// ends. A large finding comes alone.
+// A page of findings also ends at a number of bytes, and the next page continues from there. A
+// large finding is a page of its own.
 func TestPagesOfFindingsEndAtBytes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -129,8 +129,8 @@ func TestPagesOfFindingsEndAtBytes(t *testing.T) {
 	}
 }
 
-// What another server said is kept as far as a database can: it must not keep other
-// findings from being kept.
+// Payloads of another server are stored as far as a database can: they must not prevent other
+// findings from being stored.
 func TestFindingOfSomethingStrange(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -19,12 +19,12 @@ import (
 	"github.com/plugcast/plugcast/projections"
 )
 
-// generation numbers the histories of a test binary, so that each has systems
-// and positions of its own and many can share a database.
+// generation numbers the histories of a test binary, so that each has its own systems and
+// positions and many can share a database.
 var generation atomic.Uint64
 
-// genHistory draws events of a few systems in log order: sensible ones, unknown
-// types, unreadable data, and entries without a system.
+// genHistory draws events of a few systems in log order: valid ones, unknown types, data that
+// cannot be decoded, and entries without a system.
 func genHistory() *rapid.Generator[[]domain.Event] {
 	return rapid.Custom(func(t *rapid.T) []domain.Event {
 		g := generation.Add(1)
@@ -51,7 +51,7 @@ func genHistory() *rapid.Generator[[]domain.Event] {
 	})
 }
 
-// spoil makes some events strange.
+// spoil makes some events unusual.
 func spoil(t *rapid.T, e *domain.Event) {
 	switch rapid.IntRange(0, 24).Draw(t, "fault") {
 	case 0:
@@ -121,7 +121,7 @@ func genOptional[T any](of *rapid.Generator[T]) *rapid.Generator[domain.Optional
 	)
 }
 
-// naive is what the database has to hold for one system, made without one.
+// naive is the expected content of the database for one system, computed without one.
 type naive struct {
 	events []domain.Event
 	state  *domain.State
@@ -147,7 +147,7 @@ func naively(events []domain.Event) map[domain.SystemID]*naive {
 	return all
 }
 
-// foldUntil folds anew, because a state shares its rows with later ones.
+// foldUntil folds from the start, because a state shares its rows with later ones.
 func (n *naive) foldUntil(at domain.Position) *domain.State {
 	st := domain.NewState(n.state.SystemID)
 	for _, e := range n.events {
@@ -158,7 +158,7 @@ func (n *naive) foldUntil(at domain.Position) *domain.State {
 	return st
 }
 
-// check compares the database with what it has to hold.
+// check compares the database with the expected content.
 func (n *naive) check(t fataler, store *projections.Store, at domain.Position) {
 	t.Helper()
 	ctx, system := context.Background(), n.state.SystemID
@@ -189,7 +189,7 @@ func (n *naive) check(t fataler, store *projections.Store, at domain.Position) {
 	}
 }
 
-// archived reads a system's whole history.
+// archived returns a system's whole history.
 func archived(t fataler, store *projections.Store, system domain.SystemID) []domain.Event {
 	t.Helper()
 	var events []domain.Event
@@ -207,8 +207,8 @@ func archived(t fataler, store *projections.Store, system domain.SystemID) []dom
 	}
 }
 
-// Whatever the events and however they are cut into batches and runs, the
-// database holds what a fold without one gives.
+// For any events, and any division into batches and runs, the database holds the result of a
+// fold in memory.
 func TestAnyBatchingGivesTheSame(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -233,8 +233,7 @@ func TestAnyBatchingGivesTheSame(t *testing.T) {
 	})
 }
 
-// Backends are killed at random moments, and every event is still in history
-// once and folded once.
+// With backends killed at random moments, every event is in history once and folded once.
 func TestExactlyOnceUnderCrashes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -246,11 +245,11 @@ func TestExactlyOnceUnderCrashes(t *testing.T) {
 	}
 	log := newScript(events...)
 	killing, stop := context.WithCancel(t.Context())
-	round := make(chan struct{}) // the killer was there
+	round := make(chan struct{}) // the killer has done a round
 	const mostKills = 60
 	var batches, kills atomic.Int64
 	log.batch = func() int {
-		// Else all may be done before the killer comes, or hits.
+		// Otherwise everything may be done before the killer comes, or hits.
 		for wait := batches.Add(1)%10 == 0; wait; wait = kills.Load() == 0 {
 			select {
 			case <-round:
@@ -265,7 +264,7 @@ func TestExactlyOnceUnderCrashes(t *testing.T) {
 		for killing.Err() == nil {
 			if kills.Load() < mostKills { // on a loaded machine no connection would live long enough to write
 				var n int64
-				// Not under killing: a statement that is given up still kills.
+				// Not while it kills: a statement that is given up still kills.
 				_ = b.owner.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 					WHERE datname = current_database() AND application_name = 'plugcast' AND random() < 0.5`).Scan(&n)
 				kills.Add(n)
@@ -297,15 +296,15 @@ func TestExactlyOnceUnderCrashes(t *testing.T) {
 		t.Fatalf("nothing crashed, with %d kills", kills.Load())
 	}
 	t.Logf("%d kills, %d crashes", kills.Load(), crashes)
-	// Of the store's idle connections some may have been killed, which is found out
-	// when they are used.
+	// Some of the store's idle connections may have been killed, which shows only when they are
+	// used.
 	store := openStore(t, b.url)
 	for _, n := range naively(events) {
 		n.check(t, store, events[len(events)/2].Position)
 	}
 }
 
-// Of two owners at once one writes, and the other stops without a trace.
+// Of two concurrent owners one writes, and the other stops without writing.
 func TestTwoOwners(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -343,7 +342,7 @@ func TestTwoOwners(t *testing.T) {
 	naively(events)[system].check(t, b.store, domain.Position{Ms: 1500})
 }
 
-// meet is a log that two readers begin to follow at once.
+// meet is a log that two readers begin to follow at the same time.
 type meet struct {
 	*script
 	once sync.Once

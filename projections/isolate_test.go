@@ -20,7 +20,7 @@ import (
 
 // poisons are events that cannot be projected, each for another reason.
 var poisons = map[string]func(e *domain.Event){
-	// The rows of a device that no other event is about, because another would overwrite them.
+	// These are devices without other events, because another event would overwrite the row.
 	"a time that JSON cannot write": func(e *domain.Event) {
 		e.Time, e.Data = time.Date(12_000, 1, 1, 0, 0, 0, 0, time.UTC), json.RawMessage(`{"deviceId":"`+e.ID+`"}`)
 	},
@@ -52,7 +52,7 @@ var poisons = map[string]func(e *domain.Event){
 	"a time before all times":  func(e *domain.Event) { e.Time = time.Date(-200_000, 1, 1, 0, 0, 0, 0, time.UTC) },
 }
 
-// noise is text that does not compress.
+// noise returns text that does not compress.
 func noise(n int) string {
 	var b strings.Builder
 	for b.Len() < n {
@@ -61,8 +61,8 @@ func noise(n int) string {
 	return b.String()
 }
 
-// Each poison takes its own place in history, with its seq and a link of the chain,
-// and costs the other events nothing.
+// Each poison has its own row in history, with a seq and a link of the chain, and does not
+// affect the other events.
 func TestPoisonIsIsolated(t *testing.T) {
 	t.Parallel()
 	for name, poison := range poisons {
@@ -78,7 +78,7 @@ func TestPoisonIsIsolated(t *testing.T) {
 				}
 				log.add(e, must(t, other, 1_700_000_000_001+3*ms, domain.DeviceUpdate{DeviceID: "d", PowerW: domain.Some(float64(ms))}))
 			}
-			store := setup(t).store // another for each: a projector owns its partition
+			store := setup(t).store // one for each, because a projector owns its partition
 			projectAll(t, store, log)
 			events := archived(t, store, system)
 			if len(events) != 9 || events[4].Seq != 5 {
@@ -106,8 +106,8 @@ func checkChain(t testing.TB, store *projections.Store, system domain.SystemID, 
 	}
 }
 
-// Whatever poison comes in whatever batches: the projector ends with the log, no seq
-// is left out, and those who send none have the same state and history as without.
+// With any poison in any batches, the projector reaches the end of the log, no seq is left out,
+// and systems without poison have the same state and history as without.
 func TestPoisonNeverStopsAPartition(t *testing.T) {
 	t.Parallel()
 	names := make([]string, 0, len(poisons))
@@ -165,7 +165,7 @@ func TestPoisonNeverStopsAPartition(t *testing.T) {
 	}
 }
 
-// Raw entries, as anybody may add who can write to Redis, through the real log.
+// Raw entries, which any client of Redis can add, through the real log.
 func TestRawPoisonThroughTheLog(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -241,7 +241,7 @@ func TestRawPoisonThroughTheLog(t *testing.T) {
 	}
 }
 
-// A code path that panics is an error of its partition, and ends nothing else.
+// A panic is an error of its partition, and ends nothing else.
 func TestPanicKeepsTheWorker(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -277,8 +277,8 @@ func (p *panicking) Follow(ctx context.Context, partition int, after domain.Posi
 	return ctx.Err()
 }
 
-// History that has such events in it already, because something else wrote them, does
-// not stop a rebuild either: it leaves them out, and names them.
+// A rebuild does not stop at such events in history, which another program may have written: it
+// leaves them out and names them.
 func TestRebuildLeavesPoisonOut(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -317,7 +317,7 @@ func TestRebuildLeavesPoisonOut(t *testing.T) {
 	if err != nil || len(page.Entries) != 1 || page.More {
 		t.Errorf("%+v, %v", page, err)
 	}
-	// Another rebuild finds the same, and counts none of them again.
+	// Another rebuild finds the same events, and counts none of them again.
 	if rebuilt, err := b.store.Rebuild(t.Context(), nil, nil); err != nil || rebuilt.Skipped != 3 {
 		t.Errorf("%+v, %v", rebuilt, err)
 	}
@@ -326,7 +326,7 @@ func TestRebuildLeavesPoisonOut(t *testing.T) {
 	}
 }
 
-// A row of the read models that somebody damaged stops neither its system nor others.
+// A damaged row of the read models stops neither its system nor others.
 func TestDamagedRowIsLeftOut(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -348,13 +348,13 @@ func TestDamagedRowIsLeftOut(t *testing.T) {
 	checkChain(t, b.store, other, 1)
 }
 
-// The projector tries an unforeseen failure again for a while, and then takes its event
-// out like any other. It tries a fault of the database alone for ever, and takes nothing out.
+// The projector retries an unforeseen failure for a while, and then replaces the event. It
+// retries a failure of the database without end, and replaces nothing.
 func TestUnforeseenFailures(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const system, other = domain.SystemID("odd-0"), domain.SystemID("healthy-0")
-	// The replacement has the same text in it, and passes.
+	// The replacement contains the same text, and can be written.
 	b.exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		IF NEW.type <> 'undecodable' AND NEW.data LIKE '%strange%' THEN RAISE EXCEPTION 'something odd' USING ERRCODE = 'P0001'; END IF;
 		IF NEW.data LIKE '%away%' THEN RAISE EXCEPTION 'gone' USING ERRCODE = '58030'; END IF;

@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/projections"
 )
 
-// Pages hold what the fold has, in order of id.
+// Pages contain the rows of the fold, in order of id.
 func TestLists(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -24,7 +24,7 @@ func TestLists(t *testing.T) {
 		ms++
 		log.add(must(t, system, ms, data))
 	}
-	for _, id := range []string{"b", "a", "C", "c", "_", "a:2", "a-1"} { // an order that locales would not agree on
+	for _, id := range []string{"b", "a", "C", "c", "_", "a:2", "a-1"} { // locales order these differently
 		thing := domain.EquipmentID("e" + strings.ReplaceAll(id, ":", "."))
 		add(domain.DeviceUpdate{
 			DeviceID: domain.DeviceID(id), Online: domain.Some(true), Attributes: json.RawMessage(`{ "a": "<" }`),
@@ -91,7 +91,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// checkPages reads a list page by page and compares it with the whole.
+// checkPages reads a list page by page and compares it with the whole list.
 func checkPages[T any, K ~string](t *testing.T, limit int, want []*T, id func(*T) K, page func(after K) ([]*T, bool, error)) {
 	t.Helper()
 	var all []*T
@@ -111,8 +111,7 @@ func checkPages[T any, K ~string](t *testing.T, limit int, want []*T, id func(*T
 	}
 }
 
-// A page ends at a number of bytes too, wherever the bytes are, and goes on with
-// the next row.
+// A page also ends at a number of bytes, and the next page continues with the next row.
 func TestPagesEndAtBytes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -147,8 +146,8 @@ func TestPagesEndAtBytes(t *testing.T) {
 	}
 }
 
-// Two systems may have a connection of the same id: who sees both has to say
-// which.
+// Two systems may have a connection with the same id. A caller that sees both has to name the
+// system.
 func TestSystemOfConnection(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -182,7 +181,7 @@ func TestSystemOfConnection(t *testing.T) {
 	}
 }
 
-// Large events make smaller batches, and all of them are kept to the byte.
+// Large events make smaller batches, and all of them are stored byte for byte.
 func TestLargeEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -221,8 +220,8 @@ func TestOpenRefusesWhatIsNoDatabase(t *testing.T) {
 	}
 }
 
-// A position that no calendar has, which anybody who may write to Redis can give an
-// entry, is archived like any other, and so is what comes behind it.
+// A position beyond the calendar, which any client of Redis can give to an entry, is archived
+// like any other, and so are later entries.
 func TestPositionBeyondTheCalendar(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// An entry with an id that history cannot hold stops its partition, and says so, until
-// the stream is repaired as SECURITY.md describes. The other partitions go on.
+// An entry with an id that history cannot hold stops its partition, with an error, until the
+// stream is repaired as SECURITY.md describes. The other partitions continue.
 func TestPositionBeyondHistory(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -8,8 +8,7 @@ import (
 	"github.com/plugcast/plugcast/projections"
 )
 
-// Pages end at a number of bytes too, and readers of history miss nothing for it,
-// whichever way they read.
+// Pages also end at a number of bytes, and no way of reading history misses events by it.
 func TestPagesOfHistoryEndAtBytes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -79,8 +79,7 @@ func TestPlatformReads(t *testing.T) {
 	}
 }
 
-// A text with an escaped NUL, which is valid JSON, must not make the rows that it is
-// in unreadable for queries.
+// A text with an escaped NUL, which is valid JSON, must not make queries on its row fail.
 func TestQueriesReadNoDocuments(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

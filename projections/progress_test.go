@@ -14,8 +14,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// A wait ends when the position is archived: by a projector of the same store,
-// which says so, or by one elsewhere, which is found out by asking.
+// A wait ends once the position is archived: by a projector of the same store, which reports
+// it, or by another one, which a poll finds.
 func TestWaitForAPosition(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -70,8 +70,7 @@ func TestWaitEndsWithItsContextAndWithTheStore(t *testing.T) {
 	}
 }
 
-// A state that is asked for as it is, or of a system without events, is not
-// waited for.
+// A read without a position, and a read of a system without events, do not wait.
 func TestStateOfNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -94,8 +93,7 @@ func TestStateOfNothing(t *testing.T) {
 	}
 }
 
-// A database that dies makes reads fail as unavailable, and when it is back
-// everything goes on.
+// While the database is down reads fail as unavailable. Once it is back everything continues.
 func TestDatabaseDies(t *testing.T) {
 	t.Parallel()
 	server := pgtest.New(t)
@@ -126,8 +124,8 @@ func TestDatabaseDies(t *testing.T) {
 	})
 }
 
-// A Redis that lost everything, while nobody projected or while somebody did, goes on behind the checkpoint, and nothing is
-// counted twice or left out.
+// A Redis that lost everything, with or without a projector at work, continues behind the
+// checkpoint, and no event is counted twice or left out.
 func TestRedisIsWiped(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -162,7 +160,8 @@ func TestRedisIsWiped(t *testing.T) {
 	}
 }
 
-// A partition that nobody projects is as far behind as its oldest event is old.
+// The lag of a partition without a projector is the age of its oldest event that is not
+// archived.
 func TestLagOfAPartitionThatStandsStill(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -183,7 +182,7 @@ func TestLagOfAPartitionThatStandsStill(t *testing.T) {
 	}
 }
 
-// More systems than a projector remembers make it slower, not wrong.
+// With more systems than a projector caches, it is slower, and still right.
 func TestMoreSystemsThanAreRemembered(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

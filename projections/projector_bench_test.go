@@ -12,12 +12,12 @@ import (
 	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
 )
 
-// benchUpdates makes device updates as a Shelly source writes them: 10 systems of
-// 20 devices.
+// benchUpdates returns device updates as a Shelly source writes them: 10 systems with 20
+// devices each.
 func benchUpdates(n int, first uint64) []domain.Event {
 	events := make([]domain.Event, n)
 	for i := range events {
-		data, _ := json.Marshal(domain.DeviceUpdate{ // always marshals
+		data, _ := json.Marshal(domain.DeviceUpdate{ // never fails
 			DeviceID: domain.DeviceID(fmt.Sprintf("shellyplugsg3-%012x", i/10%20)), Online: domain.Some(true), RelayOn: domain.Some(true),
 			Channel: domain.Some(0), PowerW: domain.Some(float64(i%3000) / 10), VoltageV: domain.Some(231.4), CurrentA: domain.Some(1.886),
 			EnergyWh: domain.Some(2574466.629), TemperatureC: domain.Some(46.3), Changed: []string{"powerW", "currentA"},
@@ -33,7 +33,7 @@ func benchUpdates(n int, first uint64) []domain.Event {
 	return events
 }
 
-// everything is a log of one partition.
+// everything is a log with one partition.
 type everything struct {
 	*script
 	events []domain.Event
@@ -51,8 +51,8 @@ func (l *everything) Follow(_ context.Context, _ int, _ domain.Position, fn func
 	return errEnd
 }
 
-// BenchmarkProject is one projector on one connection, against a Postgres that
-// fsyncs each commit as in production.
+// BenchmarkProject measures one projector on one connection, with a Postgres that syncs each
+// commit as in production.
 func BenchmarkProject(b *testing.B) {
 	server := pgtest.New(b)
 	if err := migrate(b.Context(), server.URL()); err != nil {
@@ -74,8 +74,8 @@ func BenchmarkProject(b *testing.B) {
 	}
 }
 
-// BenchmarkRead is what readers ask for most, on a system with 20 devices and
-// 10,000 events.
+// BenchmarkRead measures the most frequent reads, on a system with 20 devices and 10,000
+// events.
 func BenchmarkRead(b *testing.B) {
 	bundle := setup(b)
 	store := bundle.store
@@ -131,7 +131,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// BenchmarkRebuild makes the read models of 100,000 events.
+// BenchmarkRebuild measures a rebuild from 100,000 events.
 func BenchmarkRebuild(b *testing.B) {
 	store := setup(b).store
 	log := &everything{script: newScript(), batch: 1000, events: benchUpdates(100_000, 1_800_000_000_000)}

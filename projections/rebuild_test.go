@@ -17,7 +17,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// fill projects random histories, so that there is something of everything.
+// fill projects random histories, so that every kind of row exists.
 func fill(t testing.TB, b *bundle) *script {
 	t.Helper()
 	log := newScript()
@@ -28,7 +28,7 @@ func fill(t testing.TB, b *bundle) *script {
 	return log
 }
 
-// Whatever is dropped, a rebuild brings the same rows back.
+// A rebuild brings back the same rows, whichever of them were dropped.
 func TestRebuildBringsTheSameRows(t *testing.T) {
 	t.Parallel()
 	for _, loss := range []struct {
@@ -63,7 +63,7 @@ func TestRebuildBringsTheSameRows(t *testing.T) {
 			if err := b.owner.QueryRow(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname IN ('projection_next', 'projection_old')").Scan(&schemas); err != nil || schemas != 0 {
 				t.Errorf("%d schemas are left, %v", schemas, err)
 			}
-			// Life goes on: projecting, and reading within an actor's systems.
+			// Projecting continues, and so do reads within an actor's systems.
 			system := domain.SystemID("after-0")
 			log.add(must(t, system, 1_900_000_000_000, domain.DeviceUpdate{DeviceID: "d", Online: domain.Some(true)}))
 			projectAll(t, b.store, log)
@@ -76,8 +76,8 @@ func TestRebuildBringsTheSameRows(t *testing.T) {
 	}
 }
 
-// While a rebuild runs under load, projectors go on and readers never see an
-// older state, nor rows and a cursor of different moments.
+// During a rebuild under load projectors continue, and readers never see an older state, nor
+// rows and a cursor of different moments.
 func TestRebuildUnderLoad(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -97,7 +97,7 @@ func TestRebuildUnderLoad(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var others sync.WaitGroup
 	var written, read atomic.Int64
-	others.Go(func() { // the owner, at work
+	others.Go(func() { // the owner
 		projector := projections.NewProjector(b.store, log, partitionOf(system))
 		for ctx.Err() == nil {
 			add(50)
@@ -144,8 +144,7 @@ func TestRebuildUnderLoad(t *testing.T) {
 	naively(log.events[partitionOf(system)])[system].check(t, b.store, domain.Position{Ms: 3000})
 }
 
-// A rebuild that is killed leaves the live read models alone, and the next one
-// starts clean.
+// A killed rebuild leaves the live read models alone, and the next one starts clean.
 func TestKilledRebuild(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -198,7 +197,7 @@ func TestRebuildRefusesUnknownNames(t *testing.T) {
 	}
 }
 
-// A reader that keeps a live table busy makes the swap try again, not fail.
+// A reader that keeps a live table locked makes the swap try again, not fail.
 func TestSwapWaitsForReaders(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -215,7 +214,7 @@ func TestSwapWaitsForReaders(t *testing.T) {
 		_, err := b.store.Rebuild(t.Context(), nil, nil)
 		rebuilt <- err
 	}()
-	// since is when the transaction began that waits for the table, if any does.
+	// since returns the start of the transaction that waits for the table, if there is one.
 	since := func() (began time.Time) {
 		err := b.owner.QueryRow(t.Context(), `SELECT a.xact_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 			WHERE NOT l.granted AND l.mode = 'AccessExclusiveLock' AND a.datname = current_database()`).Scan(&began)

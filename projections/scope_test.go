@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/projections"
 )
 
-// twoTenants fills two systems and the platform's own with one of everything.
+// twoTenants fills two systems, and the platform's own, with one row of every kind.
 func twoTenants(t testing.TB, b *bundle) {
 	t.Helper()
 	thing := domain.EquipmentID("e")
@@ -34,8 +34,8 @@ func twoTenants(t testing.TB, b *bundle) {
 
 var guarded = append([]string{"history", "heads", "quarantine"}, readModels...)
 
-// As the reader, with the setting given, which systems do queries see that have
-// no WHERE at all?
+// Queries without any WHERE, run as the reader with the setting, see only the systems in the
+// setting.
 func TestForgottenWhereLeaksNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -111,8 +111,7 @@ func asReader(t *testing.T, b *bundle, setting *string, query string) []string {
 	return got
 }
 
-// The reader can neither write nor go around the guard through a partition of
-// history.
+// The reader can neither write nor bypass the guard through a table partition of history.
 func TestReaderMayOnlyRead(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -184,7 +183,7 @@ func TestActorSeesOwnSystemsOnly(t *testing.T) {
 	}
 }
 
-// readsOf tries every scoped read of a system that has one of everything.
+// readsOf performs every scoped read on a system that has one row of every kind.
 func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system domain.SystemID) map[string]int {
 	t.Helper()
 	ctx, counts := t.Context(), map[string]int{}
@@ -217,8 +216,8 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 	return counts
 }
 
-// A connection goes back to the pool as the owner's, also after a query that
-// failed as the reader.
+// A connection returns to the pool as the owner's, also after a query that failed as the
+// reader.
 func TestRoleDoesNotStick(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

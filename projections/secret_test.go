@@ -14,7 +14,7 @@ import (
 	"github.com/plugcast/plugcast/projections"
 )
 
-// keep puts a secret where there is none, and returns its revision.
+// keep adds a secret and returns its revision.
 func (b *bundle) keep(t fataler, system domain.SystemID, id domain.ConnectionID, hash string) string {
 	t.Helper()
 	revision, err := b.store.PutSecret(context.Background(), projections.Secret{
@@ -26,7 +26,7 @@ func (b *bundle) keep(t fataler, system domain.SystemID, id domain.ConnectionID,
 	return revision
 }
 
-// unasked is a log that nobody should have to ask.
+// unasked fails the test if the log is asked.
 func unasked(context.Context, domain.SystemID) (domain.Position, error) {
 	return domain.Position{}, errors.New("the log was asked")
 }
@@ -67,7 +67,7 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// Another system may use the same id, and neither notices.
+	// Another system may use the same id, without effect on this one.
 	theirs := projections.Secret{ConnectionID: "acc1", System: "luna-2", Kind: second.Kind, KeyHash: []byte("theirs"), Revision: newer}
 	if _, err := b.store.PutSecret(ctx, theirs); !domain.HasCode(err, domain.CodeContention) {
 		t.Errorf("in the place of another system's: %v", err)
@@ -100,7 +100,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// Of many who change what all have read, one does.
+// Of many concurrent changes to the same revision, one succeeds.
 func TestSecretsAreChangedByOne(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -141,7 +141,7 @@ func TestOutboundCredential(t *testing.T) {
 	}); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("a reservation: %v", err)
 	}
-	// One that was created a moment ago is waited for.
+	// A connection that was created a moment ago is waited for.
 	asked := make(chan struct{})
 	answer := make(chan error, 1)
 	go func() {
@@ -171,7 +171,7 @@ func TestOutboundCredential(t *testing.T) {
 	if _, err := b.store.OutboundCredential(ctx, "acc2", []byte("hash"), unasked); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("nothing kept: %v", err)
 	}
-	// The key says which of two systems is meant.
+	// The key identifies one of two systems.
 	b.keep(t, "luna-2", "acc1", "theirs")
 	log.add(must(t, "luna-2", 2500, domain.ConnectionCreated{ConnectionID: "acc1", Kind: domain.ConnectionShellyOutbound}))
 	projectAll(t, b.store, log)
@@ -183,7 +183,7 @@ func TestOutboundCredential(t *testing.T) {
 	if _, err := b.store.OutboundCredential(ctx, "acc1", []byte("none"), unasked); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("nobody's key: %v", err)
 	}
-	// A connection of the same id in another system has nothing to do with it.
+	// A connection with the same id in another system has no effect.
 	log.add(must(t, "luna-2", 3000, domain.ConnectionCreated{ConnectionID: "acc2"}))
 	b.keep(t, "sol-1", "acc2", "hash")
 	projectAll(t, b.store, log)
@@ -202,8 +202,7 @@ func TestOutboundCredential(t *testing.T) {
 
 var secretTables = []string{"connection_secrets"}
 
-// Whatever becomes of the read models, what is kept beside them stays, and fits
-// to what history makes of them again.
+// Secrets stay when the read models are dropped, and match the rebuilt ones.
 func TestRebuildLeavesSecretsAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -224,7 +223,7 @@ func TestRebuildLeavesSecretsAlone(t *testing.T) {
 	}
 }
 
-// History that is replayed into empty tables meets the secrets that were kept.
+// History that is replayed into empty tables finds the stored secrets.
 func TestReplayMeetsKeptSecrets(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -242,8 +241,7 @@ func TestReplayMeetsKeptSecrets(t *testing.T) {
 	}
 }
 
-// The role that reads on behalf of actors sees nothing of it, whatever scope it
-// is given.
+// The reader's role sees no secret, in any scope.
 func TestReaderSeesNoSecrets(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

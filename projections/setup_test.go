@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(redistest.Run(func() int { return pgtest.Run(m.Run) }))
 }
 
-// patience bounds waits for what has to happen.
+// patience bounds every wait.
 const patience = 30 * time.Second
 
 // staff may read everything.
@@ -43,7 +43,7 @@ func migrate(ctx context.Context, url string) error { return migrations.Apply(ct
 type bundle struct {
 	url   string
 	store *projections.Store
-	owner *pgxpool.Pool // for looking at tables as they are
+	owner *pgxpool.Pool // bypasses the store
 }
 
 func setup(t testing.TB) *bundle {
@@ -61,10 +61,10 @@ func setupAt(t testing.TB, url string) *bundle {
 	return &bundle{url: url, store: openStore(t, url), owner: owner}
 }
 
-// testPartitions is how many partitions the tests' logs have.
+// testPartitions is the number of partitions of the tests' logs.
 const testPartitions = 4
 
-// partitionOf spreads the tests' systems evenly: they end with a digit.
+// partitionOf spreads the tests' systems evenly: their ids end with a digit.
 func partitionOf(system domain.SystemID) int {
 	return int(system[len(system)-1]) % testPartitions
 }
@@ -79,8 +79,8 @@ func openStore(t testing.TB, url string) *projections.Store {
 	return store
 }
 
-// testLogger shows what is logged only when PLUGCAST_TEST_LOG is set: a test
-// that kills things on purpose would drown its own failures.
+// testLogger shows logged lines only if PLUGCAST_TEST_LOG is set: the lines of tests that kill
+// things would hide the failures.
 func testLogger(testing.TB) *slog.Logger {
 	if os.Getenv("PLUGCAST_TEST_LOG") != "" {
 		return slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -88,8 +88,8 @@ func testLogger(testing.TB) *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
-// script is a log whose events, and the batches they come in, a test decides.
-// Follow ends with errEnd after the last batch.
+// script is a log whose events and batches are set by a test. Follow ends with errEnd after the
+// last batch.
 type script struct {
 	mu      sync.Mutex
 	events  map[int][]domain.Event
@@ -130,7 +130,7 @@ func (s *script) next(partition int, after domain.Position) []domain.Event {
 	for len(events) > 0 && !events[0].Position.After(after) {
 		events = events[1:]
 	}
-	// A copy, because readers of one log must not see what another writes.
+	// A copy, because readers of one log must not see each other's writes.
 	return append([]domain.Event(nil), events[:min(len(events), s.batch())]...)
 }
 
@@ -175,7 +175,7 @@ func (s *script) Expire(_ context.Context, partition int, archived domain.Positi
 	return nil
 }
 
-// projectAll projects what the script has, to its end.
+// projectAll projects the script to its end.
 func projectAll(t fataler, store *projections.Store, log *script) {
 	for partition := range testPartitions {
 		if err := projections.NewProjector(store, log, partition).Run(context.Background()); !errors.Is(err, errEnd) {
@@ -189,7 +189,7 @@ type fataler interface {
 	Fatalf(string, ...any)
 }
 
-// must makes an event of a system at a position.
+// must returns an event of a system at a position.
 func must(t fataler, system domain.SystemID, ms uint64, data domain.Data) domain.Event {
 	t.Helper()
 	e, err := domain.NewEvent(system, data, domain.Cause{Actor: "maria", CorrelationID: "c-1"})
@@ -220,7 +220,7 @@ func diffStates(a, b *domain.State) string {
 	return cmp.Diff(a, b, cmpopts.IgnoreUnexported(domain.State{}), cmpopts.EquateEmpty())
 }
 
-// tables reads tables whole, as text, for comparing.
+// tables returns the whole content of tables as text, for comparisons.
 func (b *bundle) tables(t fataler, names ...string) map[string][]string {
 	t.Helper()
 	content := map[string][]string{}

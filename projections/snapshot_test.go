@@ -12,8 +12,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// A snapshot that is written row by row reads back as what the fold made, with
-// the publishers' attributes to the byte, in pieces of a bounded size.
+// A snapshot that is written row by row decodes to the result of the fold, with the publishers'
+// attributes byte for byte, in pieces of bounded size.
 func TestWriteSnapshot(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

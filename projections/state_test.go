@@ -9,8 +9,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// A part of the state has the rows that were named, what they are tied to, and
-// no others, with the cursor of the whole system.
+// A part of the state has the named rows, the rows related to them, and no others, with the
+// cursor of the whole system.
 func TestStateHasWhatIsNeeded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -21,7 +21,7 @@ func TestStateHasWhatIsNeeded(t *testing.T) {
 		ms++
 		log.add(must(t, system, ms, data))
 	}
-	for _, in := range []domain.SystemID{system, "part-5"} { // another system has rows of the same ids, in the same partition
+	for _, in := range []domain.SystemID{system, "part-5"} { // another system in the same partition has rows with the same ids
 		for _, id := range []string{"a", "b", "c"} {
 			thing := domain.EquipmentID("e" + id)
 			add(in, domain.DeviceUpdate{DeviceID: domain.DeviceID(id), Name: domain.Some(string(in))})

@@ -20,18 +20,18 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// running is a worker that runs on a store of its own.
+// running is a worker with its own store.
 type running struct {
 	*projections.Worker
 	stop func()
 	seen *jobs
 }
 
-// jobs note for which partitions they run.
+// jobs records for which partitions jobs run.
 type jobs struct {
 	mu     sync.Mutex
 	now    map[int]int
-	twice  bool // two at once for a partition, among all who share this
+	twice  bool // two jobs ran at once for a partition, among all workers that share this
 	starts int
 }
 
@@ -80,7 +80,7 @@ func append1(t testing.TB, log *streams.Log, system domain.SystemID, n int) doma
 	return appended.Last()
 }
 
-// From a real log into the database, and back by waiting for a position.
+// Events go from a real log into the database, and a wait for their position ends.
 func TestWorkerProjectsTheLog(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -126,7 +126,7 @@ func owners(workers ...*running) (counts []int, distinct bool) {
 	return counts, slices.Equal(all, []int{0, 1, 2, 3})
 }
 
-// Workers share the partitions evenly, as they come and go.
+// Workers share the partitions evenly as they come and go.
 func TestWorkersShareEvenly(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -156,7 +156,7 @@ func TestWorkersShareEvenly(t *testing.T) {
 	}
 }
 
-// A worker that loses its session stops, and what it had goes on elsewhere.
+// A worker that loses its session stops, and another one continues with its partitions.
 func TestOwnershipMoves(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -188,8 +188,8 @@ func TestOwnershipMoves(t *testing.T) {
 	}
 }
 
-// A process that freezes, and one that is killed, lose what they own; one that
-// wakes writes nothing any more.
+// A process that freezes or is killed loses its partitions. A process that wakes up again
+// writes nothing any more.
 func TestFrozenAndKilledProcess(t *testing.T) {
 	t.Parallel()
 	for _, blow := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
@@ -220,7 +220,7 @@ func TestFrozenAndKilledProcess(t *testing.T) {
 				}
 			}
 			project(1)
-			// Struck while it is busy, it is most likely in a transaction.
+			// A busy process is most likely in a transaction.
 			flood(t, log)
 			if err := child.Process.Signal(blow); err != nil {
 				t.Fatal(err)
@@ -264,8 +264,8 @@ func flood(t *testing.T, log *streams.Log) {
 	}
 }
 
-// An owner that hangs in the middle of a transaction, which no timeout ends while
-// Postgres waits for its data, does not keep the next one waiting.
+// An owner that hangs in the middle of a transaction, which no timeout ends while Postgres
+// waits for its data, does not delay the next owner.
 func TestHangingTransactionIsEnded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -303,13 +303,13 @@ func TestHangingTransactionIsEnded(t *testing.T) {
 	}
 }
 
-// Environment of a child that is a worker and nothing else.
+// These variables make the test binary a process that is a worker only.
 const (
 	childPostgres = "PLUGCAST_TEST_CHILD_POSTGRES"
 	childRedis    = "PLUGCAST_TEST_CHILD_REDIS"
 )
 
-// beChild works until it is killed.
+// beChild runs a worker until it is killed.
 func beChild(postgresURL, redisURL string) error {
 	ctx := context.Background()
 	store, err := projections.Open(ctx, projections.Config{URL: postgresURL})
@@ -323,7 +323,7 @@ func beChild(postgresURL, redisURL string) error {
 	return projections.NewWorker(projections.WorkerConfig{Store: store, Log: log}).Run(ctx)
 }
 
-// The owner trims what is archived and old.
+// The owner trims archived and old entries.
 func TestWorkerTrimsTheLog(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -366,7 +366,8 @@ func TestWorkerRefusesAnotherNumberOfPartitions(t *testing.T) {
 	}
 }
 
-// owning keeps what a worker says it owns, one entry for each line at info.
+// owning collects the owned partitions that a worker logs, one entry for each line at level
+// info.
 type owning struct {
 	slog.Handler
 	mu    sync.Mutex
@@ -390,7 +391,8 @@ func (o *owning) said() []string {
 	return slices.Clone(o.lines)
 }
 
-// A start is one line, however many partitions there are, and so is each change.
+// The start of a worker is logged in one line, for any number of partitions, and so is each
+// change.
 func TestWorkerSaysWhatItOwnsOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
