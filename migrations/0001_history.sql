@@ -1,13 +1,13 @@
--- The truth: what happened (history), how far each partition of the log is
--- archived (checkpoints), where each system's count and hash chain stand
--- (heads), and what could not be read (quarantine). Read models are made from
--- history and live in a schema of their own: see the next migration.
+-- The permanent data: all events (history), how far each partition of the log is archived
+-- (checkpoints), the count and the hash chain of each system (heads), and the entries that
+-- could not be decoded (quarantine). Read models are made from history and have a schema of
+-- their own: see the next migration.
 
 -- +goose Up
 
--- Reads on behalf of an actor run as this role, which owns nothing, so that
--- row-level security holds for it. Roles belong to the cluster: another database
--- may create it, or give it to the same user, at this very moment.
+-- Reads on behalf of an actor run as this role. It owns nothing, so row-level security applies
+-- to it. Roles belong to the cluster: another database may create the role, or grant it to the
+-- same user, at the same moment.
 -- +goose StatementBegin
 DO $$
 BEGIN
@@ -24,18 +24,18 @@ BEGIN
             END;
             RETURN;
         EXCEPTION WHEN duplicate_object OR unique_violation OR internal_error THEN
-            PERFORM pg_sleep(0.05); -- somebody else was faster; look again
+            PERFORM pg_sleep(0.05); -- another session was faster; check again
         END;
     END LOOP;
-    RAISE EXCEPTION 'the role plugcast_reader cannot be created or granted: others keep changing it';
+    RAISE EXCEPTION 'the role plugcast_reader cannot be created or granted: other sessions keep changing it';
 END
 $$;
 -- +goose StatementEnd
 
--- guard_by_system lets the reader see the rows of a table that belong to the
--- systems in the setting plugcast.systems, and no others: a comma-separated
--- list, * for every system but the platform's own, ** for all. Without the
--- setting it sees nothing. The setting is read once per query, not per row.
+-- guard_by_system lets the reader see only those rows of a table that belong to the systems in
+-- the setting plugcast.systems: a comma-separated list, * for every system but the platform's
+-- own, ** for all. Without the setting it sees nothing. The setting is read once per query, not
+-- per row.
 -- +goose StatementBegin
 CREATE FUNCTION guard_by_system(guarded regclass) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -51,11 +51,11 @@ END
 $$;
 -- +goose StatementEnd
 
--- Texts that are looked up and ordered: by bytes, as the platform orders them.
+-- Texts that are compared and ordered by bytes, as the platform orders them.
 CREATE DOMAIN identifier AS text COLLATE "C";
 
--- Fixed when the deployment is created: a system that changed its partition
--- would have two histories.
+-- Fixed when the deployment is created: a system that changed its partition would have two
+-- histories.
 CREATE TABLE deployment (
     id         integer PRIMARY KEY DEFAULT 1 CHECK (id = 1), -- there is one row
     partitions integer NOT NULL CHECK (partitions > 0)
@@ -65,16 +65,16 @@ CREATE TABLE checkpoints (
     partition    integer     PRIMARY KEY,
     position_ms  bigint      NOT NULL DEFAULT 0, -- everything at or before it is in history
     position_seq bigint      NOT NULL DEFAULT 0,
-    generation   bigint      NOT NULL DEFAULT 0, -- grows when read models are replaced: what owners remember is void
+    generation   bigint      NOT NULL DEFAULT 0, -- grows when read models are replaced: the owners' cached states are void
     moved_at     timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 10); -- a row per partition that changes all the time: room for the new versions on its page
+) WITH (fillfactor = 10); -- every row changes all the time: leaves room for new versions on its page
 
 CREATE TABLE heads (
     system_id    identifier PRIMARY KEY,
     partition    integer    NOT NULL,
     position_ms  bigint     NOT NULL, -- of the newest archived event
     position_seq bigint     NOT NULL,
-    seq          bigint     NOT NULL, -- how many events there are
+    seq          bigint     NOT NULL, -- number of events
     hash         bytea      NOT NULL  -- of the newest archived event
 ) WITH (fillfactor = 70);
 
@@ -90,29 +90,29 @@ CREATE TABLE history (
     actor          identifier  NOT NULL,
     correlation_id identifier  NOT NULL,
     causation_id   text        NOT NULL,
-    device_id      identifier  NOT NULL, -- out of data, for filters; empty when it is about none
-    data           text        NOT NULL, -- JSON, byte for byte as it was appended: the hash is taken over it
-    hash           bytea       NOT NULL, -- SHA-256 of the hash before and this event
-    fault          text,                 -- why data could not be read, if so
+    device_id      identifier  NOT NULL, -- copied from data for filters; empty if the event concerns no device
+    data           text        NOT NULL, -- JSON, byte for byte as it was appended: the hash covers it
+    hash           bytea       NOT NULL, -- SHA-256 of the previous hash and this event
+    fault          text,                 -- why data cannot be decoded, if so
     archived_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (system_id, position_ms, position_seq)
 ) PARTITION BY RANGE (position_ms);
 
 CREATE INDEX history_device ON history (system_id, device_id, position_ms, position_seq) WHERE device_id <> '';
--- Nearly all events are device updates, which the primary key finds as well.
+-- Nearly all events are device updates, which the primary key finds quickly enough.
 CREATE INDEX history_type ON history (system_id, type, position_ms, position_seq) WHERE type <> 'device-update';
 CREATE INDEX history_actor ON history (system_id, actor, position_ms, position_seq);
 CREATE INDEX history_correlation ON history (system_id, correlation_id, position_ms, position_seq)
     WHERE correlation_id <> '';
 
--- Positions that no clock gave, but an entry that somebody added with an id of his
--- own: the log goes on behind it, and so must history.
+-- Positions that no clock assigned, but that an entry with an explicit id has: the log
+-- continues behind it, and so must history.
 CREATE TABLE history_overflow PARTITION OF history FOR VALUES FROM (253402300800000) TO (MAXVALUE); -- the year 10000
 ALTER TABLE history_overflow ENABLE ROW LEVEL SECURITY;
 
--- create_history_partition makes room for the month of a position, if there is
--- none. It attaches a finished table, because that lets readers and writers of
--- other months go on.
+-- create_history_partition creates the table partition for the month of a position, if there is
+-- none. It attaches a finished table, because that does not block readers and writers of other
+-- months.
 -- +goose StatementBegin
 CREATE FUNCTION create_history_partition(at_ms bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -120,8 +120,7 @@ DECLARE
     month timestamp := date_trunc('month', to_timestamp(at_ms / 1000.0) AT TIME ZONE 'UTC');
     name  text      := format('history_%s', to_char(month, 'YYYY_MM'));
 BEGIN
-    -- Asked by query, because to_regclass goes on denying what it denied before
-    -- the lock was waited for.
+    -- A query, because to_regclass returns what it returned before the wait for the lock.
     IF EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = home) THEN
         RETURN;
     END IF;
@@ -138,8 +137,8 @@ END
 $$;
 -- +goose StatementEnd
 
--- What could not be read, kept whole for people to look at. An entry that names
--- no system counts nowhere and is here only; the rest is in history as well.
+-- Entries that could not be decoded, stored whole for inspection. An entry without a system is
+-- only here and counts nowhere; the others are in history as well.
 CREATE TABLE quarantine (
     partition      integer     NOT NULL,
     position_ms    bigint      NOT NULL,
@@ -155,7 +154,8 @@ CREATE TABLE quarantine (
 CREATE INDEX quarantine_system ON quarantine (system_id, position_ms, position_seq, partition);
 CREATE INDEX quarantine_position ON quarantine (position_ms, position_seq, partition);
 
--- How much came into quarantine, ever: what every process asks for all the time.
+-- The number of entries that were ever put into quarantine, which every process reads all the
+-- time.
 CREATE TABLE quarantine_sizes (
     partition integer     PRIMARY KEY,
     entries   bigint      NOT NULL,

@@ -1,13 +1,13 @@
--- Read models: what the fold makes of history. All of it can be dropped and
--- rebuilt. A document is the row as the platform reads it back, exactly. No query
--- looks into one: Postgres refuses to, as soon as any text in it has an escaped NUL.
--- Everything that queries filter or order by has a column of its own.
+-- Read models: the fold of history. All of them can be dropped and rebuilt. A document is the
+-- exact JSON form of the row that the platform decodes. No query looks into a document, because
+-- Postgres refuses to as soon as any text in it has an escaped NUL. Every value that queries
+-- filter or order by has its own column.
 
 -- +goose Up
 
--- create_read_models makes a schema with empty read models, owned by the caller.
--- The live ones are in the schema projection; a rebuild makes the next ones
--- beside them with the same function.
+-- create_read_models creates a schema with empty read models, owned by the caller. The live
+-- ones are in the schema projection; a rebuild creates the next ones beside them with the same
+-- function.
 -- +goose StatementBegin
 CREATE FUNCTION create_read_models(schema text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -19,14 +19,14 @@ BEGIN
         CREATE TABLE %I.devices (
             system_id    identifier  NOT NULL,
             device_id    identifier  NOT NULL,
-            online       boolean,              -- null is not known
-            relay_on     boolean,              -- null is not known
-            connection_id identifier,          -- that it last came through; null is not known
+            online       boolean,              -- null means unknown
+            relay_on     boolean,              -- null means unknown
+            connection_id identifier,          -- of the last update; null means unknown
             updated_at   timestamptz NOT NULL,
-            position_ms  bigint      NOT NULL, -- of the last event that changed it
+            position_ms  bigint      NOT NULL, -- position of the last event that changed it
             position_seq bigint      NOT NULL,
             document     json        NOT NULL, -- all but the attributes
-            attributes   text,                 -- JSON of the publisher's, byte for byte
+            attributes   text,                 -- the publisher's JSON, byte for byte
             PRIMARY KEY (system_id, device_id)
         ) WITH (fillfactor = 70)
         $table$, schema);

@@ -1,15 +1,15 @@
--- What links to servers of other kinds remember and report. It is not made from
--- history: a rebuild leaves it alone. The reader's role sees none of it, because
--- reports are for those who run the platform.
+-- The state and the reports of links to servers of other kinds. They are not made from history:
+-- a rebuild leaves them alone. The reader's role sees none of them, because reports are for
+-- operators of the platform.
 
 -- +goose Up
 
 CREATE TABLE bridge_link_states (
     link       identifier  NOT NULL,
     system_id  identifier  NOT NULL,
-    state      json        NOT NULL DEFAULT '{}', -- where the link goes on after a restart; texts of others are in it
-    revision   bigint      NOT NULL DEFAULT 0,    -- of what is kept: grows with each run of the link
-    dropped    bigint      NOT NULL DEFAULT 0,    -- findings that were dropped, because there were too many
+    state      json        NOT NULL DEFAULT '{}', -- where the link continues after a restart; contains texts of other servers
+    revision   bigint      NOT NULL DEFAULT 0,    -- of the state: grows when another process takes the link over
+    dropped    bigint      NOT NULL DEFAULT 0,    -- number of findings that were dropped, because there were too many
     created_at timestamptz NOT NULL DEFAULT now(),
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (link, system_id)

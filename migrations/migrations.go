@@ -1,6 +1,6 @@
-// Package migrations keeps the schema of the Postgres database: numbered SQL,
-// embedded, applied in order and never changed once released. There is no way
-// back down; a mistake is corrected by the next number.
+// Package migrations holds the schema of the Postgres database: numbered SQL files, embedded,
+// applied in order and never changed once released. There are no down migrations; the next
+// number corrects a mistake.
 package migrations
 
 import (
@@ -25,26 +25,26 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// table is where Postgres notes which migrations it has.
+// table is the table of the applied migrations.
 const table = "plugcast_migrations"
 
-// Errors of [Check]. Their text is for the operator.
+// Errors of [Check]. Their texts are for operators.
 var (
 	ErrOlder = errors.New("the database schema is older than this build: run plugcast migrate")
-	ErrNewer = errors.New("the database schema is newer than this build: run the build that made it, or a newer one")
+	ErrNewer = errors.New("the database schema is newer than this build: run the build that created it, or a newer one")
 )
 
 // Migration is one step of the schema.
 type Migration struct {
 	Version   int64
-	Name      string    // of its file
-	AppliedAt time.Time // zero when it was not applied yet
+	Name      string    // name of its file
+	AppliedAt time.Time // zero if it was not applied yet
 }
 
-// Apply brings the database up to date. Each migration is a transaction of its
-// own, so that after a failure the earlier ones stay. Whoever comes while another
-// applies them waits. It fails with [ErrNewer] on a schema of a later build.
-// logger gets a line per migration; nil drops them.
+// Apply applies the missing migrations. Each migration is its own transaction, so that the
+// earlier ones stay after a failure. Concurrent calls wait for each other, for up to five
+// minutes. Apply fails with [ErrNewer] on a schema of a later build. logger gets a line per
+// migration; nil discards them.
 func Apply(ctx context.Context, url string, logger *slog.Logger) error {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -70,8 +70,8 @@ func Apply(ctx context.Context, url string, logger *slog.Logger) error {
 	return nil
 }
 
-// Status lists the migrations of this build, in order, and when each was
-// applied. It changes nothing.
+// Status returns the migrations of this build, in order, and when each was applied. It changes
+// nothing.
 func Status(ctx context.Context, url string) ([]Migration, error) {
 	applied, err := appliedAt(ctx, url)
 	if err != nil {
@@ -87,9 +87,9 @@ func Status(ctx context.Context, url string) ([]Migration, error) {
 	return steps, nil
 }
 
-// Check returns nil when the database has exactly the schema of this build,
-// [ErrOlder] or [ErrNewer] when it has not, and another error when it cannot be
-// asked. It changes nothing.
+// Check returns nil if the database has exactly the schema of this build, [ErrOlder] or
+// [ErrNewer] if it has another one, and another error if the schema cannot be read. It changes
+// nothing.
 func Check(ctx context.Context, url string) error {
 	applied, err := appliedAt(ctx, url)
 	if err != nil {
@@ -114,7 +114,7 @@ func Check(ctx context.Context, url string) error {
 	return nil
 }
 
-// embedded lists the migrations of this build in order.
+// embedded returns the migrations of this build, in order.
 func embedded() ([]Migration, error) {
 	names, err := fs.Glob(files, "*.sql") // sorted
 	if err != nil {
@@ -132,8 +132,8 @@ func embedded() ([]Migration, error) {
 	return steps, nil
 }
 
-// appliedAt asks the database for what it has. Goose would create its table to
-// answer that, and wait for whoever migrates.
+// appliedAt returns the migrations that the database has. It does not use goose, which would
+// create its table for this, and wait for a running migration.
 func appliedAt(ctx context.Context, url string) (map[int64]time.Time, error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -161,18 +161,18 @@ func appliedAt(ctx context.Context, url string) (map[int64]time.Time, error) {
 	return applied, err
 }
 
-// undefinedTable is Postgres' code for it.
+// undefinedTable is the SQLSTATE of a missing table.
 const undefinedTable = "42P01"
 
-// lockPatience is how long one who comes second waits, in seconds.
-const lockPatience = 300
+// lockTimeout is how long a call waits for another one that applies migrations, in seconds.
+const lockTimeout = 300
 
 func open(url string) (*goose.Provider, func() error, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, nil, err
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, lockPatience))
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, lockTimeout))
 	if err != nil {
 		return nil, nil, err
 	}

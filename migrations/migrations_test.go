@@ -56,8 +56,8 @@ func TestApplyFromNothingAndAgain(t *testing.T) {
 	}
 }
 
-// Many processes start at once, for several databases of one cluster, which
-// share the reader's role.
+// Many processes start at once, for several databases of one cluster, which share the reader's
+// role.
 func TestApplyAtOnce(t *testing.T) {
 	t.Parallel()
 	var starters sync.WaitGroup
@@ -93,8 +93,8 @@ func TestCheckRefusesAnotherSchema(t *testing.T) {
 	}
 }
 
-// A user that is neither superuser nor owner of the role can migrate a database
-// of its own, as on a managed Postgres.
+// A user that is neither superuser nor owner of the role can migrate its own database, as on a
+// managed Postgres.
 func TestApplyAsPlainOwner(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t, nil)
@@ -127,7 +127,7 @@ func TestApplyAsPlainOwner(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a URL, its password does not come out.
+// No error about a URL contains its password.
 func TestErrorsKeepThePassword(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
@@ -144,7 +144,7 @@ func TestErrorsKeepThePassword(t *testing.T) {
 	}
 }
 
-// Owners of several partitions make room for the same month at once.
+// Owners of several partitions create the table partition of the same month concurrently.
 func TestHistoryPartitionsAreMadeOnce(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t, nil)
