@@ -39,13 +39,6 @@ func (s *Store) part(ctx context.Context, sc scope, system domain.SystemID, need
 	})
 }
 
-// WholeState returns the whole state of a system that the actor sees, at or after a position.
-// It takes memory in proportion to the number of devices.
-func (s *Store) WholeState(ctx context.Context, actor domain.Actor, system domain.SystemID, atLeast domain.Position,
-) (*domain.State, error) {
-	return s.whole(ctx, scopeOf(actor), system, atLeast)
-}
-
 func (s *Store) whole(ctx context.Context, sc scope, system domain.SystemID, atLeast domain.Position) (*domain.State, error) {
 	return s.reach(ctx, system, atLeast, func(l *loading) error {
 		return s.read(ctx, sc, l.scan, string(loadQuery), []domain.SystemID{system}, s.partition(system))

@@ -37,11 +37,6 @@ func NewAddresses(r Rate) *Addresses {
 	return &Addresses{requests: newBudget(r), preflights: newBudget(r)}
 }
 
-// Spend counts a request from an address, or says how long to wait with the next.
-func (a *Addresses) Spend(remote string, now time.Time) (wait time.Duration) {
-	return a.requests.spend(remote, now)
-}
-
 // budget is what each address may do of one kind of request.
 type budget struct {
 	rate Rate

@@ -20,7 +20,7 @@ func TestAddresses(t *testing.T) {
 	a := NewAddresses(Rate{PerSecond: 1, Burst: 3})
 	spend := func(remote string, n int) (refused int) {
 		for range n {
-			if a.Spend(remote, noon) > 0 {
+			if a.requests.spend(remote, noon) > 0 {
 				refused++
 			}
 		}
@@ -38,11 +38,11 @@ func TestAddresses(t *testing.T) {
 	if n := spend("[2001:db8::ffff:1]:1", 1) + spend("[2001:db8:0:1::1]:1", 1); n != 1 {
 		t.Errorf("%d were refused", n)
 	}
-	if wait := a.Spend("192.0.2.1:1", noon.Add(time.Second)); wait > 0 {
+	if wait := a.requests.spend("192.0.2.1:1", noon.Add(time.Second)); wait > 0 {
 		t.Errorf("to wait %v after a second", wait)
 	}
 	everything := NewAddresses(Rate{})
-	if everything.Spend("192.0.2.1:1", noon) > 0 {
+	if everything.requests.spend("192.0.2.1:1", noon) > 0 {
 		t.Error("refused without a limit")
 	}
 }
@@ -53,13 +53,13 @@ func TestManyAddresses(t *testing.T) {
 	t.Parallel()
 	a := NewAddresses(Rate{PerSecond: 1, Burst: 1})
 	for i := range 5 * mostAddresses {
-		a.Spend(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255), noon)
+		a.requests.spend(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255), noon)
 	}
 	if n := len(a.requests.known) + len(a.requests.before); n > 2*mostAddresses {
 		t.Errorf("%d addresses are remembered", n)
 	}
 	last := 5*mostAddresses - 1
-	if a.Spend(fmt.Sprintf("10.%d.%d.%d:1", last>>16, last>>8&255, last&255), noon) == 0 {
+	if a.requests.spend(fmt.Sprintf("10.%d.%d.%d:1", last>>16, last>>8&255, last&255), noon) == 0 {
 		t.Error("the last is forgotten")
 	}
 }
@@ -178,7 +178,7 @@ func TestGuard(t *testing.T) {
 		if _, err := by.Authenticate(t.Context(), r); domain.AsError(err).Kind != domain.KindUnauthenticated {
 			t.Errorf("the first: %v", err)
 		}
-		a.Spend(r.RemoteAddr, time.Now())
+		a.requests.spend(r.RemoteAddr, time.Now())
 		if _, err := by.Authenticate(t.Context(), r); domain.AsError(err).Kind != domain.KindLimited {
 			t.Errorf("the second: %v", err)
 		}

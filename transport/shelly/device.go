@@ -155,14 +155,6 @@ func (d *Device) Correct(rows []*domain.Device) {
 	}
 }
 
-// Relay returns the state of a channel's relay, if it is known.
-func (d *Device) Relay(channel int) (on, known bool) {
-	if i, ok := d.find(channel); ok && d.channels[i].shown {
-		return d.channels[i].reading.RelayOn.Get()
-	}
-	return false, false
-}
-
 // CanSwitch reports whether a channel has a relay, according to the device's status.
 func (d *Device) CanSwitch(channel int) bool {
 	i, ok := d.find(channel)

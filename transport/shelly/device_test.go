@@ -152,10 +152,10 @@ func TestFullStatusForgetsWhatItLacks(t *testing.T) {
 	if u := b.take(0); len(u) != 2 || u[0].RelayOn != domain.Null[bool]() || u[0].PowerW != domain.Null[float64]() {
 		t.Fatalf("%+v", u)
 	}
-	if _, known := b.Relay(0); known {
+	if _, known := b.relay(0); known {
 		t.Fatal("the relay of a channel that is gone is known")
 	}
-	if on, known := b.Relay(1); !on || !known {
+	if on, known := b.relay(1); !on || !known {
 		t.Fatal("the relay of the other channel is not known")
 	}
 	b.want(plug, map[string]string{"energyWh": "2574466.629", "relayOn": "", "errors": ""})
@@ -471,4 +471,12 @@ func BenchmarkDelta(b *testing.B) {
 			}
 		})
 	}
+}
+
+// relay returns the state of a channel's relay, if it is known.
+func (d *Device) relay(channel int) (on, known bool) {
+	if i, ok := d.find(channel); ok && d.channels[i].shown {
+		return d.channels[i].reading.RelayOn.Get()
+	}
+	return false, false
 }

@@ -33,14 +33,6 @@ var (
 		"reconnect after a minute at least, and send less"}
 )
 
-// CloseRules lists every code that this server closes sockets with. 1009 is
-// sent by the WebSocket library itself, without a reason.
-func CloseRules() []CloseRule {
-	return []CloseRule{
-		closeTooBig, closeRestart, closeBadFrame, closeToken, closeForbidden, closeNoJoin, closeThrownOut, closeFlood,
-	}
-}
-
 // The codes of error frames that only this face gives. Others come from sessions in
 // package client and from what those name.
 const (

@@ -170,7 +170,7 @@ func TestCloseCodes(t *testing.T) {
 			}
 		})
 	}
-	for _, rule := range CloseRules() {
+	for _, rule := range closeRules() {
 		if !closed[rule.Code] || rule.Reconnect == "" || rule.Reason == "" {
 			t.Errorf("close code %d is not tested or not described", rule.Code)
 		}
@@ -188,3 +188,11 @@ func TestFrameOfTheLargestSize(t *testing.T) {
 
 // stubbornLimiter allows joins and handshakes, and no frames.
 type stubbornLimiter struct{ joins int }
+
+// closeRules lists every code that this server closes sockets with. 1009 is
+// sent by the WebSocket library itself, without a reason.
+func closeRules() []CloseRule {
+	return []CloseRule{
+		closeTooBig, closeRestart, closeBadFrame, closeToken, closeForbidden, closeNoJoin, closeThrownOut, closeFlood,
+	}
+}

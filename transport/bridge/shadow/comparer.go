@@ -208,9 +208,6 @@ func (c *Comparer) Take() []Finding {
 // Counts returns how comparisons ended so far.
 func (c *Comparer) Counts() Counts { return c.counts }
 
-// Pending is how many events wait for their counterpart.
-func (c *Comparer) Pending() int { return c.pending }
-
 func (s Side) other() Side { return 1 - s }
 
 // match takes away what is the same at the front of both queues. That is never

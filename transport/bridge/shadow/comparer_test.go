@@ -54,8 +54,8 @@ func check(t *testing.T, c *Comparer, want ...string) {
 	if got := lines(c.Take()); !slices.Equal(got, want) {
 		t.Errorf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if c.Pending() != 0 || len(c.lanes) != 0 {
-		t.Errorf("%d events still wait in %d lanes", c.Pending(), len(c.lanes))
+	if c.pending != 0 || len(c.lanes) != 0 {
+		t.Errorf("%d events still wait in %d lanes", c.pending, len(c.lanes))
 	}
 }
 
@@ -103,8 +103,8 @@ func TestGaps(t *testing.T) {
 	c.Observe(Here, seen("d", 2, 11))
 	c.Observe(Here, seen("d", 3, 100))
 	c.Advance(at(200))
-	if got := c.Counts(); got != (Counts{}) || c.Pending() != 3 { // any of them may still come
-		t.Errorf("before the end of the gap: %+v, %d wait", got, c.Pending())
+	if got := c.Counts(); got != (Counts{}) || c.pending != 3 { // any of them may still come
+		t.Errorf("before the end of the gap: %+v, %d wait", got, c.pending)
 	}
 	c.Up(There, at(200), false)
 	c.Observe(Here, seen("d", 4, 200.5)) // missed by a hair, perhaps
@@ -188,8 +188,8 @@ func TestKnownEdits(t *testing.T) {
 		if got := lines(c.Take()); !slices.Equal(got, want) {
 			t.Fatalf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
-		if c.Counts().Same != uint64(same) || c.Pending() != 0 {
-			t.Fatalf("%+v, %d wait; want %d the same", c.Counts(), c.Pending(), same)
+		if c.Counts().Same != uint64(same) || c.pending != 0 {
+			t.Fatalf("%+v, %d wait; want %d the same", c.Counts(), c.pending, same)
 		}
 	})
 }
@@ -214,16 +214,16 @@ func TestBounds(t *testing.T) {
 				total++
 				c.Observe(side, seen(fmt.Sprint("d", rapid.IntRange(0, 9).Draw(t, "device")), rapid.IntRange(0, 5).Draw(t, "n"), now))
 			}
-			if c.Pending() > 20 {
-				t.Fatalf("%d wait", c.Pending())
+			if c.pending > 20 {
+				t.Fatalf("%d wait", c.pending)
 			}
 		}
 		c.Up(Here, at(now), false)
 		c.Up(There, at(now), false)
 		c.Advance(at(now + 1000))
 		n := c.Counts()
-		if got := 2*(n.Same+n.Late+n.Reordered+n.Different) + n.OnlyHere + n.OnlyThere + n.Uncompared; got != total || c.Pending() != 0 {
-			t.Fatalf("%d of %d events are accounted for, %d wait: %+v", got, total, c.Pending(), n)
+		if got := 2*(n.Same+n.Late+n.Reordered+n.Different) + n.OnlyHere + n.OnlyThere + n.Uncompared; got != total || c.pending != 0 {
+			t.Fatalf("%d of %d events are accounted for, %d wait: %+v", got, total, c.pending, n)
 		}
 	})
 }

@@ -38,24 +38,6 @@ func (p *Plug) Button(channel int) {
 	p.kick()
 }
 
-// SetWatts sets what a channel draws when it is on, and tells.
-func (p *Plug) SetWatts(channel int, watts float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.powered || !p.has(channel) {
-		return
-	}
-	now := time.Now()
-	c := &p.channels[channel]
-	c.settle(now)
-	c.watts, c.nominal = watts, watts
-	if c.on && !p.cfg.Unmetered {
-		p.notify(now, channel, plugObject{"id": channel, "apower": c.draw()})
-		p.plan(now.Add(2*time.Second), plugDueCurrent, channel)
-	}
-	p.kick()
-}
-
 // Reboot closes the socket and starts the plug again: its first status has no
 // time, its uptime is 0, timers are gone, and of the counters is left what had
 // been saved, which is whole Wh.
