@@ -13,8 +13,8 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/status"
 )
 
-// What is thinned, and until when: each step is a delta at a time after the
-// first status, which the log has, and what Take and Due say then.
+// Each case is a delta at a time after the first status, which the log has, and the time
+// at which Take and Due make an update of it.
 func TestThinning(t *testing.T) {
 	t.Parallel()
 	const first = `{"switch:0":{"output":true,"apower":100,"voltage":230,"source":"init"}}`
@@ -101,7 +101,7 @@ func TestWhatComesBackInTimeIsNotTaken(t *testing.T) {
 	}
 }
 
-// One change that goes at once takes with it what waited.
+// An update that is due at once includes the changes that waited.
 func TestUpdateIsTheWholeState(t *testing.T) {
 	t.Parallel()
 	b := connected(t)
@@ -141,7 +141,7 @@ func TestSwitchThatDoesNotSayWhatItDoes(t *testing.T) {
 	}
 	b.delta(`{"switch:0":{"apower":30}}`)
 	if u := b.take(time.Second); len(u) != 1 || u[0].RelayOn != domain.Null[bool]() {
-		t.Fatalf("whoever joins now must not take it for unchanged: %+v", u)
+		t.Fatalf("a client that joins now must not take it for unchanged: %+v", u)
 	}
 }
 
@@ -164,7 +164,7 @@ func TestFullStatusForgetsWhatItLacks(t *testing.T) {
 	}
 }
 
-// A new holder says only what the log does not have, and not at once.
+// A new holder appends only differences from the log, and not at once.
 func TestHolderGoesOnFromTheLog(t *testing.T) {
 	t.Parallel()
 	frame := sample(t, "rpc-notifyfullstatus-outbound-connect", "params")
@@ -186,7 +186,7 @@ func TestHolderGoesOnFromTheLog(t *testing.T) {
 	}
 }
 
-// What another machine wrote by a clock that is ahead does not hold us up.
+// An event that another machine appended with a clock that is ahead delays no update here.
 func TestLogThatIsAheadOfTheClock(t *testing.T) {
 	t.Parallel()
 	b := connected(t)
@@ -212,7 +212,7 @@ func TestAnotherConnectionTakesOver(t *testing.T) {
 	}
 }
 
-// A row under an id of the device's that another publisher made is not touched.
+// Another publisher's row under an id of the device is not touched.
 func TestForeignRowsAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	on, offline := true, false
@@ -230,8 +230,8 @@ func TestForeignRowsAreLeftAlone(t *testing.T) {
 	}
 }
 
-// A full status that was asked for has no ts, and a clock of whole seconds: what
-// came in the same second, and so before it on the same socket, is in it.
+// A requested full status has no ts, and a clock in whole seconds. It includes a delta of
+// the same second, which came before it on the same socket.
 func TestWaitingDeltaOfTheSameSecond(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -247,8 +247,8 @@ func TestWaitingDeltaOfTheSameSecond(t *testing.T) {
 	b.want(plug, map[string]string{"relayOn": "false"})
 }
 
-// A clock that is ahead is told and not gone by, and when it is put right, its times
-// count again.
+// The time of a clock that is ahead is appended but orders nothing. When the clock is
+// right again, its times count again.
 func TestClockThatIsAhead(t *testing.T) {
 	t.Parallel()
 	at := func(ts float64) domain.Optional[time.Time] { return domain.Some(time.Unix(int64(ts), 0).UTC()) }
@@ -356,8 +356,8 @@ func TestExpect(t *testing.T) {
 	})
 }
 
-// A device shows so many channels and no more, whatever it says and however often it
-// connects: each is a device of its own.
+// The number of channels is bounded, for all statuses and over all connects, because each
+// is a device of its own.
 func TestMaxChannels(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -389,8 +389,8 @@ func TestChannelOf(t *testing.T) {
 	}
 }
 
-// An id that leaves no room for a number, and texts beyond what an event may
-// carry: the rest is said all the same.
+// An id may leave no room for a channel number, and texts may be too long for an event:
+// the other fields are still appended.
 func TestWhatDoesNotFitIsLeftOut(t *testing.T) {
 	t.Parallel()
 	base := domain.DeviceID(strings.Repeat("d", 127))
@@ -414,8 +414,7 @@ func TestWhatDoesNotFitIsLeftOut(t *testing.T) {
 	}
 }
 
-// What a device keeps does not grow with what it is sent, before or after its
-// first full status.
+// The memory of a device is bounded, before and after its first full status.
 func TestDeviceIsBounded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -12,13 +12,13 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// reading is what a counter shows after some time.
+// reading is the value of a counter after some time.
 type reading struct {
 	after   time.Duration
 	counter float64
 }
 
-// every is a reading each so often.
+// every returns readings at equal intervals.
 func every(d time.Duration, counters ...float64) (readings []reading) {
 	for _, c := range counters {
 		readings = append(readings, reading{d, c})
@@ -26,8 +26,8 @@ func every(d time.Duration, counters ...float64) (readings []reading) {
 	return readings
 }
 
-// What the lifetime total is after each reading, for one holder, and for one that
-// ends after each reading.
+// The lifetime total after each reading is the same for one holder, and for one that ends
+// after each reading.
 func TestEnergyOfCounters(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -102,7 +102,7 @@ func (h *holder) restart(t fataler) {
 	h.energy = energyOf(&read, h.now)
 }
 
-// What rises at once after a silence is marked, until the next rise was told.
+// A rise after a silence is marked, until the next rise was appended.
 func TestEnergyAfterASilence(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -121,12 +121,12 @@ func TestEnergyAfterASilence(t *testing.T) {
 	silent := b.now.Add(-time.Minute)
 	b.now = b.now.Add(3 * time.Hour)
 	status(100, 1310)
-	status(100, 1310.2) // before anybody was told
+	status(100, 1310.2) // before the first was appended
 	since(fmt.Sprintf("%q", silent.Format(time.RFC3339)))
 	status(100, 1311.7)
 	since("")
 
-	// It stands still for an hour, though it is heard, and then has all at once.
+	// The counter stands still for an hour, although readings come, and then rises at once.
 	still := b.now.Add(-time.Minute)
 	for range 60 {
 		status(300, 1311.7)
@@ -138,7 +138,7 @@ func TestEnergyAfterASilence(t *testing.T) {
 		t.Fatalf("%+v", u)
 	}
 	_ = still
-	// A plug that was off, and is on, jumps nowhere.
+	// A plug that was off and is switched on does not jump.
 	for range 60 {
 		status(0, 1611.7)
 		b.take(time.Minute)
@@ -150,15 +150,14 @@ func TestEnergyAfterASilence(t *testing.T) {
 	since("")
 }
 
-// naive is the lifetime by all that was ever heard: the sum of what each life of
-// the counter had at its end, as far as it was ever told. A reading that is lower
-// than the one before it by more than 1 Wh began a new life, unless a later one is
-// back where the old one was, in time or at a leap.
+// naive computes the lifetime energy from all readings: the sum of the last readings of
+// the counter's lives. A reading that is lower than the one before by more than 1 Wh
+// begins a new life, unless a later one has the old value again, in time or in one step.
 func naive(readings []reading) (total, counter float64, known bool) {
 	type life struct {
 		peak  float64       // of the life before this one
 		begun time.Duration // when it seemed to begin
-		base  float64       // what all before it had, less where it seemed to begin
+		base  float64       // the sum of the lives before, less the first reading of this one
 	}
 	lives := []life{{peak: math.Inf(1)}}
 	var now, heard time.Duration
@@ -200,9 +199,9 @@ func naive(readings []reading) (total, counter float64, known bool) {
 	return total, counter, known
 }
 
-// Random histories of counters: lives that begin at 0 and count, with zeros and
-// rounding between, while holders come and go. The total never falls, and at the
-// end it is what the naive reference says.
+// Random histories of counters: lives that begin at 0 and count, with zeros and rounding
+// between, while holders come and go. The total never falls, and in the end it equals that
+// of the naive reference.
 func TestEnergyAgreesWithNaiveReference(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -259,8 +258,7 @@ func TestEnergyAgreesWithNaiveReference(t *testing.T) {
 	})
 }
 
-// A correction shifts the total of whoever holds the device, and what is
-// remembered of a fall.
+// A correction shifts the holder's total and the remembered falls.
 func TestEnergyGoesOnFromACorrection(t *testing.T) {
 	t.Parallel()
 	for _, hears := range []bool{false, true} {
@@ -296,8 +294,8 @@ func TestEnergyGoesOnFromACorrection(t *testing.T) {
 	}
 }
 
-// The total goes on from a correction also where no counter was heard before, for
-// the holder that hears of it and for the next.
+// The total continues from a correction also when there was no counter before, both for a
+// holder that gets the correction and for the next one.
 func TestEnergyGoesOnFromACorrectionBeforeTheFirstCounter(t *testing.T) {
 	t.Parallel()
 	for _, restarts := range []bool{false, true} {
@@ -328,7 +326,7 @@ func TestEnergyGoesOnFromACorrectionBeforeTheFirstCounter(t *testing.T) {
 	}
 }
 
-// A notice that the device was silent does not make the silence shorter.
+// An event about the silence of a device does not shorten the silence.
 func TestEnergyAfterASilenceThatWasNoticed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

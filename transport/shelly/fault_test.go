@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/status"
 )
 
-// The cases that broke other clients, by the names that the facts give them.
+// These are the cases that broke other clients, under their names in FACTS.md.
 
 func TestFaultCasesMerge(t *testing.T)  { runAll(t, mergeFaults) }
 func TestFaultCasesOrder(t *testing.T)  { runAll(t, orderFaults) }
@@ -203,7 +203,7 @@ var mergeFaults = map[string]func(*testing.T){
 
 var orderFaults = map[string]func(*testing.T){
 	"equal serial": func(t *testing.T) {
-		// A duplicate by serial with other content is still what came last.
+		// A duplicate by serial with other content is still the newest.
 		b := connected(t)
 		b.delta(`{"serial":7,"switch:0":{"output":false}}`)
 		b.take(0)
@@ -249,7 +249,7 @@ var orderFaults = map[string]func(*testing.T){
 		b := setup(t)
 		b.delta(`{"ts":1786033228.5,"switch:0":{"output":false}}`) // after the snapshot
 		b.delta(`{"ts":1786033220.5,"switch:0":{"apower":7}}`)     // before it
-		b.delta(`{"switch:0":{"voltage":233}}`)                    // who knows
+		b.delta(`{"switch:0":{"voltage":233}}`)                    // the outcome is unknown
 		if b.Ready() || b.take(0) != nil {
 			t.Fatal("deltas alone were taken for a state")
 		}
@@ -322,7 +322,7 @@ var energyFaults = map[string]func(*testing.T){
 	},
 	"counter goes down a little": func(t *testing.T) {
 		b := setup(t)
-		// Back where it was within minutes, it never went down, and 1005 waits for the counter.
+		// The counter has its old value again within minutes, so it was not reset, and 1005 waits for it.
 		for _, step := range []struct{ counter, energy float64 }{
 			{1000, 1000}, {990, 1000}, {995, 1005}, {1000, 1005}, {1004, 1005}, {1006, 1006},
 		} {
@@ -352,7 +352,7 @@ var energyFaults = map[string]func(*testing.T){
 		b.want(plug, map[string]string{"energyWh": "1900"})
 		b.now = b.now.Add(9 * time.Hour)
 		b.restart()
-		b.full(counter(20)) // it was reset meanwhile: what it counted before that is lost
+		b.full(counter(20)) // it was reset in between: its count before that is lost
 		b.take(0)
 		b.want(plug, map[string]string{"energyWh": "1920", "counterWh": "20"})
 	},
@@ -362,7 +362,7 @@ var energyFaults = map[string]func(*testing.T){
 		b.take(0)
 		b.delta(`{"switch:0":{"ret_aenergy":{"total":45}}}`)
 		if u := b.take(time.Hour); u != nil {
-			t.Fatalf("what is returned is within the total already: %+v", u)
+			t.Fatalf("the returned counter is within the total already: %+v", u)
 		}
 		b.want(plug, map[string]string{"energyWh": "100"})
 	},

@@ -15,11 +15,11 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// model is the naive device: every value of the full state by its path, and every
-// counter that was ever heard.
+// model is a naive device: every value of the full state by its path, and all readings of
+// counters.
 type model struct {
 	flat     map[string]any
-	counters map[int][]reading // every one that was ever heard
+	counters map[int][]reading // all readings
 	heard    time.Time
 	named    string
 }
@@ -34,7 +34,7 @@ func (m *model) delta(doc map[string]any, now time.Time) {
 	m.count(now)
 }
 
-// overlay writes an object's leaves; the object itself is a leaf that is empty.
+// overlay writes an object's leaves. The object itself is an empty leaf.
 func (m *model) overlay(path string, doc map[string]any) {
 	m.flat[path] = struct{}{}
 	for name, v := range doc {
@@ -56,7 +56,7 @@ func (m *model) overlay(path string, doc map[string]any) {
 	}
 }
 
-// count keeps what the counters show, for the naive reference.
+// count keeps the readings of the counters for the naive reference.
 func (m *model) count(now time.Time) {
 	after := now.Sub(m.heard)
 	m.heard = now
@@ -72,7 +72,7 @@ func (m *model) count(now time.Time) {
 
 var modelChannels = map[int]string{0: "/switch:0", 1: "/pm1:1", 2: "/switch:2"}
 
-// want is what the platform must know of a channel, as JSON by field.
+// want returns the expected row of a channel, as JSON by field.
 func (m *model) want(channel int) map[string]string {
 	component := modelChannels[channel]
 	out := map[string]string{}
@@ -157,8 +157,8 @@ func genDocument() *rapid.Generator[map[string]any] {
 	})
 }
 
-// Whatever a device sends, and whoever holds it, the platform knows at last what
-// the naive model does, and energy never falls on the way.
+// For random frames and changing holders, the platform has the state of the naive model in
+// the end, and energy never falls on the way.
 func TestDeviceAgreesWithNaiveModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -208,7 +208,7 @@ func encode(t *rapid.T, doc map[string]any) string {
 	return string(raw)
 }
 
-// take takes once, and checks what must hold of each update.
+// take takes once, and checks the invariants of each update.
 func take(t *rapid.T, b *bundle, after time.Duration) {
 	before := map[domain.DeviceID]float64{}
 	for id, row := range b.state.Devices {
@@ -233,7 +233,7 @@ func take(t *rapid.T, b *bundle, after time.Duration) {
 	}
 }
 
-// takeAll goes to where nothing waits any more.
+// takeAll takes until no update waits.
 func takeAll(t *rapid.T, b *bundle) {
 	take(t, b, time.Minute)
 	if at, waits := b.Due(); waits {

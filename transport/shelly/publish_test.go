@@ -10,8 +10,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// fakeLog is a log that fails with the errors given, one after the other, and then
-// works. When it has no more to fail with and stuck is set it goes on for ever.
+// fakeLog is a log that fails with the given errors, one after the other, and then works,
+// or fails with stuck for ever if that is set.
 type fakeLog struct {
 	fails    []error
 	stuck    error

@@ -26,7 +26,7 @@ type bundle struct {
 	state *domain.State
 	now   time.Time
 
-	unaware bool // of a correction: what it says to have changed is not all that did
+	unaware bool // of a correction: its Changed lacks the fields of the correction
 }
 
 type fataler interface {
@@ -41,7 +41,7 @@ func setup(t fataler) *bundle {
 	return b
 }
 
-// restart gives the device to another holder, who knows what the log has.
+// restart gives the device to another holder, which begins with the state of the log.
 func (b *bundle) restart() {
 	var rows []*domain.Device
 	for _, row := range b.state.Devices {
@@ -51,7 +51,7 @@ func (b *bundle) restart() {
 	b.SetOnline(true)
 }
 
-// take takes what is due after some time, checks it, and folds it.
+// take takes the updates that are due after some time, checks them, and folds them.
 func (b *bundle) take(after time.Duration) []Update {
 	b.t.Helper()
 	b.now = b.now.Add(after)
@@ -65,7 +65,7 @@ func (b *bundle) take(after time.Duration) []Update {
 	return updates
 }
 
-// takeUnchecked is take for a device that has not heard of a correction.
+// takeUnchecked is take for a device without the latest correction.
 func (b *bundle) takeUnchecked(after time.Duration) []Update {
 	b.unaware = true
 	defer func() { b.unaware = false }()
@@ -107,7 +107,7 @@ func (b *bundle) fold(u Update) {
 	}
 }
 
-// wireNames are the fields that an update can say to have changed.
+// wireNames are the fields that may be in Changed.
 var wireNames = func() (names []string) {
 	for _, f := range domain.DeviceFields {
 		if f.Category != domain.FieldClock {
@@ -117,7 +117,7 @@ var wireNames = func() (names []string) {
 	return names
 }()
 
-// wire is a row's fields as JSON; those that are not known are "".
+// wire returns a row's fields as JSON; unknown ones are "".
 func wire(t fataler, row *domain.Device) map[string]string {
 	raw, err := json.Marshal(row)
 	if err != nil {
@@ -136,10 +136,10 @@ func wire(t fataler, row *domain.Device) map[string]string {
 	return out
 }
 
-// row is what the platform knows of a channel, as JSON by field.
+// row returns the row of a channel, as JSON by field.
 func (b *bundle) row(id domain.DeviceID) map[string]string { return wire(b.t, b.state.Devices[id]) }
 
-// want checks fields of a channel's row; "" is not known.
+// want checks fields of a channel's row; "" means unknown.
 func (b *bundle) want(id domain.DeviceID, fields map[string]string) {
 	b.t.Helper()
 	row := b.row(id)
@@ -162,7 +162,7 @@ func parse(t fataler, raw string) status.Document {
 	return doc
 }
 
-// sample is the member of a recorded frame that has the status.
+// sample returns the member of a recorded frame that has the status.
 func sample(t fataler, name, member string) string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("testdata", "samples", name+".json"))
@@ -179,7 +179,7 @@ func sample(t fataler, name, member string) string {
 	return string(frame[member])
 }
 
-// connected is a plug that has sent its first full status, and that the log has.
+// connected returns a plug whose first full status is in the log.
 func connected(t *testing.T) *bundle {
 	t.Helper()
 	b := setup(t)

@@ -180,7 +180,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		if reason := b.log.said("acc1")[0].Reason; !strings.Contains(reason, "not the Shelly Cloud's") || strings.Contains(reason, "example") {
 			t.Errorf("the reason is %q", reason)
 		}
-		// A good code whose token points elsewhere is no better.
+		// A valid code whose token names another server is refused too.
 		replace(b, Secret{AuthCode: a.AuthCode()})
 		b.connected(sol, "acc1")
 		a.Move("https://evil.example.org")
@@ -215,7 +215,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		if got := b.states("acc1"); !slices.Equal(got, want) {
 			t.Errorf("states are %v", got)
 		}
-		// Somebody has it tried again: once, and there is nothing new to say.
+		// A start command causes one more attempt, and no new report.
 		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "acc1"}, domain.TypeConnectionStarted)
 		b.eventually("it was tried", func() bool { return a.Counts().Exchanges > exchanges || a.Counts().Dials > 1 })
 		b.refused("acc1")
@@ -225,7 +225,7 @@ func TestFaultCasesAuth(t *testing.T) {
 	})
 	t.Run("token never in logs", func(t *testing.T) {
 		t.Parallel()
-		// Every test of this file ends with the search; this one gives it the worst to find.
+		// Every test of this file ends with a search for secrets; this one makes the hardest cases.
 		b, a, _ := begin(t, shellycloud.Config{})
 		token := b.store.get("acc1").AccessToken
 		a.Send(`{"event":"Error","message":"bad token ` + token + `"}`)

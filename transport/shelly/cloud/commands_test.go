@@ -101,7 +101,7 @@ func TestFaultCasesCommands(t *testing.T) {
 		a.SetFault(shellycloud.Empty)
 		expect(t, b.send(to(true, "cmd-1")), domain.OutcomeUnknown, "without saying")
 		a.SetFault(shellycloud.Fine)
-		// And an all_status without a body is no account without devices.
+		// An all_status without a body does not mean an account without devices.
 		fetched := a.Counts().AllStatus
 		a.AnswerNext("")
 		a.BreakSockets()

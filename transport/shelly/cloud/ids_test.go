@@ -68,7 +68,7 @@ func TestFaultCasesIds(t *testing.T) {
 		check(t, httpID, "123456", knows("01e240"), "01e240")
 		check(t, socketID, "485519999340", knows("485519999340"), "485519999340")
 
-		// And with a device of such an id, end to end.
+		// The same with a device of such an id, end to end.
 		b := newBench(t, quick(), shellycloud.Config{})
 		a, _ := b.account(sol, "acc1")
 		d := a.AddDevice("123456", 1)
@@ -145,7 +145,7 @@ func TestFaultCasesIds(t *testing.T) {
 		if got := b.log.device(sol, plug); !*got.RelayOn || !*got.Online {
 			t.Errorf("a device that left was changed: %+v", got)
 		}
-		// The system has the other account too: now it is there.
+		// The system connects the other account too, and the device is on that one now.
 		b.connect(sol, "acc2", Secret{AuthCode: another.AuthCode()})
 		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "acc2"}, domain.TypeConnectionCreated)
 		b.connected(sol, "acc2")

@@ -237,8 +237,8 @@ func TestFaultCasesLink(t *testing.T) {
 	})
 }
 
-// The owner of a partition is killed and another takes over; or it only lost the
-// partition, and both run for a moment.
+// Another process takes over from an owner that was killed, or that has lost the partition
+// and still runs for a moment.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
 	cfg := quick()
@@ -276,7 +276,7 @@ func TestStateIsSaidOncePerChange(t *testing.T) {
 	stop := b.run(b.supervisor)
 	b.eventually("the outage is told", func() bool { return len(b.states("acc1")) == 1 })
 	stop()
-	// Another owner, and a long outage: there is nothing new to say.
+	// Another owner has nothing new to report, also after a long outage.
 	next := b.another(quick())
 	stop = b.run(next)
 	b.eventually("it was tried often", func() bool { return strings.Count(b.output.String(), "answered 503") > 10 })
@@ -346,8 +346,7 @@ func TestRefusedAppendStartsANewSession(t *testing.T) {
 	b.relay(sol, plug, true)
 }
 
-// A server that never answers holds nobody up: not with a request, and not with a
-// handshake.
+// A server that never answers a request or a handshake does not delay the end of a session.
 func TestHungServer(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/oauth/auth", "/device/all_status", "/shelly/wss/hk_sock"} {
@@ -380,7 +379,7 @@ func TestHungServer(t *testing.T) {
 	}
 }
 
-// A 429 is waited out, and nothing is lost for it.
+// A session waits after a 429, and loses nothing.
 func TestLimited(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, quick(), shellycloud.Config{})

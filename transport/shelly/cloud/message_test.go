@@ -23,7 +23,7 @@ func sample(t testing.TB, name string) []byte {
 	return raw
 }
 
-// shown is a message in a line of text.
+// shown returns a message as a line of text.
 func shown(m message, err error) string {
 	if err != nil {
 		return "refused: " + err.Error()
@@ -56,8 +56,8 @@ func outputOf(doc map[string]any) any {
 	return first["output"]
 }
 
-// TestSamples has all samples of the cloud: each is decoded to something, or there is
-// a reason why not.
+// TestSamples checks the result of each recorded message of the cloud, or has the reason
+// for none.
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	frames := map[string]string{
@@ -192,7 +192,8 @@ func TestRequests(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	if got := string(switchSetRequest(7, old, 2, false, 1500*time.Millisecond)); !strings.Contains(got, `"params":{"id":2,"on":false,"toggle_after":1.5}`) {
+	got := string(switchSetRequest(7, old, 2, false, 1500*time.Millisecond))
+	if !strings.Contains(got, `"params":{"id":2,"on":false,"toggle_after":1.5}`) {
 		t.Error(got)
 	}
 }
@@ -208,7 +209,9 @@ func TestAllStatus(t *testing.T) {
 		online, known := d.online.Get()
 		got[d.id.resolve(nil)] = fmt.Sprint(d.gen, online, known, d.status["_dev_info"])
 	}
-	want := map[domain.DeviceID]string{"8cbfea9a1b2c": "G2true true <nil>", "5432045b561c": "G2true true <nil>", "b923fa": "G1false true <nil>"}
+	want := map[domain.DeviceID]string{
+		"8cbfea9a1b2c": "G2true true <nil>", "5432045b561c": "G2true true <nil>", "b923fa": "G1false true <nil>",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

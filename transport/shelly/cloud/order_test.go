@@ -174,14 +174,14 @@ func TestFaultCasesOrder(t *testing.T) {
 	})
 }
 
-// readUpTo waits until all that was sent so far is read.
+// readUpTo waits until the session has read all events that were sent so far.
 func (b *bench) readUpTo(a *shellycloud.Account, mark string) {
 	b.t.Helper()
 	a.Send(`{"event":"` + mark + `"}`)
 	b.eventually("everything is read", func() bool { return strings.Contains(b.output.String(), mark) })
 }
 
-// last is the newest event of a type.
+// last returns the newest event of a type.
 func (b *bench) last(kind domain.EventType) domain.Event {
 	all := b.log.all()
 	for _, e := range slices.Backward(all) {

@@ -66,13 +66,16 @@ func TestScrub(t *testing.T) {
 func TestClaims(t *testing.T) {
 	t.Parallel()
 	got, err := readClaims(jwtOf(sample(t, "cloud-oauth-access-token-claims.json")))
-	if err != nil || got.userAPIURL != "https://shelly-103-eu.shelly.cloud" || got.userID != "6550" || got.expires.Sub(got.issued) != 12*time.Hour {
+	if err != nil || got.userAPIURL != "https://shelly-103-eu.shelly.cloud" || got.userID != "6550" ||
+		got.expires.Sub(got.issued) != 12*time.Hour {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if got, err = readClaims(jwtOf(sample(t, "cloud-oauth-code-claims.json"))); err != nil || !got.expires.IsZero() || got.userID != "6550" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, bad := range []string{"", "a.b", "a.b.c", "a.!.c", jwtOf([]byte("[]")), jwtOf([]byte(`{"exp":"soon"}`)), strings.Repeat("a", 9<<10)} {
+	for _, bad := range []string{
+		"", "a.b", "a.b.c", "a.!.c", jwtOf([]byte("[]")), jwtOf([]byte(`{"exp":"soon"}`)), strings.Repeat("a", 9<<10),
+	} {
 		if _, err := readClaims(bad); err == nil {
 			t.Errorf("%.40q is taken for a token", bad)
 		}
@@ -93,7 +96,8 @@ func TestHost(t *testing.T) {
 		"https://a.b.shelly.cloud:443",
 	} {
 		s, err := serverAt(good, nil)
-		if err != nil || !strings.HasSuffix(s.api, ".shelly.cloud") || !strings.HasSuffix(s.socket, ".shelly.cloud:6113") || !strings.HasPrefix(s.socket, "wss://") {
+		if err != nil || !strings.HasSuffix(s.api, ".shelly.cloud") || !strings.HasSuffix(s.socket, ".shelly.cloud:6113") ||
+			!strings.HasPrefix(s.socket, "wss://") {
 			t.Errorf("%s: %+v, %v", good, s, err)
 		}
 	}
@@ -104,7 +108,8 @@ func TestHost(t *testing.T) {
 		"https://x.shelly.cloud@evil.example", "https://user:pw@x.shelly.cloud", "https://x.shelly.cloud:8443", "https://127.0.0.1",
 		"https://[::1]", "https://169.254.169.254", "https://x.shelly.cloud.", "https://x..shelly.cloud", "https://x y.shelly.cloud",
 		"https://x.shelly.cloud/path", "https://x.shelly.cloud/?q", "ftp://x.shelly.cloud", "//x.shelly.cloud", "https:x.shelly.cloud",
-		"https://x\x00.shelly.cloud", "https://ﬀ.shelly.cloud", "https://x%2eevil.example%2f.shelly.cloud", "https://x.shelly.cloud\\@evil.example",
+		"https://x\x00.shelly.cloud", "https://ﬀ.shelly.cloud", "https://x%2eevil.example%2f.shelly.cloud",
+		"https://x.shelly.cloud\\@evil.example",
 	} {
 		if s, err := serverAt(bad, nil); err == nil {
 			t.Errorf("%q is dialled at %+v", bad, s)
@@ -113,7 +118,8 @@ func TestHost(t *testing.T) {
 		}
 	}
 	local := func(u *url.URL) bool { return u.Hostname() == "127.0.0.1" }
-	if s, err := serverAt("http://127.0.0.1:8080", local); err != nil || s.socket != "ws://127.0.0.1:8080" || s.api != "http://127.0.0.1:8080" {
+	s, err := serverAt("http://127.0.0.1:8080", local)
+	if err != nil || s.socket != "ws://127.0.0.1:8080" || s.api != "http://127.0.0.1:8080" {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if _, err := serverAt("http://127.0.0.2:8080", local); err == nil {

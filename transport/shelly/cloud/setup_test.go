@@ -29,7 +29,7 @@ const (
 	old                  = "b923fa"
 )
 
-// bench is a simulated cloud, and a supervisor beside a platform in memory.
+// bench is a simulated cloud, and a supervisor with a platform in memory.
 type bench struct {
 	t          *testing.T
 	cloud      *shellycloud.Cloud
@@ -39,7 +39,7 @@ type bench struct {
 	beats      *beats
 	supervisor *Supervisor
 	output     *testpeer.Buffer
-	secrets    []string // that nobody may ever see
+	secrets    []string // that must never appear
 }
 
 func quick() Config {
@@ -67,14 +67,14 @@ func newBench(t *testing.T, cfg Config, of shellycloud.Config) *bench {
 	return b
 }
 
-// listen serves the cloud in another place.
+// listen serves the cloud on another address.
 func (b *bench) listen() string {
 	server := httptest.NewServer(b.cloud)
 	b.t.Cleanup(server.Close)
 	return server.URL
 }
 
-// another makes a supervisor of another process, as it were.
+// another returns a supervisor as another process would have it.
 func (b *bench) another(cfg Config) *Supervisor {
 	r, err := New(cfg, Parts{Store: b.store, Known: b.store, Events: b.log, Heartbeats: b.beats, Logger: b.output.Logger()})
 	if err != nil {
@@ -107,7 +107,7 @@ func (b *bench) keepSecret(s Secret) {
 	}
 }
 
-// command appends an event that somebody else causes.
+// command appends an event of another actor.
 func (b *bench) command(system domain.SystemID, data domain.Data) {
 	b.t.Helper()
 	e, err := domain.NewEvent(system, data, domain.Cause{Actor: "maria"})
@@ -119,7 +119,7 @@ func (b *bench) command(system domain.SystemID, data domain.Data) {
 	}
 }
 
-// run runs the supervisor on partition 0. The answer ends it, and waits.
+// run runs a supervisor on partition 0. stop ends that and waits.
 func (b *bench) run(r *Supervisor) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -158,7 +158,7 @@ func (b *bench) relay(system domain.SystemID, id domain.DeviceID, on bool) {
 	})
 }
 
-// send switches a relay and returns how that ended.
+// send switches a relay and returns the result.
 func (b *bench) send(c shelly.SwitchCommand) shelly.SwitchResult {
 	b.t.Helper()
 	return b.await(b.begin(c))
@@ -188,7 +188,7 @@ func to(on bool, id string) shelly.SwitchCommand {
 	return shelly.SwitchCommand{DeviceRef: shelly.DeviceRef{System: sol, Device: plug}, CommandID: id, On: on}
 }
 
-// checkSecrets looks for secrets in all that was logged and appended.
+// checkSecrets looks for secrets in the whole log output and in all events.
 func (b *bench) checkSecrets() {
 	for _, s := range b.store.all() {
 		b.keepSecret(s)
@@ -210,7 +210,7 @@ func (b *bench) checkSecrets() {
 	}
 }
 
-// memoryLog is a log in memory, with the state that it folds to.
+// memoryLog is a log in memory, with its folded state.
 type memoryLog struct {
 	mu     sync.Mutex
 	events []domain.Event
@@ -309,7 +309,7 @@ func (l *memoryLog) connection(system domain.SystemID, id domain.ConnectionID) d
 	return domain.Connection{}
 }
 
-// updates are the device updates so far of a device.
+// updates returns the updates of a device so far.
 func (l *memoryLog) updates(system domain.SystemID, id domain.DeviceID) (out []domain.DeviceUpdate) {
 	for _, e := range l.all() {
 		if data, err := e.Decode(); err == nil && e.SystemID == system {

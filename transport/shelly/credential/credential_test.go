@@ -14,7 +14,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// testKey makes a key that differs by its letter, in base64.
+// testKey returns a key for each letter, in base64.
 func testKey(letter string) string {
 	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, KeySize)))
 }
@@ -63,8 +63,8 @@ func TestSealAndOpen(t *testing.T) {
 	}
 }
 
-// A new key is put before the old one; what the old one sealed still opens, and
-// once all is sealed anew the old one can go.
+// After an operator puts a new key before the old one, old secrets still open. When all are
+// sealed with the new key, the operator can remove the old one.
 func TestKeysRotate(t *testing.T) {
 	t.Parallel()
 	before := ring(t, testKey("a"))
@@ -128,7 +128,7 @@ func TestDialInKeys(t *testing.T) {
 	}
 }
 
-// However a secret is printed, logged or marshalled, it does not come out.
+// No way of printing, logging or marshalling shows a secret.
 func TestNothingPrintsASecret(t *testing.T) {
 	t.Parallel()
 	key := testKey("a")
@@ -155,11 +155,11 @@ func TestNothingPrintsASecret(t *testing.T) {
 		}
 	}
 	if !strings.Contains(out.String(), concealed) {
-		t.Errorf("nothing says that there is a secret:\n%s", out.String())
+		t.Errorf("the output lacks the placeholder of a secret:\n%s", out.String())
 	}
 }
 
-// token makes an unsigned JWT of the claims.
+// token returns an unsigned JWT with the claims.
 func token(claims string) string {
 	enc := base64.RawURLEncoding.EncodeToString
 	return enc([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + enc([]byte(claims)) + "." + enc([]byte("signature"))

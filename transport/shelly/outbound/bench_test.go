@@ -23,10 +23,10 @@ import (
 // long enough for devices that do not answer it.
 const benchPing = 5 * time.Second
 
-// BenchmarkDevices connects 2,000 devices that have said how they are, and reports
-// what an idle one costs in this process: memory, with the half KiB of a bare
-// client, and CPU for its pings. Then each op is a frame with a change of power
-// that is not worth an event.
+// BenchmarkDevices connects 2,000 devices that have sent their status, and reports the cost
+// of an idle one in this process: memory, including the half KiB of a bare client, and CPU
+// for its pings. After that, each op is a frame with a change of power that is not worth
+// an event.
 func BenchmarkDevices(b *testing.B) {
 	const devices = 2000
 	ports := &benchPorts{key: credential.NewKey(), opened: make(chan struct{}, devices)}
@@ -81,8 +81,8 @@ func BenchmarkDevices(b *testing.B) {
 
 func benchID(i int) domain.DeviceID { return domain.DeviceID(fmt.Sprintf("shellyplugsg3-%012x", i)) }
 
-// bareDevice connects and says how it is. It answers no pings: the benchmark is
-// over before that matters.
+// bareDevice connects and sends its status. It answers no pings, because the benchmark ends
+// before that matters.
 func bareDevice(ctx context.Context, address, key string, i int) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -100,7 +100,8 @@ func bareDevice(ctx context.Context, address, key string, i int) (net.Conn, erro
 	}
 	full := fmt.Sprintf(`{"src":%q,"dst":"ws","method":"NotifyFullStatus","params":{"ts":1786033227.41,"switch:0":{"id":0,"output":true,`+
 		`"apower":399.2,"voltage":240.8,"freq":50.0,"current":1.886,"aenergy":{"total":2574466.629,"by_minute":[7200.069,6121.044,5088.795],`+
-		`"minute_ts":1786033200},"temperature":{"tC":46.3,"tF":115.4}},"sys":{"mac":"8CBFEA9A1B2C","unixtime":1786033227,"uptime":751}}}`, benchID(i))
+		`"minute_ts":1786033200},"temperature":{"tC":46.3,"tF":115.4}},`+
+		`"sys":{"mac":"8CBFEA9A1B2C","unixtime":1786033227,"uptime":751}}}`, benchID(i))
 	_, err = conn.Write(textFrame(full))
 	return conn, err
 }
@@ -116,7 +117,7 @@ func textFrame(text string) []byte {
 	return append(append(frame, 0, 0, 0, 0), text...)
 }
 
-// memory is what heap and stacks take after what is free was given back.
+// memory returns the size of heap and stacks after a garbage collection.
 func memory() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -133,7 +134,7 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// benchPorts lets everybody in and forgets everything.
+// benchPorts accepts every device and stores nothing.
 type benchPorts struct {
 	key    credential.Secret
 	opened chan struct{}

@@ -15,7 +15,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// The fault cases of the facts about Shelly, under the names that they have there.
+// These are the fault cases of FACTS.md, under their names there.
 
 func TestFaultCasesOutbound(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// counted is a context that counts who waits for its end.
+// counted is a context that counts the functions that wait for its end.
 type counted struct {
 	context.Context
 	waiting *atomic.Int64
@@ -16,7 +16,7 @@ type counted struct {
 
 func (counted) Value(any) any { return nil } // or package context would not ask
 
-// AfterFunc is what package context looks for in a context that is not its own.
+// AfterFunc is the method that package context calls on a foreign context.
 func (c counted) AfterFunc(f func()) (stop func() bool) {
 	c.waiting.Add(1)
 	inner := context.AfterFunc(c.Context, f)
@@ -26,7 +26,7 @@ func (c counted) AfterFunc(f func()) (stop func() bool) {
 	}
 }
 
-// Nothing is left of a handshake that failed.
+// A failed handshake leaves nothing behind.
 func TestHandshakeThatFails(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})

@@ -10,8 +10,7 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// A panic over what one device says closes that device's socket, and no other
-// device notices.
+// A panic over one device's frame closes that device's socket, and no other.
 func TestPanicClosesOneSocket(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})

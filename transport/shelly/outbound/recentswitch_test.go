@@ -7,8 +7,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Firmware 2.0.1-beta1 says the old state once more after it was switched, and
-// corrects that up to half a minute later (measured).
+// Firmware 2.0.1-beta1 reports the old state once more after a command, and corrects that up
+// to half a minute later (measured).
 func TestFaultCasesOrder(t *testing.T) {
 	t.Parallel()
 	t.Run("OLD output up to 30 s after Set", oldOutputAfterSet)
@@ -126,7 +126,7 @@ func TestWhatIsKeptWhileInDoubt(t *testing.T) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.relay(plug) != "off" {
-			t.Errorf("what it said before counted: %s", b.texts())
+			t.Errorf("an earlier report counted: %s", b.texts())
 		}
 	})
 	t.Run("the answer counts after an agreement", func(t *testing.T) {

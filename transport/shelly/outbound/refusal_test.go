@@ -12,10 +12,11 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly"
 )
 
-// What is odd and can be read all the same lets the device in.
+// The server admits devices with odd frames that can still be decoded.
 func TestOddFramesAreTaken(t *testing.T) {
 	t.Parallel()
-	const status = `{"src":"shellyplugsg3-8cbfea9a1b2c","dst":"ws","method":"NotifyFullStatus","params":{"switch:0":{"output":true,"source":"b%stton"}}}`
+	const status = `{"src":"shellyplugsg3-8cbfea9a1b2c","dst":"ws","method":"NotifyFullStatus",` +
+		`"params":{"switch:0":{"output":true,"source":"b%stton"}}}`
 	for name, c := range map[string]struct {
 		frame string
 		kind  int

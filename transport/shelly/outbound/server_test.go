@@ -15,11 +15,11 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
-// ours is the connection that every bundle begins with.
+// ours is the connection with which every bundle begins.
 var ours = shelly.Connection{System: system, ID: acc}
 
-// Two systems may use the same id for a connection, and their plugs the same name:
-// the key says whose a device is, and no system notices the other's.
+// Two systems may use the same id for a connection, and their plugs the same name. The key
+// decides whose device it is, and no system notices the other's.
 func TestSameNamesInTwoSystems(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})
@@ -39,7 +39,7 @@ func TestSameNamesInTwoSystems(t *testing.T) {
 			t.Errorf("a namesake took a device along: %s", beat)
 		}
 	}
-	// What is commanded of one connection does not concern the other.
+	// A command for one connection does not concern the other.
 	b.server.Refuse(theirs, domain.Position{Ms: 5})
 	b.server.Renew(theirs, domain.Position{Ms: 5})
 	if n := b.server.Drop(theirs, time.Now()); n != 1 {
@@ -88,7 +88,7 @@ func TestRefuseAndDrop(t *testing.T) {
 	if _, status, _ := b.dial(path); status != http.StatusForbidden {
 		t.Errorf("an older start counted: %d", status)
 	}
-	b.set(func() { b.credentials[ours].Position = domain.Position{Ms: 6} }) // the read model is newer than what was heard
+	b.set(func() { b.credentials[ours].Position = domain.Position{Ms: 6} }) // the read model is newer than the last event
 	b.device()
 	b.set(func() { b.credentials[ours].Stopped, b.credentials[ours].Position = true, domain.Position{Ms: 7} })
 	if _, status, _ := b.dial(path); status != http.StatusForbidden {
@@ -110,7 +110,7 @@ func TestRefuseAndDrop(t *testing.T) {
 	}
 }
 
-// Who was let in by a key that is replaced meanwhile is not in.
+// A device whose key is replaced during its handshake is not admitted.
 func TestNewKeyDuringHandshake(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})
@@ -140,7 +140,7 @@ func TestNewKeyDuringHandshake(t *testing.T) {
 	b.admitted()
 }
 
-// slowCredentials answers with what was true when it was asked.
+// slowCredentials answers late, with the state at the time of the question.
 type slowCredentials struct {
 	*bundle
 	read, release chan struct{}
@@ -153,9 +153,8 @@ func (s slowCredentials) Credential(ctx context.Context, id domain.ConnectionID,
 	return c, err
 }
 
-// Only a stop means that nobody looks for the devices: they are to come back after
-// a restart or with a new key, and may come back through another connection after a
-// deletion.
+// Only a stop ends the watch over the devices. After a restart or with a new key they should
+// come back, and after a deletion they may come back through another connection.
 func TestFateOfDroppedDevices(t *testing.T) {
 	t.Parallel()
 	for beat, hear := range map[string]func(*bundle){
@@ -175,7 +174,7 @@ func TestFateOfDroppedDevices(t *testing.T) {
 	}
 }
 
-// What was not worth an event yet is said when nothing newer can come.
+// A change that waits is appended when the socket closes, because no newer one follows.
 func TestLastReadingBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})
@@ -185,7 +184,7 @@ func TestLastReadingBeforeTheEnd(t *testing.T) {
 	b.eventually("the reading", func() bool { e := b.state.Devices[plug].EnergyWh; return e != nil && *e == 7.5 })
 }
 
-// A mistyped URL has a key in it, so nobody else is given it.
+// A mistyped URL has a key in it, so no other handler gets it.
 func TestUrlsThatAreNearlyRight(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})
@@ -209,7 +208,7 @@ func TestUrlsThatAreNearlyRight(t *testing.T) {
 	}
 }
 
-// A stop that is heard while a device shakes hands must not let it through.
+// A stop during a handshake refuses the device.
 func TestStopDuringHandshake(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})
@@ -303,7 +302,7 @@ func TestLimits(t *testing.T) {
 		silent := b.device()
 		silent.mustClose(1013)
 		w := b.device()
-		w.delta(plug, `{"switch:0":{"output":true}}`) // and no answer to what it is asked
+		w.delta(plug, `{"switch:0":{"output":true}}`) // and no answer to the request
 		w.mustClose(1013)
 		again := b.device()
 		again.full(plug, true)
@@ -315,7 +314,8 @@ func TestLimits(t *testing.T) {
 		t.Parallel()
 		b := newBundle(t, Config{})
 		for name, frame := range map[string]string{
-			"deep nesting": `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":` + strings.Repeat(`{"a":`, 10_000) + `1` + strings.Repeat(`}`, 10_000) + `}`,
+			"deep nesting": `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":` +
+				strings.Repeat(`{"a":`, 10_000) + `1` + strings.Repeat(`}`, 10_000) + `}`,
 			"NaN":          `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{"switch:0":{"apower":NaN}}}`,
 			"many keys":    `{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{` + strings.Repeat(`"a":1,`, 40_000) + `"b":1}}`,
 			"a broken src": `{"src":"` + string(plug) + "\xff" + `","method":"NotifyFullStatus"}`,
@@ -334,17 +334,19 @@ func TestLimits(t *testing.T) {
 		_ = binary.conn.WriteMessage(websocket.BinaryMessage, []byte("\x00\x01"))
 		binary.mustClose(1008)
 		huge := b.device()
-		huge.send(`{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{"switch:0":{"output":true,"apower":1e999,"voltage":1e308}}}`)
+		huge.send(`{"src":"` + string(plug) + `","method":"NotifyFullStatus",` +
+			`"params":{"switch:0":{"output":true,"apower":1e999,"voltage":1e308}}}`)
 		b.eventually("a huge number to be missing", func() bool { return b.relay(plug) == "on" && b.state.Devices[plug].PowerW == nil })
 	})
 }
 
-// Every switch of a device with several is a device of its own.
+// Each switch of a device with several is a device of its own.
 func TestChannelsAreDevices(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})
 	w := b.device()
-	w.send(`{"src":"strip","dst":"ws","method":"NotifyFullStatus","params":{"switch:0":{"output":true},"switch:1":{"output":false},"switch:2":{"output":true}}}`)
+	w.send(`{"src":"strip","dst":"ws","method":"NotifyFullStatus",` +
+		`"params":{"switch:0":{"output":true},"switch:1":{"output":false},"switch:2":{"output":true}}}`)
 	b.eventually("three devices", func() bool {
 		return b.relay("strip") == "on" && b.relay("strip:1") == "off" && b.relay("strip:2") == "on" &&
 			b.beaten("open strip 2m0s") && b.beaten("open strip:1 2m0s") && b.beaten("open strip:2 2m0s")
@@ -360,8 +362,7 @@ func TestChannelsAreDevices(t *testing.T) {
 	b.eventually("that channel alone", func() bool { return b.relay("strip:1") == "on" && len(b.events) == 4 })
 }
 
-// A device that the log has as offline is reported back, whatever the board
-// remembers.
+// A device that is offline in the log is reported as back, even if the registry has lost it.
 func TestReturnOfADeviceThatIsKnownToBeOffline(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})

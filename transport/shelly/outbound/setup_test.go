@@ -30,7 +30,7 @@ const (
 // patience bounds every wait.
 const patience = 20 * time.Second
 
-// bundle is a server with everything that it works with, in memory.
+// bundle is a server with its dependencies in memory.
 type bundle struct {
 	t      *testing.T
 	server *Server
@@ -44,7 +44,7 @@ type bundle struct {
 	events      []domain.Event
 	beats       []string
 	counts      int           // how often devices were counted
-	away        error         // what the log answers
+	away        error         // the error of the log
 	holdUp      chan struct{} // the log waits for it, unless nil
 }
 
@@ -84,7 +84,7 @@ func newBundle(t *testing.T, config Config) *bundle {
 	return b
 }
 
-// connection makes a connection with a key of its own.
+// connection adds a connection with a key of its own.
 func (b *bundle) connection(system domain.SystemID, id domain.ConnectionID) {
 	key := credential.NewKey()
 	b.keys[id] = key.Reveal()
@@ -98,8 +98,7 @@ func (b *bundle) set(change func()) {
 	change()
 }
 
-// eventually waits until a condition on what the server did holds. The lock is
-// held while it is asked.
+// eventually waits until a condition holds. It holds the lock while it checks.
 func (b *bundle) eventually(what string, holds func() bool) {
 	b.t.Helper()
 	locked := func() bool {
@@ -212,11 +211,10 @@ func (b *bundle) texts() string {
 	return strings.Join(all, "\n")
 }
 
-// beaten reports whether the heartbeats were told that. The lock is held.
+// beaten reports whether the heartbeats got that call. The lock is held.
 func (b *bundle) beaten(what string) bool { return slices.Contains(b.beats, what) }
 
-// relay is what the log says of a relay: "on", "off" or "unknown". The lock is
-// held.
+// relay returns the state of a relay in the log: "on", "off" or "unknown". The lock is held.
 func (b *bundle) relay(id domain.DeviceID) string {
 	switch d := b.state.Devices[id]; {
 	case d == nil || d.RelayOn == nil:
@@ -261,7 +259,7 @@ func (b *bundle) deviceOf(id domain.ConnectionID) *wire {
 	return &wire{b.t, conn}
 }
 
-// admitted is a device that has said what it is: relay on, 100 W.
+// admitted returns a device that has sent its status: relay on, 100 W.
 func (b *bundle) admitted() *wire {
 	b.t.Helper()
 	w := b.device()
@@ -285,7 +283,7 @@ func (w *wire) delta(src domain.DeviceID, params string) {
 	w.send(fmt.Sprintf(`{"src":%q,"dst":"ws","method":"NotifyStatus","params":%s}`, src, params))
 }
 
-// request is what the server asks for.
+// request is a request of the server.
 type request struct {
 	ID     uint64
 	Method string
@@ -336,7 +334,7 @@ func (w *wire) mustClose(want int) {
 	}
 }
 
-// answersPings reads the socket to its end, and returns what waits for pings.
+// answersPings reads the socket to its end, and returns a function that waits for pings.
 func (w *wire) answersPings() (wait func(n int)) {
 	pings := make(chan struct{}, 100)
 	w.conn.SetPingHandler(func(data string) error {
@@ -369,7 +367,7 @@ func (w *wire) answersPings() (wait func(n int)) {
 	}
 }
 
-// ordered is a command and how it ended.
+// ordered is a command and its result.
 type ordered struct {
 	taken  bool
 	result chan shelly.SwitchResult

@@ -129,7 +129,7 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// A device's own words are not sent back to it at any length.
+// An answer repeats only short ids and methods of a device.
 func TestNoHandlerIsShort(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 100_000)
@@ -142,7 +142,7 @@ func TestNoHandlerIsShort(t *testing.T) {
 	}
 }
 
-// One bad byte in a text is no reason to know nothing of the rest.
+// One bad byte in a text leaves the rest of the frame readable.
 func TestDecodeMendsTexts(t *testing.T) {
 	t.Parallel()
 	f, err := Decode([]byte(`{"src":"plug","method":"NotifyStatus","params":{"switch:0":{"output":true,"source":"b` + "\xfctt" + `on\u0000\ud800"}}}`))

@@ -9,7 +9,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Every request and answer can be written, whatever its values are.
+// Every request and answer can be encoded, with all values.
 func TestRequestsCanBeWritten(t *testing.T) {
 	t.Parallel()
 	const odd = domain.DeviceID("\xff\x00<\u2028")

@@ -22,9 +22,9 @@ var rewrite = flag.Bool("rewrite", false, "write testdata/samples.golden anew")
 
 const samples = "../testdata/samples/"
 
-// TestSamples says for each recorded message of the local RPC, of MQTT and of the
-// first generation's HTTP what becomes of it: the device updates that follow, or
-// why none does. Package cloud has the same for the cloud's.
+// TestSamples checks the result of each recorded message of the local RPC, of MQTT and of the
+// first generation's HTTP: the device updates that follow, or the reason for none. Package
+// cloud has the same test for the cloud's messages.
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	var golden strings.Builder
@@ -58,7 +58,7 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// meaning is what a sample comes to.
+// meaning is the result of a sample.
 func meaning(t *testing.T, name string, raw []byte) string {
 	switch {
 	case strings.HasPrefix(name, "mqtt-gen2-status"):
@@ -90,7 +90,7 @@ func meaning(t *testing.T, name string, raw []byte) string {
 	}
 }
 
-// before is what a device is taken to have said before a delta: off and cool.
+// before is the state of the device before a delta: off and cool.
 func before(t *testing.T) status.Document {
 	return document(t, []byte(`{"switch:0":{"id":0,"source":"init","output":false,"apower":2.5,"errors":["undervoltage"],"aenergy":{"total":100}}}`))
 }
@@ -104,9 +104,8 @@ func document(t *testing.T, raw []byte) status.Document {
 	return doc
 }
 
-// updates are the events of a device that says full and then, unless it is nil,
-// delta; only what the last of them brings. A minute passes, so that nothing
-// waits any more.
+// updates returns the updates of a device after a full status and, unless it is nil, a delta:
+// only those of the last one. A minute passes, so that no update waits.
 func updates(t *testing.T, id string, full, delta status.Document) string {
 	t.Helper()
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)

@@ -6,7 +6,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// What a device says of itself can be kept, whatever is in it.
+// Every reading can be stored, for all texts that a device may send.
 func TestTextsThatCannotBeKeptAreReplaced(t *testing.T) {
 	t.Parallel()
 	r := parse(t, `{"switch:0":{"output":true,"source":"a\u0000\ud800","errors":["\u0000","overtemp"]}}`).Readings()[0]

@@ -59,8 +59,8 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// What is refused costs no memory: the refusal comes before anything is built. Not
-// in parallel, because allocations are counted for the whole process.
+// A rejected document costs no memory, because the check comes first. The test is not
+// parallel, because it counts the allocations of the whole process.
 func TestRefusalIsCheap(t *testing.T) {
 	keys := strings.Builder{}
 	for i := range 20_000 {
@@ -96,7 +96,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Merging as RFC 7386 has it, but for the cloud's [] for {}.
+// Merge follows RFC 7386, except for the cloud's [] for {}.
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ full, delta, want string }{
@@ -135,8 +135,7 @@ func TestMergeSharesNothing(t *testing.T) {
 	}
 }
 
-// Whichever way a device makes its status grow, it stays within bounds, and what
-// is read of it stays what it is.
+// A status stays within its bounds for all ways to grow it, and its readings stay the same.
 func TestMergeIsBounded(t *testing.T) {
 	t.Parallel()
 	text := strings.Repeat("x", 1000)
@@ -221,7 +220,7 @@ func TestWakeupPeriod(t *testing.T) {
 	}
 }
 
-// samples are the statuses in the recorded frames, by file and place.
+// samples returns the statuses in the recorded frames, by file and place.
 func samples(t testing.TB) map[string]json.RawMessage {
 	t.Helper()
 	files, err := filepath.Glob("../testdata/samples/*.json")
@@ -273,7 +272,7 @@ func FuzzDocument(f *testing.F) {
 		checkReadings(t, d)
 		large := d.oversized()
 		if diff := cmp.Diff(d.Readings(), d.Trim().Readings(), cmp.Comparer(sameReading)); diff != "" {
-			t.Fatalf("what is trimmed off is read: %s", diff)
+			t.Fatalf("a member that Trim removes is read: %s", diff)
 		}
 		change, err := Parse(delta)
 		if err != nil {
@@ -343,7 +342,7 @@ func TestParseMendsTexts(t *testing.T) {
 	}
 }
 
-// A device without a relay is channel 0, with a bounded choice of what it says.
+// A device without a relay is channel 0, with bounded attributes.
 func TestReadingsBeyondRelays(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{

@@ -12,7 +12,7 @@ func none() domain.Optional[[]string] { return domain.Some([]string{}) }
 
 var some = domain.Some[float64]
 
-// What the recorded statuses say.
+// The readings of the recorded statuses.
 func TestReadingsOfSamples(t *testing.T) {
 	t.Parallel()
 	metered := Reading{Switch: true, DeviceUpdate: domain.DeviceUpdate{
@@ -54,7 +54,7 @@ func TestReadingsOfSamples(t *testing.T) {
 	}
 }
 
-// What devices are rarely seen to say.
+// The readings of rare statuses.
 func TestReadings(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string][]Reading{
