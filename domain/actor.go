@@ -33,22 +33,40 @@ const (
 	ActionBridge     Action = "bridge"     // import events of another deployment, under any actor's name
 )
 
-var permissions = map[Role][]Action{
-	RoleViewer:   {ActionRead},
-	RoleOperator: {ActionRead, ActionCommand},
-	RoleAuditor:  {ActionRead, ActionHistory},
-	RoleAdmin:    {ActionRead, ActionCommand, ActionHistory, ActionAdminister},
-	RoleService:  {ActionRead, ActionCommand, ActionPublish},
-	RoleBridge:   {ActionRead, ActionBridge},
-	RoleStaff:    {ActionRead, ActionCommand, ActionHistory, ActionPublish, ActionAdminister, ActionMonitor, ActionBridge},
+// permissions is the table of the roles and their actions, in the order of the docs.
+var permissions = []struct {
+	role    Role
+	actions []Action
+}{
+	{RoleViewer, []Action{ActionRead}},
+	{RoleOperator, []Action{ActionRead, ActionCommand}},
+	{RoleAuditor, []Action{ActionRead, ActionHistory}},
+	{RoleAdmin, []Action{ActionRead, ActionCommand, ActionHistory, ActionAdminister}},
+	{RoleService, []Action{ActionRead, ActionCommand, ActionPublish}},
+	{RoleBridge, []Action{ActionRead, ActionBridge}},
+	{RoleStaff, []Action{ActionRead, ActionCommand, ActionHistory, ActionPublish, ActionAdminister, ActionMonitor, ActionBridge}},
 }
-
-// Valid reports whether r is a known role.
-func (r Role) Valid() bool { return permissions[r] != nil }
 
 // Roles returns all roles, for help texts and checks.
 func Roles() []Role {
-	return []Role{RoleViewer, RoleOperator, RoleAuditor, RoleAdmin, RoleService, RoleBridge, RoleStaff}
+	roles := make([]Role, len(permissions))
+	for i := range permissions {
+		roles[i] = permissions[i].role
+	}
+	return roles
+}
+
+// Valid reports whether r is a known role.
+func (r Role) Valid() bool { return slices.Contains(Roles(), r) }
+
+// allows reports whether the role allows the action. An unknown role allows nothing.
+func (r Role) allows(action Action) bool {
+	for i := range permissions {
+		if permissions[i].role == r {
+			return slices.Contains(permissions[i].actions, action)
+		}
+	}
+	return false
 }
 
 // Actor is the authenticated sender of a request. A face authenticates it once, and every call carries it.
@@ -81,7 +99,7 @@ func (a Actor) Authorize(action Action, system SystemID) error {
 // AuthorizeAnywhere checks only the role. It is for actions that belong to no system, and for lists that the caller
 // narrows to the actor's systems afterwards. It returns an [Error] with [CodeForbidden] as [Actor.Authorize] does.
 func (a Actor) AuthorizeAnywhere(action Action) error {
-	if !slices.Contains(permissions[a.Role], action) {
+	if !a.Role.allows(action) {
 		return Fail(KindForbidden, CodeForbidden, "role "+quote(string(a.Role))+" may not "+string(action))
 	}
 	return nil

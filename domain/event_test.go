@@ -279,3 +279,37 @@ func BenchmarkAppendEnvelope(b *testing.B) {
 		buf = e.AppendEnvelope(buf[:0])
 	}
 }
+
+// Every text of every event type has a bound. HistoryExported has no text, and Undecodable bounds itself.
+func TestEveryTextIsBounded(t *testing.T) {
+	t.Parallel()
+	long := json.RawMessage(`"` + strings.Repeat("x", maxReason+1) + `"`)
+	for typ, data := range samples() {
+		if typ == TypeHistoryExported || typ == TypeUndecodable {
+			continue
+		}
+		raw, err := EncodeJSON(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &fields); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range fields {
+			if value[0] != '"' {
+				continue
+			}
+			fields[name] = long
+			changed, err := json.Marshal(fields)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := Event{ID: "x", Type: typ, Version: 1, SystemID: "s", Time: time.Unix(1, 0), Data: changed, Position: Position{Ms: 1}}
+			if got := e.AsImported("far"); got.Type != TypeUndecodable {
+				t.Errorf("%s: %s has no bound", typ, name)
+			}
+			fields[name] = value
+		}
+	}
+}

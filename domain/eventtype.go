@@ -68,9 +68,9 @@ type typeSpec struct {
 	reaction bool // see TriggersReaction
 }
 
-// eventTypes is the table of the event types. Decoding, the canonical form, filters by device and the list in the API
-// work from it. A new type is a line here, a constant, and its data; tests fail until it has a sample, bounds and a
-// place in the docs.
+// eventTypes is the table of the event types. Decoding, the canonical form, filters by device and the limit on reactions
+// work from it. A new type is a line here, a constant, and its data; tests fail until it has a sample, bounds, and a
+// place in the docs and in the client's types. CONTRIBUTING.md lists the places.
 var eventTypes = map[EventType]typeSpec{
 	TypeDeviceUpdate:           specOf[DeviceUpdate](),
 	TypeDeviceOfflineStatus:    specOf[DeviceOfflineStatus](),

@@ -84,7 +84,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Name("plugcast"),
 		kong.Description("Event-sourced realtime platform for smart plugs."),
 		kong.DefaultEnvars(envPrefix),
-		kong.Vars{"version": "plugcast " + version()},
+		kong.Vars{"version": "plugcast " + version(), "roles": roleNames(", "), "role_enum": roleNames(",")},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { panic(exited) }),

@@ -13,7 +13,7 @@ import (
 // theirs from the SaaS, signed with the same secret or a key of its JWKS.
 type tokenCommand struct {
 	System  []string      `required:"" help:"Systems that the token is for; '*' for all." placeholder:"S1,S2"`
-	Role    string        `required:"" help:"viewer, operator, auditor, admin, service, bridge or staff." enum:"viewer,operator,auditor,admin,service,bridge,staff"`
+	Role    string        `required:"" help:"${roles}." enum:"${role_enum}"`
 	Subject string        `help:"Whom it stands for; written to events as their actor. Default: the role." placeholder:"NAME"`
 	TTL     time.Duration `name:"ttl" help:"How long it is good for." default:"1h"`
 
@@ -56,4 +56,13 @@ func (c *tokenCommand) Run(t terminal) error {
 	}
 	_, err = fmt.Fprintln(t.out, token)
 	return err
+}
+
+// roleNames returns the names of all roles with a separator between them.
+func roleNames(separator string) string {
+	var names []string
+	for _, role := range domain.Roles() {
+		names = append(names, string(role))
+	}
+	return strings.Join(names, separator)
 }

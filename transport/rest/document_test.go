@@ -196,3 +196,25 @@ func TestDocumentHasEveryDeviceField(t *testing.T) {
 		}
 	}
 }
+
+// A request to disconnect a role can name every role, and docs/protocol.md describes every role.
+func TestDocumentHasEveryRole(t *testing.T) {
+	t.Parallel()
+	raw := string(setup(t).api.OpenAPI())
+	docs, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := json.Marshal(domain.Roles())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(raw, `"enum":`+string(names)) {
+		t.Errorf("the document has no list of the roles %s", names)
+	}
+	for _, role := range domain.Roles() {
+		if !strings.Contains(string(docs), "\n| `"+string(role)+"` | ") {
+			t.Errorf("docs/protocol.md does not describe the role %s", role)
+		}
+	}
+}

@@ -171,6 +171,8 @@ export interface EventData {
     role?: string;
     reason?: string;
     closeSockets: boolean;
+    /** Also sockets in the rooms of other systems, and those of staff, are closed. */
+    everyRoom?: boolean;
     reconnect: boolean;
     banUntil?: Time;
   };
