@@ -242,7 +242,7 @@ func (in *Intake) take(ctx context.Context, b domain.ImportBatch, events []domai
 			b.Events = append(b.Events, events[i])
 		}
 	}
-	taken, err := in.log.Take(ctx, b, streams.Looked{Incarnation: incarnation, Archived: archived})
+	taken, err := in.log.Import(ctx, b, streams.ArchiveView{Incarnation: incarnation, Archived: archived})
 	taken.Duplicates += len(events) - len(b.Events)
 	return taken, err
 }

@@ -503,7 +503,7 @@ func TestTakeAfterALookThatIsOutOfDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	take := func(incarnation string, archived uint64, source string) error {
-		_, err := b.log.Take(ctx, batch(source, 0, update("1", "z", 10)), streams.Looked{
+		_, err := b.log.Import(ctx, batch(source, 0, update("1", "z", 10)), streams.ArchiveView{
 			Incarnation: incarnation, Archived: domain.Position{Ms: archived},
 		})
 		return err
