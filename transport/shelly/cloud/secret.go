@@ -13,7 +13,8 @@ import (
 const DefaultClientID = "shelly-diy"
 
 // Secret is a credential of the Shelly Cloud. The owner gets AuthCode from the
-// vendor's login page, and it buys access tokens. No verb prints a part of a Secret.
+// vendor's login page, and the session exchanges it for access tokens. No verb prints a
+// part of a Secret.
 type Secret struct {
 	AuthCode     string `json:"authCode,omitempty"`
 	AccessToken  string `json:"accessToken,omitempty"`

@@ -61,8 +61,8 @@ func New(cfg Config, parts Parts) (*Supervisor, error) {
 // Run runs the sessions of a partition until ctx ends, which means that this process
 // no longer owns the partition. It returns when all of their sockets are closed. A
 // second call for the same partition waits until the first has returned.
-func (s *Supervisor) Run(ctx context.Context, number int) {
-	p := s.partition(number)
+func (s *Supervisor) Run(ctx context.Context, partition int) {
+	p := s.partition(partition)
 	select {
 	case p.running <- struct{}{}:
 		defer func() { <-p.running }()
@@ -85,17 +85,17 @@ func (s *Supervisor) Run(ctx context.Context, number int) {
 	}()
 	retry := newBackoff(s.cfg)
 	for {
-		connections, err := s.parts.Store.Connections(ctx, number)
+		connections, err := s.parts.Store.Connections(ctx, partition)
 		if err == nil {
 			for _, c := range connections {
 				if c.Kind == domain.ConnectionShellyCloud {
-					s.wake(number, c.Connection, 0)
+					s.wake(partition, c.Connection, 0)
 				}
 			}
 			break
 		}
 		if ctx.Err() == nil {
-			s.parts.Logger.Error("cannot read the connections of a partition; trying again", "partition", number, "error", err)
+			s.parts.Logger.Error("cannot read the connections of a partition; trying again", "partition", partition, "error", err)
 		}
 		if retry.Wait(ctx) != nil {
 			return

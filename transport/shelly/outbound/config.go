@@ -17,7 +17,7 @@ type Credential struct {
 	shelly.Connection
 	KeyHash  []byte          // SHA-256 of the key
 	Stopped  bool            // by command
-	Position domain.Position // up to which the log is included
+	Position domain.Position // of the log, up to which this credential is current
 }
 
 // Credentials finds credentials.

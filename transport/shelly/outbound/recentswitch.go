@@ -77,7 +77,7 @@ func (s *session) replaceStale(doc status.Document, now time.Time) {
 	}
 }
 
-// resolve asks for the state of a channel. The answer is newer than all earlier reports.
+// verify asks for the state of a channel. The answer is newer than all earlier reports.
 // Without an answer, the kept reports count.
 func (s *session) verify(channel int, d *recentSwitch, now time.Time) {
 	d.asking = true
@@ -97,7 +97,7 @@ func (s *session) verify(channel int, d *recentSwitch, now time.Time) {
 				return
 			}
 			if on, says := part["output"].(bool); says && on != d.on && s.switched[channel] == d {
-				delete(s.switched, channel) // somebody else switched it: there is no doubt
+				delete(s.switched, channel) // somebody else switched it
 			}
 			d.asking, d.kept = false, nil
 			s.device.Delta(status.Document{component(channel): part}, now)

@@ -61,7 +61,7 @@ const (
 // eventActor is the actor of the outcomes.
 const eventActor = "plugcast"
 
-// Parts are the dependencies of a [Dispatcher]. All are required.
+// Parts are the dependencies of a [Dispatcher]. All but Limit are required.
 type Parts struct {
 	Log     domain.Appender
 	Holders []shelly.Holder
@@ -212,7 +212,7 @@ func (d *Dispatcher) Completed(_ context.Context, e domain.Event) error {
 	return err
 }
 
-// RunTimeouts is a duty of the partition's owner: until ctx ends it ends commands that
+// RunTimeouts is a job of the partition's owner: until ctx ends it ends commands that
 // nobody else ends. It begins with those that the former owner left.
 func (d *Dispatcher) RunTimeouts(ctx context.Context, partition int) {
 	d.mu.Lock()

@@ -112,7 +112,7 @@ func (b *bundle) Append(_ context.Context, events []domain.Event, o domain.Appen
 	return domain.Appended{Positions: []domain.Position{{Ms: 1}}}, nil
 }
 
-// runTimeouts runs the duty until stop is called.
+// runTimeouts runs the timeouts until stop is called.
 func (b *bundle) runTimeouts() (stop func()) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	var running sync.WaitGroup
