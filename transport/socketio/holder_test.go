@@ -36,9 +36,7 @@ func TestHangingConnectionDoesNotSave(t *testing.T) {
 
 	c := b.client(old.token)
 	c.pid, c.offset = old.pid, old.offset
-	if c.connect(); !c.recovered {
-		t.Fatal("not recovered")
-	}
+	c.resume()
 	c.join("centro-luna")
 	close(goOn)
 	if f, err := old.ws.Next(old.ctx); err == nil {
@@ -48,9 +46,7 @@ func TestHangingConnectionDoesNotSave(t *testing.T) {
 	c.expect("centro-luna 1")
 	c.cut()
 	b.append(luna, 1)
-	if c.connect(); !c.recovered {
-		t.Fatal("not recovered for the second time")
-	}
+	c.resume()
 	c.expect("centro-luna 2")
 }
 
@@ -85,8 +81,7 @@ func TestTokenThatCannotBeSaved(t *testing.T) {
 func TestAnotherFilterKeepsThePlace(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	c := b.joined(sol)
 	const rounds, burst = 20, 50
 	seen := uint64(0)
 	take := func(e event) {
@@ -159,8 +154,7 @@ func TestNothingOfBeforeAfterConnectingAnew(t *testing.T) {
 		}
 	})
 	for range 20 {
-		c := b.client("eva:clinica-sol").connect()
-		c.join("clinica-sol")
+		c := b.joined(sol)
 		for range 20 {
 			c.send("41")
 			c.send(`40{"token":"eva:clinica-sol"}`)
@@ -195,9 +189,7 @@ func TestDismissedClientGoesOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, Config{})
-			c := b.client("eva:clinica-sol,centro-luna").connect()
-			c.join("clinica-sol")
-			c.join("centro-luna")
+			c := b.joined(sol, luna)
 			b.append(luna, 1)
 			c.expect("centro-luna 1")
 			if n := dismissal(b); n != 1 {
@@ -240,26 +232,20 @@ func TestDismissedClientGoesOn(t *testing.T) {
 func TestBannedWhileAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol,centro-luna").connect()
-	c.join("clinica-sol")
-	c.join("centro-luna")
+	c := b.joined(sol, luna)
 	b.append(luna, 1)
 	c.expect("centro-luna 1")
 	c.cut()
 	b.ban.Raise("eva", sol, rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
 	b.append(sol, 1)
 	b.append(luna, 1)
-	if c.connect(); !c.recovered {
-		t.Error("not recovered")
-	}
+	c.resume()
 	if e := c.next(); e.name != "left" || !strings.Contains(string(e.args[0]), `"systemId":"clinica-sol"`) {
 		t.Fatalf("got %s %s", e.name, e.args)
 	}
 	c.expect("centro-luna 2")
 	b.ban.Lower("eva", sol)
-	if c.connect(); !c.recovered { // it was told, and is not put back
-		t.Error("not recovered the second time")
-	}
+	c.resume() // it was told, and is not put back
 	b.append(sol, 1)
 	b.append(luna, 1)
 	c.expect("centro-luna 3")
@@ -270,9 +256,7 @@ func TestBannedWhileAway(t *testing.T) {
 func TestDismissedWhileAJoinIsSaved(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol,centro-luna").connect()
-	c.join("clinica-sol")
-	c.join("centro-luna")
+	c := b.joined(sol, luna)
 	var once sync.Once
 	b.sessions.before(func(string) { once.Do(func() { dismissal(b) }) })
 	c.join(map[string]any{"systemId": "centro-luna", "conflate": true})
@@ -284,9 +268,7 @@ func TestDismissedWhileAJoinIsSaved(t *testing.T) {
 	c.cut()
 	b.append(sol, 1)
 	b.append(luna, 1)
-	if c.connect(); !c.recovered {
-		t.Error("not recovered")
-	}
+	c.resume()
 	c.expect("centro-luna 2")
 	c.ask(func(e event) { t.Errorf("got %s %s", e.name, e.args) }, "ping", nil)
 	if sockets := b.server.Sockets(); !slices.Equal(sockets[len(sockets)-1].Systems, []domain.SystemID{luna}) {
@@ -299,9 +281,7 @@ func TestDismissedWhileAJoinIsSaved(t *testing.T) {
 func TestDismissalThatCannotBeSaved(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol,centro-luna").connect()
-	c.join("clinica-sol")
-	c.join("centro-luna")
+	c := b.joined(sol, luna)
 	b.sessions.fail(true)
 	dismissal(b)
 	if f, err := c.ws.Next(c.ctx); err == nil {

@@ -84,8 +84,7 @@ func TestLastNoticeIsHowItIs(t *testing.T) {
 func TestThrowingOutWaitsForNoDelivery(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	c := b.joined(sol)
 	s := b.server.all()[0]
 	thrown := make(chan int, 1)
 	s.sending.Lock() // as a delivery does

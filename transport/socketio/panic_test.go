@@ -59,18 +59,14 @@ func TestPanicInARecovery(t *testing.T) {
 	b := setup(t, Config{})
 	b.limiter = &badLimiter{}
 	b.start()
-	c := b.client("eva:clinica-sol,centro-luna").connect()
-	c.join("clinica-sol")
-	c.join("centro-luna")
+	c := b.joined(sol, luna)
 	if text, closed := c.attempt(); !closed {
 		t.Fatalf("connected: %s", text)
 	}
 	c.cut()
 	cursors := func() int { return b.server.parts.Rooms.Stats(1).Cursors }
 	testpeer.Eventually(t, "the end of its cursors", func() bool { return cursors() == 0 })
-	if c.connect(); !c.recovered {
-		t.Error("not recovered afterwards")
-	}
+	c.resume()
 }
 
 // emptySystem is a source of snapshots.
@@ -88,8 +84,7 @@ func (emptySystem) Head(context.Context, domain.SystemID) (domain.Cursor, error)
 func TestPanicReleasesTheSnapshot(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	b.joined(sol)
 	cache := snapshot.New(snapshot.Config{Source: emptySystem{}})
 	defer cache.Close()
 	get := func() *snapshot.Snapshot {

@@ -39,8 +39,7 @@ func (c *testClient) attempt() (text string, closed bool) {
 func TestEventAsTheOldSystemSentIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	c := b.joined(sol)
 	appended := b.source.Append(sol, &domain.DeviceUpdate{DeviceID: "plug-1", RelayOn: domain.Some(true)})[0]
 	e := c.next()
 	want := []string{string(appended.Data), `{"event":"device-update","position":"` + appended.Position.String() + `","seq":1,"id":"` + appended.ID +
@@ -176,8 +175,7 @@ func TestForcedDisconnect(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	for _, reconnect := range []bool{false, true} {
-		c := b.client("eva:clinica-sol").connect()
-		c.join("clinica-sol")
+		c := b.joined(sol)
 		other := b.client("eva:centro-luna").connect()
 		other.join("centro-luna")
 		in := func(s rooms.Socket) bool { return len(s.Systems) > 0 && s.Systems[0] == sol }
@@ -208,9 +206,7 @@ func TestForcedDisconnect(t *testing.T) {
 func TestDismissedFromARoom(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol,centro-luna").connect()
-	c.join("clinica-sol")
-	c.join("centro-luna")
+	c := b.joined(sol, luna)
 	in := func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) }
 	if n := b.server.Disconnect(in, client.ForcedDisconnect{Reason: "cleaning", Room: sol}); n != 1 {
 		t.Errorf("%d sockets", n)

@@ -22,16 +22,12 @@ func TestRecoveryAfterTheServerDied(t *testing.T) {
 	}
 	b.start()
 	b.append(sol, 2)
-	if c.connect(); !c.recovered {
-		t.Error("a client without an event is not recovered")
-	}
+	c.resume()
 	c.expect("clinica-sol 4")
 	c.cut() // with the fifth on its way
 	b.append(sol, 1)
 	b.start()
-	if c.connect(); !c.recovered {
-		t.Error("a client with an event is not recovered")
-	}
+	c.resume()
 	c.expect("clinica-sol 5", "clinica-sol 6")
 }
 
@@ -39,8 +35,7 @@ func TestRecoveryAfterTheServerDied(t *testing.T) {
 func TestJoiningAgainKeepsThePlace(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	c := b.joined(sol)
 	c.cut()
 	b.append(sol, 300)
 	c.connect()
@@ -76,9 +71,7 @@ func TestRecoveryInTwoRooms(t *testing.T) {
 		b.append(sol, sols)
 		b.append(luna, lunas)
 		b.start()
-		if c.connect(); !c.recovered {
-			t.Fatal("not recovered")
-		}
+		c.resume()
 		seen := map[string]bool{}
 		for range want {
 			e := c.next()
@@ -117,8 +110,7 @@ func TestRecoveryInTwoRooms(t *testing.T) {
 func TestOldOffsetsAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	c := b.joined(sol)
 	b.append(sol, 2)
 	c.expect("clinica-sol 1", "clinica-sol 2")
 	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"}) // from the beginning, and cut before the first
@@ -134,9 +126,7 @@ func TestOldOffsetsAreNotBelieved(t *testing.T) {
 	}
 	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"})
 	c.cut()
-	if c.connect(); !c.recovered {
-		t.Error("not recovered")
-	}
+	c.resume()
 	c.expect("clinica-sol 1", "clinica-sol 2")
 }
 
@@ -168,8 +158,7 @@ func TestSnapshotComesAgainToWhoDidNotGetIt(t *testing.T) {
 func TestSessionsAreTheirOwners(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	c := b.joined(sol)
 	for name, token := range map[string]string{"somebody else": "ana:clinica-sol", "not allowed any more": "eva:centro-luna"} {
 		other := b.client(token)
 		other.pid, other.offset = c.pid, c.offset
@@ -202,9 +191,7 @@ func TestStoreThatIsAway(t *testing.T) {
 		t.Errorf("connected: %s", text)
 	}
 	b.sessions.fail(false)
-	if c.connect(); !c.recovered {
-		t.Error("not recovered afterwards")
-	}
+	c.resume()
 }
 
 // An event of one room must not say that the client has the snapshot of another
@@ -229,9 +216,7 @@ func TestEventBeforeTheSnapshotOfAnotherRoom(t *testing.T) {
 	c.expect("clinica-sol 1")
 	c.cut()
 	close(goOn)
-	if c.connect(); !c.recovered {
-		t.Fatal("not recovered")
-	}
+	c.resume()
 	snapshots := 0
 	c.ask(func(e event) { // the answer comes behind what a connection begins with
 		if e.name == "snapshot" {
@@ -261,17 +246,14 @@ func TestStoreThatWentBack(t *testing.T) {
 	c.join("centro-luna")
 	b.append(luna, 1)
 	c.expect("centro-luna 2")
-	if c.connect(); !c.recovered {
-		t.Error("not recovered afterwards")
-	}
+	c.resume()
 }
 
 // A session that cannot be read does not turn its client away for ever.
 func TestSessionThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	c := b.joined(sol)
 	for id := range b.sessions.all() {
 		_ = b.sessions.do(func() { b.sessions.saved[id] = []byte(`{"revision":"first"}`) })
 	}
@@ -279,9 +261,7 @@ func TestSessionThatCannotBeRead(t *testing.T) {
 		t.Error("recovered from nothing")
 	}
 	c.join("clinica-sol")
-	if c.connect(); !c.recovered {
-		t.Error("not recovered afterwards")
-	}
+	c.resume()
 }
 
 // A client that says that it goes, and one that is in no room any more, leaves
@@ -297,17 +277,14 @@ func TestSessionsOfClientsThatGoExpireSoon(t *testing.T) {
 		}
 		testpeer.Eventually(t, "the end of the session", func() bool { return b.sessions.isEnded(ref) })
 	}
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	c := b.joined(sol)
 	c.ask(nil, "leave-system", map[string]any{"systemId": "clinica-sol"})
 	ended(c, sol)
 	c = b.client("eva:clinica-sol").connect()
 	c.join("clinica-sol")
 	c.send("41")
 	ended(c, sol)
-	if c.connect(); !c.recovered { // it has changed its mind
-		t.Error("not recovered")
-	}
+	c.resume() // it has changed its mind
 	ref, _ := parsePID(c.pid, domain.Actor{Subject: "eva"})
 	c.cut()
 	if c.connect(); b.sessions.isEnded(ref) {

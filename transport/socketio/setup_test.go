@@ -209,6 +209,28 @@ func (c *testClient) connect() *testClient {
 	return c
 }
 
+// resume connects and demands that the client is where it was.
+func (c *testClient) resume() {
+	c.b.t.Helper()
+	if c.connect(); !c.recovered {
+		c.b.t.Fatal("not recovered")
+	}
+}
+
+// joined makes a client that may see these systems, connects it and joins them.
+func (b *bundle) joined(systems ...domain.SystemID) *testClient {
+	b.t.Helper()
+	var names []string
+	for _, system := range systems {
+		names = append(names, string(system))
+	}
+	c := b.client("eva:" + strings.Join(names, ",")).connect()
+	for _, name := range names {
+		c.join(name)
+	}
+	return c
+}
+
 // try is connect, for who may be refused.
 func (c *testClient) try() (refusal string) {
 	c.b.t.Helper()

@@ -83,8 +83,7 @@ func (s slow) MarshalJSON() ([]byte, error) {
 func TestEncodingDoesNotHoldDeliveriesUp(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	c := b.client("eva:clinica-sol").connect()
-	c.join("clinica-sol")
+	c := b.joined(sol)
 	s := b.server.all()[0]
 	held := true
 	s.rooms[0].emitPlace("snapshot", slow{s, &held}, domain.Position{Ms: 7})
