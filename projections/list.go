@@ -147,13 +147,14 @@ func (s *Store) Systems(ctx context.Context, actor domain.Actor, after domain.Sy
 	return listRows(ctx, s, actor, scanSystem, systemQuery+" WHERE system_id > $1 ORDER BY system_id LIMIT $2", after, pageSize(limit))
 }
 
-// ChainHead returns the end of the system's hash chain; a zero head before its first event.
-func (s *Store) ChainHead(ctx context.Context, actor domain.Actor, system domain.SystemID) (*System, error) {
+// Head returns the newest event of the system's hash chain and its hash; zero before its first
+// event.
+func (s *Store) Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error) {
 	found, err := listRows(ctx, s, actor, scanSystem, systemQuery+" WHERE system_id = $1", system)
 	if err != nil || len(found) == 0 {
-		return &System{SystemID: system, Partition: s.partition(system)}, err
+		return domain.Cursor{}, domain.Hash{}, err
 	}
-	return found[0], nil
+	return found[0].Head, found[0].Hash, nil
 }
 
 const systemQuery = "SELECT system_id, partition, position_ms, position_seq, seq, hash FROM heads"

@@ -84,8 +84,8 @@ func TestStateOfNothing(t *testing.T) {
 	if past, err := b.store.StateAt(t.Context(), staff, "nobody-0", domain.Position{Ms: 1 << 50}); err != nil || past.Cursor.Seq != 0 {
 		t.Errorf("%v, %v", past, err)
 	}
-	head, err := b.store.ChainHead(t.Context(), staff, "nobody-0")
-	if err != nil || head.Head.Seq != 0 || head.Hash != (domain.Hash{}) {
+	head, hash, err := b.store.Head(t.Context(), staff, "nobody-0")
+	if err != nil || head.Seq != 0 || hash != (domain.Hash{}) {
 		t.Errorf("%+v, %v", head, err)
 	}
 	if result, err := b.store.Verify(t.Context(), staff, "nobody-0", nil); err != nil || result.Broken != nil {

@@ -206,8 +206,8 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 	note("state", len(st.Devices)+int(st.Cursor.Seq), err)
 	past, err := store.StateAt(ctx, actor, system, domain.Position{Ms: 1021})
 	note("past", len(past.Devices)+int(past.Cursor.Seq), err)
-	head, err := store.ChainHead(ctx, actor, system)
-	note("head", int(head.Head.Seq), err)
+	head, _, err := store.Head(ctx, actor, system)
+	note("head", int(head.Seq), err)
 	exported := 0
 	err = store.Export(ctx, actor, system, domain.EventQuery{}, func(*domain.HashedEvent) error { exported++; return nil })
 	note("export", exported, err)

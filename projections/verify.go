@@ -24,7 +24,7 @@ type VerifyResult struct {
 func (s *Store) Verify(
 	ctx context.Context, actor domain.Actor, system domain.SystemID, report func(done, total uint64),
 ) (VerifyResult, error) {
-	head, err := s.ChainHead(ctx, actor, system)
+	head, hash, err := s.Head(ctx, actor, system)
 	if err != nil {
 		return VerifyResult{}, err
 	}
@@ -33,7 +33,7 @@ func (s *Store) Verify(
 	stop := errors.New("stop")
 	err = s.Export(ctx, actor, system, domain.EventQuery{}, func(l *domain.HashedEvent) error {
 		l.Previous = nil // the chain must be intact by itself
-		if l.Event.Seq > head.Head.Seq && chain.Verified() == head.Head.Seq {
+		if l.Event.Seq > head.Seq && chain.Verified() == head.Seq {
 			return stop // this event was archived after Verify began
 		}
 		if err := chain.Verify(l); err != nil {
@@ -43,7 +43,7 @@ func (s *Store) Verify(
 			return stop
 		}
 		if report != nil && chain.Verified()%MaxPage == 0 {
-			report(chain.Verified(), head.Head.Seq)
+			report(chain.Verified(), head.Seq)
 		}
 		return nil
 	})
@@ -55,21 +55,21 @@ func (s *Store) Verify(
 		result.Head, result.Hash = last.Event.Cursor(), last.Hash
 	}
 	if result.Broken == nil {
-		result.Broken = compareHead(head, &result)
+		result.Broken = compareHead(head, hash, &result)
 	}
 	if report != nil {
-		report(result.Checked, head.Head.Seq)
+		report(result.Checked, head.Seq)
 	}
 	return result, nil
 }
 
 // compareHead reports a chain that does not end at its head.
-func compareHead(head *System, result *VerifyResult) *domain.IntegrityError {
+func compareHead(head domain.Cursor, hash domain.Hash, result *VerifyResult) *domain.IntegrityError {
 	switch {
-	case result.Checked < head.Head.Seq:
-		return &domain.IntegrityError{Cursor: head.Head, Reason: fmt.Sprintf(
-			"events are missing at the end: the head is at seq %d, history ends at %d", head.Head.Seq, result.Checked)}
-	case result.Head != head.Head || result.Hash != head.Hash:
+	case result.Checked < head.Seq:
+		return &domain.IntegrityError{Cursor: head, Reason: fmt.Sprintf(
+			"events are missing at the end: the head is at seq %d, history ends at %d", head.Seq, result.Checked)}
+	case result.Head != head || result.Hash != hash:
 		return &domain.IntegrityError{Cursor: result.Head, Reason: "the last event is not the one that the head names"}
 	}
 	return nil

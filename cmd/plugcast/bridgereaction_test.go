@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
@@ -22,7 +20,7 @@ import (
 // another one.
 func TestDisconnectOfAnotherDeployment(t *testing.T) {
 	t.Parallel()
-	now, acc1 := time.Now(), shelly.Connection{System: "clinica-sol", ID: "acc1"}
+	now, acc1 := time.Now(), domain.ConnectionRef{System: "clinica-sol", ID: "acc1"}
 	const sol, luna domain.SystemID = "clinica-sol", "centro-luna"
 	ofConnection := domain.DisconnectRequested{ConnectionID: "acc1"}
 	ofSubject := domain.DisconnectRequested{Subject: "maria"}
@@ -46,10 +44,10 @@ func TestDisconnectOfAnotherDeployment(t *testing.T) {
 			t.Parallel()
 			until := now.Add(time.Hour)
 			held := &heldSockets{
-				browsers: map[string]rooms.Socket{
+				browsers: map[string]domain.Socket{
 					"b": {SocketID: "b", Subject: "maria", Systems: []domain.SystemID{sol}, ConnectedAt: now.Add(-time.Hour)},
 				},
-				shelly: map[shelly.Connection][]time.Time{acc1: {now.Add(-time.Hour), now.Add(-time.Minute)}},
+				shelly: map[domain.ConnectionRef][]time.Time{acc1: {now.Add(-time.Hour), now.Add(-time.Minute)}},
 			}
 			raised := &raisedBans{held: held}
 			log := &reportLog{}

@@ -9,28 +9,25 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/streams/reactions"
 	"github.com/plugcast/plugcast/transport/client"
-	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // shellyDropper holds sockets of Shelly connections in this process.
 type shellyDropper interface {
 	// Drop closes the sockets of a connection that were opened by then, and returns
 	// how many there were, without waiting for them.
-	Drop(c shelly.Connection, openedBy time.Time) int
+	Drop(c domain.ConnectionRef, openedBy time.Time) int
 }
 
 // browserDropper holds sockets of clients in this process.
 type browserDropper interface {
-	disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int
+	disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) int
 }
 
 // banList keeps disconnected clients from reconnecting: a [ban.List].
 type banList interface {
-	Raise(ctx context.Context, f ban.Ban) error
+	Raise(ctx context.Context, f domain.Ban) error
 }
 
 const (
@@ -138,7 +135,7 @@ func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectReque
 	if request.BanUntil == nil || !time.Now().Before(*request.BanUntil) || request.SocketID != "" || request.ConnectionID != "" {
 		return false // a socket does not come back, and a connection is kept out by being stopped
 	}
-	err := d.bans.Raise(ctx, ban.Ban{
+	err := d.bans.Raise(ctx, domain.Ban{
 		System: request.TargetSystem, Subject: request.Subject, Role: request.Role,
 		Reason: request.Reason, CommandID: request.CommandID, Until: *request.BanUntil,
 	})
@@ -150,11 +147,11 @@ func (d *disconnects) raise(ctx context.Context, request *domain.DisconnectReque
 
 // enforce disconnects the local clients that a ban of another process matches: this
 // process has not read the command yet, or never will.
-func (d *disconnects) enforce(f ban.Ban) {
+func (d *disconnects) enforce(f domain.Ban) {
 	request := &domain.DisconnectRequested{
 		CommandID: f.CommandID, TargetSystem: f.System, Subject: f.Subject, Role: f.Role, Reason: f.Reason, CloseSockets: true,
 	}
-	dropped := d.dropClients(request, func(s *rooms.Socket) bool {
+	dropped := d.dropClients(request, func(s *domain.Socket) bool {
 		return !s.ConnectedAt.After(f.Until) && (f.System == "" || s.Role != domain.RoleStaff) // a ban of a system does not apply to staff
 	})
 	if dropped == 0 {
@@ -183,17 +180,17 @@ func (d *disconnects) drop(
 ) (done domain.DisconnectCompleted) {
 	if request.ConnectionID != "" {
 		for _, s := range d.shelly {
-			done.ShellySockets += s.Drop(shelly.Connection{System: system, ID: request.ConnectionID}, openedBy)
+			done.ShellySockets += s.Drop(domain.ConnectionRef{System: system, ID: request.ConnectionID}, openedBy)
 		}
 	}
-	done.BrowserSockets = d.dropClients(request, func(s *rooms.Socket) bool { return !s.ConnectedAt.After(openedBy) })
+	done.BrowserSockets = d.dropClients(request, func(s *domain.Socket) bool { return !s.ConnectedAt.After(openedBy) })
 	return done
 }
 
 // dropClients closes the sockets of clients that match the command and are meant,
 // and returns how many there were. Of a command on one system, those that live on
 // without it leave its room alone.
-func (d *disconnects) dropClients(request *domain.DisconnectRequested, meant func(*rooms.Socket) bool) int {
+func (d *disconnects) dropClients(request *domain.DisconnectRequested, meant func(*domain.Socket) bool) int {
 	if !request.CloseSockets || d.browsers == nil {
 		return 0
 	}
@@ -201,11 +198,11 @@ func (d *disconnects) dropClients(request *domain.DisconnectRequested, meant fun
 	if !request.EveryRoom {
 		why.Room = request.TargetSystem
 	}
-	return d.browsers.disconnect(func(s rooms.Socket) bool { return named(request, &s) && meant(&s) }, why)
+	return d.browsers.disconnect(func(s domain.Socket) bool { return named(request, &s) && meant(&s) }, why)
 }
 
 // named reports whether a socket matches all that the command says.
-func named(d *domain.DisconnectRequested, s *rooms.Socket) bool {
+func named(d *domain.DisconnectRequested, s *domain.Socket) bool {
 	return (d.SocketID == "" || d.SocketID == s.SocketID) &&
 		(d.TargetSystem == "" || slices.Contains(s.Systems, d.TargetSystem)) &&
 		(d.Subject == "" || d.Subject == s.Subject) &&

@@ -14,20 +14,17 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/transport/client"
-	"github.com/plugcast/plugcast/transport/rooms"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // heldSockets are sockets of clients and of devices that one process holds.
 type heldSockets struct {
-	browsers map[string]rooms.Socket
-	shelly   map[shelly.Connection][]time.Time // when each was opened
+	browsers map[string]domain.Socket
+	shelly   map[domain.ConnectionRef][]time.Time // when each was opened
 	told     client.ForcedDisconnect
 }
 
-func (h *heldSockets) disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) (n int) {
+func (h *heldSockets) disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) (n int) {
 	for id, s := range h.browsers {
 		if match(s) {
 			delete(h.browsers, id)
@@ -39,7 +36,7 @@ func (h *heldSockets) disconnect(match func(rooms.Socket) bool, why client.Force
 }
 
 // Drop implements shellyDropper.
-func (h *heldSockets) Drop(id shelly.Connection, openedBy time.Time) (n int) {
+func (h *heldSockets) Drop(id domain.ConnectionRef, openedBy time.Time) (n int) {
 	var kept []time.Time
 	for _, at := range h.shelly[id] {
 		if at.After(openedBy) {
@@ -94,10 +91,10 @@ func (l *reportLog) reported(t *testing.T) domain.DisconnectCompleted {
 type raisedBans struct {
 	held   *heldSockets
 	before int // sockets that were there
-	bans   []ban.Ban
+	bans   []domain.Ban
 }
 
-func (r *raisedBans) Raise(_ context.Context, f ban.Ban) error {
+func (r *raisedBans) Raise(_ context.Context, f domain.Ban) error {
 	r.before = len(r.held.browsers)
 	r.bans = append(r.bans, f)
 	return errors.New("Redis does not take it") // no reason to drop nothing
@@ -110,7 +107,7 @@ func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.Disco
 	raised := &raisedBans{held: held}
 	d := newDisconnects("here", log, raised, slog.New(slog.DiscardHandler))
 	if held != nil {
-		d.browsers, d.shelly = held, []shellyDropper{held, &heldSockets{shelly: map[shelly.Connection][]time.Time{}}}
+		d.browsers, d.shelly = held, []shellyDropper{held, &heldSockets{shelly: map[domain.ConnectionRef][]time.Time{}}}
 	}
 	request.CommandID = "c1"
 	e, err := domain.NewEvent("clinica-sol", request, domain.Cause{CorrelationID: "r1", CausationID: "c1"})
@@ -134,7 +131,7 @@ func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.Disco
 		if len(raised.bans) > 0 {
 			t.Errorf("raised %+v", raised.bans)
 		}
-	} else if want := (ban.Ban{
+	} else if want := (domain.Ban{
 		System: request.TargetSystem, Subject: request.Subject, Role: request.Role, Reason: request.Reason, CommandID: "c1", Until: *until,
 	}); len(raised.bans) != 1 || raised.bans[0] != want || raised.before != before {
 		t.Errorf("raised %+v when %d of %d sockets were there, want %+v", raised.bans, raised.before, before, want)
@@ -144,13 +141,13 @@ func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.Disco
 
 // held makes sockets of two systems that were opened so long ago.
 func held(ago ...time.Duration) *heldSockets {
-	h := &heldSockets{browsers: map[string]rooms.Socket{}, shelly: map[shelly.Connection][]time.Time{}}
+	h := &heldSockets{browsers: map[string]domain.Socket{}, shelly: map[domain.ConnectionRef][]time.Time{}}
 	for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
 		for _, d := range ago {
 			at := time.Now().Add(-d)
 			id := string(system) + " " + d.String()
-			h.browsers[id] = rooms.Socket{SocketID: id, Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{system}, ConnectedAt: at}
-			plugs := shelly.Connection{System: system, ID: domain.ConnectionID("of-" + system)}
+			h.browsers[id] = domain.Socket{SocketID: id, Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{system}, ConnectedAt: at}
+			plugs := domain.ConnectionRef{System: system, ID: domain.ConnectionID("of-" + system)}
 			h.shelly[plugs] = append(h.shelly[plugs], at)
 		}
 	}
@@ -215,8 +212,8 @@ func TestCommandThatIsHeardLate(t *testing.T) {
 				if since >= 0 && since < late-clockSkew {
 					id := "back " + since.String()
 					at := time.Now().Add(-since)
-					sockets.browsers[id] = rooms.Socket{SocketID: id, Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: at}
-					plugs := shelly.Connection{System: "clinica-sol", ID: "of-clinica-sol"}
+					sockets.browsers[id] = domain.Socket{SocketID: id, Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: at}
+					plugs := domain.ConnectionRef{System: "clinica-sol", ID: "of-clinica-sol"}
 					sockets.shelly[plugs] = append(sockets.shelly[plugs], at)
 				}
 			}
@@ -249,9 +246,9 @@ func TestBanThatIsLearned(t *testing.T) {
 	sockets := held(time.Hour, 0)
 	reports := &reportLog{}
 	d := newDisconnects("here", reports, &raisedBans{}, slog.New(slog.DiscardHandler))
-	d.enforce(ban.Ban{Subject: "maria", Until: time.Now().Add(time.Hour)}) // it serves no clients
+	d.enforce(domain.Ban{Subject: "maria", Until: time.Now().Add(time.Hour)}) // it serves no clients
 	d.browsers = sockets
-	d.enforce(ban.Ban{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+	d.enforce(domain.Ban{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
 	if want := (client.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Room: "clinica-sol"}); len(sockets.browsers) != 2 || sockets.told != want {
 		t.Errorf("%d are left, told %+v", len(sockets.browsers), sockets.told)
 	}
@@ -269,7 +266,7 @@ func TestBanThatIsLearned(t *testing.T) {
 	}
 	for i := range 2 * earlyKept {
 		d.browsers = held(0)
-		d.enforce(ban.Ban{Subject: "maria", CommandID: fmt.Sprint(i), Until: time.Now().Add(time.Hour)})
+		d.enforce(domain.Ban{Subject: "maria", CommandID: fmt.Sprint(i), Until: time.Now().Add(time.Hour)})
 	}
 	if n := len(d.early); n > earlyKept {
 		t.Errorf("%d are kept", n)

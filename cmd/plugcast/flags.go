@@ -97,11 +97,11 @@ type limitFlags struct {
 
 func (f *limitFlags) config() ratelimit.Config {
 	return ratelimit.Config{
-		ratelimit.Requests:      {PerSecond: f.LimitRequests, Burst: f.LimitRequestsBurst},
-		ratelimit.Joins:         {PerSecond: f.LimitJoins, Burst: f.LimitJoinsBurst},
-		ratelimit.Frames:        {PerSecond: f.LimitFrames, Burst: f.LimitFramesBurst},
-		ratelimit.DeviceUpdates: {PerSecond: f.LimitDeviceUpdates, Burst: f.LimitDeviceUpdatesBurst},
-		ratelimit.Actions:       {PerSecond: f.LimitActions, Burst: f.LimitActionsBurst},
+		domain.FlowRequests:      {PerSecond: f.LimitRequests, Burst: f.LimitRequestsBurst},
+		domain.FlowJoins:         {PerSecond: f.LimitJoins, Burst: f.LimitJoinsBurst},
+		domain.FlowFrames:        {PerSecond: f.LimitFrames, Burst: f.LimitFramesBurst},
+		domain.FlowDeviceUpdates: {PerSecond: f.LimitDeviceUpdates, Burst: f.LimitDeviceUpdatesBurst},
+		domain.FlowActions:       {PerSecond: f.LimitActions, Burst: f.LimitActionsBurst},
 	}
 }
 

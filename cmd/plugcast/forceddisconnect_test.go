@@ -292,7 +292,7 @@ func TestWaitForOneSocket(t *testing.T) {
 	admin := testToken(t, domain.RoleAdmin, "clinica-sol")
 	s := converse(t, there.base, testToken(t, domain.RoleViewer, "clinica-sol"))
 	s.join("clinica-sol")
-	var listed []rest.Socket
+	var listed []domain.Socket
 	testpeer.Eventually(t, "the socket to be listed", func() bool { listed = liveSockets(t, here.base, admin); return len(listed) == 1 })
 	var answer dropAnswer
 	mustCall(t, http.StatusOK, "DELETE", here.base+"/api/v1/sockets/"+listed[0].SocketID+"?wait=20s", admin, nil, &answer)

@@ -9,8 +9,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams/sessions"
+	"github.com/plugcast/plugcast/streams/timeline"
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/client"
@@ -27,7 +29,7 @@ import (
 
 // gateway is what serves clients: the rooms and all faces of them.
 type gateway struct {
-	tokens    *auth.Authenticator
+	tokens    *auth.Verifier
 	addresses *limit.Addresses
 	hub       *rooms.Hub
 	work      *admission.Controller // reads of the database
@@ -64,9 +66,8 @@ func (p *Program) newGateway() (*gateway, error) {
 		return nil, err
 	}
 	authenticator := g.addresses.Authenticated(tokens)
-	registry, ban := roomRegistry{p.registry}, roomBan{p.bans}
 	parts := client.Parts{
-		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: registry, Metrics: p.figures, Ban: ban, Logger: p.Logger,
+		Rooms: g.hub, Authenticator: authenticator, Limiter: limiter, Registry: p.registry, Metrics: p.figures, Bans: p.bans, Logger: p.Logger,
 	}
 	g.sockets, err = ws.New(ws.Config{
 		Node: p.Server.NodeName, Deployment: p.bridges.deployment, CheckOrigin: origins.Allow,
@@ -83,7 +84,7 @@ func (p *Program) newGateway() (*gateway, error) {
 		return nil, err
 	}
 	g.streams, err = sse.New(sse.Config{
-		Parts: parts, Authenticator: authenticator,
+		Parts:  parts,
 		Refuse: func(w http.ResponseWriter, r *http.Request, err error) { g.api.Refuse(w, r, err) },
 	})
 	if err != nil {
@@ -94,9 +95,9 @@ func (p *Program) newGateway() (*gateway, error) {
 		return nil, err
 	}
 	g.api, err = rest.New(rest.Config{
-		Service: p.newService(), Reads: restReads{p.backend.store}, Snapshots: g.snapshots, Work: g.work, Answers: g.answers,
+		Service: p.newService(), Reads: p.backend.store, Snapshots: g.snapshots, Work: g.work, Answers: g.answers,
 		Authenticator: authenticator, Tickets: ticketStore,
-		Sockets: restSockets{p.registry}, Credentials: p.credentials, PublicURL: publicURL,
+		Sockets: p.registry, Credentials: p.credentials, PublicURL: publicURL,
 		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Readiness: p.readiness, Origins: origins,
 		Stream: g.streams, Bridges: p.bridges, Findings: p.backend.store, Quarantine: p.backend.store,
 		DeadLetters: p.deadLetters, Refusals: p.shelly.outbound,
@@ -131,7 +132,7 @@ func (g *gateway) newSnapshots(store *projections.Store, logger *slog.Logger) (e
 		return err
 	}
 	g.snapshots = snapshot.New(snapshot.Config{
-		Source: snapshotSource{store}, Work: g.work, Cost: costOfSnapshot, Memory: g.answers, Timeout: 30 * time.Second, Logger: logger,
+		Source: store, Work: g.work, Cost: costOfSnapshot, Memory: g.answers, Timeout: 30 * time.Second, Logger: logger,
 	})
 	return nil
 }
@@ -154,6 +155,12 @@ func (g *gateway) handler() http.Handler {
 	return isolated(g.addresses.Guard(mux, isSpared), g.logger, g.api.Refuse)
 }
 
+// roomSource is [rooms.Source]: log and archive as one, and snapshots.
+type roomSource struct {
+	*timeline.Timeline
+	*snapshot.Cache
+}
+
 // isSpared reports whether a request is served also when others of its address have
 // used up what is for requests without a valid token: one of a load balancer, or one
 // whose credential comes later.
@@ -167,7 +174,7 @@ func isSpared(r *http.Request) bool {
 
 // disconnect throws out the clients of all faces that match, and returns how many
 // there were.
-func (g *gateway) disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int {
+func (g *gateway) disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) int {
 	return g.sockets.Disconnect(match, why) + g.socketIO.Disconnect(match, why) + g.streams.Disconnect(match, why)
 }
 

@@ -10,19 +10,18 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // A connection that cannot be looked after does not keep later ones from their turn.
 func TestEachConnectionIsLookedAfterApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var connections []shelly.Connection
+		var connections []domain.ConnectionRef
 		for _, id := range []domain.ConnectionID{"fails", "hangs", "panics", "good"} {
-			connections = append(connections, shelly.Connection{System: "clinica-sol", ID: id})
+			connections = append(connections, domain.ConnectionRef{System: "clinica-sol", ID: id})
 		}
 		var seen []domain.ConnectionID
-		eachApart(t.Context(), slog.New(slog.DiscardHandler), connections, func(ctx context.Context, c shelly.Connection) error {
+		eachApart(t.Context(), slog.New(slog.DiscardHandler), connections, func(ctx context.Context, c domain.ConnectionRef) error {
 			seen = append(seen, c.ID)
 			switch c.ID {
 			case "fails":
@@ -45,14 +44,14 @@ func TestEachConnectionIsLookedAfterApart(t *testing.T) {
 func TestSystemsAreLookedAfterApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var connections []shelly.Connection
+		var connections []domain.ConnectionRef
 		for i := range 100 {
-			connections = append(connections, shelly.Connection{System: "stuck", ID: domain.ConnectionID(fmt.Sprint(i))})
+			connections = append(connections, domain.ConnectionRef{System: "stuck", ID: domain.ConnectionID(fmt.Sprint(i))})
 		}
-		connections = append(connections, shelly.Connection{System: "clinica-sol", ID: "good"})
+		connections = append(connections, domain.ConnectionRef{System: "clinica-sol", ID: "good"})
 		begin := time.Now()
 		waited := make(chan time.Duration, 1)
-		eachApart(t.Context(), slog.New(slog.DiscardHandler), connections, func(ctx context.Context, c shelly.Connection) error {
+		eachApart(t.Context(), slog.New(slog.DiscardHandler), connections, func(ctx context.Context, c domain.ConnectionRef) error {
 			if c.System == "stuck" {
 				<-ctx.Done()
 				return ctx.Err()

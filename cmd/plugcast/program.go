@@ -93,7 +93,6 @@ func (p *Program) Open(ctx context.Context) (err error) {
 		return err
 	}
 	p.bridges.warnOfLinks(p, p.Logger)
-	p.bans.Learned = p.disconnects.enforce
 	p.newReactions()
 	if p.has(roleWorker) {
 		p.worker = projections.NewWorker(projections.WorkerConfig{
@@ -232,7 +231,7 @@ func (p *Program) Run(ctx context.Context) error {
 	background("reactions", func(ctx context.Context) error {
 		return reactions.Follow(ctx, p.backend.log, p.reactions, listening)
 	})
-	background("heartbeats", p.shelly.liveness.Run)
+	background("heartbeats", p.shelly.beat)
 	select {
 	case <-listening:
 		p.begin(ctx, background)
@@ -255,7 +254,7 @@ func (p *Program) begin(ctx context.Context, background func(string, func(contex
 	if err := p.bans.Load(ctx); err != nil {
 		p.Logger.Warn("cannot load bans: clients banned before this process started may reconnect for some seconds", "error", err)
 	}
-	background("bans", p.bans.Run)
+	background("bans", func(ctx context.Context) error { return p.bans.Run(ctx, p.disconnects.enforce) })
 	background("presence", func(ctx context.Context) error { return p.registry.Run(ctx, p.figures.own) })
 	background("server", func(context.Context) error { return p.clientEdge.Serve(p.listener) })
 	if p.gateway != nil {
@@ -352,7 +351,7 @@ func (p *Program) newService() *domain.Service {
 }
 
 // newGuards makes what every face asks before it lets anybody in.
-func (p *Program) newGuards() (*auth.Authenticator, *tickets.Store, *ratelimit.Limiter, auth.Origins, error) {
+func (p *Program) newGuards() (*auth.Verifier, *tickets.Store, *ratelimit.Limiter, auth.Origins, error) {
 	client, prefix := p.backend.log.Client(), p.backend.log.Prefix()
 	ticketStore := tickets.New(client, prefix)
 	authenticator, err := auth.New(p.Auth.config(), ticketStore, p.Logger)

@@ -38,17 +38,13 @@ type shellySide struct {
 // newShelly makes what the roles of the process need.
 func (p *Program) newShelly() (*shellySide, error) {
 	s := &shellySide{program: p}
-	s.liveness = liveness.New(p.backend.log, p.Server.NodeName, p.Logger, func(d liveness.Device, session string) {
-		if s.outbound != nil {
-			s.outbound.Lost(shelly.DeviceRef(d), session)
-		}
-	})
+	s.liveness = liveness.New(p.backend.log, p.Server.NodeName, p.Logger)
 	store := shellyStore{p.backend, p.credentials}
 	var holders []shelly.Holder
 	var err error
 	if p.has(roleGateway) {
 		s.outbound, err = outbound.New(p.Server.Connections.outbound(), outbound.Parts{
-			Credentials: store, Known: store, Devices: store, Events: p.backend.log, Heartbeats: registryHeartbeats{s.liveness}, Logger: p.Logger,
+			Credentials: store, Known: store, Devices: store, Events: p.backend.log, Heartbeats: s.liveness, Logger: p.Logger,
 		})
 		if err != nil {
 			return nil, err
@@ -58,7 +54,7 @@ func (p *Program) newShelly() (*shellySide, error) {
 	}
 	if p.has(roleWorker) {
 		s.cloud, err = cloud.New(cloud.Config{AllowHost: p.credentials.hosts.Lists, SilentAfter: p.Server.Connections.SilentAfter}, cloud.Parts{
-			Store: cloudStore{store}, Known: store, Events: p.backend.log, Heartbeats: registryHeartbeats{s.liveness}, Logger: p.Logger,
+			Store: cloudStore{store}, Known: store, Events: p.backend.log, Heartbeats: s.liveness, Logger: p.Logger,
 		})
 		if err != nil {
 			return nil, err
@@ -79,13 +75,21 @@ func (p *Program) newShelly() (*shellySide, error) {
 // elsewhere reports whether another deployment, to which there is a bridge, was the
 // last to say something of a device that no process here holds: that one carries its
 // commands out.
-func (s *shellySide) elsewhere(ctx context.Context, d shelly.DeviceRef) (bool, error) {
-	if held, err := s.liveness.Held(ctx, liveness.Device(d)); held || err != nil {
+func (s *shellySide) elsewhere(ctx context.Context, d domain.DeviceRef) (bool, error) {
+	if held, err := s.liveness.Held(ctx, d); held || err != nil {
 		return false, err
 	}
 	known, err := s.program.backend.store.DevicesAt(ctx, d.System, []domain.DeviceID{d.Device}, domain.Position{})
 	device := known[d.Device] // nil also when a bridge leaves out updates
 	return err == nil && (device == nil || device.Origin != ""), err
+}
+
+// beat writes heartbeats until ctx ends.
+func (s *shellySide) beat(ctx context.Context) error {
+	if s.outbound == nil {
+		return s.liveness.Run(ctx, nil)
+	}
+	return s.liveness.Run(ctx, s.outbound.Lost)
 }
 
 // jobs are what the owner of a partition does for its devices.
@@ -111,10 +115,10 @@ func (s *shellySide) lookAfter(ctx context.Context, partition int) {
 		if err != nil && ctx.Err() == nil {
 			s.program.Logger.Warn("cannot look which devices are awaited; trying again later", "partition", partition, "error", err)
 		}
-		var outbound []shelly.Connection
+		var outbound []domain.ConnectionRef
 		for _, c := range connections {
 			if !c.Stopped && c.Kind == domain.ConnectionShellyOutbound {
-				outbound = append(outbound, shelly.Connection{System: c.System, ID: c.ConnectionID})
+				outbound = append(outbound, domain.ConnectionRef{System: c.System, ID: c.ConnectionID})
 			}
 		}
 		eachApart(ctx, s.program.Logger, outbound, s.awaitDevices)
@@ -130,8 +134,8 @@ const lookAfterAtOnce = 16
 
 // eachApart looks after connections, those of one system one by one. One that fails,
 // hangs or panics does not keep the others from their turn.
-func eachApart(ctx context.Context, logger *slog.Logger, connections []shelly.Connection, look func(context.Context, shelly.Connection) error) {
-	systems := map[domain.SystemID][]shelly.Connection{}
+func eachApart(ctx context.Context, logger *slog.Logger, connections []domain.ConnectionRef, look func(context.Context, domain.ConnectionRef) error) {
+	systems := map[domain.SystemID][]domain.ConnectionRef{}
 	for _, c := range connections {
 		systems[c.System] = append(systems[c.System], c)
 	}
@@ -148,7 +152,7 @@ func eachApart(ctx context.Context, logger *slog.Logger, connections []shelly.Co
 	_ = group.Wait() // each has reported its own trouble
 }
 
-func lookAfterOne(ctx context.Context, logger *slog.Logger, c shelly.Connection, look func(context.Context, shelly.Connection) error) {
+func lookAfterOne(ctx context.Context, logger *slog.Logger, c domain.ConnectionRef, look func(context.Context, domain.ConnectionRef) error) {
 	err := isolate.Run(logger, "look after devices", func() error {
 		ctx, cancel := context.WithTimeout(ctx, lookAfterTime)
 		defer cancel()
@@ -185,7 +189,7 @@ func (s *shellySide) energyCorrected(ctx context.Context, e domain.Event) error 
 		return err
 	}
 	for _, h := range s.dispatcher.Holders() {
-		h.Correct(shelly.DeviceRef{System: e.SystemID, Device: domain.DeviceID(base)}, rows)
+		h.Correct(domain.DeviceRef{System: e.SystemID, Device: domain.DeviceID(base)}, rows)
 	}
 	return nil
 }
@@ -197,7 +201,7 @@ func (s *shellySide) connectionChanged(ctx context.Context, e domain.Event) erro
 	if err != nil || data == nil {
 		return err // nil: of a later version
 	}
-	c := shelly.Connection{System: e.SystemID, ID: connectionOf(data)}
+	c := domain.ConnectionRef{System: e.SystemID, ID: connectionOf(data)}
 	if s.outbound != nil {
 		letIn(s.outbound, c, data, e.Position)
 	}
@@ -213,7 +217,7 @@ func (s *shellySide) connectionChanged(ctx context.Context, e domain.Event) erro
 // started looks for the devices of a connection that was started: nobody did while
 // it was stopped. Through an account of the Shelly Cloud, the cloud says who is
 // there.
-func (s *shellySide) started(ctx context.Context, c shelly.Connection) error {
+func (s *shellySide) started(ctx context.Context, c domain.ConnectionRef) error {
 	connection, err := s.program.backend.store.ConnectionOf(ctx, c.System, c.ID)
 	switch {
 	case domain.HasCode(err, domain.CodeUnknownConnection):
@@ -246,7 +250,7 @@ func connectionOf(data domain.Data) domain.ConnectionID {
 }
 
 // letIn tells the server whom to let in from here on.
-func letIn(server *outbound.Server, id shelly.Connection, command domain.Data, at domain.Position) {
+func letIn(server *outbound.Server, id domain.ConnectionRef, command domain.Data, at domain.Position) {
 	switch c := command.(type) {
 	case domain.ConnectionCreated, domain.ConnectionStarted, domain.ConnectionRestarted:
 		server.Allow(id, at)
@@ -263,7 +267,7 @@ func letIn(server *outbound.Server, id shelly.Connection, command domain.Data, a
 
 // awaitDevices gives the devices that came in through an outbound connection, and
 // are said to be online, their time to be heard of: some may never dial in again.
-func (s *shellySide) awaitDevices(ctx context.Context, c shelly.Connection) error {
+func (s *shellySide) awaitDevices(ctx context.Context, c domain.ConnectionRef) error {
 	devices, err := s.program.backend.store.DevicesOf(ctx, c.System, c.ID)
 	if err != nil {
 		return err
@@ -272,7 +276,7 @@ func (s *shellySide) awaitDevices(ctx context.Context, c shelly.Connection) erro
 		if d.Online == nil || !*d.Online || d.Origin != "" {
 			continue // another deployment holds it, and looks for it
 		}
-		s.liveness.Await(liveness.Device{System: c.System, Device: d.DeviceID}, s.program.Server.Connections.SilentAfter)
+		s.liveness.Await(domain.DeviceRef{System: c.System, Device: d.DeviceID}, s.program.Server.Connections.SilentAfter)
 	}
 	return nil
 }
@@ -306,35 +310,7 @@ func (s *shellySide) shutdown(ctx context.Context) error {
 type cloudSockets struct{ *cloud.Supervisor }
 
 // Drop implements shellyDropper.
-func (c cloudSockets) Drop(id shelly.Connection, _ time.Time) int { return c.Supervisor.Drop(id) }
-
-// registryHeartbeats is [shelly.Heartbeats] on the registry of liveness.
-type registryHeartbeats struct{ registry *liveness.Registry }
-
-// Open implements shelly.Heartbeats.
-func (h registryHeartbeats) Open(d shelly.DeviceRef, session string, within time.Duration) {
-	h.registry.Open(liveness.Device(d), session, within)
-}
-
-// Alive implements shelly.Heartbeats.
-func (h registryHeartbeats) Alive(d shelly.DeviceRef, session string, within time.Duration) {
-	h.registry.Alive(liveness.Device(d), session, within)
-}
-
-// Close implements shelly.Heartbeats.
-func (h registryHeartbeats) Close(d shelly.DeviceRef, session string, grace time.Duration, reason domain.OfflineReason) {
-	h.registry.Close(liveness.Device(d), session, grace, reason)
-}
-
-// Forget implements shelly.Heartbeats.
-func (h registryHeartbeats) Forget(d shelly.DeviceRef, session string) {
-	h.registry.Forget(liveness.Device(d), session)
-}
-
-// Report implements shelly.Heartbeats.
-func (h registryHeartbeats) Report(d shelly.DeviceRef, online bool) {
-	h.registry.Report(liveness.Device(d), online)
-}
+func (c cloudSockets) Drop(id domain.ConnectionRef, _ time.Time) int { return c.Supervisor.Drop(id) }
 
 // shellyStore is what the Shelly side reads and writes in the database. Its reads
 // have everything that was appended before them.
@@ -359,7 +335,7 @@ func (s shellyStore) Credential(ctx context.Context, id domain.ConnectionID, key
 		return outbound.Credential{}, err
 	}
 	return outbound.Credential{
-		Connection: shelly.Connection{System: c.System, ID: id}, KeyHash: c.KeyHash, Stopped: c.Stopped, Position: c.Position,
+		ConnectionRef: domain.ConnectionRef{System: c.System, ID: id}, KeyHash: c.KeyHash, Stopped: c.Stopped, Position: c.Position,
 	}, nil
 }
 
@@ -372,7 +348,7 @@ func (s shellyStore) Channels(ctx context.Context, system domain.SystemID, base 
 }
 
 // Count implements outbound.Devices.
-func (s shellyStore) Count(ctx context.Context, c shelly.Connection, ofConnection, ofSystem int) (inConnection, inSystem int, err error) {
+func (s shellyStore) Count(ctx context.Context, c domain.ConnectionRef, ofConnection, ofSystem int) (inConnection, inSystem int, err error) {
 	if err := s.caughtUp(ctx, c.System); err != nil {
 		return 0, 0, err
 	}
@@ -421,8 +397,8 @@ func (s cloudStore) Connection(ctx context.Context, system domain.SystemID, id d
 
 func cloudConnection(system domain.SystemID, row *domain.Connection) cloud.Connection {
 	return cloud.Connection{
-		Connection: shelly.Connection{System: system, ID: row.ConnectionID},
-		Kind:       row.Kind, Name: row.Name, Stopped: row.Stopped, State: row.State,
+		ConnectionRef: domain.ConnectionRef{System: system, ID: row.ConnectionID},
+		Kind:          row.Kind, Name: row.Name, Stopped: row.Stopped, State: row.State,
 	}
 }
 
@@ -435,12 +411,12 @@ func (s cloudStore) Devices(ctx context.Context, system domain.SystemID, id doma
 }
 
 // Secret implements cloud.Store.
-func (s cloudStore) Secret(ctx context.Context, c shelly.Connection) (cloud.Secret, error) {
+func (s cloudStore) Secret(ctx context.Context, c domain.ConnectionRef) (cloud.Secret, error) {
 	secret, _, err := s.open(ctx, c)
 	return secret, err
 }
 
-func (s cloudStore) open(ctx context.Context, c shelly.Connection) (cloud.Secret, *projections.Secret, error) {
+func (s cloudStore) open(ctx context.Context, c domain.ConnectionRef) (cloud.Secret, *projections.Secret, error) {
 	plain, row, err := s.credentials.open(ctx, c.System, c.ID)
 	if err != nil {
 		return cloud.Secret{}, nil, err
@@ -453,7 +429,7 @@ func (s cloudStore) open(ctx context.Context, c shelly.Connection) (cloud.Secret
 }
 
 // SaveSecret implements cloud.Store.
-func (s cloudStore) SaveSecret(ctx context.Context, c shelly.Connection, secret cloud.Secret) error {
+func (s cloudStore) SaveSecret(ctx context.Context, c domain.ConnectionRef, secret cloud.Secret) error {
 	plain, err := json.Marshal(secret)
 	if err != nil {
 		return errors.New("an account cannot be written as JSON")

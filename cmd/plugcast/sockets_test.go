@@ -9,14 +9,13 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // liveSockets is what a node lists for the owner of a token.
-func liveSockets(t *testing.T, base, token string) []rest.Socket {
+func liveSockets(t *testing.T, base, token string) []domain.Socket {
 	t.Helper()
-	var list struct{ Sockets []rest.Socket }
+	var list struct{ Sockets []domain.Socket }
 	mustCall(t, http.StatusOK, "GET", base+"/api/v1/sockets", token, nil, &list)
 	return list.Sockets
 }
@@ -44,7 +43,7 @@ func TestSocketsOfAnotherNode(t *testing.T) {
 	socket.join(system)
 	stream := openStream(t, http.StatusOK, there.base, system, "", testToken(t, domain.RoleOperator, system))
 
-	listed := map[string]rest.Socket{} // by face
+	listed := map[string]domain.Socket{} // by face
 	testpeer.Eventually(t, "both sockets to be listed in their room", func() bool {
 		all := liveSockets(t, here.base, admin)
 		for _, one := range all {
@@ -52,7 +51,7 @@ func TestSocketsOfAnotherNode(t *testing.T) {
 		}
 		return len(all) == 2 && len(listed["ws"].Systems) == 1
 	})
-	for face, want := range map[string]rest.Socket{
+	for face, want := range map[string]domain.Socket{
 		"ws":  {SocketID: status.SocketID, Subject: "test-viewer", Role: domain.RoleViewer},
 		"sse": {SocketID: listed["sse"].SocketID, Subject: "test-operator", Role: domain.RoleOperator},
 	} {

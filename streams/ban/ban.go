@@ -10,7 +10,7 @@
 // the bans from Redis. It can miss a command from before that position whose ban no
 // process has written yet. Therefore it loads the bans again after a few seconds, and
 // then periodically, which also recovers bans that it missed while it could not follow
-// the log. [List.Learned] then disconnects the clients that connected in between. One
+// the log. The process then disconnects the clients that connected in between. One
 // gap remains: if every process dies between the command and its writing, the ban is
 // lost. In that case no client was disconnected either, and the sender was not told
 // that the command is done.
@@ -48,17 +48,6 @@ const (
 	keyLifetime  = domain.MaxBan + time.Hour
 )
 
-// Ban refuses every client that matches all of Subject and Role that are set: in one
-// system or, without a system, everywhere.
-type Ban struct {
-	System    domain.SystemID `json:"system,omitempty"`
-	Subject   string          `json:"subject,omitempty"`
-	Role      domain.Role     `json:"role,omitempty"`
-	Reason    string          `json:"reason,omitempty"`
-	CommandID string          `json:"commandId"`
-	Until     time.Time       `json:"-"`
-}
-
 // target identifies the clients that a ban refuses, within its system. There is one ban for
 // each target: the one that ends last.
 type target struct {
@@ -67,7 +56,7 @@ type target struct {
 }
 
 type entry struct {
-	Ban
+	domain.Ban
 	unwritten bool // Redis does not have it yet
 }
 
@@ -76,10 +65,6 @@ type List struct {
 	client redis.UniversalClient
 	prefix string
 	logger *slog.Logger
-
-	// Learned is called with each ban that Load finds and that was not raised here:
-	// matching clients may have connected already. Nil does nothing. Set it before use.
-	Learned func(Ban)
 
 	any     atomic.Bool   // whether there may be a ban: nearly always there is none
 	refused chan struct{} // capacity 1: a write failed, and Run should try again
@@ -100,9 +85,9 @@ func New(client redis.UniversalClient, prefix string, logger *slog.Logger) *List
 // that ends last if there are several. With an empty system it checks the platform's bans only.
 // Bans of a system do not refuse staff, because the system's admin could hide from staff
 // otherwise.
-func (l *List) Check(actor domain.Actor, system domain.SystemID) (found Ban, banned bool) {
+func (l *List) Check(actor domain.Actor, system domain.SystemID) (found domain.Ban, banned bool) {
 	if !l.any.Load() {
-		return Ban{}, false
+		return domain.Ban{}, false
 	}
 	now := time.Now()
 	l.mu.RLock()
@@ -125,7 +110,7 @@ func (l *List) Check(actor domain.Actor, system domain.SystemID) (found Ban, ban
 // within a second, Raise returns an error, the ban holds in this process only, and [List.Run]
 // tries to write it about once a second. Raising a ban twice is fine. Raise ignores a ban that
 // is over.
-func (l *List) Raise(ctx context.Context, ban Ban) error {
+func (l *List) Raise(ctx context.Context, ban domain.Ban) error {
 	if ban.System == "" && ban.Subject == "" && ban.Role == "" {
 		return errors.New("bans: raise: a ban needs a system, a subject or a role")
 	}
@@ -198,7 +183,7 @@ func latest(bans map[target]entry) (end time.Time) {
 }
 
 // write stores a ban in Redis, and removes bans from there that are over or beyond the bounds.
-func (l *List) write(ctx context.Context, ban Ban) error {
+func (l *List) write(ctx context.Context, ban domain.Ban) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	member, err := json.Marshal(ban)
@@ -224,9 +209,12 @@ func (l *List) write(ctx context.Context, ban Ban) error {
 	return err
 }
 
-// Load adds the bans that are in Redis to this process, and passes each new one to Learned. It
-// skips bans that it cannot decode.
-func (l *List) Load(ctx context.Context) error {
+// Load adds the bans that are in Redis to this process. It is for a process that serves no
+// clients yet. It skips bans that it cannot decode.
+func (l *List) Load(ctx context.Context) error { return l.fetch(ctx, func(domain.Ban) {}) }
+
+// fetch adds the bans that are in Redis to this process, and passes each new one to learned.
+func (l *List) fetch(ctx context.Context, learned func(domain.Ban)) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	since := &redis.ZRangeBy{Min: fmt.Sprint("(", time.Now().UnixMilli()), Max: "+inf"}
@@ -247,14 +235,14 @@ func (l *List) Load(ctx context.Context) error {
 	}
 	for _, reply := range replies {
 		for _, z := range reply.Val() {
-			ban := Ban{Until: time.UnixMilli(int64(z.Score))}
+			ban := domain.Ban{Until: time.UnixMilli(int64(z.Score))}
 			text, _ := z.Member.(string)
 			if err := json.Unmarshal([]byte(text), &ban); err != nil {
 				l.logger.Error("bans: cannot decode a ban", "error", err)
 				continue
 			}
-			if l.hold(entry{Ban: ban}) && l.Learned != nil {
-				l.Learned(ban)
+			if l.hold(entry{Ban: ban}) {
+				learned(ban)
 			}
 		}
 	}
@@ -262,8 +250,9 @@ func (l *List) Load(ctx context.Context) error {
 }
 
 // Run keeps the list up to date until ctx ends: it loads the bans that other processes raised,
-// writes bans that could not be written, and removes bans that are over.
-func (l *List) Run(ctx context.Context) error {
+// writes bans that could not be written, and removes bans that are over. It calls learned with
+// each ban that another process raised: matching clients may have connected already.
+func (l *List) Run(ctx context.Context, learned func(domain.Ban)) error {
 	due := time.Now().Add(gapPause)
 	for {
 		select {
@@ -277,7 +266,7 @@ func (l *List) Run(ctx context.Context) error {
 		case <-time.After(time.Until(due)):
 		}
 		pause := refreshEvery
-		if err := l.refresh(ctx); err != nil && ctx.Err() == nil {
+		if err := l.refresh(ctx, learned); err != nil && ctx.Err() == nil {
 			l.logger.Warn("bans: cannot refresh; trying again", "error", err)
 			pause = retryPause
 		}
@@ -285,7 +274,7 @@ func (l *List) Run(ctx context.Context) error {
 	}
 }
 
-func (l *List) refresh(ctx context.Context) error {
+func (l *List) refresh(ctx context.Context, learned func(domain.Ban)) error {
 	var failed error
 	for _, e := range l.purge(time.Now()) {
 		if err := l.write(ctx, e.Ban); err != nil {
@@ -294,7 +283,7 @@ func (l *List) refresh(ctx context.Context) error {
 		}
 		l.written(e)
 	}
-	return errors.Join(failed, l.Load(ctx))
+	return errors.Join(failed, l.fetch(ctx, learned))
 }
 
 // purge removes the bans that are over, and returns those that are not in Redis yet.

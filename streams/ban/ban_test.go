@@ -29,7 +29,9 @@ func process(t *testing.T, url string) *List {
 	return New(client, "test", slog.New(slog.DiscardHandler))
 }
 
-func (list *List) raise(t *testing.T, ban Ban) {
+func unlearned(domain.Ban) {}
+
+func (list *List) raise(t *testing.T, ban domain.Ban) {
 	t.Helper()
 	if err := list.Raise(t.Context(), ban); err != nil {
 		t.Fatal(err)
@@ -60,20 +62,20 @@ var (
 func TestWhoIsKeptOut(t *testing.T) {
 	t.Parallel()
 	for name, one := range map[string]struct {
-		ban   Ban
+		ban   domain.Ban
 		out   []domain.Actor
 		in    []domain.Actor
 		where domain.SystemID // passed to Check
 	}{
-		"a subject, everywhere":            {Ban{Subject: "maria"}, []domain.Actor{maria}, []domain.Actor{ana, boss}, ""},
-		"a subject, everywhere, at a join": {Ban{Subject: "maria"}, []domain.Actor{maria}, []domain.Actor{ana, boss}, "clinica-sol"},
-		"a role, everywhere":               {Ban{Role: domain.RoleViewer}, []domain.Actor{maria, ana}, []domain.Actor{boss}, ""},
-		"a role of a system":               {Ban{System: "clinica-sol", Role: domain.RoleViewer}, []domain.Actor{maria, ana}, []domain.Actor{boss}, "clinica-sol"},
-		"all of a system":                  {Ban{System: "clinica-sol"}, []domain.Actor{maria, ana, boss}, nil, "clinica-sol"},
-		"a subject in a role":              {Ban{System: "clinica-sol", Subject: "maria", Role: domain.RoleViewer}, []domain.Actor{maria}, []domain.Actor{ana, boss}, "clinica-sol"},
-		"a subject in another role":        {Ban{Subject: "maria", Role: domain.RoleAdmin}, nil, []domain.Actor{maria, boss}, ""},
-		"another system":                   {Ban{System: "centro-luna"}, nil, []domain.Actor{maria, ana, boss}, "clinica-sol"},
-		"a system, at the start":           {Ban{System: "clinica-sol"}, nil, []domain.Actor{maria, ana, boss}, ""},
+		"a subject, everywhere":            {domain.Ban{Subject: "maria"}, []domain.Actor{maria}, []domain.Actor{ana, boss}, ""},
+		"a subject, everywhere, at a join": {domain.Ban{Subject: "maria"}, []domain.Actor{maria}, []domain.Actor{ana, boss}, "clinica-sol"},
+		"a role, everywhere":               {domain.Ban{Role: domain.RoleViewer}, []domain.Actor{maria, ana}, []domain.Actor{boss}, ""},
+		"a role of a system":               {domain.Ban{System: "clinica-sol", Role: domain.RoleViewer}, []domain.Actor{maria, ana}, []domain.Actor{boss}, "clinica-sol"},
+		"all of a system":                  {domain.Ban{System: "clinica-sol"}, []domain.Actor{maria, ana, boss}, nil, "clinica-sol"},
+		"a subject in a role":              {domain.Ban{System: "clinica-sol", Subject: "maria", Role: domain.RoleViewer}, []domain.Actor{maria}, []domain.Actor{ana, boss}, "clinica-sol"},
+		"a subject in another role":        {domain.Ban{Subject: "maria", Role: domain.RoleAdmin}, nil, []domain.Actor{maria, boss}, ""},
+		"another system":                   {domain.Ban{System: "centro-luna"}, nil, []domain.Actor{maria, ana, boss}, "clinica-sol"},
+		"a system, at the start":           {domain.Ban{System: "clinica-sol"}, nil, []domain.Actor{maria, ana, boss}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -113,7 +115,7 @@ func TestStaffIsKeptOutOfNoSystem(t *testing.T) {
 	t.Parallel()
 	list := process(t, redistest.URL(t))
 	staff := domain.Actor{Subject: "maria", Role: domain.RoleStaff}
-	for _, b := range []Ban{
+	for _, b := range []domain.Ban{
 		{System: "sol-1", CommandID: "c1", Until: soon}, {System: "sol-1", Subject: "maria", CommandID: "c2", Until: soon},
 		{System: "sol-1", Role: domain.RoleStaff, CommandID: "c3", Until: soon},
 	} {
@@ -122,7 +124,7 @@ func TestStaffIsKeptOutOfNoSystem(t *testing.T) {
 	if list.keepsOut(staff, "sol-1") || !list.keepsOut(maria, "sol-1") {
 		t.Error("a ban of a system refuses staff, or refuses no client")
 	}
-	list.raise(t, Ban{Subject: "maria", CommandID: "c4", Until: soon})
+	list.raise(t, domain.Ban{Subject: "maria", CommandID: "c4", Until: soon})
 	if !list.keepsOut(staff, "sol-1") || !list.keepsOut(staff, "") {
 		t.Error("a ban of the platform does not refuse staff")
 	}
@@ -135,10 +137,10 @@ func TestEnd(t *testing.T) {
 	url := redistest.URL(t)
 	list := process(t, url)
 	short := time.Now().Add(300 * time.Millisecond).Truncate(time.Millisecond) // the precision of a ban
-	list.raise(t, Ban{Subject: "maria", CommandID: "c1", Until: short})
-	list.raise(t, Ban{Subject: "ana", CommandID: "c2", Until: soon})
-	list.raise(t, Ban{Subject: "ana", CommandID: "c3", Until: short})
-	list.raise(t, Ban{Subject: "boss", CommandID: "c4", Until: time.Now().Add(-time.Second)})
+	list.raise(t, domain.Ban{Subject: "maria", CommandID: "c1", Until: short})
+	list.raise(t, domain.Ban{Subject: "ana", CommandID: "c2", Until: soon})
+	list.raise(t, domain.Ban{Subject: "ana", CommandID: "c3", Until: short})
+	list.raise(t, domain.Ban{Subject: "boss", CommandID: "c4", Until: time.Now().Add(-time.Second)})
 	if list.keepsOut(boss, "") {
 		t.Error("a ban that is over refuses a client")
 	}
@@ -159,7 +161,7 @@ func TestEnd(t *testing.T) {
 	if list.any.Load() || len(list.systems) > 0 {
 		t.Error("bans that are over are kept")
 	}
-	if err := list.Raise(t.Context(), Ban{CommandID: "c5", Until: soon}); err == nil {
+	if err := list.Raise(t.Context(), domain.Ban{CommandID: "c5", Until: soon}); err == nil {
 		t.Error("a ban for all clients was accepted")
 	}
 }
@@ -171,10 +173,10 @@ func TestBounds(t *testing.T) {
 	url := redistest.URL(t)
 	list := process(t, url)
 	subject := func(i int) domain.Actor { return domain.Actor{Subject: fmt.Sprint("s", i), Role: domain.RoleViewer} }
-	list.raise(t, Ban{Subject: "maria", CommandID: "c", Until: soon.Add(-time.Minute)})
-	list.raise(t, Ban{System: "centro-luna", Subject: "ana", CommandID: "c", Until: soon.Add(-time.Minute)})
+	list.raise(t, domain.Ban{Subject: "maria", CommandID: "c", Until: soon.Add(-time.Minute)})
+	list.raise(t, domain.Ban{System: "centro-luna", Subject: "ana", CommandID: "c", Until: soon.Add(-time.Minute)})
 	for i := range MaxPerSystem + 3 {
-		list.raise(t, Ban{System: "clinica-sol", Subject: fmt.Sprint("s", i), CommandID: fmt.Sprint("c", i), Until: soon.Add(time.Duration(i) * time.Second)})
+		list.raise(t, domain.Ban{System: "clinica-sol", Subject: fmt.Sprint("s", i), CommandID: fmt.Sprint("c", i), Until: soon.Add(time.Duration(i) * time.Second)})
 	}
 	later := process(t, url)
 	later.load(t)
@@ -189,7 +191,7 @@ func TestBounds(t *testing.T) {
 		}
 	}
 	for i := range MaxSystems + 2 {
-		list.hold(entry{Ban: Ban{System: domain.SystemID(fmt.Sprint("x", i)), Until: soon.Add(time.Hour + time.Duration(i)*time.Second)}})
+		list.hold(entry{Ban: domain.Ban{System: domain.SystemID(fmt.Sprint("x", i)), Until: soon.Add(time.Hour + time.Duration(i)*time.Second)}})
 	}
 	if n := len(list.systems); n != MaxSystems+1 || !list.keepsOut(maria, "") || list.keepsOut(ana, "centro-luna") || !list.keepsOut(ana, "x9") {
 		t.Errorf("%d systems are kept", n)
@@ -203,13 +205,13 @@ func TestRaiseWithoutRedis(t *testing.T) {
 	list, other := process(t, url), process(t, url)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := list.Raise(ctx, Ban{Subject: "maria", CommandID: "c1", Until: soon}); err == nil {
+	if err := list.Raise(ctx, domain.Ban{Subject: "maria", CommandID: "c1", Until: soon}); err == nil {
 		t.Error("Raise reported that the ban was written")
 	}
 	if !list.keepsOut(maria, "") {
 		t.Error("the ban does not hold here")
 	}
-	if err := list.refresh(t.Context()); err != nil {
+	if err := list.refresh(t.Context(), unlearned); err != nil {
 		t.Fatal(err)
 	}
 	other.load(t)
@@ -228,21 +230,21 @@ func TestRunClosesTheGap(t *testing.T) {
 	url := redistest.URL(t)
 	list, other := process(t, url), process(t, url)
 	list.load(t)
-	other.raise(t, Ban{Subject: "maria", CommandID: "c1", Until: soon})
-	learned := make(chan Ban, 10)
-	list.Learned = func(ban Ban) { learned <- ban }
-	list.raise(t, Ban{Subject: "ana", CommandID: "c2", Until: time.Now().Add(time.Hour)})
+	other.raise(t, domain.Ban{Subject: "maria", CommandID: "c1", Until: soon})
+	learned := make(chan domain.Ban, 10)
+	learn := func(ban domain.Ban) { learned <- ban }
+	list.raise(t, domain.Ban{Subject: "ana", CommandID: "c2", Until: time.Now().Add(time.Hour)})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { _ = list.Run(ctx) })
+	running.Go(func() { _ = list.Run(ctx, learn) })
 	defer running.Wait()
 	defer cancel()
 	testpeer.Eventually(t, "it is loaded", func() bool { return list.keepsOut(maria, "") })
 	if ban := <-learned; ban.Subject != "maria" || ban.CommandID != "c1" {
 		t.Errorf("learned of %+v", ban)
 	}
-	if list.load(t); len(learned) > 0 {
-		t.Errorf("learned again of %+v", <-learned)
+	if err := list.fetch(t.Context(), learn); err != nil || len(learned) > 0 {
+		t.Errorf("learned again of %d bans, %v", len(learned), err)
 	}
 }
 
@@ -252,16 +254,16 @@ func TestRunWritesWhatWasRefused(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
 	list, other := process(t, url), process(t, url)
-	other.raise(t, Ban{Subject: "ana", CommandID: "c1", Until: soon})
+	other.raise(t, domain.Ban{Subject: "ana", CommandID: "c1", Until: soon})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { _ = list.Run(ctx) })
+	running.Go(func() { _ = list.Run(ctx, unlearned) })
 	defer running.Wait()
 	defer cancel()
 	testpeer.Eventually(t, "the first refresh", func() bool { return list.keepsOut(ana, "") })
 	refused, cancelled := context.WithCancel(t.Context())
 	cancelled()
-	if err := list.Raise(refused, Ban{Subject: "maria", CommandID: "c2", Until: soon}); err == nil {
+	if err := list.Raise(refused, domain.Ban{Subject: "maria", CommandID: "c2", Until: soon}); err == nil {
 		t.Fatal("Raise reported that the ban was written")
 	}
 	testpeer.Eventually(t, "the ban is written", func() bool {
@@ -276,7 +278,7 @@ func BenchmarkCheck(b *testing.B) {
 		b.Run(fmt.Sprint("bans=", n), func(b *testing.B) {
 			list := New(nil, "test", slog.New(slog.DiscardHandler))
 			for i := range n {
-				list.hold(entry{Ban: Ban{System: domain.SystemID(fmt.Sprint("x", i%500)), Subject: fmt.Sprint("s", i), Until: soon}})
+				list.hold(entry{Ban: domain.Ban{System: domain.SystemID(fmt.Sprint("x", i%500)), Subject: fmt.Sprint("s", i), Until: soon}})
 			}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -60,11 +60,11 @@ func TestTroubleOfOneSystemStaysThere(t *testing.T) {
 			const devices = 5000
 			bad := b.neighbours(20)
 			for _, other := range bad[1:] {
-				registry.Open(Device{other, "plug-1"}, "s", 0)
+				registry.Open(domain.DeviceRef{System: other, Device: "plug-1"}, "s", 0)
 			}
 			flapping := func() {
 				for n := range devices {
-					registry.Open(Device{bad[0], plug(n).Device}, "s", 0)
+					registry.Open(domain.DeviceRef{System: bad[0], Device: plug(n).Device}, "s", 0)
 				}
 			}
 			flapping()
@@ -140,7 +140,7 @@ func TestTroubleOfOneDeviceStaysThere(t *testing.T) {
 	b.block(pending[0], false)
 	unreadable := []string{"", "{", `"text"`, `{"since":"x"}`}
 	for i, text := range unreadable {
-		member := plug(devices + i).member()
+		member := memberOf(plug(devices + i))
 		b.publish(plug(devices+i).Device, true, true)
 		if err := errors.Join(client.HSet(t.Context(), keys[2], member, text).Err(),
 			client.ZAdd(t.Context(), keys[3], redis.Z{Member: member}).Err()); err != nil {

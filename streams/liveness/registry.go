@@ -24,18 +24,12 @@ import (
 	"github.com/plugcast/plugcast/streams"
 )
 
-// Device names a device across systems.
-type Device struct {
-	System domain.SystemID
-	Device domain.DeviceID
-}
+// memberOf is the device's name in the sorted sets. Ids have no slash in them.
+func memberOf(d domain.DeviceRef) string { return string(d.System) + "/" + string(d.Device) }
 
-// member is the device's name in the sorted sets. Ids have no slash in them.
-func (d Device) member() string { return string(d.System) + "/" + string(d.Device) }
-
-func parseMember(member string) Device {
+func parseMember(member string) domain.DeviceRef {
 	system, device, _ := strings.Cut(member, "/")
-	return Device{domain.SystemID(system), domain.DeviceID(device)}
+	return domain.DeviceRef{System: domain.SystemID(system), Device: domain.DeviceID(device)}
 }
 
 const (
@@ -53,20 +47,18 @@ type Registry struct {
 	log    *streams.Log
 	node   string
 	logger *slog.Logger
-	lost   func(d Device, session string)
 
 	mu      sync.Mutex
 	changes []map[string][]change // per partition and member: the changes to write, in order
 }
 
-// New returns the Registry of one process, which is called node. Run calls lost with a session
-// that reported its device alive although another session holds the device: the socket of the
-// lost session is of no use any more. lost may be nil.
-func New(log *streams.Log, node string, logger *slog.Logger, lost func(d Device, session string)) *Registry {
-	if lost == nil {
-		lost = func(Device, string) {}
-	}
-	r := &Registry{log: log, node: node, logger: logger, lost: lost, changes: make([]map[string][]change, log.Partitions())}
+// Lost is called with a session that reported its device alive although another session holds
+// the device: the socket of the lost session is of no use any more.
+type Lost func(d domain.DeviceRef, session string)
+
+// New returns the Registry of one process, which is called node.
+func New(log *streams.Log, node string, logger *slog.Logger) *Registry {
+	r := &Registry{log: log, node: node, logger: logger, changes: make([]map[string][]change, log.Partitions())}
 	for i := range r.changes {
 		r.changes[i] = map[string][]change{}
 	}
@@ -97,36 +89,36 @@ const (
 // Open reports that the session holds the device from now on, in place of any other session,
 // and that the device counts as silent unless it is heard again within the given time. A device
 // that was found silent is back.
-func (r *Registry) Open(d Device, session string, within time.Duration) {
+func (r *Registry) Open(d domain.DeviceRef, session string, within time.Duration) {
 	r.put(d, change{verb: verbOpen, session: session, within: within})
 }
 
 // Alive reports that the session, which holds the device, heard from it. The device counts as
 // silent unless it is heard again within the given time.
-func (r *Registry) Alive(d Device, session string, within time.Duration) {
+func (r *Registry) Alive(d domain.DeviceRef, session string, within time.Duration) {
 	r.put(d, change{verb: verbAlive, session: session, within: within})
 }
 
 // Close reports that the session no longer holds the device. The device counts as silent after
 // the grace period, for the given reason, unless a session opens it.
-func (r *Registry) Close(d Device, session string, grace time.Duration, reason domain.OfflineReason) {
+func (r *Registry) Close(d domain.DeviceRef, session string, grace time.Duration, reason domain.OfflineReason) {
 	r.put(d, change{verb: verbClose, session: session, within: grace, reason: reason})
 }
 
 // Forget stops watching a device that the session holds.
-func (r *Registry) Forget(d Device, session string) {
+func (r *Registry) Forget(d domain.DeviceRef, session string) {
 	r.put(d, change{verb: verbForget, session: session})
 }
 
 // Await reports that the device should be heard within the given time, and counts as silent
 // otherwise. It changes nothing for a device that is watched already or was found silent.
-func (r *Registry) Await(d Device, within time.Duration) {
+func (r *Registry) Await(d domain.DeviceRef, within time.Duration) {
 	r.put(d, change{verb: verbAwait, within: within})
 }
 
 // Report reports that a reliable source, such as the Shelly Cloud, found the device silent or
 // back.
-func (r *Registry) Report(d Device, online bool) {
+func (r *Registry) Report(d domain.DeviceRef, online bool) {
 	c := change{verb: verbGone, reason: domain.ReasonReported}
 	if online {
 		c = change{verb: verbBack}
@@ -134,9 +126,9 @@ func (r *Registry) Report(d Device, online bool) {
 	r.put(d, c)
 }
 
-func (r *Registry) put(d Device, c change) {
+func (r *Registry) put(d domain.DeviceRef, c change) {
 	c.at = time.Now()
-	partition, member := r.log.Partition(d.System), d.member()
+	partition, member := r.log.Partition(d.System), memberOf(d)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.changes[partition][member] = merge(r.changes[partition][member], c)
@@ -182,8 +174,12 @@ func merge(waiting []change, c change) []change {
 const maxWaiting = 4
 
 // Run writes the reported changes every quarter of a second until ctx ends, and then writes the
-// rest. It returns ctx's error, or an error if the last write failed.
-func (r *Registry) Run(ctx context.Context) error {
+// rest. It returns ctx's error, or an error if the last write failed. It calls
+// lost, which may be nil, from its own goroutine.
+func (r *Registry) Run(ctx context.Context, lost Lost) error {
+	if lost == nil {
+		lost = func(domain.DeviceRef, string) {}
+	}
 	ticker := time.NewTicker(flushEvery)
 	defer ticker.Stop()
 	away := false
@@ -192,13 +188,13 @@ func (r *Registry) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			if err := r.flush(last); err != nil {
+			if err := r.flush(last, lost); err != nil {
 				return fmt.Errorf("liveness: %w", err)
 			}
 			return ctx.Err()
 		case <-ticker.C:
 		}
-		err := r.flush(ctx)
+		err := r.flush(ctx, lost)
 		if err != nil && !away && ctx.Err() == nil {
 			r.logger.Warn("liveness: cannot write to Redis; trying again", "error", err)
 		}
@@ -206,7 +202,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	}
 }
 
-func (r *Registry) flush(ctx context.Context) error {
+func (r *Registry) flush(ctx context.Context, lost Lost) error {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	var errs []error
@@ -216,7 +212,7 @@ func (r *Registry) flush(ctx context.Context) error {
 			if len(members) == 0 {
 				break
 			}
-			if err := r.write(ctx, partition, members, changes); err != nil {
+			if err := r.write(ctx, lost, partition, members, changes); err != nil {
 				r.requeue(partition, members, changes)
 				errs = append(errs, err)
 				break
@@ -253,7 +249,7 @@ func (r *Registry) requeue(partition int, members []string, changes [][]change) 
 	}
 }
 
-func (r *Registry) write(ctx context.Context, partition int, members []string, changes [][]change) error {
+func (r *Registry) write(ctx context.Context, lost Lost, partition int, members []string, changes [][]change) error {
 	now := time.Now()
 	args := []any{r.node}
 	var memberOf []int // by change: index of its member
@@ -263,24 +259,24 @@ func (r *Registry) write(ctx context.Context, partition int, members []string, c
 			args = append(args, string(c.verb), members[i], c.session, now.Sub(c.at).Milliseconds(), c.within.Milliseconds(), string(c.reason))
 		}
 	}
-	lost, err := writeScript.Run(ctx, r.log.Client(), r.keys(partition), args...).Int64Slice()
+	gone, err := writeScript.Run(ctx, r.log.Client(), r.keys(partition), args...).Int64Slice()
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	for _, n := range lost {
+	for _, n := range gone {
 		member := members[memberOf[n]]
 		session := args[1+int(n)*fields+2].(string)
-		isolate.Do(r.logger, "liveness", func() { r.lost(parseMember(member), session) })
+		isolate.Do(r.logger, "liveness", func() { lost(parseMember(member), session) })
 	}
 	return nil
 }
 
 // Held reports whether a session of any process holds the device's socket.
-func (r *Registry) Held(ctx context.Context, d Device) (bool, error) {
+func (r *Registry) Held(ctx context.Context, d domain.DeviceRef) (bool, error) {
 	keys := r.keys(r.log.Partition(d.System))
-	held, err := heldScript.RunRO(ctx, r.log.Client(), keys[1:2], d.member()).Bool()
+	held, err := heldScript.RunRO(ctx, r.log.Client(), keys[1:2], memberOf(d)).Bool()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return false, fmt.Errorf("liveness: look up the holder of %s: %w", d.member(), err)
+		return false, fmt.Errorf("liveness: look up the holder of %s: %w", memberOf(d), err)
 	}
 	return held, nil
 }

@@ -48,9 +48,9 @@ func (b *bundle) open() *streams.Log {
 }
 
 // registry returns a registry that runs until the test ends.
-func (b *bundle) registry(node string, lost func(Device, string)) *Registry {
-	registry := New(b.log, node, slog.New(slog.NewTextHandler(b.t.Output(), nil)), lost)
-	b.run(func(ctx context.Context) { _ = registry.Run(ctx) })
+func (b *bundle) registry(node string, lost func(domain.DeviceRef, string)) *Registry {
+	registry := New(b.log, node, slog.New(slog.NewTextHandler(b.t.Output(), nil)))
+	b.run(func(ctx context.Context) { _ = registry.Run(ctx, lost) })
 	return registry
 }
 
@@ -149,7 +149,7 @@ func (b *bundle) eventually(what string, holds func() bool) {
 // settle waits until the owner has dealt with every report before it.
 func (b *bundle) settle(registry *Registry) {
 	b.t.Helper()
-	marker := Device{system, domain.DeviceID(fmt.Sprintf("marker-%d", time.Now().UnixNano()))}
+	marker := domain.DeviceRef{System: system, Device: domain.DeviceID(fmt.Sprintf("marker-%d", time.Now().UnixNano()))}
 	b.publish(marker.Device, true, false)
 	registry.Open(marker, "m", 0)
 	b.eventually("the marker", func() bool {
@@ -157,7 +157,9 @@ func (b *bundle) settle(registry *Registry) {
 	})
 }
 
-func plug(n int) Device { return Device{system, domain.DeviceID(fmt.Sprintf("plug-%d", n))} }
+func plug(n int) domain.DeviceRef {
+	return domain.DeviceRef{System: system, Device: domain.DeviceID(fmt.Sprintf("plug-%d", n))}
+}
 
 func TestSilenceAndReturnAreReportedOnce(t *testing.T) {
 	t.Parallel()
@@ -204,7 +206,7 @@ func TestNothingIsReportedWithoutReason(t *testing.T) {
 	registry.Open(plug(3), "t", time.Hour)
 	registry.Close(plug(3), "s", 0, domain.ReasonSocketClosed)
 	registry.Report(plug(4), true) // known to be online
-	registry.Open(Device{system, "never-published"}, "s", 0)
+	registry.Open(domain.DeviceRef{System: system, Device: "never-published"}, "s", 0)
 	b.settle(registry)
 	for _, n := range b.notices() {
 		if !strings.HasPrefix(n, "marker") {
@@ -297,7 +299,7 @@ func TestNoSilenceAfterAGapInSweeps(t *testing.T) {
 	}
 	registry.Alive(plug(1), "s", time.Hour)
 	b.eventually("it to be heard", func() bool {
-		return b.log.Client().ZScore(t.Context(), keys[0], plug(1).member()).Val() > float64(time.Now().UnixMilli())
+		return b.log.Client().ZScore(t.Context(), keys[0], memberOf(plug(1))).Val() > float64(time.Now().UnixMilli())
 	})
 	watched("until", 0)
 	if silent() {
@@ -352,8 +354,10 @@ func TestReplacedSessionLearnsOfIt(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t)
 	lost := make(chan string, 10)
-	old := b.registry("a", func(d Device, session string) { lost <- string(d.Device) + " " + session })
-	other := b.registry("b", func(_ Device, session string) { t.Errorf("session %s lost the device that it holds", session) })
+	old := b.registry("a", func(d domain.DeviceRef, session string) { lost <- string(d.Device) + " " + session })
+	other := b.registry("b", func(_ domain.DeviceRef, session string) {
+		t.Errorf("session %s lost the device that it holds", session)
+	})
 	old.Open(plug(1), "s1", time.Hour)
 	b.eventually("the first to hold it", func() bool { return b.held(old, 1) })
 	other.Open(plug(1), "s2", time.Hour)

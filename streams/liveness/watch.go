@@ -56,7 +56,7 @@ type silence struct {
 	Outcome string               `json:"outcome"` // "" until the owner has dealt with it
 	Back    int64                `json:"back"`    // ms; heard again, 0 if it was not
 
-	device Device
+	device domain.DeviceRef
 }
 
 // The outcomes of a silence.
@@ -305,7 +305,7 @@ func (r *Registry) record(ctx context.Context, partition int, silences []silence
 	var args []any
 	for i := range silences {
 		if outcomes[i] != "" {
-			args = append(args, silences[i].device.member(), silences[i].Since, outcomes[i])
+			args = append(args, memberOf(silences[i].device), silences[i].Since, outcomes[i])
 		}
 	}
 	if len(args) == 0 {

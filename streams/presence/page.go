@@ -16,7 +16,7 @@ import (
 // that are in the room of at least one of the systems, each once, or all sockets if systems is
 // nil. It reads at most limit sockets, so that the cost of a page does not depend on the number
 // of sockets. Pass next as after to get the next page; it is "" on the last page.
-func (r *Registry) Page(ctx context.Context, systems []domain.SystemID, after string, limit int) (page []Socket, next string, err error) {
+func (r *Registry) Page(ctx context.Context, systems []domain.SystemID, after string, limit int) (page []domain.Socket, next string, err error) {
 	nodes, err := r.live(ctx)
 	if err != nil || len(nodes) == 0 {
 		return nil, "", err
@@ -42,18 +42,18 @@ func (r *Registry) Page(ctx context.Context, systems []domain.SystemID, after st
 }
 
 // Find returns the live socket with the id, on any node, and whether there is one.
-func (r *Registry) Find(ctx context.Context, id string) (Socket, bool, error) {
+func (r *Registry) Find(ctx context.Context, id string) (domain.Socket, bool, error) {
 	nodes, err := r.live(ctx)
 	if err != nil || len(nodes) == 0 {
-		return Socket{}, false, err
+		return domain.Socket{}, false, err
 	}
 	for _, node := range nodes {
 		found, err := r.read(ctx, []string{id}, map[string]string{id: node})
 		if err != nil || len(found) > 0 {
-			return append(found, Socket{})[0], len(found) > 0, err
+			return append(found, domain.Socket{})[0], len(found) > 0, err
 		}
 	}
-	return Socket{}, false, nil
+	return domain.Socket{}, false, nil
 }
 
 // find returns, by socket id, the node of the first sockets in the rooms, at most limit per
@@ -93,7 +93,7 @@ func (r *Registry) find(
 
 // read returns the sockets with these ids, in the order of their ids, from the nodes that hold
 // them. It leaves out sockets that have gone or cannot be decoded.
-func (r *Registry) read(ctx context.Context, ids []string, holders map[string]string) ([]Socket, error) {
+func (r *Registry) read(ctx context.Context, ids []string, holders map[string]string) ([]domain.Socket, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -111,15 +111,15 @@ func (r *Registry) read(ctx context.Context, ids []string, holders map[string]st
 	if err != nil {
 		return nil, fmt.Errorf("presence: read sockets: %w", err)
 	}
-	var sockets []Socket
+	var sockets []domain.Socket
 	for _, reply := range replies {
 		for _, value := range reply.Val() {
-			var s Socket
+			var s domain.Socket
 			if text, ok := value.(string); ok && json.Unmarshal([]byte(text), &s) == nil {
 				sockets = append(sockets, s)
 			}
 		}
 	}
-	slices.SortFunc(sockets, func(a, b Socket) int { return strings.Compare(a.SocketID, b.SocketID) })
+	slices.SortFunc(sockets, func(a, b domain.Socket) int { return strings.Compare(a.SocketID, b.SocketID) })
 	return sockets, nil
 }

@@ -32,12 +32,12 @@ func TestPages(t *testing.T) {
 	a, b := startNode(t, url, "a"), startNode(t, url, "b")
 	const many = 2000
 	for i := range many {
-		a.Put(Socket{SocketID: fmt.Sprintf("m%04d", i), Systems: []domain.SystemID{"busy"}})
+		a.Put(domain.Socket{SocketID: fmt.Sprintf("m%04d", i), Systems: []domain.SystemID{"busy"}})
 	}
-	a.Put(Socket{SocketID: "s1", Systems: []domain.SystemID{"sol"}})
-	b.Put(Socket{SocketID: "s2", Systems: []domain.SystemID{"sol", "luna", "sola"}})
-	b.Put(Socket{SocketID: "s3", Systems: []domain.SystemID{"luna"}})
-	b.Put(Socket{SocketID: "s4"})
+	a.Put(domain.Socket{SocketID: "s1", Systems: []domain.SystemID{"sol"}})
+	b.Put(domain.Socket{SocketID: "s2", Systems: []domain.SystemID{"sol", "luna", "sola"}})
+	b.Put(domain.Socket{SocketID: "s3", Systems: []domain.SystemID{"luna"}})
+	b.Put(domain.Socket{SocketID: "s4"})
 	testpeer.Eventually(t, "all are listed", func() bool { return b.listed(t, all) == many+4 })
 	sol, both := []domain.SystemID{"sol"}, []domain.SystemID{"luna", "sol"}
 	for _, c := range []struct {
@@ -59,7 +59,7 @@ func TestPages(t *testing.T) {
 			t.Errorf("%v after %q: %q, want %q", c.systems, c.after, got, c.want)
 		}
 	}
-	a.Put(Socket{SocketID: "s1", Systems: []domain.SystemID{"luna"}})
+	a.Put(domain.Socket{SocketID: "s1", Systems: []domain.SystemID{"luna"}})
 	b.Remove("s2")
 	testpeer.Eventually(t, "changes are seen", func() bool { return a.page(t, sol, "", 10) == " > " && a.page(t, both, "", 10) == "s1 s3 > " })
 	if s, found, err := a.Find(t.Context(), "s3"); err != nil || !found || s.Node != "b" {

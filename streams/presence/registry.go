@@ -35,18 +35,6 @@ const (
 	batch = 500
 )
 
-// Socket is one live client, as every node lists it.
-type Socket struct {
-	SocketID    string            `json:"socketId"`
-	Node        string            `json:"node"`
-	Face        string            `json:"face"` // ws, sse, …
-	Subject     string            `json:"subject"`
-	Role        domain.Role       `json:"role"`
-	Systems     []domain.SystemID `json:"systems"` // the rooms that it is in
-	Remote      string            `json:"remote"`  // network address of the peer
-	ConnectedAt time.Time         `json:"connectedAt"`
-}
-
 // Registry lists the sockets of this node in Redis, and reads those of all nodes. It is safe
 // for concurrent use. Put, Remove and Own never wait for Redis.
 type Registry struct {
@@ -56,8 +44,8 @@ type Registry struct {
 	logger *slog.Logger
 
 	mu      sync.Mutex
-	own     map[string]Socket // all sockets of this node
-	changed map[string]bool   // ids to write (in own) or to remove (not in own)
+	own     map[string]domain.Socket // all sockets of this node
+	changed map[string]bool          // ids to write (in own) or to remove (not in own)
 
 	joined bool // the first beat was written; used by Run alone
 }
@@ -67,12 +55,12 @@ func New(client redis.UniversalClient, prefix, node string, logger *slog.Logger)
 	return &Registry{
 		// One slot of a cluster: the registry is small, and its nodes are read together.
 		client: client, prefix: prefix + ":{presence}:", node: node, logger: logger,
-		own: map[string]Socket{}, changed: map[string]bool{},
+		own: map[string]domain.Socket{}, changed: map[string]bool{},
 	}
 }
 
 // Put lists a socket of this node, or replaces what is listed for it.
-func (r *Registry) Put(s Socket) {
+func (r *Registry) Put(s domain.Socket) {
 	s.Node = r.node
 	r.mu.Lock()
 	r.own[s.SocketID] = s
@@ -269,7 +257,7 @@ func (r *Registry) Nodes(ctx context.Context) (map[string]json.RawMessage, error
 }
 
 // Own returns the sockets of this node, in no order.
-func (r *Registry) Own() []Socket {
+func (r *Registry) Own() []domain.Socket {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Collect(maps.Values(r.own))

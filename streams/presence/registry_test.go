@@ -47,10 +47,10 @@ func startNode(t *testing.T, url, name string) node {
 	return node{r, stop}
 }
 
-func (n node) listed(t *testing.T, by func(Socket) bool) int {
+func (n node) listed(t *testing.T, by func(domain.Socket) bool) int {
 	count := 0
 	for after, more := "", true; more; more = after != "" {
-		var sockets []Socket
+		var sockets []domain.Socket
 		var err error
 		if sockets, after, err = n.Page(t.Context(), nil, after, 500); err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func (n node) listed(t *testing.T, by func(Socket) bool) int {
 	return count
 }
 
-func all(Socket) bool { return true }
+func all(domain.Socket) bool { return true }
 
 func TestSocketsOfAllNodes(t *testing.T) {
 	t.Parallel()
@@ -72,15 +72,17 @@ func TestSocketsOfAllNodes(t *testing.T) {
 	a, b := startNode(t, url, "a"), startNode(t, url, "b")
 	const many = 1200
 	for i := range many {
-		a.Put(Socket{SocketID: fmt.Sprint("a", i), Face: "ws", Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: time.Now()})
+		a.Put(domain.Socket{SocketID: fmt.Sprint("a", i), Face: "ws", Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: time.Now()})
 	}
-	b.Put(Socket{SocketID: "b0", Face: "sse", ConnectedAt: time.Now()})
+	b.Put(domain.Socket{SocketID: "b0", Face: "sse", ConnectedAt: time.Now()})
 	testpeer.Eventually(t, "every socket is seen from the other node", func() bool { return b.listed(t, all) == many+1 })
 
-	a.Put(Socket{SocketID: "a0", Face: "ws", Systems: []domain.SystemID{"centro-luna"}})
+	a.Put(domain.Socket{SocketID: "a0", Face: "ws", Systems: []domain.SystemID{"centro-luna"}})
 	a.Remove("a1")
 	testpeer.Eventually(t, "changes are seen", func() bool {
-		moved := b.listed(t, func(s Socket) bool { return len(s.Systems) == 1 && s.Systems[0] == "centro-luna" && s.Node == "a" })
+		moved := b.listed(t, func(s domain.Socket) bool {
+			return len(s.Systems) == 1 && s.Systems[0] == "centro-luna" && s.Node == "a"
+		})
 		return moved == 1 && b.listed(t, all) == many
 	})
 	if own := len(b.Own()); own != 1 {
@@ -100,7 +102,7 @@ func TestBoardIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
 	a := startNode(t, url, "a")
-	a.Put(Socket{SocketID: "a0"})
+	a.Put(domain.Socket{SocketID: "a0"})
 	testpeer.Eventually(t, "it is listed", func() bool { return a.listed(t, all) == 1 })
 	if err := a.client.FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)

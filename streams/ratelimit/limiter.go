@@ -17,18 +17,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Flow names a kind of traffic that has a limit of its own.
-type Flow = string
-
-// The flows.
-const (
-	Requests      Flow = "requests"       // HTTP requests
-	Joins         Flow = "joins"          // joins of a room
-	Frames        Flow = "frames"         // frames from clients, pings and handshakes
-	DeviceUpdates Flow = "device-updates" // published updates and bridged events, counted one by one
-	Actions       Flow = "actions"        // bridged events that processes react to, counted one by one
-)
-
 // Limit allows PerSecond in the long run and Burst at once. A PerSecond of 0 means no limit.
 type Limit struct {
 	PerSecond int
@@ -36,17 +24,17 @@ type Limit struct {
 }
 
 // Config is the limit of each flow, per system.
-type Config map[Flow]Limit
+type Config map[domain.Flow]Limit
 
 // Defaults returns the default limits. They are far above what a centre needs, and low enough
 // that one system cannot slow down the others.
 func Defaults() Config {
 	return Config{
-		Requests:      {PerSecond: 500, Burst: 1_000},
-		Joins:         {PerSecond: 200, Burst: 2_000},
-		Frames:        {PerSecond: 500, Burst: 2_000},
-		DeviceUpdates: {PerSecond: 20_000, Burst: 100_000},
-		Actions:       {PerSecond: 100, Burst: 1_000},
+		domain.FlowRequests:      {PerSecond: 500, Burst: 1_000},
+		domain.FlowJoins:         {PerSecond: 200, Burst: 2_000},
+		domain.FlowFrames:        {PerSecond: 500, Burst: 2_000},
+		domain.FlowDeviceUpdates: {PerSecond: 20_000, Burst: 100_000},
+		domain.FlowActions:       {PerSecond: 100, Burst: 1_000},
 	}
 }
 
@@ -91,12 +79,12 @@ func New(client redis.UniversalClient, prefix string, config Config, logger *slo
 // A refusal is remembered until the request may be allowed, for at most a second, and requests
 // before that are refused without asking Redis. While Redis cannot be reached, Allow allows
 // everything: an outage of the limiter must not stop the platform.
-func (l *Limiter) Allow(ctx context.Context, flow Flow, system domain.SystemID, n int) (allowed bool, retryAfter time.Duration) {
+func (l *Limiter) Allow(ctx context.Context, flow domain.Flow, system domain.SystemID, n int) (allowed bool, retryAfter time.Duration) {
 	d := l.decide(ctx, flow, system, n)
 	return d.Allowed, d.RetryAfter
 }
 
-func (l *Limiter) decide(ctx context.Context, flow Flow, system domain.SystemID, n int) decision {
+func (l *Limiter) decide(ctx context.Context, flow domain.Flow, system domain.SystemID, n int) decision {
 	limit := l.config[flow]
 	if limit.PerSecond == 0 {
 		return decision{Allowed: true}
@@ -123,7 +111,7 @@ func (l *Limiter) decide(ctx context.Context, flow Flow, system domain.SystemID,
 // concurrent request may use up a system's tokens between the check and the taking; then the
 // systems before it are charged although AllowAll refuses.
 func (l *Limiter) AllowAll(
-	ctx context.Context, flow Flow, counts map[domain.SystemID]int,
+	ctx context.Context, flow domain.Flow, counts map[domain.SystemID]int,
 ) (refused domain.SystemID, retryAfter time.Duration) {
 	limit := l.config[flow]
 	if limit.PerSecond == 0 {
@@ -147,7 +135,7 @@ func (l *Limiter) AllowAll(
 
 // missing takes nothing. It returns how long it takes until the bucket has n tokens, 0 if it
 // has them now.
-func (l *Limiter) missing(ctx context.Context, flow Flow, system domain.SystemID, n int) time.Duration {
+func (l *Limiter) missing(ctx context.Context, flow domain.Flow, system domain.SystemID, n int) time.Duration {
 	limit := l.config[flow]
 	result, err := l.limiter.AllowN(ctx, l.key(flow, system), rateOf(limit), 0)
 	if err != nil {
@@ -157,7 +145,7 @@ func (l *Limiter) missing(ctx context.Context, flow Flow, system domain.SystemID
 	return max(time.Duration(n-result.Remaining)*time.Second/time.Duration(limit.PerSecond), 0)
 }
 
-func (l *Limiter) key(flow Flow, system domain.SystemID) string {
+func (l *Limiter) key(flow domain.Flow, system domain.SystemID) string {
 	return fmt.Sprintf("%s:limit:%s:%s", l.prefix, flow, system)
 }
 

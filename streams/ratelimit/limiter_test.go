@@ -29,20 +29,20 @@ func newLimiter(t *testing.T, config Config) *Limiter {
 
 func TestAllow(t *testing.T) {
 	t.Parallel()
-	l := newLimiter(t, Config{Joins: {PerSecond: 1, Burst: 3}, DeviceUpdates: {PerSecond: 1, Burst: 10}})
+	l := newLimiter(t, Config{domain.FlowJoins: {PerSecond: 1, Burst: 3}, domain.FlowDeviceUpdates: {PerSecond: 1, Burst: 10}})
 	ctx := context.Background()
 	for i := range 3 {
-		if d := l.decide(ctx, Joins, "clinica-sol", 1); !d.Allowed || d.Remaining != 2-i {
+		if d := l.decide(ctx, domain.FlowJoins, "clinica-sol", 1); !d.Allowed || d.Remaining != 2-i {
 			t.Fatalf("join %d: %+v", i, d)
 		}
 	}
-	if d := l.decide(ctx, Joins, "clinica-sol", 1); d.Allowed || d.RetryAfter <= 0 || d.RetryAfter > time.Second {
+	if d := l.decide(ctx, domain.FlowJoins, "clinica-sol", 1); d.Allowed || d.RetryAfter <= 0 || d.RetryAfter > time.Second {
 		t.Errorf("beyond the burst: %+v", d)
 	}
-	if d := l.decide(ctx, Joins, "centro-luna", 1); !d.Allowed {
+	if d := l.decide(ctx, domain.FlowJoins, "centro-luna", 1); !d.Allowed {
 		t.Errorf("another system pays for the first: %+v", d)
 	}
-	if d := l.decide(ctx, Requests, "clinica-sol", 1); !d.Allowed {
+	if d := l.decide(ctx, domain.FlowRequests, "clinica-sol", 1); !d.Allowed {
 		t.Errorf("a flow without a limit: %+v", d)
 	}
 }
@@ -57,7 +57,7 @@ func TestRefusalsAreRemembered(t *testing.T) {
 	}
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() })
-	l := New(client, "test", Config{DeviceUpdates: {PerSecond: 10, Burst: 10}}, slog.New(slog.DiscardHandler))
+	l := New(client, "test", Config{domain.FlowDeviceUpdates: {PerSecond: 10, Burst: 10}}, slog.New(slog.DiscardHandler))
 	asked := func() (calls int) {
 		info, err := client.Info(t.Context(), "commandstats").Result()
 		if err != nil {
@@ -72,23 +72,23 @@ func TestRefusalsAreRemembered(t *testing.T) {
 		}
 		return calls
 	}
-	if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 8); !d.Allowed {
+	if d := l.decide(t.Context(), domain.FlowDeviceUpdates, "clinica-sol", 8); !d.Allowed {
 		t.Fatalf("%+v", d)
 	}
 	before := asked()
 	for range 100 {
-		if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 9); d.Allowed || d.RetryAfter <= 0 {
+		if d := l.decide(t.Context(), domain.FlowDeviceUpdates, "clinica-sol", 9); d.Allowed || d.RetryAfter <= 0 {
 			t.Fatalf("%+v", d)
 		}
 	}
 	if n := asked() - before; n > 3 {
 		t.Errorf("Redis was asked %d times", n)
 	}
-	if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 1); !d.Allowed {
+	if d := l.decide(t.Context(), domain.FlowDeviceUpdates, "clinica-sol", 1); !d.Allowed {
 		t.Errorf("one update must wait for a batch: %+v", d)
 	}
 	for tries := 0; ; tries++ {
-		d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 9)
+		d := l.decide(t.Context(), domain.FlowDeviceUpdates, "clinica-sol", 9)
 		if d.Allowed {
 			break
 		}
@@ -103,14 +103,14 @@ func TestRefusalsAreRemembered(t *testing.T) {
 // used for less time.
 func TestRefusalsTellTheWholeWait(t *testing.T) {
 	t.Parallel()
-	l := newLimiter(t, Config{DeviceUpdates: {PerSecond: 1, Burst: 3600}})
-	if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 3600); !d.Allowed {
+	l := newLimiter(t, Config{domain.FlowDeviceUpdates: {PerSecond: 1, Burst: 3600}})
+	if d := l.decide(t.Context(), domain.FlowDeviceUpdates, "clinica-sol", 3600); !d.Allowed {
 		t.Fatalf("%+v", d)
 	}
 	const most = time.Hour
 	for i := range 3 {
 		// An hour, less what has passed: a slow machine does not take half of that.
-		if d := l.decide(t.Context(), DeviceUpdates, "clinica-sol", 3600); d.Allowed || d.RetryAfter > most || d.RetryAfter < most/2 {
+		if d := l.decide(t.Context(), domain.FlowDeviceUpdates, "clinica-sol", 3600); d.Allowed || d.RetryAfter > most || d.RetryAfter < most/2 {
 			t.Errorf("refusal %d: %+v", i, d)
 		}
 	}
@@ -140,18 +140,18 @@ func TestRefusalsAreBounded(t *testing.T) {
 // bucket is full.
 func TestAllowBatch(t *testing.T) {
 	t.Parallel()
-	l := newLimiter(t, Config{DeviceUpdates: {PerSecond: 1, Burst: 10}})
+	l := newLimiter(t, Config{domain.FlowDeviceUpdates: {PerSecond: 1, Burst: 10}})
 	ctx := context.Background()
-	if d := l.decide(ctx, DeviceUpdates, "clinica-sol", 7); !d.Allowed || d.Remaining != 3 {
+	if d := l.decide(ctx, domain.FlowDeviceUpdates, "clinica-sol", 7); !d.Allowed || d.Remaining != 3 {
 		t.Fatalf("%+v", d)
 	}
-	if d := l.decide(ctx, DeviceUpdates, "clinica-sol", 4); d.Allowed {
+	if d := l.decide(ctx, domain.FlowDeviceUpdates, "clinica-sol", 4); d.Allowed {
 		t.Errorf("4 of 3: %+v", d)
 	}
-	if d := l.decide(ctx, DeviceUpdates, "clinica-sol", 3); !d.Allowed {
+	if d := l.decide(ctx, domain.FlowDeviceUpdates, "clinica-sol", 3); !d.Allowed {
 		t.Errorf("a refused batch must take nothing: %+v", d)
 	}
-	if d := l.decide(ctx, DeviceUpdates, "centro-luna", 1000); !d.Allowed {
+	if d := l.decide(ctx, domain.FlowDeviceUpdates, "centro-luna", 1000); !d.Allowed {
 		t.Errorf("over the burst with a full bucket: %+v", d)
 	}
 }
@@ -169,7 +169,7 @@ func TestAllowWithoutRedis(t *testing.T) {
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if d := l.decide(context.Background(), Joins, "clinica-sol", 1); !d.Allowed {
+	if d := l.decide(context.Background(), domain.FlowJoins, "clinica-sol", 1); !d.Allowed {
 		t.Errorf("refused while Redis is away: %+v", d)
 	}
 }
@@ -178,11 +178,11 @@ func TestAllowWithoutRedis(t *testing.T) {
 // use up the tokens of the other systems.
 func TestAllowAll(t *testing.T) {
 	t.Parallel()
-	l := newLimiter(t, Config{DeviceUpdates: {PerSecond: 1, Burst: 10}})
+	l := newLimiter(t, Config{domain.FlowDeviceUpdates: {PerSecond: 1, Burst: 10}})
 	ctx := context.Background()
 	all := func(counts map[domain.SystemID]int, want domain.SystemID) {
 		t.Helper()
-		refused, wait := l.AllowAll(ctx, DeviceUpdates, counts)
+		refused, wait := l.AllowAll(ctx, domain.FlowDeviceUpdates, counts)
 		if refused != want || (wait > 0) != (want != "") || wait > 10*time.Second {
 			t.Fatalf("refused %q for %v", refused, wait)
 		}

@@ -81,8 +81,20 @@ type Tickets interface {
 	Stream(ctx context.Context, ticket string, system domain.SystemID) (actor domain.Actor, ok bool, err error)
 }
 
-// Authenticator tells who somebody is. It is safe for concurrent use.
-type Authenticator struct {
+// Authenticator tells who somebody is. It is safe for concurrent use. Its errors are a
+// [domain.Error], which the client is shown.
+type Authenticator interface {
+	// Authenticate looks at a request: its headers, its subprotocols, its ticket.
+	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
+	// AuthenticateStream is Authenticate for a request for the event stream of a
+	// system, which may have a ticket of its own.
+	AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error)
+	// Verify looks at a token.
+	Verify(ctx context.Context, token string) (domain.Actor, error)
+}
+
+// Verifier is the [Authenticator] that verifies tokens and redeems tickets.
+type Verifier struct {
 	parser    *jwt.Parser // of the signature alone
 	validator *jwt.Validator
 	key       func(ctx context.Context) jwt.Keyfunc
@@ -90,13 +102,13 @@ type Authenticator struct {
 	tickets   Tickets
 }
 
-// New makes an Authenticator. With a JWKS, [Authenticator.Run] keeps the keys
+// New makes a Verifier. With a JWKS, [Verifier.Run] keeps the keys
 // fresh. tickets may be nil: then no ticket is valid.
-func New(c Config, tickets Tickets, log *slog.Logger) (*Authenticator, error) {
+func New(c Config, tickets Tickets, log *slog.Logger) (*Verifier, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	a := &Authenticator{tickets: tickets}
+	a := &Verifier{tickets: tickets}
 	algorithms := []string{jwt.SigningMethodHS256.Alg()}
 	if c.JWKSURL == "" {
 		a.key = func(context.Context) jwt.Keyfunc {
@@ -120,7 +132,7 @@ func New(c Config, tickets Tickets, log *slog.Logger) (*Authenticator, error) {
 
 // Run fetches the keys of a JWKS now and again until ctx ends, and returns when
 // it does. With a secret there is nothing to fetch.
-func (a *Authenticator) Run(ctx context.Context) error {
+func (a *Verifier) Run(ctx context.Context) error {
 	if a.keys == nil {
 		<-ctx.Done()
 		return nil
@@ -131,7 +143,7 @@ func (a *Authenticator) Run(ctx context.Context) error {
 // Authenticate tells who sent the request. Errors are a [domain.Error] with one
 // of the codes above, or of [domain.KindUnavailable] when the keys or the
 // tickets cannot be looked up.
-func (a *Authenticator) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
+func (a *Verifier) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
 	shown, err := credentialOf(r)
 	switch {
 	case err != nil:
@@ -145,10 +157,10 @@ func (a *Authenticator) Authenticate(ctx context.Context, r *http.Request) (doma
 	}
 }
 
-// AuthenticateStream is [Authenticator.Authenticate] for a request for the event
+// AuthenticateStream is [Verifier.Authenticate] for a request for the event
 // stream of a system. It also takes a ticket that was made for that stream, which is
 // good again when the reader reconnects.
-func (a *Authenticator) AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error) {
+func (a *Verifier) AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error) {
 	shown, err := credentialOf(r)
 	if err == nil && shown.ticket != "" && len(shown.ticket) <= maxTicket && a.tickets != nil {
 		actor, ok, err := a.tickets.Stream(ctx, shown.ticket, system)
@@ -165,7 +177,7 @@ func (a *Authenticator) AuthenticateStream(ctx context.Context, r *http.Request,
 	return a.Authenticate(ctx, r)
 }
 
-func (a *Authenticator) redeem(ctx context.Context, ticket string) (domain.Actor, error) {
+func (a *Verifier) redeem(ctx context.Context, ticket string) (domain.Actor, error) {
 	if a.tickets == nil || len(ticket) > maxTicket {
 		return domain.Actor{}, refuse(CodeTicketInvalid, invalidTicket)
 	}

@@ -24,7 +24,7 @@ var (
 
 func hour() time.Time { return time.Now().Add(time.Hour).UTC().Truncate(time.Second) }
 
-func newAuthenticator(t *testing.T, c Config, tickets Tickets) *Authenticator {
+func newAuthenticator(t *testing.T, c Config, tickets Tickets) *Verifier {
 	t.Helper()
 	a, err := New(c, tickets, discard)
 	if err != nil {

@@ -24,7 +24,7 @@ func raw(header, claims string) string {
 const hs256 = `{"alg":"HS256","typ":"JWT"}`
 
 // refused checks that a token is refused with [CodeTokenInvalid] and words.
-func refused(t *testing.T, a *Authenticator, name, token, words string) {
+func refused(t *testing.T, a *Verifier, name, token, words string) {
 	t.Helper()
 	actor, err := a.Verify(t.Context(), token)
 	switch {

@@ -55,7 +55,7 @@ func member(t *testing.T, public crypto.PublicKey, kid string, change map[string
 func keySetOf(members ...string) string { return `{"keys":[` + strings.Join(members, ",") + `]}` }
 
 // textProvider serves a key set as it stands.
-func textProvider(t *testing.T, text func() string, log *slog.Logger) *Authenticator {
+func textProvider(t *testing.T, text func() string, log *slog.Logger) *Verifier {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text())) }))
 	t.Cleanup(server.Close)

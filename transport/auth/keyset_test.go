@@ -68,7 +68,7 @@ func (p *identityProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(set)
 }
 
-func newProvider(t *testing.T) (*identityProvider, *rsa.PrivateKey, *Authenticator) {
+func newProvider(t *testing.T) (*identityProvider, *rsa.PrivateKey, *Verifier) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 const maxToken = 16 << 10
 
 // Verify tells whom a token stands for. Errors: as
-// [Authenticator.Authenticate].
-func (a *Authenticator) Verify(ctx context.Context, token string) (domain.Actor, error) {
+// [Verifier.Authenticate].
+func (a *Verifier) Verify(ctx context.Context, token string) (domain.Actor, error) {
 	if token == "" {
 		return domain.Actor{}, refuse(CodeTokenMissing, "the token is empty")
 	}
@@ -72,7 +72,7 @@ func explain(err error) error {
 	}
 }
 
-// Sign makes the token that [Authenticator.Verify] of the same configuration
+// Sign makes the token that [Verifier.Verify] of the same configuration
 // turns into the actor again. The configuration needs a secret. It is what
 // `plugcast token` prints.
 func (c Config) Sign(actor domain.Actor, now time.Time) (string, error) {

@@ -3,8 +3,7 @@ package client
 import "github.com/plugcast/plugcast/domain"
 
 // The codes of errors that sessions give, on every face. Others come from the domain,
-// from the authenticator and, as [rooms.CodeBanned] and [limit.CodeRateLimited], from
-// packages rooms and limit.
+// from the authenticator and, as [limit.CodeRateLimited], from package limit.
 const (
 	CodeNotJoined    domain.Code = "not-joined" // to be left, a room has to be joined
 	CodeTooManyRooms domain.Code = "too-many-rooms"

@@ -134,6 +134,6 @@ type ForcedDisconnect struct {
 	CommandID string `json:"commandId"`
 	Reconnect bool   `json:"reconnect"` // whether the client may come back at once
 	// Room is the system whose room this is about: a socket that lives on without it,
-	// see [rooms.Socket.LivesWithout], is not closed but leaves it. Empty is all rooms.
+	// see [domain.Socket.LivesWithout], is not closed but leaves it. Empty is all rooms.
 	Room domain.SystemID `json:"-"`
 }

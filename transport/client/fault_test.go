@@ -20,7 +20,7 @@ type listing struct {
 	panics  bool
 }
 
-func (l *listing) Put(s rooms.Socket) {
+func (l *listing) Put(s domain.Socket) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.panics {
@@ -69,7 +69,7 @@ func TestPanicBehindACommand(t *testing.T) {
 
 // command takes the clients out of a room.
 func (b *bundle) command(system domain.SystemID) int {
-	in := func(s rooms.Socket) bool { return slices.Contains(s.Systems, system) }
+	in := func(s domain.Socket) bool { return slices.Contains(s.Systems, system) }
 	return b.server.Disconnect(in, ForcedDisconnect{Room: system, Reason: "cleaning", Reconnect: true})
 }
 
@@ -109,7 +109,7 @@ func TestBanWhileJoiningAgain(t *testing.T) {
 					if system != sol || asked.Add(1)%2 != 0 {
 						return
 					}
-					b.ban.Raise("eva", sol, rooms.Banned{Reason: "cleaning", Until: time.Now().Add(time.Hour)})
+					b.ban.Raise("eva", sol, domain.Ban{Reason: "cleaning", Until: time.Now().Add(time.Hour)})
 					if commanded {
 						b.command(sol)
 					}

@@ -45,7 +45,7 @@ func (s *Session) join(system domain.SystemID, options rooms.Options, plain bool
 		return err
 	}
 	if b, banned := s.server.Ban(actor, system); banned {
-		return b.Refusal()
+		return b.Refusal(time.Now())
 	}
 	if m, in := s.member(system); in {
 		if held, can := m.room.(Holder); can {
@@ -73,7 +73,7 @@ func (s *Session) join(system domain.SystemID, options rooms.Options, plain bool
 		return err
 	}
 	if b, banned := s.server.Ban(s.Actor(), system); banned { // since it was asked above
-		refusal := b.Refusal()
+		refusal := b.Refusal(time.Now())
 		left := Left{SystemID: system}
 		if e.replaced { // the client was in the room, and is not any more
 			left.Reason = refusal.Detail
@@ -197,7 +197,7 @@ func (s *Session) Begin(before func(domain.SystemID, Room)) {
 	for _, m := range members {
 		before(m.system, m.room)
 		if b, banned := s.server.Ban(actor, m.system); banned {
-			s.dismiss(m.system, b.Refusal().Detail)
+			s.dismiss(m.system, b.Refusal(time.Now()).Detail)
 			continue
 		}
 		s.begin(m.room)

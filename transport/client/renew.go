@@ -70,7 +70,7 @@ func (s *Session) recheck(actor domain.Actor) {
 	s.mu.Unlock()
 	for _, m := range members {
 		if b, banned := s.server.Ban(actor, m.system); banned {
-			s.dismiss(m.system, b.Refusal().Detail)
+			s.dismiss(m.system, b.Refusal(time.Now()).Detail)
 		}
 	}
 }

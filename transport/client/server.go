@@ -1,27 +1,19 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
+	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 )
-
-// Authenticator tells who a client is. Its errors are a [domain.Error], which the client
-// is shown.
-type Authenticator interface {
-	// Authenticate looks at the request: its headers, its subprotocols, its ticket.
-	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
-	// Verify looks at a token.
-	Verify(ctx context.Context, token string) (domain.Actor, error)
-}
 
 // Metrics feeds the admin dashboard.
 type Metrics interface {
@@ -31,16 +23,36 @@ type Metrics interface {
 	Subscribe(fn func(frame []byte)) (cancel func())
 }
 
-// Parts are what sessions work with. Limiter, Registry, Metrics and Ban may be nil:
+// Registry is told of the sockets of a face. Its methods must not block. Calls
+// for one socket come in order, the last is Remove.
+type Registry interface {
+	Put(domain.Socket) // a new socket, or a change of one
+	Remove(socketID string)
+}
+
+// Bans tells which clients are banned. It answers at once and is safe for concurrent
+// use.
+//
+// A face checks it after it has registered a socket, or the room or the name that a
+// socket takes, where its Disconnect finds it: bans are raised before sockets are
+// dropped, so a concurrent socket and ban always see each other. An additional check
+// before that saves the work.
+type Bans interface {
+	// Check reports whether the actor is kept out of the system or of the whole
+	// platform; of the platform alone when system is empty.
+	Check(actor domain.Actor, system domain.SystemID) (domain.Ban, bool)
+}
+
+// Parts are what sessions work with. Limiter, Registry, Metrics and Bans may be nil:
 // then there is no limit across sockets, no list of sockets, no admin dashboard, and
-// no ban. A face that authenticates by itself has no Authenticator.
+// nobody is banned.
 type Parts struct {
 	Rooms         *rooms.Hub
-	Authenticator Authenticator
+	Authenticator auth.Authenticator
 	Limiter       limit.Limiter
-	Registry      rooms.Registry
+	Registry      Registry
 	Metrics       Metrics
-	Ban           rooms.Ban
+	Bans          Bans
 	Logger        *slog.Logger
 }
 
@@ -116,8 +128,8 @@ func (s *Server) Each(f func(Face)) {
 func (s *Server) Len() int { return s.open.Len() }
 
 // Sockets describes the sockets that are open.
-func (s *Server) Sockets() []rooms.Socket {
-	var list []rooms.Socket
+func (s *Server) Sockets() []domain.Socket {
+	var list []domain.Socket
 	for _, one := range s.open.All() {
 		if !one.IsOver() {
 			list = append(list, one.Describe())
@@ -129,7 +141,7 @@ func (s *Server) Sockets() []rooms.Socket {
 // Disconnect throws the sockets out that match: their clients are told why. Those that
 // live on without the one room leave it alone, and are told that. It returns how many
 // there were, without waiting for them.
-func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect) int {
+func (s *Server) Disconnect(match func(domain.Socket) bool, why ForcedDisconnect) int {
 	n := 0
 	for _, one := range s.open.All() {
 		about := one.Describe()
@@ -139,7 +151,7 @@ func (s *Server) Disconnect(match func(rooms.Socket) bool, why ForcedDisconnect)
 		s.guard(one, func() {
 			drop := func() bool { return one.throwOut(why) }
 			if about.LivesWithout(why.Room) && !s.config.OneRoom {
-				drop = func() bool { return one.dismiss(why.Room, rooms.Dismissed(why.Reason)) }
+				drop = func() bool { return one.dismiss(why.Room, dismissal(why.Reason)) }
 			}
 			if drop() {
 				n++
@@ -159,8 +171,16 @@ func (s *Server) guard(one *Session, f func()) {
 
 // Ban reports whether an actor is banned from a system's room, or from everything when
 // system is empty.
-func (s *Server) Ban(actor domain.Actor, system domain.SystemID) (rooms.Banned, bool) {
-	return rooms.CheckBan(s.parts.Ban, actor, system)
+func (s *Server) Ban(actor domain.Actor, system domain.SystemID) (domain.Ban, bool) {
+	if s.parts.Bans == nil {
+		return domain.Ban{}, false
+	}
+	return s.parts.Bans.Check(actor, system)
+}
+
+// dismissal is the reason that a socket is told that leaves a room by command.
+func dismissal(reason string) string {
+	return cmp.Or(reason, "taken out of the room by command")
 }
 
 // notForIt is the reason for which a client leaves a room that its new token is not for.
@@ -172,7 +192,7 @@ func (s *Server) Barred(actor domain.Actor, system domain.SystemID) string {
 		return notForIt
 	}
 	if b, banned := s.Ban(actor, system); banned {
-		return b.Refusal().Detail
+		return b.Refusal(time.Now()).Detail
 	}
 	return ""
 }

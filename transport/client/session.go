@@ -164,7 +164,7 @@ func (s *Session) Beat(f func(map[domain.SystemID]domain.Cursor)) {
 }
 
 // Describe returns the socket as it is listed.
-func (s *Session) Describe() rooms.Socket {
+func (s *Session) Describe() domain.Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	systems := make([]domain.SystemID, 0, len(s.members))
@@ -174,7 +174,7 @@ func (s *Session) Describe() rooms.Socket {
 		}
 	}
 	slices.Sort(systems)
-	return rooms.Socket{
+	return domain.Socket{
 		SocketID: s.id, Face: s.server.config.Face, Subject: s.actor.Subject, Role: s.actor.Role, Systems: systems, Remote: s.remote,
 		ConnectedAt: s.since.UTC(),
 	}

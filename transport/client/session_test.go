@@ -122,7 +122,7 @@ func setup(t *testing.T, keeps bool) *bundle {
 	var err error
 	b.server, err = NewServer(Config{
 		Face: "test", MaxRooms: 8, JoinTimeout: time.Minute, Tick: time.Hour, Rates: limit.Rates{}.WithDefaults(),
-	}, Parts{Rooms: hub, Authenticator: &clienttest.Authenticator{}, Ban: b.ban, Logger: logger})
+	}, Parts{Rooms: hub, Authenticator: &clienttest.Authenticator{}, Bans: b.ban, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestRenewal(t *testing.T) {
 			lost, _ := b.session.member(sol)
 			if err := b.session.Authenticate("eva:centro-luna", func(Authenticated) {
 				b.note("authenticated, silent: %v", lost.room.(*quietRoom).silent)
-				b.ban.Raise("eva", luna, rooms.Banned{Reason: "cleaning", Until: time.Now().Add(time.Hour)})
+				b.ban.Raise("eva", luna, domain.Ban{Reason: "cleaning", Until: time.Now().Add(time.Hour)})
 			}); err != nil {
 				t.Fatal(err)
 			}

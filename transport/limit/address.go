@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/edge"
 )
 
@@ -192,30 +193,25 @@ func (g *guarded) Write(b []byte) (int, error) {
 // Unwrap is for [http.ResponseController].
 func (g *guarded) Unwrap() http.ResponseWriter { return g.ResponseWriter }
 
-// Authenticator authenticates requests; see package auth.
-type Authenticator interface {
-	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
-	AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error)
-	Verify(ctx context.Context, token string) (domain.Actor, error)
-}
-
-// Authenticated is an [Authenticator] that marks the requests of valid tokens as
+// Authenticated is an [auth.Authenticator] that marks the requests of valid tokens as
 // [Attributed], and answers with [CodeRateLimited] where an address shows one after
 // the other that is not.
-func (a *Addresses) Authenticated(by Authenticator) Authenticator { return authenticator{by, a} }
+func (a *Addresses) Authenticated(by auth.Authenticator) auth.Authenticator {
+	return authenticator{by, a}
+}
 
 type authenticator struct {
-	Authenticator
+	auth.Authenticator
 	addresses *Addresses
 }
 
-// Authenticate implements [Authenticator].
+// Authenticate implements [auth.Authenticator].
 func (a authenticator) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
 	actor, err := a.Authenticator.Authenticate(ctx, r)
 	return a.charge(r, actor, err)
 }
 
-// AuthenticateStream implements [Authenticator].
+// AuthenticateStream implements [auth.Authenticator].
 func (a authenticator) AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error) {
 	actor, err := a.Authenticator.AuthenticateStream(ctx, r, system)
 	return a.charge(r, actor, err)

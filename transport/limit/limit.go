@@ -18,15 +18,9 @@ import (
 // Limiter guards against floods across the deployment.
 type Limiter interface {
 	// Allow takes n of what the system may do of a flow, or says when to try
-	// again. The flows are [FlowJoins] and [FlowFrames].
-	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
+	// again. The flows are [domain.FlowJoins] and [domain.FlowFrames].
+	Allow(ctx context.Context, flow domain.Flow, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
 }
-
-// The flows that a [Limiter] is asked about.
-const (
-	FlowJoins  = "joins"
-	FlowFrames = "frames"
-)
 
 // CodeRateLimited is the code of what exceeds a limit. Its error has retryAfterMs.
 const CodeRateLimited domain.Code = "rate-limited"
@@ -74,11 +68,11 @@ func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across 
 	if !ok {
 		return nil // nor are they counted later, for a system that had nothing to do with them
 	}
-	if ok, wait := across.Allow(ctx, FlowFrames, system, n); !ok {
+	if ok, wait := across.Allow(ctx, domain.FlowFrames, system, n); !ok {
 		b.mu.Lock()
 		b.paused = now.Add(wait)
 		b.mu.Unlock()
-		return limited(FlowFrames, wait)
+		return limited(domain.FlowFrames, wait)
 	}
 	return nil
 }
@@ -87,11 +81,11 @@ func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across 
 func (b *Budget) frame(now time.Time, rates *Rates) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := spend(&b.frames, rates.Frames, now, FlowFrames); err != nil {
+	if err := spend(&b.frames, rates.Frames, now, domain.FlowFrames); err != nil {
 		return 0, err
 	}
 	if wait := b.paused.Sub(now); wait > 0 { // or it would be one frame of framesAtOnce that is refused
-		return 0, limited(FlowFrames, wait)
+		return 0, limited(domain.FlowFrames, wait)
 	}
 	if b.unchecked++; b.unchecked < framesAtOnce {
 		return 0, nil
@@ -119,7 +113,7 @@ func (b *Budget) Control(
 // sockets.
 func (b *Budget) Join(ctx context.Context, now time.Time, rates *Rates, across Limiter, system domain.SystemID) error {
 	b.mu.Lock()
-	err := spend(&b.joins, rates.Joins, now, FlowJoins)
+	err := spend(&b.joins, rates.Joins, now, domain.FlowJoins)
 	b.mu.Unlock()
 	if err != nil {
 		return err
@@ -132,8 +126,8 @@ func Joins(ctx context.Context, across Limiter, system domain.SystemID) error {
 	if across == nil {
 		return nil
 	}
-	if ok, wait := across.Allow(ctx, FlowJoins, system, 1); !ok {
-		return limited(FlowJoins, wait)
+	if ok, wait := across.Allow(ctx, domain.FlowJoins, system, 1); !ok {
+		return limited(domain.FlowJoins, wait)
 	}
 	return nil
 }
@@ -144,7 +138,7 @@ func Handshake(ctx context.Context, across Limiter, actor domain.Actor) error {
 	if across == nil {
 		return nil
 	}
-	if ok, wait := across.Allow(ctx, FlowFrames, actor.QuotaSystem(""), 1); !ok {
+	if ok, wait := across.Allow(ctx, domain.FlowFrames, actor.QuotaSystem(""), 1); !ok {
 		return limited("handshakes", wait)
 	}
 	return nil
@@ -158,7 +152,7 @@ func (b *Budget) Refused(now time.Time, rates *Rates) (stays bool) {
 }
 
 // spend takes one from a limiter, which it makes when it is needed first.
-func spend(l **rate.Limiter, r Rate, now time.Time, what string) error {
+func spend(l **rate.Limiter, r Rate, now time.Time, what domain.Flow) error {
 	if *l == nil {
 		*l = rate.NewLimiter(r.PerSecond, r.Burst)
 	}
@@ -171,7 +165,7 @@ func spend(l **rate.Limiter, r Rate, now time.Time, what string) error {
 	return limited(what, wait)
 }
 
-func limited(what string, wait time.Duration) *domain.Error {
+func limited(what domain.Flow, wait time.Duration) *domain.Error {
 	ms := max((wait + time.Millisecond - 1).Milliseconds(), 1)
 	return domain.Fail(domain.KindLimited, CodeRateLimited, fmt.Sprintf("too many %s; wait %d ms", what, ms)).With("retryAfterMs", ms)
 }

@@ -57,7 +57,7 @@ type counter struct {
 	calls int
 }
 
-func (c *counter) Allow(_ context.Context, _ string, _ domain.SystemID, n int) (bool, time.Duration) {
+func (c *counter) Allow(_ context.Context, _ domain.Flow, _ domain.SystemID, n int) (bool, time.Duration) {
 	c.calls++
 	if c.left < n {
 		return false, time.Second

@@ -21,9 +21,9 @@ const (
 
 // Snapshots is where the present state of a system comes from, encoded.
 type Snapshots interface {
-	// Get returns a snapshot that is not older than the call. The caller must
+	// Snapshot returns a snapshot that is not older than the call. The caller must
 	// Release it. It fails with [admission.CodeBusy].
-	Get(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error)
+	Snapshot(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error)
 }
 
 // unsent is what is held for an answer until it was sent, or cannot be.

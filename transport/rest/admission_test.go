@@ -291,8 +291,8 @@ type largeSnapshots struct {
 	loads chan struct{}
 }
 
-func (s *largeSnapshots) Head(context.Context, domain.SystemID) (domain.Cursor, error) {
-	return domain.Cursor{Seq: 1}, nil // never that of a snapshot: each one is made
+func (s *largeSnapshots) Base(context.Context, domain.SystemID) (domain.Position, domain.Cursor, error) {
+	return domain.Position{}, domain.Cursor{Seq: 1}, nil // never that of a snapshot: each one is made
 }
 
 func (s *largeSnapshots) WriteSnapshot(_ context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error) {

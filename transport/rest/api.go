@@ -20,6 +20,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/limit"
 )
 
 // Config is what the API stands on. PublicURL, Limiter, Checks and Stream may be
@@ -31,7 +32,7 @@ type Config struct {
 	Snapshots     Snapshots
 	Work          *admission.Controller // admits reads at their cost; nil: any number
 	Answers       *admission.Controller // counts the bytes of answers that are not sent yet; nil: any number
-	Authenticator Authenticator
+	Authenticator auth.Authenticator
 	Tickets       auth.Tickets
 	Sockets       Sockets
 	Credentials   Credentials
@@ -51,27 +52,13 @@ type Config struct {
 	Log           *slog.Logger
 }
 
-// Authenticator tells who sent a request. [auth.Authenticator] is one.
-type Authenticator interface {
-	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
-}
-
-// Limiter guards against floods. Flows are "requests" and "device-updates".
+// Limiter guards against floods across the deployment.
 type Limiter interface {
-	// Allow takes n from what the system may use of the flow, or says when to
-	// ask again.
-	Allow(ctx context.Context, flow string, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
+	limit.Limiter
 	// AllowAll takes from several systems, from all or from none. refused is the
 	// system that has not enough, or "".
-	AllowAll(ctx context.Context, flow string, counts map[domain.SystemID]int) (refused domain.SystemID, retryAfter time.Duration)
+	AllowAll(ctx context.Context, flow domain.Flow, counts map[domain.SystemID]int) (refused domain.SystemID, retryAfter time.Duration)
 }
-
-// The flows that this face limits.
-const (
-	flowRequests = "requests"
-	flowUpdates  = "device-updates"
-	flowActions  = "actions"
-)
 
 // API is the HTTP face as one handler. It is safe for concurrent use.
 type API struct {
@@ -80,7 +67,7 @@ type API struct {
 	snapshots     Snapshots
 	work          *admission.Controller
 	answers       *admission.Controller
-	authenticator Authenticator
+	authenticator auth.Authenticator
 	tickets       auth.Tickets
 	sockets       Sockets
 	credentials   Credentials
@@ -169,11 +156,11 @@ var commonErrors = []int{400, 401, 403, 429, 500, 503}
 // register adds an operation behind authentication and the rate limit.
 func register[I, O any](a *API, op operation, handle func(context.Context, *I) (*O, error)) {
 	bounded := func(ctx context.Context, in *I) (*O, error) {
-		limit := operationTime
+		within := operationTime
 		if w, can := any(in).(interface{ waiting() time.Duration }); can {
-			limit += w.waiting()
+			within += w.waiting()
 		}
-		ctx, cancel := context.WithTimeout(ctx, limit)
+		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()
 		out, err := handle(ctx, in)
 		if err != nil {
@@ -214,8 +201,8 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 	}
 	if a.limiter != nil {
 		system := actor.QuotaSystem(domain.SystemID(r.PathValue("systemId")))
-		if ok, wait := a.limiter.Allow(r.Context(), flowRequests, system, 1); !ok {
-			a.limited(r.Context(), flowRequests, system, wait).write(w)
+		if ok, wait := a.limiter.Allow(r.Context(), domain.FlowRequests, system, 1); !ok {
+			a.limited(r.Context(), domain.FlowRequests, system, wait).write(w)
 			return
 		}
 	}

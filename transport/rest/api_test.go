@@ -35,14 +35,14 @@ type platform struct {
 	waiting chan struct{} // gets one when a read begins to wait
 	fail    error         // of every append
 	broken  error         // of every read
-	sockets []Socket
+	sockets []domain.Socket
 	asked   []domain.FindingsFilter
 	kept    map[domain.ConnectionID]*keptCredential
 	noKey   bool // there is no key to seal with
 	made    int  // keys
 	nodes   nodeTable
 	tickets map[string]domain.Actor
-	allow   func(flow string, system domain.SystemID, n int) bool
+	allow   func(flow domain.Flow, system domain.SystemID, n int) bool
 	log     testpeer.Buffer
 }
 
@@ -235,8 +235,8 @@ func (p *platform) ConnectionPage(ctx context.Context, actor domain.Actor, syste
 	return st, page(st.Connections, after, limit), nil
 }
 
-// Get implements [Snapshots].
-func (p *platform) Get(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error) {
+// Snapshot implements [Snapshots].
+func (p *platform) Snapshot(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error) {
 	st, err := p.WholeState(ctx, domain.Actor{}, system, domain.Position{})
 	if err != nil {
 		return nil, err
@@ -321,7 +321,7 @@ func (p *platform) SystemOfConnection(ctx context.Context, actor domain.Actor, i
 }
 
 // Page implements Sockets; the sockets are in order.
-func (p *platform) Page(_ context.Context, systems []domain.SystemID, after string, limit int) (page []Socket, next string, err error) {
+func (p *platform) Page(_ context.Context, systems []domain.SystemID, after string, limit int) (page []domain.Socket, next string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
@@ -337,12 +337,12 @@ func (p *platform) Page(_ context.Context, systems []domain.SystemID, after stri
 	return page, "", p.broken
 }
 
-func (p *platform) Find(_ context.Context, id string) (Socket, bool, error) {
+func (p *platform) Find(_ context.Context, id string) (domain.Socket, bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := slices.IndexFunc(p.sockets, func(s Socket) bool { return s.SocketID == id })
+	at := slices.IndexFunc(p.sockets, func(s domain.Socket) bool { return s.SocketID == id })
 	if at < 0 {
-		return Socket{}, false, p.broken
+		return domain.Socket{}, false, p.broken
 	}
 	return p.sockets[at], true, p.broken
 }
@@ -374,12 +374,12 @@ func (p *platform) Stream(context.Context, string, domain.SystemID) (domain.Acto
 	return domain.Actor{}, false, errors.ErrUnsupported // the stream is a face of its own
 }
 
-func (p *platform) Allow(_ context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
+func (p *platform) Allow(_ context.Context, flow domain.Flow, system domain.SystemID, n int) (bool, time.Duration) {
 	return p.allow(flow, system, n), 1500 * time.Millisecond
 }
 
 // AllowAll implements Limiter.
-func (p *platform) AllowAll(_ context.Context, flow string, counts map[domain.SystemID]int) (domain.SystemID, time.Duration) {
+func (p *platform) AllowAll(_ context.Context, flow domain.Flow, counts map[domain.SystemID]int) (domain.SystemID, time.Duration) {
 	for system, n := range counts {
 		if !p.allow(flow, system, n) {
 			return system, 1500 * time.Millisecond
@@ -413,7 +413,7 @@ func setup(t testing.TB, change ...func(*Config)) *bundle {
 func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	p := &platform{
 		heads: map[string]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
-		tickets: map[string]domain.Actor{}, kept: map[domain.ConnectionID]*keptCredential{}, allow: func(string, domain.SystemID, int) bool { return true },
+		tickets: map[string]domain.Actor{}, kept: map[domain.ConnectionID]*keptCredential{}, allow: func(domain.Flow, domain.SystemID, int) bool { return true },
 	}
 	b := &bundle{platform: p, t: t, tokens: map[domain.Role]string{}}
 	for _, role := range domain.Roles() {

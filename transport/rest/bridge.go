@@ -159,12 +159,12 @@ func (a *API) limitEvents(ctx context.Context, system domain.SystemID, events []
 		}
 	}
 	if actions > 0 {
-		if ok, wait := a.limiter.Allow(ctx, flowActions, system, actions); !ok {
-			return a.limited(ctx, flowActions, system, wait)
+		if ok, wait := a.limiter.Allow(ctx, domain.FlowActions, system, actions); !ok {
+			return a.limited(ctx, domain.FlowActions, system, wait)
 		}
 	}
-	if ok, wait := a.limiter.Allow(ctx, flowUpdates, system, max(len(events), 1)); !ok {
-		return a.limited(ctx, flowUpdates, system, wait)
+	if ok, wait := a.limiter.Allow(ctx, domain.FlowDeviceUpdates, system, max(len(events), 1)); !ok {
+		return a.limited(ctx, domain.FlowDeviceUpdates, system, wait)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/limit"
 )
 
 // The codes that only this face can see.
@@ -18,12 +19,10 @@ const (
 	CodeUnsupportedMediaType domain.Code = "unsupported-media-type"
 	CodeBodyTooLarge         domain.Code = "body-too-large"
 	CodeBodyTimeout          domain.Code = "body-timeout"
-	CodeRateLimited          domain.Code = "rate-limited"
 	CodeProjectionBehind     domain.Code = "projection-behind"
 	CodeUnknownSocket        domain.Code = "unknown-socket"
 	CodeOriginNotAllowed     domain.Code = "origin-not-allowed"
 	CodeNoSecretKey          domain.Code = "no-secret-key"
-	CodeBanned               domain.Code = "banned" // of the event stream, which is served behind this face
 )
 
 // codes says what every code of this face means. It is also part of the OpenAPI
@@ -48,7 +47,7 @@ var codes = []struct {
 	{auth.CodeTokenExpired, 401, "The token has expired."},
 	{auth.CodeTicketInvalid, 401, "The ticket is unknown, was used before or is too old."},
 	{domain.CodeForbidden, 403, "The token is not for this system, or its role may not do this."},
-	{CodeBanned, 403, "The client is banned from event streams: Retry-After and `retryAfterMs` say when the ban ends. " +
+	{domain.CodeBanned, 403, "The client is banned from event streams: Retry-After and `retryAfterMs` say when the ban ends. " +
 		"Other requests are not banned."},
 	{CodeOriginNotAllowed, 403, "A page of another origin calls, and the server is not told to allow it."},
 	{CodeNotFound, 404, "There is nothing at this path."},
@@ -70,7 +69,7 @@ var codes = []struct {
 	{CodeBodyTooLarge, 413, "The body is larger than the operation takes."},
 	{CodeUnsupportedMediaType, 415, "The body must be application/json, and without a Content-Encoding."},
 	{domain.CodeKeyReused, 422, "The Idempotency-Key was used for another request within 24 hours."},
-	{CodeRateLimited, 429, "Too many requests or updates for this system; Retry-After says when to come back."},
+	{limit.CodeRateLimited, 429, "Too many requests or updates for this system; Retry-After says when to come back."},
 	{domain.CodeTooManyKeys, 429, "The system has used 1,000,000 values of Idempotency-Key within 24 hours, and nothing was appended. " +
 		"No key is forgotten early: send more in one request, or send without a key."},
 	{admission.CodeBusy, 429, "The system has too many reads in progress, or too many answers that its clients have not read yet. " +

@@ -14,6 +14,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
+	"github.com/plugcast/plugcast/transport/limit"
 )
 
 const (
@@ -41,7 +42,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 		return b.send(domain.RoleBridge, "POST", sol+"/bridge/events?source=far&after=5-0&through=6-0", "[]")
 	},
 	domain.CodeInvalidFilter:  func(b *bundle) reply { return b.send(domain.RoleAuditor, "GET", sol+"/events?type=a,,b") },
-	CodeBanned:                nil, // the event stream's: TestRefuseBanned
+	domain.CodeBanned:         nil, // the event stream's: TestRefuseBanned
 	domain.CodeInvalidUpdate:  func(b *bundle) reply { return b.send(service, "POST", publishPath, `[{"relay_on":true}]`) },
 	domain.CodeInvalidCommand: func(b *bundle) reply { return b.send(operator, "POST", sol+"/equipment", `{"name":""}`) },
 	auth.CodeTokenMissing:     func(b *bundle) reply { return b.send("", "GET", sol+"/devices") },
@@ -84,7 +85,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 		}
 		return answer
 	},
-	CodeRateLimited:        func(b *bundle) reply { return b.send(operator, "GET", sol+"/connections") },
+	limit.CodeRateLimited:  func(b *bundle) reply { return b.send(operator, "GET", sol+"/connections") },
 	admission.CodeBusy:     nil, // TestBusy
 	domain.CodeInternal:    func(b *bundle) reply { b.broken = errDown; return b.send(operator, "GET", sol+"/devices") },
 	domain.CodeUnavailable: func(b *bundle) reply { b.broken = errDown; return b.send(domain.RoleAdmin, "GET", "/api/v1/sockets") },
@@ -123,8 +124,8 @@ func TestEveryCode(t *testing.T) {
 			b.want(b.send(operator, "PUT", sol+"/devices/d2/assignment", e1), 202, "")
 			b.want(b.send(service, "POST", publishPath, strings.ReplaceAll(oneItem, "12.5", "1"), "Idempotency-Key: used"), 200, "")
 			b.want(b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"made","kind":"shelly-outbound"}`), 201, "")
-			if row.Code == CodeRateLimited {
-				b.allow = func(string, domain.SystemID, int) bool { return false }
+			if row.Code == limit.CodeRateLimited {
+				b.allow = func(domain.Flow, domain.SystemID, int) bool { return false }
 			}
 			before := b.count()
 			r := provoke(b)
@@ -163,7 +164,7 @@ func TestTableIsComplete(t *testing.T) {
 			t.Errorf("%s is not in the description", c.Code)
 		}
 	}
-	for _, file := range []string{"../../domain/error.go", "../auth/authenticator.go", "code.go"} {
+	for _, file := range []string{"../../domain/error.go", "../../domain/ban.go", "../auth/authenticator.go", "../limit/limit.go", "code.go"} {
 		for name, code := range declaredCodes(t, file) {
 			if !known[code] {
 				t.Errorf("%s: %s (%s) is not in the table", file, name, code)

@@ -171,7 +171,7 @@ func (a *API) readSnapshot(ctx context.Context, in *snapshotInput) (*snapshot.Sn
 		return nil, err
 	}
 	if !r.past {
-		return a.snapshots.Get(ctx, in.SystemID)
+		return a.snapshots.Snapshot(ctx, in.SystemID)
 	}
 	st, err := a.stateOf(ctx, r, costFold, nil)
 	if err != nil {

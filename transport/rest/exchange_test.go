@@ -64,7 +64,7 @@ func TestPanic(t *testing.T) {
 
 type nilSockets struct{ Sockets }
 
-func (nilSockets) Page(context.Context, []domain.SystemID, string, int) ([]Socket, string, error) {
+func (nilSockets) Page(context.Context, []domain.SystemID, string, int) ([]domain.Socket, string, error) {
 	panic("ouch")
 }
 

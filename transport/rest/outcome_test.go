@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 // nodeTable is the processes of the deployment, as a test wants them.
@@ -447,12 +446,12 @@ func TestRefuseBanned(t *testing.T) {
 	t.Parallel()
 	var b *bundle
 	stream := func(w http.ResponseWriter, r *http.Request) {
-		b.api.Refuse(w, r, rooms.Banned{Until: time.Now().Add(time.Minute)}.Refusal())
+		b.api.Refuse(w, r, domain.Ban{Until: time.Now().Add(time.Minute)}.Refusal(time.Now()))
 	}
 	b = setup(t, func(c *Config) { c.Stream = http.HandlerFunc(stream) })
 	r := b.send(domain.RoleViewer, "GET", sol+"/events/stream")
-	b.want(r, 403, CodeBanned)
-	if r.header.Get("Retry-After") != "60" || r.body["retryAfterMs"] == nil || CodeBanned != rooms.CodeBanned {
+	b.want(r, 403, domain.CodeBanned)
+	if r.header.Get("Retry-After") != "60" || r.body["retryAfterMs"] == nil {
 		t.Errorf("%v %s", r.header, r.raw)
 	}
 }

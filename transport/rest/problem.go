@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 )
 
 // Problem is every error of this face: RFC 9457, with a stable code.
@@ -153,9 +154,9 @@ func cause(e *domain.Error) error {
 
 // limited makes the problem for a caller that must wait. It holds the caller back for
 // a moment first; see [pacer].
-func (a *API) limited(ctx context.Context, flow string, system domain.SystemID, wait time.Duration) *Problem {
+func (a *API) limited(ctx context.Context, flow domain.Flow, system domain.SystemID, wait time.Duration) *Problem {
 	seconds := retryAfter(wait - a.pacer.hold(ctx, wait))
-	p := newProblem(ctx, http.StatusTooManyRequests, CodeRateLimited,
+	p := newProblem(ctx, http.StatusTooManyRequests, limit.CodeRateLimited,
 		fmt.Sprintf("too many %s for system %q; come back in %s s", flow, system, seconds))
 	p.header.Set("Retry-After", seconds)
 	p.params = map[string]any{"flow": flow}

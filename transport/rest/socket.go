@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -14,21 +13,9 @@ type Sockets interface {
 	// Page returns sockets in the order of their ids: those behind the id after that
 	// are in the room of one of the systems, or all for nil. It looks at no more than
 	// limit. next is what the next page begins after, "" on the last.
-	Page(ctx context.Context, systems []domain.SystemID, after string, limit int) (page []Socket, next string, err error)
+	Page(ctx context.Context, systems []domain.SystemID, after string, limit int) (page []domain.Socket, next string, err error)
 	// Find returns a socket, and whether there is one.
-	Find(ctx context.Context, id string) (Socket, bool, error)
-}
-
-// Socket is one live client.
-type Socket struct {
-	SocketID    string            `json:"socketId"`
-	Node        string            `json:"node" doc:"The process that holds it"`
-	Face        string            `json:"face" doc:"ws, sse, …"`
-	Subject     string            `json:"subject" doc:"Of its token"`
-	Role        domain.Role       `json:"role"`
-	Systems     []domain.SystemID `json:"systems" doc:"The rooms that it is in, as far as the token may see them"`
-	Remote      string            `json:"remote" doc:"Network address of the peer"`
-	ConnectedAt time.Time         `json:"connectedAt"`
+	Find(ctx context.Context, id string) (domain.Socket, bool, error)
 }
 
 type listSocketsInput struct {
@@ -39,8 +26,8 @@ type listSocketsInput struct {
 
 type listSocketsOutput struct {
 	Body struct {
-		Sockets []Socket `json:"sockets"`
-		Next    string   `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
+		Sockets []domain.Socket `json:"sockets"`
+		Next    string          `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
 	}
 }
 
@@ -100,7 +87,7 @@ func (a *API) listSockets(ctx context.Context, in *listSocketsInput) (*listSocke
 		return nil, err
 	}
 	out := &listSocketsOutput{}
-	out.Body.Sockets, out.Body.Next = make([]Socket, 0, len(page)), next
+	out.Body.Sockets, out.Body.Next = make([]domain.Socket, 0, len(page)), next
 	for _, s := range page {
 		foreign := func(system domain.SystemID) bool { return !actor.Sees(system) }
 		s.Systems = slices.DeleteFunc(slices.Clone(s.Systems), foreign)
@@ -115,7 +102,7 @@ func (a *API) listSockets(ctx context.Context, in *listSocketsInput) (*listSocke
 // pageOfSockets reads a page as work of the system.
 func (a *API) pageOfSockets(
 	ctx context.Context, account domain.SystemID, rooms []domain.SystemID, in *Paged,
-) (page []Socket, next string, err error) {
+) (page []domain.Socket, next string, err error) {
 	done, err := a.admitRead(ctx, account, costPage)
 	if err != nil {
 		return nil, "", err
@@ -163,14 +150,14 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 }
 
 // findSocket looks a socket up, as work of the actor's system.
-func (a *API) findSocket(ctx context.Context, actor domain.Actor, id string) (socket Socket, live bool, err error) {
+func (a *API) findSocket(ctx context.Context, actor domain.Actor, id string) (socket domain.Socket, live bool, err error) {
 	done, err := a.admitRead(ctx, actor.QuotaSystem(""), costRow)
 	if err != nil {
-		return Socket{}, false, err
+		return domain.Socket{}, false, err
 	}
 	defer done()
 	if socket, live, err = a.sockets.Find(ctx, id); err != nil {
-		return Socket{}, false, unavailable(err)
+		return domain.Socket{}, false, unavailable(err)
 	}
 	return socket, live, nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func (b *bundle) seat() {
-	b.sockets = []Socket{
+	b.sockets = []domain.Socket{
 		{SocketID: "s1", Node: "n1", Face: "ws", Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: start},
 		{SocketID: "s2", Node: "n2", Face: "ws", Subject: "ana", Role: domain.RoleViewer, Systems: []domain.SystemID{"centro-luna"}, ConnectedAt: start},
 		{SocketID: "s3", Node: "n2", Face: "ws", Subject: "chain", Role: domain.RoleViewer, Systems: []domain.SystemID{"clinica-sol", "centro-luna"}, ConnectedAt: start},

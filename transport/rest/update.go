@@ -115,8 +115,8 @@ func (a *API) chargeUpdates(ctx context.Context, actor domain.Actor, updates []d
 		}
 		counts[updates[i].SystemID]++
 	}
-	if refused, wait := a.limiter.AllowAll(ctx, flowUpdates, counts); refused != "" {
-		return a.limited(ctx, flowUpdates, refused, wait)
+	if refused, wait := a.limiter.AllowAll(ctx, domain.FlowDeviceUpdates, counts); refused != "" {
+		return a.limited(ctx, domain.FlowDeviceUpdates, refused, wait)
 	}
 	return nil
 }

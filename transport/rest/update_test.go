@@ -11,6 +11,7 @@ import (
 	"testing/iotest"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/limit"
 )
 
 // batchOf makes n updates of clinica-sol, as an array or one per line.
@@ -193,13 +194,13 @@ func TestPublishIsLimited(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	charged := map[string]int{}
-	b.allow = func(flow string, system domain.SystemID, n int) bool {
-		charged[flow+"/"+string(system)] += n
+	b.allow = func(flow domain.Flow, system domain.SystemID, n int) bool {
+		charged[string(flow)+"/"+string(system)] += n
 		return n < 5
 	}
 	b.want(b.send(domain.RoleService, "POST", publishPath, string(batchOf(4, false))), 200, "")
 	r := b.send(domain.RoleService, "POST", publishPath, string(batchOf(5, false)))
-	b.want(r, 429, CodeRateLimited)
+	b.want(r, 429, limit.CodeRateLimited)
 	if r.header.Get("Retry-After") != "2" { // 1.5 s, rounded up
 		t.Errorf("Retry-After: %s", r.header.Get("Retry-After"))
 	}

@@ -46,7 +46,7 @@ func (p Policy) withDefaults() Policy {
 //
 // Its memory is bounded: see [status.Document.Merge].
 type Device struct {
-	connection Connection
+	connection domain.ConnectionRef
 	base       domain.DeviceID
 	policy     Policy
 
@@ -61,7 +61,7 @@ type Device struct {
 
 // NewDevice returns a device that begins with the stored rows of its channels. base is
 // its id; channels beyond the first are base:1, base:2, ….
-func NewDevice(c Connection, base domain.DeviceID, known []*domain.Device, p Policy) *Device {
+func NewDevice(c domain.ConnectionRef, base domain.DeviceID, known []*domain.Device, p Policy) *Device {
 	d := &Device{connection: c, base: base, policy: p.withDefaults()}
 	for _, row := range known {
 		if n, ok := d.ChannelOf(row.DeviceID); ok {

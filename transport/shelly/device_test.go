@@ -203,7 +203,7 @@ func TestLogThatIsAheadOfTheClock(t *testing.T) {
 func TestAnotherConnectionTakesOver(t *testing.T) {
 	t.Parallel()
 	b := connected(t)
-	other := NewDevice(Connection{System: cred.System, ID: "cloud-1"}, plug, []*domain.Device{b.state.Devices[plug]}, Policy{})
+	other := NewDevice(domain.ConnectionRef{System: cred.System, ID: "cloud-1"}, plug, []*domain.Device{b.state.Devices[plug]}, Policy{})
 	b.Device = other
 	b.SetOnline(true)
 	b.full(sample(t, "rpc-notifyfullstatus-outbound-connect", "params"))

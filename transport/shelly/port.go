@@ -7,21 +7,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Connection is one Shelly credential of a system.
-type Connection struct {
-	System domain.SystemID
-	ID     domain.ConnectionID
-}
-
-// Actor returns the actor of the connection's events.
-func (c Connection) Actor() string { return "shelly:" + string(c.ID) }
-
-// DeviceRef names a device, which is one switch channel, across systems.
-type DeviceRef struct {
-	System domain.SystemID
-	Device domain.DeviceID
-}
-
 // Known has the stored rows of devices, with which a holder begins.
 type Known interface {
 	// Channels returns the rows of a device's channels: of base itself and of
@@ -37,24 +22,24 @@ type Heartbeats interface {
 	// Open makes the session the holder of the device, in place of any other. The
 	// device counts as silent when the time within passes without Alive. A device that
 	// counted as silent is back.
-	Open(d DeviceRef, session string, within time.Duration)
+	Open(d domain.DeviceRef, session string, within time.Duration)
 	// Alive reports that the device lives. It changes nothing when another session
 	// holds the device.
-	Alive(d DeviceRef, session string, within time.Duration)
+	Alive(d domain.DeviceRef, session string, within time.Duration)
 	// Close ends the session's hold. The device counts as silent after the grace, for
 	// that reason, unless it is opened again.
-	Close(d DeviceRef, session string, grace time.Duration, reason domain.OfflineReason)
+	Close(d domain.DeviceRef, session string, grace time.Duration, reason domain.OfflineReason)
 	// Forget ends the watch over a device that this session holds, so that it never
 	// counts as silent. It is for sockets that we close ourselves.
-	Forget(d DeviceRef, session string)
+	Forget(d domain.DeviceRef, session string)
 	// Report reports that the Shelly Cloud found the device silent, or back. Repeating it
 	// changes nothing.
-	Report(d DeviceRef, online bool)
+	Report(d domain.DeviceRef, online bool)
 }
 
 // SwitchCommand asks the holder of a device to switch its relay.
 type SwitchCommand struct {
-	DeviceRef
+	domain.DeviceRef
 	CommandID     string
 	CorrelationID string
 	On            bool
@@ -72,7 +57,7 @@ type SwitchResult struct {
 // Holder holds devices. Packages outbound and cloud have one each.
 type Holder interface {
 	// Holds reports whether the device is held here. That may change at any time.
-	Holds(d DeviceRef) bool
+	Holds(d domain.DeviceRef) bool
 	// Switch passes the command to the device and returns true if the device is held
 	// here; otherwise it does nothing. It does not block. It calls report once, from any
 	// goroutine, before or after it returns true.
@@ -81,5 +66,5 @@ type Holder interface {
 	// energy. It does nothing when the device is not held here, and does not block. When
 	// the holder is too busy to take them, the state is right all the same: see
 	// [Device.Correct].
-	Correct(base DeviceRef, rows []*domain.Device)
+	Correct(base domain.DeviceRef, rows []*domain.Device)
 }

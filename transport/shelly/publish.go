@@ -14,7 +14,7 @@ import (
 //
 // Publish returns any other error at once. When ctx ends, the error wraps both ctx's
 // error and the log's last.
-func Publish(ctx context.Context, log domain.Appender, c Connection, updates []Update) error {
+func Publish(ctx context.Context, log domain.Appender, c domain.ConnectionRef, updates []Update) error {
 	if len(updates) == 0 {
 		return nil
 	}

@@ -16,7 +16,7 @@ const plug domain.DeviceID = "shellyplugsg3-8cbfea9a1b2c"
 
 var (
 	epoch = time.Date(2026, 8, 6, 16, 20, 30, 0, time.UTC)
-	cred  = Connection{System: "clinica-sol", ID: "outbound-1"}
+	cred  = domain.ConnectionRef{System: "clinica-sol", ID: "outbound-1"}
 )
 
 // bundle is a device whose updates are folded as the platform folds them.

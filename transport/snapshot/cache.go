@@ -18,8 +18,9 @@ type Source interface {
 	// [domain.Snapshot], in pieces that are not kept, and returns the place that it
 	// is of. An error of write ends it, and is its own.
 	WriteSnapshot(ctx context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error)
-	// Head returns the place that WriteSnapshot would write the state of now.
-	Head(ctx context.Context, system domain.SystemID) (domain.Cursor, error)
+	// Base returns the place head that WriteSnapshot would write the state of now, and
+	// up to where the system's partition was read for that.
+	Base(ctx context.Context, system domain.SystemID) (checkpoint domain.Position, head domain.Cursor, err error)
 }
 
 // Config holds the parts that a [Cache] uses. A nil Work or Memory sets no bound.
@@ -85,7 +86,7 @@ func (c *Cache) Close() {
 // holds too many bytes, and with ctx's error, which ends the wait of this caller
 // alone. A reading that takes longer than Config.Timeout fails with
 // [context.DeadlineExceeded]; a caller whose ctx has no end waits for two at most.
-func (c *Cache) Get(ctx context.Context, system domain.SystemID) (*Snapshot, error) {
+func (c *Cache) Snapshot(ctx context.Context, system domain.SystemID) (*Snapshot, error) {
 	m := c.join(system)
 	select {
 	case <-m.done:
@@ -183,7 +184,7 @@ func (c *Cache) forget(system domain.SystemID, l *line) {
 // load reads a snapshot, for one holder, or finds that the last one is still true.
 func (c *Cache) load(ctx context.Context, system domain.SystemID, last *Snapshot) (*Snapshot, error) {
 	if last != nil && last.hold() {
-		head, err := c.config.Source.Head(ctx, system)
+		_, head, err := c.config.Source.Base(ctx, system)
 		if err == nil && head == last.Cursor {
 			return last, nil
 		}

@@ -35,10 +35,10 @@ func (s *source) append() domain.Cursor {
 	return s.at()
 }
 
-func (s *source) Head(context.Context, domain.SystemID) (domain.Cursor, error) {
+func (s *source) Base(context.Context, domain.SystemID) (domain.Position, domain.Cursor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.at(), nil
+	return domain.Position{}, s.at(), nil
 }
 
 func (s *source) WriteSnapshot(ctx context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error) {
@@ -78,7 +78,7 @@ func newCache(t *testing.T, s *source, share int) (*Cache, *admission.Controller
 
 func get(t *testing.T, c *Cache) *Snapshot {
 	t.Helper()
-	s, err := c.Get(t.Context(), "a")
+	s, err := c.Snapshot(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestHeldBytesAreBounded(t *testing.T) {
 		var last error
 		for range 60 {
 			s.append()
-			got, err := c.Get(t.Context(), "a")
+			got, err := c.Snapshot(t.Context(), "a")
 			if err != nil {
 				last = err
 				break
@@ -196,13 +196,13 @@ func TestHeldBytesAreBounded(t *testing.T) {
 		if !domain.HasCode(last, admission.CodeBusy) || len(held) < 2 || memory.Usage().Units > 1<<20 {
 			t.Errorf("%d are held, %+v: %v", len(held), memory.Usage(), last)
 		}
-		if other, err := c.Get(t.Context(), "b"); err != nil {
+		if other, err := c.Snapshot(t.Context(), "b"); err != nil {
 			t.Errorf("another system: %v", err)
 		} else {
 			other.Release()
 		}
 		held[0].Release()
-		if again, err := c.Get(t.Context(), "a"); err != nil {
+		if again, err := c.Snapshot(t.Context(), "a"); err != nil {
 			t.Errorf("after one was sent: %v", err)
 		} else {
 			again.Release()
@@ -225,7 +225,7 @@ func TestAbandoned(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 3 {
 			go func() {
-				if _, err := c.Get(ctx, "a"); !errors.Is(err, context.Canceled) {
+				if _, err := c.Snapshot(ctx, "a"); !errors.Is(err, context.Canceled) {
 					t.Error(err)
 				}
 			}()
@@ -251,7 +251,7 @@ func TestEachHasPatienceOfItsOwn(t *testing.T) {
 		ask := func(ctx context.Context) <-chan error {
 			answer := make(chan error, 1)
 			go func() {
-				got, err := c.Get(ctx, "a")
+				got, err := c.Snapshot(ctx, "a")
 				got.Release()
 				answer <- err
 			}()
@@ -325,14 +325,14 @@ func TestPanicWhileOneIsMade(t *testing.T) {
 	}
 	c := New(Config{Source: &explosive{}, Memory: memory, Timeout: 30 * time.Second})
 	t.Cleanup(c.Close)
-	if s, err := c.Get(t.Context(), "clinica-sol"); err == nil {
+	if s, err := c.Snapshot(t.Context(), "clinica-sol"); err == nil {
 		s.Release()
 		t.Error("a snapshot came out of a panic")
 	}
 	if used := memory.Usage().Units; used != 0 {
 		t.Errorf("%d bytes are held", used)
 	}
-	s, err := c.Get(t.Context(), "clinica-sol")
+	s, err := c.Snapshot(t.Context(), "clinica-sol")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -221,8 +221,8 @@ func TestFloodOfHandshakes(t *testing.T) {
 // frames is a limiter that has none left for sol.
 type frames struct{}
 
-func (frames) Allow(_ context.Context, flow string, system domain.SystemID, _ int) (bool, time.Duration) {
-	return flow != limit.FlowFrames || system != sol, time.Second
+func (frames) Allow(_ context.Context, flow domain.Flow, system domain.SystemID, _ int) (bool, time.Duration) {
+	return flow != domain.FlowFrames || system != sol, time.Second
 }
 
 // An event with binary data is refused with a word, and then the connection ends:

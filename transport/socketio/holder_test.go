@@ -12,7 +12,6 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
@@ -113,7 +112,7 @@ func TestBanThatIsRaisedWhileAClientJoins(t *testing.T) {
 			b.ban.Asked = func(_ domain.Actor, system domain.SystemID) {
 				if system == sol && len(b.sessions.all()) > 0 {
 					once.Do(func() {
-						b.ban.Raise("eva", sol, rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+						b.ban.Raise("eva", sol, domain.Ban{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
 						b.sessions.fail(away)
 					})
 				}
@@ -175,7 +174,7 @@ func TestNothingOfBeforeAfterConnectingAnew(t *testing.T) {
 
 // dismissal takes sockets out of the first system's room that are in others as well.
 func dismissal(b *bundle) int {
-	in := func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) && len(s.Systems) > 1 }
+	in := func(s domain.Socket) bool { return slices.Contains(s.Systems, sol) && len(s.Systems) > 1 }
 	return b.server.Disconnect(in, client.ForcedDisconnect{Reason: "cleaning", Room: sol})
 }
 
@@ -236,7 +235,7 @@ func TestBannedWhileAway(t *testing.T) {
 	b.append(luna, 1)
 	c.expect("centro-luna 1")
 	c.cut()
-	b.ban.Raise("eva", sol, rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+	b.ban.Raise("eva", sol, domain.Ban{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
 	b.append(sol, 1)
 	b.append(luna, 1)
 	c.resume()

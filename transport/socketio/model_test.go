@@ -15,7 +15,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
@@ -298,7 +297,7 @@ func (m *model) command(system domain.SystemID) {
 	m.steps = append(m.steps, fmt.Sprint("command to leave ", system))
 	server := m.b.server
 	m.commands.Go(func() {
-		inBoth := func(s rooms.Socket) bool { return len(s.Systems) == 2 }
+		inBoth := func(s domain.Socket) bool { return len(s.Systems) == 2 }
 		server.Disconnect(inBoth, client.ForcedDisconnect{Reason: "cleaning", Room: system})
 	})
 }

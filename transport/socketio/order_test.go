@@ -9,7 +9,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 // A command that takes a client out of a room which it is just joining takes effect
@@ -90,7 +89,7 @@ func TestThrowingOutWaitsForNoDelivery(t *testing.T) {
 	s.sending.Lock() // as a delivery does
 	defer s.sending.Unlock()
 	go func() {
-		thrown <- b.server.Disconnect(func(rooms.Socket) bool { return true }, client.ForcedDisconnect{Reason: "cleaning", Reconnect: true})
+		thrown <- b.server.Disconnect(func(domain.Socket) bool { return true }, client.ForcedDisconnect{Reason: "cleaning", Reconnect: true})
 	}()
 	select {
 	case n := <-thrown:

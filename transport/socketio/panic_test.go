@@ -8,7 +8,6 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
-	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/snapshot"
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
@@ -46,8 +45,8 @@ func TestPanicClosesOneSocket(t *testing.T) {
 // badLimiter panics when a client of it comes back to a second room.
 type badLimiter struct{ joins atomic.Int32 }
 
-func (l *badLimiter) Allow(_ context.Context, flow string, _ domain.SystemID, _ int) (bool, time.Duration) {
-	if flow == limit.FlowJoins && l.joins.Add(1) == 4 { // two joins, and the first room of the recovery
+func (l *badLimiter) Allow(_ context.Context, flow domain.Flow, _ domain.SystemID, _ int) (bool, time.Duration) {
+	if flow == domain.FlowJoins && l.joins.Add(1) == 4 { // two joins, and the first room of the recovery
 		panic("a bad limiter")
 	}
 	return true, 0
@@ -76,8 +75,8 @@ func (emptySystem) WriteSnapshot(_ context.Context, _ domain.SystemID, write fun
 	return domain.Cursor{}, write([]byte(`{}`))
 }
 
-func (emptySystem) Head(context.Context, domain.SystemID) (domain.Cursor, error) {
-	return domain.Cursor{}, nil
+func (emptySystem) Base(context.Context, domain.SystemID) (domain.Position, domain.Cursor, error) {
+	return domain.Position{}, domain.Cursor{}, nil
 }
 
 // A panic while a snapshot is queued lets go of it, and of the lock that deliveries take.
@@ -89,7 +88,7 @@ func TestPanicReleasesTheSnapshot(t *testing.T) {
 	defer cache.Close()
 	get := func() *snapshot.Snapshot {
 		t.Helper()
-		state, err := cache.Get(t.Context(), sol)
+		state, err := cache.Snapshot(t.Context(), sol)
 		if err != nil {
 			t.Fatal(err)
 		}

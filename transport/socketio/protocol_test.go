@@ -14,7 +14,6 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
@@ -178,7 +177,7 @@ func TestForcedDisconnect(t *testing.T) {
 		c := b.joined(sol)
 		other := b.client("eva:centro-luna").connect()
 		other.join("centro-luna")
-		in := func(s rooms.Socket) bool { return len(s.Systems) > 0 && s.Systems[0] == sol }
+		in := func(s domain.Socket) bool { return len(s.Systems) > 0 && s.Systems[0] == sol }
 		if n := b.server.Disconnect(in, client.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Reconnect: reconnect}); n != 1 {
 			t.Errorf("%d sockets were thrown out", n)
 		}
@@ -195,7 +194,7 @@ func TestForcedDisconnect(t *testing.T) {
 		}
 		other.cut()
 	}
-	b.ban.Raise("eva", "", rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Minute)})
+	b.ban.Raise("eva", "", domain.Ban{Reason: "maintenance", Until: time.Now().Add(time.Minute)})
 	if refusal := b.client("eva:clinica-sol").try(); !strings.Contains(refusal, `"banned"`) {
 		t.Errorf("behind the ban: %s", refusal)
 	}
@@ -207,7 +206,7 @@ func TestDismissedFromARoom(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	c := b.joined(sol, luna)
-	in := func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) }
+	in := func(s domain.Socket) bool { return slices.Contains(s.Systems, sol) }
 	if n := b.server.Disconnect(in, client.ForcedDisconnect{Reason: "cleaning", Room: sol}); n != 1 {
 		t.Errorf("%d sockets", n)
 	}

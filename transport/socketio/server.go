@@ -12,7 +12,6 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
@@ -85,12 +84,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // Sockets describes the sockets of this server that are open.
-func (s *Server) Sockets() []rooms.Socket { return s.clients.Sockets() }
+func (s *Server) Sockets() []domain.Socket { return s.clients.Sockets() }
 
 // Disconnect throws out the sockets that match: they are told why, and come back if
 // they may. Some only leave one room. It returns how many there were, without waiting
 // for them.
-func (s *Server) Disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int {
+func (s *Server) Disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) int {
 	return s.clients.Disconnect(match, why)
 }
 
@@ -113,9 +112,9 @@ func (s *Server) greet(r *http.Request) any {
 	return shownAtHandshake{actor, err}
 }
 
-// auth is what a client sends when it connects. Members that are not known here
+// connectAuth is what a client sends when it connects. Members that are not known here
 // are the application's own.
-type auth struct {
+type connectAuth struct {
 	Token, PID, Offset string
 	// After is the place that a client kept by itself which has no connection state
 	// recovery: joins that name none begin behind it.
@@ -123,7 +122,7 @@ type auth struct {
 }
 
 // readAuth reads a client's auth, which may be null or missing.
-func readAuth(sent []byte) (a auth, err error) {
+func readAuth(sent []byte) (a connectAuth, err error) {
 	if len(sent) == 0 || string(sent) == "null" {
 		return a, nil
 	}
@@ -153,7 +152,7 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 		return sio.Accepted{}, shown(err)
 	}
 	if f, banned := s.clients.Ban(actor, ""); banned {
-		return sio.Accepted{}, refusal(f.Refusal())
+		return sio.Accepted{}, refusal(f.Refusal(time.Now()))
 	}
 	so, err := s.restore(ctx, io, actor, a)
 	if err != nil {
@@ -174,7 +173,7 @@ func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string)
 
 // restore makes the socket of a client, in its rooms if it has been here before
 // and nothing is missing.
-func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor, a auth) (*socket, error) {
+func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor, a connectAuth) (*socket, error) {
 	var shown *offset
 	if o, ok := parseOffset(a.Offset); ok && len(a.Offset) <= maxOffset {
 		shown = &o

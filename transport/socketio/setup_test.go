@@ -66,7 +66,7 @@ func (b *bundle) start() {
 	hub := clienttest.NewHub(b.t, b.source, rooms.Config{TailBytes: 20_000})
 	var err error
 	b.server, err = New(b.config, client.Parts{
-		Rooms: hub, Authenticator: &clienttest.Authenticator{Guest: b.guest}, Metrics: b.metrics, Ban: b.ban, Limiter: b.limiter,
+		Rooms: hub, Authenticator: &clienttest.Authenticator{Guest: b.guest}, Metrics: b.metrics, Bans: b.ban, Limiter: b.limiter,
 		Logger: slog.New(slog.DiscardHandler),
 	}, b.sessions)
 	if err != nil {

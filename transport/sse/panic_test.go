@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 // explosive panics for some readers.
@@ -22,7 +21,7 @@ func (e explosive) AuthenticateStream(ctx context.Context, r *http.Request, syst
 	return e.face.AuthenticateStream(ctx, r, system)
 }
 
-func (e explosive) Put(s rooms.Socket) {
+func (e explosive) Put(s domain.Socket) {
 	if s.Subject == "explode" {
 		panic("a bad socket")
 	}
@@ -33,7 +32,7 @@ func (e explosive) Put(s rooms.Socket) {
 // other one notices.
 func TestPanicEndsOneStream(t *testing.T) {
 	t.Parallel()
-	f := newFace(t, func(f *face, c *Config) { c.Authenticator, c.Parts.Registry = explosive{f}, explosive{f} })
+	f := newFace(t, func(f *face, c *Config) { c.Parts.Authenticator, c.Parts.Registry = explosive{f}, explosive{f} })
 	_, other := f.open(t, "?after=0-0")
 	first := f.append("clinica-sol", "d1")
 	check(t, next(t, other), first)

@@ -23,16 +23,10 @@ import (
 // Pattern is where the stream is on a mux.
 const Pattern = "GET /api/v1/systems/{systemId}/events/stream"
 
-// Authenticator tells who sent a request. Package auth has one.
-type Authenticator interface {
-	AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error)
-}
-
-// Config holds the parts that the face uses. Authenticator and Refuse are required, and
+// Config holds the parts that the face uses. Refuse is required, and Authenticator,
 // Rooms and Logger among the parts.
 type Config struct {
-	Parts         client.Parts // without an authenticator; a stream counts as a join
-	Authenticator Authenticator
+	Parts client.Parts // a stream counts as a join
 	// Refuse answers a request that gets no stream, in the words of the HTTP API.
 	Refuse func(http.ResponseWriter, *http.Request, error)
 	// Beat is the pace of the comments that keep an idle line open; 15 s when 0.
@@ -74,7 +68,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // returns how many there were, without waiting for them. An EventSource comes
 // back by itself: only what refuses it then, or the page when it hears
 // forced-disconnect, keeps it away.
-func (s *Server) Disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int {
+func (s *Server) Disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) int {
 	return s.clients.Disconnect(match, why)
 }
 
@@ -109,7 +103,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A ban may have been raised since the request came, and its command may not have
 	// found this stream.
 	if b, banned := s.clients.Ban(actor, system); banned {
-		s.config.Refuse(w, r, b.Refusal())
+		s.config.Refuse(w, r, b.Refusal(time.Now()))
 		return
 	}
 	out := &writer{w: w, control: http.NewResponseController(w), stall: s.config.Stall}
@@ -136,7 +130,7 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	if err != nil {
 		return domain.Actor{}, "", options, err
 	}
-	actor, err := s.config.Authenticator.AuthenticateStream(r.Context(), r, system)
+	actor, err := s.config.Parts.Authenticator.AuthenticateStream(r.Context(), r, system)
 	if err != nil {
 		return actor, system, options, err
 	}
@@ -147,7 +141,7 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 		return actor, system, options, err
 	}
 	if b, banned := s.clients.Ban(actor, system); banned {
-		return actor, system, options, b.Refusal()
+		return actor, system, options, b.Refusal(time.Now())
 	}
 	options, err = readOptions(r)
 	return actor, system, options, err

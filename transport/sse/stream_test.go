@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer"
@@ -22,6 +23,8 @@ import (
 
 // face is a server with its source, and what it lets in.
 type face struct {
+	auth.Authenticator // of streams alone
+
 	source  *clienttest.Source
 	server  *Server
 	url     string
@@ -39,15 +42,15 @@ func (f *face) AuthenticateStream(_ context.Context, r *http.Request, _ domain.S
 	return domain.Actor{Role: domain.Role(role), Systems: []domain.SystemID{domain.SystemID(system)}, ExpiresAt: f.expires}, nil
 }
 
-func (f *face) Allow(context.Context, string, domain.SystemID, int) (bool, time.Duration) {
+func (f *face) Allow(context.Context, domain.Flow, domain.SystemID, int) (bool, time.Duration) {
 	return !f.limited, time.Second
 }
 
 func newFace(t *testing.T, change func(*face, *Config)) *face {
 	f := &face{source: clienttest.NewSource()}
 	hub := clienttest.NewHub(t, f.source, rooms.Config{})
-	parts := client.Parts{Rooms: hub, Limiter: f, Registry: f, Logger: slog.New(slog.DiscardHandler)}
-	config := Config{Parts: parts, Authenticator: f, Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
+	parts := client.Parts{Rooms: hub, Authenticator: f, Limiter: f, Registry: f, Logger: slog.New(slog.DiscardHandler)}
+	config := Config{Parts: parts, Refuse: func(w http.ResponseWriter, _ *http.Request, err error) {
 		http.Error(w, string(domain.AsError(err).Code), http.StatusTeapot)
 	}}
 	if change != nil {
@@ -243,7 +246,7 @@ func TestDisconnect(t *testing.T) {
 	leaver := f.All()[0].SocketID
 	_, staying := f.open(t, "")
 	why := client.ForcedDisconnect{Reason: "maintenance", CommandID: "c1"}
-	named := func(s rooms.Socket) bool { return s.SocketID == leaver && s.Systems[0] == "clinica-sol" }
+	named := func(s domain.Socket) bool { return s.SocketID == leaver && s.Systems[0] == "clinica-sol" }
 	if n := f.server.Disconnect(named, why); n != 1 {
 		t.Errorf("threw %d out", n)
 	}
@@ -271,12 +274,12 @@ func TestBan(t *testing.T) {
 			ban := &clienttest.Ban{}
 			ban.Asked = func(actor domain.Actor, system domain.SystemID) {
 				if asked.Add(1) == raiseAt {
-					ban.Raise(actor.Subject, system, rooms.Banned{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
+					ban.Raise(actor.Subject, system, domain.Ban{Reason: "maintenance", Until: time.Now().Add(time.Hour)})
 				}
 			}
 			var refused *domain.Error
 			f := newFace(t, func(_ *face, c *Config) {
-				c.Parts.Ban = ban
+				c.Parts.Bans = ban
 				c.Refuse = func(w http.ResponseWriter, _ *http.Request, err error) {
 					refused = domain.AsError(err)
 					w.WriteHeader(http.StatusTeapot)
@@ -286,7 +289,7 @@ func TestBan(t *testing.T) {
 			if response.StatusCode != http.StatusTeapot || f.Len() != 0 {
 				t.Fatalf("status %d, %d listed", response.StatusCode, f.Len())
 			}
-			if ms, _ := refused.Params["retryAfterMs"].(int64); refused.Code != rooms.CodeBanned || refused.Kind != domain.KindForbidden || ms < 1000 {
+			if ms, _ := refused.Params["retryAfterMs"].(int64); refused.Code != domain.CodeBanned || refused.Kind != domain.KindForbidden || ms < 1000 {
 				t.Errorf("refused with %v %v", refused, refused.Params)
 			}
 			ban.Lower("", "clinica-sol")
@@ -302,7 +305,7 @@ func TestStuckReaderIsSentAway(t *testing.T) {
 	t.Parallel()
 	for name, send := range map[string]func(*face){
 		"thrown out": func(f *face) {
-			f.server.Disconnect(func(rooms.Socket) bool { return true }, client.ForcedDisconnect{})
+			f.server.Disconnect(func(domain.Socket) bool { return true }, client.ForcedDisconnect{})
 			testpeer.Eventually(t, "the stream to be off the list", func() bool { return f.Len() == 0 })
 		},
 		"the server stops": func(f *face) { _ = f.server.Shutdown(context.Background()) },

@@ -7,13 +7,12 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-var why = rooms.Banned{Reason: "maintenance", CommandID: "c-1", Until: time.Now().Add(time.Hour)}
+var why = domain.Ban{Reason: "maintenance", CommandID: "c-1", Until: time.Now().Add(time.Hour)}
 
-func withBan(f *clienttest.Ban) func(*client.Parts) { return func(p *client.Parts) { p.Ban = f } }
+func withBan(f *clienttest.Ban) func(*client.Parts) { return func(p *client.Parts) { p.Bans = f } }
 
 // requireThrownOut demands that the socket is told why and closed, and not told
 // that it may come back.
@@ -87,7 +86,7 @@ func (c *testClient) requireBanned(system domain.SystemID) {
 	c.send(`{"event":"join-system","id":7,"data":{"systemId":"` + string(system) + `"}}`)
 	f := c.expect(eventError)
 	var told struct{ RetryAfterMs int64 }
-	if f.into(c.t, &told); f.code(c.t) != rooms.CodeBanned || string(f.ID) != "7" || told.RetryAfterMs < 1000 {
+	if f.into(c.t, &told); f.code(c.t) != domain.CodeBanned || string(f.ID) != "7" || told.RetryAfterMs < 1000 {
 		c.t.Errorf("the answer to a join is %s", f.raw)
 	}
 }

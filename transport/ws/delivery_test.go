@@ -14,7 +14,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
@@ -259,7 +258,7 @@ func TestComingAndGoing(t *testing.T) {
 					ts.source.Append(sol, clienttest.Updates(3)...)
 					ts.source.Append(luna, clienttest.Updates(3)...)
 				}
-				ts.Disconnect(func(rooms.Socket) bool { return rand.IntN(200) == 0 }, client.ForcedDisconnect{})
+				ts.Disconnect(func(domain.Socket) bool { return rand.IntN(200) == 0 }, client.ForcedDisconnect{})
 				<-time.After(time.Millisecond)
 			}
 		}

@@ -53,8 +53,8 @@ func TestRateLimits(t *testing.T) {
 	}
 }
 
-func (l *stubbornLimiter) Allow(_ context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
-	if flow == limit.FlowJoins && system == sol && n == 1 {
+func (l *stubbornLimiter) Allow(_ context.Context, flow domain.Flow, system domain.SystemID, n int) (bool, time.Duration) {
+	if flow == domain.FlowJoins && system == sol && n == 1 {
 		l.joins++
 		return true, 0
 	}
@@ -136,10 +136,10 @@ type countingLimiter struct {
 	left int
 }
 
-func (l *countingLimiter) Allow(_ context.Context, flow string, system domain.SystemID, n int) (bool, time.Duration) {
+func (l *countingLimiter) Allow(_ context.Context, flow domain.Flow, system domain.SystemID, n int) (bool, time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if flow != limit.FlowFrames || system != sol {
+	if flow != domain.FlowFrames || system != sol {
 		return true, 0
 	}
 	l.left -= n

@@ -10,13 +10,12 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
 // takeOut takes the sockets that are in sol, and in other rooms, out of sol.
 func (ts *testServer) takeOut() int {
-	in := func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) && len(s.Systems) > 1 }
+	in := func(s domain.Socket) bool { return slices.Contains(s.Systems, sol) && len(s.Systems) > 1 }
 	return ts.Disconnect(in, client.ForcedDisconnect{Reason: "cleaning", Room: sol})
 }
 

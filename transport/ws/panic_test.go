@@ -10,7 +10,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/client"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
@@ -27,7 +26,7 @@ func (e explosive) Verify(ctx context.Context, token string) (domain.Actor, erro
 	return e.Authenticator.Verify(ctx, token)
 }
 
-func (e explosive) Put(s rooms.Socket) {
+func (e explosive) Put(s domain.Socket) {
 	if s.Subject == "explode" {
 		panic("a bad socket")
 	}

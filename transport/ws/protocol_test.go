@@ -12,7 +12,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
@@ -134,7 +133,7 @@ func TestCloseCodes(t *testing.T) {
 		}, 4408, client.CodeNoJoin},
 		{"thrown out", Config{}, "viewer", func(ts *testServer, c *testClient) {
 			c.stillOpen()
-			ts.Disconnect(func(rooms.Socket) bool { return true }, client.ForcedDisconnect{Reason: "closing time"})
+			ts.Disconnect(func(domain.Socket) bool { return true }, client.ForcedDisconnect{Reason: "closing time"})
 		}, 4409, ""},
 		{"flood", Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1, Burst: 5}, Refused: limit.Rate{PerSecond: 1, Burst: 5}}}, "viewer", func(_ *testServer, c *testClient) {
 			for range 50 {

@@ -11,7 +11,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
@@ -206,7 +205,7 @@ func TestRegistryAndDisconnect(t *testing.T) {
 	})
 	// Of one system, it leaves that room and lives on; so does staff's.
 	ofSol, ofLuna := client.ForcedDisconnect{Reason: "cleaning", CommandID: "c-0", Room: sol}, client.ForcedDisconnect{Room: luna}
-	if n := ts.Disconnect(func(s rooms.Socket) bool { return slices.Contains(s.Systems, sol) }, ofSol); n != 1 {
+	if n := ts.Disconnect(func(s domain.Socket) bool { return slices.Contains(s.Systems, sol) }, ofSol); n != 1 {
 		t.Errorf("%d sockets left a room", n)
 	}
 	var out client.Left
@@ -215,7 +214,7 @@ func TestRegistryAndDisconnect(t *testing.T) {
 			t.Errorf("told %s", f.raw)
 		}
 	}
-	if n := ts.Disconnect(func(s rooms.Socket) bool { return s.Role == domain.RoleStaff }, ofLuna); n != 1 {
+	if n := ts.Disconnect(func(s domain.Socket) bool { return s.Role == domain.RoleStaff }, ofLuna); n != 1 {
 		t.Errorf("%d sockets of staff left a room", n)
 	}
 	root.expect(eventLeft)
@@ -231,7 +230,7 @@ func TestRegistryAndDisconnect(t *testing.T) {
 	eva.join(sol)
 
 	why := client.ForcedDisconnect{Reason: "maintenance", CommandID: "c-1", Reconnect: true}
-	isEva := func(s rooms.Socket) bool { return s.Subject == "eva" && slices.Contains(s.Systems, sol) }
+	isEva := func(s domain.Socket) bool { return s.Subject == "eva" && slices.Contains(s.Systems, sol) }
 	if n := ts.Disconnect(isEva, why); n != 1 {
 		t.Errorf("%d sockets thrown out", n)
 	}

@@ -8,11 +8,11 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/olahol/melody"
 
+	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/handoff"
 	"github.com/plugcast/plugcast/transport/limit"
-	"github.com/plugcast/plugcast/transport/rooms"
 )
 
 // Subprotocol is the name of the protocol, for Sec-WebSocket-Protocol. A client
@@ -125,12 +125,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Sockets describes the sockets of this server that are open.
-func (s *Server) Sockets() []rooms.Socket { return s.clients.Sockets() }
+func (s *Server) Sockets() []domain.Socket { return s.clients.Sockets() }
 
 // Disconnect throws out the sockets that match: they are told why and closed
 // with 4409, or leave one room. It returns how many there were, without waiting for
 // them.
-func (s *Server) Disconnect(match func(rooms.Socket) bool, why client.ForcedDisconnect) int {
+func (s *Server) Disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) int {
 	return s.clients.Disconnect(match, why)
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
@@ -48,7 +47,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		b.keepSecret(s)
 		b.store.put("acc1", s)
 		b.command(sol, domain.ConnectionUpdated{ConnectionID: "acc1", CommandID: "c", Credential: true})
-		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "acc1"}, domain.TypeConnectionUpdated)
+		b.supervisor.Changed(0, domain.ConnectionRef{System: sol, ID: "acc1"}, domain.TypeConnectionUpdated)
 	}
 
 	t.Run("code reuse", func(t *testing.T) {
@@ -151,10 +150,10 @@ func TestFaultCasesAuth(t *testing.T) {
 	t.Run("refresh racing with disconnectCredential", func(t *testing.T) {
 		t.Parallel()
 		b, a, _ := begin(t, shellycloud.Config{TokenLife: 40 * time.Millisecond})
-		stopped := shelly.Connection{System: sol, ID: "acc1"}
+		stopped := domain.ConnectionRef{System: sol, ID: "acc1"}
 		for range 10 {
 			b.eventually("there is a socket", func() bool { return a.Counts().Sockets == 1 })
-			b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"})
+			b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"})
 		}
 		b.command(sol, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
 		b.supervisor.Changed(0, stopped, domain.TypeConnectionStopped)
@@ -163,7 +162,7 @@ func TestFaultCasesAuth(t *testing.T) {
 			t.Errorf("%d sockets at once", n)
 		}
 		dials := a.Counts().Dials
-		b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"})
+		b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"})
 		b.supervisor.Changed(0, stopped, domain.TypeConnectionUpdated)
 		b.eventually("the stop is told", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
 		if a.Counts().Dials != dials {
@@ -216,7 +215,7 @@ func TestFaultCasesAuth(t *testing.T) {
 			t.Errorf("states are %v", got)
 		}
 		// A start command causes one more attempt, and no new report.
-		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "acc1"}, domain.TypeConnectionStarted)
+		b.supervisor.Changed(0, domain.ConnectionRef{System: sol, ID: "acc1"}, domain.TypeConnectionStarted)
 		b.eventually("it was tried", func() bool { return a.Counts().Exchanges > exchanges || a.Counts().Dials > 1 })
 		b.refused("acc1")
 		if got := b.states("acc1"); !slices.Equal(got, want) {

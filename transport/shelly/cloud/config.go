@@ -101,7 +101,7 @@ func newBackoff(c Config) backoff.Backoff {
 
 // Connection is a connection as the platform has stored it.
 type Connection struct {
-	shelly.Connection
+	domain.ConnectionRef
 	Kind    domain.ConnectionKind
 	Name    string
 	Stopped bool                   // by command
@@ -117,11 +117,11 @@ type Store interface {
 	// Connection returns one connection. It fails with [domain.CodeUnknownConnection].
 	Connection(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (Connection, error)
 	// Secret returns a connection's secret.
-	Secret(ctx context.Context, c shelly.Connection) (Secret, error)
+	Secret(ctx context.Context, c domain.ConnectionRef) (Secret, error)
 	// SaveSecret saves renewed tokens. If the stored secret has another AuthCode or
 	// ClientID, it was replaced during the renewal: then SaveSecret changes nothing
 	// and returns nil.
-	SaveSecret(ctx context.Context, c shelly.Connection, s Secret) error
+	SaveSecret(ctx context.Context, c domain.ConnectionRef, s Secret) error
 	// Devices returns the rows of the devices that last came through the connection.
 	Devices(ctx context.Context, system domain.SystemID, id domain.ConnectionID) ([]*domain.Device, error)
 }

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
@@ -147,7 +146,7 @@ func TestFaultCasesIds(t *testing.T) {
 		}
 		// The system connects the other account too, and the device is on that one now.
 		b.connect(sol, "acc2", Secret{AuthCode: another.AuthCode()})
-		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "acc2"}, domain.TypeConnectionCreated)
+		b.supervisor.Changed(0, domain.ConnectionRef{System: sol, ID: "acc2"}, domain.TypeConnectionCreated)
 		b.connected(sol, "acc2")
 		if r := b.send(to(false, "cmd-2")); r.Outcome != domain.OutcomeCompleted {
 			t.Error(r)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
@@ -29,7 +28,7 @@ func TestFaultCasesLink(t *testing.T) {
 		b.connected(sol, "acc1")
 		return b, a, d
 	}
-	acc1 := shelly.Connection{System: sol, ID: "acc1"}
+	acc1 := domain.ConnectionRef{System: sol, ID: "acc1"}
 	again := func(b *bench, a *shellycloud.Account, dials int) {
 		b.t.Helper()
 		b.eventually("there is another socket", func() bool { return a.Counts().Dials >= dials && a.Counts().Sockets == 1 })
@@ -117,7 +116,7 @@ func TestFaultCasesLink(t *testing.T) {
 		b, a, _ := begin(t, func(c *Config) { c.BackoffMin, c.BackoffMax = time.Hour, time.Hour })
 		a.BreakSockets()
 		b.eventually("it waits to reconnect", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
-		if n := b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"}); n != 0 {
+		if n := b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}); n != 0 {
 			t.Errorf("%d sockets were dropped where there was none", n)
 		}
 		b.command(sol, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
@@ -126,7 +125,7 @@ func TestFaultCasesLink(t *testing.T) {
 		b.command(sol, domain.ConnectionStarted{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
 		b.supervisor.Changed(0, acc1, domain.TypeConnectionStarted)
 		again(b, a, 2)
-		if n := b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"}); n != 1 {
+		if n := b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}); n != 1 {
 			t.Errorf("%d sockets were dropped", n)
 		}
 		again(b, a, 3) // nobody stopped it
@@ -163,7 +162,7 @@ func TestFaultCasesLink(t *testing.T) {
 		for n := range 20 {
 			b.supervisor.Changed(0, acc1, domain.TypeConnectionRestarted)
 			if n%3 == 0 {
-				b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"})
+				b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"})
 			}
 			before := a.Counts().Dials
 			b.eventually("there is another socket", func() bool { return a.Counts().Dials > before })
@@ -295,14 +294,14 @@ func TestStoppedAndDeleted(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, quick(), shellycloud.Config{})
 	a, _ := b.account(sol, "acc1")
-	acc1 := shelly.Connection{System: sol, ID: "acc1"}
+	acc1 := domain.ConnectionRef{System: sol, ID: "acc1"}
 	command := domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}
 	b.command(sol, domain.ConnectionStopped{ConnectionCommand: command})
 	b.supervisor.Changed(0, acc1, domain.TypeConnectionStopped) // not ours yet
 	b.run(b.supervisor)
 	b.command(sol, domain.ConnectionCreated{ConnectionID: "key1", Kind: domain.ConnectionShellyOutbound})
 	b.eventually("what is stopped stays so", func() bool {
-		b.supervisor.Changed(0, shelly.Connection{System: sol, ID: "key1"}, domain.TypeConnectionCreated)
+		b.supervisor.Changed(0, domain.ConnectionRef{System: sol, ID: "key1"}, domain.TypeConnectionCreated)
 		b.supervisor.mu.Lock()
 		defer b.supervisor.mu.Unlock()
 		return b.supervisor.workers[sol]["acc1"] != nil && b.supervisor.workers[sol]["key1"] != nil

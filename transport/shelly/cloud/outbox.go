@@ -14,7 +14,7 @@ import (
 // outbox appends a session's events in order while the session goes on.
 type outbox struct {
 	events domain.Appender
-	conn   shelly.Connection
+	conn   domain.ConnectionRef
 	logger *slog.Logger
 	logged domain.ConnectionState // the state that the log has
 
@@ -34,7 +34,7 @@ type batch struct {
 // maxWaiting is the number of updates with which an outbox is full.
 const maxWaiting = 64
 
-func newOutbox(events domain.Appender, conn shelly.Connection, logged domain.ConnectionState, logger *slog.Logger) *outbox {
+func newOutbox(events domain.Appender, conn domain.ConnectionRef, logged domain.ConnectionState, logger *slog.Logger) *outbox {
 	return &outbox{
 		events: events, conn: conn, logger: logger, logged: logged, wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
@@ -108,7 +108,7 @@ func (o *outbox) take() (b batch, ok bool) {
 
 // appendState appends a change of the connection's state and reports whether the log
 // has it. It repeats the append until ctx ends; the idempotency key makes it one event.
-func appendState(ctx context.Context, log domain.Appender, c shelly.Connection, change domain.ConnectionStateChanged, logger *slog.Logger) bool {
+func appendState(ctx context.Context, log domain.Appender, c domain.ConnectionRef, change domain.ConnectionStateChanged, logger *slog.Logger) bool {
 	event, err := domain.NewEvent(c.System, change, domain.Cause{Actor: c.Actor()})
 	if err == nil {
 		key := uuid.NewString()

@@ -17,7 +17,7 @@ func TestOutboxWhileTheLogIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newMemoryLog()
 		release := log.hold()
-		o := newOutbox(log, shelly.Connection{System: sol, ID: "acc1"}, domain.StateConnected, slog.New(slog.DiscardHandler))
+		o := newOutbox(log, domain.ConnectionRef{System: sol, ID: "acc1"}, domain.StateConnected, slog.New(slog.DiscardHandler))
 		go o.run(t.Context())
 		update := func(id domain.DeviceID) []shelly.Update {
 			u := domain.DeviceUpdate{DeviceID: id, RelayOn: domain.Some(true), Changed: []string{"relayOn"}}

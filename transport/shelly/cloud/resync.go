@@ -130,7 +130,7 @@ func (s *session) setOnline(d *device, online bool) {
 	d.online = domain.Some(online)
 	d.state.SetOnline(online)
 	for _, channel := range d.state.Channels() {
-		s.parts.Heartbeats.Report(shelly.DeviceRef{System: s.conn.System, Device: channel}, online)
+		s.parts.Heartbeats.Report(domain.DeviceRef{System: s.conn.System, Device: channel}, online)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // session keeps an account connected with one credential: it opens one socket after
@@ -20,7 +19,7 @@ import (
 // and owns all fields but the atomics and those that mu guards.
 type session struct {
 	env
-	conn   shelly.Connection
+	conn   domain.ConnectionRef
 	logger *slog.Logger
 	outbox *outbox
 
@@ -65,7 +64,7 @@ const (
 
 func newSession(e env, c Connection, secret Secret, rows []*domain.Device, logger *slog.Logger) *session {
 	s := &session{
-		env: e, conn: c.Connection, logger: logger, outbox: newOutbox(e.parts.Events, c.Connection, c.State, logger),
+		env: e, conn: c.ConnectionRef, logger: logger, outbox: newOutbox(e.parts.Events, c.ConnectionRef, c.State, logger),
 		given: secret, secret: secret, reported: c.State, retry: newBackoff(e.cfg), trid: rand.Int64N(1 << 40),
 		rows: map[domain.DeviceID][]*domain.Device{}, devices: map[domain.DeviceID]*device{},
 		corrected: make(chan correction, maxRequests), requests: make(chan request, maxRequests),

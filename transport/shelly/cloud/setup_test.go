@@ -185,7 +185,7 @@ func (b *bench) await(result <-chan shelly.SwitchResult) shelly.SwitchResult {
 }
 
 func to(on bool, id string) shelly.SwitchCommand {
-	return shelly.SwitchCommand{DeviceRef: shelly.DeviceRef{System: sol, Device: plug}, CommandID: id, On: on}
+	return shelly.SwitchCommand{DeviceRef: domain.DeviceRef{System: sol, Device: plug}, CommandID: id, On: on}
 }
 
 // checkSecrets looks for secrets in the whole log output and in all events.
@@ -375,7 +375,7 @@ func (s *memoryStore) Connections(context.Context, int) ([]Connection, error) {
 
 func connectionOf(system domain.SystemID, c *domain.Connection) Connection {
 	return Connection{
-		Connection: shelly.Connection{System: system, ID: c.ConnectionID}, Kind: c.Kind, Name: c.Name, Stopped: c.Stopped, State: c.State,
+		ConnectionRef: domain.ConnectionRef{System: system, ID: c.ConnectionID}, Kind: c.Kind, Name: c.Name, Stopped: c.Stopped, State: c.State,
 	}
 }
 
@@ -389,14 +389,14 @@ func (s *memoryStore) Connection(_ context.Context, system domain.SystemID, id d
 	return connectionOf(system, c), nil
 }
 
-func (s *memoryStore) Secret(_ context.Context, c shelly.Connection) (Secret, error) {
+func (s *memoryStore) Secret(_ context.Context, c domain.ConnectionRef) (Secret, error) {
 	if secret := s.get(c.ID); secret != (Secret{}) {
 		return secret, nil
 	}
 	return Secret{}, errors.New("there is no secret")
 }
 
-func (s *memoryStore) SaveSecret(_ context.Context, c shelly.Connection, secret Secret) error {
+func (s *memoryStore) SaveSecret(_ context.Context, c domain.ConnectionRef, secret Secret) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.past = append(s.past, secret)
@@ -434,7 +434,7 @@ type beats struct {
 	reports []string
 }
 
-func (b *beats) Report(d shelly.DeviceRef, online bool) {
+func (b *beats) Report(d domain.DeviceRef, online bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reports = append(b.reports, fmt.Sprintf("%s/%s %v", d.System, d.Device, online))

@@ -40,7 +40,7 @@ func storm(t *testing.T, random *rand.Rand) {
 	}
 	stop := b.run(b.supervisor)
 	b.connected(sol, "acc1")
-	acc1 := shelly.Connection{System: sol, ID: "acc1"}
+	acc1 := domain.ConnectionRef{System: sol, ID: "acc1"}
 	revive := func() { // a renewed token that ends at once is a reason to refuse the credential
 		if b.supervisor.Stats()[domain.StateRefused] > 0 {
 			b.supervisor.Changed(0, acc1, domain.TypeConnectionStarted)
@@ -58,7 +58,7 @@ func storm(t *testing.T, random *rand.Rand) {
 		case 3:
 			b.supervisor.Changed(0, acc1, domain.TypeConnectionRestarted)
 		case 4:
-			b.supervisor.Drop(shelly.Connection{System: sol, ID: "acc1"})
+			b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"})
 		case 5:
 			a.Mute(true)
 			d.Press(0, random.IntN(2) == 0)
@@ -74,7 +74,7 @@ func storm(t *testing.T, random *rand.Rand) {
 			b.cloud.Outage(true)
 			b.cloud.Outage(false)
 		case 9:
-			c := shelly.SwitchCommand{DeviceRef: shelly.DeviceRef{System: sol, Device: domain.DeviceID(d.ID)}, CommandID: "cmd", On: true}
+			c := shelly.SwitchCommand{DeviceRef: domain.DeviceRef{System: sol, Device: domain.DeviceID(d.ID)}, CommandID: "cmd", On: true}
 			b.supervisor.Switch(c, func(shelly.SwitchResult) {})
 		case 10, 11:
 			d.Draw(0, float64(random.IntN(100)))

@@ -89,7 +89,7 @@ func (s *Supervisor) Run(ctx context.Context, partition int) {
 		if err == nil {
 			for _, c := range connections {
 				if c.Kind == domain.ConnectionShellyCloud {
-					s.wake(partition, c.Connection, 0)
+					s.wake(partition, c.ConnectionRef, 0)
 				}
 			}
 			break
@@ -116,13 +116,13 @@ func (s *Supervisor) partition(number int) *partition {
 // Changed tells the supervisor that the log has an event of type how about a
 // connection. If this process owns the partition, the connection's worker reads the
 // connection again and starts, stops or restarts its session. Changed does not block.
-func (s *Supervisor) Changed(partition int, c shelly.Connection, how domain.EventType) {
+func (s *Supervisor) Changed(partition int, c domain.ConnectionRef, how domain.EventType) {
 	s.wake(partition, c, causeOf(how))
 }
 
 // wake makes the connection's worker look at its connection. It starts the worker if
 // there is none.
-func (s *Supervisor) wake(number int, c shelly.Connection, why cause) {
+func (s *Supervisor) wake(number int, c domain.ConnectionRef, why cause) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.partitions[number]
@@ -160,7 +160,7 @@ func (s *Supervisor) forget(w *worker, forced bool) bool {
 
 // Drop closes the connection's socket and returns the number of closed sockets: 0 or
 // 1. The worker reads the connection again before it opens another socket.
-func (s *Supervisor) Drop(c shelly.Connection) int {
+func (s *Supervisor) Drop(c domain.ConnectionRef) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.workers[c.System][c.ID]
@@ -183,11 +183,11 @@ func (s *Supervisor) Switch(c shelly.SwitchCommand, report func(shelly.SwitchRes
 }
 
 // Holds implements [shelly.Holder].
-func (s *Supervisor) Holds(d shelly.DeviceRef) bool { return s.holder(d) != nil }
+func (s *Supervisor) Holds(d domain.DeviceRef) bool { return s.holder(d) != nil }
 
 // holder returns the session that takes a device's commands, or nil: preferably one
 // with the device on its account.
-func (s *Supervisor) holder(d shelly.DeviceRef) (best *session) {
+func (s *Supervisor) holder(d domain.DeviceRef) (best *session) {
 	base, found := baseOf(d.Device), unknownDevice
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,7 +206,7 @@ func (s *Supervisor) holder(d shelly.DeviceRef) (best *session) {
 }
 
 // Correct implements [shelly.Holder].
-func (s *Supervisor) Correct(base shelly.DeviceRef, rows []*domain.Device) {
+func (s *Supervisor) Correct(base domain.DeviceRef, rows []*domain.Device) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.workers[base.System] {

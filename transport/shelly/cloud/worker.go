@@ -9,7 +9,6 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // cause is the set of reasons for which a worker was woken.
@@ -33,7 +32,7 @@ func causeOf(how domain.EventType) cause {
 // worker runs the sessions of one connection, one after the other, in one goroutine.
 type worker struct {
 	supervisor *Supervisor
-	conn       shelly.Connection
+	conn       domain.ConnectionRef
 	logger     *slog.Logger
 	wake       chan struct{}
 
@@ -43,7 +42,7 @@ type worker struct {
 	cancel  context.CancelFunc
 }
 
-func newWorker(s *Supervisor, c shelly.Connection) *worker {
+func newWorker(s *Supervisor, c domain.ConnectionRef) *worker {
 	return &worker{
 		supervisor: s, conn: c, logger: s.parts.Logger.With("system", c.System, "connection", c.ID), wake: make(chan struct{}, 1),
 	}
@@ -174,7 +173,7 @@ func (w *worker) setSession(s *session, cancel context.CancelFunc) {
 func (w *worker) rest(ctx context.Context, c Connection) {
 	if c.State == domain.StateConnected {
 		change := domain.ConnectionStateChanged{ConnectionID: c.ID, State: domain.StateDisconnected, Reason: reasonStopped}
-		appendState(ctx, w.supervisor.parts.Events, c.Connection, change, w.logger)
+		appendState(ctx, w.supervisor.parts.Events, c.ConnectionRef, change, w.logger)
 	}
 	select {
 	case <-w.wake:

@@ -6,7 +6,6 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/edge"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // admission decides who may dial in. It refuses connections that were stopped, addresses
@@ -16,9 +15,9 @@ type admission struct {
 	config *Config
 
 	mu          sync.Mutex
-	connections map[shelly.Connection]connection
+	connections map[domain.ConnectionRef]connection
 	wrongKeys   map[string]*window // by remote host
-	failures    map[shelly.DeviceRef]failure
+	failures    map[domain.DeviceRef]failure
 }
 
 // connection is the newest state of a connection, as the log has it.
@@ -50,13 +49,13 @@ const mostRemembered = 10_000
 
 func newAdmission(config *Config) *admission {
 	return &admission{
-		config: config, connections: map[shelly.Connection]connection{}, wrongKeys: map[string]*window{},
-		failures: map[shelly.DeviceRef]failure{},
+		config: config, connections: map[domain.ConnectionRef]connection{}, wrongKeys: map[string]*window{},
+		failures: map[domain.DeviceRef]failure{},
 	}
 }
 
 // setState sets the state of a connection, unless a newer one is known.
-func (a *admission) setState(id shelly.Connection, at domain.Position, state connectionState) {
+func (a *admission) setState(id domain.ConnectionRef, at domain.Position, state connectionState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c := a.connections[id]; !at.Before(c.at) {
@@ -66,7 +65,7 @@ func (a *admission) setState(id shelly.Connection, at domain.Position, state con
 }
 
 // renew notes that the key of a connection was replaced.
-func (a *admission) renew(id shelly.Connection, at domain.Position) {
+func (a *admission) renew(id domain.ConnectionRef, at domain.Position) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c := a.connections[id]; at.After(c.renewed) {
@@ -79,7 +78,7 @@ func (a *admission) renew(id shelly.Connection, at domain.Position) {
 func (a *admission) isOutdated(c *Credential) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.connections[c.Connection].renewed.After(c.Position)
+	return a.connections[c.ConnectionRef].renewed.After(c.Position)
 }
 
 // isStopped reports whether the connection is stopped or deleted, according to the newer
@@ -87,7 +86,7 @@ func (a *admission) isOutdated(c *Credential) bool {
 func (a *admission) isStopped(c *Credential) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if last, ok := a.connections[c.Connection]; ok && !last.at.IsZero() && !last.at.Before(c.Position) {
+	if last, ok := a.connections[c.ConnectionRef]; ok && !last.at.IsZero() && !last.at.Before(c.Position) {
 		return last.state != started
 	}
 	return c.Stopped
@@ -96,7 +95,7 @@ func (a *admission) isStopped(c *Credential) bool {
 // dropReason returns the end reason for dropped sockets of a connection. The devices of a
 // stopped one are stale, and not watched. Others should come back, through this connection
 // or, when it is deleted, through another.
-func (a *admission) dropReason(id shelly.Connection) endReason {
+func (a *admission) dropReason(id domain.ConnectionRef) endReason {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch a.connections[id].state {
@@ -124,14 +123,14 @@ func (a *admission) addWrongKey(remote string, now time.Time) (tooMany bool) {
 }
 
 // cooldown returns for how long a device is still refused.
-func (a *admission) cooldown(device shelly.DeviceRef, now time.Time) time.Duration {
+func (a *admission) cooldown(device domain.DeviceRef, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return max(a.failures[device].until.Sub(now), 0)
 }
 
 // addFailure refuses a device for a while, longer each time.
-func (a *admission) addFailure(device shelly.DeviceRef, now time.Time) {
+func (a *admission) addFailure(device domain.DeviceRef, now time.Time) {
 	if len(a.config.Cooldowns) == 0 {
 		return
 	}
@@ -154,7 +153,7 @@ func (a *admission) addFailure(device shelly.DeviceRef, now time.Time) {
 }
 
 // clearFailures forgets a device's failures.
-func (a *admission) clearFailures(device shelly.DeviceRef) {
+func (a *admission) clearFailures(device domain.DeviceRef) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.failures, device)

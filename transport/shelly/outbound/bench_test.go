@@ -141,7 +141,7 @@ type benchPorts struct {
 }
 
 func (p *benchPorts) Credential(context.Context, domain.ConnectionID, credential.Secret) (Credential, error) {
-	return Credential{Connection: shelly.Connection{System: system, ID: acc}, KeyHash: credential.Hash(p.key)}, nil
+	return Credential{ConnectionRef: domain.ConnectionRef{System: system, ID: acc}, KeyHash: credential.Hash(p.key)}, nil
 }
 
 func (p *benchPorts) Channels(context.Context, domain.SystemID, domain.DeviceID) ([]*domain.Device, error) {
@@ -152,9 +152,9 @@ func (p *benchPorts) Append(_ context.Context, events []domain.Event, _ domain.A
 	return domain.Appended{Positions: make([]domain.Position, len(events))}, nil
 }
 
-func (p *benchPorts) Open(shelly.DeviceRef, string, time.Duration)  { p.opened <- struct{}{} }
-func (p *benchPorts) Alive(shelly.DeviceRef, string, time.Duration) {}
-func (p *benchPorts) Forget(shelly.DeviceRef, string)               {}
-func (p *benchPorts) Report(shelly.DeviceRef, bool)                 {}
-func (p *benchPorts) Close(shelly.DeviceRef, string, time.Duration, domain.OfflineReason) {
+func (p *benchPorts) Open(domain.DeviceRef, string, time.Duration)  { p.opened <- struct{}{} }
+func (p *benchPorts) Alive(domain.DeviceRef, string, time.Duration) {}
+func (p *benchPorts) Forget(domain.DeviceRef, string)               {}
+func (p *benchPorts) Report(domain.DeviceRef, bool)                 {}
+func (p *benchPorts) Close(domain.DeviceRef, string, time.Duration, domain.OfflineReason) {
 }

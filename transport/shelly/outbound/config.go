@@ -14,7 +14,7 @@ import (
 
 // Credential is a connection and the hash of the key with which its devices dial in.
 type Credential struct {
-	shelly.Connection
+	domain.ConnectionRef
 	KeyHash  []byte          // SHA-256 of the key
 	Stopped  bool            // by command
 	Position domain.Position // of the log, up to which this credential is current

@@ -81,7 +81,7 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 		return false
 	}
 	if len(known) == 0 {
-		refusal, err := server.new.enter(ctx, s.credential.Connection)
+		refusal, err := server.new.enter(ctx, s.credential.ConnectionRef)
 		switch {
 		case err != nil:
 			s.reject(base, err)
@@ -96,14 +96,14 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 	for _, row := range known {
 		s.offline[row.DeviceID] = row.Online != nil && !*row.Online
 	}
-	s.device = shelly.NewDevice(s.credential.Connection, base, known, server.config.Policy)
+	s.device = shelly.NewDevice(s.credential.ConnectionRef, base, known, server.config.Policy)
 	s.device.SetOnline(true)
 	return true
 }
 
 // mayConnect reports whether the device has no cooldown, or ends the session.
 func (s *session) mayConnect(base domain.DeviceID, now time.Time) bool {
-	wait := s.server.admission.cooldown(shelly.DeviceRef{System: s.credential.System, Device: base}, now)
+	wait := s.server.admission.cooldown(domain.DeviceRef{System: s.credential.System, Device: base}, now)
 	if wait > 0 {
 		s.noteName(base)
 		s.refuseFor("cooldown", closeCooldown(int(wait.Seconds())+1),
@@ -151,7 +151,7 @@ func (s *session) publish(now time.Time) {
 	if len(updates) == 0 {
 		return
 	}
-	err := shelly.Publish(s.ctx, s.server.parts.Events, s.credential.Connection, updates)
+	err := shelly.Publish(s.ctx, s.server.parts.Events, s.credential.ConnectionRef, updates)
 	if err != nil {
 		if s.ctx.Err() == nil {
 			s.server.parts.Logger.Error("outbound: the log refuses a device's update", "device", s.ref().Device, "error", err)
@@ -168,7 +168,7 @@ func (s *session) publish(now time.Time) {
 func (s *session) leaveNewcomers() {
 	if s.isNew {
 		s.isNew = false
-		s.server.new.leave(s.credential.Connection)
+		s.server.new.leave(s.credential.ConnectionRef)
 	}
 }
 
@@ -181,7 +181,7 @@ func (s *session) watch(channels []domain.DeviceID, offline map[domain.DeviceID]
 	}
 	s.within = within
 	for _, id := range channels {
-		ref := shelly.DeviceRef{System: s.credential.System, Device: id}
+		ref := domain.DeviceRef{System: s.credential.System, Device: id}
 		if slices.Contains(s.watched, ref) {
 			continue
 		}

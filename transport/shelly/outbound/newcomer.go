@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // Devices counts the devices that the platform knows.
@@ -15,7 +14,7 @@ type Devices interface {
 	// Count returns how many devices came in last through a connection, and how many
 	// its system has in all. Counting may end at the numbers given. It has everything
 	// that was appended before the call.
-	Count(ctx context.Context, c shelly.Connection, ofConnection, ofSystem int) (inConnection, inSystem int, err error)
+	Count(ctx context.Context, c domain.ConnectionRef, ofConnection, ofSystem int) (inConnection, inSystem int, err error)
 }
 
 // newcomers bounds how many devices one connection, and one system, may introduce: a
@@ -27,9 +26,9 @@ type newcomers struct {
 	devices Devices
 
 	mu   sync.Mutex
-	in   map[shelly.Connection]int // admitted and not in the log yet
-	of   map[domain.SystemID]int   // the same
-	full map[shelly.Connection]fullness
+	in   map[domain.ConnectionRef]int // admitted and not in the log yet
+	of   map[domain.SystemID]int      // the same
+	full map[domain.ConnectionRef]fullness
 }
 
 // fullness is the detail with which a full connection is refused, and the time until
@@ -45,13 +44,13 @@ const recountAfter = 10 * time.Second
 func newNewcomers(config *Config, devices Devices) *newcomers {
 	return &newcomers{
 		config: config, devices: devices,
-		in: map[shelly.Connection]int{}, of: map[domain.SystemID]int{}, full: map[shelly.Connection]fullness{},
+		in: map[domain.ConnectionRef]int{}, of: map[domain.SystemID]int{}, full: map[domain.ConnectionRef]fullness{},
 	}
 }
 
 // enter lets a device in that nobody knows, until leave. It returns why not, for
 // operators, or "".
-func (n *newcomers) enter(ctx context.Context, c shelly.Connection) (refusal string, err error) {
+func (n *newcomers) enter(ctx context.Context, c domain.ConnectionRef) (refusal string, err error) {
 	now := time.Now()
 	n.mu.Lock()
 	if f := n.full[c]; now.Before(f.until) {
@@ -88,7 +87,7 @@ func (n *newcomers) enter(ctx context.Context, c shelly.Connection) (refusal str
 }
 
 // leave notes that a device that entered is in the log, or left before.
-func (n *newcomers) leave(c shelly.Connection) {
+func (n *newcomers) leave(c domain.ConnectionRef) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.in[c]--; n.in[c] == 0 {

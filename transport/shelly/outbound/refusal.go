@@ -8,7 +8,6 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/edge"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // Bounds of the refusals that are kept and logged.
@@ -24,13 +23,13 @@ type refusals struct {
 
 	mu       sync.Mutex
 	byReason map[string]int64
-	last     map[shelly.Connection][]domain.DeviceRefusal // the newest last
+	last     map[domain.ConnectionRef][]domain.DeviceRefusal // the newest last
 	warned   map[refusedDevice]time.Time
 }
 
 // refusedDevice is the key by which repeated log lines are suppressed.
 type refusedDevice struct {
-	connection shelly.Connection
+	connection domain.ConnectionRef
 	reason     string
 	device     domain.DeviceID
 	host       string // of a device that did not say its name
@@ -38,7 +37,7 @@ type refusedDevice struct {
 
 func newRefusals(logger *slog.Logger) *refusals {
 	return &refusals{
-		logger: logger, byReason: map[string]int64{}, last: map[shelly.Connection][]domain.DeviceRefusal{}, warned: map[refusedDevice]time.Time{},
+		logger: logger, byReason: map[string]int64{}, last: map[domain.ConnectionRef][]domain.DeviceRefusal{}, warned: map[refusedDevice]time.Time{},
 	}
 }
 
@@ -60,7 +59,7 @@ func (r *refusals) counts() map[string]int64 {
 
 // note keeps a refusal of a device that has the key of a connection, and logs it
 // unless it just was. A device without a key has no connection: it is logged alone.
-func (r *refusals) note(c shelly.Connection, refusal domain.DeviceRefusal) {
+func (r *refusals) note(c domain.ConnectionRef, refusal domain.DeviceRefusal) {
 	now := time.Now()
 	refusal.At = now.UTC().Truncate(time.Microsecond)
 	if r.keep(c, refusal, now) {
@@ -70,14 +69,14 @@ func (r *refusals) note(c shelly.Connection, refusal domain.DeviceRefusal) {
 }
 
 // keep keeps a refusal and reports whether it is to be logged.
-func (r *refusals) keep(c shelly.Connection, refusal domain.DeviceRefusal, now time.Time) (log bool) {
+func (r *refusals) keep(c domain.ConnectionRef, refusal domain.DeviceRefusal, now time.Time) (log bool) {
 	who := refusedDevice{connection: c, reason: refusal.Reason, device: refusal.DeviceID}
 	if who.device == "" {
 		who.host = edge.Source(refusal.Remote)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c != (shelly.Connection{}) {
+	if c != (domain.ConnectionRef{}) {
 		if r.last[c] == nil && len(r.last) >= mostRemembered {
 			clear(r.last)
 		}
@@ -95,7 +94,7 @@ func (r *refusals) keep(c shelly.Connection, refusal domain.DeviceRefusal, now t
 }
 
 // of returns the last refusals on a connection, the newest first.
-func (r *refusals) of(c shelly.Connection) []domain.DeviceRefusal {
+func (r *refusals) of(c domain.ConnectionRef) []domain.DeviceRefusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := slices.Clone(r.last[c])

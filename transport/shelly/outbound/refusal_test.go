@@ -9,7 +9,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/shelly"
 )
 
 // The server admits devices with odd frames that can still be decoded.
@@ -96,10 +95,10 @@ func TestRefusalsAreBounded(t *testing.T) {
 	b := newBundle(t, Config{})
 	r := newRefusals(b.server.parts.Logger)
 	for i := range mostRemembered + 10 {
-		c := shelly.Connection{System: "s", ID: domain.ConnectionID(fmt.Sprint("c", i))}
+		c := domain.ConnectionRef{System: "s", ID: domain.ConnectionID(fmt.Sprint("c", i))}
 		r.keep(c, domain.DeviceRefusal{Reason: "flood"}, time.Now())
 	}
-	c := shelly.Connection{System: "s", ID: "c"}
+	c := domain.ConnectionRef{System: "s", ID: "c"}
 	for range 30 {
 		r.keep(c, domain.DeviceRefusal{Reason: "flood"}, time.Now())
 	}
@@ -131,7 +130,7 @@ func TestHolderHearsOfACorrection(t *testing.T) {
 	b := newBundle(t, Config{})
 	w := b.admitted()
 	offset := 95.0
-	b.server.Correct(shelly.DeviceRef{System: "clinica-sol", Device: plug}, []*domain.Device{{DeviceID: plug, EnergyOffsetWh: &offset}})
+	b.server.Correct(domain.DeviceRef{System: "clinica-sol", Device: plug}, []*domain.Device{{DeviceID: plug, EnergyOffsetWh: &offset}})
 	on := true
 	b.eventually("the correction to be in an update", func() bool {
 		on = !on

@@ -45,8 +45,8 @@ type Server struct {
 	open   handoff.Open
 
 	mu       sync.Mutex
-	sessions map[shelly.Connection]map[*session]struct{}
-	devices  map[shelly.DeviceRef]*session // by the name that the device gives itself
+	sessions map[domain.ConnectionRef]map[*session]struct{}
+	devices  map[domain.DeviceRef]*session // by the name that the device gives itself
 
 	sockets, frames atomic.Int64
 	refusals        *refusals
@@ -61,7 +61,7 @@ func New(config Config, parts Parts) (*Server, error) {
 	}
 	s := &Server{
 		config: config.withDefaults(), parts: parts,
-		sessions: map[shelly.Connection]map[*session]struct{}{}, devices: map[shelly.DeviceRef]*session{},
+		sessions: map[domain.ConnectionRef]map[*session]struct{}{}, devices: map[domain.DeviceRef]*session{},
 	}
 	s.admission = newAdmission(&s.config)
 	s.new = newNewcomers(&s.config, parts.Devices)
@@ -147,14 +147,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		// The path is not logged, because a mistyped one may have the key in any part.
-		s.refusals.note(shelly.Connection{}, domain.DeviceRefusal{Reason: "unknown-key", Remote: r.RemoteAddr})
+		s.refusals.note(domain.ConnectionRef{}, domain.DeviceRefusal{Reason: "unknown-key", Remote: r.RemoteAddr})
 		s.refuse(w, "unknown-key", http.StatusUnauthorized, 0)
 		return
 	}
 	limit.Attributed(r.Context()) // devices with a valid key have no limit per address
 	switch {
 	case s.admission.isStopped(&found):
-		s.refusals.note(found.Connection, domain.DeviceRefusal{Reason: "stopped", Remote: r.RemoteAddr})
+		s.refusals.note(found.ConnectionRef, domain.DeviceRefusal{Reason: "stopped", Remote: r.RemoteAddr})
 		s.refuse(w, "stopped", http.StatusForbidden, 0)
 		return
 	}
@@ -200,7 +200,7 @@ func (s *Server) refuse(w http.ResponseWriter, reason string, status int, retryA
 // LastRefusals returns this process's last refusals of a connection's devices, the newest
 // first.
 func (s *Server) LastRefusals(system domain.SystemID, id domain.ConnectionID) []domain.DeviceRefusal {
-	return s.refusals.of(shelly.Connection{System: system, ID: id})
+	return s.refusals.of(domain.ConnectionRef{System: system, ID: id})
 }
 
 // add registers a session. If the session must end at once, because something changed
@@ -208,7 +208,7 @@ func (s *Server) LastRefusals(system domain.SystemID, id domain.ConnectionID) []
 func (s *Server) add(one *session) (frame *closeFrame, why endReason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id := one.credential.Connection
+	id := one.credential.ConnectionRef
 	if s.sessions[id] == nil {
 		s.sessions[id] = map[*session]struct{}{}
 	}
@@ -222,7 +222,7 @@ func (s *Server) add(one *session) (frame *closeFrame, why endReason) {
 		return &closeLater, endClosed
 	case len(s.sessions[id]) > s.config.MaxDevices:
 		s.refusals.count("too-many-devices")
-		s.refusals.note(one.credential.Connection, domain.DeviceRefusal{
+		s.refusals.note(one.credential.ConnectionRef, domain.DeviceRefusal{
 			Reason: "too-many-devices", Remote: one.remote, Detail: fmt.Sprintf("there are %d on this process", s.config.MaxDevices),
 		})
 		return &closeTooMany, endClosed
@@ -233,7 +233,7 @@ func (s *Server) add(one *session) (frame *closeFrame, why endReason) {
 func (s *Server) remove(one *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id := one.credential.Connection
+	id := one.credential.ConnectionRef
 	delete(s.sessions[id], one)
 	if len(s.sessions[id]) == 0 {
 		delete(s.sessions, id)
@@ -254,45 +254,45 @@ func (s *Server) setHolder(one *session) (old *session) {
 }
 
 // holder returns the session that holds a device or a channel of it, or nil.
-func (s *Server) holder(d shelly.DeviceRef) *session {
+func (s *Server) holder(d domain.DeviceRef) *session {
 	base, _, _ := strings.Cut(string(d.Device), ":")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.devices[shelly.DeviceRef{System: d.System, Device: domain.DeviceID(base)}]
+	return s.devices[domain.DeviceRef{System: d.System, Device: domain.DeviceID(base)}]
 }
 
-func (s *Server) sessionsOf(id shelly.Connection) []*session {
+func (s *Server) sessionsOf(id domain.ConnectionRef) []*session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Keys(s.sessions[id]))
 }
 
 // Allow tells the server that a connection was started, at a position of the log.
-func (s *Server) Allow(id shelly.Connection, at domain.Position) {
+func (s *Server) Allow(id domain.ConnectionRef, at domain.Position) {
 	s.admission.setState(id, at, started)
 }
 
 // Refuse tells the server that a connection was stopped, at a position of the log. From now
 // on the server refuses its devices. Open sockets stay open until [Server.Drop].
-func (s *Server) Refuse(id shelly.Connection, at domain.Position) {
+func (s *Server) Refuse(id domain.ConnectionRef, at domain.Position) {
 	s.admission.setState(id, at, stopped)
 }
 
 // Remove is [Server.Refuse] for a connection that was deleted.
-func (s *Server) Remove(id shelly.Connection, at domain.Position) {
+func (s *Server) Remove(id domain.ConnectionRef, at domain.Position) {
 	s.admission.setState(id, at, deleted)
 }
 
 // Renew tells the server that a connection's key was replaced, at a position of the log. A
 // handshake that is under way with an older credential ends with 1013. Open sockets stay
 // open until [Server.Drop].
-func (s *Server) Renew(id shelly.Connection, at domain.Position) { s.admission.renew(id, at) }
+func (s *Server) Renew(id domain.ConnectionRef, at domain.Position) { s.admission.renew(id, at) }
 
 // Drop closes those sockets of a connection that were opened by openedBy, and returns their
 // number without waiting for them. When Drop returns, the watch over silent devices has
 // already ended for the devices of a stopped connection. Devices of a deleted connection
 // count as silent after CloseGrace, and others after SilentAfter, unless they are back.
-func (s *Server) Drop(id shelly.Connection, openedBy time.Time) int {
+func (s *Server) Drop(id domain.ConnectionRef, openedBy time.Time) int {
 	n, why := 0, s.admission.dropReason(id)
 	for _, one := range s.sessionsOf(id) {
 		if !one.began.After(openedBy) && one.end(closeDropped, why) {
@@ -304,7 +304,7 @@ func (s *Server) Drop(id shelly.Connection, openedBy time.Time) int {
 
 // Lost tells the server that another process holds the device now. The server closes the
 // session's socket.
-func (s *Server) Lost(d shelly.DeviceRef, session string) {
+func (s *Server) Lost(d domain.DeviceRef, session string) {
 	if one := s.holder(d); one != nil && one.id == session {
 		one.end(closeReplaced, endReplaced)
 	}

@@ -11,19 +11,18 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
 // ours is the connection with which every bundle begins.
-var ours = shelly.Connection{System: system, ID: acc}
+var ours = domain.ConnectionRef{System: system, ID: acc}
 
 // Two systems may use the same id for a connection, and their plugs the same name. The key
 // decides whose device it is, and no system notices the other's.
 func TestSameNamesInTwoSystems(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})
-	theirs := shelly.Connection{System: "centro-luna", ID: acc}
+	theirs := domain.ConnectionRef{System: "centro-luna", ID: acc}
 	path := "/shelly/acc1/" + b.keys[acc]
 	one := b.admitted()
 	b.set(func() { b.connection(theirs.System, theirs.ID) }) // with a key of its own
@@ -230,7 +229,7 @@ func TestLostToAnotherProcess(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})
 	w := b.admitted()
-	ref := shelly.DeviceRef{System: system, Device: plug}
+	ref := domain.DeviceRef{System: system, Device: plug}
 	b.server.Lost(ref, "another session")
 	b.server.Lost(ref, b.server.holder(ref).id)
 	w.mustClose(1001)

@@ -39,7 +39,7 @@ type session struct {
 
 	mu      sync.Mutex
 	base    domain.DeviceID    // the name that the device gives itself; "" before its first frame
-	watched []shelly.DeviceRef // channels that the heartbeats have
+	watched []domain.DeviceRef // channels that the heartbeats have
 	within  time.Duration      // how long those count as alive after a frame
 	closing bool               // by us: further frames do not count
 	broken  bool
@@ -70,10 +70,10 @@ func newSession(s *Server, c Credential, remote string) *session {
 }
 
 // ref names the device. The server's lock may be held.
-func (s *session) ref() shelly.DeviceRef {
+func (s *session) ref() domain.DeviceRef {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return shelly.DeviceRef{System: s.credential.System, Device: s.base}
+	return domain.DeviceRef{System: s.credential.System, Device: s.base}
 }
 
 // end closes the socket. It reports whether nobody was closing it already.
@@ -255,7 +255,7 @@ func (s *session) refuseFor(reason string, frame closeFrame, detail string) {
 func (s *session) refused(reason, detail string) {
 	device, _ := s.name.Load().(domain.DeviceID)
 	s.server.refusals.count(reason)
-	s.server.refusals.note(s.credential.Connection, domain.DeviceRefusal{
+	s.server.refusals.note(s.credential.ConnectionRef, domain.DeviceRefusal{
 		Reason: reason, DeviceID: device, Remote: s.remote, Detail: detail,
 	})
 }

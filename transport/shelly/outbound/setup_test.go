@@ -39,7 +39,7 @@ type bundle struct {
 	logged testpeer.Buffer
 
 	mu          sync.Mutex
-	credentials map[shelly.Connection]*Credential
+	credentials map[domain.ConnectionRef]*Credential
 	state       *domain.State
 	events      []domain.Event
 	beats       []string
@@ -51,7 +51,7 @@ type bundle struct {
 func newBundle(t *testing.T, config Config) *bundle {
 	t.Helper()
 	b := &bundle{
-		t: t, keys: map[domain.ConnectionID]string{}, credentials: map[shelly.Connection]*Credential{},
+		t: t, keys: map[domain.ConnectionID]string{}, credentials: map[domain.ConnectionRef]*Credential{},
 		state: domain.NewState(system),
 	}
 	b.connection(system, acc)
@@ -88,8 +88,8 @@ func newBundle(t *testing.T, config Config) *bundle {
 func (b *bundle) connection(system domain.SystemID, id domain.ConnectionID) {
 	key := credential.NewKey()
 	b.keys[id] = key.Reveal()
-	c := shelly.Connection{System: system, ID: id}
-	b.credentials[c] = &Credential{Connection: c, KeyHash: credential.Hash(key), Position: domain.Position{Ms: 1}}
+	c := domain.ConnectionRef{System: system, ID: id}
+	b.credentials[c] = &Credential{ConnectionRef: c, KeyHash: credential.Hash(key), Position: domain.Position{Ms: 1}}
 }
 
 func (b *bundle) set(change func()) {
@@ -139,7 +139,7 @@ func (b *bundle) Channels(_ context.Context, _ domain.SystemID, base domain.Devi
 }
 
 // Count implements Devices.
-func (b *bundle) Count(_ context.Context, c shelly.Connection, _, _ int) (inConnection, inSystem int, err error) {
+func (b *bundle) Count(_ context.Context, c domain.ConnectionRef, _, _ int) (inConnection, inSystem int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.counts++
@@ -184,23 +184,23 @@ func (b *bundle) beat(format string, args ...any) {
 }
 
 // Open implements shelly.Heartbeats.
-func (b *bundle) Open(d shelly.DeviceRef, _ string, within time.Duration) {
+func (b *bundle) Open(d domain.DeviceRef, _ string, within time.Duration) {
 	b.beat("open %s %v", d.Device, within)
 }
 
 // Alive implements shelly.Heartbeats.
-func (b *bundle) Alive(d shelly.DeviceRef, _ string, _ time.Duration) { b.beat("alive %s", d.Device) }
+func (b *bundle) Alive(d domain.DeviceRef, _ string, _ time.Duration) { b.beat("alive %s", d.Device) }
 
 // Close implements shelly.Heartbeats.
-func (b *bundle) Close(d shelly.DeviceRef, _ string, grace time.Duration, reason domain.OfflineReason) {
+func (b *bundle) Close(d domain.DeviceRef, _ string, grace time.Duration, reason domain.OfflineReason) {
 	b.beat("close %s %v %s", d.Device, grace, reason)
 }
 
 // Forget implements shelly.Heartbeats.
-func (b *bundle) Forget(d shelly.DeviceRef, _ string) { b.beat("forget %s", d.Device) }
+func (b *bundle) Forget(d domain.DeviceRef, _ string) { b.beat("forget %s", d.Device) }
 
 // Report implements shelly.Heartbeats.
-func (b *bundle) Report(d shelly.DeviceRef, online bool) { b.beat("report %s %t", d.Device, online) }
+func (b *bundle) Report(d domain.DeviceRef, online bool) { b.beat("report %s %t", d.Device, online) }
 
 // texts are the data of the events. The lock is held.
 func (b *bundle) texts() string {
@@ -378,7 +378,7 @@ func (b *bundle) order(on bool) ordered { return b.orderOf(plug, on, time.Now().
 func (b *bundle) orderOf(id domain.DeviceID, on bool, expires time.Time) ordered {
 	o := ordered{result: make(chan shelly.SwitchResult, 2)}
 	o.taken = b.server.Switch(shelly.SwitchCommand{
-		DeviceRef: shelly.DeviceRef{System: system, Device: id}, CommandID: "cmd-1", CorrelationID: "corr", On: on, Expires: expires,
+		DeviceRef: domain.DeviceRef{System: system, Device: id}, CommandID: "cmd-1", CorrelationID: "corr", On: on, Expires: expires,
 	}, func(r shelly.SwitchResult) { o.result <- r })
 	return o
 }

@@ -22,7 +22,7 @@ func (o *switchRequest) fail(why string) {
 }
 
 // Holds implements shelly.Holder.
-func (s *Server) Holds(d shelly.DeviceRef) bool {
+func (s *Server) Holds(d domain.DeviceRef) bool {
 	_, ok := channelOf(d.Device)
 	return ok && s.holder(d) != nil
 }
@@ -45,7 +45,7 @@ func channelOf(id domain.DeviceID) (channel int, ok bool) {
 }
 
 // Correct implements shelly.Holder.
-func (s *Server) Correct(base shelly.DeviceRef, rows []*domain.Device) {
+func (s *Server) Correct(base domain.DeviceRef, rows []*domain.Device) {
 	if one := s.holder(base); one != nil {
 		select {
 		case one.corrected <- rows:

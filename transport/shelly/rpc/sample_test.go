@@ -109,7 +109,7 @@ func document(t *testing.T, raw []byte) status.Document {
 func updates(t *testing.T, id string, full, delta status.Document) string {
 	t.Helper()
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	d := shelly.NewDevice(shelly.Connection{System: "clinica-sol", ID: "acc1"}, domain.DeviceID(id), nil, shelly.Policy{})
+	d := shelly.NewDevice(domain.ConnectionRef{System: "clinica-sol", ID: "acc1"}, domain.DeviceID(id), nil, shelly.Policy{})
 	d.SetOnline(true)
 	d.Full(full, time.Unix(1786033230, 0))
 	got := d.Take(now)

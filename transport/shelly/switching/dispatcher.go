@@ -68,7 +68,7 @@ type Parts struct {
 	Claims  Claims
 	// Elsewhere reports whether another deployment, as far as this one knows, holds the
 	// device and executes its commands.
-	Elsewhere func(ctx context.Context, d shelly.DeviceRef) (bool, error)
+	Elsewhere func(ctx context.Context, d domain.DeviceRef) (bool, error)
 	// Recent returns a partition's relay commands and their outcomes since a time, in
 	// order. It may return more events.
 	Recent func(ctx context.Context, partition int, since time.Time) ([]domain.Event, error)
@@ -193,7 +193,7 @@ func commandOf(e *domain.Event) (*command, error) {
 	}
 	return &command{
 		SwitchCommand: shelly.SwitchCommand{
-			DeviceRef: shelly.DeviceRef{System: e.SystemID, Device: r.DeviceID},
+			DeviceRef: domain.DeviceRef{System: e.SystemID, Device: r.DeviceID},
 			CommandID: r.CommandID, CorrelationID: e.CorrelationID, On: r.On,
 			ToggleAfter: time.Duration(r.ToggleAfterS * float64(time.Second)), Expires: requested.Add(lasts),
 		},

@@ -42,7 +42,7 @@ func newBundle(t *testing.T) *bundle {
 	b.dispatcher = New(Parts{
 		Log: b, Holders: []shelly.Holder{b}, Logger: slog.New(slog.DiscardHandler),
 		Claims: b,
-		Elsewhere: func(context.Context, shelly.DeviceRef) (bool, error) {
+		Elsewhere: func(context.Context, domain.DeviceRef) (bool, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			return b.far, nil
@@ -55,10 +55,10 @@ func newBundle(t *testing.T) *bundle {
 }
 
 // Correct implements shelly.Holder.
-func (b *bundle) Correct(shelly.DeviceRef, []*domain.Device) {}
+func (b *bundle) Correct(domain.DeviceRef, []*domain.Device) {}
 
 // Holds implements shelly.Holder.
-func (b *bundle) Holds(shelly.DeviceRef) bool { return b.held || b.holding != nil }
+func (b *bundle) Holds(domain.DeviceRef) bool { return b.held || b.holding != nil }
 
 // Take implements Claims.
 func (b *bundle) Take(_ context.Context, _ domain.SystemID, id string) (bool, error) {

@@ -19,7 +19,7 @@ func TestOneSystemHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBundle(t)
 		answers := b.dispatcher.parts.Elsewhere
-		b.dispatcher.parts.Elsewhere = func(ctx context.Context, d shelly.DeviceRef) (bool, error) {
+		b.dispatcher.parts.Elsewhere = func(ctx context.Context, d domain.DeviceRef) (bool, error) {
 			if d.System != system {
 				<-ctx.Done()
 				return false, ctx.Err()
@@ -79,7 +79,7 @@ func TestOutcomesOfOneSystemHang(t *testing.T) {
 		defer dispatcher.Close()
 		put := func(of domain.SystemID, n int) {
 			for i := range n {
-				c := shelly.SwitchCommand{DeviceRef: shelly.DeviceRef{System: of, Device: plug}, CommandID: fmt.Sprint(of, i)}
+				c := shelly.SwitchCommand{DeviceRef: domain.DeviceRef{System: of, Device: plug}, CommandID: fmt.Sprint(of, i)}
 				dispatcher.outcomes.add(c, shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
 			}
 		}

@@ -4,14 +4,13 @@ import (
 	"sync"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// Ban is a [rooms.Ban] that bans the subjects that a test names, from a system or,
+// Ban is a [client.Bans] that bans the subjects that a test names, from a system or,
 // with an empty system, from everything. It is safe for concurrent use.
 type Ban struct {
 	mu   sync.Mutex
-	kept map[kept]rooms.Banned
+	kept map[kept]domain.Ban
 
 	// Asked is called before each answer, unless it is nil. Set it before use.
 	Asked func(actor domain.Actor, system domain.SystemID)
@@ -23,11 +22,11 @@ type kept struct {
 }
 
 // Raise keeps somebody out.
-func (f *Ban) Raise(subject string, system domain.SystemID, why rooms.Banned) {
+func (f *Ban) Raise(subject string, system domain.SystemID, why domain.Ban) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.kept == nil {
-		f.kept = map[kept]rooms.Banned{}
+		f.kept = map[kept]domain.Ban{}
 	}
 	f.kept[kept{subject, system}] = why
 }
@@ -39,8 +38,8 @@ func (f *Ban) Lower(subject string, system domain.SystemID) {
 	delete(f.kept, kept{subject, system})
 }
 
-// Check implements [rooms.Ban].
-func (f *Ban) Check(actor domain.Actor, system domain.SystemID) (rooms.Banned, bool) {
+// Check implements [client.Bans].
+func (f *Ban) Check(actor domain.Actor, system domain.SystemID) (domain.Ban, bool) {
 	if f.Asked != nil {
 		f.Asked(actor, system)
 	}
@@ -51,5 +50,5 @@ func (f *Ban) Check(actor domain.Actor, system domain.SystemID) (rooms.Banned, b
 			return why, true
 		}
 	}
-	return rooms.Banned{}, false
+	return domain.Ban{}, false
 }

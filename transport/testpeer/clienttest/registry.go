@@ -5,21 +5,21 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/domain"
 )
 
 // Registry is the list of sockets of one process. It is safe for concurrent use.
 type Registry struct {
 	mu   sync.Mutex
-	list map[string]rooms.Socket
+	list map[string]domain.Socket
 }
 
 // Put lists a socket.
-func (r *Registry) Put(s rooms.Socket) {
+func (r *Registry) Put(s domain.Socket) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.list == nil {
-		r.list = map[string]rooms.Socket{}
+		r.list = map[string]domain.Socket{}
 	}
 	r.list[s.SocketID] = s
 }
@@ -32,7 +32,7 @@ func (r *Registry) Remove(id string) {
 }
 
 // All are the sockets that are listed, in any order.
-func (r *Registry) All() []rooms.Socket {
+func (r *Registry) All() []domain.Socket {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Collect(maps.Values(r.list))

@@ -1,0 +1,30 @@
+package domain
+
+import (
+	"fmt"
+	"time"
+)
+
+// CodeBanned is the code for a banned client. The error has retryAfterMs.
+const CodeBanned Code = "banned"
+
+// Ban refuses every client that matches all of Subject and Role that are set: in one
+// system or, without a system, everywhere.
+type Ban struct {
+	System    SystemID  `json:"system,omitempty"`
+	Subject   string    `json:"subject,omitempty"`
+	Role      Role      `json:"role,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	CommandID string    `json:"commandId"` // the command that raised the ban
+	Until     time.Time `json:"-"`
+}
+
+// Refusal returns the error that a banned client gets at a time.
+func (b Ban) Refusal(now time.Time) *Error {
+	ms := max(b.Until.Sub(now).Milliseconds(), 1)
+	detail := fmt.Sprintf("banned until %s", b.Until.UTC().Format(time.RFC3339))
+	if b.Reason != "" {
+		detail += ": " + b.Reason
+	}
+	return Fail(KindForbidden, CodeBanned, detail).With("retryAfterMs", ms)
+}
