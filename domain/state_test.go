@@ -127,14 +127,13 @@ func TestFoldInAnyBatching(t *testing.T) {
 	})
 }
 
-// Whatever Apply does not name in ChangedRows is as it was, and what it names is
-// all that a reader of rows must look at.
-func TestTouchedNamesEveryChange(t *testing.T) {
+// Apply changes no row that it does not return in ChangedRows, so that a reader of rows needs to copy only those.
+func TestChangedRowsNameEveryChange(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		history := genHistory().Draw(t, "history")
 		s := NewState("clinica-sol")
-		rows := NewState("clinica-sol") // kept only by copying touched rows
+		rows := NewState("clinica-sol") // updated only by copying the changed rows
 		for i := range history {
 			touched, _ := s.Apply(&history[i])
 			copyRow(rows.Devices, s.Devices, touched.Device)
