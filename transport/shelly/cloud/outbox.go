@@ -108,7 +108,9 @@ func (o *outbox) take() (b batch, ok bool) {
 
 // appendState appends a change of the connection's state and reports whether the log
 // has it. It repeats the append until ctx ends; the idempotency key makes it one event.
-func appendState(ctx context.Context, log domain.Appender, c domain.ConnectionRef, change domain.ConnectionStateChanged, logger *slog.Logger) bool {
+func appendState(
+	ctx context.Context, log domain.Appender, c domain.ConnectionRef, change domain.ConnectionStateChanged, logger *slog.Logger,
+) bool {
 	event, err := domain.NewEvent(c.System, change, domain.Cause{Actor: c.Actor()})
 	if err == nil {
 		key := uuid.NewString()
