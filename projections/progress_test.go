@@ -43,7 +43,7 @@ func TestWaitForAPosition(t *testing.T) {
 					t.Fatal(err)
 				}
 			case <-time.After(patience):
-				t.Fatal("nobody woke the waiter")
+				t.Fatal("the waiter was not woken")
 			}
 		}
 	}

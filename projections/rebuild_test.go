@@ -137,9 +137,9 @@ func TestRebuildUnderLoad(t *testing.T) {
 	stop()
 	others.Wait()
 	if written.Load() == 0 || read.Load() == 0 {
-		t.Errorf("%d events written and %d states read meanwhile", written.Load(), read.Load())
+		t.Errorf("%d events written and %d states read during the rebuild", written.Load(), read.Load())
 	}
-	t.Logf("%d events written and %d states read meanwhile", written.Load(), read.Load())
+	t.Logf("%d events written and %d states read during the rebuild", written.Load(), read.Load())
 	projectAll(t, b.store, log)
 	naively(log.events[partitionOf(system)])[system].check(t, b.store, domain.Position{Ms: 3000})
 }

@@ -139,7 +139,7 @@ func TestActorSeesOwnSystemsOnly(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	twoTenants(t, b)
-	for _, who := range []struct {
+	for _, c := range []struct {
 		name  string
 		actor domain.Actor
 		sees  []domain.SystemID
@@ -148,32 +148,32 @@ func TestActorSeesOwnSystemsOnly(t *testing.T) {
 		{"one", domain.Actor{Role: domain.RoleViewer, Systems: []domain.SystemID{"sol-1"}}, []domain.SystemID{"sol-1"}},
 		{"a list for an id", domain.Actor{Systems: []domain.SystemID{"sol-1,luna-2"}}, nil},
 		{"a star for an id", domain.Actor{Systems: []domain.SystemID{"*", "**"}}, nil},
-		{"a customer who names the platform", domain.Actor{Role: domain.RoleAdmin, Systems: []domain.SystemID{domain.PlatformSystem}}, nil},
+		{"a customer with the platform in its token", domain.Actor{Role: domain.RoleAdmin, Systems: []domain.SystemID{domain.PlatformSystem}}, nil},
 		{"two", domain.Actor{Systems: []domain.SystemID{"sol-1", "luna-2"}}, []domain.SystemID{"luna-2", "sol-1"}},
 		{"a back end for all", domain.Actor{Role: domain.RoleService, AllSystems: true}, []domain.SystemID{"luna-2", "sol-1"}},
 		{"staff", staff, []domain.SystemID{domain.PlatformSystem, "luna-2", "sol-1"}},
 	} {
 		var systems []domain.SystemID
-		found, err := b.store.Systems(t.Context(), who.actor, "", 0)
+		found, err := b.store.Systems(t.Context(), c.actor, "", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, s := range found {
 			systems = append(systems, s.SystemID)
 		}
-		if diff := cmp.Diff(who.sees, systems); diff != "" {
-			t.Errorf("%s (-want +got)\n%s", who.name, diff)
+		if diff := cmp.Diff(c.sees, systems); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", c.name, diff)
 		}
 		for _, system := range []domain.SystemID{"sol-1", "luna-2", domain.PlatformSystem} {
 			want := 0
-			for _, sees := range who.sees {
+			for _, sees := range c.sees {
 				if sees == system {
 					want = 1
 				}
 			}
-			for what, got := range readsOf(t, b.store, who.actor, system) {
+			for what, got := range readsOf(t, b.store, c.actor, system) {
 				if got != want {
-					t.Errorf("%s reads %d %s of %s, want %d", who.name, got, what, system, want)
+					t.Errorf("%s reads %d %s of %s, want %d", c.name, got, what, system, want)
 				}
 			}
 		}

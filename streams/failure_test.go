@@ -405,8 +405,8 @@ func TestARolledBackRedisIsNoticed(t *testing.T) {
 	if !book.has("Redis was set back behind the archive") {
 		t.Error("the loss was not logged")
 	}
-	anew := follow(t, l, 0, lost[2])
-	if e := anew.next(t); e.Position != next {
+	again := follow(t, l, 0, lost[2])
+	if e := again.next(t); e.Position != next {
 		t.Errorf("a reader from the archive's end got %s, want %s", e.Position, next)
 	}
 }

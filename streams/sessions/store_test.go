@@ -62,9 +62,9 @@ func TestSessions(t *testing.T) {
 	here, client := setup(t, Limits{})
 	ctx, elsewhere := context.Background(), New(client, "test", Limits{})
 
-	nobody := refOf("eva", "nobody")
-	if _, ok, err := here.Claim(ctx, nobody, "h1"); ok || err != nil {
-		t.Errorf("claimed what nobody saved: %v, %v", ok, err)
+	unknown := refOf("eva", "nobody")
+	if _, ok, err := here.Claim(ctx, unknown, "h1"); ok || err != nil {
+		t.Errorf("claimed a session that was never saved: %v, %v", ok, err)
 	}
 	var refs []domain.SessionRef
 	for i := range batch + 1 { // more than one call extends
@@ -75,7 +75,7 @@ func TestSessions(t *testing.T) {
 		}
 	}
 	age(t, client, time.Hour, Limits{}, refs[0], refs[batch])
-	if err := elsewhere.Keep(ctx, append(refs, nobody)); err != nil {
+	if err := elsewhere.Keep(ctx, append(refs, unknown)); err != nil {
 		t.Fatal(err)
 	}
 	for _, ref := range []domain.SessionRef{refs[0], refs[batch]} {
@@ -86,7 +86,7 @@ func TestSessions(t *testing.T) {
 			t.Errorf("claimed %q, %v, %v", saved, ok, err)
 		}
 	}
-	if _, ok, _ := here.Claim(ctx, nobody, "h1"); ok {
+	if _, ok, _ := here.Claim(ctx, unknown, "h1"); ok {
 		t.Error("keeping made a session")
 	}
 
@@ -153,7 +153,7 @@ func TestEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.End(ctx, ref, "another"); err != nil || left(t, client, ref) <= EndedLifetime {
-		t.Errorf("ended by who does not hold it: %v", err)
+		t.Errorf("ended by another holder: %v", err)
 	}
 	if err := s.End(ctx, ref, "h1"); err != nil || left(t, client, ref) > EndedLifetime {
 		t.Errorf("not ended: %v", err)

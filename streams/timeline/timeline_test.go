@@ -402,10 +402,10 @@ func TestAWipedRedisEndsSubscriptions(t *testing.T) {
 	if !errors.Is(s.ended, streams.ErrRewound) {
 		t.Errorf("ended with %v", s.ended)
 	}
-	anew := b.subscribe(t, "a")
-	anew.reaches(t, at[0])
-	if anew.last.Seq != 4 || !at[0].After(lost[0]) {
-		t.Errorf("last %s after %s was lost", anew.last, lost[0])
+	again := b.subscribe(t, "a")
+	again.reaches(t, at[0])
+	if again.last.Seq != 4 || !at[0].After(lost[0]) {
+		t.Errorf("last %s after %s was lost", again.last, lost[0])
 	}
 }
 
