@@ -123,7 +123,8 @@ func TestTimesAreTheEvents(t *testing.T) {
 	}
 	projectAll(t, b.store, log)
 	when := func(ms int) time.Time { return time.UnixMilli(base + int64(ms)) }
-	for ms, want := range map[int]int{-19: -1, -18: 0, 1: 0, 2: 10, 3: 10, 4: 21, 15: 21, 38: 21, 39: 40, 30_000: 40, 30_001: 90_000, 1 << 40: 90_000} {
+	for ms, want := range map[int]int{-19: -1, -18: 0, 1: 0, 2: 10, 3: 10, 4: 21, 15: 21, 38: 21, 39: 40, 30_000: 40,
+		30_001: 90_000, 1 << 40: 90_000} {
 		at, err := b.store.PositionAt(t.Context(), staff, system, when(ms))
 		expected := domain.Position{}
 		if want >= 0 {

@@ -68,13 +68,15 @@ func TestFindings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Links) != 1 || report.Links[0].Dropped != 5 || report.Links[0].Counts["same"] != 12 || report.Links[0].Counts["only-here"] != 2 {
+	if len(report.Links) != 1 || report.Links[0].Dropped != 5 || report.Links[0].Counts["same"] != 12 ||
+		report.Links[0].Counts["only-here"] != 2 {
 		t.Errorf("links %+v", report.Links)
 	}
 	if len(report.Findings) != 2 || !report.More || report.Findings[0].Device != "d2" || string(report.Findings[0].Here) != `{"a":1}` {
 		t.Errorf("findings %+v, more %v: the oldest two are gone", report.Findings, report.More)
 	}
-	next, err := b.store.Findings(ctx, domain.FindingsFilter{Link: "old", After: report.Findings[1].ID, Since: start.Add(10_000 * time.Second)})
+	next, err := b.store.Findings(ctx, domain.FindingsFilter{Link: "old", After: report.Findings[1].ID,
+		Since: start.Add(10_000 * time.Second)})
 	if err != nil || len(next.Findings) != 2 || next.More {
 		t.Errorf("since: %+v, %v", next.Findings, err)
 	}

@@ -99,7 +99,8 @@ func genData() *rapid.Generator[domain.Data] {
 		case 7:
 			return domain.EquipmentRegistered{EquipmentID: thing, Name: rapid.String().Draw(t, "name"), Attributes: attributes.Draw(t, "attributes")}
 		case 8:
-			return domain.EquipmentUpdated{EquipmentID: thing, Name: genOptional(rapid.String()).Draw(t, "name"), Attributes: attributes.Draw(t, "attributes")}
+			return domain.EquipmentUpdated{EquipmentID: thing, Name: genOptional(rapid.String()).Draw(t, "name"),
+				Attributes: attributes.Draw(t, "attributes")}
 		case 9:
 			return domain.EquipmentRetired{EquipmentID: thing}
 		case 10:
@@ -411,7 +412,8 @@ func TestPoison(t *testing.T) {
 	if n, err := b.store.QuarantineSize(t.Context()); err != nil || n.Entries != 5 {
 		t.Errorf("size %+v, %v", n, err)
 	}
-	own, err := b.store.Quarantine(t.Context(), domain.Actor{Role: domain.RoleAuditor, Systems: []domain.SystemID{system}}, domain.QuarantineQuery{})
+	own, err := b.store.Quarantine(t.Context(), domain.Actor{Role: domain.RoleAuditor, Systems: []domain.SystemID{system}},
+		domain.QuarantineQuery{})
 	if err != nil || len(own.Entries) != 4 {
 		t.Errorf("an auditor sees %d, %v", len(own.Entries), err)
 	}

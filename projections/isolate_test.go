@@ -204,7 +204,8 @@ func TestRawPoisonThroughTheLog(t *testing.T) {
 	}
 	counted := uint64(0)
 	for _, change := range changes {
-		if err := log.Client().Do(t.Context(), append([]any{"XADD", log.Slot(partition) + "events", "*"}, fields(change)...)...).Err(); err != nil {
+		if err := log.Client().Do(t.Context(), append([]any{"XADD", log.Slot(partition) + "events", "*"},
+			fields(change)...)...).Err(); err != nil {
 			t.Fatal(err)
 		}
 		if change["systemId"] == "" {
@@ -298,7 +299,8 @@ func TestRebuildLeavesPoisonOut(t *testing.T) {
 	}
 	b.exec(t, "TRUNCATE projection.devices")
 	rebuilt, err := b.store.Rebuild(t.Context(), nil, nil)
-	if err != nil || rebuilt.Skipped != 3 || rebuilt.Events != 3001 || len(rebuilt.FirstSkipped) != 3 || rebuilt.FirstSkipped[0].EventID == "" {
+	if err != nil || rebuilt.Skipped != 3 || rebuilt.Events != 3001 || len(rebuilt.FirstSkipped) != 3 ||
+		rebuilt.FirstSkipped[0].EventID == "" {
 		t.Fatalf("%+v, %v", rebuilt, err)
 	}
 	st, err := b.store.WholeState(t.Context(), staff, system, domain.Position{})

@@ -55,7 +55,8 @@ func TestLists(t *testing.T) {
 						t.Errorf("%s came without its connection", d.DeviceID)
 					}
 				}
-				if len(st.Equipment) != 0 || len(st.Assignments) != len(st.Devices) || len(st.Connections) > len(st.Devices) || st.Cursor != state.Cursor {
+				if len(st.Equipment) != 0 || len(st.Assignments) != len(st.Devices) || len(st.Connections) > len(st.Devices) ||
+					st.Cursor != state.Cursor {
 					t.Errorf("a page of devices has more than them, or is of %s", st.Cursor)
 				}
 				return rows.Devices, more, nil

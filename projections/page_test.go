@@ -82,7 +82,8 @@ func TestPagesOfHistoryEndAtBytes(t *testing.T) {
 			t.Errorf("%d events exported, want %d", exported, want)
 		}
 	}
-	if st, err := b.store.StateAt(t.Context(), staff, system, domain.Position{Ms: 1_700_000_000_038}); err != nil || *st.Devices["d"].PowerW != 38 {
+	if st, err := b.store.StateAt(t.Context(), staff, system, domain.Position{Ms: 1_700_000_000_038}); err != nil ||
+		*st.Devices["d"].PowerW != 38 {
 		t.Errorf("%v", err)
 	}
 	if rebuilt, err := b.store.Rebuild(t.Context(), nil, nil); err != nil || rebuilt.Events != count {

@@ -87,7 +87,8 @@ func TestQueriesReadNoDocuments(t *testing.T) {
 	nul := "rack\x00"
 	log := newScript(
 		must(t, system, 1000, domain.DeviceUpdate{DeviceID: "d", Name: domain.Some(nul), ConnectionID: domain.Some(domain.ConnectionID("c-1"))}),
-		must(t, system, 1001, domain.DeviceUpdate{DeviceID: "e", Errors: domain.Some([]string{nul}), ConnectionID: domain.Some(domain.ConnectionID("c-1"))}),
+		must(t, system, 1001, domain.DeviceUpdate{DeviceID: "e", Errors: domain.Some([]string{nul}),
+			ConnectionID: domain.Some(domain.ConnectionID("c-1"))}),
 		must(t, system, 1002, domain.DeviceUpdate{DeviceID: "f", ConnectionID: domain.Some(domain.ConnectionID("c-2"))}),
 	)
 	projectAll(t, b.store, log)

@@ -40,7 +40,8 @@ func TestRebuildBringsTheSameRows(t *testing.T) {
 		{"rows of one", "DELETE FROM projection.assignments", []string{"assignments"}},
 		{"every table", "DROP TABLE projection.devices, projection.equipment, projection.assignments, projection.connections", nil},
 		{"the schema", "DROP SCHEMA projection CASCADE", nil},
-		{"a table, after a rebuild died", "DROP TABLE projection.devices; SELECT create_read_models('projection_next'); CREATE SCHEMA projection_old", nil},
+		{"a table, after a rebuild died",
+			"DROP TABLE projection.devices; SELECT create_read_models('projection_next'); CREATE SCHEMA projection_old", nil},
 	} {
 		t.Run(loss.name, func(t *testing.T) {
 			t.Parallel()
@@ -60,7 +61,8 @@ func TestRebuildBringsTheSameRows(t *testing.T) {
 				t.Errorf("told of %d of %d events", done, total)
 			}
 			var schemas int
-			if err := b.owner.QueryRow(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname IN ('projection_next', 'projection_old')").Scan(&schemas); err != nil || schemas != 0 {
+			if err := b.owner.QueryRow(t.Context(),
+				"SELECT count(*) FROM pg_namespace WHERE nspname IN ('projection_next', 'projection_old')").Scan(&schemas); err != nil || schemas != 0 {
 				t.Errorf("%d schemas are left, %v", schemas, err)
 			}
 			// Projecting continues, and so do reads within an actor's systems.

@@ -148,7 +148,8 @@ func TestActorSeesOwnSystemsOnly(t *testing.T) {
 		{"one", domain.Actor{Role: domain.RoleViewer, Systems: []domain.SystemID{"sol-1"}}, []domain.SystemID{"sol-1"}},
 		{"a list for an id", domain.Actor{Systems: []domain.SystemID{"sol-1,luna-2"}}, nil},
 		{"a star for an id", domain.Actor{Systems: []domain.SystemID{"*", "**"}}, nil},
-		{"a customer with the platform in its token", domain.Actor{Role: domain.RoleAdmin, Systems: []domain.SystemID{domain.PlatformSystem}}, nil},
+		{"a customer with the platform in its token", domain.Actor{Role: domain.RoleAdmin,
+			Systems: []domain.SystemID{domain.PlatformSystem}}, nil},
 		{"two", domain.Actor{Systems: []domain.SystemID{"sol-1", "luna-2"}}, []domain.SystemID{"luna-2", "sol-1"}},
 		{"a back end for all", domain.Actor{Role: domain.RoleService, AllSystems: true}, []domain.SystemID{"luna-2", "sol-1"}},
 		{"staff", staff, []domain.SystemID{domain.PlatformSystem, "luna-2", "sol-1"}},
@@ -178,7 +179,8 @@ func TestActorSeesOwnSystemsOnly(t *testing.T) {
 			}
 		}
 	}
-	if _, err := b.store.SystemOfConnection(t.Context(), domain.Actor{Systems: []domain.SystemID{"sol-1"}}, "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
+	_, err := b.store.SystemOfConnection(t.Context(), domain.Actor{Systems: []domain.SystemID{"sol-1"}}, "acc1")
+	if !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("another system's connection: %v", err)
 	}
 }

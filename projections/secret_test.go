@@ -38,7 +38,8 @@ func TestSecrets(t *testing.T) {
 	if _, err := b.store.Secret(ctx, "sol-1", "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("nothing kept: %v", err)
 	}
-	first := projections.Secret{ConnectionID: "acc1", System: "sol-1", Kind: domain.ConnectionShellyCloud, KeyID: "0a1b2c3d", Sealed: []byte("sealed")}
+	first := projections.Secret{ConnectionID: "acc1", System: "sol-1", Kind: domain.ConnectionShellyCloud, KeyID: "0a1b2c3d",
+		Sealed: []byte("sealed")}
 	revision, err := b.store.PutSecret(ctx, first)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +53,8 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("%v, %v", with, err)
 	}
 	// A reservation is replaced by its own system, once per revision.
-	second := projections.Secret{ConnectionID: "acc1", System: "sol-1", Kind: domain.ConnectionShellyOutbound, KeyHash: []byte("hash"), Revision: revision}
+	second := projections.Secret{ConnectionID: "acc1", System: "sol-1", Kind: domain.ConnectionShellyOutbound,
+		KeyHash: []byte("hash"), Revision: revision}
 	newer, err := b.store.PutSecret(ctx, second)
 	if err != nil || newer == revision {
 		t.Fatalf("%s, %v", newer, err)
@@ -145,13 +147,14 @@ func TestOutboundCredential(t *testing.T) {
 	asked := make(chan struct{})
 	answer := make(chan error, 1)
 	go func() {
-		got, err := b.store.OutboundCredential(ctx, "acc1", []byte("hash"), func(_ context.Context, system domain.SystemID) (domain.Position, error) {
+		newest := func(_ context.Context, system domain.SystemID) (domain.Position, error) {
 			close(asked)
 			if system != "sol-1" {
 				t.Errorf("asked for %s", system)
 			}
 			return domain.Position{Ms: 1000}, nil
-		})
+		}
+		got, err := b.store.OutboundCredential(ctx, "acc1", []byte("hash"), newest)
 		if err == nil && (got.System != "sol-1" || string(got.KeyHash) != "hash" || got.Stopped || got.Position != domain.Position{Ms: 1000} ||
 			got.Kind != domain.ConnectionShellyOutbound) {
 			t.Errorf("%+v", got)
@@ -165,7 +168,8 @@ func TestOutboundCredential(t *testing.T) {
 	}
 	log.add(must(t, "sol-1", 2000, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1"}}))
 	projectAll(t, b.store, log)
-	if got, err := b.store.OutboundCredential(ctx, "acc1", []byte("hash"), unasked); err != nil || !got.Stopped || got.Position != (domain.Position{Ms: 2000}) {
+	if got, err := b.store.OutboundCredential(ctx, "acc1", []byte("hash"), unasked); err != nil || !got.Stopped ||
+		got.Position != (domain.Position{Ms: 2000}) {
 		t.Errorf("stopped: %+v, %v", got, err)
 	}
 	if _, err := b.store.OutboundCredential(ctx, "acc2", []byte("hash"), unasked); !domain.HasCode(err, domain.CodeUnknownConnection) {
@@ -176,7 +180,8 @@ func TestOutboundCredential(t *testing.T) {
 	log.add(must(t, "luna-2", 2500, domain.ConnectionCreated{ConnectionID: "acc1", Kind: domain.ConnectionShellyOutbound}))
 	projectAll(t, b.store, log)
 	for hash, system := range map[string]domain.SystemID{"hash": "sol-1", "theirs": "luna-2"} {
-		if got, err := b.store.OutboundCredential(ctx, "acc1", []byte(hash), unasked); err != nil || got.System != system || got.Stopped != (system == "sol-1") {
+		if got, err := b.store.OutboundCredential(ctx, "acc1", []byte(hash), unasked); err != nil || got.System != system ||
+			got.Stopped != (system == "sol-1") {
 			t.Errorf("%s: %+v, %v", hash, got, err)
 		}
 	}
@@ -207,7 +212,8 @@ func TestRebuildLeavesSecretsAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.keep(t, "sol-1", "acc1", "hash")
-	projectAll(t, b.store, newScript(must(t, "sol-1", 1000, domain.ConnectionCreated{ConnectionID: "acc1", Kind: domain.ConnectionShellyOutbound})))
+	projectAll(t, b.store, newScript(must(t, "sol-1", 1000, domain.ConnectionCreated{ConnectionID: "acc1",
+		Kind: domain.ConnectionShellyOutbound})))
 	before := b.tables(t, secretTables...)
 	for _, loss := range []string{"SELECT", "TRUNCATE projection.connections", "DROP SCHEMA projection CASCADE"} {
 		b.exec(t, loss)
@@ -236,7 +242,8 @@ func TestReplayMeetsKeptSecrets(t *testing.T) {
 	b.exec(t, "TRUNCATE history, heads, checkpoints, projection.connections")
 	again := openStore(t, b.url)
 	projectAll(t, again, log)
-	if got, err := again.OutboundCredential(t.Context(), "acc1", []byte("hash"), unasked); err != nil || got.Position != (domain.Position{Ms: 2000}) {
+	if got, err := again.OutboundCredential(t.Context(), "acc1", []byte("hash"), unasked); err != nil ||
+		got.Position != (domain.Position{Ms: 2000}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -67,7 +67,8 @@ func TestWriteSnapshot(t *testing.T) {
 		}
 	}
 	full := errors.New("full")
-	if _, err := b.store.WriteSnapshot(t.Context(), system, func([]byte) error { return full }); !errors.Is(err, full) || domain.HasCode(err, domain.CodeUnavailable) {
+	if _, err := b.store.WriteSnapshot(t.Context(), system, func([]byte) error { return full }); !errors.Is(err, full) ||
+		domain.HasCode(err, domain.CodeUnavailable) {
 		t.Errorf("the error of write came as %v", err)
 	}
 	if err := b.store.Ping(t.Context()); err != nil {

@@ -252,7 +252,8 @@ func flood(t *testing.T, log *streams.Log) {
 		events := make([]domain.Event, floodOf/5)
 		for n := range events {
 			var err error
-			if events[n], err = domain.NewEvent(system, domain.DeviceUpdate{DeviceID: "d2", PowerW: domain.Some(float64(n))}, domain.Cause{}); err != nil {
+			if events[n], err = domain.NewEvent(system, domain.DeviceUpdate{DeviceID: "d2", PowerW: domain.Some(float64(n))},
+				domain.Cause{}); err != nil {
 				t.Fatal(err)
 			}
 		}

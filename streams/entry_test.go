@@ -89,7 +89,8 @@ func TestStrangeEntries(t *testing.T) {
 			continue
 		}
 		var u domain.Undecodable
-		if err := json.Unmarshal(e.Data, &u); err != nil || !strings.Contains(u.Reason, c.reason) || len(e.AppendEnvelope(nil)) > domain.MaxEventBytes {
+		if err := json.Unmarshal(e.Data, &u); err != nil || !strings.Contains(u.Reason, c.reason) ||
+			len(e.AppendEnvelope(nil)) > domain.MaxEventBytes {
 			t.Errorf("%s: %d bytes, reason %q, %v", c.name, len(e.Data), u.Reason, err)
 		}
 		if err := domain.CheckStorableJSON(e.Data); err != nil {

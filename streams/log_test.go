@@ -198,7 +198,8 @@ func TestIdempotency(t *testing.T) {
 	}
 	other := key
 	other.Fingerprint = "f 2"
-	if _, err := l.Append(t.Context(), updates(sol, 5), domain.AppendOptions{Idempotency: &other}); !domain.HasCode(err, domain.CodeKeyReused) {
+	_, err = l.Append(t.Context(), updates(sol, 5), domain.AppendOptions{Idempotency: &other})
+	if !domain.HasCode(err, domain.CodeKeyReused) {
 		t.Errorf("another request under the key: %v", err)
 	}
 	if _, err := l.Recall(t.Context(), sol, other); !domain.HasCode(err, domain.CodeKeyReused) {

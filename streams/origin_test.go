@@ -18,7 +18,8 @@ func TestEntryWithoutOrigin(t *testing.T) {
 		e.fields = append(e.fields, span{len(e.buf), len(e.buf) + len(f)})
 		e.buf = append(e.buf, f...)
 	}
-	if got := e.event(); got.Type != domain.TypeDeviceUpdate || got.Origin != "" || string(got.Data) != `{"deviceId":"d1"}` || got.CorrelationID != "c" {
+	if got := e.event(); got.Type != domain.TypeDeviceUpdate || got.Origin != "" || string(got.Data) != `{"deviceId":"d1"}` ||
+		got.CorrelationID != "c" {
 		t.Errorf("read %+v", got)
 	}
 }

@@ -70,12 +70,14 @@ func TestWhoIsKeptOut(t *testing.T) {
 		"a subject, everywhere":            {domain.Ban{Subject: "maria"}, []domain.Actor{maria}, []domain.Actor{ana, boss}, ""},
 		"a subject, everywhere, at a join": {domain.Ban{Subject: "maria"}, []domain.Actor{maria}, []domain.Actor{ana, boss}, "clinica-sol"},
 		"a role, everywhere":               {domain.Ban{Role: domain.RoleViewer}, []domain.Actor{maria, ana}, []domain.Actor{boss}, ""},
-		"a role of a system":               {domain.Ban{System: "clinica-sol", Role: domain.RoleViewer}, []domain.Actor{maria, ana}, []domain.Actor{boss}, "clinica-sol"},
-		"all of a system":                  {domain.Ban{System: "clinica-sol"}, []domain.Actor{maria, ana, boss}, nil, "clinica-sol"},
-		"a subject in a role":              {domain.Ban{System: "clinica-sol", Subject: "maria", Role: domain.RoleViewer}, []domain.Actor{maria}, []domain.Actor{ana, boss}, "clinica-sol"},
-		"a subject in another role":        {domain.Ban{Subject: "maria", Role: domain.RoleAdmin}, nil, []domain.Actor{maria, boss}, ""},
-		"another system":                   {domain.Ban{System: "centro-luna"}, nil, []domain.Actor{maria, ana, boss}, "clinica-sol"},
-		"a system, at the start":           {domain.Ban{System: "clinica-sol"}, nil, []domain.Actor{maria, ana, boss}, ""},
+		"a role of a system": {domain.Ban{System: "clinica-sol", Role: domain.RoleViewer}, []domain.Actor{maria, ana},
+			[]domain.Actor{boss}, "clinica-sol"},
+		"all of a system": {domain.Ban{System: "clinica-sol"}, []domain.Actor{maria, ana, boss}, nil, "clinica-sol"},
+		"a subject in a role": {domain.Ban{System: "clinica-sol", Subject: "maria", Role: domain.RoleViewer},
+			[]domain.Actor{maria}, []domain.Actor{ana, boss}, "clinica-sol"},
+		"a subject in another role": {domain.Ban{Subject: "maria", Role: domain.RoleAdmin}, nil, []domain.Actor{maria, boss}, ""},
+		"another system":            {domain.Ban{System: "centro-luna"}, nil, []domain.Actor{maria, ana, boss}, "clinica-sol"},
+		"a system, at the start":    {domain.Ban{System: "clinica-sol"}, nil, []domain.Actor{maria, ana, boss}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -176,7 +178,8 @@ func TestBounds(t *testing.T) {
 	list.raise(t, domain.Ban{Subject: "maria", CommandID: "c", Until: soon.Add(-time.Minute)})
 	list.raise(t, domain.Ban{System: "centro-luna", Subject: "ana", CommandID: "c", Until: soon.Add(-time.Minute)})
 	for i := range MaxPerSystem + 3 {
-		list.raise(t, domain.Ban{System: "clinica-sol", Subject: fmt.Sprint("s", i), CommandID: fmt.Sprint("c", i), Until: soon.Add(time.Duration(i) * time.Second)})
+		list.raise(t, domain.Ban{System: "clinica-sol", Subject: fmt.Sprint("s", i), CommandID: fmt.Sprint("c", i),
+			Until: soon.Add(time.Duration(i) * time.Second)})
 	}
 	later := process(t, url)
 	later.load(t)
@@ -193,7 +196,8 @@ func TestBounds(t *testing.T) {
 	for i := range MaxSystems + 2 {
 		list.hold(entry{Ban: domain.Ban{System: domain.SystemID(fmt.Sprint("x", i)), Until: soon.Add(time.Hour + time.Duration(i)*time.Second)}})
 	}
-	if n := len(list.systems); n != MaxSystems+1 || !list.keepsOut(maria, "") || list.keepsOut(ana, "centro-luna") || !list.keepsOut(ana, "x9") {
+	if n := len(list.systems); n != MaxSystems+1 || !list.keepsOut(maria, "") || list.keepsOut(ana, "centro-luna") ||
+		!list.keepsOut(ana, "x9") {
 		t.Errorf("%d systems are kept", n)
 	}
 }

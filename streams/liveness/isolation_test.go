@@ -19,7 +19,9 @@ type troubled struct {
 	trouble func(ctx context.Context) error
 }
 
-func (d troubled) DevicesAt(ctx context.Context, of domain.SystemID, ids []domain.DeviceID, at domain.Position) (map[domain.DeviceID]*domain.Device, error) {
+func (d troubled) DevicesAt(
+	ctx context.Context, of domain.SystemID, ids []domain.DeviceID, at domain.Position,
+) (map[domain.DeviceID]*domain.Device, error) {
 	if of != system {
 		return nil, d.trouble(ctx)
 	}

@@ -72,7 +72,9 @@ func (b *bundle) watch(registry *Registry) (stop func()) {
 }
 
 // DevicesAt implements Devices: the fold of the whole log.
-func (b *bundle) DevicesAt(ctx context.Context, system domain.SystemID, _ []domain.DeviceID, _ domain.Position) (map[domain.DeviceID]*domain.Device, error) {
+func (b *bundle) DevicesAt(
+	ctx context.Context, system domain.SystemID, _ []domain.DeviceID, _ domain.Position,
+) (map[domain.DeviceID]*domain.Device, error) {
 	s := domain.NewState(system)
 	events, err := b.events(ctx)
 	if err != nil {
@@ -405,7 +407,9 @@ type failing struct {
 	n  int
 }
 
-func (f *failing) DevicesAt(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, at domain.Position) (map[domain.DeviceID]*domain.Device, error) {
+func (f *failing) DevicesAt(
+	ctx context.Context, system domain.SystemID, ids []domain.DeviceID, at domain.Position,
+) (map[domain.DeviceID]*domain.Device, error) {
 	f.mu.Lock()
 	f.n++
 	n := f.n

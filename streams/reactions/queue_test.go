@@ -121,7 +121,8 @@ func (m *model) check() {
 		}
 	}
 	limits := m.q.limits
-	if events != m.q.bytes || failing != m.q.failingRunning || failing > limits.MaxRunning/2 || len(m.jobs) != m.q.running || m.q.running > limits.MaxRunning {
+	if events != m.q.bytes || failing != m.q.failingRunning || failing > limits.MaxRunning/2 || len(m.jobs) != m.q.running ||
+		m.q.running > limits.MaxRunning {
 		m.t.Fatalf("%d bytes, counted as %d; %d of %d jobs are of failing systems, counted as %d of %d", events, m.q.bytes,
 			failing, len(m.jobs), m.q.failingRunning, m.q.running)
 	}

@@ -97,7 +97,8 @@ func TestReactions(t *testing.T) {
 		t.Fatalf("kept %+v (%v)", kept, err)
 	}
 	for i, want := range []domain.Position{positions[3], positions[1]} {
-		if l := kept[i]; l.Position != want || l.SystemID != "clinica-sol" || l.Node != "here" || l.Error == "" || l.Type != domain.TypeDisconnectRequested {
+		if l := kept[i]; l.Position != want || l.SystemID != "clinica-sol" || l.Node != "here" || l.Error == "" ||
+			l.Type != domain.TypeDisconnectRequested {
 			t.Errorf("kept %+v", l)
 		}
 	}
@@ -110,7 +111,8 @@ func TestDeadLettersAreBounded(t *testing.T) {
 	dead := NewDeadLetters(log)
 	put := func(system domain.SystemID, i int) {
 		err := dead.Put(t.Context(), domain.DeadLetter{
-			SystemID: system, EventID: fmt.Sprint(i), Time: time.Now(), Error: fmt.Sprintf("%0600d\xff", 0), Position: domain.Position{Ms: uint64(i)},
+			SystemID: system, EventID: fmt.Sprint(i), Time: time.Now(), Error: fmt.Sprintf("%0600d\xff", 0),
+			Position: domain.Position{Ms: uint64(i)},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +133,8 @@ func TestDeadLettersAreBounded(t *testing.T) {
 	if len(busy) != MaxPerSystem || busy[0].EventID != fmt.Sprint(MaxPerSystem+19) || len(busy[0].Error) > maxError {
 		t.Errorf("%d are kept, the newest is %+v", len(busy), busy[0])
 	}
-	if n, all := len(of("quiet", 1000)), len(of("", 1000)); n != 1 || all != MaxPerSystem+1 || len(of("", 7)) != 7 || len(of("nobody", 5)) != 0 {
+	if n, all := len(of("quiet", 1000)), len(of("", 1000)); n != 1 || all != MaxPerSystem+1 || len(of("", 7)) != 7 ||
+		len(of("nobody", 5)) != 0 {
 		t.Errorf("%d of the quiet system, %d in all", n, all)
 	}
 }
