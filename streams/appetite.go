@@ -31,6 +31,13 @@ func (a *appetite) next(limit int) int {
 	return n
 }
 
+// entry is the size of the largest entry that came lately, in bytes; 0 when none has.
+func (a *appetite) entry() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.largest
+}
+
 // note takes in what came for a question for asked entries.
 func (a *appetite) note(asked int, got reading) {
 	if got.entries == 0 {

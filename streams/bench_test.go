@@ -2,12 +2,17 @@ package streams_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
 // realistic is an update as a metering plug sends it.
@@ -121,4 +126,56 @@ func BenchmarkFollow(b *testing.B) {
 		}
 	}
 	perSecond(b, n)
+}
+
+// BenchmarkFollowOneBusy follows 64 partitions, of which one gets many events at once:
+// the reader brings them, because no consumer was behind it.
+func BenchmarkFollowOneBusy(b *testing.B) {
+	const partitions, n = 64, 50_000
+	url := redistest.URL(b)
+	client := connect(b, url)
+	l := open(b, streams.Config{URL: url, Partitions: partitions})
+	followIdle(b, l, 1, partitions)
+	first := realistic(systemIn(l, 0), 1)
+	mustAppend(b, l, first)
+	entries, err := client.XRange(b.Context(), l.Topic(0), "-", "+").Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	fields := []any{n}
+	for name, value := range entries[0].Values {
+		fields = append(fields, name, value)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	got, done := 0, make(chan struct{})
+	var following sync.WaitGroup
+	following.Go(func() {
+		_ = l.Follow(ctx, 0, entryAt(b, entries[0].ID), func(events []domain.Event) error { // ctx ends it
+			if got += len(events); got%n == 0 {
+				done <- struct{}{}
+			}
+			return nil
+		})
+	})
+	for b.Loop() {
+		const add = `for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2)) end`
+		b.StopTimer() // nobody sees anything before the script ends
+		if err := client.Eval(b.Context(), add, []string{l.Topic(0)}, fields...).Err(); err != nil && !errors.Is(err, redis.Nil) {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		<-done
+	}
+	perSecond(b, n)
+	cancel()
+	following.Wait()
+}
+
+func entryAt(b *testing.B, id string) domain.Position {
+	b.Helper()
+	at, err := domain.ParsePosition(id)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return at
 }

@@ -41,6 +41,10 @@ type reader struct {
 
 	connection atomic.Int64 // id of the connection that reads, 0 when not known
 
+	// Of the reader's goroutine. They outlive its connections.
+	appetite appetite
+	behind   int // how many partitions may have more than the last read brought
+
 	mu     sync.Mutex
 	parts  map[int]*part // by partition; only those with consumers
 	sorted []*part       // the same in order, nil after a change; never changed in place
@@ -347,6 +351,17 @@ func due(parts []*part) (due []*part) {
 		}
 	}
 	return due
+}
+
+// count is how many entries a read over so many partitions asks of each. Partitions
+// that are behind share the reader's appetite. The others bring little, and have no
+// part in it: one busy partition among 64 would otherwise get 15 entries per read.
+func (r *reader) count(partitions int) int {
+	n := r.appetite.next(maxBatch) / max(r.behind, 1)
+	if largest := r.appetite.entry(); largest > 0 {
+		n = min(n, maxReadBytes/(largest*partitions))
+	}
+	return max(n, 1)
 }
 
 // hand offers what was read of a partition to its consumers, unless the reader has

@@ -74,6 +74,101 @@ func TestOneConnectionReadsForAll(t *testing.T) {
 	}
 }
 
+// A partition that is busy beside many idle ones is read in large batches, also right
+// after the connection broke.
+func TestIdlePartitionsTakeNothingFromABusyOne(t *testing.T) {
+	t.Parallel()
+	const partitions, batches, size = 64, 20, 1000
+	server := redistest.New(t)
+	client := connect(t, server.URL())
+	l := open(t, streams.Config{URL: server.URL(), Partitions: partitions})
+	followIdle(t, l, 1, partitions)
+	busy := systemIn(l, 0)
+	f := follow(t, l, 0, domain.Position{})
+	reads := func(batches int) int64 {
+		t.Helper()
+		if err := client.ConfigResetStat(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for range batches {
+			at := mustAppend(t, l, updates(busy, size)...)
+			for _, want := range at {
+				if e := f.next(t); e.Position != want {
+					t.Fatalf("got %s, want %s", e.Position, want)
+				}
+			}
+		}
+		return callsOf(t, client, "xread")
+	}
+	if n := reads(batches); n > 4*batches {
+		t.Errorf("%d reads brought %d batches of %d events", n, batches, size)
+	}
+	var reader string
+	testpeer.Eventually(t, "a read that blocks", func() bool {
+		list := readers(t, client)
+		if len(list) == 1 {
+			reader = list[0]
+		}
+		return len(list) == 1
+	})
+	_, id, _ := strings.Cut(reader, "id=")
+	id, _, _ = strings.Cut(id, " ")
+	if err := client.Do(t.Context(), "client", "kill", "id", id).Err(); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, l, update(busy, 1))
+	f.next(t)
+	testpeer.Eventually(t, "a read that blocks again", func() bool { return len(readers(t, client)) == 1 })
+	if n := reads(1); n > 4 {
+		t.Errorf("after the connection broke, %d reads brought %d events", n, size)
+	}
+}
+
+// followIdle follows partitions until the test ends, and returns when each was heard of.
+func followIdle(t testing.TB, l *streams.Log, from, to int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	heard := make(chan struct{}, to-from)
+	var following sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		following.Wait()
+	})
+	for p := from; p < to; p++ {
+		following.Go(func() {
+			_ = l.Follow(ctx, p, domain.Position{}, func(events []domain.Event) error { // ctx ends it
+				heard <- struct{}{}
+				return nil
+			})
+		})
+		mustAppend(t, l, update(systemIn(l, p), 1))
+	}
+	for range to - from {
+		select {
+		case <-heard:
+		case <-time.After(patience):
+			t.Fatal("an idle partition is not followed")
+		}
+	}
+}
+
+// callsOf is how often Redis was given a command since its statistics were reset.
+func callsOf(t *testing.T, client *redis.Client, command string) (calls int64) {
+	t.Helper()
+	info, err := client.Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stats, called := strings.Cut(info, "cmdstat_"+command+":calls=")
+	if !called {
+		return 0
+	}
+	if _, err := fmt.Sscanf(stats, "%d", &calls); err != nil {
+		t.Fatalf("calls of %s in %s: %v", command, info, err)
+	}
+	return calls
+}
+
 // A consumer that does not return delays no other, and has everything later.
 func TestASlowConsumerDelaysNobody(t *testing.T) {
 	t.Parallel()

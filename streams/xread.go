@@ -22,9 +22,12 @@ type xread struct {
 	trusted int64 // of dials: everything was verified since
 	full    bool  // the last read left something in the log
 	blocked bool  // a read that may wait has worked
-
-	appetite appetite
 }
+
+// maxReadBytes bounds the reply to one XREAD, as far as the largest entries that came
+// lately tell: Redis bounds it by entries per partition alone, and any partition may
+// have become busy since the last read.
+const maxReadBytes = 8 * maxPageBytes
 
 // readPause is how long a reader that brought something waits before it reads again, so
 // that a busy log is read in batches. What comes after a silence is not delayed. Without
@@ -94,7 +97,7 @@ func (x *xread) hand(finds []found) (brought bool) {
 // in between is seen.
 func (x *xread) read(ctx context.Context, finds []found, wait time.Duration) (doubtful []*part, err error) {
 	keys := x.reader.log.keys
-	count := max(x.appetite.next(maxBatch)/len(finds), 1)
+	count := x.reader.count(len(finds))
 	args := make([]any, 0, 6+2*len(finds))
 	args = append(args, "xread", "count", count)
 	if wait > 0 { // 0 would mean for ever
@@ -141,7 +144,7 @@ func (x *xread) read(ctx context.Context, finds []found, wait time.Duration) (do
 // its find and is no error of the others, also if that is a fault of ours.
 func (x *xread) decode(raw []byte, finds []found, count int) error {
 	r := &reply{buf: raw}
-	x.full = false
+	x.full, x.reader.behind = false, 0
 	n, err := r.array()
 	if err != nil || n < 1 {
 		return err
@@ -173,6 +176,10 @@ func (x *xread) decode(raw []byte, finds []found, count int) error {
 			total.entries, total.largest = max(total.entries, got.entries), max(total.largest, got.largest)
 			x.reader.log.entriesRead.Add(uint64(len(f.events)))
 		}
+		if got.entries >= count {
+			x.full = true
+			x.reader.behind++
+		}
 		if n--; f.failed != nil || len(f.events) < got.entries { // go behind the stream
 			r.at, x.full = begin, true
 			if err := r.skip(); err != nil {
@@ -183,10 +190,10 @@ func (x *xread) decode(raw []byte, finds []found, count int) error {
 			}
 		}
 	}
-	if x.full = x.full || total.entries >= count; x.full {
+	if x.full {
 		total.entries = maxBatch // one had more, so ask for more of all
 	}
-	x.appetite.note(maxBatch, total)
+	x.reader.appetite.note(maxBatch, total)
 	return nil
 }
 

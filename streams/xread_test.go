@@ -41,6 +41,32 @@ func newRead(t *testing.T, partitions int) (*xread, []found) {
 	return &xread{reader: r}, finds
 }
 
+// Partitions that are behind share what a read brings, and idle ones take nothing away
+// from them. However large the entries are, a read that finds all partitions busy stays
+// within its bytes.
+func TestEntriesOfARead(t *testing.T) {
+	t.Parallel()
+	r := &reader{}
+	for range 10 {
+		r.appetite.note(maxBatch, reading{entries: maxBatch, largest: 400})
+	}
+	for _, c := range []struct{ partitions, behind, largest, want int }{
+		{64, 0, 400, maxBatch},
+		{64, 1, 400, maxBatch},
+		{64, 4, 400, maxBatch / 4},
+		{64, 64, 400, maxBatch / 64},
+		{64, 1, 1 << 16, maxReadBytes / 64 / (1 << 16)},
+		{4, 1, 1 << 16, maxPageBytes / (1 << 16)},
+		{64, 64, 16 << 20, 1},
+	} {
+		r.behind, r.appetite.largest = c.behind, c.largest
+		if got := r.count(c.partitions); got != c.want {
+			t.Errorf("%d of %d partitions are behind with entries of %d bytes: %d entries of each, want %d",
+				c.behind, c.partitions, c.largest, got, c.want)
+		}
+	}
+}
+
 // A partition whose entries cannot be decoded, or make the decoder panic, does not stop
 // the other partitions.
 func TestAPartitionThatCannotBeDecodedStopsNoOther(t *testing.T) {
