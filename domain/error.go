@@ -54,6 +54,7 @@ const (
 	CodeStale               Code = "stale"
 	CodeBridgeBehind        Code = "bridge-behind"
 	CodeTooManySources      Code = "too-many-sources"
+	CodeTooManyDevices      Code = "too-many-devices"
 	CodeKeyReused           Code = "idempotency-key-reused"
 	CodeTooManyKeys         Code = "too-many-idempotency-keys"
 	CodeUnavailable         Code = "unavailable"

@@ -30,6 +30,7 @@ type ImportResult struct {
 	Accepted   int      // appended now
 	Duplicates int      // already here: imported from this source before, or by another route
 	Own        int      // first appended here; they returned over a bridge
+	Refused    int      // of those accepted: stored as undecodable, because the system may have no more devices
 	Cursor     Position // in the source's log; everything up to it is imported
 }
 
@@ -74,7 +75,14 @@ func (e *Event) AsImported(source string) Event {
 	if err == nil {
 		return imported
 	}
-	return imported.AsUndecodable("came over a bridge, and "+detailOf(err),
+	imported.Data = e.Data
+	return imported.AsRejectedImport(err)
+}
+
+// AsRejectedImport returns the event as this deployment stores it if it does not accept the content: as an
+// [Undecodable] with the reason.
+func (e *Event) AsRejectedImport(reason error) Event {
+	return e.AsUndecodable("came over a bridge, and "+detailOf(reason),
 		map[string]string{"type": string(e.Type), "version": fmt.Sprint(e.Version), "data": string(e.Data)})
 }
 

@@ -3,6 +3,7 @@ package domain
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // PublishResult is the result of [Service.Publish].
@@ -18,8 +19,9 @@ type PositionRange struct {
 	Last  Position `json:"last"`
 }
 
-// Publish appends the device updates unchanged and in order, one event each. If one is invalid, or the actor may not
-// publish to its system, Publish appends nothing and returns an [Error] with the index of that update. Other errors:
+// Publish appends the device updates unchanged and in order, one event each. If one is invalid, the actor may not
+// publish to its system, or its device exceeds the system's quota ([CodeTooManyDevices]), Publish appends nothing and
+// returns an [Error] with the index of that update. Other errors:
 // [CodeBatchTooLarge] beyond [MaxUpdatesPerBatch], and those of the log. It ignores the request's BeforeAppend.
 func (s *Service) Publish(ctx context.Context, updates []SystemUpdate, r Request) (PublishResult, error) {
 	if len(updates) > MaxUpdatesPerBatch {
@@ -43,11 +45,48 @@ func (s *Service) Publish(ctx context.Context, updates []SystemUpdate, r Request
 			return PublishResult{}, AtIndex(err, i)
 		}
 	}
+	settle, err := s.admit(ctx, updates)
+	if err != nil {
+		return PublishResult{}, err
+	}
 	appended, err := s.log.Append(ctx, events, AppendOptions{Idempotency: r.idempotency()})
+	settle(err == nil)
 	if err != nil {
 		return PublishResult{}, err
 	}
 	return publishResult(events, appended), nil
+}
+
+// admit asks the quota to admit the devices of a batch. Unless admit fails, the caller must call settle.
+func (s *Service) admit(ctx context.Context, updates []SystemUpdate) (settle func(appended bool), err error) {
+	if s.quota == nil {
+		return func(bool) {}, nil
+	}
+	devices := map[SystemID][]DeviceID{}
+	for i := range updates {
+		devices[updates[i].SystemID] = append(devices[updates[i].SystemID], updates[i].DeviceID)
+	}
+	admissions, refused := make(map[SystemID]Admission, len(devices)), false
+	settle = func(appended bool) {
+		for _, a := range admissions {
+			a.Settle(appended)
+		}
+	}
+	for system, ids := range devices {
+		a, err := s.quota.Admit(ctx, system, ids)
+		if err != nil {
+			settle(false)
+			return nil, Fail(KindUnavailable, CodeUnavailable, "it took too long to look up the devices; nothing was appended").WithCause(err)
+		}
+		admissions[system] = a
+		refused = refused || a.Refused != nil
+	}
+	if !refused {
+		return settle, nil
+	}
+	settle(false)
+	i := slices.IndexFunc(updates, func(u SystemUpdate) bool { return admissions[u.SystemID].Refused[u.DeviceID] })
+	return nil, AtIndex(admissions[updates[i].SystemID].Refusal().With("deviceId", updates[i].DeviceID), i)
 }
 
 func publishResult(events []Event, appended Appended) PublishResult {

@@ -13,12 +13,14 @@ import (
 type Service struct {
 	log    Log
 	states StateReader
+	quota  DeviceQuota
 	newID  func() string
 }
 
-// NewService returns a new Service. newID must return a new unique id for each call and be safe for concurrent use.
-func NewService(log Log, states StateReader, newID func() string) *Service {
-	return &Service{log: log, states: states, newID: newID}
+// NewService returns a new Service. A nil quota admits every device. newID must return a new unique id for each call and
+// be safe for concurrent use.
+func NewService(log Log, states StateReader, quota DeviceQuota, newID func() string) *Service {
+	return &Service{log: log, states: states, quota: quota, newID: newID}
 }
 
 // StateReader gives decisions the state that they need. It must be safe for concurrent use.

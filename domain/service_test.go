@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -140,7 +141,7 @@ func (m *memory) whole(system SystemID, atLeast Position) (*State, error) {
 
 func newTestService(m *memory) *Service {
 	var n atomic.Int64
-	return NewService(m, m, func() string { return fmt.Sprint("cmd-", n.Add(1)) })
+	return NewService(m, m, nil, func() string { return fmt.Sprint("cmd-", n.Add(1)) })
 }
 
 var admin = Request{Actor: Actor{Subject: "maria", Role: RoleStaff}}
@@ -291,6 +292,83 @@ func TestPublishRejectsWholeBatch(t *testing.T) {
 	}
 	if len(m.events) != 0 {
 		t.Errorf("%d events appended", len(m.events))
+	}
+}
+
+// quota is a DeviceQuota of so many devices per system.
+type quota struct {
+	most  int
+	known map[SystemID]map[DeviceID]bool
+	open  int // admissions that are not settled
+}
+
+func (q *quota) Admit(_ context.Context, system SystemID, devices []DeviceID) (Admission, error) {
+	if q.known[system] == nil {
+		q.known[system] = map[DeviceID]bool{}
+	}
+	a, fresh := Admission{Most: q.most}, map[DeviceID]bool{}
+	for _, id := range devices {
+		switch {
+		case q.known[system][id]:
+		case len(q.known[system])+len(fresh) < q.most:
+			fresh[id] = true
+		default:
+			if a.Refused == nil {
+				a.Refused = map[DeviceID]bool{}
+			}
+			a.Refused[id] = true
+		}
+	}
+	q.open++
+	a.OnSettle = func(appended bool) {
+		q.open--
+		for id := range fresh {
+			if appended {
+				q.known[system][id] = true
+			}
+		}
+	}
+	return a, nil
+}
+
+// One device too many refuses the whole batch, with its index, whichever system of the
+// batch it is of.
+func TestPublishRefusesDevicesTooMany(t *testing.T) {
+	t.Parallel()
+	m, q := newMemory(), &quota{most: 2, known: map[SystemID]map[DeviceID]bool{}}
+	s := NewService(m, m, q, func() string { return "cmd" })
+	of := func(devices ...string) (updates []SystemUpdate) {
+		for _, name := range devices {
+			system, id, _ := strings.Cut(name, "/")
+			updates = append(updates, SystemUpdate{SystemID: SystemID(system), DeviceUpdate: DeviceUpdate{DeviceID: DeviceID(id)}})
+		}
+		return updates
+	}
+	for _, c := range []struct {
+		batch []SystemUpdate
+		index int // of the one too many; -1 when there is none
+	}{
+		{of("sol/a", "luna/a", "sol/a", "sol/b", "luna/b"), -1},
+		{of("sol/a", "sol/c", "luna/c"), 1},
+		{of("luna/b", "luna/c", "sol/c"), 1},
+		{of("mar/a", "sol/b", "mar/b", "sol/c", "mar/c"), 3},
+		{of("mar/x", "mar/y"), -1}, // a and b were not taken
+	} {
+		before := len(m.events)
+		_, err := s.Publish(context.Background(), c.batch, admin)
+		want := before + len(c.batch)
+		if c.index >= 0 {
+			want = before
+			if e := AsError(err); e.Code != CodeTooManyDevices || e.Kind != KindConflict || e.Params["index"] != c.index ||
+				e.Params["deviceId"] != c.batch[c.index].DeviceID {
+				t.Errorf("%v: %v, %v", c.batch, e, e.Params)
+			}
+		} else if err != nil {
+			t.Errorf("%v: %v", c.batch, err)
+		}
+		if len(m.events) != want || q.open != 0 {
+			t.Errorf("%v: %d events, want %d; %d admissions are open", c.batch, len(m.events), want, q.open)
+		}
 	}
 }
 

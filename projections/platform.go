@@ -59,20 +59,26 @@ func (s *Store) Channels(ctx context.Context, system domain.SystemID, base domai
 }
 
 // CountDevices returns how many devices of the system had their last update through a
-// connection, and how many the system has in all. It counts no further than ofConnection and
-// ofSystem.
-func (s *Store) CountDevices(ctx context.Context, system domain.SystemID, connection domain.ConnectionID, ofConnection, ofSystem int,
-) (inConnection, inSystem int, err error) {
-	counts, err := systemRows(ctx, s, system, func(rows pgx.Rows) (*[2]int, error) {
-		var n [2]int
-		return &n, rows.Scan(&n[0], &n[1])
-	}, `SELECT
-		(SELECT count(*) FROM (SELECT 1 FROM projection.devices WHERE system_id = $1 AND connection_id = $2 LIMIT $3) AS counted),
-		(SELECT count(*) FROM (SELECT 1 FROM projection.devices WHERE system_id = $1 LIMIT $4) AS counted)`, connection, ofConnection, ofSystem)
+// connection. It counts no further than most.
+func (s *Store) CountDevices(ctx context.Context, system domain.SystemID, connection domain.ConnectionID, most int) (int, error) {
+	counts, err := systemRows(ctx, s, system, func(rows pgx.Rows) (*int, error) {
+		var n int
+		return &n, rows.Scan(&n)
+	}, "SELECT count(*) FROM (SELECT 1 FROM projection.devices WHERE system_id = $1 AND connection_id = $2 LIMIT $3) AS counted", connection, most)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	return counts[0][0], counts[0][1], nil
+	return *counts[0], nil
+}
+
+// FindDevices returns which of the devices the system has, and how many it has in all. It
+// counts no further than most.
+func (s *Store) FindDevices(ctx context.Context, system domain.SystemID, devices []domain.DeviceID, most int,
+) (known []domain.DeviceID, count int, err error) {
+	_, err = systemRows(ctx, s, system, func(rows pgx.Rows) (*int, error) { return &count, rows.Scan(&known, &count) }, `SELECT
+		ARRAY(SELECT device_id::text FROM projection.devices WHERE system_id = $1 AND device_id = ANY ($2::text[])),
+		(SELECT count(*) FROM (SELECT 1 FROM projection.devices WHERE system_id = $1 LIMIT $3) AS counted)`, devices, most)
+	return known, count, err
 }
 
 // DevicesAt returns those of the given devices that exist, by id, as of the position or later.

@@ -2,6 +2,7 @@ package projections_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -55,10 +56,15 @@ func TestPlatformReads(t *testing.T) {
 		}
 		return list
 	}
-	for _, c := range []struct{ ofConnection, ofSystem, inConnection, inSystem int }{{100, 100, 5, 11}, {3, 4, 3, 4}} {
-		inConnection, inSystem, err := b.store.CountDevices(ctx, "sol-1", "a", c.ofConnection, c.ofSystem)
-		if inConnection != c.inConnection || inSystem != c.inSystem || err != nil {
-			t.Errorf("counting to %d and %d: %d and %d, %v", c.ofConnection, c.ofSystem, inConnection, inSystem, err)
+	for _, c := range []struct{ most, inConnection, inSystem int }{{100, 5, 11}, {4, 4, 4}, {0, 0, 0}} {
+		n, err := b.store.CountDevices(ctx, "sol-1", "a", c.most)
+		if n != c.inConnection || err != nil {
+			t.Errorf("counting to %d in the connection: %d, %v", c.most, n, err)
+		}
+		known, n, err := b.store.FindDevices(ctx, "sol-1", []domain.DeviceID{"p", "q", "nope"}, c.most)
+		slices.Sort(known)
+		if !slices.Equal(known, []domain.DeviceID{"p", "q"}) || n != c.inSystem || err != nil {
+			t.Errorf("counting to %d in the system: %v and %d, %v", c.most, known, n, err)
 		}
 	}
 	if diff := cmp.Diff([]domain.DeviceID{"p", "p:1", "p:12"}, ids(b.store.Channels(ctx, "sol-1", "p"))); diff != "" {

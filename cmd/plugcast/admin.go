@@ -144,9 +144,9 @@ func (c collector) collect(ch chan<- prometheus.Metric) {
 		devices := p.shelly.outbound.Stats()
 		send(devicesDesc, prometheus.GaugeValue, float64(devices.Sockets))
 		send(framesDesc, prometheus.CounterValue, float64(devices.Frames))
-		for reason, n := range devices.Refusals {
-			send(refusalsDesc, prometheus.CounterValue, float64(n), reason)
-		}
+	}
+	for reason, n := range p.shelly.refusals.Counts() {
+		send(refusalsDesc, prometheus.CounterValue, float64(n), reason)
 	}
 	p.collectReactions(send)
 	_, connections := p.shelly.figures()

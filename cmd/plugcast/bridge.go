@@ -33,7 +33,7 @@ func (p *Program) newBridges(ctx context.Context) (*bridgeSide, error) {
 		return nil, err
 	}
 	s := &bridgeSide{
-		Intake:     intake.New(p.backend.log, p.backend.store, deployment, p.Logger),
+		Intake:     intake.New(p.backend.log, p.backend.store, p.quota, deployment, p.Logger),
 		deployment: deployment,
 		statuses:   bridgestatus.New(p.backend.log.Client(), p.backend.log.Prefix()),
 	}
@@ -62,7 +62,7 @@ func (p *Program) bridgeKinds(s *bridgeSide) map[string]bridge.Kind {
 		}),
 		legacy.Kind: legacy.New(legacy.Parts{
 			Deployment: s.deployment, Log: p.backend.log, Reader: p.backend.timeline,
-			Store: legacyStore{p.backend.store}, Logger: p.Logger,
+			Store: legacyStore{p.backend.store}, Quota: p.quota, Logger: p.Logger,
 		}),
 	}
 }

@@ -100,7 +100,7 @@ func (p *Program) newGateway() (*gateway, error) {
 		Sockets: p.registry, Credentials: p.credentials, PublicURL: publicURL,
 		Outcomes: newOutcomes(p.backend.timeline), Nodes: p.registry, Limiter: limiter, Readiness: p.readiness, Origins: origins,
 		Stream: g.streams, Bridges: p.bridges, Findings: p.backend.store, Quarantine: p.backend.store,
-		DeadLetters: p.deadLetters, Refusals: p.shelly.outbound,
+		DeadLetters: p.deadLetters, Refusals: p.shelly.refusals,
 		Version: version(), Log: p.Logger,
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/projections/quota"
 	"github.com/plugcast/plugcast/streams/ban"
 	"github.com/plugcast/plugcast/streams/presence"
 	"github.com/plugcast/plugcast/streams/ratelimit"
@@ -49,6 +50,7 @@ type Program struct {
 	registry    *presence.Registry
 	bans        *ban.List
 	disconnects *disconnects
+	quota       *quota.Devices
 	reactions   *reactions.Dispatcher
 	deadLetters *reactions.DeadLetters
 	shelly      *shellySide
@@ -86,6 +88,7 @@ func (p *Program) Open(ctx context.Context) (err error) {
 	p.registry = presence.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Server.NodeName, p.Logger)
 	p.bans = ban.New(p.backend.log.Client(), p.backend.log.Prefix(), p.Logger)
 	p.disconnects = newDisconnects(p.Server.NodeName, p.backend.log, p.bans, p.Logger)
+	p.quota = quota.New(p.Server.Connections.MaxSystemDevices, p.backend.store, p.backend.log)
 	if p.shelly, err = p.newShelly(); err != nil {
 		return err
 	}
@@ -347,7 +350,7 @@ func (p *Program) checks() []rest.Check {
 
 // newService makes the one place where commands are decided.
 func (p *Program) newService() *domain.Service {
-	return domain.NewService(p.backend.log, p.backend.store, func() string { return uuid.Must(uuid.NewV7()).String() })
+	return domain.NewService(p.backend.log, p.backend.store, p.quota, func() string { return uuid.Must(uuid.NewV7()).String() })
 }
 
 // newGuards makes what every face asks before it lets anybody in.

@@ -31,20 +31,22 @@ type shellySide struct {
 	program    *Program
 	liveness   *liveness.Registry
 	dispatcher *switching.Dispatcher
+	refusals   *shelly.Refusals
 	outbound   *outbound.Server  // nil in a process that serves no clients
 	cloud      *cloud.Supervisor // nil in a process that owns no partitions
 }
 
 // newShelly makes what the roles of the process need.
 func (p *Program) newShelly() (*shellySide, error) {
-	s := &shellySide{program: p}
+	s := &shellySide{program: p, refusals: shelly.NewRefusals(p.Logger)}
 	s.liveness = liveness.New(p.backend.log, p.Server.NodeName, p.Logger)
 	store := shellyStore{p.backend, p.credentials}
 	var holders []shelly.Holder
 	var err error
 	if p.has(roleGateway) {
 		s.outbound, err = outbound.New(p.Server.Connections.outbound(), outbound.Parts{
-			Credentials: store, Known: store, Devices: store, Events: p.backend.log, Heartbeats: s.liveness, Logger: p.Logger,
+			Credentials: store, Known: store, Devices: store, Events: p.backend.log, Heartbeats: s.liveness,
+			Quota: p.quota, Refusals: s.refusals, Logger: p.Logger,
 		})
 		if err != nil {
 			return nil, err
@@ -54,7 +56,8 @@ func (p *Program) newShelly() (*shellySide, error) {
 	}
 	if p.has(roleWorker) {
 		s.cloud, err = cloud.New(cloud.Config{AllowHost: p.credentials.hosts.Lists, SilentAfter: p.Server.Connections.SilentAfter}, cloud.Parts{
-			Store: cloudStore{store}, Known: store, Events: p.backend.log, Heartbeats: s.liveness, Logger: p.Logger,
+			Store: cloudStore{store}, Known: store, Events: p.backend.log, Heartbeats: s.liveness,
+			Quota: p.quota, Refusals: s.refusals, Logger: p.Logger,
 		})
 		if err != nil {
 			return nil, err
@@ -348,11 +351,11 @@ func (s shellyStore) Channels(ctx context.Context, system domain.SystemID, base 
 }
 
 // Count implements outbound.Devices.
-func (s shellyStore) Count(ctx context.Context, c domain.ConnectionRef, ofConnection, ofSystem int) (inConnection, inSystem int, err error) {
+func (s shellyStore) Count(ctx context.Context, c domain.ConnectionRef, most int) (int, error) {
 	if err := s.caughtUp(ctx, c.System); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	return s.backend.store.CountDevices(ctx, c.System, c.ID, ofConnection, ofSystem)
+	return s.backend.store.CountDevices(ctx, c.System, c.ID, most)
 }
 
 // cloudStore is [cloud.Store].

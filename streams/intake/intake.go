@@ -49,6 +49,7 @@ type Key struct{ Origin, ID string }
 type Intake struct {
 	log        *streams.Log
 	archive    Archive
+	quota      domain.DeviceQuota
 	deployment string
 	logger     *slog.Logger
 
@@ -56,12 +57,13 @@ type Intake struct {
 	fenced map[int]string // partitions, and the incarnation of the stream that their archivers read
 }
 
-// New makes the intake of the deployment of that id. Nil drops the logger's lines.
-func New(log *streams.Log, archive Archive, deployment string, logger *slog.Logger) *Intake {
+// New makes the intake of the deployment of that id. A nil quota admits every device, and
+// a nil logger drops its lines.
+func New(log *streams.Log, archive Archive, quota domain.DeviceQuota, deployment string, logger *slog.Logger) *Intake {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Intake{log: log, archive: archive, deployment: deployment, logger: logger, fenced: map[int]string{}}
+	return &Intake{log: log, archive: archive, quota: quota, deployment: deployment, logger: logger, fenced: map[int]string{}}
 }
 
 // tries bounds how often a batch is looked up anew because the archive moved on.
@@ -147,7 +149,7 @@ func (in *Intake) Rewind(ctx context.Context, system domain.SystemID, source str
 // Take appends what is new in the batch and moves the cursor of its source. It may
 // be repeated after any error. Events that were first appended here are left out,
 // and those without an origin get the source for it; what is not of its type's
-// shape is taken as undecodable. Errors: [*domain.ImportGapError] when something
+// shape is taken as undecodable, and so is an event of a device that is one too many. Errors: [*domain.ImportGapError] when something
 // before the batch was not taken; an [domain.Error] otherwise.
 func (in *Intake) Take(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
 	if err := in.check(&b); err != nil {
@@ -242,9 +244,47 @@ func (in *Intake) take(ctx context.Context, b domain.ImportBatch, events []domai
 			b.Events = append(b.Events, events[i])
 		}
 	}
+	admission, refused, err := in.admit(ctx, &b)
+	if err != nil {
+		return domain.ImportResult{}, unavailable(err)
+	}
 	taken, err := in.log.Import(ctx, b, streams.ArchiveView{Incarnation: incarnation, Archived: archived})
+	admission.Settle(err == nil)
+	if err == nil && refused > 0 {
+		in.logger.Warn("events of another deployment are about devices beyond the quota; stored as undecodable",
+			"system", b.System, "source", b.Source, "events", refused, "detail", admission.Refusal().Detail)
+	}
 	taken.Duplicates += len(events) - len(b.Events)
+	taken.Refused = refused
 	return taken, err
+}
+
+// admit asks the quota to admit the devices that the batch introduces. It makes the events
+// of refused devices undecodable, so that they do not stop the link, and counts them.
+func (in *Intake) admit(ctx context.Context, b *domain.ImportBatch) (a domain.Admission, refused int, err error) {
+	if in.quota == nil {
+		return a, 0, nil
+	}
+	introduced := make([]domain.DeviceID, len(b.Events))
+	var devices []domain.DeviceID
+	for i := range b.Events {
+		if introduced[i] = b.Events[i].Introduces(); introduced[i] != "" {
+			devices = append(devices, introduced[i])
+		}
+	}
+	if len(devices) == 0 {
+		return a, 0, nil
+	}
+	if a, err = in.quota.Admit(ctx, b.System, devices); err != nil || a.Refused == nil {
+		return a, 0, err
+	}
+	for i := range b.Events {
+		if a.Refused[introduced[i]] {
+			b.Events[i] = b.Events[i].AsRejectedImport(a.Refusal())
+			refused++
+		}
+	}
+	return a, refused, nil
 }
 
 // fence sees to it that nothing gets into history any more from a stream before

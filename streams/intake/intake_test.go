@@ -58,7 +58,7 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.log.Close() })
-	b.Intake = intake.New(b.log, b.store, us, nil)
+	b.Intake = intake.New(b.log, b.store, nil, us, nil)
 	return b
 }
 
@@ -321,7 +321,7 @@ func TestRewindWhileSaving(t *testing.T) {
 	defer func() { b.stop() }()
 	b.take(batch("a", 0, update("1", "", 10), update("2", "", 90)))
 	archive := &rewinder{Store: b.store}
-	in := intake.New(b.log, archive, us, nil)
+	in := intake.New(b.log, archive, nil, us, nil)
 	archive.rewind = func() {
 		if err := in.Rewind(t.Context(), system, "a", domain.Position{Ms: 20}); err != nil {
 			t.Error(err)

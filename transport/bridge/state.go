@@ -37,7 +37,7 @@ type Flow struct {
 	Duplicates uint64          `json:"duplicates"`   // were there already
 	Own        uint64          `json:"own"`          // came from the receiving end in the first place
 	Filtered   uint64          `json:"filtered"`     // not among the types that are wanted
-	Refused    uint64          `json:"refused"`      // unreadable: went over as undecodable
+	Refused    uint64          `json:"refused"`      // unreadable, or of a device too many: went over as undecodable, or not at all
 	Gaps       uint64          `json:"gaps"`         // events were found missing
 }
 

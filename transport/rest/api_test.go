@@ -425,7 +425,7 @@ func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	}
 	var commands int
 	c := Config{
-		Service: domain.NewService(p, commandStates{p}, func() string { commands++; return fmt.Sprint("cmd-", commands) }),
+		Service: domain.NewService(p, commandStates{p}, nil, func() string { commands++; return fmt.Sprint("cmd-", commands) }),
 		Reads:   p, Snapshots: p, Authenticator: authenticator, Tickets: p, Sockets: p, Credentials: p, Outcomes: p, Nodes: p, Limiter: p, Findings: p, DeadLetters: deadLetters{p}, Version: "test",
 		Bridges: &intakeStub{cursors: map[string]domain.Position{}},
 		Log:     slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

@@ -55,6 +55,7 @@ type bridgeEventsOutput struct {
 		Accepted   int             `json:"accepted" doc:"How many events were appended"`
 		Duplicates int             `json:"duplicates" doc:"How many were here already"`
 		Own        int             `json:"own" doc:"How many were first appended here, and were left out"`
+		Refused    int             `json:"refused,omitempty" doc:"How many of those accepted are kept as undecodable, because the system may have no more devices"`
 		Position   domain.Position `json:"position" doc:"Up to where the source's log is taken now"`
 	}
 }
@@ -141,7 +142,8 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 		return nil, err
 	}
 	out := &bridgeEventsOutput{}
-	out.Body.Accepted, out.Body.Duplicates, out.Body.Own, out.Body.Position = taken.Accepted, taken.Duplicates, taken.Own, taken.Cursor
+	out.Body.Accepted, out.Body.Duplicates, out.Body.Own, out.Body.Refused = taken.Accepted, taken.Duplicates, taken.Own, taken.Refused
+	out.Body.Position = taken.Cursor
 	return out, nil
 }
 

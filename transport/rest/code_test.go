@@ -99,6 +99,10 @@ var provocations = map[domain.Code]func(*bundle) reply{
 		b.noKey = true
 		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"kind":"shelly-cloud","authCode":"good"}`)
 	},
+	domain.CodeTooManyDevices: func(b *bundle) reply { // the quota itself: TestASystemHasSoManyDevices of the program
+		b.fail = domain.Fail(domain.KindConflict, domain.CodeTooManyDevices, "the system has 2 devices already, and may have 2")
+		return b.send(service, "POST", publishPath, oneItem)
+	},
 	domain.CodeUnknownOutcome: func(b *bundle) reply {
 		b.fail = domain.Fail(domain.KindUnknownOutcome, domain.CodeUnknownOutcome, "the log broke off")
 		return b.send(operator, "PUT", assignD1, e2)

@@ -63,7 +63,7 @@ type getConnectionOutput struct {
 // connectionDetail is a connection and its last refused devices.
 type connectionDetail struct {
 	domain.Connection
-	LastRefusals []domain.DeviceRefusal `json:"lastRefusals,omitempty" doc:"The last 10 devices that the answering process refused or disconnected, the newest first; only of a shelly-outbound connection, and only for callers that may command it. Kept in memory"`
+	LastRefusals []domain.DeviceRefusal `json:"lastRefusals,omitempty" doc:"The last 10 devices that the answering process refused or disconnected, the newest first; of a shelly-cloud connection those beyond the limit of the system; only for callers that may command it. Kept in memory"`
 }
 
 // Refusals knows which devices this process refused last.

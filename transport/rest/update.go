@@ -49,9 +49,10 @@ func (a *API) registerUpdates() {
 		id: "publishUpdates", method: http.MethodPost, path: publishPath, tag: "Device updates",
 		summary: "Append a batch of device updates",
 		detail: "A JSON array, or one object per line (NDJSON), of at most 1,000 updates and 8 MiB. Each is appended as given, " +
-			"in order. One bad update rejects the whole batch, with its index, before anything is appended. " +
+			"in order. One bad update, or one of a device more than the system may have, rejects the whole batch, " +
+			"with its index, before anything is appended. " +
 			"An empty array is accepted.",
-		errors: []int{408, 413, 415, 422, 504},
+		errors: []int{408, 409, 413, 415, 422, 504},
 	}, a.publish)
 	describeBatch[domain.SystemUpdate](a, publishPath, domain.MaxUpdatesPerBatch)
 }

@@ -18,12 +18,13 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/socketio"
 )
 
-// Parts are what links stand on. All but Logger are required.
+// Parts are what links stand on. All but Quota and Logger are required.
 type Parts struct {
 	Deployment string          // the id of ours
 	Log        domain.Appender // where events that come in are appended
 	Reader     bridge.Reader
 	Store      Store
+	Quota      domain.DeviceQuota // nil admits every device
 	Logger     *slog.Logger
 }
 

@@ -1,9 +1,11 @@
 package legacy
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -265,6 +267,34 @@ func TestLogRefuses(t *testing.T) {
 	b.until("both were noted", func() bool { return b.store.counted("pulled") > 0 && b.store.counted("rejected") == 1 })
 	if n := b.store.counted("pulled"); n != 1 {
 		t.Errorf("%d count as pulled", n)
+	}
+}
+
+// refuser is a DeviceQuota that refuses one device.
+type refuser domain.DeviceID
+
+func (r refuser) Admit(_ context.Context, _ domain.SystemID, devices []domain.DeviceID) (domain.Admission, error) {
+	a := domain.Admission{Most: 1}
+	if slices.Contains(devices, domain.DeviceID(r)) {
+		a.Refused = map[domain.DeviceID]bool{domain.DeviceID(r): true}
+	}
+	return a, nil
+}
+
+// An event of a device too many is reported, and does not stop the link.
+func TestDeviceTooMany(t *testing.T) {
+	t.Parallel()
+	b := setup(t, legacyserver.Options{}, "", "")
+	b.stop()
+	b.until("the link has left", func() bool { return b.server.Members(string(clinic)) == 0 })
+	b.quota = refuser("many")
+	b.start()
+	b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{"deviceId": "many", "online": true}}}, theirs(0))
+	b.until("the good one came in", func() bool { return len(b.pulled()) == 1 })
+	b.until("the other was noted", func() bool { return len(b.store.found(domain.FindingRejected)) == 1 })
+	f := b.store.found(domain.FindingRejected)[0]
+	if !strings.Contains(f.Detail, "too-many-devices") || !strings.Contains(string(f.There), "many") {
+		t.Errorf("%+v", f)
 	}
 }
 

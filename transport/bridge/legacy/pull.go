@@ -100,7 +100,7 @@ func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State)
 	appended, err := s.append(ctx, event)
 	switch {
 	case err == nil:
-	case domain.AsError(err).Kind == domain.KindInvalid:
+	case domain.AsError(err).Kind == domain.KindInvalid, domain.HasCode(err, domain.CodeTooManyDevices):
 		s.journal.rejected(e, err)
 		state.OnPull(func(f *bridge.Flow) { f.Refused++ })
 		return nil
@@ -175,8 +175,18 @@ func (s *site) eventID(e *socketio.Event) string {
 
 // append appends an event once, and tries until ctx ends or the log refuses it. The
 // event's id is its key: what was appended already, by whichever connection, is not
-// appended again.
-func (s *site) append(ctx context.Context, e domain.Event) (domain.Appended, error) {
+// appended again. It fails with [domain.CodeTooManyDevices] for a device too many.
+func (s *site) append(ctx context.Context, e domain.Event) (appended domain.Appended, err error) {
+	if device := e.Introduces(); device != "" && s.Quota != nil {
+		admission, ended := s.Quota.Admit(ctx, e.SystemID, []domain.DeviceID{device})
+		switch {
+		case ended != nil:
+			return appended, ended
+		case admission.Refused != nil:
+			return appended, admission.Refusal()
+		}
+		defer func() { admission.Settle(err == nil) }()
+	}
 	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "bridge:" + s.origin(), Key: e.ID, Fingerprint: e.ID}}
 	return domain.AppendUntilDone(ctx, s.Log, []domain.Event{e}, opts, func(err error) {
 		s.journal.logger.Warn("an event from a bridge cannot be appended now; trying again", "error", err)

@@ -204,6 +204,7 @@ type bundle struct {
 	log    *memoryLog
 	store  *memoryStore
 	config string
+	quota  domain.DeviceQuota
 	stop   func()
 }
 
@@ -235,7 +236,7 @@ func (b *bundle) start() {
 func (b *bundle) run() {
 	b.t.Helper()
 	logger := logger()
-	parts := Parts{Deployment: deployment, Log: b.log, Reader: b.log, Store: b.store, Logger: logger}
+	parts := Parts{Deployment: deployment, Log: b.log, Reader: b.log, Store: b.store, Quota: b.quota, Logger: logger}
 	links, err := bridge.Load(strings.NewReader(b.config), map[string]bridge.Kind{Kind: New(parts)}, os.Getenv)
 	if err != nil {
 		b.t.Fatal(err)

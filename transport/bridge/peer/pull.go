@@ -449,7 +449,7 @@ func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {
 	p.state.OnPull(func(f *bridge.Flow) {
 		f.Moved(b.Through, taken)
 		f.Filtered += uint64(len(events) - len(b.Events))
-		f.Refused += uint64(refused)
+		f.Refused += uint64(refused + taken.Refused)
 	})
 	return nil
 }

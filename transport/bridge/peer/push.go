@@ -160,6 +160,7 @@ type sent struct {
 	Accepted   int             `json:"accepted"`
 	Duplicates int             `json:"duplicates"`
 	Own        int             `json:"own"`
+	Refused    int             `json:"refused"`
 	Position   domain.Position `json:"position"`
 }
 
@@ -176,7 +177,7 @@ func (p *pusher) send(ctx context.Context, through domain.Cursor, head uint64, b
 	p.state.OnPush(func(f *bridge.Flow) {
 		f.Moved(through.Position, taken)
 		f.Filtered += uint64(count.filtered)
-		f.Refused += uint64(count.refused)
+		f.Refused += uint64(count.refused + answer.Refused)
 		f.Behind = head - through.Seq
 	})
 	return nil

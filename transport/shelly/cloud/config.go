@@ -132,5 +132,7 @@ type Parts struct {
 	Known      shelly.Known // for devices that another connection had before
 	Events     domain.Appender
 	Heartbeats shelly.Heartbeats
-	Logger     *slog.Logger // nil discards the log
+	Quota      domain.DeviceQuota
+	Refusals   *shelly.Refusals // of devices beyond the quota
+	Logger     *slog.Logger     // nil discards the log
 }

@@ -62,6 +62,11 @@ func (s *session) serve(ctx context.Context, socket *socket, g grant) ending {
 			}
 		default:
 		}
+		select {
+		case f := <-s.fetched: // nobody applies it
+			f.admission.Settle(false)
+		default:
+		}
 	}()
 	return s.loop()
 }

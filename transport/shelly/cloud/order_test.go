@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -252,6 +253,59 @@ func TestNewDeviceIsFound(t *testing.T) {
 	d.SetPartial(true)
 	d.Press(0, true)
 	b.relay(sol, "b0b21c12dd94", true)
+}
+
+// Devices of an account that are beyond the system's quota are dropped. Operators see
+// them, once each, and the others go on.
+func TestAccountWithDevicesTooMany(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.ResyncEvery = 20 * time.Millisecond
+	b := newLimitedBench(t, cfg, shellycloud.Config{}, 2)
+	a, d := b.account(sol, "acc1")
+	many := map[domain.DeviceID]*shellycloud.Device{plug: d}
+	for i := range 3 {
+		id := fmt.Sprint("8cbfea9a1b2", i)
+		many[domain.DeviceID(id)] = a.AddDevice(id, 1)
+	}
+	b.run(b.supervisor)
+	b.connected(sol, "acc1")
+	known := map[domain.DeviceID]bool{}
+	b.eventually("two of four are known", func() bool {
+		for id := range many {
+			known[id] = b.log.device(sol, id) != nil
+		}
+		n := 0
+		for _, is := range known {
+			if is {
+				n++
+			}
+		}
+		return n == 2
+	})
+	refused := func() []domain.DeviceRefusal { return b.refusals.LastRefusals(sol, "acc1") }
+	b.eventually("the others are refused", func() bool { return len(refused()) == 2 })
+	asked := a.Counts().AllStatus
+	b.eventually("the states are fetched again", func() bool { return a.Counts().AllStatus >= asked+3 })
+	for _, r := range refused() {
+		if known[r.DeviceID] || r.Reason != "too-many-devices" || r.Detail != "the system has 2 devices already, and may have 2" {
+			t.Errorf("refused is %+v", r)
+		}
+	}
+	if n := b.refusals.Counts()["too-many-devices"]; n != 2 {
+		t.Errorf("2 devices are refused, and %d are counted", n)
+	}
+	if n := strings.Count(b.output.String(), "devices of the account are refused"); n != 1 {
+		t.Errorf("that is logged %d times", n)
+	}
+	for id, d := range many {
+		d.Press(0, !d.On(0))
+		if known[id] {
+			b.relay(sol, id, d.On(0))
+		} else if b.log.device(sol, id) != nil {
+			t.Errorf("%s is refused, and in the log", id)
+		}
+	}
 }
 
 func TestUnreadableEntryTakesNothingAway(t *testing.T) {

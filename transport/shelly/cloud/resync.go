@@ -38,9 +38,10 @@ type resync struct {
 
 // snapshot is the result of a fetch.
 type snapshot struct {
-	all  allStatus
-	rows map[domain.DeviceID][]*domain.Device // of new devices
-	err  error
+	all       allStatus
+	rows      map[domain.DeviceID][]*domain.Device // of new devices
+	admission domain.Admission                     // of those of them that the system does not have
+	err       error
 }
 
 func newResync(cfg Config, now time.Time) resync {
@@ -174,7 +175,7 @@ func (s *session) fetch(now time.Time) {
 		var f snapshot
 		f.err = isolate.Run(s.logger, where, func() (err error) {
 			if f.all, err = s.api.allStatus(s.ctx, s.grant.at, s.grant.token); err == nil {
-				f.rows, err = s.rowsOfNew(s.ctx, f.all)
+				f.rows, f.admission, err = s.rowsOfNew(s.ctx, f.all)
 			}
 			return err
 		})
@@ -182,9 +183,10 @@ func (s *session) fetch(now time.Time) {
 	})
 }
 
-// rowsOfNew returns the stored rows of the devices that are new on the account.
-func (s *session) rowsOfNew(ctx context.Context, all allStatus) (map[domain.DeviceID][]*domain.Device, error) {
-	rows := map[domain.DeviceID][]*domain.Device{}
+// rowsOfNew returns the stored rows of the devices that are new on the account, and asks
+// the quota to admit those that have none.
+func (s *session) rowsOfNew(ctx context.Context, all allStatus) (map[domain.DeviceID][]*domain.Device, domain.Admission, error) {
+	rows, fresh := map[domain.DeviceID][]*domain.Device{}, []domain.DeviceID(nil)
 	for _, d := range all.devices {
 		id := d.id.resolve(s.isMember)
 		if m := s.membershipOf(id); m == byRow || m == onAccount {
@@ -192,11 +194,39 @@ func (s *session) rowsOfNew(ctx context.Context, all allStatus) (map[domain.Devi
 		}
 		channels, err := s.parts.Known.Channels(ctx, s.conn.System, id)
 		if err != nil {
-			return nil, fmt.Errorf("cloud: look up device: %w", err)
+			return nil, domain.Admission{}, fmt.Errorf("cloud: look up device: %w", err)
 		}
-		rows[id] = channels
+		if rows[id] = channels; len(channels) == 0 {
+			fresh = append(fresh, id)
+		}
 	}
-	return rows, nil
+	admission, err := s.parts.Quota.Admit(ctx, s.conn.System, fresh)
+	if err != nil {
+		return nil, domain.Admission{}, fmt.Errorf("cloud: admit devices: %w", err)
+	}
+	return rows, admission, nil
+}
+
+// noteRefused tells operators which devices of the account are beyond the quota, once for
+// each device.
+func (s *session) noteRefused(admission domain.Admission) {
+	const reason = string(domain.CodeTooManyDevices)
+	noted := s.refused
+	s.refused = admission.Refused
+	detail, fresh := admission.Refusal().Detail, 0
+	for id := range admission.Refused {
+		if noted[id] {
+			continue
+		}
+		fresh++
+		s.parts.Refusals.Count(reason)
+		if fresh <= shelly.RefusalsKept {
+			s.parts.Refusals.Keep(s.conn, domain.DeviceRefusal{Reason: reason, DeviceID: id, Detail: detail})
+		}
+	}
+	if fresh > 0 {
+		s.logger.Warn("devices of the account are refused", "devices", fresh, "reason", reason, "detail", detail)
+	}
 }
 
 // apply applies a snapshot, and then the notices that arrived while it was fetched.
@@ -216,13 +246,20 @@ func (s *session) apply(f snapshot) *ending {
 		return nil
 	case s.overflown:
 		s.logger.Warn("too many events arrived while the states were fetched: fetching them once more")
+		f.admission.Settle(false)
 		s.fetch(now)
 		return nil
 	}
 	s.fetchWait.Reset()
+	s.noteRefused(f.admission)
+	f.admission.Settle(true) // the outbox retries until the log has the devices
 	stamps := make(map[domain.DeviceID]stamp, len(f.all.devices))
 	for _, entry := range f.all.devices {
 		id := entry.id.resolve(s.isMember)
+		if f.admission.Refused[id] {
+			s.noteUnlisted(id) // its notices are no reason to fetch
+			continue
+		}
 		stamps[id] = s.applyEntry(id, entry, f.rows[id])
 	}
 	if f.all.refused > 0 {

@@ -34,6 +34,7 @@ type session struct {
 
 	rows    map[domain.DeviceID][]*domain.Device // by base id, as the worker read them
 	devices map[domain.DeviceID]*device          // on the account
+	refused map[domain.DeviceID]bool             // on the account, and beyond the quota of the system
 	*link                                        // the socket that is open, or the last one
 
 	open      atomic.Bool // a socket is open

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections/quota"
 	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
@@ -40,6 +41,8 @@ type bench struct {
 	supervisor *Supervisor
 	output     *testpeer.Buffer
 	secrets    []string // that must never appear
+	quota      *quota.Devices
+	refusals   *shelly.Refusals
 }
 
 func quick() Config {
@@ -55,11 +58,18 @@ func quick() Config {
 
 func newBench(t *testing.T, cfg Config, of shellycloud.Config) *bench {
 	t.Helper()
+	return newLimitedBench(t, cfg, of, 50_000)
+}
+
+// newLimitedBench is newBench for systems that may have so many devices.
+func newLimitedBench(t *testing.T, cfg Config, of shellycloud.Config, most int) *bench {
+	t.Helper()
 	if of.RequestEvery == 0 {
 		of.RequestEvery = -1
 	}
 	b := &bench{t: t, cloud: shellycloud.New(of), log: newMemoryLog(), beats: &beats{}, output: &testpeer.Buffer{}}
 	b.store = &memoryStore{log: b.log, secrets: map[domain.ConnectionID]Secret{}}
+	b.quota, b.refusals = quota.New(most, b.store, b.store), shelly.NewRefusals(b.output.Logger())
 	b.url = b.listen()
 	t.Cleanup(b.cloud.Close) // before the servers, which wait for their sockets
 	b.supervisor = b.another(cfg)
@@ -76,7 +86,9 @@ func (b *bench) listen() string {
 
 // another returns a supervisor as another process would have it.
 func (b *bench) another(cfg Config) *Supervisor {
-	r, err := New(cfg, Parts{Store: b.store, Known: b.store, Events: b.log, Heartbeats: b.beats, Logger: b.output.Logger()})
+	r, err := New(cfg, Parts{
+		Store: b.store, Known: b.store, Events: b.log, Heartbeats: b.beats, Quota: b.quota, Refusals: b.refusals, Logger: b.output.Logger(),
+	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -404,6 +416,29 @@ func (s *memoryStore) SaveSecret(_ context.Context, c domain.ConnectionRef, secr
 		s.secrets[c.ID] = secret
 	}
 	return nil
+}
+
+// FindDevices implements quota.Rows.
+func (s *memoryStore) FindDevices(_ context.Context, system domain.SystemID, ids []domain.DeviceID, _ int) (known []domain.DeviceID, count int, err error) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	rows := s.log.state(system).Devices
+	for _, id := range ids {
+		if rows[id] != nil {
+			known = append(known, id)
+		}
+	}
+	return known, len(rows), nil
+}
+
+// WaitForSystem implements quota.Rows.
+func (s *memoryStore) WaitForSystem(context.Context, domain.SystemID, domain.Position) error {
+	return nil
+}
+
+// Newest implements quota.Log.
+func (s *memoryStore) Newest(context.Context, domain.SystemID) (domain.Position, error) {
+	return domain.Position{}, nil
 }
 
 func (s *memoryStore) Devices(_ context.Context, system domain.SystemID, id domain.ConnectionID) ([]*domain.Device, error) {

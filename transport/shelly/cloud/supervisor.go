@@ -42,8 +42,9 @@ type partition struct {
 
 // New returns a Supervisor. It starts nothing: see [Supervisor.Run].
 func New(cfg Config, parts Parts) (*Supervisor, error) {
-	if parts.Store == nil || parts.Known == nil || parts.Events == nil || parts.Heartbeats == nil {
-		return nil, errors.New("cloud: a store, the known devices, the log and heartbeats are required")
+	if parts.Store == nil || parts.Known == nil || parts.Events == nil || parts.Heartbeats == nil ||
+		parts.Quota == nil || parts.Refusals == nil {
+		return nil, errors.New("cloud: all parts but the logger are required")
 	}
 	if parts.Logger == nil {
 		parts.Logger = slog.New(slog.DiscardHandler)

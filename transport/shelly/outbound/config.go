@@ -35,6 +35,8 @@ type Parts struct {
 	Events      domain.Appender
 	Heartbeats  shelly.Heartbeats
 	Devices     Devices
+	Quota       domain.DeviceQuota
+	Refusals    *shelly.Refusals
 	Logger      *slog.Logger
 }
 
@@ -46,12 +48,9 @@ type Config struct {
 	MaxMessages int   // per socket and minute; default 600 (measured). More: close 1008
 	MaxEvents   int   // that one socket may cause per minute; default 1200. More: close 1008
 	MaxDevices  int   // per connection: sockets on this process, and devices that are known; default 10000. More: close 1013
-	// MaxSystemDevices is how many devices may be known of a system, through all of its
-	// connections; default 50000. More: close 1013.
-	MaxSystemDevices int
-	MaxRefusals      int // wrong keys per remote address and minute; default 60. More: HTTP 429 instead of 401
-	MaxPending       int // requests to one device without a response; default 10 (measured)
-	ReadAhead        int // frames that wait for the session; default 32
+	MaxRefusals int   // wrong keys per remote address and minute; default 60. More: HTTP 429 instead of 401
+	MaxPending  int   // requests to one device without a response; default 10 (measured)
+	ReadAhead   int   // frames that wait for the session; default 32
 
 	PingEvery   time.Duration // default 30 s (measured); a device is dead after two without a pong
 	InitWithin  time.Duration // a device must send its first whole status in this time; default 20 s (measured)
@@ -72,7 +71,6 @@ func (c Config) withDefaults() Config {
 	c.MaxMessages = cmp.Or(c.MaxMessages, 600)
 	c.MaxEvents = cmp.Or(c.MaxEvents, 1200)
 	c.MaxDevices = cmp.Or(c.MaxDevices, 10_000)
-	c.MaxSystemDevices = cmp.Or(c.MaxSystemDevices, 50_000)
 	c.MaxRefusals = cmp.Or(c.MaxRefusals, 60)
 	c.MaxPending = cmp.Or(c.MaxPending, 10)
 	c.ReadAhead = cmp.Or(c.ReadAhead, 32)
@@ -91,7 +89,8 @@ func (c Config) withDefaults() Config {
 }
 
 func (p *Parts) validate() error {
-	if p.Credentials == nil || p.Known == nil || p.Events == nil || p.Heartbeats == nil || p.Devices == nil || p.Logger == nil {
+	if p.Credentials == nil || p.Known == nil || p.Events == nil || p.Heartbeats == nil || p.Devices == nil ||
+		p.Quota == nil || p.Refusals == nil || p.Logger == nil {
 		return errors.New("outbound: a part is missing")
 	}
 	return nil

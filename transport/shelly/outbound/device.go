@@ -81,7 +81,7 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 		return false
 	}
 	if len(known) == 0 {
-		refusal, err := server.new.enter(ctx, s.credential.ConnectionRef)
+		leave, refusal, err := server.new.enter(ctx, s.credential.ConnectionRef, base)
 		switch {
 		case err != nil:
 			s.reject(base, err)
@@ -90,7 +90,7 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 			s.refuseFor("too-many-devices", closeTooMany, refusal)
 			return false
 		}
-		s.isNew = true
+		s.leave = leave
 	}
 	s.offline = map[domain.DeviceID]bool{}
 	for _, row := range known {
@@ -158,17 +158,17 @@ func (s *session) publish(now time.Time) {
 		}
 		s.end(closeLater, endClosed)
 	}
-	s.leaveNewcomers()
+	s.leaveNewcomers(err == nil)
 	if s.events.add(now, len(updates)) > s.server.config.MaxEvents {
 		s.refuseFor("flood", closeFlood, fmt.Sprintf("its messages caused over %d events in a minute", s.server.config.MaxEvents))
 	}
 }
 
 // leaveNewcomers notes that the device is in the log, or will not be.
-func (s *session) leaveNewcomers() {
-	if s.isNew {
-		s.isNew = false
-		s.server.new.leave(s.credential.ConnectionRef)
+func (s *session) leaveNewcomers(appended bool) {
+	if s.leave != nil {
+		s.leave(appended)
+		s.leave = nil
 	}
 }
 

@@ -268,8 +268,8 @@ func TestFaultCasesLink(t *testing.T) {
 		again := b.device() // and it is kept out for a while
 		again.full(plug, true)
 		again.mustClose(1013)
-		if b.server.Stats().Refusals["flood"] != 1 {
-			t.Errorf("refusals: %v", b.server.Stats().Refusals)
+		if b.refusals.Counts()["flood"] != 1 {
+			t.Errorf("refusals: %v", b.refusals.Counts())
 		}
 	})
 }

@@ -12,15 +12,16 @@ import (
 func TestTooManyNames(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		config Config
-		detail string
+		config   Config
+		ofSystem int
+		detail   string
 	}{
-		"of the connection": {Config{MaxDevices: 3}, "the connection has 3 devices already, and may have 3"},
-		"of the system":     {Config{MaxSystemDevices: 3}, "the system has 3 devices already, and may have 3"},
+		"of the connection": {Config{MaxDevices: 3}, 50_000, "the connection has 3 devices already, and may have 3"},
+		"of the system":     {Config{}, 3, "the system has 3 devices already, and may have 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBundle(t, c.config)
+			b := newLimitedBundle(t, c.config, c.ofSystem)
 			for _, id := range []string{"plug-1", "plug-2", "plug-3"} {
 				w := b.device()
 				w.full(domain.DeviceID(id), true)
@@ -33,8 +34,8 @@ func TestTooManyNames(t *testing.T) {
 				w.full(domain.DeviceID(id), true)
 				w.mustClose(1013)
 			}
-			b.eventually("the refusals", func() bool { return len(b.server.LastRefusals(system, acc)) == 2 })
-			last := b.server.LastRefusals(system, acc)[1]
+			b.eventually("the refusals", func() bool { return len(b.refusals.LastRefusals(system, acc)) == 2 })
+			last := b.refusals.LastRefusals(system, acc)[1]
 			if last.Reason != "too-many-devices" || last.DeviceID != "plug-4" || last.Detail != c.detail {
 				t.Errorf("refused is %+v", last)
 			}
@@ -60,7 +61,7 @@ func TestTooManyNames(t *testing.T) {
 func TestTooManyNamesAtOnce(t *testing.T) {
 	t.Parallel()
 	const most, tries = 5, 20
-	b := newBundle(t, Config{MaxDevices: 2 * tries, MaxSystemDevices: most})
+	b := newLimitedBundle(t, Config{MaxDevices: 2 * tries}, most)
 	release := make(chan struct{})
 	b.set(func() { b.holdUp = release })
 	for i := range tries {
@@ -68,7 +69,7 @@ func TestTooManyNamesAtOnce(t *testing.T) {
 		w.full(domain.DeviceID("plug-"+string(rune('a'+i))), true)
 	}
 	b.eventually("most to be refused", func() bool {
-		n := b.server.Stats().Refusals["too-many-devices"]
+		n := b.refusals.Counts()["too-many-devices"]
 		return n >= tries-most
 	})
 	b.set(func() { b.holdUp = nil })

@@ -55,7 +55,7 @@ func TestOperatorsSeeRefusals(t *testing.T) {
 		w.send(`{"src":"` + string(plug) + `","method":"NotifyFullStatus","params":{`)
 		w.mustClose(1008)
 	}
-	of := func() []domain.DeviceRefusal { return b.server.LastRefusals("clinica-sol", acc) }
+	of := func() []domain.DeviceRefusal { return b.refusals.LastRefusals("clinica-sol", acc) }
 	b.eventually("the bad frames", func() bool { return len(of()) == 3 }) // noted after the close
 	flood := b.device()
 	flood.full("plug-2", true)
@@ -72,7 +72,7 @@ func TestOperatorsSeeRefusals(t *testing.T) {
 		last[3].Remote == "" || time.Since(last[3].At) > time.Hour {
 		t.Errorf("%+v", last)
 	}
-	if n := b.server.Stats().Refusals; n["bad-frame"] != 3 || n["flood"] != 1 || n["unknown-key"] != 1 {
+	if n := b.refusals.Counts(); n["bad-frame"] != 3 || n["flood"] != 1 || n["unknown-key"] != 1 {
 		t.Errorf("%v", n)
 	}
 	log := b.logged.String()
@@ -84,26 +84,8 @@ func TestOperatorsSeeRefusals(t *testing.T) {
 	if n := strings.Count(log, "reason=bad-frame"); n != 1 {
 		t.Errorf("the same refusal is logged %d times", n)
 	}
-	if of := b.server.LastRefusals("centro-luna", acc); len(of) != 0 {
+	if of := b.refusals.LastRefusals("centro-luna", acc); len(of) != 0 {
 		t.Errorf("another system sees %v", of)
-	}
-}
-
-// What is remembered of refusals is bounded.
-func TestRefusalsAreBounded(t *testing.T) {
-	t.Parallel()
-	b := newBundle(t, Config{})
-	r := newRefusals(b.server.parts.Logger)
-	for i := range mostRemembered + 10 {
-		c := domain.ConnectionRef{System: "s", ID: domain.ConnectionID(fmt.Sprint("c", i))}
-		r.keep(c, domain.DeviceRefusal{Reason: "flood"}, time.Now())
-	}
-	c := domain.ConnectionRef{System: "s", ID: "c"}
-	for range 30 {
-		r.keep(c, domain.DeviceRefusal{Reason: "flood"}, time.Now())
-	}
-	if len(r.last) > mostRemembered || len(r.warned) > mostRemembered || len(r.of(c)) != refusalsKept {
-		t.Errorf("%d connections, %d warnings, %d of one", len(r.last), len(r.warned), len(r.of(c)))
 	}
 }
 

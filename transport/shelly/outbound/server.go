@@ -49,7 +49,6 @@ type Server struct {
 	devices  map[domain.DeviceRef]*session // by the name that the device gives itself
 
 	sockets, frames atomic.Int64
-	refusals        *refusals
 }
 
 var _ shelly.Holder = (*Server)(nil)
@@ -64,8 +63,7 @@ func New(config Config, parts Parts) (*Server, error) {
 		sessions: map[domain.ConnectionRef]map[*session]struct{}{}, devices: map[domain.DeviceRef]*session{},
 	}
 	s.admission = newAdmission(&s.config)
-	s.new = newNewcomers(&s.config, parts.Devices)
-	s.refusals = newRefusals(parts.Logger)
+	s.new = newNewcomers(&s.config, parts.Devices, parts.Quota)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
 	return s, nil
@@ -147,14 +145,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		// The path is not logged, because a mistyped one may have the key in any part.
-		s.refusals.note(domain.ConnectionRef{}, domain.DeviceRefusal{Reason: "unknown-key", Remote: r.RemoteAddr})
+		s.parts.Refusals.Note(domain.ConnectionRef{}, domain.DeviceRefusal{Reason: "unknown-key", Remote: r.RemoteAddr})
 		s.refuse(w, "unknown-key", http.StatusUnauthorized, 0)
 		return
 	}
 	limit.Attributed(r.Context()) // devices with a valid key have no limit per address
 	switch {
 	case s.admission.isStopped(&found):
-		s.refusals.note(found.ConnectionRef, domain.DeviceRefusal{Reason: "stopped", Remote: r.RemoteAddr})
+		s.parts.Refusals.Note(found.ConnectionRef, domain.DeviceRefusal{Reason: "stopped", Remote: r.RemoteAddr})
 		s.refuse(w, "stopped", http.StatusForbidden, 0)
 		return
 	}
@@ -190,17 +188,11 @@ var refusalTexts = map[string]string{
 }
 
 func (s *Server) refuse(w http.ResponseWriter, reason string, status int, retryAfter time.Duration) {
-	s.refusals.count(reason)
+	s.parts.Refusals.Count(reason)
 	if retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
 	}
 	http.Error(w, refusalTexts[reason], status)
-}
-
-// LastRefusals returns this process's last refusals of a connection's devices, the newest
-// first.
-func (s *Server) LastRefusals(system domain.SystemID, id domain.ConnectionID) []domain.DeviceRefusal {
-	return s.refusals.of(domain.ConnectionRef{System: system, ID: id})
 }
 
 // add registers a session. If the session must end at once, because something changed
@@ -221,8 +213,8 @@ func (s *Server) add(one *session) (frame *closeFrame, why endReason) {
 	case s.admission.isOutdated(&one.credential):
 		return &closeLater, endClosed
 	case len(s.sessions[id]) > s.config.MaxDevices:
-		s.refusals.count("too-many-devices")
-		s.refusals.note(one.credential.ConnectionRef, domain.DeviceRefusal{
+		s.parts.Refusals.Count("too-many-devices")
+		s.parts.Refusals.Note(one.credential.ConnectionRef, domain.DeviceRefusal{
 			Reason: "too-many-devices", Remote: one.remote, Detail: fmt.Sprintf("there are %d on this process", s.config.MaxDevices),
 		})
 		return &closeTooMany, endClosed
@@ -335,12 +327,11 @@ func (s *Server) all() (all []*session) {
 
 // Stats are the counts of a [Server].
 type Stats struct {
-	Sockets  int              // open now
-	Frames   int64            // received since the start
-	Refusals map[string]int64 // since the start, by reason
+	Sockets int   // open now
+	Frames  int64 // received since the start
 }
 
 // Stats returns the counts.
 func (s *Server) Stats() Stats {
-	return Stats{Sockets: int(s.sockets.Load()), Frames: s.frames.Load(), Refusals: s.refusals.counts()}
+	return Stats{Sockets: int(s.sockets.Load()), Frames: s.frames.Load()}
 }

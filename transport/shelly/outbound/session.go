@@ -49,8 +49,8 @@ type session struct {
 	// The goroutine of run alone uses the rest.
 	device  *shelly.Device // nil before it was admitted
 	offline map[domain.DeviceID]bool
-	isNew   bool // no row and no event of it exist yet
-	stable  bool // the session has lasted long enough to clear earlier failures
+	leave   func(appended bool) // not nil while no row and no event of it exist yet
+	stable  bool                // the session has lasted long enough to clear earlier failures
 	events  window
 
 	statusRequested bool // because the device did not begin with a whole one
@@ -178,7 +178,7 @@ func (s *session) finish() {
 			s.publish(due) // no newer state follows
 		}
 	}
-	s.leaveNewcomers()
+	s.leaveNewcomers(false)
 	why := s.reportEnd(period)
 	s.mu.Lock()
 	faulty := s.faulty
@@ -254,8 +254,8 @@ func (s *session) refuseFor(reason string, frame closeFrame, detail string) {
 // refused counts a refusal of the device and notes it for operators.
 func (s *session) refused(reason, detail string) {
 	device, _ := s.name.Load().(domain.DeviceID)
-	s.server.refusals.count(reason)
-	s.server.refusals.note(s.credential.ConnectionRef, domain.DeviceRefusal{
+	s.server.parts.Refusals.Count(reason)
+	s.server.parts.Refusals.Note(s.credential.ConnectionRef, domain.DeviceRefusal{
 		Reason: reason, DeviceID: device, Remote: s.remote, Detail: detail,
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections/quota"
 	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 	"github.com/plugcast/plugcast/transport/testpeer"
@@ -32,11 +33,12 @@ const patience = 20 * time.Second
 
 // bundle is a server with its dependencies in memory.
 type bundle struct {
-	t      *testing.T
-	server *Server
-	url    string // of the HTTP server
-	keys   map[domain.ConnectionID]string
-	logged testpeer.Buffer
+	t        *testing.T
+	server   *Server
+	refusals *shelly.Refusals
+	url      string // of the HTTP server
+	keys     map[domain.ConnectionID]string
+	logged   testpeer.Buffer
 
 	mu          sync.Mutex
 	credentials map[domain.ConnectionRef]*Credential
@@ -50,14 +52,21 @@ type bundle struct {
 
 func newBundle(t *testing.T, config Config) *bundle {
 	t.Helper()
+	return newLimitedBundle(t, config, 50_000)
+}
+
+// newLimitedBundle is newBundle for systems that may have so many devices.
+func newLimitedBundle(t *testing.T, config Config, most int) *bundle {
+	t.Helper()
 	b := &bundle{
 		t: t, keys: map[domain.ConnectionID]string{}, credentials: map[domain.ConnectionRef]*Credential{},
 		state: domain.NewState(system),
 	}
 	b.connection(system, acc)
+	b.refusals = shelly.NewRefusals(b.logged.Logger())
 	var err error
 	b.server, err = New(config, Parts{
-		Credentials: b, Known: b, Events: b, Heartbeats: b, Devices: b, Logger: b.logged.Logger(),
+		Credentials: b, Known: b, Events: b, Heartbeats: b, Devices: b, Quota: quota.New(most, b, b), Refusals: b.refusals, Logger: b.logged.Logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -139,16 +148,36 @@ func (b *bundle) Channels(_ context.Context, _ domain.SystemID, base domain.Devi
 }
 
 // Count implements Devices.
-func (b *bundle) Count(_ context.Context, c domain.ConnectionRef, _, _ int) (inConnection, inSystem int, err error) {
+func (b *bundle) Count(_ context.Context, c domain.ConnectionRef, _ int) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.counts++
 	for _, row := range b.state.Devices {
 		if row.ConnectionID != nil && *row.ConnectionID == c.ID {
-			inConnection++
+			n++
 		}
 	}
-	return inConnection, len(b.state.Devices), nil
+	return n, nil
+}
+
+// FindDevices implements quota.Rows.
+func (b *bundle) FindDevices(_ context.Context, _ domain.SystemID, ids []domain.DeviceID, _ int) (known []domain.DeviceID, count int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range ids {
+		if b.state.Devices[id] != nil {
+			known = append(known, id)
+		}
+	}
+	return known, len(b.state.Devices), nil
+}
+
+// WaitForSystem implements quota.Rows.
+func (b *bundle) WaitForSystem(context.Context, domain.SystemID, domain.Position) error { return nil }
+
+// Newest implements quota.Log.
+func (b *bundle) Newest(context.Context, domain.SystemID) (domain.Position, error) {
+	return domain.Position{}, nil
 }
 
 // Append implements domain.Appender.
