@@ -39,8 +39,8 @@ func (c *channelState) seed(row *domain.Device) {
 	c.energy = energyOf(&c.logged, heard)
 }
 
-// show applies a reading of the channel.
-func (c *channelState) show(r status.Reading, now time.Time) {
+// setReading applies a reading of the channel.
+func (c *channelState) setReading(r status.Reading, now time.Time) {
 	if !c.everShown {
 		c.mode = r.Mode // a new holder does not know the mode in the log
 	}
@@ -64,10 +64,10 @@ func (c *channelState) correct(row *domain.Device) {
 	}
 }
 
-// ours reports whether to append updates of the channel: the device shows it or has
+// isOurs reports whether to append updates of the channel: the device shows it or has
 // shown it, on this or an earlier socket of this connection. Rows that others published
 // under such an id are left alone.
-func (c *channelState) ours(d *Device) bool {
+func (c *channelState) isOurs(d *Device) bool {
 	if c.shown || c.everShown {
 		return true
 	}
@@ -96,7 +96,7 @@ func (c *channelState) now(d *Device) domain.DeviceUpdate {
 // due returns when to append the channel's state, or false if it equals the log's. The
 // zero time means at once.
 func (c *channelState) due(d *Device) (at time.Time, waits bool) {
-	if !c.ours(d) {
+	if !c.isOurs(d) {
 		return time.Time{}, false
 	}
 	now := c.now(d)
@@ -133,10 +133,10 @@ func (p Policy) isStep(from, to domain.Optional[float64]) bool {
 	return step >= p.MinPowerW && step >= p.MinPowerShare*math.Abs(a)
 }
 
-// mayOrder is how far ahead a device's clock may be for its time to count as the newest in
+// maxOrderAhead is how far ahead a device's clock may be for its time to count as the newest in
 // the log: more than [domain.MaxClockAhead], because an append can be late. A clock that is
 // further ahead is wrong, and its time must not block the right times that follow.
-const mayOrder = time.Hour
+const maxOrderAhead = time.Hour
 
 // take returns the update that brings the log up to date, and counts it as appended.
 func (c *channelState) take(d *Device, now time.Time) Update {
@@ -151,7 +151,7 @@ func (c *channelState) take(d *Device, now time.Time) Update {
 	newest := log.DeviceTime
 	if at, known := newest.Get(); !d.at.IsZero() && (!known || d.at.After(at)) {
 		u.DeviceTime = domain.Some(d.at.UTC().Truncate(time.Microsecond))
-		if !d.at.After(now.Add(mayOrder)) {
+		if !d.at.After(now.Add(maxOrderAhead)) {
 			newest = u.DeviceTime
 		}
 	}
@@ -193,7 +193,7 @@ func (c *channelState) expect(cmd SwitchCommand, until time.Time) {
 	c.expected = append(c.expected, expectation{cmd, until})
 }
 
-func (c *channelState) forgo(commandID string) {
+func (c *channelState) cancelExpect(commandID string) {
 	c.expected = slices.DeleteFunc(c.expected, func(e expectation) bool { return e.CommandID == commandID })
 }
 

@@ -199,11 +199,11 @@ func (d *Device) Expect(channel int, c SwitchCommand, until time.Time) {
 	}
 }
 
-// Forgo notes that the device refused a command, so that no later change of its relay
+// CancelExpect notes that the device refused a command, so that no later change of its relay
 // names the command as its cause.
-func (d *Device) Forgo(channel int, commandID string) {
+func (d *Device) CancelExpect(channel int, commandID string) {
 	if i, ok := d.find(channel); ok {
-		d.channels[i].forgo(commandID)
+		d.channels[i].cancelExpect(commandID)
 	}
 }
 
@@ -262,7 +262,7 @@ func (d *Device) read(now time.Time) {
 	}
 	for _, r := range d.status.Readings() {
 		if c := d.channel(r.Channel); c != nil {
-			c.show(r, now)
+			c.setReading(r, now)
 		}
 	}
 }

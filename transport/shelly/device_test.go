@@ -337,8 +337,8 @@ func TestExpect(t *testing.T) {
 		for refused, cause := range map[string]string{"off": "", "on": "off"} {
 			b := connected(t)
 			b.Expect(0, off, b.now.Add(time.Minute))
-			b.Forgo(0, refused)
-			b.Forgo(9, refused) // no such channel
+			b.CancelExpect(0, refused)
+			b.CancelExpect(9, refused) // no such channel
 			b.delta(turnsOff)
 			if u := b.take(time.Second); len(u) != 1 || u[0].CausationID != cause {
 				t.Fatalf("%s was refused: %+v, want caused by %q", refused, u, cause)

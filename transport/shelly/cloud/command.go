@@ -137,7 +137,7 @@ func (s *session) settle(m response) {
 	case m.ok: // accepted, that is: a status tells the relay's state later
 		p.report(shelly.SwitchResult{Outcome: domain.OutcomeCompleted})
 	default:
-		p.device.state.Forgo(p.channel, p.CommandID)
+		p.device.state.CancelExpect(p.channel, p.CommandID)
 		p.fail(s.secret.scrub(explain(m.err)))
 	}
 }

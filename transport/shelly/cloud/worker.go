@@ -72,7 +72,7 @@ func (w *worker) run(ctx context.Context) {
 			_ = backoff.SleepOr(ctx, retry.Next(), w.wake) // the loop checks ctx
 		case !isWanted(c):
 			retry.Reset()
-			w.rest(ctx, c)
+			w.waitWhileStopped(ctx, c)
 		default:
 			began := time.Now()
 			if w.serve(ctx, newSession(w.supervisor.env, c, secret, rows, w.logger)) {
@@ -168,9 +168,9 @@ func (w *worker) setSession(s *session, cancel context.CancelFunc) {
 	w.session, w.cancel = s, cancel
 }
 
-// rest waits while the connection is stopped. First it reports that the socket is
+// waitWhileStopped waits while the connection is stopped. First it reports that the socket is
 // closed, because a former owner may have left the state at connected.
-func (w *worker) rest(ctx context.Context, c Connection) {
+func (w *worker) waitWhileStopped(ctx context.Context, c Connection) {
 	if c.State == domain.StateConnected {
 		change := domain.ConnectionStateChanged{ConnectionID: c.ID, State: domain.StateDisconnected, Reason: reasonStopped}
 		appendState(ctx, w.supervisor.parts.Events, c.ConnectionRef, change, w.logger)

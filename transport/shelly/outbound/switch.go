@@ -103,7 +103,7 @@ func (s *session) switchRelay(o *switchRequest, now time.Time) {
 		onClosed:  unknown("the device went away before it answered: it may have switched"),
 		onResponse: func(f *rpc.Frame, now time.Time) {
 			if f.Err != nil {
-				s.device.Forgo(o.channel, o.CommandID)
+				s.device.CancelExpect(o.channel, o.CommandID)
 				o.fail(f.Err.Error())
 				return
 			}

@@ -303,7 +303,7 @@ func checkReadings(t *testing.T, d Document) {
 		for _, v := range []interface{ Get() (float64, bool) }{
 			r.PowerW, r.VoltageV, r.CurrentA, r.FrequencyHz, r.PowerFactor, r.CounterWh, r.TemperatureC,
 		} {
-			if n, _ := v.Get(); !(math.Abs(n) <= mostReading) {
+			if n, _ := v.Get(); !(math.Abs(n) <= maxReading) {
 				t.Fatalf("%v is no reading", n)
 			}
 		}

@@ -23,9 +23,9 @@ type Reading struct {
 	domain.DeviceUpdate
 }
 
-// mostReading is more than any plug can measure: a larger number is a fault and counts
+// maxReading is more than any plug can measure: a larger number is a fault and counts
 // as missing. As a counter it would spoil the lifetime energy for ever.
-const mostReading = 1e12
+const maxReading = 1e12
 
 // Readings returns the readings of the document's channels, in order: the switches and
 // meters (pm1) of the second generation, or else the relays of the first. A switch and a
@@ -204,7 +204,7 @@ func boolean(m map[string]any, name string) domain.Optional[bool] { return membe
 
 func number(m map[string]any, name string) domain.Optional[float64] {
 	o := member[float64](m, name)
-	if v, known := o.Get(); known && !(math.Abs(v) <= mostReading) {
+	if v, known := o.Get(); known && !(math.Abs(v) <= maxReading) {
 		return domain.Optional[float64]{}
 	}
 	return o
