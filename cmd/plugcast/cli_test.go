@@ -98,7 +98,7 @@ func TestWrongUsage(t *testing.T) {
 		"secret key":            {[]string{secret, redis, postgres, "PLUGCAST_SECRET_KEY=aHVudGVyMg=="}, "serve", "secret key 1 has 7 bytes"},
 		"public URL":            {[]string{secret, redis, postgres}, "serve --public-url plugs.example.com", "--public-url"},
 		"an origin with a path": {[]string{secret, redis, postgres}, "serve --allowed-origins https://a.example,https://b.example/app", `"https://b.example/app" can never match`},
-		"an origin of the Web":  {[]string{secret, redis, postgres, "PLUGCAST_ALLOWED_ORIGINS=https://*.net"}, "serve", "everybody can have a name below net"},
+		"an origin of the Web":  {[]string{secret, redis, postgres, "PLUGCAST_ALLOWED_ORIGINS=https://*.net"}, "serve", "anyone can register a name below net"},
 		"a proxy by name":       {[]string{secret, redis, postgres}, "serve --trusted-proxies nginx", `"nginx"`},
 		"too many connections":  {[]string{secret, redis, postgres}, "serve --max-connections 99999999999", "ulimit -n"},
 		"less than nothing":     {[]string{secret, redis, postgres}, "serve --max-connections -1", "--max-connections"},

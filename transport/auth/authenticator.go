@@ -1,9 +1,9 @@
-// Package auth turns what a caller shows, a token or a ticket, into a
-// [domain.Actor]. Every face uses it and nothing else decides who somebody is.
+// Package auth turns the credential of a request, a token or a ticket, into a
+// [domain.Actor]. Every face uses it; no other package authenticates clients.
 //
 // Tokens are JSON Web Tokens, signed with a shared secret (HS256) or with a key
-// of a JWKS. Which algorithms are accepted follows from the configuration and
-// never from the token. Tokens and tickets are in no error and in no log.
+// of a JWKS. The configuration decides which algorithms are accepted; the token
+// does not. No error and no log line contains a token or a ticket.
 package auth
 
 import (
@@ -31,19 +31,19 @@ const (
 // be guessed offline from a single token.
 const MinSecret = 32
 
-// leeway is how far the clock of whoever signs may be ahead of ours, for the
-// beginning of a token. Its end is sharp, on every face alike.
+// leeway is how far the signer's clock may be ahead of ours. It applies to the
+// start of a token (nbf). The expiry has no leeway, on any face.
 const leeway = 30 * time.Second
 
-// Config says which tokens are accepted. One of Secret and JWKSURL is set.
+// Config says which tokens are accepted. Exactly one of Secret and JWKSURL is set.
 type Config struct {
 	Secret   []byte // HS256; at least MinSecret bytes
 	JWKSURL  string // https, or http on a loopback address
-	Issuer   string // demanded as iss, unless empty
-	Audience string // demanded in aud, unless empty
+	Issuer   string // the required iss; empty accepts any
+	Audience string // must be among aud; empty accepts any
 }
 
-// Validate says in one line what is wrong with the configuration.
+// Validate reports the first error of the configuration, in one line.
 func (c Config) Validate() error {
 	switch {
 	case len(c.Secret) == 0 && c.JWKSURL == "":
@@ -64,46 +64,46 @@ func checkSecret(secret []byte) error {
 	return nil
 }
 
-// Tickets gives out credentials that may stand in a URL: for one use, because they
-// are worth nothing afterwards, or for one event stream, because they open nothing
-// else.
+// Tickets issues credentials that may appear in a URL. One kind is valid for a single
+// use, so it is worthless afterwards. The other is valid for one event stream, so it
+// grants nothing else.
 type Tickets interface {
-	// Issue makes a ticket that stands for the actor until expires.
+	// Issue makes a ticket that represents the actor until expires.
 	Issue(ctx context.Context, actor domain.Actor) (ticket string, expires time.Time, err error)
-	// Redeem gives the actor of a ticket, once. ok is false for a ticket that is
-	// unknown, used or too old.
+	// Redeem returns the actor of a ticket, once. ok is false for a ticket that is
+	// unknown, used or expired.
 	Redeem(ctx context.Context, ticket string) (actor domain.Actor, ok bool, err error)
-	// IssueStream makes a ticket for the event stream of one system, good until the
-	// actor's authority ends.
+	// IssueStream makes a ticket for the event stream of one system. It is valid until
+	// the actor's token expires.
 	IssueStream(ctx context.Context, actor domain.Actor, system domain.SystemID) (ticket string, expires time.Time, err error)
-	// Stream gives the actor of such a ticket, any number of times. ok is false for a
-	// ticket that is unknown, too old, or another stream's.
+	// Stream returns the actor of a stream's ticket, any number of times. ok is false for
+	// a ticket that is unknown, expired, or for another stream.
 	Stream(ctx context.Context, ticket string, system domain.SystemID) (actor domain.Actor, ok bool, err error)
 }
 
-// Authenticator tells who somebody is. It is safe for concurrent use. Its errors are a
-// [domain.Error], which the client is shown.
+// Authenticator authenticates clients. It is safe for concurrent use. Its errors are
+// each a [domain.Error] that the client may see.
 type Authenticator interface {
-	// Authenticate looks at a request: its headers, its subprotocols, its ticket.
+	// Authenticate checks the headers, the subprotocols and the ticket of a request.
 	Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error)
 	// AuthenticateStream is Authenticate for a request for the event stream of a
-	// system, which may have a ticket of its own.
+	// system. It also accepts tickets for that stream.
 	AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error)
-	// Verify looks at a token.
+	// Verify checks a token.
 	Verify(ctx context.Context, token string) (domain.Actor, error)
 }
 
 // Verifier is the [Authenticator] that verifies tokens and redeems tickets.
 type Verifier struct {
-	parser    *jwt.Parser // of the signature alone
+	parser    *jwt.Parser // checks the signature only
 	validator *jwt.Validator
 	key       func(ctx context.Context) jwt.Keyfunc
 	keys      *keySet // nil with a secret
 	tickets   Tickets
 }
 
-// New makes a Verifier. With a JWKS, [Verifier.Run] keeps the keys
-// fresh. tickets may be nil: then no ticket is valid.
+// New makes a Verifier. With a JWKS, [Verifier.Run] has to run: it refreshes the keys.
+// With nil tickets, no ticket is valid.
 func New(c Config, tickets Tickets, log *slog.Logger) (*Verifier, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -130,8 +130,8 @@ func New(c Config, tickets Tickets, log *slog.Logger) (*Verifier, error) {
 	return a, nil
 }
 
-// Run fetches the keys of a JWKS now and again until ctx ends, and returns when
-// it does. With a secret there is nothing to fetch.
+// Run refreshes the keys of a JWKS until ctx ends, and then returns nil. With a secret
+// it only waits for ctx.
 func (a *Verifier) Run(ctx context.Context) error {
 	if a.keys == nil {
 		<-ctx.Done()
@@ -140,9 +140,8 @@ func (a *Verifier) Run(ctx context.Context) error {
 	return a.keys.run(ctx)
 }
 
-// Authenticate tells who sent the request. Errors are a [domain.Error] with one
-// of the codes above, or of [domain.KindUnavailable] when the keys or the
-// tickets cannot be looked up.
+// Authenticate implements [Authenticator]. Its errors have one of the codes above, or
+// [domain.KindUnavailable] when it cannot look up the keys or the ticket.
 func (a *Verifier) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
 	shown, err := credentialOf(r)
 	switch {
@@ -157,9 +156,8 @@ func (a *Verifier) Authenticate(ctx context.Context, r *http.Request) (domain.Ac
 	}
 }
 
-// AuthenticateStream is [Verifier.Authenticate] for a request for the event
-// stream of a system. It also takes a ticket that was made for that stream, which is
-// good again when the reader reconnects.
+// AuthenticateStream implements [Authenticator]. A ticket for the stream stays valid,
+// so that the reader can reconnect with it.
 func (a *Verifier) AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error) {
 	shown, err := credentialOf(r)
 	if err == nil && shown.ticket != "" && len(shown.ticket) <= maxTicket && a.tickets != nil {
@@ -171,7 +169,7 @@ func (a *Verifier) AuthenticateStream(ctx context.Context, r *http.Request, syst
 		case ok && actor.ExpiresAt.After(time.Now()):
 			return actor, nil
 		case ok:
-			return domain.Actor{}, refuse(CodeTokenExpired, "the token that the ticket was made with has expired")
+			return domain.Actor{}, refuse(CodeTokenExpired, expiredTicket)
 		}
 	}
 	return a.Authenticate(ctx, r)
@@ -189,14 +187,15 @@ func (a *Verifier) redeem(ctx context.Context, ticket string) (domain.Actor, err
 	case !ok:
 		return domain.Actor{}, refuse(CodeTicketInvalid, invalidTicket)
 	case !actor.ExpiresAt.After(time.Now()):
-		return domain.Actor{}, refuse(CodeTokenExpired, "the token that the ticket was made with has expired")
+		return domain.Actor{}, refuse(CodeTokenExpired, expiredTicket)
 	}
 	return actor, nil
 }
 
 const (
-	maxTicket     = 2048 // bytes; one of a stream has in it what it stands for
-	invalidTicket = "the ticket is unknown, was used before or is too old"
+	maxTicket     = 2048 // bytes; a stream's ticket contains its actor and system
+	invalidTicket = "the ticket is unknown, used or expired"
+	expiredTicket = "the token behind the ticket has expired"
 )
 
 func refuse(code domain.Code, detail string) *domain.Error {

@@ -33,7 +33,7 @@ func newAuthenticator(t *testing.T, c Config, tickets Tickets) *Verifier {
 	return a
 }
 
-// sign makes a token by hand, also one that Config.Sign would refuse to make.
+// sign makes a token by hand, including tokens that Config.Sign refuses to make.
 func sign(t *testing.T, method jwt.SigningMethod, key any, said map[string]any) string {
 	t.Helper()
 	token, err := jwt.NewWithClaims(method, jwt.MapClaims(said)).SignedString(key)
@@ -55,7 +55,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"secret":        {Config{Secret: secret}, ""},
 		"plain http":    {Config{JWKSURL: "http://id.example.com/keys"}, "must be https"},
 		"no URL":        {Config{JWKSURL: "keys"}, "not a URL"},
-		"credentials":   {Config{JWKSURL: "https://me:hunter2@id.example.com/"}, "must not hold credentials"},
+		"credentials":   {Config{JWKSURL: "https://me:hunter2@id.example.com/"}, "must not contain credentials"},
 		"https":         {Config{JWKSURL: "https://id.example.com/keys"}, ""},
 		"loopback":      {Config{JWKSURL: "http://127.0.0.1:8080/keys"}, ""},
 		"loopback name": {Config{JWKSURL: "http://localhost:8080/keys"}, ""},
@@ -167,7 +167,7 @@ func TestVerify(t *testing.T) {
 		case c.code != "" && domain.AsError(err).Kind != domain.KindUnauthenticated:
 			t.Errorf("%s: kind %v", name, domain.AsError(err).Kind)
 		}
-		// No part of the token may be in what is logged, causes included.
+		// Log lines, causes included, must not contain any part of the token.
 		for cause := err; cause != nil && c.token != ""; cause = errors.Unwrap(cause) {
 			for part := range strings.SplitSeq(c.token, ".") {
 				if part != "" && strings.Contains(cause.Error(), part) {
@@ -192,7 +192,7 @@ func TestNarrowAndWideTokens(t *testing.T) {
 	}
 }
 
-// onceTickets is what streams/tickets does, in memory.
+// onceTickets behaves like streams/tickets, in memory.
 type onceTickets struct {
 	actors map[string]domain.Actor
 	fail   error
@@ -217,8 +217,7 @@ func (o *onceTickets) Stream(_ context.Context, ticket string, system domain.Sys
 	return actor, ok, o.fail
 }
 
-// A ticket that was made for a stream opens that one, again and again, and nothing
-// else.
+// A ticket for a stream opens that stream, any number of times, and nothing else.
 func TestTicketOfAStream(t *testing.T) {
 	t.Parallel()
 	a := newAuthenticator(t, Config{Secret: secret}, &onceTickets{actors: map[string]domain.Actor{

@@ -16,7 +16,7 @@ import (
 	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
-// claims is what a token says. SystemID is an older, shorter way to name a
+// claims are the contents of a token. SystemID is an older, shorter way to name a
 // single system.
 type claims struct {
 	Systems  []string    `json:"systems,omitempty"`
@@ -25,18 +25,18 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// everySystem among a token's systems stands for all of them.
+// everySystem among the systems of a token means all systems.
 const everySystem = "*"
 
-// maxSubject bounds a subject, in bytes. It is written to every event that the
-// subject causes.
+// maxSubject bounds a subject, in bytes, because every event that the subject causes
+// contains it.
 const maxSubject = 128
 
-// payload keeps the claims as they are written, for [parseClaims]: the JWT library
-// reads them with encoding/json, to which Role is role, and of two it takes the
-// last.
+// payload keeps the claims as text for [parseClaims]. The JWT library would read them
+// with encoding/json, which ignores case ("Role" is read as role) and takes the last
+// of two equal names.
 type payload struct {
-	jwt.RegisteredClaims // stays empty: these are read by parseClaims as well
+	jwt.RegisteredClaims // stays empty: parseClaims reads these as well
 	json                 []byte
 }
 
@@ -46,9 +46,9 @@ func (p *payload) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// checkHeader refuses a header that two readers may read differently, and one that
-// demands what this server does not do. Which algorithms are accepted is the
-// parser's matter. It says nothing of a token that is none: the parser does.
+// checkHeader refuses a header that two readers may interpret differently, and one that
+// requires an extension (crit). The parser checks the algorithm. The parser also reports
+// text that is no token at all; checkHeader lets it pass.
 func checkHeader(token string) error {
 	part, _, _ := strings.Cut(token, ".")
 	text, err := base64.RawURLEncoding.Strict().DecodeString(part)
@@ -60,19 +60,19 @@ func checkHeader(token string) error {
 		return refuse(CodeTokenInvalid, "the token's header cannot be read: "+printable(err.Error()))
 	}
 	if _, critical := header["crit"]; critical {
-		return refuse(CodeTokenInvalid, "the token's header has crit, and no extension is understood here")
+		return refuse(CodeTokenInvalid, "the token's header has crit, but this server supports no extension")
 	}
 	if b64, there := header["b64"]; there && string(b64) != "true" {
 		return refuse(CodeTokenInvalid, "the token's payload must be in base64url (b64)")
 	}
 	if typ, there := header["typ"]; there && !isAccessType(typ) {
-		return refuse(CodeTokenInvalid, "the token's typ must be JWT or at+jwt: this one was made for something else")
+		return refuse(CodeTokenInvalid, "the token's typ must be JWT or at+jwt; this token was made for another purpose")
 	}
 	return nil
 }
 
-// isAccessType reports whether a header's typ is that of a token that says who may
-// do what (RFC 8725, section 3.11). Media types have no case.
+// isAccessType reports whether a header's typ is that of an access token (RFC 8725,
+// section 3.11). Media types ignore case.
 func isAccessType(typ json.RawMessage) bool {
 	var name string
 	if json.Unmarshal(typ, &name) != nil {
@@ -82,8 +82,8 @@ func isAccessType(typ json.RawMessage) bool {
 	return name == "jwt" || name == "at+jwt"
 }
 
-// parseClaims reads claims to the letter. Claims that are not known are passed
-// over; a null one is as if it were not there.
+// parseClaims reads claims strictly. It ignores unknown claims, and treats a null claim
+// as absent.
 func parseClaims(text []byte, now time.Time) (*claims, error) {
 	members, err := strictjson.Members(text)
 	if err != nil {
@@ -122,8 +122,8 @@ func parseClaims(text []byte, now time.Time) (*claims, error) {
 	return &c, nil
 }
 
-// latest is the end of the times that a token may name. Beyond it lie units that
-// were mixed up, and years that cannot be written as RFC 3339.
+// latest is the latest time that a token may contain. A later time is probably in the
+// wrong unit, and some later years cannot be written as RFC 3339.
 func latest(now time.Time) time.Time { return now.AddDate(100, 0, 0) }
 
 // parseDate reads a NumericDate: seconds since 1970, as a number.
@@ -136,13 +136,13 @@ func parseDate(claim string, value json.RawMessage, now time.Time) (*jwt.Numeric
 	}
 	var seconds float64
 	if json.Unmarshal(value, &seconds) != nil || seconds > float64(latest(now).Unix()) {
-		return nil, refuse(CodeTokenInvalid, claim+" is beyond a hundred years; is it in milliseconds?")
+		return nil, refuse(CodeTokenInvalid, claim+" is more than a hundred years away; is it in milliseconds?")
 	}
 	return jwt.NewNumericDate(time.Unix(int64(seconds), 0)), nil
 }
 
-// printable shows a text that a client sent, in part, without what a terminal or a
-// log would act on.
+// printable replaces the characters of a client's text that a terminal or a log viewer
+// may act on.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -152,7 +152,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// actor checks the claims that are ours.
+// actor checks the claims that plugcast defines and returns the actor that they describe.
 func (c *claims) actor() (domain.Actor, error) {
 	if err := checkSubject(c.Subject); err != nil {
 		return domain.Actor{}, err
@@ -172,7 +172,7 @@ func (c *claims) actor() (domain.Actor, error) {
 		}
 		system, err := domain.ParseSystemID(name)
 		if err != nil {
-			return domain.Actor{}, refuse(CodeTokenInvalid, "a system of the token is not 1 to 64 characters of A-Z a-z 0-9 . _ -")
+			return domain.Actor{}, refuse(CodeTokenInvalid, "each system of the token must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
 		}
 		if !slices.Contains(actor.Systems, system) {
 			actor.Systems = append(actor.Systems, system)
@@ -187,7 +187,7 @@ func (c *claims) actor() (domain.Actor, error) {
 func checkSubject(sub string) error {
 	switch {
 	case sub == "":
-		return refuse(CodeTokenInvalid, "the token says nobody (sub)")
+		return refuse(CodeTokenInvalid, "the token names no subject (sub)")
 	case len(sub) > maxSubject, slices.ContainsFunc([]rune(sub), notText):
 		return refuse(CodeTokenInvalid, fmt.Sprintf("the token's sub must be at most %d bytes of printable text", maxSubject))
 	default:
@@ -195,6 +195,6 @@ func checkSubject(sub string) error {
 	}
 }
 
-// notText finds what no name has in it. U+FFFD is also what half a surrogate pair
-// is read as: two subjects would become one.
+// notText reports characters that no name contains. U+FFFD is among them because half a
+// surrogate pair is read as U+FFFD, which would make two subjects equal.
 func notText(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }

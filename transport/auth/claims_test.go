@@ -12,7 +12,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// raw signs a token of exactly this header and these claims.
+// raw signs a token with exactly this header and these claims.
 func raw(header, claims string) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	text := encode([]byte(header)) + "." + encode([]byte(claims))
@@ -23,7 +23,7 @@ func raw(header, claims string) string {
 
 const hs256 = `{"alg":"HS256","typ":"JWT"}`
 
-// refused checks that a token is refused with [CodeTokenInvalid] and words.
+// refused checks that a token is refused with [CodeTokenInvalid] and the given words.
 func refused(t *testing.T, a *Verifier, name, token, words string) {
 	t.Helper()
 	actor, err := a.Verify(t.Context(), token)
@@ -37,13 +37,13 @@ func refused(t *testing.T, a *Verifier, name, token, words string) {
 	}
 }
 
-// A time that cannot be written again once ended the process: everything that
-// keeps an actor writes when its authority ends.
+// A time that RFC 3339 cannot express once crashed the process, because everything that
+// stores an actor writes its expiry.
 func TestTimesHaveBounds(t *testing.T) {
 	t.Parallel()
 	a := newAuthenticator(t, Config{Secret: secret}, nil)
 	soon := time.Now().Add(time.Hour)
-	tooFar := "is beyond a hundred years; is it in milliseconds?"
+	tooFar := "is more than a hundred years away; is it in milliseconds?"
 	for _, c := range []struct{ value, words string }{
 		{fmt.Sprint(soon.Unix()), ""},
 		{fmt.Sprint(soon.Unix()) + ".75", ""},
@@ -81,11 +81,11 @@ func TestTimesHaveBounds(t *testing.T) {
 			refused(t, a, claim+" "+c.value, raw(hs256, `{"sub":"m","role":"viewer","systems":["s"],"`+claim+`":`+c.value+exp+`}`), words)
 		}
 	}
-	refused(t, a, "null exp", raw(hs256, `{"sub":"m","role":"viewer","systems":["s"],"exp":null}`), "lacks a claim")
+	refused(t, a, "null exp", raw(hs256, `{"sub":"m","role":"viewer","systems":["s"],"exp":null}`), "lacks a required claim")
 }
 
-// Two readers of one token must take the same from it, and encoding/json takes
-// Role for role.
+// All readers of one token must interpret it alike, and encoding/json reads Role as
+// role.
 func TestClaimsAreReadToTheLetter(t *testing.T) {
 	t.Parallel()
 	a := newAuthenticator(t, Config{Secret: secret, Audience: "us"}, nil)
@@ -141,9 +141,9 @@ func TestHeader(t *testing.T) {
 		"alg twice":         {`{"alg":"none","alg":"HS256"}`, "alg: appears twice"},
 		"alg twice, back":   {`{"alg":"HS256","alg":"none"}`, "alg: appears twice"},
 		"alg escaped":       {`{"alg":"HS256","\u0061lg":"none"}`, "alg: appears twice"},
-		"alg of other case": {`{"Alg":"HS256"}`, "accepted here"},
-		"alg lower case":    {`{"alg":"hs256"}`, "accepted here"},
-		"alg a list":        {`{"alg":["HS256"]}`, "accepted here"},
+		"alg of other case": {`{"Alg":"HS256"}`, "this server accepts"},
+		"alg lower case":    {`{"alg":"hs256"}`, "this server accepts"},
+		"alg a list":        {`{"alg":["HS256"]}`, "this server accepts"},
 		"not UTF-8":         {"{\"alg\":\"HS256\",\"x\":\"\xff\"}", "is not UTF-8"},
 		"an array":          {`["HS256"]`, "must be an object"},
 		"deep":              {`{"alg":"HS256","x":` + strings.Repeat("[", 11_000) + `}`, "header cannot be read"},

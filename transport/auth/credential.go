@@ -5,30 +5,30 @@ import (
 	"strings"
 )
 
-// SubprotocolPrefix precedes a token among the WebSocket subprotocols that a
-// browser offers, which is the only header that it can set.
+// SubprotocolPrefix precedes a token among the WebSocket subprotocols of a request. The
+// list of subprotocols is the only header that a browser's WebSocket can set.
 const SubprotocolPrefix = "bearer."
 
-// credential is what a request shows: one of the two, or nothing.
+// credential is the credential of a request: a token, a ticket, or neither.
 type credential struct {
 	token  string
 	ticket string
 }
 
-// forbiddenParameters are where other platforms take tokens from. URLs end up in
-// logs and histories, so such a token is refused even when it is valid: its
-// owner should know.
+// forbiddenParameters are the URL parameters in which other platforms accept tokens.
+// Logs and browser histories keep URLs, so a token there is refused even when it is
+// valid, to tell its owner.
 var forbiddenParameters = []string{"token", "access_token"}
 
-// credentialOf finds the credential of a request. A header wins over a ticket,
-// which then stays unused.
+// credentialOf returns the credential of a request. A token in a header has precedence;
+// a ticket beside it stays unused.
 func credentialOf(r *http.Request) (credential, error) {
 	query := r.URL.Query()
 	for _, name := range forbiddenParameters {
 		if query.Has(name) {
 			return credential{}, refuse(CodeTokenInvalid,
-				"a token in a URL is refused, because URLs are kept in logs: use Authorization: Bearer, "+
-					"the WebSocket subprotocol bearer.<token>, or a ticket of POST /api/v1/tickets in ?ticket=")
+				"a token in a URL is refused because logs keep URLs: use Authorization: Bearer, "+
+					"the WebSocket subprotocol bearer.<token>, or a ticket from POST /api/v1/tickets in ?ticket=")
 		}
 	}
 	if header := r.Header.Get("Authorization"); header != "" {

@@ -15,30 +15,29 @@ import (
 	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
-// verificationKey is a member of a key set that tokens can be verified with.
+// verificationKey is a key of a key set that can verify tokens.
 type verificationKey struct {
 	id        string // kid, or ""
-	algorithm string // the only one that it may be used with, or "" for any that fits it
+	algorithm string // the only algorithm that the key may be used with; "" for any of its type
 	public    any    // *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
 }
 
-// maxKeys bounds the keys of a set: a token without a key id is tried with each.
+// maxKeys bounds the keys of a set, because a token without a key id is tried with each.
 const maxKeys = 128
 
-// errOtherUse is the reason of a member that is right, and not for verifying.
+// errOtherUse is the error for a valid member that is not meant for verifying tokens.
 var errOtherUse = errors.New("it is for another use")
 
-// parseKeySet reads a JWKS, member by member: one that cannot be used does not
-// concern the others (RFC 7517, section 5). skipped says which were left out, and
-// why, without those that are only for another use. It fails when the text is no
-// key set, and when members were skipped and no key is left: a provider that takes
-// back all its keys says so with an empty list, and does not break them.
+// parseKeySet reads a JWKS. A member that cannot be used does not affect the others
+// (RFC 7517, section 5); skipped describes each of them, except those that are merely for
+// another use. parseKeySet fails when the text is no key set, and when it skipped members
+// and no key is left. An empty list is valid: a provider that revokes all its keys sends it.
 func parseKeySet(text []byte) (keys []verificationKey, skipped []string, err error) {
 	set, err := strictjson.Members(text)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the key set %w", err)
 	}
-	var members []json.RawMessage // null is an empty list, as some providers write it
+	var members []json.RawMessage // some providers write an empty list as null
 	if json.Unmarshal(set["keys"], &members) != nil {
 		return nil, nil, errors.New(`the key set has no list "keys"`)
 	}
@@ -47,7 +46,7 @@ func parseKeySet(text []byte) (keys []verificationKey, skipped []string, err err
 		key, err := parseKey(member)
 		switch {
 		case err == nil && len(keys) == maxKeys:
-			return keys, append(skipped, fmt.Sprintf("all from number %d: there are more than %d keys", i, maxKeys)), nil
+			return keys, append(skipped, fmt.Sprintf("number %d and all after it: the set has more than %d keys", i, maxKeys)), nil
 		case err == nil:
 			keys = append(keys, key)
 		case !errors.Is(err, errOtherUse):
@@ -60,18 +59,18 @@ func parseKeySet(text []byte) (keys []verificationKey, skipped []string, err err
 	return keys, skipped, nil
 }
 
-// minRSA is the least length of an RSA key in bits, as RFC 7518 section 3.3 demands.
+// minRSA is the least length of an RSA key in bits (RFC 7518, section 3.3).
 const minRSA = 2048
 
-// parseKey reads one member of a key set. The id of the answer is set also beside
-// an error, as far as it is known.
+// parseKey reads one member of a key set. When it fails, the returned key still has the
+// id, if that could be read.
 func parseKey(text json.RawMessage) (key verificationKey, err error) {
 	members, err := strictjson.Members(text)
 	if err != nil {
 		return key, err
 	}
-	// Of the rest, certificates and their thumbprints are not needed, and a private
-	// key is none of our business.
+	// Certificates and their thumbprints are not needed, and the private part of a key
+	// must not be read.
 	var m jwkset.JWKMarshal
 	var operations []any
 	for _, field := range []struct {
@@ -92,7 +91,7 @@ func parseKey(text json.RawMessage) (key verificationKey, err error) {
 	if err := checkUse(&m, operations, members["key_ops"] != nil); err != nil {
 		return key, err
 	}
-	m.USE, m.ALG = "", "" // checked here; the library refuses those that it does not know
+	m.USE, m.ALG = "", "" // checked above; the library refuses values that it does not know
 	jwk, err := jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil {
 		return key, err
@@ -106,7 +105,7 @@ func parseKey(text json.RawMessage) (key verificationKey, err error) {
 	return key, nil
 }
 
-// checkUse says whether a member is meant for verifying tokens.
+// checkUse returns errOtherUse for a member that is not meant for verifying tokens.
 func checkUse(m *jwkset.JWKMarshal, operations []any, limited bool) error {
 	switch {
 	case m.USE != "" && m.USE != jwkset.UseSig, limited && !slices.Contains(operations, any("verify")):
@@ -119,8 +118,8 @@ func checkUse(m *jwkset.JWKMarshal, operations []any, limited bool) error {
 	return nil
 }
 
-// fits reports whether a key is of the kind that an algorithm needs; the empty
-// algorithm is any.
+// fits reports whether a key is of the type that an algorithm needs. The empty
+// algorithm means any.
 func fits(public any, algorithm string) bool {
 	switch key := public.(type) {
 	case *rsa.PublicKey:

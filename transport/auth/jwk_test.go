@@ -26,7 +26,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// member writes a key as a member of a key set, with other members than it has.
+// member writes a key as a member of a key set, with additional members.
 func member(t *testing.T, public crypto.PublicKey, kid string, change map[string]any) string {
 	t.Helper()
 	jwk, err := jwkset.NewJWKFromKey(public, jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: kid}})
@@ -54,7 +54,7 @@ func member(t *testing.T, public crypto.PublicKey, kid string, change map[string
 
 func keySetOf(members ...string) string { return `{"keys":[` + strings.Join(members, ",") + `]}` }
 
-// textProvider serves a key set as it stands.
+// textProvider serves a key set as the given text.
 func textProvider(t *testing.T, text func() string, log *slog.Logger) *Verifier {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text())) }))
@@ -66,8 +66,8 @@ func textProvider(t *testing.T, text func() string, log *slog.Logger) *Verifier 
 	return a
 }
 
-// A member that cannot be used locks nobody out, and what verifying does not need
-// makes no member unusable.
+// One unusable member does not affect the other keys, and members that verification does
+// not need make no key unusable.
 func TestMembersOfAKeySet(t *testing.T) {
 	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -129,7 +129,7 @@ func TestMembersOfAKeySet(t *testing.T) {
 		if c.usable && err != nil || !c.usable && !domain.HasCode(err, CodeTokenInvalid) {
 			t.Errorf("%s: usable should be %v: %v", name, c.usable, err)
 		}
-		if warned := strings.Contains(log.String(), "left out"); warned != c.warned {
+		if warned := strings.Contains(log.String(), "skipped unusable"); warned != c.warned {
 			t.Errorf("%s: warned should be %v: %s", name, c.warned, log.String())
 		}
 		if strings.Contains(log.String(), "level=ERROR") {
@@ -138,8 +138,8 @@ func TestMembersOfAKeySet(t *testing.T) {
 	}
 }
 
-// Members that are no objects, or that two readers read differently, are left out
-// by themselves as well.
+// Members that are not objects, or that two readers may read differently, are skipped
+// alone as well.
 func TestMembersOfAKeySetThatAreNone(t *testing.T) {
 	t.Parallel()
 	public, key, err := ed25519.GenerateKey(rand.Reader)
@@ -164,14 +164,14 @@ func TestMembersOfAKeySetThatAreNone(t *testing.T) {
 		if _, err := a.Verify(t.Context(), signWith(t, jwt.SigningMethodEdDSA, key, "k1")); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if !strings.Contains(log.String(), "left out") || strings.ContainsAny(log.String(), "\x00\x1b") {
+		if !strings.Contains(log.String(), "skipped unusable") || strings.ContainsAny(log.String(), "\x00\x1b") {
 			t.Errorf("%s: %q", name, log.String())
 		}
 	}
 }
 
-// Which keys there are counts from the next fetch on, whatever else is wrong; a
-// set that cannot be used leaves the keys as they were, for a while.
+// Each fetched set replaces the keys, whatever else is wrong with it. A set that cannot
+// be used leaves the keys as they were, up to keepFor.
 func TestRevokedBesideABrokenMember(t *testing.T) {
 	t.Parallel()
 	revoked, revokedKey, err := ed25519.GenerateKey(rand.Reader)
@@ -229,7 +229,7 @@ func TestRevokedBesideABrokenMember(t *testing.T) {
 	}
 }
 
-// Keys outlive an outage, and no longer than keepFor.
+// Keys survive an outage of the provider, but no longer than keepFor.
 func TestKeysEnd(t *testing.T) {
 	t.Parallel()
 	public, key, err := ed25519.GenerateKey(rand.Reader)

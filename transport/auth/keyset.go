@@ -21,16 +21,16 @@ import (
 	"github.com/plugcast/plugcast/domain/backoff"
 )
 
-// asymmetric lists the algorithms that are accepted with a JWKS. HMAC is not
-// among them: whoever knows a public key could sign with it.
+// asymmetric lists the algorithms that are accepted with a JWKS. HMAC is not among
+// them, because anyone can read a public key and could then sign with it.
 var asymmetric = []string{
 	"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 }
 
-// How the keys are kept fresh. A key that was taken out of the set is refused
-// within freshFor; a new key is looked for when a token names it, but not more
-// often than eagerFor, so that made-up key ids cause no storm. While nothing can be
-// fetched, the last keys count for keepFor.
+// The freshness of the keys. A key that the provider removed is refused within freshFor.
+// A token with an unknown key id causes a fetch, but at most one per eagerFor, so that
+// invented key ids cannot flood the provider. When no fetch succeeds, the last keys stay
+// valid for keepFor.
 const (
 	freshFor     = 15 * time.Minute
 	retryFor     = 10 * time.Second
@@ -53,10 +53,10 @@ type keySet struct {
 
 	fetching sync.Mutex // one fetch at a time; guards the rest
 	tried    time.Time
-	warned   string // of members that cannot be used: said once, not at each fetch
+	warned   string // the last warning about unusable members, so that it is logged once and not at each fetch
 }
 
-// fetchedKeys are what one fetch brought.
+// fetchedKeys are the keys of one fetch.
 type fetchedKeys struct {
 	keys []verificationKey
 	at   time.Time
@@ -76,15 +76,15 @@ func newKeySet(address string, log *slog.Logger) *keySet {
 	return k
 }
 
-// checkKeySetURL refuses what would let somebody on the way put in keys of
-// their own.
+// checkKeySetURL refuses URLs through which an attacker on the network could supply
+// keys of his own.
 func checkKeySetURL(address string) error {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil || u.Host == "":
 		return errors.New("auth: the JWKS URL is not a URL (PLUGCAST_JWKS_URL)")
 	case u.User != nil:
-		return errors.New("auth: the JWKS URL must not hold credentials (PLUGCAST_JWKS_URL)")
+		return errors.New("auth: the JWKS URL must not contain credentials (PLUGCAST_JWKS_URL)")
 	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
 		return nil
 	default:
@@ -101,7 +101,7 @@ func (k *keySet) run(ctx context.Context) error {
 	for {
 		next := freshFor
 		if err := k.fetch(ctx, 0); err != nil && ctx.Err() == nil {
-			k.log.Error("keys for tokens cannot be fetched", "error", err)
+			k.log.Error("cannot fetch the keys for tokens", "error", err)
 			next = retryFor
 		}
 		if backoff.Sleep(ctx, next) != nil {
@@ -110,14 +110,14 @@ func (k *keySet) run(ctx context.Context) error {
 	}
 }
 
-// fetch replaces the keys, unless somebody tried within the last notWithin.
+// fetch replaces the keys, unless another call tried within the last notWithin.
 func (k *keySet) fetch(ctx context.Context, notWithin time.Duration) error {
 	k.fetching.Lock()
 	defer k.fetching.Unlock()
 	if !k.tried.IsZero() && time.Since(k.tried) < notWithin {
 		return nil
 	}
-	defer func() { k.tried = time.Now() }() // after a slow failure nobody tries at once again
+	defer func() { k.tried = time.Now() }() // at the end, so that a slow failure is not repeated at once
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	text, err := k.get(ctx)
@@ -129,11 +129,11 @@ func (k *keySet) fetch(ctx context.Context, notWithin time.Duration) error {
 		return fmt.Errorf("auth: fetch key set: %w", err)
 	}
 	k.keys.Store(&fetchedKeys{keys, time.Now()})
-	if what := strings.Join(skipped, "; "); what != k.warned {
-		k.warned = what
+	if warning := strings.Join(skipped, "; "); warning != k.warned {
+		k.warned = warning
 		if len(skipped) > 0 {
-			k.log.Warn("members of the key set for tokens cannot be used and are left out", "members", skipped[:min(len(skipped), 8)],
-				"leftOut", len(skipped), "used", len(keys))
+			k.log.Warn("skipped unusable members of the key set for tokens", "members", skipped[:min(len(skipped), 8)],
+				"skipped", len(skipped), "used", len(keys))
 		}
 	}
 	return nil
@@ -154,35 +154,35 @@ func (k *keySet) get(ctx context.Context) ([]byte, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxKeySet+1))
 	if err == nil && len(text) > maxKeySet {
-		err = fmt.Errorf("the key set is over %d bytes", maxKeySet)
+		err = fmt.Errorf("the key set is larger than %d bytes", maxKeySet)
 	}
 	return bytes.TrimPrefix(text, []byte("\ufeff")), err
 }
 
-// keyfunc finds the keys that may have signed a token.
+// keyfunc returns the function that finds the keys which may have signed a token.
 func (k *keySet) keyfunc(ctx context.Context) jwt.Keyfunc {
 	return func(token *jwt.Token) (any, error) {
 		set, err := k.candidates(token)
 		if !errors.Is(err, errNoSuchKey) {
 			return set, err
 		}
-		// The caller may go away; whoever waits behind it still wants the keys.
+		// This caller may give up, but the callers that wait for the fetch still need the keys.
 		if err := k.fetch(context.WithoutCancel(ctx), eagerFor); err != nil {
-			k.log.Error("keys for tokens cannot be fetched", "error", err)
+			k.log.Error("cannot fetch the keys for tokens", "error", err)
 		}
 		if set, err = k.candidates(token); errors.Is(err, errNoSuchKey) && k.current() == nil {
 			return nil, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-				"the keys that tokens are signed with cannot be fetched now; repeat in a moment").WithCause(err)
+				"the keys for tokens cannot be fetched now; try again in a moment").WithCause(err)
 		}
 		return set, err
 	}
 }
 
-// errNoSuchKey says that there is no key of a token's key id or, for a token
-// without one, no key at all.
+// errNoSuchKey says that no key has the token's key id or, for a token without one,
+// that there is no key at all.
 var errNoSuchKey = errors.New("auth: no such key")
 
-// candidates are the keys that may be a token's: those of its key id and algorithm.
+// candidates returns the keys with the token's key id and algorithm.
 func (k *keySet) candidates(token *jwt.Token) (jwt.VerificationKeySet, error) {
 	var set jwt.VerificationKeySet
 	id, named := token.Header["kid"].(string)
@@ -202,11 +202,11 @@ func (k *keySet) candidates(token *jwt.Token) (jwt.VerificationKeySet, error) {
 	if !found {
 		return set, errNoSuchKey
 	}
-	return set, nil // the parser refuses a token for which there is no key in it
+	return set, nil // the parser refuses a token for which the set is empty
 }
 
-// current are the keys that count now. It is nil when none were ever fetched, or
-// not for too long.
+// current returns the keys that are valid now. It is nil when no fetch succeeded yet, or
+// none within keepFor.
 func (k *keySet) current() []verificationKey {
 	last := k.keys.Load()
 	if last == nil || time.Since(last.at) > keepFor {

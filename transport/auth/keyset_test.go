@@ -115,8 +115,8 @@ func TestKeySet(t *testing.T) {
 	}
 }
 
-// A key that the provider began to sign with is found at once, and made-up key
-// ids do not pass on as many requests as they come with.
+// The first token with a new key causes a fetch, and tokens with invented key ids do not
+// cause one fetch each.
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
 	p, _, a := newProvider(t)
@@ -143,8 +143,8 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// While no key was ever fetched, nothing can be said about a token: that is our
-// fault and not the caller's.
+// Before the first successful fetch, a token is neither valid nor invalid: the fault is
+// the server's, not the client's.
 func TestKeysCannotBeFetched(t *testing.T) {
 	t.Parallel()
 	p, key, a := newProvider(t)
@@ -157,7 +157,7 @@ func TestKeysCannotBeFetched(t *testing.T) {
 	}
 }
 
-// roundTrip is a provider without a network, for a clock that a test moves.
+// roundTrip is a provider without a network, for tests that move the clock.
 type roundTrip struct{ p *identityProvider }
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -166,8 +166,8 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// A key that was taken out is refused within freshFor, also by a process that
-// everything was fine for; an outage forgets no key and ends by itself.
+// A removed key is refused within freshFor, even by a process that had no failure. An
+// outage loses no key, and fetching recovers by itself.
 func TestKeysAreKeptFresh(t *testing.T) {
 	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -14,16 +14,16 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// Origins are the web origins whose pages may call from a browser, besides the
-// server's own. The zero value allows the server's own only.
+// Origins are the web origins whose pages may call the server from a browser, besides
+// the server's own origin. The zero value allows the server's own only.
 type Origins struct {
 	any       bool
 	listed    map[string]bool
-	wildcards []origin // whose host is what follows the *
+	wildcards []origin // the host of each begins with the dot behind the *
 }
 
-// origin is a web origin as browsers write it in the Origin header: in lower case,
-// the host in ASCII, without the scheme's own port.
+// origin is a web origin in the form of the Origin header: lower case, an ASCII host,
+// and no port where it is the scheme's default.
 type origin struct{ scheme, host, port string }
 
 func (o origin) String() string {
@@ -34,8 +34,8 @@ func (o origin) String() string {
 }
 
 // ParseOrigins reads origins such as https://app.example.com, https://*.example.com
-// for all subdomains, or "*" for any. It brings them into the form that browsers
-// send, and refuses those that no browser ever sends.
+// for all subdomains, or "*" for any. It converts them to the form that browsers send,
+// and refuses those that no browser ever sends.
 func ParseOrigins(list []string) (Origins, error) {
 	o := Origins{listed: map[string]bool{}}
 	for _, text := range list {
@@ -58,14 +58,14 @@ func ParseOrigins(list []string) (Origins, error) {
 	return o, nil
 }
 
-// unsent are schemes whose pages send no origin of their own.
+// unsent are the schemes whose pages send no origin.
 var unsent = []string{"ws", "wss", "file", "data", "blob", "about", "javascript", "ftp"}
 
-// parseListed reads an origin of the configuration. Of one with a wildcard, the
-// host is returned from the dot on.
+// parseListed reads an origin of the configuration. For a wildcard, the returned host
+// begins with the dot.
 func parseListed(text string) (o origin, wildcard bool, err error) {
 	if text == "null" {
-		return o, false, errors.New("all pages without an origin, such as files, send null, so it identifies no page")
+		return o, false, errors.New("browsers send null for every page without an origin, such as a file, so null identifies no page")
 	}
 	bare := strings.Replace(text, "://*.", "://", 1)
 	wildcard = bare != text
@@ -86,13 +86,13 @@ func parseListed(text string) (o origin, wildcard bool, err error) {
 		return o, true, errors.New("an IP address has no subdomains")
 	}
 	if suffix == o.host && managed && o.host != "localhost" {
-		return o, true, fmt.Errorf("everybody can have a name below %s", o.host)
+		return o, true, fmt.Errorf("anyone can register a name below %s", o.host)
 	}
 	o.host = "." + o.host
 	return o, true, nil
 }
 
-// parseOrigin reads an origin and brings it into the form that browsers send.
+// parseOrigin reads an origin and converts it to the form that browsers send.
 func parseOrigin(text string) (o origin, err error) {
 	u, err := url.Parse(text)
 	switch {
@@ -112,20 +112,20 @@ func parseOrigin(text string) (o origin, err error) {
 	if text := u.Port(); text != "" {
 		port, err := strconv.ParseUint(text, 10, 16)
 		if err != nil || port == 0 {
-			return o, errors.New("its port is not between 1 and 65535")
+			return o, errors.New("the port must be between 1 and 65535")
 		}
-		if number := strconv.FormatUint(port, 10); number != ownPort[o.scheme] {
+		if number := strconv.FormatUint(port, 10); number != defaultPorts[o.scheme] {
 			o.port = number
 		}
 	}
 	return o, nil
 }
 
-// ownPort are the ports that browsers leave out.
-var ownPort = map[string]string{"http": "80", "https": "443"}
+// defaultPorts are the ports that browsers omit.
+var defaultPorts = map[string]string{"http": "80", "https": "443"}
 
-// names maps domain names as browsers do (UTS #46, not transitional, underscores
-// let through).
+// names maps domain names as browsers do: UTS #46, non-transitional, with underscores
+// allowed.
 var names = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
 
 func canonicalHost(host string, bracketed bool) (string, error) {
@@ -142,27 +142,27 @@ func canonicalHost(host string, bracketed bool) (string, error) {
 	}
 	ascii, err := names.ToASCII(host)
 	if err != nil {
-		return "", errors.New("its host is no domain name")
+		return "", errors.New("the host is not a domain name")
 	}
 	labels := strings.Split(strings.TrimSuffix(ascii, "."), ".")
 	for _, label := range labels {
-		const mostOfLabel = 63
-		if label == "" || len(label) > mostOfLabel || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-			return "", errors.New("its host is no domain name")
+		const maxLabel = 63
+		if label == "" || len(label) > maxLabel || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return "", errors.New("the host is not a domain name")
 		}
 	}
-	// A browser takes a name that ends in a number for an IPv4 address.
+	// Browsers treat a name that ends in a number as an IPv4 address.
 	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") {
 		if _, err := netip.ParseAddr(ascii); err != nil {
-			return "", errors.New("its IPv4 address is not written as four numbers")
+			return "", errors.New("the IPv4 address must be four decimal numbers")
 		}
 	}
 	return ascii, nil
 }
 
-// Allow reports whether the request may come from where it says. One without an
-// Origin does not come from a foreign page. One from the server's own host is
-// let in whatever the scheme, because TLS may end before this process.
+// Allow reports whether a page of the request's Origin may call the server. A request
+// without an Origin is allowed, because it does not come from a foreign page. The
+// server's own host is allowed with any scheme, because a proxy may terminate TLS.
 func (o Origins) Allow(r *http.Request) bool {
 	text := r.Header.Get("Origin")
 	if text == "" || o.any || o.listed[text] {
@@ -181,8 +181,8 @@ func (o Origins) matches(from origin) bool {
 	})
 }
 
-// isOwn reports whether an origin is the host that the request was sent to, whose
-// port may be written out.
+// isOwn reports whether the origin is the request's own host. The Host header may
+// contain the default port.
 func isOwn(from origin, host string) bool {
 	to, err := parseOrigin(from.scheme + "://" + host)
 	return err == nil && to == from

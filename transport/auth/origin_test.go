@@ -54,7 +54,7 @@ func TestOriginForms(t *testing.T) {
 	}
 }
 
-// The port that the client wrote out, or did not, is the scheme's own.
+// The default port of the scheme is equal to no port.
 func TestOwnOrigin(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -82,10 +82,12 @@ func TestOriginsThatNeverMatch(t *testing.T) {
 		"https://app.example.net/?", "https://app.example.net?q=1", "https://app.example.net#top", "https://app.example.net/#",
 		"https://user@app.example.net", "https://user:pw@app.example.net", "https://app.example.net:0", "https://app.example.net:99999",
 		"https://app.example.net:https", "https://*", "https://*:8443", "https://app.*.net", "https://app*.example.net",
-		"https://*app.example.net", "https://*.*.example.net", "**", "*.example.net", "*://app.example.net", "https://*.net", "https://*.co.uk", "https://*.127.0.0.1",
+		"https://*app.example.net", "https://*.*.example.net", "**", "*.example.net", "*://app.example.net",
+		"https://*.net", "https://*.co.uk", "https://*.127.0.0.1",
 		"https://*.[::1]", "https://app..example.net", "https://-\u00e4-\u0301.\u2260", "https://app.example.net,https://b.example.net",
 		"https://a b.example", "https://[::1", "https://[fe80::1%25eth0]", "https://127.1", "https://0x7f.0.0.1",
-		"https://256.1.1.1", "wss://app.example.net", "file:///index.html", "file://host", "https://app.example.net\\", "https://" + strings.Repeat("a", 64) + ".example",
+		"https://256.1.1.1", "wss://app.example.net", "file:///index.html", "file://host", "https://app.example.net\\",
+		"https://" + strings.Repeat("a", 64) + ".example",
 	} {
 		if _, err := ParseOrigins([]string{"https://good.example", bad}); err == nil {
 			t.Errorf("%q is accepted", bad)

@@ -14,8 +14,7 @@ import (
 // maxToken bounds a token, in bytes.
 const maxToken = 16 << 10
 
-// Verify tells whom a token stands for. Errors: as
-// [Verifier.Authenticate].
+// Verify implements [Authenticator], with the errors of [Verifier.Authenticate].
 func (a *Verifier) Verify(ctx context.Context, token string) (domain.Actor, error) {
 	if token == "" {
 		return domain.Actor{}, refuse(CodeTokenMissing, "the token is empty")
@@ -30,7 +29,7 @@ func (a *Verifier) Verify(ctx context.Context, token string) (domain.Actor, erro
 	if _, err := a.parser.ParseWithClaims(token, &text, a.key(ctx)); err != nil {
 		return domain.Actor{}, explain(err)
 	}
-	// Only now are the claims known to be the signer's.
+	// The signature is valid, so the claims are the signer's.
 	now := time.Now()
 	c, err := parseClaims(text.json, now)
 	if err != nil {
@@ -46,8 +45,8 @@ func (a *Verifier) Verify(ctx context.Context, token string) (domain.Actor, erro
 	return actor, err
 }
 
-// explain says what is wrong with a token in words of ours: the parser's own
-// may quote the token.
+// explain converts an error of the parser. It uses texts of its own, because the
+// parser's may quote the token.
 func explain(err error) error {
 	var own *domain.Error
 	switch {
@@ -56,7 +55,7 @@ func explain(err error) error {
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return refuse(CodeTokenInvalid, "the token is not a JSON Web Token with the claims sub, systems, role and exp")
 	case errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return refuse(CodeTokenInvalid, "the token is not signed with a key and an algorithm that are accepted here")
+		return refuse(CodeTokenInvalid, "the token is not signed with a key and an algorithm that this server accepts")
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return refuse(CodeTokenExpired, "the token has expired")
 	case errors.Is(err, jwt.ErrTokenNotValidYet):
@@ -66,22 +65,21 @@ func explain(err error) error {
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
 		return refuse(CodeTokenInvalid, "the token is for another audience (aud)")
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return refuse(CodeTokenInvalid, "the token lacks a claim that is demanded: exp, iss or aud")
+		return refuse(CodeTokenInvalid, "the token lacks a required claim: exp, iss or aud")
 	default:
 		return refuse(CodeTokenInvalid, "the token is not valid")
 	}
 }
 
-// Sign makes the token that [Verifier.Verify] of the same configuration
-// turns into the actor again. The configuration needs a secret. It is what
-// `plugcast token` prints.
+// Sign makes a token, for `plugcast token`. [Verifier.Verify] with the same
+// configuration turns it back into the actor. The configuration needs a secret.
 func (c Config) Sign(actor domain.Actor, now time.Time) (string, error) {
 	if err := checkSecret(c.Secret); err != nil {
 		return "", err
 	}
 	expires := jwt.NewNumericDate(actor.ExpiresAt) // in whole seconds
 	if !expires.After(now) {
-		return "", errors.New("auth: sign token: it would be expired at once")
+		return "", errors.New("auth: sign token: it would expire at once")
 	}
 	if expires.After(latest(now)) {
 		return "", errors.New("auth: sign token: it would be valid for more than a hundred years")
