@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// failingLog fails with what it has, and takes events after that.
+// failingLog fails with the given errors, one per append, and accepts events after that.
 type failingLog struct {
 	fails []error
 	keys  []string
@@ -27,14 +27,14 @@ func (l *failingLog) Append(_ context.Context, events []Event, opts AppendOption
 func TestAppendUntilDone(t *testing.T) {
 	t.Parallel()
 	unavailable := Fail(KindUnavailable, CodeUnavailable, "away")
-	unknown := Fail(KindUnknownOutcome, CodeUnknownOutcome, "who knows")
+	unknown := Fail(KindUnknownOutcome, CodeUnknownOutcome, "no answer")
 	limited := Fail(KindLimited, CodeTooManyKeys, "no more")
 	bug := errors.New("a bug")
 	for name, c := range map[string]struct {
 		fails  []error
-		want   []error // what the error is; none when the events are appended
+		want   []error // the errors that it wraps; none if the events are appended
 		tries  int
-		warned error // the first error that was repeated
+		warned error // the first error after which it retries
 	}{
 		"at once":              {tries: 1},
 		"after an outage":      {fails: []error{unavailable, unknown, unavailable}, tries: 4, warned: unavailable},
@@ -70,13 +70,13 @@ func TestAppendUntilDone(t *testing.T) {
 	}
 }
 
-// With its context a caller learns why, and what became of the last try.
+// If the context ends, the error says why, and contains the result of the last try.
 func TestAppendUntilDoneEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &failingLog{}
 		for range 1000 {
-			l.fails = append(l.fails, Fail(KindUnknownOutcome, CodeUnknownOutcome, "who knows"))
+			l.fails = append(l.fails, Fail(KindUnknownOutcome, CodeUnknownOutcome, "no answer"))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

@@ -8,8 +8,8 @@ import (
 // CodeBanned is the code for a banned client. The error has retryAfterMs.
 const CodeBanned Code = "banned"
 
-// Ban refuses every client that matches all of Subject and Role that are set: in one
-// system or, without a system, everywhere.
+// Ban keeps out every client that matches all of Subject and Role that are set, in one system or, if System is empty, in
+// all of them. It ends at Until.
 type Ban struct {
 	System    SystemID  `json:"system,omitempty"`
 	Subject   string    `json:"subject,omitempty"`
@@ -19,7 +19,7 @@ type Ban struct {
 	Until     time.Time `json:"-"`
 }
 
-// Refusal returns the error that a banned client gets at a time.
+// Refusal returns the error for a banned client at the time now. Its parameter "retryAfterMs" is the rest of the ban.
 func (b Ban) Refusal(now time.Time) *Error {
 	ms := max(b.Until.Sub(now).Milliseconds(), 1)
 	detail := fmt.Sprintf("banned until %s", b.Until.UTC().Format(time.RFC3339))

@@ -13,8 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// survives fails unless the event can be written in every form that events have,
-// and read again for the same.
+// survives fails unless the event is the same after it was written and read in every form that events have.
 func survives(t interface{ Fatalf(string, ...any) }, e Event) {
 	if err := e.Canonicalize(); err != nil {
 		t.Fatalf("it is not canonical: %v\n%s", err, e.AppendEnvelope(nil))
@@ -43,7 +42,7 @@ func survives(t interface{ Fatalf(string, ...any) }, e Event) {
 	if err != nil {
 		t.Fatalf("the state after %s cannot be written: %v", envelope, err)
 	}
-	// As a row of the database: what a text or json column refuses.
+	// As a row of the database: a text or json column rejects some texts.
 	if CheckStorableJSON(snapshot) != nil || !utf8.Valid(e.Data) {
 		t.Fatalf("the state after it cannot be kept: %v\n%s", CheckStorableJSON(snapshot), snapshot)
 	}
@@ -56,7 +55,7 @@ func survives(t interface{ Fatalf(string, ...any) }, e Event) {
 	}
 }
 
-// oddValues are tokens that people and programs send for a value.
+// oddValues are tokens that people and programs send as a value.
 var oddValues = []string{
 	`null`, `true`, `"x"`, `"on"`, `1`, `1.0`, `1e0`, `-1`, `255`, `256`, `1.5`, `1e400`, `-0`, `0.1000000000000000055`, `1E-400`,
 	`123456789012345678901234567890`, `"\u0000"`, `"\ud800"`, `"\ud83d\ude00"`, `"\udc00\ud800"`, "\"\xff\"", "\"\u2028\"", `"<&>"`,
@@ -68,7 +67,7 @@ var oddValues = []string{
 	`"d1"`, `"a b"`, `""`, `"acc1"`, strings.Repeat("[", 600) + strings.Repeat("]", 600), `nul`, `{"a"}`,
 }
 
-// odd draws data of some type, most of it well-formed and hardly any of it plain.
+// odd draws data of some type. Most of it is well-formed, and hardly any of it is ordinary.
 func odd(t *rapid.T) (EventType, json.RawMessage) {
 	types := make([]string, 0, len(eventTypes)+1)
 	for typ := range samples() {
@@ -93,8 +92,8 @@ func odd(t *rapid.T) (EventType, json.RawMessage) {
 	return typ, json.RawMessage(strings.TrimSuffix(b.String(), ",") + closing)
 }
 
-// Whatever comes over a bridge is kept, and can be written again in every form.
-func TestForeignEventsSurvive(t *testing.T) {
+// Every event that arrives over a bridge is kept, and can be written in every form.
+func TestImportedEventsSurvive(t *testing.T) {
 	t.Parallel()
 	known := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -122,7 +121,7 @@ func TestForeignEventsSurvive(t *testing.T) {
 	}
 }
 
-// Whatever is published and accepted survives as well.
+// Every published update that is accepted survives as well.
 func TestPublishedUpdatesSurvive(t *testing.T) {
 	t.Parallel()
 	accepted := 0
@@ -152,9 +151,8 @@ func TestPublishedUpdatesSurvive(t *testing.T) {
 	}
 }
 
-// Data within their bounds pass a bridge; beyond them they are kept as undecodable,
-// whole where they fit.
-func TestForeignBounds(t *testing.T) {
+// Data within its bounds passes a bridge. Data beyond them becomes undecodable, and is kept whole if it fits.
+func TestImportBounds(t *testing.T) {
 	t.Parallel()
 	text := strings.Repeat("x", maxText)
 	list := strings.TrimSuffix(strings.Repeat(`"a",`, maxList), ",")
@@ -224,9 +222,8 @@ func TestForeignBounds(t *testing.T) {
 	}
 }
 
-// An event of another deployment that has the name of a frame is kept under a name
-// that no client takes for that frame.
-func TestForeignEventsAreNoFrames(t *testing.T) {
+// An imported event with the name of a frame is kept under a name that no client mistakes for that frame.
+func TestImportedEventsAreNoFrames(t *testing.T) {
 	t.Parallel()
 	for _, name := range frameNames {
 		e := Event{
@@ -244,7 +241,7 @@ func TestForeignEventsAreNoFrames(t *testing.T) {
 
 func falling(fall string) string { return `{"deviceId":"d1","counterFalls":[` + fall + `]}` }
 
-// Times inside of lists come back in UTC, over HTTP and over bridges.
+// Times inside lists are converted to UTC, over HTTP and over bridges.
 func TestFallsAreCanonical(t *testing.T) {
 	t.Parallel()
 	const fall, want = `{ "at":"2026-11-29t03:00:00.5+01:00", "energyWh":2.50, "counterWh":1 }`,
@@ -272,8 +269,7 @@ func TestFallsAreCanonical(t *testing.T) {
 	}
 }
 
-// A canonical event of ours costs no allocation to check, and passes a bridge byte
-// for byte.
+// The sample of every type passes a bridge byte for byte.
 func TestSamplesAreCanonical(t *testing.T) {
 	t.Parallel()
 	for typ, data := range samples() {
@@ -291,7 +287,7 @@ func TestSamplesAreCanonical(t *testing.T) {
 	}
 }
 
-// The text of an undecodable event is cut to what fits, whatever its entry had.
+// The texts of an undecodable event are truncated until they fit, no matter what the entry contained.
 func TestUndecodableFits(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -356,7 +352,7 @@ func TestCleanTexts(t *testing.T) {
 	}
 }
 
-// An envelope that is refused is kept whole where its place can be read.
+// A refused envelope is kept if its place can be read.
 func TestSalvageEnvelope(t *testing.T) {
 	t.Parallel()
 	for _, raw := range []string{
@@ -387,7 +383,7 @@ func TestSalvageEnvelope(t *testing.T) {
 	}
 }
 
-func FuzzForeign(f *testing.F) {
+func FuzzAsImported(f *testing.F) {
 	for typ, data := range samples() {
 		raw, err := EncodeJSON(data)
 		if err != nil {
@@ -432,7 +428,7 @@ func BenchmarkCanonicalize(b *testing.B) {
 	}
 }
 
-func BenchmarkForeign(b *testing.B) {
+func BenchmarkAsImported(b *testing.B) {
 	e, err := NewEvent("clinica-sol", samples()[TypeDeviceUpdate], Cause{Actor: "shelly:acc1"})
 	if err != nil {
 		b.Fatal(err)

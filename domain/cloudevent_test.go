@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func linked(history []Event) []HashedEvent {
+func hashed(history []Event) []HashedEvent {
 	links := make([]HashedEvent, len(history))
 	var h Hash
 	for i, e := range history {
@@ -32,7 +32,7 @@ func check(links []HashedEvent) error {
 func TestCloudEventReadsBack(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		for _, l := range linked(genHistory().Draw(t, "history")) {
+		for _, l := range hashed(genHistory().Draw(t, "history")) {
 			if rapid.Bool().Draw(t, "previous") {
 				l.Previous = &Hash{1, 2, 3}
 			}
@@ -47,7 +47,7 @@ func TestCloudEventReadsBack(t *testing.T) {
 	})
 }
 
-// What the hash does not cover cannot be changed either.
+// A change to a part of the line that the hash does not cover is found as well.
 func TestCloudEventIsExact(t *testing.T) {
 	t.Parallel()
 	e, err := NewEvent("clinica-sol", DeviceUpdate{DeviceID: "d1", Online: Some(true)}, Cause{Actor: "maria"})
@@ -69,11 +69,11 @@ func TestCloudEventIsExact(t *testing.T) {
 	}
 }
 
-// Any one change to any one event breaks the chain at that event or later.
+// Any change to any event breaks the chain at that event or later.
 func TestChainFindsTampering(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		links := linked(genHistory().Draw(t, "history"))
+		links := hashed(genHistory().Draw(t, "history"))
 		if err := check(links); err != nil {
 			t.Fatal(err)
 		}
@@ -101,11 +101,11 @@ func TestChainFindsTampering(t *testing.T) {
 	})
 }
 
-// An export may leave events out where it says the previous hash.
+// An export may leave events out if the next line contains the previous hash.
 func TestChainOfFilteredExport(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		all := linked(genHistory().Draw(t, "history"))
+		all := hashed(genHistory().Draw(t, "history"))
 		var kept []HashedEvent
 		for i, l := range all {
 			if rapid.Bool().Draw(t, "keep") {

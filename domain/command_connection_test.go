@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// connected is a service whose clinica-sol has the connection acc1, a key for
-// devices to dial in with.
+// connected returns a service in which clinica-sol has the connection acc1, under which devices dial in.
 func connected(t *testing.T) (*memory, *Service) {
 	t.Helper()
 	m := newMemory()
@@ -103,9 +102,8 @@ func TestConnectionCommandErrors(t *testing.T) {
 	}
 }
 
-// Before runs for what is about to be appended, on a state that is not stale,
-// and for nothing else.
-func TestBefore(t *testing.T) {
+// BeforeAppend runs right before an append, after a decision on a state that is not stale, and at no other time.
+func TestBeforeAppend(t *testing.T) {
 	t.Parallel()
 	m, s := connected(t)
 	m.stale = func(int) int { return 0 }
@@ -130,10 +128,10 @@ func TestBefore(t *testing.T) {
 	r.BeforeAppend = func(context.Context) error { return no }
 	rename.Name = Some("attic")
 	if _, err := s.Execute(t.Context(), "clinica-sol", rename, r); !errors.Is(err, no) || len(m.events) != 2 {
-		t.Errorf("refused by Before: %v, %d events", err, len(m.events))
+		t.Errorf("refused by BeforeAppend: %v, %d events", err, len(m.events))
 	}
-	// The same request runs twice at once: the one that comes second is a repeat,
-	// although its Before fails on what the first did.
+	// The same request runs twice at once. The second one is a repeat, although its BeforeAppend fails because of the
+	// first one's effects.
 	r.IdempotencyKey = "k2"
 	r.BeforeAppend = func(ctx context.Context) error {
 		twin := r
@@ -147,8 +145,8 @@ func TestBefore(t *testing.T) {
 	}
 }
 
-// A command that is decided anew because somebody was faster calls Before again.
-func TestBeforeRunsAgainOnConflict(t *testing.T) {
+// BeforeAppend runs again if a conflict makes the service decide again.
+func TestBeforeAppendRunsAgainOnConflict(t *testing.T) {
 	t.Parallel()
 	m, s := connected(t)
 	var seen []int

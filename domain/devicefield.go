@@ -9,55 +9,9 @@ import (
 
 // DeviceFields is the table of the fields that a device-update can set, in the order in which JSON contains them. The
 // fold, validation, conflation and the Shelly devices work from it. Tests compare the JavaScript fold, its types, the
-// OpenAPI document and the docs with it. A new field is a line here, a field of [DeviceUpdate] and one of [Device].
-var DeviceFields = []DeviceField{
-	field("online", FieldContext, func(u *DeviceUpdate, d *Device) (*Optional[bool], **bool) { return &u.Online, &d.Online }),
-	field("relayOn", FieldState, func(u *DeviceUpdate, d *Device) (*Optional[bool], **bool) { return &u.RelayOn, &d.RelayOn }),
-	field("channel", FieldState, func(u *DeviceUpdate, d *Device) (*Optional[int], **int) { return &u.Channel, &d.Channel }, checkChannel),
-	field("powerW", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.PowerW, &d.PowerW }),
-	field("voltageV", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.VoltageV, &d.VoltageV }),
-	field("currentA", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.CurrentA, &d.CurrentA }),
-	field("frequencyHz", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
-		return &u.FrequencyHz, &d.FrequencyHz
-	}),
-	field("powerFactor", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
-		return &u.PowerFactor, &d.PowerFactor
-	}),
-	field("energyWh", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
-		return &u.EnergyWh, &d.EnergyWh
-	}, checkEnergy),
-	field("counterWh", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
-		return &u.CounterWh, &d.CounterWh
-	}, checkEnergy),
-	fieldOf("energySince", FieldReading, time.Time.Equal,
-		func(u *DeviceUpdate, d *Device) (*Optional[time.Time], **time.Time) {
-			return &u.EnergySince, &d.EnergySince
-		}),
-	notFolded(field("energyOffsetWh", FieldReading,
-		func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
-			return &u.EnergyOffsetWh, &d.EnergyOffsetWh
-		}, checkEnergy)),
-	fieldOf("counterFalls", FieldReading, slices.Equal[[]CounterFall],
-		func(u *DeviceUpdate, d *Device) (*Optional[[]CounterFall], **[]CounterFall) {
-			return &u.CounterFalls, &d.CounterFalls
-		}, checkCounterFalls),
-	field("temperatureC", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
-		return &u.TemperatureC, &d.TemperatureC
-	}),
-	field("source", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[string], **string) { return &u.Source, &d.Source }, checkString),
-	fieldOf("errors", FieldState, slices.Equal[[]string],
-		func(u *DeviceUpdate, d *Device) (*Optional[[]string], **[]string) { return &u.Errors, &d.Errors }, checkStrings),
-	fieldOf("deviceTime", FieldClock, time.Time.Equal,
-		func(u *DeviceUpdate, d *Device) (*Optional[time.Time], **time.Time) {
-			return &u.DeviceTime, &d.DeviceTime
-		}, checkTime),
-	field("connectionId", FieldState,
-		func(u *DeviceUpdate, d *Device) (*Optional[ConnectionID], **ConnectionID) {
-			return &u.ConnectionID, &d.ConnectionID
-		}, checkConnectionID),
-	field("name", FieldState, func(u *DeviceUpdate, d *Device) (*Optional[string], **string) { return &u.Name, &d.Name }, checkString),
-	{Name: "attributes", Category: FieldReading, access: attributesAccess{}},
-}
+// OpenAPI document and the docs with it. A new field is a line in newDeviceFields, a field
+// of [DeviceUpdate] and one of [Device].
+var DeviceFields = newDeviceFields()
 
 // DeviceField describes one field of a device, in updates and in rows.
 type DeviceField struct {
@@ -116,6 +70,59 @@ func (u *DeviceUpdate) checkFields() error {
 		}
 	}
 	return nil
+}
+
+// newDeviceFields returns the table. It is a function so that go doc does not print it.
+func newDeviceFields() []DeviceField {
+	return []DeviceField{
+		field("online", FieldContext, func(u *DeviceUpdate, d *Device) (*Optional[bool], **bool) { return &u.Online, &d.Online }),
+		field("relayOn", FieldState, func(u *DeviceUpdate, d *Device) (*Optional[bool], **bool) { return &u.RelayOn, &d.RelayOn }),
+		field("channel", FieldState, func(u *DeviceUpdate, d *Device) (*Optional[int], **int) { return &u.Channel, &d.Channel }, checkChannel),
+		field("powerW", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.PowerW, &d.PowerW }),
+		field("voltageV", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.VoltageV, &d.VoltageV }),
+		field("currentA", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) { return &u.CurrentA, &d.CurrentA }),
+		field("frequencyHz", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+			return &u.FrequencyHz, &d.FrequencyHz
+		}),
+		field("powerFactor", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+			return &u.PowerFactor, &d.PowerFactor
+		}),
+		field("energyWh", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+			return &u.EnergyWh, &d.EnergyWh
+		}, checkEnergy),
+		field("counterWh", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+			return &u.CounterWh, &d.CounterWh
+		}, checkEnergy),
+		fieldOf("energySince", FieldReading, time.Time.Equal,
+			func(u *DeviceUpdate, d *Device) (*Optional[time.Time], **time.Time) {
+				return &u.EnergySince, &d.EnergySince
+			}),
+		notFolded(field("energyOffsetWh", FieldReading,
+			func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+				return &u.EnergyOffsetWh, &d.EnergyOffsetWh
+			}, checkEnergy)),
+		fieldOf("counterFalls", FieldReading, slices.Equal[[]CounterFall],
+			func(u *DeviceUpdate, d *Device) (*Optional[[]CounterFall], **[]CounterFall) {
+				return &u.CounterFalls, &d.CounterFalls
+			}, checkCounterFalls),
+		field("temperatureC", FieldReading, func(u *DeviceUpdate, d *Device) (*Optional[float64], **float64) {
+			return &u.TemperatureC, &d.TemperatureC
+		}),
+		field("source", FieldReading,
+			func(u *DeviceUpdate, d *Device) (*Optional[string], **string) { return &u.Source, &d.Source }, checkString),
+		fieldOf("errors", FieldState, slices.Equal[[]string],
+			func(u *DeviceUpdate, d *Device) (*Optional[[]string], **[]string) { return &u.Errors, &d.Errors }, checkStrings),
+		fieldOf("deviceTime", FieldClock, time.Time.Equal,
+			func(u *DeviceUpdate, d *Device) (*Optional[time.Time], **time.Time) {
+				return &u.DeviceTime, &d.DeviceTime
+			}, checkTime),
+		field("connectionId", FieldState,
+			func(u *DeviceUpdate, d *Device) (*Optional[ConnectionID], **ConnectionID) {
+				return &u.ConnectionID, &d.ConnectionID
+			}, checkConnectionID),
+		field("name", FieldState, func(u *DeviceUpdate, d *Device) (*Optional[string], **string) { return &u.Name, &d.Name }, checkString),
+		{Name: "attributes", Category: FieldReading, access: attributesAccess{}},
+	}
 }
 
 // fieldAccess reads and writes one field of updates and rows.

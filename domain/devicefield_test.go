@@ -11,8 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Every field of an update is in the table, and every one of a row is, but for
-// those that the fold makes itself.
+// The table has every field of an update, and every field of a row except those that the fold computes.
 func TestTableHasEveryDeviceField(t *testing.T) {
 	t.Parallel()
 	var table []string
@@ -39,7 +38,7 @@ func jsonNames(of reflect.Type, but ...string) (names []string) {
 	return names
 }
 
-// Each line of the table reaches the field of its name, and no other.
+// Each line of the table accesses the field with its name, and no other.
 func TestTableReachesItsFields(t *testing.T) {
 	t.Parallel()
 	for i, f := range DeviceFields {
@@ -68,7 +67,7 @@ func marshal(t *testing.T, v any) string {
 	return string(raw)
 }
 
-// genFields draws an update of any fields, with values from a few.
+// genFields draws an update with any set of fields, with few different values.
 func genFields(t *rapid.T) (u DeviceUpdate) {
 	at := epoch.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "clock")) * time.Second)
 	n := float64(rapid.IntRange(0, 1000).Draw(t, "n"))
@@ -93,8 +92,7 @@ func genFields(t *rapid.T) (u DeviceUpdate) {
 	return u
 }
 
-// Whatever update is folded into nothing, the row knows what the update knew, and
-// an update made of the row says it again.
+// A row to which one update was applied has all values of the update, and so has an update made from the row.
 func TestUpdateOfARowSaysWhatItKnows(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -103,7 +101,7 @@ func TestUpdateOfARowSaysWhatItKnows(t *testing.T) {
 		u.fold(row)
 		again := UpdateFromDevice(row)
 		for _, f := range DeviceFields {
-			if f.Name == "energyOffsetWh" { // which corrections alone set
+			if f.Name == "energyOffsetWh" { // only corrections set it
 				f.Copy(&u, &DeviceUpdate{})
 			}
 			if !f.Equal(&u, &again) {
@@ -116,11 +114,11 @@ func TestUpdateOfARowSaysWhatItKnows(t *testing.T) {
 	})
 }
 
-// A clock that is ahead, or was never set, does not freeze a device.
+// A device whose clock is ahead, or was never set, does not stop changing.
 func TestClockThatIsWrongDoesNotOrder(t *testing.T) {
 	t.Parallel()
 	s, seq := NewState("clinica-sol"), uint64(0)
-	// The relay is on after every second update, so that each is seen.
+	// Every second update switches the relay on, so that each has a visible effect.
 	apply := func(deviceTime time.Time, origin string, ahead time.Duration) *Device {
 		t.Helper()
 		seq++
@@ -139,7 +137,7 @@ func TestClockThatIsWrongDoesNotOrder(t *testing.T) {
 		name    string
 		at      time.Time
 		origin  string
-		ahead   time.Duration // of the event's own time
+		ahead   time.Duration // by which the event's own time is ahead
 		folds   bool
 		ordered bool
 	}{
@@ -171,8 +169,7 @@ func TestClockThatIsWrongDoesNotOrder(t *testing.T) {
 	}
 }
 
-// A correction sets the total, which goes on from there, whether or not the next
-// update knows of it.
+// A correction sets the total, which continues from there, whether or not the sender of the next update knows of it.
 func TestEnergyGoesOnFromACorrection(t *testing.T) {
 	t.Parallel()
 	s, at := NewState("clinica-sol"), Position{}

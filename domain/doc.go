@@ -1,5 +1,5 @@
 // Package domain holds the rules of plugcast, free of I/O: the events, the state that they fold into, and the
-// commands that turn a wish into events.
+// commands that turn a request into events.
 //
 // An [Event] is a fact in the log of one system (a tenant). It has typed [Data], and the log gives it a [Position];
 // its seq counts the system's events. A [Cursor] combines the two into a reader's place in the history.

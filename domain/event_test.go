@@ -15,7 +15,7 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files of event types that have none yet")
 
-// samples holds one event of each type, with every field set.
+// samples holds one event of each type, with every field that the type had when its golden file was written.
 func samples() map[EventType]Data {
 	laser, lamp := EquipmentID("laser-1"), EquipmentID("lamp-2")
 	other := DeviceID("shellyplugsg3-8cbfea9a1b2d")
@@ -69,8 +69,7 @@ func samples() map[EventType]Data {
 	}
 }
 
-// TestGolden keeps every type and version readable for ever: a file that is
-// here is never changed, only added to.
+// TestGolden keeps every type and version readable for ever: files are added and never changed.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	for typ, data := range samples() {
@@ -138,7 +137,7 @@ func TestUpcast(t *testing.T) {
 	}
 }
 
-// Data about nothing that can have a row is unreadable, and never folded.
+// Data whose subject cannot have a row is unreadable, and the fold skips it.
 func TestDecodeRefusesBadIDs(t *testing.T) {
 	t.Parallel()
 	for typ, data := range map[EventType]string{
@@ -177,7 +176,7 @@ func genEvent() *rapid.Generator[Event] {
 	})
 }
 
-// The envelope is written by hand; it must read back as what it was.
+// AppendEnvelope writes JSON by hand; encoding/json must read the same event from it.
 func TestEnvelopeReadsBack(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -206,7 +205,7 @@ func TestEnvelopeForm(t *testing.T) {
 	}
 }
 
-// A pinned link: if it changes, every chain ever written breaks.
+// The hash of one event is pinned: if it changes, every chain that was ever written breaks.
 func TestHashIsPinned(t *testing.T) {
 	t.Parallel()
 	e := Event{
@@ -219,8 +218,7 @@ func TestHashIsPinned(t *testing.T) {
 	}
 }
 
-// No two different events share a canonical form: moving a byte from one field
-// to the next must change it.
+// Two different events never have the same hash: moving a byte from one field to the next must change it.
 func TestHashSeesEveryField(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -1,6 +1,6 @@
 package domain
 
-// Flow names a kind of traffic that is limited by itself, per system.
+// Flow names a kind of traffic that has its own rate limit per system.
 type Flow string
 
 // The flows.

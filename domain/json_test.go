@@ -63,9 +63,8 @@ func BenchmarkScanObject(b *testing.B) {
 	}
 }
 
-// CheckDuplicateMembers finds a member that appears twice wherever two readers could differ, and
-// looks at nothing that is the sender's own.
-func TestCheckOnce(t *testing.T) {
+// CheckDuplicateMembers finds a repeated member wherever two readers could differ, and ignores the sender's own objects.
+func TestCheckDuplicateMembers(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
 		`{"a":1,"b":2}`:      "",
@@ -91,7 +90,7 @@ func TestCheckOnce(t *testing.T) {
 	}
 }
 
-func TestValidJSON(t *testing.T) {
+func TestCheckJSONSyntax(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
 		`{"a":"\u0000\ud800"}`: "", "null": "", " [1] ": "",

@@ -15,8 +15,8 @@ func bridgedEvent(origin string) Event {
 	}
 }
 
-// An origin is part of every written form, and of the hash; an event without one
-// is written and hashed as before there were any.
+// Every written form and the hash contain the origin. An event without one is written and hashed as before origins
+// existed.
 func TestOriginIsWritten(t *testing.T) {
 	t.Parallel()
 	ours, theirs := bridgedEvent(""), bridgedEvent("far")
@@ -61,7 +61,7 @@ func TestAggregateOfAnEvent(t *testing.T) {
 	}
 }
 
-// Where a device is held follows who published it last.
+// The origin of a device is the deployment that published its last update.
 func TestOriginOfADevice(t *testing.T) {
 	t.Parallel()
 	s := NewState("s")

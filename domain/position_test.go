@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A position that no time can hold still has one that can be written.
+// A position that no time can express still has a time that RFC 3339 can express.
 func TestPositionTime(t *testing.T) {
 	t.Parallel()
 	for ms, want := range map[uint64]string{

@@ -6,12 +6,11 @@ type DeviceRef struct {
 	Device DeviceID
 }
 
-// ConnectionRef names a connection, which is one Shelly credential of a system, across
-// systems.
+// ConnectionRef names a connection, which is one Shelly credential, across systems.
 type ConnectionRef struct {
 	System SystemID
 	ID     ConnectionID
 }
 
-// Actor is the author of the events that come in over the connection.
+// Actor returns the actor of the events that arrive over the connection.
 func (c ConnectionRef) Actor() string { return "shelly:" + string(c.ID) }

@@ -13,15 +13,14 @@ import (
 	"pgregory.net/rapid"
 )
 
-// memory is a log and its projection in memory: a second, naive implementation
-// of the two interfaces, exact about conditions. State answers stale unless
-// asked for a position, as a projection that lags does.
+// memory is a log and its projection in memory: a naive implementation of the two interfaces that is exact about
+// conditions. Its State is stale unless the caller asks for a position, like a projection that lags.
 type memory struct {
 	mu     sync.Mutex
 	events []Event
 	heads  map[Aggregate]Position
 	keys   map[string]memoryKey
-	stale  func(n int) int // how many of n events a reader without a wish sees
+	stale  func(n int) int // how many of n events State contains if the caller asks for no position
 }
 
 type memoryKey struct {
@@ -91,8 +90,7 @@ func (m *memory) State(_ context.Context, system SystemID, needs Needs, atLeast 
 	return only(whole, needs), nil
 }
 
-// only leaves out of a state all that was not asked for, so that a command whose
-// Requires is not complete decides wrongly.
+// only returns the part of the state that needs selects, so that a command with an incomplete Requires decides wrongly.
 func only(whole *State, needs Needs) *State {
 	s := NewState(whole.SystemID)
 	s.Cursor = whole.Cursor
@@ -163,8 +161,8 @@ func prepare(t interface{ Fatal(...any) }, m *memory, s *Service, devices, equip
 	m.stale = func(n int) int { return devices + equipment + rand.IntN(n-devices-equipment+1) }
 }
 
-// Many callers decide at once, each on a stale state; the log still never holds
-// two assignments that exclude each other, and no caller wins what another has.
+// Many callers decide at once, each on a stale state. The log still never contains two assignments that exclude each
+// other, and no caller gets equipment that another has.
 func TestConcurrentAssignments(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
@@ -190,8 +188,8 @@ func TestConcurrentAssignments(t *testing.T) {
 	}
 }
 
-// Deciding twice appends once: the same command under the same key, at once or
-// later, gives the same answer; under the same key another command is refused.
+// A repeated command appends once: under the same key, at once or later, it has the same result. A different command
+// under that key is refused.
 func TestSameKeyAppendsOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -207,7 +205,7 @@ func TestSameKeyAppendsOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range rapid.IntRange(1, 4).Draw(t, "repeats") {
-			if rapid.Bool().Draw(t, "meanwhile") {
+			if rapid.Bool().Draw(t, "in between") {
 				other := AssignPlug{DeviceID: "d2", EquipmentID: "e1", Move: true}
 				if _, err := s.Execute(context.Background(), "clinica-sol", other, admin); err != nil {
 					t.Fatal(err)
@@ -230,7 +228,7 @@ func TestSameKeyAppendsOnce(t *testing.T) {
 	})
 }
 
-// A command that appends several events leaves the aggregate free for the next.
+// A command that appends several events does not make the next one on the aggregate conflict.
 func TestCommandsOnOneConnection(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
@@ -250,7 +248,7 @@ func TestCommandsOnOneConnection(t *testing.T) {
 	}
 }
 
-// A command may name what was appended a moment ago, whatever the projection has.
+// A command may name things that were appended a moment ago, even if the projection lags.
 func TestCommandSeesWhatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
@@ -404,7 +402,7 @@ func TestCommandErrors(t *testing.T) {
 	}
 }
 
-// A disconnect that names nobody would throw everybody out.
+// A disconnect that names nobody is refused, because it would disconnect everybody.
 func TestDisconnectNamesSomebody(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
@@ -462,8 +460,7 @@ func BenchmarkParseSystemUpdate(b *testing.B) {
 	}
 }
 
-// One of several faults is always the same one: clients and their tests compare
-// the words.
+// A command with several faults always fails with the same one, because clients and their tests compare texts.
 func TestSameFaultEachTime(t *testing.T) {
 	t.Parallel()
 	s := newTestService(newMemory())
@@ -476,8 +473,7 @@ func TestSameFaultEachTime(t *testing.T) {
 	}
 }
 
-// A request to disconnect the sockets of one system cannot be made in another,
-// where the actor may administer.
+// An administrator of one system cannot use it to disconnect the sockets of another.
 func TestDisconnectInItsSystem(t *testing.T) {
 	t.Parallel()
 	m := newMemory()

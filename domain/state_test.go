@@ -14,8 +14,8 @@ import (
 
 var epoch = time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 
-// genHistory draws events of one system in log order: mostly sensible ones, and
-// some that name things which do not exist, are of unknown types, or are broken.
+// genHistory draws events of one system in log order. Most make sense; some name things that do not exist, have unknown
+// types, or are broken.
 func genHistory() *rapid.Generator[[]Event] {
 	return rapid.Custom(func(t *rapid.T) []Event {
 		n := rapid.IntRange(0, 60).Draw(t, "events")
@@ -102,8 +102,7 @@ func diffStates(a, b *State) string {
 	return cmp.Diff(a, b, cmpopts.IgnoreUnexported(State{}))
 }
 
-// Folding in batches of any size, with batches delivered again and overlapping,
-// gives the state that folding once gives.
+// Folding in batches of any size, repeated and overlapping, gives the same state as folding every event once.
 func TestFoldInAnyBatching(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -159,8 +158,7 @@ func copyRow[K comparable, V any](to, from map[K]*V, key K) {
 	to[key] = &kept
 }
 
-// A plug feeds at most one piece of equipment, and equipment has at most one
-// plug, whatever the events say.
+// Whatever the events say, a plug feeds at most one piece of equipment, and at most one plug feeds it.
 func TestAssignmentIsOneToOne(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

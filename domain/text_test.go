@@ -8,9 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A text that is cut is the beginning of the clean text with a mark behind it, as long
-// as the limit allows. One that fits is whole.
-func TestCutTexts(t *testing.T) {
+// A truncated text is the longest beginning of the clean text that fits with an ellipsis. A text that fits is whole.
+func TestTruncateText(t *testing.T) {
 	t.Parallel()
 	one := rapid.SampledFrom([]string{
 		"x", "é", "世", "😀", "\xff", "\xff\xff\xff\xff", "\xf0\x9f", "\x00", "\x01", "\u2028", `"`, "\uFFFD",
@@ -49,7 +48,7 @@ func TestCutTexts(t *testing.T) {
 	}
 }
 
-func TestCutLine(t *testing.T) {
+func TestTruncateLine(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{
 		"a\nb\tc\x7fd": "a b c d", "\x00\xff": "\uFFFD\uFFFD", "123456789é": "1234567…", "12345678é": "12345678é",
@@ -60,7 +59,7 @@ func TestCutLine(t *testing.T) {
 	}
 }
 
-// An error that quotes a caller's text cuts it between two characters.
+// An error that quotes a caller's text truncates it between two characters.
 func TestQuotedInputIsCut(t *testing.T) {
 	t.Parallel()
 	_, err := ParseConnectionID(strings.Repeat("é", 100))

@@ -57,7 +57,7 @@ func TestLoopCallsAgain(t *testing.T) {
 	})
 }
 
-// Keys that hang or fail leave places for the others, and are tried again.
+// Keys whose work hangs or fails leave goroutines for the others, and may be tried again.
 func TestKeyedPoolKeysAreIndependent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
