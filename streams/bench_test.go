@@ -15,11 +15,12 @@ import (
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
-// realistic is an update as a metering plug sends it.
+// realistic returns an update such as a metering plug sends.
 func realistic(system domain.SystemID, n int) domain.Event {
 	e := update(system, n)
 	e.Data = fmt.Appendf(nil, `{"deviceId":"shellyplugsg3-8cbfea9a%04x","online":true,"relayOn":true,"powerW":%d.5,"voltageV":231.2,`+
-		`"currentA":0.52,"energyWh":10432.881,"temperatureC":41.3,"changed":["powerW","currentA"],"deviceTime":"2026-11-24T10:00:00Z"}`, n%65536, n%2000)
+		`"currentA":0.52,"energyWh":10432.881,"temperatureC":41.3,"changed":["powerW","currentA"],"deviceTime":"2026-11-24T10:00:00Z"}`,
+		n%65536, n%2000)
 	return e
 }
 
@@ -128,8 +129,8 @@ func BenchmarkFollow(b *testing.B) {
 	perSecond(b, n)
 }
 
-// BenchmarkFollowOneBusy follows 64 partitions, of which one gets many events at once:
-// the reader brings them, because no consumer was behind it.
+// BenchmarkFollowOneBusy follows 64 partitions, of which one gets many events at once. The
+// reader delivers them, because no consumer was behind it.
 func BenchmarkFollowOneBusy(b *testing.B) {
 	const partitions, n = 64, 50_000
 	url := redistest.URL(b)
@@ -159,7 +160,7 @@ func BenchmarkFollowOneBusy(b *testing.B) {
 	})
 	for b.Loop() {
 		const add = `for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2)) end`
-		b.StopTimer() // nobody sees anything before the script ends
+		b.StopTimer() // the script's entries appear only when it ends
 		if err := client.Eval(b.Context(), add, []string{l.Topic(0)}, fields...).Err(); err != nil && !errors.Is(err, redis.Nil) {
 			b.Fatal(err)
 		}

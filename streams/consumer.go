@@ -149,7 +149,7 @@ func (c *consumer) catchUp(ctx context.Context) error {
 	if !early && c.reader.join(c) {
 		return nil
 	}
-	c.reader.nudge(ctx, c)
+	c.reader.requestCheck(ctx, c)
 	return c.pause(ctx, c.wake)
 }
 

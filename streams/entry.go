@@ -22,7 +22,7 @@ func (e *entry) bytes(i int) []byte { return e.buf[e.fields[i].from:e.fields[i].
 
 // decodeEntries decodes a page from a list of entries, as XRANGE replies it. The page ends at
 // maxPageBytes; the next page reads the rest again.
-func decodeEntries(r *reply) (events []domain.Event, got reading, err error) {
+func decodeEntries(r *reply) (events []domain.Event, got pageStats, err error) {
 	n, err := r.array()
 	if err != nil || n <= 0 {
 		return nil, got, err
@@ -32,7 +32,7 @@ func decodeEntries(r *reply) (events []domain.Event, got reading, err error) {
 
 // decodeEntriesAfter decodes a list that may begin with the entry of a position that the reader
 // has. It reports whether the list does, and leaves that entry out.
-func decodeEntriesAfter(r *reply, at domain.Position) (events []domain.Event, present bool, got reading, err error) {
+func decodeEntriesAfter(r *reply, at domain.Position) (events []domain.Event, present bool, got pageStats, err error) {
 	n, err := r.array()
 	if err != nil || n <= 0 {
 		return nil, false, got, err
@@ -52,7 +52,7 @@ func decodeEntriesAfter(r *reply, at domain.Position) (events []domain.Event, pr
 }
 
 // decodePage decodes up to n entries. got.entries is n.
-func decodePage(r *reply, n int) (events []domain.Event, got reading, err error) {
+func decodePage(r *reply, n int) (events []domain.Event, got pageStats, err error) {
 	got.entries = n
 	events = make([]domain.Event, 0, n)
 	var e entry

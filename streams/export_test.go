@@ -1,7 +1,7 @@
 package streams
 
-// Live returns how many consumers of a partition have joined the reader and were given
-// everything up to where it was then.
+// Live returns how many consumers of a partition have joined the reader and have had everything
+// up to the reader's position at that moment.
 func (l *Log) Live(partition int) (n int) {
 	l.reading.Lock()
 	defer l.reading.Unlock()

@@ -21,10 +21,10 @@ var _ domain.Log = (*Log)(nil)
 
 // Log is the log of all systems. It is safe for concurrent use.
 type Log struct {
-	config    Config
-	logger    *slog.Logger
-	keys      []keys
-	appetites []appetite // by partition
+	config Config
+	logger *slog.Logger
+	keys   []keys
+	sizers []pageSizer // by partition
 
 	general   redis.UniversalClient // for reads and repeatable writes
 	appender  redis.UniversalClient // for appends: sends nothing twice
@@ -56,7 +56,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	}
 	silenceRedisClient()
 	l := &Log{
-		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), appetites: make([]appetite, cfg.Partitions),
+		config: cfg, logger: cfg.Logger, keys: make([]keys, cfg.Partitions), sizers: make([]pageSizer, cfg.Partitions),
 		verified: map[string]bool{}, readers: map[int]*reader{}, outage: outage{logger: cfg.Logger},
 	}
 	for p := range l.keys {

@@ -63,7 +63,7 @@ func (l *Log) readRange(ctx context.Context, partition int, after domain.Positio
 	if after == (domain.Position{Ms: math.MaxUint64, N: math.MaxUint64}) {
 		return nil, origin{}, ErrRewound // Redis has no way to ask for entries after it
 	}
-	count := l.appetites[partition].next(limit)
+	count := l.sizers[partition].next(limit)
 	raw := redis.NewRawCmd(ctx, "xrange", k.events, "("+after.String(), "+", "count", count)
 	_ = tx.Process(ctx, raw)
 	if _, err := tx.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
@@ -77,7 +77,7 @@ func (l *Log) readRange(ctx context.Context, partition int, after domain.Positio
 		return nil, o, ErrTrimmed
 	}
 	events, got, err := decodeEntries(&reply{buf: raw.Val()})
-	l.appetites[partition].note(count, got)
+	l.sizers[partition].learn(count, got)
 	l.entriesRead.Add(uint64(len(events)))
 	return events, o, err
 }
@@ -121,7 +121,7 @@ func (l *Log) readFrom(ctx context.Context, partition int, at domain.Position) (
 	k := &l.keys[partition]
 	tx := l.general.TxPipeline()
 	begins := tx.Get(ctx, k.origin)
-	count := l.appetites[partition].next(maxBatch)
+	count := l.sizers[partition].next(maxBatch)
 	raw := redis.NewRawCmd(ctx, "xrange", k.events, at.String(), "+", "count", count+1)
 	_ = tx.Process(ctx, raw)
 	if _, err := tx.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
@@ -135,7 +135,7 @@ func (l *Log) readFrom(ctx context.Context, partition int, at domain.Position) (
 		return page{}, false, ErrTrimmed
 	}
 	events, present, got, err := decodeEntriesAfter(&reply{buf: raw.Val()}, at)
-	l.appetites[partition].note(count, got)
+	l.sizers[partition].learn(count, got)
 	l.entriesRead.Add(uint64(len(events)))
 	return page{events: events, incarnation: o.incarnation}, present || at == o.at, err
 }

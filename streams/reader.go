@@ -17,60 +17,60 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// maxPerReader is how many partitions one blocking read is over. Redis looks at each of
-// them for every read.
+// maxPerReader is the most partitions of one blocking read. Redis looks at each of them for
+// every read.
 const maxPerReader = 64
 
-// nudgeTimeout bounds what a consumer spends on making the reader look up.
-const nudgeTimeout = time.Second
+// checkTimeout bounds how long a consumer tries to interrupt the reader.
+const checkTimeout = time.Second
 
-// reader reads the partitions of one group for all consumers in this process: with
-// one blocking XREAD at a time over those that somebody follows, decoding each entry
-// once. It begins at the end of a partition, because consumers read what is older on
-// their own, and it never waits for a consumer.
+// reader reads the partitions of one group for all consumers in this process, with one blocking
+// XREAD at a time over the partitions that have consumers. It decodes each entry once. It
+// begins at the end of a partition, because consumers read older entries on their own, and it
+// never waits for a consumer.
 //
-// It also watches whether a partition goes on without a gap. Where it does not, or that
-// is not certain, the reader cuts its consumers off and begins again at the end; each
-// consumer finds out by the next page whether it lost anything.
+// It also watches whether a partition continues without a gap. If it does not, or that is
+// uncertain, the reader cuts off its consumers and begins again at the end; each consumer finds
+// out with its next page whether it lost entries.
 //
 // Lock order: Log.reading, reader.mu, consumer.mu. None is held during I/O.
 type reader struct {
-	log   *Log
-	stop  context.CancelFunc
-	added chan struct{} // has a value when a partition was added, or is to be looked at
+	log  *Log
+	stop context.CancelFunc
+	wake chan struct{} // capacity 1: a partition was added, or should be verified
 
-	connection atomic.Int64 // id of the connection that reads, 0 when not known
+	connection atomic.Int64 // id of the reading connection, 0 if unknown
 
-	// Of the reader's goroutine. They outlive its connections.
-	appetite appetite
-	behind   int // how many partitions may have more than the last read brought
+	// These belong to the reader's goroutine, and outlive its connections.
+	sizer  pageSizer
+	behind int // number of partitions that may have more than the last read returned
 
 	mu     sync.Mutex
 	parts  map[int]*part // by partition; only those with consumers
-	sorted []*part       // the same in order, nil after a change; never changed in place
+	sorted []*part       // parts in order, nil after a change; never changed in place
 }
 
-// part is one partition of a reader. Its consumers are guarded by reader.mu. All else
-// is written by the reader's goroutine alone, under that lock.
+// part is one partition of a reader. Its consumers are guarded by reader.mu. Only the reader's
+// goroutine writes the other fields, under that lock.
 type part struct {
 	partition int
 	consumers map[*consumer]struct{}
 
-	// readable says that the reader has begun with the partition, and that Redis does not
-	// refuse to read it. What follows has no meaning otherwise.
+	// readable means that the reader has begun with the partition, and that Redis does not
+	// refuse to read it. The following fields are meaningless otherwise.
 	readable    bool
 	at          domain.Position // read up to here
-	id          string          // at, as Redis writes it
-	begins      string          // the origin that was found to fit at last
-	seen        bool            // at is the position of an entry that was there
+	id          string          // at, in the form of Redis
+	origin      string          // the value of the origin key when it was last verified
+	seen        bool            // an entry existed at the position at
 	incarnation string          // of the stream
-	epoch       int             // grows when the reader begins again elsewhere
+	epoch       int             // grows when the reader begins again at another position
 
-	confirmed time.Time // when it was last certain that this is so
+	verifiedAt time.Time // when the fields above were last certain
 }
 
-// group returns which reader reads a partition. A read can be over several streams
-// where one server has them all; in a cluster each has a slot of its own.
+// group returns the group of a partition, which has one reader. One read can cover several
+// streams of one server; in a cluster each stream is on a slot of its own.
 func (l *Log) group(partition int) int {
 	if _, isCluster := l.general.(*redis.ClusterClient); isCluster {
 		return partition
@@ -78,8 +78,8 @@ func (l *Log) group(partition int) int {
 	return partition / maxPerReader
 }
 
-// attach gives a consumer to the reader of its partition, which runs while it has
-// consumers. detach must follow.
+// attach adds a consumer to the reader of its partition, which runs while it has consumers.
+// detach must follow.
 func (l *Log) attach(c *consumer) *reader {
 	l.reading.Lock()
 	defer l.reading.Unlock()
@@ -89,16 +89,17 @@ func (l *Log) attach(c *consumer) *reader {
 		return r
 	}
 	ctx, cancel := context.WithCancel(l.closing)
-	r := &reader{log: l, stop: cancel, added: make(chan struct{}, 1), parts: map[int]*part{}}
+	r := &reader{log: l, stop: cancel, wake: make(chan struct{}, 1), parts: map[int]*part{}}
 	r.add(c)
 	l.readers[group] = r
-	l.working.Go(func() { // Close does not wait yet, because it waits for the consumer
+	l.working.Go(func() { // Close is not waiting yet, because the consumer has entered
 		defer cancel()
 		isolate.Loop(ctx, l.logger, "reader of the log", func() { r.run(ctx) })
 	})
 	return r
 }
 
+// detach removes a consumer from its reader, and stops the reader after the last one.
 func (l *Log) detach(c *consumer) {
 	l.reading.Lock()
 	defer l.reading.Unlock()
@@ -115,12 +116,12 @@ func (r *reader) add(c *consumer) {
 	if p == nil {
 		p = &part{partition: c.partition, consumers: map[*consumer]struct{}{}}
 		r.parts[c.partition], r.sorted = p, nil
-		signal(r.added)
+		signal(r.wake)
 	}
 	p.consumers[c] = struct{}{}
 }
 
-// remove reports whether no consumer is left.
+// remove removes a consumer, and reports whether the reader has none left.
 func (r *reader) remove(c *consumer) (idle bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,7 +141,7 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// join makes the reader offer its batches to a consumer from where it is, if both read
+// join makes the reader offer its batches to a consumer from its current position, if both read
 // the same stream and the consumer is not ahead. The consumer's goroutine calls it.
 func (r *reader) join(c *consumer) bool {
 	r.mu.Lock()
@@ -154,9 +155,9 @@ func (r *reader) join(c *consumer) bool {
 	return c.handover.join(p.at)
 }
 
-// nudge makes the reader look at a consumer's partition if that is why the consumer
-// could not join: the reader does not know the partition yet, or not its new stream.
-func (r *reader) nudge(ctx context.Context, c *consumer) {
+// requestCheck makes the reader verify a consumer's partition if the consumer could not join
+// because the reader does not know the partition, or its new stream, yet.
+func (r *reader) requestCheck(ctx context.Context, c *consumer) {
 	r.mu.Lock()
 	p := r.parts[c.partition]
 	fine := p.readable && p.incarnation == c.incarnation
@@ -164,15 +165,15 @@ func (r *reader) nudge(ctx context.Context, c *consumer) {
 	if fine {
 		return
 	}
-	signal(r.added)
+	signal(r.wake)
 	if id := r.connection.Load(); id != 0 {
-		ctx, cancel := context.WithTimeout(ctx, nudgeTimeout)
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
 		unblock(ctx, r.log.general, r.log.keys[c.partition].events, id)
 	}
 }
 
-// list returns the partitions that are read, in order.
+// list returns the reader's partitions, in order.
 func (r *reader) list() []*part {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -182,7 +183,7 @@ func (r *reader) list() []*part {
 	return r.sorted
 }
 
-// run reads over one connection after the other until ctx ends.
+// run reads over one connection after another until ctx ends.
 func (r *reader) run(ctx context.Context) {
 	retry, away := backoff.Backoff{First: firstPause, Max: maxPause}, false
 	defer func() {
@@ -202,8 +203,8 @@ func (r *reader) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !worked { // it is not only this connection that broke
-			r.leaveAll()
+		if !worked { // not only the previous connection broke
+			r.suspendAll()
 		}
 		if !away {
 			r.log.outage.disconnected(r.attr(), err)
@@ -215,7 +216,7 @@ func (r *reader) run(ctx context.Context) {
 	}
 }
 
-// attr says in a log line what is read.
+// attr returns the reader's partitions for a log line.
 func (r *reader) attr() slog.Attr {
 	var partitions []int
 	for _, p := range r.list() {
@@ -224,11 +225,11 @@ func (r *reader) attr() slog.Attr {
 	return slog.Any("partitions", partitions)
 }
 
-// connect reads until an error. It calls working once a read that blocks has worked:
-// that one which does not block works proves little.
+// connect reads over one connection until an error. It calls working once a blocking read has
+// worked, because a read that does not block proves little.
 func (r *reader) connect(ctx context.Context, working func()) error {
 	parts := r.list()
-	if len(parts) == 0 { // the last consumer is about to stop the reader
+	if len(parts) == 0 { // the last consumer is stopping the reader
 		<-ctx.Done()
 		return ctx.Err()
 	}
@@ -241,32 +242,32 @@ func (r *reader) connect(ctx context.Context, working func()) error {
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = client.Close() }) // interrupts a read that blocks
+	stop := context.AfterFunc(ctx, func() { _ = client.Close() }) // interrupts a blocking read
 	defer func() {
 		if stop() {
 			_ = client.Close()
 		}
 	}()
 	x := xread{reader: r, client: client, dials: &dials}
-	if err := x.once(ctx, 0); err != nil { // verifies everything before the first wait
+	if err := x.readOnce(ctx, 0); err != nil { // verifies everything before the first wait
 		return err
 	}
-	for told := false; ctx.Err() == nil; {
-		if err := x.once(ctx, blockFor); err != nil {
+	for reported := false; ctx.Err() == nil; {
+		if err := x.readOnce(ctx, blockFor); err != nil {
 			return err
 		}
-		if x.blocked && !told {
+		if x.blocked && !reported {
 			working()
-			told = true
+			reported = true
 		}
 	}
 	return ctx.Err()
 }
 
-// verify looks at partitions, and begins again at the end of those that do not go on
-// from where the reader is, or are new. It fails when Redis cannot be asked.
+// verify inspects partitions. It begins again at the end of those that are new, or do not
+// continue from the reader's position. It fails if Redis cannot be reached.
 //
-// A stream that is missing is not repaired here: that asks the archive, and one that
+// It does not repair a missing stream, because that needs the archive, and an archive that
 // hangs would stop all partitions. The pages of its consumers repair it.
 func (r *reader) verify(ctx context.Context, parts []*part) error {
 	if len(parts) == 0 {
@@ -289,16 +290,16 @@ func (r *reader) verify(ctx context.Context, parts []*part) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, p := range parts {
-		p.confirmed = now
+		p.verifiedAt = now
 		switch there := &states[i]; {
 		case there.err != nil:
-			p.leave()
+			p.suspend()
 			if errors.Is(there.err, errMissing) {
-				p.confirmed = time.Time{} // look again soon
+				p.verifiedAt = time.Time{} // verify again soon
 			}
 		case !p.readable, p.incarnation != there.origin.incarnation, there.follows(p.at, p.seen, p.incarnation) != nil:
 			p.readable, p.at, p.seen, p.incarnation = true, there.last, there.newest, there.origin.incarnation
-			p.id, p.begins = p.at.String(), ""
+			p.id, p.origin = p.at.String(), ""
 			p.epoch++
 			p.cut()
 		}
@@ -306,74 +307,74 @@ func (r *reader) verify(ctx context.Context, parts []*part) error {
 	return nil
 }
 
-// leave makes the consumers read on their own until the reader has begun with the
-// partition again. The caller holds reader.mu.
-func (p *part) leave() {
+// suspend makes the consumers read on their own until the reader has begun with the partition
+// again. The caller holds reader.mu.
+func (p *part) suspend() {
 	if p.readable {
 		p.readable = false
 		p.cut()
 	}
 }
 
-// fail leaves a partition of which the reader cannot decode what it read, until it is
-// looked at again: the reader then begins behind that.
+// fail suspends a partition whose reply cannot be decoded, until the reader verifies it and
+// begins behind that reply.
 func (r *reader) fail(p *part, err error) {
-	r.log.logger.Error("the log's reader cannot decode what it read", "partition", p.partition, "error", err)
+	r.log.logger.Error("the reader of the log cannot decode a reply", "partition", p.partition, "error", err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p.confirmed = time.Now()
-	p.leave()
+	p.verifiedAt = time.Now()
+	p.suspend()
 }
 
-// leaveAll is leave for all partitions, which are looked at as soon as that is possible.
-func (r *reader) leaveAll() {
+// suspendAll suspends all partitions, and lets them be verified as soon as possible.
+func (r *reader) suspendAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range r.parts {
-		p.confirmed = time.Time{}
-		p.leave()
+		p.verifiedAt = time.Time{}
+		p.suspend()
 	}
 }
 
-// cut cuts all consumers off. The caller holds reader.mu.
+// cut cuts off all consumers. The caller holds reader.mu.
 func (p *part) cut() {
 	for c := range p.consumers {
 		c.cut()
 	}
 }
 
-// due returns those that nothing is known of, or nothing was heard of lately.
+// due returns the partitions that were not verified lately.
 func due(parts []*part) (due []*part) {
 	now := time.Now()
 	for _, p := range parts {
-		if now.Sub(p.confirmed) >= blockFor {
+		if now.Sub(p.verifiedAt) >= blockFor {
 			due = append(due, p)
 		}
 	}
 	return due
 }
 
-// count is how many entries a read over so many partitions asks of each. Partitions
-// that are behind share the reader's appetite. The others bring little, and have no
-// part in it: one busy partition among 64 would otherwise get 15 entries per read.
+// count returns how many entries a read over this many partitions asks of each. The partitions
+// that are behind share the reader's page size. The others bring little and do not count:
+// otherwise one busy partition among 64 would get 15 entries per read.
 func (r *reader) count(partitions int) int {
-	n := r.appetite.next(maxBatch) / max(r.behind, 1)
-	if largest := r.appetite.entry(); largest > 0 {
+	n := r.sizer.next(maxBatch) / max(r.behind, 1)
+	if largest := r.sizer.entry(); largest > 0 {
 		n = min(n, maxReadBytes/(largest*partitions))
 	}
 	return max(n, 1)
 }
 
-// hand offers what was read of a partition to its consumers, unless the reader has
-// begun elsewhere since.
-func (r *reader) hand(p *part, epoch int, events []domain.Event, bytes int) {
+// deliver offers the events of a partition to its consumers, unless the reader has begun at
+// another position since.
+func (r *reader) deliver(p *part, epoch int, events []domain.Event, bytes int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.epoch != epoch || !p.readable {
 		return
 	}
 	b := batch{after: p.at, events: events, bytes: bytes}
-	p.at, p.seen, p.confirmed = b.to(), true, time.Now()
+	p.at, p.seen, p.verifiedAt = b.to(), true, time.Now()
 	p.id = p.at.String()
 	for c := range p.consumers {
 		c.offer(b)

@@ -27,7 +27,7 @@ func systemIn(l *streams.Log, partition int) domain.SystemID {
 	}
 }
 
-// readers lists the connections that wait in an XREAD.
+// readers returns the connections that wait in an XREAD.
 func readers(t *testing.T, client *redis.Client) (blocked []string) {
 	t.Helper()
 	list, err := client.ClientList(t.Context()).Result()
@@ -42,7 +42,7 @@ func readers(t *testing.T, client *redis.Client) (blocked []string) {
 	return blocked
 }
 
-// However many follow, one connection reads; without anybody, none does.
+// One connection reads for any number of consumers; without consumers none does.
 func TestOneConnectionReadsForAll(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
@@ -74,8 +74,8 @@ func TestOneConnectionReadsForAll(t *testing.T) {
 	}
 }
 
-// A partition that is busy beside many idle ones is read in large batches, also right
-// after the connection broke.
+// A busy partition beside many idle ones is read in large batches, also right after the
+// connection broke.
 func TestIdlePartitionsTakeNothingFromABusyOne(t *testing.T) {
 	t.Parallel()
 	const partitions, batches, size = 64, 20, 1000
@@ -124,7 +124,8 @@ func TestIdlePartitionsTakeNothingFromABusyOne(t *testing.T) {
 	}
 }
 
-// followIdle follows partitions until the test ends, and returns when each was heard of.
+// followIdle follows partitions until the test ends, and returns once each of them has been
+// heard of.
 func followIdle(t testing.TB, l *streams.Log, from, to int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -152,7 +153,7 @@ func followIdle(t testing.TB, l *streams.Log, from, to int) {
 	}
 }
 
-// callsOf is how often Redis was given a command since its statistics were reset.
+// callsOf returns how often Redis got a command since its statistics were reset.
 func callsOf(t *testing.T, client *redis.Client, command string) (calls int64) {
 	t.Helper()
 	info, err := client.Info(t.Context(), "commandstats").Result()
@@ -169,7 +170,7 @@ func callsOf(t *testing.T, client *redis.Client, command string) (calls int64) {
 	return calls
 }
 
-// A consumer that does not return delays no other, and has everything later.
+// A consumer that does not return delays no other, and gets everything later.
 func TestASlowConsumerDelaysNobody(t *testing.T) {
 	t.Parallel()
 	l := open(t, streams.Config{})
@@ -191,7 +192,7 @@ func TestASlowConsumerDelaysNobody(t *testing.T) {
 	fast := follow(t, l, p, domain.Position{})
 	all := mustAppend(t, l, update(sol, 0))
 	<-busy
-	for range 20 { // more than waits in memory for one consumer
+	for range 20 { // more than one consumer's queue holds
 		all = append(all, mustAppend(t, l, updates(sol, 500)...)...)
 	}
 	for _, want := range all {
@@ -216,8 +217,8 @@ func TestASlowConsumerDelaysNobody(t *testing.T) {
 	}
 }
 
-// A key that is no stream stops its own partition and no other, and is read again when
-// it was mended.
+// A key that is not a stream stops only its own partition, which is read again once the key is
+// repaired.
 func TestABrokenStreamStopsNoOther(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
@@ -239,7 +240,7 @@ func TestABrokenStreamStopsNoOther(t *testing.T) {
 			t.Fatalf("got %s, want %s", e.Position, want)
 		}
 	}
-	late := follow(t, l, 2, domain.Position{}) // joins a reader that knows a broken stream
+	late := follow(t, l, 2, domain.Position{}) // joins a reader whose partition is broken
 	want := mustAppend(t, l, update(systemIn(l, 2), 1))[0]
 	if e := late.next(t); e.Position != want {
 		t.Fatalf("got %s, want %s", e.Position, want)
@@ -253,8 +254,8 @@ func TestABrokenStreamStopsNoOther(t *testing.T) {
 	}
 }
 
-// Consumers that come and go while events are appended, each from some place in the
-// past, get everything from there on.
+// Consumers that come and go while events are appended, each from some position in the past,
+// get every event from there on.
 func TestConsumersComeAndGo(t *testing.T) {
 	t.Parallel()
 	l := open(t, streams.Config{Partitions: 3})
@@ -290,7 +291,7 @@ func TestConsumersComeAndGo(t *testing.T) {
 				known = truth[p]
 				mu.Unlock()
 				for i, at := range got {
-					if n+i < len(known) && at != known[n+i] { // the rest is not known yet
+					if n+i < len(known) && at != known[n+i] { // the other positions are not known yet
 						t.Errorf("event %d after %s is at %s, want %s", i, after, at, known[n+i])
 						return
 					}

@@ -9,7 +9,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// bulks writes strings as Redis does in a list.
+// bulks encodes strings as Redis does in an array.
 func bulks(words ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(words))
@@ -19,36 +19,36 @@ func bulks(words ...string) string {
 	return b.String()
 }
 
-// streamReply is what XREAD answers of a stream with one entry.
+// streamReply returns XREAD's reply for a stream with one entry.
 func streamReply(key, id string) string {
 	return fmt.Sprintf("*2\r\n$%d\r\n%s\r\n*1\r\n*2\r\n$%d\r\n%s\r\n%s", len(key), key, len(id), id, bulks("systemId", "clinica-sol"))
 }
 
-// newRead is a read of several partitions whose reader has a consumer in each.
-func newRead(t *testing.T, partitions int) (*xread, []found) {
+// newRead returns an xread of several partitions whose reader has a consumer in each.
+func newRead(t *testing.T, partitions int) (*xread, []partResult) {
 	t.Helper()
 	l := &Log{keys: make([]keys, partitions), logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	r := &reader{log: l, added: make(chan struct{}, 1), parts: map[int]*part{}}
-	finds := make([]found, partitions)
-	for i := range finds {
+	r := &reader{log: l, wake: make(chan struct{}, 1), parts: map[int]*part{}}
+	results := make([]partResult, partitions)
+	for i := range results {
 		l.keys[i].events = fmt.Sprint("events", i)
 		c := &consumer{log: l, partition: i, reader: r, wake: make(chan struct{}, 1)}
 		r.add(c)
 		r.parts[i].readable = true
 		r.join(c)
-		finds[i].part = r.parts[i]
+		results[i].part = r.parts[i]
 	}
-	return &xread{reader: r}, finds
+	return &xread{reader: r}, results
 }
 
 // Partitions that are behind share what a read brings, and idle ones take nothing away
-// from them. However large the entries are, a read that finds all partitions busy stays
+// from them. However large the entries are, a read that results all partitions busy stays
 // within its bytes.
 func TestEntriesOfARead(t *testing.T) {
 	t.Parallel()
 	r := &reader{}
 	for range 10 {
-		r.appetite.note(maxBatch, reading{entries: maxBatch, largest: 400})
+		r.sizer.learn(maxBatch, pageStats{entries: maxBatch, largest: 400})
 	}
 	for _, c := range []struct{ partitions, behind, largest, want int }{
 		{64, 0, 400, maxBatch},
@@ -59,7 +59,7 @@ func TestEntriesOfARead(t *testing.T) {
 		{4, 1, 1 << 16, maxPageBytes / (1 << 16)},
 		{64, 64, 16 << 20, 1},
 	} {
-		r.behind, r.appetite.largest = c.behind, c.largest
+		r.behind, r.sizer.largest = c.behind, c.largest
 		if got := r.count(c.partitions); got != c.want {
 			t.Errorf("%d of %d partitions are behind with entries of %d bytes: %d entries of each, want %d",
 				c.behind, c.partitions, c.largest, got, c.want)
@@ -67,8 +67,8 @@ func TestEntriesOfARead(t *testing.T) {
 	}
 }
 
-// A partition whose entries cannot be decoded, or make the decoder panic, does not stop
-// the other partitions.
+// A partition whose entries cannot be decoded, or make the decoder panic, does not stop the
+// other partitions.
 func TestAPartitionThatCannotBeDecodedStopsNoOther(t *testing.T) {
 	t.Parallel()
 	fine := func(n int) string { return streamReply(fmt.Sprint("events", n), "1-1") }
@@ -82,15 +82,15 @@ func TestAPartitionThatCannotBeDecodedStopsNoOther(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			x, finds := newRead(t, 3)
-			if err := x.decode([]byte("*3\r\n"+fine(0)+c.broken+fine(2)), finds, 100); err != nil {
+			x, results := newRead(t, 3)
+			if err := x.decode([]byte("*3\r\n"+fine(0)+c.broken+fine(2)), results, 100); err != nil {
 				t.Fatal(err)
 			}
-			x.hand(finds)
+			x.deliver(results)
 			for i, events := range []int{1, 0, c.rest} {
-				p := finds[i].part
-				if readable := i != 1; p.readable != readable || len(finds[i].events) != events {
-					t.Errorf("partition %d: readable %v, %d events, %v", i, p.readable, len(finds[i].events), finds[i].failed)
+				p := results[i].part
+				if readable := i != 1; p.readable != readable || len(results[i].events) != events {
+					t.Errorf("partition %d: readable %v, %d events, %v", i, p.readable, len(results[i].events), results[i].failed)
 				}
 				for consumer := range p.consumers {
 					if live := i != 1; consumer.handover.live != live || len(consumer.handover.queue) != events {
@@ -98,7 +98,7 @@ func TestAPartitionThatCannotBeDecodedStopsNoOther(t *testing.T) {
 					}
 				}
 			}
-			if next := finds[0].part.at; next != (domain.Position{Ms: 1, N: 1}) {
+			if next := results[0].part.at; next != (domain.Position{Ms: 1, N: 1}) {
 				t.Errorf("the partition that is fine is at %s", next)
 			}
 		})
