@@ -64,7 +64,8 @@ func (s *Store) CountDevices(ctx context.Context, system domain.SystemID, connec
 	counts, err := systemRows(ctx, s, system, func(rows pgx.Rows) (*int, error) {
 		var n int
 		return &n, rows.Scan(&n)
-	}, "SELECT count(*) FROM (SELECT 1 FROM projection.devices WHERE system_id = $1 AND connection_id = $2 LIMIT $3) AS counted", connection, most)
+	}, `SELECT count(*) FROM (
+		SELECT 1 FROM projection.devices WHERE system_id = $1 AND connection_id = $2 LIMIT $3) AS counted`, connection, most)
 	if err != nil {
 		return 0, err
 	}

@@ -17,7 +17,8 @@ import (
 type Rows interface {
 	// FindDevices returns which of the devices the system has, and how many it has in all,
 	// counting up to most.
-	FindDevices(ctx context.Context, system domain.SystemID, devices []domain.DeviceID, most int) (known []domain.DeviceID, count int, err error)
+	FindDevices(ctx context.Context, system domain.SystemID, devices []domain.DeviceID, most int,
+	) (known []domain.DeviceID, count int, err error)
 	// WaitForSystem waits until the rows have what was appended up to a position.
 	WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error
 }
@@ -39,13 +40,16 @@ const (
 	// together: about 20 bytes each. A system counts as another costOfSystem.
 	mostRemembered = 1 << 20
 	costOfSystem   = 16
+	// mostWanted bounds the devices of waiting callers that one question is also about.
+	mostWanted = 1000
 )
 
 // Devices is a [domain.DeviceQuota], the same for every system. It is safe for
 // concurrent use.
 //
 // It asks nothing for devices that it knows. For others it makes one round trip to the
-// database, one at a time per system, and counts the system's devices at most every 5 s.
+// database, one at a time per system and for all callers that wait, and counts the
+// system's devices at most every 5 s.
 //
 // The quota is a soft one. A process does not see at once what others admit, so several
 // that admit at the same moment may admit a few too many. While the database does not
@@ -71,8 +75,9 @@ var _ domain.DeviceQuota = (*Devices)(nil)
 type system struct {
 	asking chan struct{} // has a token while nobody asks about the system
 
-	known map[uint64]struct{} // hashes of devices that the system has
-	used  uint64              // the number of the last use
+	known  map[uint64]struct{} // hashes of devices that the system has
+	wanted []domain.DeviceID   // by callers that wait to ask
+	used   uint64              // the number of the last use
 
 	count    int // as the rows had it at counted
 	appended int // new devices that were appended since
@@ -120,7 +125,11 @@ func (d *Devices) use(id domain.SystemID, devices []domain.DeviceID) (*system, [
 	}
 	d.uses++
 	s.used = d.uses
-	return s, d.unknown(s, devices)
+	unknown := d.unknown(s, devices)
+	if len(s.wanted)+len(unknown) <= mostWanted {
+		s.wanted = append(s.wanted, unknown...)
+	}
+	return s, unknown
 }
 
 // unknown returns those of the devices that the system is not known to have, each once.
@@ -148,16 +157,20 @@ func (d *Devices) hash(device domain.DeviceID) uint64 { return maphash.String(d.
 
 // ask returns which of the devices the rows do not have, and whether the rows answered.
 // A refusal is believed only of rows that have all that was in the log when it came up.
-func (d *Devices) ask(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID) (fresh []domain.DeviceID, answered bool) {
+func (d *Devices) ask(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID,
+) (fresh []domain.DeviceID, answered bool) {
 	d.mu.Lock()
 	fresh = d.unknown(s, devices) // others may have asked
-	caughtUp, failed := s.due() || len(fresh) > s.room(d.most), s.failed
-	d.mu.Unlock()
-	if len(fresh) == 0 || time.Since(failed) < recountAfter {
+	caughtUp := s.due() || len(fresh) > s.room(d.most)
+	if len(fresh) == 0 || time.Since(s.failed) < recountAfter {
+		d.mu.Unlock()
 		return fresh, false
 	}
+	wanted := append(s.wanted, fresh...)
+	s.wanted = nil
+	d.mu.Unlock()
 	for {
-		if err := d.look(ctx, id, s, fresh, caughtUp); err != nil {
+		if err := d.look(ctx, id, s, wanted, caughtUp); err != nil {
 			d.mu.Lock()
 			s.failed = time.Now()
 			d.mu.Unlock()
@@ -170,7 +183,7 @@ func (d *Devices) ask(ctx context.Context, id domain.SystemID, s *system, device
 		if caughtUp || fits {
 			return fresh, true
 		}
-		caughtUp = true
+		caughtUp, wanted = true, fresh
 	}
 }
 

@@ -20,13 +20,15 @@ type memory struct {
 	lag     int                                   // how many of the newest ones the rows do not have
 	stuck   bool                                  // the rows do not catch up
 	away    bool                                  // the rows do not answer
+	hold    chan struct{}                         // the log waits for it, unless nil
 	asked   int
 	counted int
 }
 
 func newMemory() *memory { return &memory{devices: map[domain.SystemID][]domain.DeviceID{}} }
 
-func (m *memory) FindDevices(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, most int) (known []domain.DeviceID, count int, err error) {
+func (m *memory) FindDevices(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, most int,
+) (known []domain.DeviceID, count int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked++
@@ -62,6 +64,9 @@ func (m *memory) WaitForSystem(ctx context.Context, _ domain.SystemID, _ domain.
 }
 
 func (m *memory) Newest(context.Context, domain.SystemID) (domain.Position, error) {
+	if m.hold != nil {
+		<-m.hold
+	}
 	return domain.Position{}, nil
 }
 
@@ -181,6 +186,30 @@ func TestQuotaAtOnce(t *testing.T) {
 	if n := len(m.devices[sol]); n < most-3 || n > most {
 		t.Errorf("%d devices, and %d are allowed", n, most)
 	}
+}
+
+// A process that has just started asks once for all callers that wait, and not for each.
+func TestCallersThatWaitAreAskedForTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		m.devices[sol], m.hold = plugs(0, 500), make(chan struct{})
+		q := New(1000, m, m)
+		var working sync.WaitGroup
+		for i := range 500 {
+			working.Go(func() {
+				if publish(t, q, m, sol, plugs(i, i+1)) != 0 {
+					t.Error("a device that is known is refused")
+				}
+			})
+		}
+		synctest.Wait()
+		close(m.hold)
+		working.Wait()
+		if m.asked > 2 {
+			t.Errorf("500 callers took %d questions", m.asked)
+		}
+	})
 }
 
 // Where the rows do not answer, publishing goes on without a long wait for each batch;

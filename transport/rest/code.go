@@ -64,7 +64,7 @@ var codes = []struct {
 	{domain.CodeAmbiguousConnection, 409, "Several systems have a connection with this id: repeat with ?systemId=."},
 	{domain.CodeBridgeBehind, 409, "Events between the source's cursor and the batch were not taken, and would be lost: send on from `cursor`."},
 	{domain.CodeTooManySources, 409, "Events of as many other deployments as may be were taken into this system already."},
-	{domain.CodeTooManyDevices, 409, "The system has as many devices as it may have, and the request is about another: `index` says which item of the batch, " +
+	{domain.CodeTooManyDevices, 409, "The system has as many devices as it may have, and the batch has another: `index` says which item it is, " +
 		"and `deviceId` which device. Nothing was appended."},
 	{domain.CodeStale, 412, "If-Match does not hold: it has changed since. `position` says where it stands now."},
 	{domain.CodeBatchTooLarge, 413, "A batch holds more than 1,000 updates."},

@@ -289,7 +289,8 @@ func TestDeviceTooMany(t *testing.T) {
 	b.until("the link has left", func() bool { return b.server.Members(string(clinic)) == 0 })
 	b.quota = refuser("many")
 	b.start()
-	b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{"deviceId": "many", "online": true}}}, theirs(0))
+	tooMany := map[string]any{"deviceId": "many", "online": true}
+	b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{tooMany}}, theirs(0))
 	b.until("the good one came in", func() bool { return len(b.pulled()) == 1 })
 	b.until("the other was noted", func() bool { return len(b.store.found(domain.FindingRejected)) == 1 })
 	f := b.store.found(domain.FindingRejected)[0]

@@ -419,7 +419,8 @@ func (s *memoryStore) SaveSecret(_ context.Context, c domain.ConnectionRef, secr
 }
 
 // FindDevices implements quota.Rows.
-func (s *memoryStore) FindDevices(_ context.Context, system domain.SystemID, ids []domain.DeviceID, _ int) (known []domain.DeviceID, count int, err error) {
+func (s *memoryStore) FindDevices(_ context.Context, system domain.SystemID, ids []domain.DeviceID, _ int,
+) (known []domain.DeviceID, count int, err error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	rows := s.log.state(system).Devices

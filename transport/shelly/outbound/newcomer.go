@@ -41,12 +41,16 @@ type fullness struct {
 const recountAfter = 10 * time.Second
 
 func newNewcomers(config *Config, devices Devices, quota domain.DeviceQuota) *newcomers {
-	return &newcomers{config: config, devices: devices, quota: quota, in: map[domain.ConnectionRef]int{}, full: map[domain.ConnectionRef]fullness{}}
+	return &newcomers{
+		config: config, devices: devices, quota: quota,
+		in: map[domain.ConnectionRef]int{}, full: map[domain.ConnectionRef]fullness{},
+	}
 }
 
 // enter lets a device in that nobody knows, until leave is called, which says whether
 // the device is in the log. It returns why not, for operators, or "".
-func (n *newcomers) enter(ctx context.Context, c domain.ConnectionRef, device domain.DeviceID) (leave func(appended bool), refusal string, err error) {
+func (n *newcomers) enter(ctx context.Context, c domain.ConnectionRef, device domain.DeviceID,
+) (leave func(appended bool), refusal string, err error) {
 	now := time.Now()
 	n.mu.Lock()
 	if f := n.full[c]; now.Before(f.until) {
@@ -78,7 +82,8 @@ func (n *newcomers) enter(ctx context.Context, c domain.ConnectionRef, device do
 
 // admit counts the devices of a connection through which so many are being let in, and
 // asks the quota.
-func (n *newcomers) admit(ctx context.Context, c domain.ConnectionRef, device domain.DeviceID, in int) (a domain.Admission, refusal string, err error) {
+func (n *newcomers) admit(ctx context.Context, c domain.ConnectionRef, device domain.DeviceID, in int,
+) (a domain.Admission, refusal string, err error) {
 	// Those that entered before and are appended by now count twice for a moment.
 	known, err := n.devices.Count(ctx, c, n.config.MaxDevices)
 	if err != nil {

@@ -66,7 +66,8 @@ func newLimitedBundle(t *testing.T, config Config, most int) *bundle {
 	b.refusals = shelly.NewRefusals(b.logged.Logger())
 	var err error
 	b.server, err = New(config, Parts{
-		Credentials: b, Known: b, Events: b, Heartbeats: b, Devices: b, Quota: quota.New(most, b, b), Refusals: b.refusals, Logger: b.logged.Logger(),
+		Credentials: b, Known: b, Events: b, Heartbeats: b, Devices: b,
+		Quota: quota.New(most, b, b), Refusals: b.refusals, Logger: b.logged.Logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +162,8 @@ func (b *bundle) Count(_ context.Context, c domain.ConnectionRef, _ int) (n int,
 }
 
 // FindDevices implements quota.Rows.
-func (b *bundle) FindDevices(_ context.Context, _ domain.SystemID, ids []domain.DeviceID, _ int) (known []domain.DeviceID, count int, err error) {
+func (b *bundle) FindDevices(_ context.Context, _ domain.SystemID, ids []domain.DeviceID, _ int,
+) (known []domain.DeviceID, count int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, id := range ids {
