@@ -49,14 +49,14 @@ func (p *Program) newBridges(ctx context.Context) (*bridgeSide, error) {
 		}
 	}
 	s.runner = bridge.NewRunner(bridge.RunnerConfig{
-		Links: links, Node: p.Server.NodeName, Partition: p.backend.log.Partition, Board: statusBoard{s.statuses}, Logger: p.Logger,
+		Links: links, Node: p.Server.NodeName, Partition: p.backend.log.Partition, Statuses: statusStore{s.statuses}, Logger: p.Logger,
 	})
 	return s, nil
 }
 
 // bridgeKinds are the kinds of link that can be configured.
-func (p *Program) bridgeKinds(s *bridgeSide) map[string]bridge.Kind {
-	return map[string]bridge.Kind{
+func (p *Program) bridgeKinds(s *bridgeSide) map[string]bridge.Factory {
+	return map[string]bridge.Factory{
 		peer.Kind: peer.New(peer.Parts{
 			Deployment: s.deployment, Intake: s.Intake, Reader: p.backend.timeline, Logger: p.Logger,
 		}),
@@ -69,7 +69,7 @@ func (p *Program) bridgeKinds(s *bridgeSide) map[string]bridge.Kind {
 
 // jobs are what the owner of a partition does for bridges.
 func (s *bridgeSide) jobs() []projections.Job {
-	return []projections.Job{s.runner.Run, s.Keep}
+	return []projections.Job{s.runner.Run, s.Intake.Run}
 }
 
 // Deployment implements rest.Bridges.
@@ -78,23 +78,16 @@ func (s *bridgeSide) Deployment() string { return s.deployment }
 // List implements rest.Bridges.
 func (s *bridgeSide) List(ctx context.Context) ([]json.RawMessage, error) { return s.statuses.All(ctx) }
 
-// statusBoard is [bridge.Board].
-type statusBoard struct{ store *bridgestatus.Store }
+// statusStore is [bridge.StatusStore].
+type statusStore struct{ store *bridgestatus.Store }
 
-// Put implements bridge.Board.
-func (b statusBoard) Put(ctx context.Context, statuses []bridge.Status) error {
-	var unwritable error
-	for i := range statuses {
-		raw, err := json.Marshal(statuses[i])
-		if err != nil { // one link's status must not prevent the others from being stored
-			unwritable = fmt.Errorf("status of %s for %s: %w", statuses[i].Bridge, statuses[i].System, err)
-			continue
-		}
-		if err := b.store.Put(ctx, statuses[i].Bridge+"/"+string(statuses[i].System), raw); err != nil {
-			return err
-		}
+// Put implements bridge.StatusStore.
+func (s statusStore) Put(ctx context.Context, status bridge.Status) error {
+	raw, err := json.Marshal(status)
+	if err != nil {
+		return fmt.Errorf("status of bridge %s for %s: %w", status.Bridge, status.System, err)
 	}
-	return unwritable
+	return s.store.Put(ctx, status.Bridge+"/"+string(status.System), raw)
 }
 
 var (

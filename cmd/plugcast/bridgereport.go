@@ -26,7 +26,7 @@ type bridgeReportCommand struct {
 
 // Help is shown with --help.
 func (*bridgeReportCommand) Help() string {
-	return "Shows what bridges of kind socketio report: what differs where they only compare, and what they could not pass on for certain. " +
+	return "Shows what bridges of kind legacy report: what differs where they only compare, and what they could not pass on for certain. " +
 		"Counts are since each bridge began; --since narrows the list alone. " +
 		"Exit code 0: there is nothing in the list. Exit code 1: there is, or the report cannot be read (which is said on stderr)."
 }

@@ -13,21 +13,21 @@ import (
 // legacyStore is [legacy.Store].
 type legacyStore struct{ store *projections.Store }
 
-// Kept implements legacy.Store.
-func (s legacyStore) Kept(ctx context.Context, link string, system domain.SystemID) (kept legacy.Kept, err error) {
+// LoadState implements legacy.Store.
+func (s legacyStore) LoadState(ctx context.Context, link string, system domain.SystemID) (saved legacy.SavedState, err error) {
 	raw, err := s.store.LinkState(ctx, link, system)
 	if err != nil || raw == nil {
-		return kept, err
+		return saved, err
 	}
-	if err := json.Unmarshal(raw, &kept); err != nil {
-		return kept, fmt.Errorf("what the bridge %s keeps of %s: %w", link, system, err)
+	if err := json.Unmarshal(raw, &saved); err != nil {
+		return saved, fmt.Errorf("what the bridge %s keeps of %s: %w", link, system, err)
 	}
-	return kept, nil
+	return saved, nil
 }
 
-// Keep implements legacy.Store.
-func (s legacyStore) Keep(ctx context.Context, link string, system domain.SystemID, was uint64, kept legacy.Kept) error {
-	raw, err := json.Marshal(kept)
+// SaveState implements legacy.Store.
+func (s legacyStore) SaveState(ctx context.Context, link string, system domain.SystemID, was uint64, saved legacy.SavedState) error {
+	raw, err := json.Marshal(saved)
 	if err != nil {
 		return err
 	}
@@ -38,8 +38,8 @@ func (s legacyStore) Keep(ctx context.Context, link string, system domain.System
 	return err
 }
 
-// Report implements legacy.Store.
-func (s legacyStore) Report(ctx context.Context, link string, system domain.SystemID,
+// AddFindings implements legacy.Store.
+func (s legacyStore) AddFindings(ctx context.Context, link string, system domain.SystemID,
 	findings []domain.Finding, counts map[string]uint64, dropped uint64,
 ) error {
 	return s.store.AddFindings(ctx, link, system, findings, counts, dropped)

@@ -66,8 +66,8 @@ func New(log *streams.Log, archive Archive, quota domain.DeviceQuota, deployment
 	return &Intake{log: log, archive: archive, quota: quota, deployment: deployment, logger: logger, fenced: map[int]string{}}
 }
 
-// tries bounds how often a batch is looked up anew because the archive moved on.
-const tries = 8
+// maxTries bounds how often a batch is looked up anew because the archive moved on.
+const maxTries = 8
 
 // Cursor returns up to where the log of a source was taken, and false when nothing
 // is known of the source.
@@ -89,11 +89,11 @@ func (in *Intake) Cursor(ctx context.Context, system domain.SystemID, source str
 
 // Start leaves out what a source has up to a position, unless something was taken
 // from it before. That is kept first where it outlasts Redis.
-func (in *Intake) Start(ctx context.Context, system domain.SystemID, source string, at domain.Position) error {
+func (in *Intake) SkipTo(ctx context.Context, system domain.SystemID, source string, at domain.Position) error {
 	if _, known, err := in.Cursor(ctx, system, source); err != nil || known {
 		return err
 	}
-	if err := in.another(ctx, system); err != nil {
+	if err := in.checkSourceLimit(ctx, system); err != nil {
 		return err
 	}
 	if err := in.archive.SaveBridgeCursor(ctx, system, source, at); err != nil {
@@ -108,7 +108,7 @@ const maxSources = 128
 
 // another fails when one more source of a system is one too many. Several that begin
 // at the same moment may all be let in.
-func (in *Intake) another(ctx context.Context, system domain.SystemID) error {
+func (in *Intake) checkSourceLimit(ctx context.Context, system domain.SystemID) error {
 	sources, err := in.log.Sources(ctx, in.log.Partition(system))
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (in *Intake) Rewind(ctx context.Context, system domain.SystemID, source str
 // and those without an origin get the source for it; what is not of its type's
 // shape is taken as undecodable, and so is an event of a device that is one too many. Errors: [*domain.ImportGapError] when something
 // before the batch was not taken; an [domain.Error] otherwise.
-func (in *Intake) Take(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
+func (in *Intake) Import(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
 	if err := in.check(&b); err != nil {
 		return domain.ImportResult{}, err
 	}
@@ -164,13 +164,13 @@ func (in *Intake) Take(ctx context.Context, b domain.ImportBatch) (domain.Import
 		}
 		events = append(events, b.Events[i].AsImported(b.Source))
 	}
-	for range tries {
-		taken, err := in.take(ctx, b, events)
+	for range maxTries {
+		imported, err := in.importOnce(ctx, b, events)
 		if errors.Is(err, streams.ErrStale) {
 			continue
 		}
-		taken.Own = own
-		return taken, err
+		imported.Own = own
+		return imported, err
 	}
 	return domain.ImportResult{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
 		"the archive moves on faster than it can be asked; nothing was appended; repeat in a moment")
@@ -214,18 +214,18 @@ func (in *Intake) check(b *domain.ImportBatch) error {
 
 // take makes one attempt. What is looked up first may be out of date by the time
 // of the append, which then says so.
-func (in *Intake) take(ctx context.Context, b domain.ImportBatch, events []domain.Event) (domain.ImportResult, error) {
+func (in *Intake) importOnce(ctx context.Context, b domain.ImportBatch, events []domain.Event) (domain.ImportResult, error) {
 	incarnation, err := in.log.Incarnation(ctx, in.log.Partition(b.System))
 	if err != nil {
 		return domain.ImportResult{}, unavailable(err)
 	}
-	if err := in.fence(ctx, in.log.Partition(b.System), incarnation); err != nil {
+	if err := in.fenceArchiver(ctx, in.log.Partition(b.System), incarnation); err != nil {
 		return domain.ImportResult{}, unavailable(err)
 	}
 	// Also saved cursors are looked for: without, a batch would seem to be behind.
 	_, begun, err := in.Cursor(ctx, b.System, b.Source)
 	if err == nil && !begun {
-		err = in.another(ctx, b.System)
+		err = in.checkSourceLimit(ctx, b.System)
 	}
 	if err != nil {
 		return domain.ImportResult{}, unavailable(err)
@@ -248,15 +248,15 @@ func (in *Intake) take(ctx context.Context, b domain.ImportBatch, events []domai
 	if err != nil {
 		return domain.ImportResult{}, unavailable(err)
 	}
-	taken, err := in.log.Import(ctx, b, streams.ArchiveView{Incarnation: incarnation, Archived: archived})
+	imported, err := in.log.Import(ctx, b, streams.ArchiveView{Incarnation: incarnation, Archived: archived})
 	admission.Settle(err == nil)
 	if err == nil && refused > 0 {
 		in.logger.Warn("events of another deployment are about devices beyond the quota; stored as undecodable",
 			"system", b.System, "source", b.Source, "events", refused, "detail", admission.Refusal().Detail)
 	}
-	taken.Duplicates += len(events) - len(b.Events)
-	taken.Refused = refused
-	return taken, err
+	imported.Duplicates += len(events) - len(b.Events)
+	imported.Refused = refused
+	return imported, err
 }
 
 // admit asks the quota to admit the devices that the batch introduces. It makes the events
@@ -289,7 +289,7 @@ func (in *Intake) admit(ctx context.Context, b *domain.ImportBatch) (a domain.Ad
 
 // fence sees to it that nothing gets into history any more from a stream before
 // this one: an archiver may have read it, and write after we have looked.
-func (in *Intake) fence(ctx context.Context, partition int, incarnation string) error {
+func (in *Intake) fenceArchiver(ctx context.Context, partition int, incarnation string) error {
 	in.mu.Lock()
 	done := in.fenced[partition] == incarnation
 	in.mu.Unlock()
@@ -319,7 +319,7 @@ const saveEvery = 15 * time.Second
 
 // Keep is a duty of the partition's owner: it saves the cursors of the partition,
 // now and then, until ctx ends.
-func (in *Intake) Keep(ctx context.Context, partition int) {
+func (in *Intake) Run(ctx context.Context, partition int) {
 	ticker := time.NewTicker(saveEvery)
 	defer ticker.Stop()
 	saved := map[streams.Source]bool{}
@@ -337,7 +337,7 @@ func (in *Intake) Keep(ctx context.Context, partition int) {
 
 // Save saves the cursors of the partition, once all that they stand for is
 // archived.
-func (in *Intake) Save(ctx context.Context, partition int) error {
+func (in *Intake) SaveCursors(ctx context.Context, partition int) error {
 	return in.save(ctx, partition, map[streams.Source]bool{})
 }
 

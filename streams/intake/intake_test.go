@@ -115,7 +115,7 @@ func batch(source string, after uint64, events ...domain.Event) domain.ImportBat
 
 func (b *bundle) take(batch domain.ImportBatch) domain.ImportResult {
 	b.t.Helper()
-	taken, err := b.Take(b.t.Context(), batch)
+	taken, err := b.Import(b.t.Context(), batch)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestTake(t *testing.T) {
 	b.expect(b.take(batch("b", 0, update("3", "z", 7), update("1", "a", 8), update("1", "b", 9))), 1, 2, 0, 9) // by another way
 	b.expect(b.take(domain.ImportBatch{System: system, Source: "a", After: domain.Position{Ms: 40}, Through: domain.Position{Ms: 90}}), 0, 0, 0, 90)
 	behind := new(domain.ImportGapError)
-	if _, err := b.Take(t.Context(), batch("a", 91, update("5", "", 95))); !errors.As(err, &behind) || behind.Cursor.Ms != 90 {
+	if _, err := b.Import(t.Context(), batch("a", 91, update("5", "", 95))); !errors.As(err, &behind) || behind.Cursor.Ms != 90 {
 		t.Errorf("a batch that leaves a hole: %v", err)
 	}
 	var got []string
@@ -180,7 +180,7 @@ func TestTakeRefuses(t *testing.T) {
 		"out of order":      {batch("a", 0, update("1", "", 20), update("2", "", 10)), domain.CodeInvalidPosition},
 		"an event of no id": {batch("a", 0, nameless), domain.CodeInvalidUpdate},
 	} {
-		if _, err := b.Take(t.Context(), c.batch); !domain.HasCode(err, c.code) {
+		if _, err := b.Import(t.Context(), c.batch); !domain.HasCode(err, c.code) {
 			t.Errorf("%s: %v, want %s", name, err, c.code)
 		}
 	}
@@ -213,7 +213,7 @@ func TestTakeWhatCameOverALink(t *testing.T) {
 	b := setup(t)
 	b.archive()
 	defer func() { b.stop() }()
-	origin := "socketio:" + strings.Repeat("x", 64) // the longest name that a link has
+	origin := "legacy:" + strings.Repeat("x", 64) // the longest name that a link has
 	b.expect(b.take(batch("a", 0, update("1", origin, 10))), 1, 0, 0, 10)
 	b.expect(b.take(batch("b", 0, update("1", origin, 7))), 0, 1, 0, 7)
 	if all := b.archived(); len(all) != 1 || all[0].Origin != origin {
@@ -252,7 +252,7 @@ func TestStartAndRewind(t *testing.T) {
 	}
 	at(0, false)
 	for _, ms := range []uint64{50, 90} { // the second comes too late
-		if err := b.Start(ctx, system, "a", domain.Position{Ms: ms}); err != nil {
+		if err := b.SkipTo(ctx, system, "a", domain.Position{Ms: ms}); err != nil {
 			t.Fatal(err)
 		}
 		at(50, true)
@@ -277,13 +277,13 @@ func TestTooManySources(t *testing.T) {
 	ctx := t.Context()
 	const most = 128
 	for n := range most {
-		if err := b.Start(ctx, system, fmt.Sprint("far-", n), domain.Position{Ms: 1}); err != nil {
+		if err := b.SkipTo(ctx, system, fmt.Sprint("far-", n), domain.Position{Ms: 1}); err != nil {
 			t.Fatal(n, err)
 		}
 	}
-	_, taking := b.Take(ctx, batch("one-more", 0, update("x", "", 1)))
+	_, taking := b.Import(ctx, batch("one-more", 0, update("x", "", 1)))
 	for what, err := range map[string]error{
-		"start": b.Start(ctx, system, "one-more", domain.Position{Ms: 1}), "take": taking,
+		"start": b.SkipTo(ctx, system, "one-more", domain.Position{Ms: 1}), "take": taking,
 	} {
 		if domain.AsError(err).Code != domain.CodeTooManySources {
 			t.Errorf("%s: %v", what, err)
@@ -293,7 +293,7 @@ func TestTooManySources(t *testing.T) {
 		t.Errorf("it is known: %v, %v", known, err)
 	}
 	b.expect(b.take(batch("far-3", 1, update("y", "", 2))), 1, 0, 0, 2)
-	if err := b.Start(ctx, "another", "one-more", domain.Position{Ms: 1}); err != nil {
+	if err := b.SkipTo(ctx, "another", "one-more", domain.Position{Ms: 1}); err != nil {
 		t.Error(err)
 	}
 }
@@ -327,7 +327,7 @@ func TestRewindWhileSaving(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := in.Save(t.Context(), b.log.Partition(system)); err != nil {
+	if err := in.SaveCursors(t.Context(), b.log.Partition(system)); err != nil {
 		t.Fatal(err)
 	}
 	b.wipe()
@@ -387,7 +387,7 @@ func (f *far) send(ctx context.Context, in *intake.Intake) error {
 		if rand.IntN(8) == 0 {
 			giveUp, cancel = context.WithTimeout(ctx, rand.N(3*time.Millisecond)) // a sender that dies
 		}
-		_, err = in.Take(giveUp, f.batch(cursor))
+		_, err = in.Import(giveUp, f.batch(cursor))
 		cancel()
 		switch behind := new(domain.ImportGapError); {
 		case err == nil, errors.As(err, &behind):
@@ -435,7 +435,7 @@ func TestEachEventOnce(t *testing.T) {
 					b.stop()
 					b.archive()
 				case 1:
-					_ = b.Save(ctx, b.log.Partition(system)) // also when it was lost meanwhile
+					_ = b.SaveCursors(ctx, b.log.Partition(system)) // also when it was lost meanwhile
 				}
 				b.wipe()
 				_ = b.archived()

@@ -37,12 +37,12 @@ func TestTakeOfDevicesTooMany(t *testing.T) {
 		{first, domain.ImportResult{Accepted: 3, Refused: 1, Cursor: domain.Position{Ms: 30}}},
 		{second, domain.ImportResult{Accepted: 3, Refused: 1, Cursor: domain.Position{Ms: 60}}},
 	} {
-		if got, err := in.Take(t.Context(), c.batch); err != nil || got != c.want {
+		if got, err := in.Import(t.Context(), c.batch); err != nil || got != c.want {
 			t.Errorf("took %+v, want %+v, %v", got, c.want, err)
 		}
 	}
 	b.archived()
-	if got, err := in.Take(t.Context(), first); err != nil || got.Accepted != 0 || got.Duplicates != 3 {
+	if got, err := in.Import(t.Context(), first); err != nil || got.Accepted != 0 || got.Duplicates != 3 {
 		t.Errorf("the same again: %+v, %v", got, err)
 	}
 	for _, e := range b.archived() {

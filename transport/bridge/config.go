@@ -141,7 +141,7 @@ func (c *Common) Check(schemes ...string) error {
 }
 
 // A Kind makes links of one kind out of their part of the configuration.
-type Kind func(raw Raw) (Link, error)
+type Factory func(raw Raw) (Link, error)
 
 // Raw is one link in the configuration, not yet read by its kind.
 type Raw struct {
@@ -156,11 +156,11 @@ type Raw struct {
 func (r Raw) Decode(v any) error { return configuration.Decode(r.json, r.path, v) }
 
 // Bind completes a token that Decode read.
-func (r Raw) Bind(t *Token) { t.env = r.env }
+func (r Raw) BindToken(t *Token) { t.env = r.env }
 
 // Wrong says that something is wrong below this link. What err says begins with
 // the member, as System.Check and Common.Check do.
-func (r Raw) Wrong(err error) error { return fmt.Errorf("%s.%w", r.path, err) }
+func (r Raw) AtPath(err error) error { return fmt.Errorf("%s.%w", r.path, err) }
 
 // maxConfig bounds the file.
 const maxConfig = 1 << 20
@@ -168,7 +168,7 @@ const maxConfig = 1 << 20
 // Load reads a configuration. Errors name the file's member, as in
 // bridges[0].systems[1].direction, and never what a secret could be in. env looks
 // up environment variables.
-func Load(in io.Reader, kinds map[string]Kind, env func(string) string) ([]Link, error) {
+func Load(in io.Reader, kinds map[string]Factory, env func(string) string) ([]Link, error) {
 	text, err := io.ReadAll(io.LimitReader(in, maxConfig+1))
 	if err != nil {
 		return nil, fmt.Errorf("bridge: read the configuration: %w", err)
@@ -206,7 +206,7 @@ func Load(in io.Reader, kinds map[string]Kind, env func(string) string) ([]Link,
 	return links, nil
 }
 
-func kindNames(kinds map[string]Kind) []string {
+func kindNames(kinds map[string]Factory) []string {
 	var names []string
 	for name := range kinds {
 		names = append(names, name)

@@ -15,7 +15,7 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/peer"
 )
 
-var kinds = map[string]bridge.Kind{
+var kinds = map[string]bridge.Factory{
 	peer.Kind: peer.New(peer.Parts{Deployment: "us", Logger: slog.New(slog.DiscardHandler)}),
 }
 
@@ -59,8 +59,8 @@ func TestLoadRefuses(t *testing.T) {
 		"no such direction":  {replace(`"both"`, `"up"`), `bridges[0].systems[0].direction: must be pull, push or both, not "up"`},
 		"wrong type":         {replace(`"both"`, `7`), "bridges[0].systems[0].direction: must not be number"},
 		"no direction":       {replace(`,"direction":"both"`, ""), "bridges[0].systems[0].direction: is needed"},
-		"types in one":       {replace(`"direction":"both"`, `"direction":"both","types":["device-update","a,b"]`), "bridges[0].systems[0].types[1]: the name of a type"},
-		"a type of no name":  {replace(`"direction":"both"`, `"direction":"both","types":[""]`), "bridges[0].systems[0].types[0]: the name of a type"},
+		"types in one":       {replace(`"direction":"both"`, `"direction":"both","types":["device-update","a,b"]`), "bridges[0].systems[0].types[1]: an event type is"},
+		"a type of no name":  {replace(`"direction":"both"`, `"direction":"both","types":[""]`), "bridges[0].systems[0].types[0]: an event type is"},
 		"bad from":           {replace(`"now"`, `"later"`), "bridges[0].systems[1].from: must be beginning or now"},
 		"platform":           {replace(`"clinica-sol"`, `"_platform"`), "bridges[0].systems[0].system: _platform is"},
 		"system twice":       {replace(`"centro-luna"`, `"clinica-sol"`), "bridges[0].systems[1].system: clinica-sol appears twice"},

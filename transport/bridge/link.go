@@ -33,15 +33,15 @@ type Intake interface {
 	// Cursor returns up to where a source's log of a system was taken, and false
 	// when nothing is known of the source.
 	Cursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error)
-	// Start leaves out what a source has up to a position, unless something was taken
+	// SkipTo leaves out what a source has up to a position, unless something was taken
 	// from it before.
-	Start(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
+	SkipTo(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
 	// Rewind moves a cursor back to a position that it is after.
 	Rewind(ctx context.Context, system domain.SystemID, source string, to domain.Position) error
-	// Take appends what is new in the batch and moves the cursor, together. A batch
+	// Import appends what is new in the batch and moves the cursor, together. A batch
 	// may be given again after any error. It fails with a [*domain.ImportGapError] when
 	// something before the batch was not taken.
-	Take(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error)
+	Import(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error)
 }
 
 // Reader reads our own log of one system: see streams/timeline.

@@ -25,10 +25,10 @@ const (
 	publishTimeout = 2 * time.Second
 )
 
-// Board is where the processes of the deployment see each other's status.
-type Board interface {
+// StatusStore is where the processes of the deployment see each other's status.
+type StatusStore interface {
 	// Put replaces the status of a link's system.
-	Put(ctx context.Context, statuses []Status) error
+	Put(ctx context.Context, status Status) error
 }
 
 // RunnerConfig says what a [Runner] runs. All but Logger are required.
@@ -36,7 +36,7 @@ type RunnerConfig struct {
 	Links     []Link
 	Node      string // name of this process
 	Partition func(domain.SystemID) int
-	Board     Board
+	Statuses  StatusStore
 	Logger    *slog.Logger
 }
 
@@ -64,16 +64,16 @@ func (r *Runner) Run(ctx context.Context, partition int) {
 	for _, link := range r.config.Links {
 		for _, system := range link.Systems() {
 			if r.config.Partition(system.System) == partition {
-				running.Go(func() { isolate.Loop(ctx, r.logger, Where, func() { r.keep(ctx, link, system) }) })
+				running.Go(func() { isolate.Loop(ctx, r.logger, Component, func() { r.keep(ctx, link, system) }) })
 			}
 		}
 	}
 	running.Wait()
 }
 
-// Where names links among the panics that were caught. A link makes errors of the
+// Component names links among the panics that were caught. A link makes errors of the
 // panics of the goroutines that it starts.
-const Where = "bridge"
+const Component = "bridge"
 
 // keep runs one system of a link, over one connection after the other.
 func (r *Runner) keep(ctx context.Context, link Link, system System) {
@@ -83,7 +83,7 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 	r.mu.Unlock()
 	reporting, stop := context.WithCancel(ctx)
 	var reports sync.WaitGroup
-	reports.Go(func() { isolate.Loop(reporting, r.logger, Where, func() { r.publish(reporting, state) }) })
+	reports.Go(func() { isolate.Loop(reporting, r.logger, Component, func() { r.publish(reporting, state) }) })
 	defer func() {
 		stop()
 		reports.Wait()
@@ -96,7 +96,7 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 	var told string
 	for {
 		began := time.Now()
-		err := isolate.Run(log, Where, func() error { return link.Run(ctx, system, state) })
+		err := isolate.Run(log, Component, func() error { return link.Run(ctx, system, state) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -129,7 +129,7 @@ func (r *Runner) publish(ctx context.Context, state *State) {
 	away := false
 	for {
 		putting, cancel := context.WithTimeout(ctx, publishTimeout)
-		err := r.config.Board.Put(putting, []Status{state.Status()})
+		err := r.config.Statuses.Put(putting, state.Status())
 		cancel()
 		if err != nil && !away && ctx.Err() == nil {
 			r.logger.Warn("the status of a bridge cannot be shown", "error", err)

@@ -16,14 +16,14 @@ import (
 type Bridges interface {
 	// Deployment is the id of this deployment.
 	Deployment() string
-	// Take appends what is new in a batch and moves the source's cursor, together.
+	// Import appends what is new in a batch and moves the source's cursor, together.
 	// It fails with [*domain.ImportGapError] when something before was not taken.
-	Take(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error)
+	Import(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error)
 	// Cursor returns up to where a source's log was taken, or false.
 	Cursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error)
-	// Start leaves out what a source has up to a position, if nothing was taken
+	// SkipTo leaves out what a source has up to a position, if nothing was taken
 	// from it before.
-	Start(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
+	SkipTo(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
 	// Rewind moves a cursor back to a position that it is after.
 	Rewind(ctx context.Context, system domain.SystemID, source string, to domain.Position) error
 	// List returns the status of every system of every link, as JSON.
@@ -133,7 +133,7 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 	if err := a.limitEvents(ctx, in.SystemID, b.Events); err != nil {
 		return nil, err
 	}
-	taken, err := a.bridges.Take(ctx, b)
+	taken, err := a.bridges.Import(ctx, b)
 	if behind := new(domain.ImportGapError); errors.As(err, &behind) {
 		return nil, domain.Fail(domain.KindConflict, domain.CodeBridgeBehind, "the log of this source is taken up to "+
 			behind.Cursor.String()+" only: send on from there").With("cursor", behind.Cursor)
@@ -227,7 +227,7 @@ func (a *API) setBridgeCursor(ctx context.Context, in *setBridgeCursorInput) (*b
 	if _, err := domain.ParseDeployment(in.Source); err != nil {
 		return nil, err
 	}
-	set := a.bridges.Start
+	set := a.bridges.SkipTo
 	if in.Body.Rewind {
 		set = a.bridges.Rewind
 	}

@@ -22,7 +22,7 @@ type intakeStub struct {
 
 func (s *intakeStub) Deployment() string { return "this-one" }
 
-func (s *intakeStub) Take(_ context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
+func (s *intakeStub) Import(_ context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, err := domain.ParseDeployment(b.Source); err != nil {
@@ -46,7 +46,7 @@ func (s *intakeStub) Cursor(_ context.Context, _ domain.SystemID, source string)
 // oneTooMany is a source that does not begin.
 const oneTooMany = "one-too-many"
 
-func (s *intakeStub) Start(_ context.Context, _ domain.SystemID, source string, at domain.Position) error {
+func (s *intakeStub) SkipTo(_ context.Context, _ domain.SystemID, source string, at domain.Position) error {
 	if source == oneTooMany {
 		return domain.Fail(domain.KindConflict, domain.CodeTooManySources, "no more")
 	}

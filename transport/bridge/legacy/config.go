@@ -14,12 +14,12 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 	"github.com/plugcast/plugcast/transport/bridge/shadow"
-	"github.com/plugcast/plugcast/transport/bridge/socketio"
 )
 
 // Kind is what the configuration calls these links.
-const Kind = "socketio"
+const Kind = "legacy"
 
 // Mode is what is done with the events of a system.
 type Mode string
@@ -139,8 +139,8 @@ func (c *Config) check() error {
 			return fmt.Errorf("%s: must be 0 to 3600", s.member)
 		}
 	}
-	if err := (socketio.Config{URL: c.URL, Path: c.Path}).Validate(); err != nil {
-		return fmt.Errorf("url: %s", strings.TrimPrefix(err.Error(), "socketio: "))
+	if err := (sioclient.Config{URL: c.URL, Path: c.Path}).Validate(); err != nil {
+		return fmt.Errorf("url: %s", strings.TrimPrefix(err.Error(), "sioclient: "))
 	}
 	for i, s := range c.Systems {
 		if s.Mode != "" && s.Mode != Forward && s.Mode != Shadow {
@@ -180,7 +180,7 @@ func (c *Config) setDefaults() {
 	}
 }
 
-func (c *Config) comparing() shadow.Config {
+func (c *Config) shadowConfig() shadow.Config {
 	return shadow.Config{
 		Window: c.Compare.WindowSeconds.duration(), Late: c.Compare.LateSeconds.duration(),
 		Compare: c.Compare.Members, Ignore: c.Compare.Ignore,

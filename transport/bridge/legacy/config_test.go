@@ -8,14 +8,14 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge"
 )
 
-const good = `{"bridges":[{"name":"old","kind":"socketio","url":"http://old.example","ackSeconds":5,"echoSeconds":0,
+const good = `{"bridges":[{"name":"old","kind":"legacy","url":"http://old.example","ackSeconds":5,"echoSeconds":0,
  "systems":[{"system":"clinica-sol","direction":"both","types":["device-update"]}]}]}`
 
 // What is wrong is said with its place, and with what is right.
 func TestConfigRefuses(t *testing.T) {
 	t.Parallel()
 	load := func(text string) error {
-		_, err := bridge.Load(strings.NewReader(text), map[string]bridge.Kind{Kind: New(Parts{})}, os.Getenv)
+		_, err := bridge.Load(strings.NewReader(text), map[string]bridge.Factory{Kind: New(Parts{})}, os.Getenv)
 		return err
 	}
 	if err := load(good); err != nil {

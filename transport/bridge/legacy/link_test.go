@@ -111,7 +111,7 @@ func (b *bundle) pushedAll() bool {
 	newest, _ := b.log.End(b.t.Context(), clinic)
 	b.store.mu.Lock()
 	defer b.store.mu.Unlock()
-	return b.store.kept.Pushed != nil && *b.store.kept.Pushed == newest
+	return b.store.saved.Pushed != nil && *b.store.saved.Pushed == newest
 }
 
 // A server that remembers nothing: what it said while the link was down, or while
@@ -198,7 +198,7 @@ func TestNeverAcknowledges(t *testing.T) {
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
-	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.store.fail(true)
 	b.ours(0)
 	b.until("it tries to begin anew", func() bool { return b.store.asked() > 0 })
@@ -385,7 +385,7 @@ func TestTranslation(t *testing.T) {
 		if string(e.Data) != want[i] {
 			t.Errorf("got  %s\nwant %s", e.Data, want[i])
 		}
-		if e.Origin != "socketio:old" || e.Actor != "socketio:old" {
+		if e.Origin != "legacy:old" || e.Actor != "legacy:old" {
 			t.Errorf("it is from %q by %q", e.Origin, e.Actor)
 		}
 		if _, err := state.Apply(&e); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// memberOurs is the member that names an event of ours in a payload.
-const memberOurs = "plugcast"
+// markMember is the member that names an event of ours in a payload.
+const markMember = "plugcast"
 
 // mark is what a payload says of the event of ours that it was made from.
 type mark struct {
@@ -33,8 +33,8 @@ func parsePayload(args []json.RawMessage) (object, *mark, error) {
 		return nil, nil, errors.New("its payload is no object")
 	}
 	var m *mark
-	if raw, has := o[memberOurs]; has {
-		delete(o, memberOurs)
+	if raw, has := o[markMember]; has {
+		delete(o, markMember)
 		m = &mark{}
 		if json.Unmarshal(raw, m) != nil || m.ID == "" {
 			m = nil // somebody else's word for something else
@@ -43,9 +43,9 @@ func parsePayload(args []json.RawMessage) (object, *mark, error) {
 	return o, m, nil
 }
 
-// ofThisSystem takes off which system a payload is about, if it says so. One about
+// checkSystem takes off which system a payload is about, if it says so. One about
 // another must not get in, whatever room it came from.
-func (s *site) ofThisSystem(o object) error {
+func (s *systemLink) checkSystem(o object) error {
 	raw, has := o["systemId"]
 	if !has {
 		return nil
@@ -58,9 +58,9 @@ func (s *site) ofThisSystem(o object) error {
 	return nil
 }
 
-// dataOf makes data of ours from the payload of an event of the old system. What
+// eventOf makes data of ours from the payload of an event of the old system. What
 // the domain has no place for goes under attributes.
-func dataOf(t domain.EventType, system domain.SystemID, o object) (domain.Event, error) {
+func eventOf(t domain.EventType, system domain.SystemID, o object) (domain.Event, error) {
 	id, err := identifier(o["deviceId"])
 	if err != nil {
 		return domain.Event{}, fmt.Errorf("deviceId: %w", err)
@@ -114,7 +114,7 @@ func updateOf(system domain.SystemID, device domain.DeviceID, o object) (domain.
 	case len(rest) == 0 && attributes != nil && !isNull(attributes):
 		known["attributes"] = attributes // token for token
 	case attributes != nil:
-		if err := unpack(attributes, rest); err != nil {
+		if err := addMembers(attributes, rest); err != nil {
 			return domain.Event{}, err
 		}
 	}
@@ -151,7 +151,7 @@ func offlineOf(system domain.SystemID, device domain.DeviceID, o object) (domain
 			delete(o, "reason")
 		}
 	}
-	if seen, ok := moment(o["lastSeenAt"]); ok {
+	if seen, ok := parseMoment(o["lastSeenAt"]); ok {
 		status.LastSeenAt = domain.Some(seen)
 		delete(o, "lastSeenAt")
 	}
@@ -208,7 +208,7 @@ func withAttributes(system domain.SystemID, data domain.Data, rest object) (doma
 	}
 	if raw, has := rest["attributes"]; has {
 		delete(rest, "attributes")
-		if err := unpack(raw, rest); err != nil {
+		if err := addMembers(raw, rest); err != nil {
 			return e, err
 		}
 	}
@@ -224,7 +224,7 @@ func withAttributes(system domain.SystemID, data domain.Data, rest object) (doma
 }
 
 // unpack adds the members of an object to those of another, which win.
-func unpack(raw json.RawMessage, into object) error {
+func addMembers(raw json.RawMessage, into object) error {
 	var more object
 	if json.Unmarshal(raw, &more) != nil {
 		return errors.New("attributes: is no object")
@@ -238,7 +238,7 @@ func unpack(raw json.RawMessage, into object) error {
 }
 
 // moment reads a time as JavaScript writes it: as text, or in milliseconds.
-func moment(raw json.RawMessage) (time.Time, bool) {
+func parseMoment(raw json.RawMessage) (time.Time, bool) {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
 		t, err := domain.ParseTime(text)
@@ -260,7 +260,7 @@ func payloadOf(e *domain.Event) (object, error) {
 	}
 	if raw, has := o["attributes"]; has {
 		delete(o, "attributes")
-		if err := unpack(raw, o); err != nil {
+		if err := addMembers(raw, o); err != nil {
 			return nil, fmt.Errorf("legacy: payload: %w", err)
 		}
 	}

@@ -10,19 +10,19 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
-	"github.com/plugcast/plugcast/transport/bridge/socketio"
+	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 )
 
 // forward passes events on, both ways.
-func (s *site) forward(ctx context.Context, conn *socketio.Conn, before Kept, state *bridge.State) error {
+func (s *systemLink) forward(ctx context.Context, conn *sioclient.Conn, before SavedState, state *bridge.State) error {
 	if s.system.Direction.Pulls() {
-		s.gap(conn, before, "the other side does not remember what it said meanwhile")
+		s.reportGap(conn, before, "the other side does not remember what it said meanwhile")
 	}
-	s.begin(conn, before)
+	s.noteSession(conn, before)
 	// What comes is taken off the connection in any case, or it would stall.
 	// And what came before the connection ended is taken when that is over.
 	parts := []func(context.Context) error{func(context.Context) error { return s.pull(ctx, conn, state) }}
-	out := &outbox{site: s, conn: conn, state: state}
+	out := &outbox{systemLink: s, conn: conn, state: state}
 	quiet := make(chan struct{}) // closed when nothing is emitted any more
 	ended := func() {}
 	if s.system.Direction.Pushes() {
@@ -30,30 +30,30 @@ func (s *site) forward(ctx context.Context, conn *socketio.Conn, before Kept, st
 			defer close(quiet)
 			return out.push(ctx)
 		})
-		ended = out.uncertain
+		ended = out.reportUnconfirmed
 	} else {
 		close(quiet)
 	}
-	return s.alongside(ctx, conn, state, quiet, ended, parts...)
+	return s.runParts(ctx, conn, state, quiet, ended, parts...)
 }
 
 // pull appends what the other side says until the connection has ended and all that
 // came before is appended. When ctx ends it has a moment for the rest.
-func (s *site) pull(ctx context.Context, conn *socketio.Conn, state *bridge.State) error {
-	ctx, cancel := afterwards(ctx, lastWords)
+func (s *systemLink) pull(ctx context.Context, conn *sioclient.Conn, state *bridge.State) error {
+	ctx, cancel := withGrace(ctx, endGrace)
 	defer cancel()
 	for e := range conn.Events() {
 		if s.system.Direction.Pulls() {
-			s.taking.Store(e.At.UnixNano())
-			if err := s.take(ctx, &e, state); err != nil {
+			s.appending.Store(e.At.UnixNano())
+			if err := s.receive(ctx, &e, state); err != nil {
 				return err
 			}
 			if conn.Waiting() == 0 { // else what waits came before the last that was heard
-				s.taking.Store(0)
+				s.appending.Store(0)
 			}
 		}
 		if e.Offset != "" {
-			s.kept.change(func(k *Kept) { k.Offset = e.Offset })
+			s.saved.change(func(k *SavedState) { k.Offset = e.Offset })
 		}
 		if e.Ack != "" {
 			_ = conn.Acknowledge(ctx, e.Ack) // a broken connection ends the loop by itself
@@ -63,7 +63,7 @@ func (s *site) pull(ctx context.Context, conn *socketio.Conn, state *bridge.Stat
 }
 
 // afterwards is a context that ends some time after another.
-func afterwards(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
 		timer := time.AfterFunc(grace, cancel)
@@ -77,7 +77,7 @@ func afterwards(ctx context.Context, grace time.Duration) (context.Context, cont
 
 // take appends one event, unless it is none or one of ours. It fails when ctx ends,
 // or when the log refuses an event that is valid.
-func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State) error {
+func (s *systemLink) receive(ctx context.Context, e *sioclient.Event, state *bridge.State) error {
 	t := domain.EventType(e.Name)
 	if !forwards(t) {
 		return nil // connection-status, or what the old system says to its browsers only
@@ -89,25 +89,25 @@ func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State)
 	event, own, err := s.translate(t, e)
 	switch {
 	case err != nil:
-		s.journal.rejected(e, err)
+		s.reporter.addRejected(e, err)
 		state.OnPull(func(f *bridge.Flow) { f.Refused++ })
 		return nil
 	case own:
-		s.journal.count("echoes", 1)
+		s.reporter.count("echoes", 1)
 		state.OnPull(func(f *bridge.Flow) { f.Own++ })
 		return nil
 	}
-	appended, err := s.append(ctx, event)
+	appended, err := s.appendOnce(ctx, event)
 	switch {
 	case err == nil:
 	case domain.AsError(err).Kind == domain.KindInvalid, domain.HasCode(err, domain.CodeTooManyDevices):
-		s.journal.rejected(e, err)
+		s.reporter.addRejected(e, err)
 		state.OnPull(func(f *bridge.Flow) { f.Refused++ })
 		return nil
 	default:
 		return err
 	}
-	s.journal.count("pulled", 1)
+	s.reporter.count("pulled", 1)
 	state.OnPull(func(f *bridge.Flow) {
 		taken := domain.ImportResult{Accepted: 1}
 		if appended.Replayed {
@@ -119,7 +119,7 @@ func (s *site) take(ctx context.Context, e *socketio.Event, state *bridge.State)
 }
 
 // translate makes an event of ours. own says that it came from here.
-func (s *site) translate(t domain.EventType, e *socketio.Event) (event domain.Event, own bool, err error) {
+func (s *systemLink) translate(t domain.EventType, e *sioclient.Event) (event domain.Event, own bool, err error) {
 	if e.Binary {
 		return event, false, errBinary
 	}
@@ -134,10 +134,10 @@ func (s *site) translate(t domain.EventType, e *socketio.Event) (event domain.Ev
 	case m == nil && s.echoes.isEcho(e.Name, payload.canonical(), time.Now()):
 		return event, true, nil
 	}
-	if err := s.ofThisSystem(payload); err != nil {
+	if err := s.checkSystem(payload); err != nil {
 		return event, false, err
 	}
-	if event, err = dataOf(t, s.system.System.System, payload); err != nil {
+	if event, err = eventOf(t, s.system.System.System, payload); err != nil {
 		return event, false, err
 	}
 	event.Actor, event.Origin = s.origin(), s.origin()
@@ -154,7 +154,7 @@ func (s *site) translate(t domain.EventType, e *socketio.Event) (event domain.Ev
 // recovery, or over another connection to another process of ours, and new where
 // nobody can tell. The offset names a broadcast; the content is there because two
 // servers behind one address could give the same.
-func (s *site) eventID(e *socketio.Event) string {
+func (s *systemLink) eventID(e *sioclient.Event) string {
 	if e.Offset == "" {
 		return uuid.Must(uuid.NewV7()).String()
 	}
@@ -176,7 +176,7 @@ func (s *site) eventID(e *socketio.Event) string {
 // append appends an event once, and tries until ctx ends or the log refuses it. The
 // event's id is its key: what was appended already, by whichever connection, is not
 // appended again. It fails with [domain.CodeTooManyDevices] for a device too many.
-func (s *site) append(ctx context.Context, e domain.Event) (appended domain.Appended, err error) {
+func (s *systemLink) appendOnce(ctx context.Context, e domain.Event) (appended domain.Appended, err error) {
 	if device := e.Introduces(); device != "" && s.Quota != nil {
 		admission, ended := s.Quota.Admit(ctx, e.SystemID, []domain.DeviceID{device})
 		switch {
@@ -189,6 +189,6 @@ func (s *site) append(ctx context.Context, e domain.Event) (appended domain.Appe
 	}
 	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "bridge:" + s.origin(), Key: e.ID, Fingerprint: e.ID}}
 	return domain.AppendUntilDone(ctx, s.Log, []domain.Event{e}, opts, func(err error) {
-		s.journal.logger.Warn("an event from a bridge cannot be appended now; trying again", "error", err)
+		s.reporter.logger.Warn("an event from a bridge cannot be appended now; trying again", "error", err)
 	})
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
-	"github.com/plugcast/plugcast/transport/bridge/socketio"
+	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 )
 
 var errBinary = errors.New("it has binary attachments")
@@ -23,14 +23,14 @@ const pageSize = 64
 // connection ends.
 func (o *outbox) push(ctx context.Context) error {
 	defer o.sync(ctx)
-	after := o.kept.get().Pushed
+	after := o.saved.get().Pushed
 	if after == nil { // from now on
 		end, err := o.Reader.End(ctx, o.system.System.System)
 		if err != nil {
 			return fmt.Errorf("legacy: where our log is: %w", err)
 		}
 		after = &end
-		o.kept.change(func(k *Kept) { k.Pushed = after })
+		o.saved.change(func(k *SavedState) { k.Pushed = after })
 	}
 	// Before anything goes over: that we began, or a restart would begin later and
 	// leave out what is between; and that a connection is open, or a page that goes
@@ -43,13 +43,13 @@ func (o *outbox) push(ctx context.Context) error {
 		return err
 	}
 	if from != *after {
-		o.moved(from) // or it would be lost again, and reported, each time
+		o.setPushed(from) // or it would be lost again, and reported, each time
 	}
 	return o.follow(ctx, o.conn, from, func(events []domain.Event) error {
 		if err := o.emit(ctx, events); err != nil {
 			return err
 		}
-		o.moved(events[len(events)-1].Position)
+		o.setPushed(events[len(events)-1].Position)
 		return o.save(ctx, o.state)
 	})
 }
@@ -65,11 +65,13 @@ func (o *outbox) sync(ctx context.Context) {
 }
 
 // moved says that everything up to a position went over.
-func (o *outbox) moved(to domain.Position) { o.kept.change(func(k *Kept) { k.Pushed = &to }) }
+func (o *outbox) setPushed(to domain.Position) {
+	o.saved.change(func(k *SavedState) { k.Pushed = &to })
+}
 
 // follow gives fn the events of the system after a position, page by page, until the
 // connection ends.
-func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Position, fn func([]domain.Event) error) error {
+func (s *systemLink) follow(ctx context.Context, conn *sioclient.Conn, after domain.Position, fn func([]domain.Event) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -95,13 +97,13 @@ func (s *site) follow(ctx context.Context, conn *socketio.Conn, after domain.Pos
 // locate finds a position in our log, and returns from where to go on. What is
 // beyond the log's end was lost here, with a Redis: we go on from what there is, and
 // say so.
-func (s *site) locate(ctx context.Context, after domain.Position) (from domain.Position, err error) {
+func (s *systemLink) locate(ctx context.Context, after domain.Position) (from domain.Position, err error) {
 	system := s.system.System.System
 	from = after
 	_, err = s.Reader.Locate(ctx, system, after)
 	if errors.Is(err, domain.ErrAhead) {
 		if from, err = s.Reader.End(ctx, system); err == nil {
-			s.journal.add(domain.Finding{
+			s.reporter.add(domain.Finding{
 				Kind: domain.FindingMaybeLost, After: &from, Through: &after,
 				Detail: "our own log lost what it had up to here: what was appended meanwhile may not have gone over",
 			})
@@ -116,14 +118,14 @@ func (s *site) locate(ctx context.Context, after domain.Position) (from domain.P
 // outbox is what was emitted over one connection and is not certain to have got
 // there.
 type outbox struct {
-	*site
-	conn      *socketio.Conn
-	state     *bridge.State
-	unsettled []unsettled // oldest first
+	*systemLink
+	conn        *sioclient.Conn
+	state       *bridge.State
+	unconfirmed []unconfirmed // oldest first
 }
 
-// unsettled is one emission, or some that followed each other.
-type unsettled struct {
+// unconfirmed is one emission, or some that followed each other.
+type unconfirmed struct {
 	number   uint64 // of the last among the events that were written over this connection
 	first    domain.Position
 	position domain.Position          // of the last
@@ -140,15 +142,15 @@ func (o *outbox) emit(ctx context.Context, events []domain.Event) error {
 			return err
 		}
 		if o.config.Delivery == Written {
-			o.moved(e.Position)
+			o.setPushed(e.Position)
 		}
 	}
 	if o.config.Delivery == Written {
-		o.settle()
+		o.dropConfirmed()
 		return nil
 	}
-	for len(o.unsettled) > 0 {
-		u := o.unsettled[0]
+	for len(o.unconfirmed) > 0 {
+		u := o.unconfirmed[0]
 		args, err := o.await(ctx, o.conn, u.answer)
 		if err != nil {
 			return err
@@ -159,14 +161,14 @@ func (o *outbox) emit(ctx context.Context, events []domain.Event) error {
 }
 
 // acknowledged takes the answer to the oldest emission.
-func (o *outbox) acknowledged(u unsettled, args []json.RawMessage) {
+func (o *outbox) acknowledged(u unconfirmed, args []json.RawMessage) {
 	if why, refused := refusal(args); refused {
-		o.journal.add(domain.Finding{
+		o.reporter.add(domain.Finding{
 			Kind: domain.FindingRefused, Event: u.event.Type, Device: u.event.Device(), Through: &u.position, Here: u.event.Data, Detail: why,
 		})
 	}
-	o.unsettled = o.unsettled[1:]
-	o.moved(u.position)
+	o.unconfirmed = o.unconfirmed[1:]
+	o.setPushed(u.position)
 }
 
 // emitOne emits an event, unless it came over this link or is none of those that
@@ -186,11 +188,11 @@ func (o *outbox) emitOne(ctx context.Context, e *domain.Event) error {
 	}
 	switch {
 	case err == nil:
-		o.journal.count("pushed", 1)
+		o.reporter.count("pushed", 1)
 		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{Accepted: 1}) })
 		return nil
-	case payload == nil || errors.Is(err, socketio.ErrTooLarge):
-		o.journal.add(domain.Finding{Kind: domain.FindingRefused, Event: e.Type, Device: e.Device(), Through: &e.Position, Detail: err.Error()})
+	case payload == nil || errors.Is(err, sioclient.ErrTooLarge):
+		o.reporter.add(domain.Finding{Kind: domain.FindingRefused, Event: e.Type, Device: e.Device(), Through: &e.Position, Detail: err.Error()})
 		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{}); f.Refused++ })
 		return nil
 	default:
@@ -204,8 +206,8 @@ func (o *outbox) write(ctx context.Context, e *domain.Event, payload object) err
 	if origin == "" {
 		origin = o.Deployment
 	}
-	payload[memberOurs] = mustJSON(mark{ID: e.ID, Origin: origin, Via: o.Deployment})
-	u := unsettled{first: e.Position, position: e.Position, count: 1}
+	payload[markMember] = mustJSON(mark{ID: e.ID, Origin: origin, Via: o.Deployment})
+	u := unconfirmed{first: e.Position, position: e.Position, count: 1}
 	var err error
 	if o.config.Delivery == Acknowledged {
 		u.event = e
@@ -213,27 +215,27 @@ func (o *outbox) write(ctx context.Context, e *domain.Event, payload object) err
 	} else {
 		err = o.conn.Emit(ctx, string(e.Type), payload)
 	}
-	if errors.Is(err, socketio.ErrTooLarge) {
+	if errors.Is(err, sioclient.ErrTooLarge) {
 		return err
 	}
 	if err == nil { // or it is not there as a whole, and is sent again
 		u.number = o.conn.Written()
-		o.unsettled = append(o.unsettled, u)
+		o.unconfirmed = append(o.unconfirmed, u)
 	}
 	return err
 }
 
-// maxUnsettled bounds what is remembered of what may be lost.
-const maxUnsettled = 10_000
+// maxUnconfirmed bounds what is remembered of what may be lost.
+const maxUnconfirmed = 10_000
 
 // settle forgets what the server has read for sure.
-func (o *outbox) settle() {
+func (o *outbox) dropConfirmed() {
 	confirmed, n := o.conn.Confirmed(), 0
-	for n < len(o.unsettled) && o.unsettled[n].number <= confirmed {
+	for n < len(o.unconfirmed) && o.unconfirmed[n].number <= confirmed {
 		n++
 	}
-	o.unsettled = o.unsettled[n:]
-	if len(o.unsettled) > maxUnsettled {
+	o.unconfirmed = o.unconfirmed[n:]
+	if len(o.unconfirmed) > maxUnconfirmed {
 		o.coarsen()
 	}
 }
@@ -241,8 +243,8 @@ func (o *outbox) settle() {
 // coarsen makes one of each two that follow each other. So all that may be lost is
 // reported, and at worst some of what is not.
 func (o *outbox) coarsen() {
-	coarse := o.unsettled[:0]
-	for i, u := range o.unsettled {
+	coarse := o.unconfirmed[:0]
+	for i, u := range o.unconfirmed {
 		if i%2 == 1 {
 			before := &coarse[len(coarse)-1]
 			u.first, u.count = before.first, before.count+u.count
@@ -251,39 +253,39 @@ func (o *outbox) coarsen() {
 		}
 		coarse = append(coarse, u)
 	}
-	o.unsettled = coarse
+	o.unconfirmed = coarse
 }
 
-// settleAnswered takes the answers that have come.
-func (o *outbox) settleAnswered() {
-	for len(o.unsettled) > 0 {
+// takeAnswers takes the answers that have come.
+func (o *outbox) takeAnswers() {
+	for len(o.unconfirmed) > 0 {
 		select {
-		case args := <-o.unsettled[0].answer:
-			o.acknowledged(o.unsettled[0], args)
+		case args := <-o.unconfirmed[0].answer:
+			o.acknowledged(o.unconfirmed[0], args)
 		default:
 			return
 		}
 	}
 }
 
-// uncertain reports, at the end of a connection, what may not have got there, or
+// reportUnconfirmed reports, at the end of a connection, what may not have got there, or
 // may get there twice.
-func (o *outbox) uncertain() {
+func (o *outbox) reportUnconfirmed() {
 	kind, detail := domain.FindingMaybeLost, "written to a connection that broke, and not sent again"
 	if o.config.Delivery == Acknowledged {
 		kind, detail = domain.FindingMaybeTwice, "not acknowledged before the connection broke, and sent again"
-		o.settleAnswered()
+		o.takeAnswers()
 	} else {
-		o.settle()
+		o.dropConfirmed()
 	}
-	if len(o.unsettled) == 0 {
+	if len(o.unconfirmed) == 0 {
 		return
 	}
-	first, last, count := o.unsettled[0].first, o.unsettled[len(o.unsettled)-1].position, uint64(0)
-	for i := range o.unsettled {
-		count += o.unsettled[i].count
+	first, last, count := o.unconfirmed[0].first, o.unconfirmed[len(o.unconfirmed)-1].position, uint64(0)
+	for i := range o.unconfirmed {
+		count += o.unconfirmed[i].count
 	}
-	o.journal.add(domain.Finding{Kind: kind, After: before(first), Through: &last, Count: count, Detail: detail})
+	o.reporter.add(domain.Finding{Kind: kind, After: before(first), Through: &last, Count: count, Detail: detail})
 }
 
 // before is the position right before another.

@@ -8,18 +8,18 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
-	"github.com/plugcast/plugcast/transport/bridge/socketio"
+	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 )
 
-// siteOf is what a process remembers of a system of a link that does not run.
-func siteOf(t *testing.T, store *memoryStore) *site {
+// newSystemLink is what a process remembers of a system of a link that does not run.
+func newSystemLink(t *testing.T, store *memoryStore) *systemLink {
 	t.Helper()
 	log := newMemoryLog()
 	l := &link{config: Config{Common: bridge.Common{Name: "old"}, Systems: []System{{System: bridge.System{System: clinic}}}},
-		parts: Parts{Deployment: deployment, Log: log, Reader: log, Store: store, Logger: logger()}, sites: map[domain.SystemID]*site{}}
+		parts: Parts{Deployment: deployment, Log: log, Reader: log, Store: store, Logger: logger()}, systems: map[domain.SystemID]*systemLink{}}
 	l.config.setDefaults()
-	return l.site(clinic)
+	return l.systemLink(clinic)
 }
 
 // The ticker and the pushing side save at the same time: the later place stays.
@@ -28,8 +28,8 @@ func TestSavesInOrder(t *testing.T) {
 	at := func(n uint64) *domain.Position { return &domain.Position{Ms: 1, N: n} }
 	first, second := make(chan struct{}), make(chan struct{})
 	store := &memoryStore{counts: map[string]uint64{}}
-	store.keeping = func(kept Kept) {
-		if *kept.Pushed == *at(1) {
+	store.onSave = func(saved SavedState) {
+		if *saved.Pushed == *at(1) {
 			close(first)
 			select { // the first is slow
 			case <-second:
@@ -37,21 +37,21 @@ func TestSavesInOrder(t *testing.T) {
 			}
 		}
 	}
-	s := siteOf(t, store)
+	s := newSystemLink(t, store)
 	state := &bridge.State{}
 	var saving sync.WaitGroup
-	s.kept.change(func(k *Kept) { k.Pushed = at(1) })
+	s.saved.change(func(k *SavedState) { k.Pushed = at(1) })
 	saving.Go(func() { s.trySave(t.Context(), state) })
 	<-first
-	s.kept.change(func(k *Kept) { k.Pushed = at(2) })
+	s.saved.change(func(k *SavedState) { k.Pushed = at(2) })
 	saving.Go(func() { s.trySave(t.Context(), state); close(second) })
 	saving.Wait()
-	if kept, err := store.Kept(t.Context(), "", ""); err != nil || *kept.Pushed != *at(2) {
-		t.Errorf("kept %v, %v", kept.Pushed, err)
+	if saved, err := store.LoadState(t.Context(), "", ""); err != nil || *saved.Pushed != *at(2) {
+		t.Errorf("kept %v, %v", saved.Pushed, err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	<-s.saving // somebody saves for long
+	<-s.saveLock // somebody saves for long
 	if err := s.save(ended, state); err == nil {
 		t.Error("nothing was saved, and nobody knows")
 	}
@@ -62,17 +62,17 @@ func TestSavesInOrder(t *testing.T) {
 func TestLastWordsAfterAnother(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
-	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.ours(0)
 	b.until("it went out", b.pushedAll)
 	b.store.mu.Lock() // its clock is slow, and it is about to send what we sent
-	b.store.kept.Revision++
-	b.store.kept.Pushed, b.store.kept.Heard = &domain.Position{Ms: 1}, time.Now().Add(-time.Hour)
-	want := b.store.kept
+	b.store.saved.Revision++
+	b.store.saved.Pushed, b.store.saved.Heard = &domain.Position{Ms: 1}, time.Now().Add(-time.Hour)
+	want := b.store.saved
 	b.store.mu.Unlock()
 	b.stop()
-	if kept, _ := b.store.Kept(t.Context(), "", ""); kept != want {
-		t.Errorf("kept %+v, not %+v", kept, want)
+	if saved, _ := b.store.LoadState(t.Context(), "", ""); saved != want {
+		t.Errorf("kept %+v, not %+v", saved, want)
 	}
 	b.start()
 	b.until("it went on from the other's place", func() bool { return len(b.received()) == 2 })
@@ -82,10 +82,10 @@ func TestLastWordsAfterAnother(t *testing.T) {
 func TestOurLogSetBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
-	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.stop()
 	b.store.mu.Lock()
-	b.store.kept.Pushed = &domain.Position{Ms: uint64(time.Now().Add(time.Hour).UnixMilli())}
+	b.store.saved.Pushed = &domain.Position{Ms: uint64(time.Now().Add(time.Hour).UnixMilli())}
 	b.store.mu.Unlock()
 	for range 2 {
 		b.start()
@@ -103,7 +103,7 @@ func TestOurLogSetBack(t *testing.T) {
 func TestMaybeLostWhileTheLogIsAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
-	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.log.fail(true)
 	b.server.Emit(theirs(0))
 	b.until("the log is away", func() bool { return b.log.tried() > 0 })
@@ -123,19 +123,19 @@ func TestMaybeLostWhileTheLogIsAway(t *testing.T) {
 // last known to have read it.
 func TestMuchMayBeLost(t *testing.T) {
 	t.Parallel()
-	const total = 3*maxUnsettled + 1
+	const total = 3*maxUnconfirmed + 1
 	store := &memoryStore{counts: map[string]uint64{}}
-	o := &outbox{site: siteOf(t, store), conn: &socketio.Conn{}} // nothing is confirmed
+	o := &outbox{systemLink: newSystemLink(t, store), conn: &sioclient.Conn{}} // nothing is confirmed
 	for n := uint64(1); n <= total; n++ {
 		at := domain.Position{Ms: 1, N: n}
-		o.unsettled = append(o.unsettled, unsettled{number: n, first: at, position: at, count: 1})
-		o.settle()
+		o.unconfirmed = append(o.unconfirmed, unconfirmed{number: n, first: at, position: at, count: 1})
+		o.dropConfirmed()
 	}
-	if n := len(o.unsettled); n > maxUnsettled {
+	if n := len(o.unconfirmed); n > maxUnconfirmed {
 		t.Errorf("%d are remembered", n)
 	}
-	o.uncertain()
-	o.journal.keep(t.Context())
+	o.reportUnconfirmed()
+	o.reporter.flush(t.Context())
 	found := store.found(domain.FindingMaybeLost)
 	if len(found) != 1 || found[0].Count != total || found[0].After.N != 0 || found[0].Through.N != total {
 		t.Errorf("reported: %+v", found)
@@ -147,13 +147,13 @@ func TestMuchMayBeLost(t *testing.T) {
 func TestOpenIsKeptBeforeAnythingGoesOver(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
-	b.until("a beginning was kept", func() bool { kept, _ := b.store.Kept(t.Context(), "", ""); return kept.Pushed != nil })
+	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.stop()
 	b.ours(0)
 	var once sync.Once
 	sent := -1
-	b.store.keeping = func(kept Kept) {
-		if kept.Open {
+	b.store.onSave = func(saved SavedState) {
+		if saved.Open {
 			once.Do(func() { sent = len(b.received()) })
 		}
 	}
@@ -163,5 +163,5 @@ func TestOpenIsKeptBeforeAnythingGoesOver(t *testing.T) {
 	if sent != 0 {
 		t.Errorf("%d went over before", sent)
 	}
-	b.store.keeping = nil
+	b.store.onSave = nil
 }

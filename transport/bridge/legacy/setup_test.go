@@ -119,12 +119,12 @@ func (l *memoryLog) asked() int {
 // memoryStore is a Store in memory.
 type memoryStore struct {
 	mu       sync.Mutex
-	kept     Kept
+	saved    SavedState
 	findings []domain.Finding
 	counts   map[string]uint64
 	failing  bool
-	failed   int        // questions
-	keeping  func(Kept) // is called with what is to be kept, if not nil
+	failed   int              // questions
+	onSave   func(SavedState) // is called with what is to be saved, if not nil
 }
 
 var errAway = errors.New("away")
@@ -142,33 +142,33 @@ func (s *memoryStore) asked() int {
 	return s.failed
 }
 
-func (s *memoryStore) Kept(context.Context, string, domain.SystemID) (Kept, error) {
+func (s *memoryStore) LoadState(context.Context, string, domain.SystemID) (SavedState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failing {
 		s.failed++
-		return Kept{}, errAway
+		return SavedState{}, errAway
 	}
-	return s.kept, nil
+	return s.saved, nil
 }
 
-func (s *memoryStore) Keep(_ context.Context, _ string, _ domain.SystemID, was uint64, kept Kept) error {
-	if s.keeping != nil {
-		s.keeping(kept)
+func (s *memoryStore) SaveState(_ context.Context, _ string, _ domain.SystemID, was uint64, saved SavedState) error {
+	if s.onSave != nil {
+		s.onSave(saved)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failing {
 		return errAway
 	}
-	if s.kept.Revision != was {
+	if s.saved.Revision != was {
 		return ErrSuperseded
 	}
-	s.kept = kept
+	s.saved = saved
 	return nil
 }
 
-func (s *memoryStore) Report(_ context.Context, _ string, _ domain.SystemID, findings []domain.Finding, counts map[string]uint64, _ uint64) error {
+func (s *memoryStore) AddFindings(_ context.Context, _ string, _ domain.SystemID, findings []domain.Finding, counts map[string]uint64, _ uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.findings = append(s.findings, findings...)
@@ -214,17 +214,17 @@ func setup(t *testing.T, options legacyserver.Options, more, system string) *bun
 	t.Helper()
 	b := &bundle{t: t, server: legacyserver.Start(t, options), log: newMemoryLog(), store: &memoryStore{counts: map[string]uint64{}}}
 	b.proxy = netcut.New(t, b.server.Addr())
-	b.config = fmt.Sprintf(`{"bridges":[{"name":"old","kind":"socketio","url":%q%s,"systems":[{"system":%q,"direction":"both"%s}]}]}`,
+	b.config = fmt.Sprintf(`{"bridges":[{"name":"old","kind":"legacy","url":%q%s,"systems":[{"system":%q,"direction":"both"%s}]}]}`,
 		b.proxy.URL(), more, clinic, system)
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	return b
 }
 
-// board drops what it is told.
-type board struct{}
+// noStatuses discards statuses.
+type noStatuses struct{}
 
-func (board) Put(context.Context, []bridge.Status) error { return nil }
+func (noStatuses) Put(context.Context, bridge.Status) error { return nil }
 
 // start runs the link as a process does that has just begun, until stop.
 func (b *bundle) start() {
@@ -237,12 +237,12 @@ func (b *bundle) run() {
 	b.t.Helper()
 	logger := logger()
 	parts := Parts{Deployment: deployment, Log: b.log, Reader: b.log, Store: b.store, Quota: b.quota, Logger: logger}
-	links, err := bridge.Load(strings.NewReader(b.config), map[string]bridge.Kind{Kind: New(parts)}, os.Getenv)
+	links, err := bridge.Load(strings.NewReader(b.config), map[string]bridge.Factory{Kind: New(parts)}, os.Getenv)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	runner := bridge.NewRunner(bridge.RunnerConfig{
-		Links: links, Node: "test", Partition: func(domain.SystemID) int { return 0 }, Board: board{}, Logger: logger,
+		Links: links, Node: "test", Partition: func(domain.SystemID) int { return 0 }, Statuses: noStatuses{}, Logger: logger,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -301,7 +301,7 @@ func (b *bundle) oursOf(device domain.DeviceID, n int) {
 func (b *bundle) pulled() []int {
 	var numbers []int
 	for _, e := range b.log.all() {
-		if e.Origin != "socketio:old" {
+		if e.Origin != "legacy:old" {
 			continue
 		}
 		var data struct{ Attributes struct{ N int } }

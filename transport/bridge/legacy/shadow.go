@@ -9,8 +9,8 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 	"github.com/plugcast/plugcast/transport/bridge/shadow"
-	"github.com/plugcast/plugcast/transport/bridge/socketio"
 )
 
 // comparison is a comparer that two goroutines feed. It outlives connections: what
@@ -18,9 +18,9 @@ import (
 type comparison struct {
 	after domain.Position // in our log: everything up to it was compared
 
-	mu      sync.Mutex
-	core    *shadow.Comparer
-	counted shadow.Counts
+	mu       sync.Mutex
+	core     *shadow.Comparer
+	reported shadow.Counts
 }
 
 // do works on the comparer.
@@ -34,27 +34,27 @@ func (c *comparison) do(work func(core *shadow.Comparer)) {
 const compareEvery = 500 * time.Millisecond
 
 // compare compares what both sides say, until the connection ends.
-func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, state *bridge.State) error {
-	s.begin(conn, before)
+func (s *systemLink) compare(ctx context.Context, conn *sioclient.Conn, before SavedState, state *bridge.State) error {
+	s.noteSession(conn, before)
 	now := time.Now()
-	if c := s.shadow; c == nil {
-		s.gap(conn, before, "nobody compared")
+	if c := s.comparison; c == nil {
+		s.reportGap(conn, before, "nobody compared")
 		end, err := s.Reader.End(ctx, s.system.System.System)
 		if err != nil {
 			return fmt.Errorf("legacy: where our log is: %w", err)
 		}
-		s.shadow = &comparison{core: shadow.New(s.config.comparing()), after: end}
-		s.shadow.core.Down(shadow.There, now)
-		s.shadow.core.Up(shadow.There, now, false) // the first moments are excused
-		s.shadow.core.Take()
-		s.shadow.counted = s.shadow.core.Counts()
+		s.comparison = &comparison{core: shadow.New(s.config.shadowConfig()), after: end}
+		s.comparison.core.Down(shadow.There, now)
+		s.comparison.core.Up(shadow.There, now, false) // the first moments are excused
+		s.comparison.core.Take()
+		s.comparison.reported = s.comparison.core.Counts()
 	} else {
 		c.do(func(core *shadow.Comparer) { core.Up(shadow.There, now, conn.Recovered()) })
 	}
-	c := s.shadow
+	c := s.comparison
 	quiet := make(chan struct{})
 	close(quiet)
-	err := s.alongside(ctx, conn, state, quiet, func() {},
+	err := s.runParts(ctx, conn, state, quiet, func() {},
 		func(ctx context.Context) error {
 			from, err := s.locate(ctx, c.after)
 			if err != nil {
@@ -70,12 +70,12 @@ func (s *site) compare(ctx context.Context, conn *socketio.Conn, before Kept, st
 		func(ctx context.Context) error { return s.settle(ctx, c) },
 	)
 	c.do(func(core *shadow.Comparer) { core.Down(shadow.There, conn.LastHeard()) })
-	s.report(c)
+	s.reportComparison(c)
 	return err
 }
 
 // observeHere takes events of our log.
-func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.State) {
+func (s *systemLink) observeHere(c *comparison, events []domain.Event, state *bridge.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range events {
@@ -99,23 +99,23 @@ func (s *site) observeHere(c *comparison, events []domain.Event, state *bridge.S
 }
 
 // observeThere takes what the other side says until the connection ends.
-func (s *site) observeThere(ctx context.Context, c *comparison, conn *socketio.Conn, state *bridge.State) error {
+func (s *systemLink) observeThere(ctx context.Context, c *comparison, conn *sioclient.Conn, state *bridge.State) error {
 	for e := range conn.Events() {
 		t := domain.EventType(e.Name)
 		if forwards(t) && s.system.Wants(t) {
 			o, own, err := s.observation(&e)
 			switch {
 			case err != nil:
-				s.journal.rejected(&e, err)
+				s.reporter.addRejected(&e, err)
 			case own:
-				s.journal.count("echoes", 1)
+				s.reporter.count("echoes", 1)
 			default:
 				c.do(func(core *shadow.Comparer) { core.Observe(shadow.There, o) })
 				state.OnPull(func(f *bridge.Flow) { f.Accepted++ })
 			}
 		}
 		if e.Offset != "" {
-			s.kept.change(func(k *Kept) { k.Offset = e.Offset })
+			s.saved.change(func(k *SavedState) { k.Offset = e.Offset })
 		}
 		if e.Ack != "" { // or the emission would fail because somebody watches
 			_ = conn.Acknowledge(ctx, e.Ack) // a broken connection ends the loop by itself
@@ -125,7 +125,7 @@ func (s *site) observeThere(ctx context.Context, c *comparison, conn *socketio.C
 }
 
 // observation reads an event of the other side. own says that it came from here.
-func (s *site) observation(e *socketio.Event) (o shadow.Observation, own bool, err error) {
+func (s *systemLink) observation(e *sioclient.Event) (o shadow.Observation, own bool, err error) {
 	if e.Binary {
 		return o, false, errBinary
 	}
@@ -136,7 +136,7 @@ func (s *site) observation(e *socketio.Event) (o shadow.Observation, own bool, e
 	if m != nil && m.Via == s.Deployment {
 		return o, true, nil
 	}
-	if err := s.ofThisSystem(payload); err != nil {
+	if err := s.checkSystem(payload); err != nil {
 		return o, false, err
 	}
 	device, err := identifier(payload["deviceId"])
@@ -150,30 +150,30 @@ func (s *site) observation(e *socketio.Event) (o shadow.Observation, own bool, e
 }
 
 // settle decides about what has waited, now and then, until ctx ends.
-func (s *site) settle(ctx context.Context, c *comparison) error {
+func (s *systemLink) settle(ctx context.Context, c *comparison) error {
 	ticker := time.NewTicker(compareEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case now := <-ticker.C:
 			c.do(func(core *shadow.Comparer) { core.Advance(now) })
-			s.report(c)
+			s.reportComparison(c)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// report puts what was found into the journal.
-func (s *site) report(c *comparison) {
+// report puts what was found into the reporter.
+func (s *systemLink) reportComparison(c *comparison) {
 	c.mu.Lock()
-	found, counts, before := c.core.Take(), c.core.Counts(), c.counted
-	c.counted = counts
+	found, counts, before := c.core.Take(), c.core.Counts(), c.reported
+	c.reported = counts
 	c.mu.Unlock()
-	s.journal.count("same", counts.Same-before.Same)
-	s.journal.count("uncompared", counts.Uncompared-before.Uncompared)
+	s.reporter.count("same", counts.Same-before.Same)
+	s.reporter.count("uncompared", counts.Uncompared-before.Uncompared)
 	for i := range found {
-		s.journal.add(findingOf(&found[i]))
+		s.reporter.add(findingOf(&found[i]))
 	}
 }
 

@@ -115,8 +115,8 @@ func TestShadowAfterAnother(t *testing.T) {
 	b.until("the other process has kept its place", func() bool {
 		b.store.mu.Lock()
 		defer b.store.mu.Unlock()
-		b.store.kept.Heard, b.store.kept.Revision = time.Now(), 7
-		return !b.store.kept.Open
+		b.store.saved.Heard, b.store.saved.Revision = time.Now(), 7
+		return !b.store.saved.Open
 	})
 	for n := range 5 {
 		b.oursOf("elsewhere", n) // and compared there

@@ -67,28 +67,28 @@ type Link struct {
 // requestTimeout bounds one request of the pushing side.
 const requestTimeout = 30 * time.Second
 
-// New is the [bridge.Kind] of these links.
-func New(parts Parts) bridge.Kind {
+// New is the [bridge.Factory] of these links.
+func New(parts Parts) bridge.Factory {
 	return func(raw bridge.Raw) (bridge.Link, error) {
 		var c config
 		if err := raw.Decode(&c); err != nil {
 			return nil, err
 		}
 		if err := c.Check("https", "http"); err != nil {
-			return nil, raw.Wrong(err)
+			return nil, raw.AtPath(err)
 		}
-		raw.Bind(&c.Token)
+		raw.BindToken(&c.Token)
 		l := &Link{parts: parts, common: c.Common, from: map[domain.SystemID]string{}}
 		for i, s := range c.Systems {
 			if s.From != "" && s.From != fromBeginning && s.From != fromNow {
-				return nil, raw.Wrong(fmt.Errorf("systems[%d].from: must be beginning or now, not %.40q", i, s.From))
+				return nil, raw.AtPath(fmt.Errorf("systems[%d].from: must be beginning or now, not %.40q", i, s.From))
 			}
 			l.systems = append(l.systems, s.System)
 			l.from[s.System.System] = s.From
 		}
 		var err error
 		if l.base, err = url.Parse(strings.TrimSuffix(c.URL, "/")); err != nil {
-			return nil, raw.Wrong(errors.New("url: is none"))
+			return nil, raw.AtPath(errors.New("url: is none"))
 		}
 		l.client = &http.Client{
 			Timeout: requestTimeout,
@@ -151,7 +151,7 @@ type session struct {
 
 // guarded is fn with its panics made errors.
 func (s *session) guarded(fn func() error) func() error {
-	return func() error { return isolate.Run(s.log, bridge.Where, fn) }
+	return func() error { return isolate.Run(s.log, bridge.Component, fn) }
 }
 
 // countdown calls up when all ways of a session work.

@@ -149,7 +149,7 @@ func (o *ourEnd) Cursor(context.Context, domain.SystemID, string) (domain.Positi
 	return o.cursor, o.known, nil
 }
 
-func (o *ourEnd) Start(_ context.Context, _ domain.SystemID, _ string, at domain.Position) error {
+func (o *ourEnd) SkipTo(_ context.Context, _ domain.SystemID, _ string, at domain.Position) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.started = append(o.started, at)
@@ -163,7 +163,7 @@ func (o *ourEnd) Rewind(_ context.Context, _ domain.SystemID, _ string, to domai
 	return nil
 }
 
-func (o *ourEnd) Take(_ context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
+func (o *ourEnd) Import(_ context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
 	o.mu.Lock()
 	o.batches = append(o.batches, b)
 	o.mu.Unlock()
@@ -224,7 +224,7 @@ func load(t *testing.T, url string, o *ourEnd, direction, more string) bridge.Li
 	config := fmt.Sprintf(`{"bridges":[{"name":"cloud","kind":"plugcast","url":%q,"token":{"env":"TOKEN"},
 		"systems":[{"system":%q,"direction":%q%s}]}]}`, url, system, direction, more)
 	kind := peer.New(peer.Parts{Deployment: "us", Intake: o, Reader: o, Logger: slog.New(slog.DiscardHandler)})
-	links, err := bridge.Load(strings.NewReader(config), map[string]bridge.Kind{peer.Kind: kind}, func(string) string { return "secret" })
+	links, err := bridge.Load(strings.NewReader(config), map[string]bridge.Factory{peer.Kind: kind}, func(string) string { return "secret" })
 	if err != nil {
 		t.Fatal(err)
 	}

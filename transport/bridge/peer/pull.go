@@ -165,7 +165,7 @@ func (p *puller) greet(ctx context.Context) error {
 		return err
 	}
 	if after == nil {
-		if err := intake.Start(ctx, system, p.remote, answer.Position); err != nil {
+		if err := intake.SkipTo(ctx, system, p.remote, answer.Position); err != nil {
 			return err
 		}
 		at = answer.Position
@@ -441,7 +441,7 @@ func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {
 		}
 		b.Events = append(b.Events, foreign)
 	}
-	taken, err := p.link.parts.Intake.Take(ctx, b)
+	taken, err := p.link.parts.Intake.Import(ctx, b)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package socketio
+package sioclient
 
 import (
 	"context"
@@ -106,7 +106,7 @@ func (c *Conn) send(ctx context.Context, p packet.Packet, args []any) error {
 	if args != nil {
 		var err error
 		if p.Data, err = domain.EncodeJSON(args); err != nil {
-			return fmt.Errorf("socketio: emit: %w", err)
+			return fmt.Errorf("sioclient: emit: %w", err)
 		}
 	}
 	w := write{frame: packet.Append([]byte{engineMessage}, &p), event: p.Type == packet.Event, done: make(chan error, 1)}
@@ -123,7 +123,7 @@ func (c *Conn) send(ctx context.Context, p packet.Packet, args []any) error {
 	// The writer always says what became of it, within its timeout: what it wrote just
 	// before the connection ended must not pass for not written.
 	if err := <-w.done; err != nil {
-		return fmt.Errorf("socketio: write: %w", err)
+		return fmt.Errorf("sioclient: write: %w", err)
 	}
 	return nil
 }

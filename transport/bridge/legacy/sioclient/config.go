@@ -1,11 +1,11 @@
-// Package socketio is a client of Socket.IO servers (Socket.IO protocol 5 over
+// Package sioclient is a client of Socket.IO servers (Socket.IO protocol 5 over
 // Engine.IO protocol 4, by WebSocket): enough of one for a bridge. It opens one
 // connection at a time and never dials again by itself: who holds it decides when,
 // and with what to recover.
 //
 // The protocol's facts are from the specifications of the Socket.IO project
 // (engine.io-protocol v4, socket.io-protocol v5) and from what its Node server does.
-package socketio
+package sioclient
 
 import (
 	"cmp"
@@ -68,7 +68,7 @@ func (c Config) Validate() error {
 func (c Config) target() (address, namespace string, err error) {
 	u, err := url.Parse(c.URL)
 	if err != nil {
-		return "", "", errors.New("socketio: the URL cannot be read") // url.Error repeats it, and it may have a secret in it
+		return "", "", errors.New("sioclient: the URL cannot be read") // url.Error repeats it, and it may have a secret in it
 	}
 	switch u.Scheme {
 	case "http", "ws":
@@ -76,25 +76,25 @@ func (c Config) target() (address, namespace string, err error) {
 	case "https", "wss":
 		u.Scheme = "wss"
 	default:
-		return "", "", errors.New("socketio: the URL must begin with http:// or https://")
+		return "", "", errors.New("sioclient: the URL must begin with http:// or https://")
 	}
 	switch {
 	case u.Host == "":
-		return "", "", errors.New("socketio: the URL has no host")
+		return "", "", errors.New("sioclient: the URL has no host")
 	case u.User != nil:
-		return "", "", errors.New("socketio: a user and a password in the URL are not supported: use auth")
+		return "", "", errors.New("sioclient: a user and a password in the URL are not supported: use auth")
 	}
 	if namespace = u.Path; namespace == "" {
 		namespace = packet.Main
 	}
 	if strings.ContainsRune(namespace, ',') {
-		return "", "", errors.New("socketio: a namespace cannot have a comma in it")
+		return "", "", errors.New("sioclient: a namespace cannot have a comma in it")
 	}
 	if u.Path = c.Path; u.Path == "" {
 		u.Path = DefaultPath
 	}
 	if !strings.HasPrefix(u.Path, "/") {
-		return "", "", fmt.Errorf("socketio: the path must begin with /, not %q", c.Path)
+		return "", "", fmt.Errorf("sioclient: the path must begin with /, not %q", c.Path)
 	}
 	query := u.Query()
 	query.Set("EIO", "4")
@@ -122,14 +122,14 @@ type Session struct {
 type RefusedError struct{ Message string }
 
 // Error implements error.
-func (e *RefusedError) Error() string { return "socketio: refused by the server: " + e.Message }
+func (e *RefusedError) Error() string { return "sioclient: refused by the server: " + e.Message }
 
 var (
 	// ErrClosed says that the connection was closed by us.
-	ErrClosed = errors.New("socketio: closed")
+	ErrClosed = errors.New("sioclient: closed")
 	// ErrDisconnected says that the server threw us out of the namespace.
-	ErrDisconnected = errors.New("socketio: disconnected by the server")
+	ErrDisconnected = errors.New("sioclient: disconnected by the server")
 	// ErrTooLarge says that an event is over what the server takes; the connection
 	// goes on.
-	ErrTooLarge = errors.New("socketio: the event is larger than the server takes")
+	ErrTooLarge = errors.New("sioclient: the event is larger than the server takes")
 )

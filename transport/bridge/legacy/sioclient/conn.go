@@ -1,4 +1,4 @@
-package socketio
+package sioclient
 
 import (
 	"context"
@@ -112,7 +112,7 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 	auth := map[string]json.RawMessage{}
 	if cfg.Auth != nil {
 		if auth, err = cfg.Auth(ctx); err != nil {
-			return nil, fmt.Errorf("socketio: auth: %w", err)
+			return nil, fmt.Errorf("sioclient: auth: %w", err)
 		}
 	}
 	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, TLSClientConfig: cfg.TLS, HandshakeTimeout: cfg.Timeout}
@@ -122,9 +122,9 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 	}
 	if err != nil {
 		if response != nil {
-			return nil, fmt.Errorf("socketio: dial: %w (HTTP %d)", err, response.StatusCode)
+			return nil, fmt.Errorf("sioclient: dial: %w (HTTP %d)", err, response.StatusCode)
 		}
-		return nil, fmt.Errorf("socketio: dial: %w", err)
+		return nil, fmt.Errorf("sioclient: dial: %w", err)
 	}
 	c := &Conn{
 		ws: ws, config: cfg, namespace: namespace, inbox: make(chan Event, cfg.Queue), room: semaphore.NewWeighted(cfg.maxWaiting()), writes: make(chan write),
@@ -140,7 +140,7 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 	if err != nil {
 		_ = ws.Close()
 		if ctx.Err() != nil {
-			err = fmt.Errorf("socketio: connect: %w", ctx.Err())
+			err = fmt.Errorf("sioclient: connect: %w", ctx.Err())
 		}
 		return nil, err
 	}
@@ -155,19 +155,19 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early []packet.Packet, err error) {
 	raw, err := c.frame()
 	if err != nil {
-		return nil, fmt.Errorf("socketio: open: %w", err)
+		return nil, fmt.Errorf("sioclient: open: %w", err)
 	}
 	if len(raw) == 0 || raw[0] != engineOpen || json.Unmarshal(raw[1:], &c.opened) != nil || c.opened.SID == "" || c.opened.PingInterval <= 0 {
-		return nil, errors.New("socketio: open: the server does not speak Engine.IO 4")
+		return nil, errors.New("sioclient: open: the server does not speak Engine.IO 4")
 	}
 	if err := c.say(c.connectPacket(auth, resume)); err != nil {
-		return nil, fmt.Errorf("socketio: connect: %w", err)
+		return nil, fmt.Errorf("sioclient: connect: %w", err)
 	}
 	var size int64
 	for {
 		raw, err := c.frame()
 		if err != nil {
-			return nil, fmt.Errorf("socketio: connect: %w", err)
+			return nil, fmt.Errorf("sioclient: connect: %w", err)
 		}
 		switch {
 		case len(raw) == 1 && raw[0] == enginePing:
@@ -180,7 +180,7 @@ func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early [
 			switch p.Type {
 			case packet.Connect:
 				if json.Unmarshal(p.Data, &c.session) != nil || c.session.SID == "" {
-					return nil, errors.New("socketio: connect: the server does not speak Socket.IO 5")
+					return nil, errors.New("sioclient: connect: the server does not speak Socket.IO 5")
 				}
 				if !isToken(c.session.PID) {
 					c.session.PID = "" // as if it kept no state
@@ -197,7 +197,7 @@ func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early [
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("socketio: connect: %w", err)
+			return nil, fmt.Errorf("sioclient: connect: %w", err)
 		}
 	}
 }
@@ -233,7 +233,7 @@ func refusal(data []byte) error {
 	return &RefusedError{Message: said.Message}
 }
 
-var errBinary = errors.New("socketio: a binary frame where none belongs")
+var errBinary = errors.New("sioclient: a binary frame where none belongs")
 
 // frame reads the next frame, a text.
 func (c *Conn) frame() ([]byte, error) {
@@ -289,7 +289,7 @@ func (c *Conn) readOne() error {
 	kind, raw, err := c.anyFrame()
 	switch {
 	case err != nil:
-		return fmt.Errorf("socketio: read: %w", err)
+		return fmt.Errorf("sioclient: read: %w", err)
 	case kind == websocket.BinaryMessage:
 		p, done, err := c.assembly.Binary(nil) // nobody looks at what is in it
 		if err != nil || !done {
@@ -410,7 +410,7 @@ func (c *Conn) write() {
 			w.done <- err
 		}
 		if err != nil {
-			c.end(fmt.Errorf("socketio: write: %w", err))
+			c.end(fmt.Errorf("sioclient: write: %w", err))
 			_ = c.ws.Close() // ends the reader
 			return
 		}
