@@ -34,7 +34,7 @@ func isolated(next http.Handler, logger *slog.Logger, refuse func(http.ResponseW
 
 // brokenPlainly is the answer of handlers that speak no problem documents.
 func brokenPlainly(w http.ResponseWriter, _ *http.Request, _ error) {
-	http.Error(w, "something went wrong on our side; it is in the server's log", http.StatusInternalServerError)
+	http.Error(w, "internal error; the server's log has the details", http.StatusInternalServerError)
 }
 
 // begunWriter notes whether an answer has begun, or the connection was taken over.

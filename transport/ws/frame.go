@@ -88,7 +88,7 @@ func encodeFrame(event string, id json.RawMessage, data any) []byte {
 	}{event, id, data})
 	if err != nil {
 		isolate.Recovered(nil, where, err)
-		return []byte(`{"event":"error","data":{"code":"internal","detail":"something went wrong on our side"}}`)
+		return []byte(`{"event":"error","data":{"code":"internal","detail":"internal error; the server's log has the details"}}`)
 	}
 	return b
 }
