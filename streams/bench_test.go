@@ -134,7 +134,7 @@ func BenchmarkFollow(b *testing.B) {
 func BenchmarkFollowOneBusy(b *testing.B) {
 	const partitions, n = 64, 50_000
 	url := redistest.URL(b)
-	client := connect(b, url)
+	client := redistest.Connect(b, url)
 	l := open(b, streams.Config{URL: url, Partitions: partitions})
 	followIdle(b, l, 1, partitions)
 	first := realistic(systemIn(l, 0), 1)

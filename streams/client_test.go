@@ -15,12 +15,7 @@ import (
 // A read that blocks without limit returns when it is unblocked.
 func TestUnblock(t *testing.T) {
 	t.Parallel()
-	o, err := redis.ParseURL(redistest.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	general := redis.NewClient(o)
-	defer general.Close()
+	general := redistest.Connect(t, redistest.URL(t))
 	var id atomic.Int64
 	client, err := blockingClient(t.Context(), general, "a", func(connection int64) { id.Store(connection) })
 	if err != nil {

@@ -20,7 +20,7 @@ func TestStrangeEntries(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
 	l := open(t, streams.Config{URL: url, Partitions: 1})
-	client := connect(t, url)
+	client := redistest.Connect(t, url)
 	good := []string{
 		"id", "i", "type", "device-update", "version", "1", "systemId", "s", "time", "2026-11-24T10:00:00.5Z",
 		"actor", "a", "correlationId", "c", "causationId", "", "data", "{}",

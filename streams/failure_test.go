@@ -285,7 +285,7 @@ func TestAWipedRedisGoesOnBeyondTheArchive(t *testing.T) {
 	at := mustAppend(t, l, updates(sol, 3)...)
 	ahead := domain.Position{Ms: at[2].Ms + 3_600_000, N: 7} // archived by a faster clock
 	archive.set(ahead)
-	if err := connect(t, url).FlushDB(t.Context()).Err(); err != nil {
+	if err := redistest.Connect(t, url).FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if next := mustAppend(t, l, updates(sol, 2)...)[0]; !next.After(ahead) {
@@ -337,7 +337,7 @@ func TestAReaderOfAWipedRedisGoesOnFromTheArchive(t *testing.T) {
 	l := open(t, streams.Config{URL: url, Partitions: 1, Floor: archive.Floor})
 	at := mustAppend(t, l, updates(sol, 3)...)
 	archive.set(at[2])
-	if err := connect(t, url).FlushDB(t.Context()).Err(); err != nil {
+	if err := redistest.Connect(t, url).FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := l.Read(t.Context(), 0, at[2], 10); err != nil || len(got) != 0 {
@@ -377,7 +377,7 @@ func TestARolledBackRedisIsNoticed(t *testing.T) {
 	l := open(t, streams.Config{
 		URL: server.URL(), Partitions: 1, Floor: archive.Floor, RetryFor: patience, Logger: slog.New(slog.NewTextHandler(&book, nil)),
 	})
-	client := connect(t, server.URL())
+	client := redistest.Connect(t, server.URL())
 	old := mustAppend(t, l, updates(sol, 5)...)
 	then := remember(t, client)
 	lost := mustAppend(t, l, updates(sol, 5)...)
@@ -417,7 +417,7 @@ func TestARollBackBeyondTheArchiveIsNoticedByWhoSawMore(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, RetryFor: patience})
-	client := connect(t, server.URL())
+	client := redistest.Connect(t, server.URL())
 	old := mustAppend(t, l, updates(sol, 5)...)
 	then := remember(t, client)
 	mustAppend(t, l, update(sol, 6))

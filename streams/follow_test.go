@@ -138,7 +138,7 @@ func TestFollowNoticesAWipedRedis(t *testing.T) {
 	f := follow(t, l, l.Partition(sol), domain.Position{})
 	mustAppend(t, l, update(sol, 1))
 	f.next(t)
-	if err := connect(t, url).FlushDB(t.Context()).Err(); err != nil {
+	if err := redistest.Connect(t, url).FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	mustAppend(t, l, update(sol, 2)) // creates the stream again

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
@@ -39,18 +37,6 @@ func open(t testing.TB, cfg streams.Config) *streams.Log {
 		}
 	})
 	return l
-}
-
-// connect returns a client of the log's Redis.
-func connect(t testing.TB, url string) *redis.Client {
-	t.Helper()
-	o, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := redis.NewClient(o)
-	t.Cleanup(func() { _ = c.Close() })
-	return c
 }
 
 func update(system domain.SystemID, n int) domain.Event {
@@ -227,7 +213,7 @@ func TestKeysOfOneSystemAreBounded(t *testing.T) {
 	url := redistest.URL(t)
 	const most = 50
 	l := open(t, streams.Config{URL: url, Partitions: 2, MaxIdempotencyKeys: most})
-	client := connect(t, url)
+	client := redistest.Connect(t, url)
 	ctx := t.Context()
 	keys := func() int64 {
 		found, err := client.Keys(ctx, "*:idem:*").Result()
@@ -336,7 +322,7 @@ func TestKeysOfPastHoursDoNotCount(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
 	l := open(t, streams.Config{URL: url, Partitions: 1, MaxIdempotencyKeys: 1})
-	client := connect(t, url)
+	client := redistest.Connect(t, url)
 	hour := time.Now().Unix() / 3600
 	made := "plugcast:{p00}:idem-counts:" + string(sol)
 	if err := client.HSet(t.Context(), made, hour-25, 1_000, hour-26, 1_000).Err(); err != nil {

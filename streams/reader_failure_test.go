@@ -28,7 +28,7 @@ func TestALossOfTheEntryWhereTheReaderBeganIsNoticed(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
 	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, RetryFor: patience})
-	client := connect(t, server.URL())
+	client := redistest.Connect(t, server.URL())
 	old := mustAppend(t, l, updates(sol, 5)...)
 	then := remember(t, client)
 	lost := mustAppend(t, l, update(sol, 6))[0]
@@ -65,7 +65,7 @@ func TestALossOfTheEntryWhereTheReaderBeganIsNoticed(t *testing.T) {
 func TestAnArchiveThatHangsStopsNoOtherPartition(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
-	client := connect(t, url)
+	client := redistest.Connect(t, url)
 	opened, asked := make(chan struct{}), make(chan struct{}, 1)
 	l := open(t, streams.Config{URL: url, Partitions: 2, Floor: func(ctx context.Context, _ int) (domain.Position, error) {
 		select {
@@ -109,7 +109,7 @@ func TestAnArchiveThatHangsStopsNoOtherPartition(t *testing.T) {
 func TestConsumersDoWithoutAReaderThatCannotRead(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
-	client := connect(t, server.URL())
+	client := redistest.Connect(t, server.URL())
 	var book diary
 	l := open(t, streams.Config{URL: server.URL(), Partitions: 1, Logger: slog.New(slog.NewTextHandler(&book, nil))})
 	f := follow(t, l, 0, domain.Position{})
@@ -140,7 +140,7 @@ func TestConsumersDoWithoutAReaderThatCannotRead(t *testing.T) {
 func TestAReadThatDoesNotWaitEndsNoOutage(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
-	client := connect(t, url)
+	client := redistest.Connect(t, url)
 	k, through := newLink(t, url)
 	var book diary
 	l := open(t, streams.Config{

@@ -46,7 +46,7 @@ func readers(t *testing.T, client *redis.Client) (blocked []string) {
 func TestOneConnectionReadsForAll(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
-	client := connect(t, server.URL())
+	client := redistest.Connect(t, server.URL())
 	l := open(t, streams.Config{URL: server.URL(), Partitions: 4})
 	for range 2 {
 		var follows []*following
@@ -80,7 +80,7 @@ func TestIdlePartitionsTakeNothingFromABusyOne(t *testing.T) {
 	t.Parallel()
 	const partitions, batches, size = 64, 20, 1000
 	server := redistest.New(t)
-	client := connect(t, server.URL())
+	client := redistest.Connect(t, server.URL())
 	l := open(t, streams.Config{URL: server.URL(), Partitions: partitions})
 	followIdle(t, l, 1, partitions)
 	busy := systemIn(l, 0)
@@ -222,7 +222,7 @@ func TestASlowConsumerDelaysNobody(t *testing.T) {
 func TestABrokenStreamStopsNoOther(t *testing.T) {
 	t.Parallel()
 	url := redistest.URL(t)
-	client := connect(t, url)
+	client := redistest.Connect(t, url)
 	l := open(t, streams.Config{URL: url, Partitions: 3})
 	broken, fine := follow(t, l, 0, domain.Position{}), follow(t, l, 1, domain.Position{})
 	mustAppend(t, l, update(systemIn(l, 0), 1))

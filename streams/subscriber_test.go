@@ -165,7 +165,7 @@ func TestSubscriptionGoesOnAfterALoss(t *testing.T) {
 	messages := subscribe(t, l, streams.SubscriberConfig{}, string(sol))
 	mustAppend(t, l, update(sol, 1))
 	msg := receive(t, messages)
-	if err := connect(t, url).FlushDB(t.Context()).Err(); err != nil {
+	if err := redistest.Connect(t, url).FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	msg.Ack()

@@ -6,9 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
@@ -19,12 +18,7 @@ func TestViewerCannotFillRedis(t *testing.T) {
 	const system, loops = "clinica-llena", 150
 	d := newDeployment(t)
 	n := d.start(t, "")
-	options, err := redis.ParseURL(d.redis.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	defer client.Close()
+	client := redistest.Connect(t, d.redis.URL())
 	used := func() (bytes, keys int64) {
 		names, err := client.Keys(t.Context(), "*").Result()
 		if err != nil {

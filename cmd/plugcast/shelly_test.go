@@ -13,9 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
 	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
@@ -383,12 +382,7 @@ func TestOneCredentialMakesUpSoManyDevices(t *testing.T) {
 	if known := devices(t, here.base, system); len(known) != most {
 		t.Errorf("%d devices are known", len(known))
 	}
-	options, err := redis.ParseURL(d.redis.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	defer client.Close()
+	client := redistest.Connect(t, d.redis.URL())
 	for _, key := range client.Keys(t.Context(), "*:seen*").Val() {
 		kept, err := client.Dump(t.Context(), key).Result()
 		for id := range refused {

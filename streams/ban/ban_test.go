@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 	"github.com/plugcast/plugcast/transport/testpeer"
@@ -20,12 +18,7 @@ func TestMain(m *testing.M) { redistest.Main(m) }
 // process returns the bans of one process. All processes with the same URL are one deployment.
 func process(t *testing.T, url string) *List {
 	t.Helper()
-	options, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := redistest.Connect(t, url)
 	return New(client, "test", slog.New(slog.DiscardHandler))
 }
 

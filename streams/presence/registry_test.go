@@ -25,11 +25,7 @@ type node struct {
 }
 
 func startNode(t *testing.T, url, name string) node {
-	options, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
+	client := redistest.Connect(t, url)
 	r := New(client, "test", name, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -40,10 +36,7 @@ func startNode(t *testing.T, url, name string) node {
 		cancel()
 		running.Wait()
 	})
-	t.Cleanup(func() {
-		stop()
-		_ = client.Close()
-	})
+	t.Cleanup(stop)
 	return node{r, stop}
 }
 

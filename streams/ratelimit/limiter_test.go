@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
@@ -18,12 +16,7 @@ import (
 func TestMain(m *testing.M) { redistest.Main(m) }
 
 func newLimiter(t *testing.T, config Config) *Limiter {
-	options, err := redis.ParseURL(redistest.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := redistest.Connect(t, redistest.URL(t))
 	return New(client, "test", config, slog.New(slog.DiscardHandler))
 }
 
@@ -51,12 +44,7 @@ func TestAllow(t *testing.T) {
 // because a larger one was, and requests are allowed once the time has passed.
 func TestRefusalsAreRemembered(t *testing.T) {
 	t.Parallel()
-	options, err := redis.ParseURL(redistest.New(t).URL()) // a private server, because the test counts its commands
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := redistest.Connect(t, redistest.New(t).URL()) // a private server, because the test counts its commands
 	l := New(client, "test", Config{domain.FlowDeviceUpdates: {PerSecond: 10, Burst: 10}}, slog.New(slog.DiscardHandler))
 	asked := func() (calls int) {
 		info, err := client.Info(t.Context(), "commandstats").Result()
@@ -159,12 +147,7 @@ func TestAllowBatch(t *testing.T) {
 func TestAllowWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
-	options, err := redis.ParseURL(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	defer client.Close()
+	client := redistest.Connect(t, server.URL())
 	l := New(client, "test", Defaults(), slog.New(slog.DiscardHandler))
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)

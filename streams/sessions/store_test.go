@@ -19,12 +19,7 @@ const system domain.SystemID = "clinica-sol"
 
 func setup(t *testing.T, limits Limits) (*Store, *redis.Client) {
 	t.Helper()
-	options, err := redis.ParseURL(redistest.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := redistest.Connect(t, redistest.URL(t))
 	return New(client, "test", limits), client
 }
 

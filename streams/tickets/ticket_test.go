@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
@@ -19,12 +18,7 @@ import (
 func TestMain(m *testing.M) { redistest.Main(m) }
 
 func newStore(t *testing.T) *Store {
-	options, err := redis.ParseURL(redistest.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := redistest.Connect(t, redistest.URL(t))
 	return New(client, "test")
 }
 

@@ -388,12 +388,7 @@ func TestAWipedRedisEndsSubscriptions(t *testing.T) {
 	lost := b.append(t, "a", 1)
 	s := b.subscribe(t, "a")
 	s.reaches(t, lost[0])
-	o, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(o)
-	defer client.Close()
+	client := redistest.Connect(t, url)
 	if err := client.FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -120,6 +120,19 @@ func URL(t testing.TB) string {
 	return "redis://" + h.shared.Addr() + "/" + strconv.Itoa(number)
 }
 
+// Connect returns a client of the Redis at a URL, such as that of [URL]. It is closed
+// when the test ends.
+func Connect(t testing.TB, url string) *redis.Client {
+	t.Helper()
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
 func (h *harness) startShared() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -3,29 +3,16 @@ package redistest_test
 import (
 	"testing"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 )
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
-func connect(t *testing.T, url string) *redis.Client {
-	t.Helper()
-	options, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
-	return client
-}
-
 // Every caller has a database of its own, empty at first, even when another
 // test used that number before.
 func TestURLIsAnEmptyDatabaseOfOnesOwn(t *testing.T) {
 	t.Parallel()
-	one, two := connect(t, redistest.URL(t)), connect(t, redistest.URL(t))
+	one, two := redistest.Connect(t, redistest.URL(t)), redistest.Connect(t, redistest.URL(t))
 	if err := one.Set(t.Context(), "key", "one", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +27,7 @@ func TestURLIsEmptiedForTheNextTest(t *testing.T) {
 	for range 220 { // more than there are databases
 		t.Run("", func(t *testing.T) {
 			url := redistest.URL(t)
-			client := connect(t, url)
+			client := redistest.Connect(t, url)
 			if n, err := client.DBSize(t.Context()).Result(); err != nil || n != 0 {
 				t.Fatalf("the database has %d keys, error %v; want none", n, err)
 			}
@@ -58,7 +45,7 @@ func TestURLIsEmptiedForTheNextTest(t *testing.T) {
 func TestRestartKeepsDataAndAddress(t *testing.T) {
 	t.Parallel()
 	server := redistest.New(t)
-	client := connect(t, server.URL())
+	client := redistest.Connect(t, server.URL())
 	if err := client.Set(t.Context(), "key", "value", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +53,7 @@ func TestRestartKeepsDataAndAddress(t *testing.T) {
 	if again.URL() != server.URL() {
 		t.Errorf("restarted at %s, was at %s", again.URL(), server.URL())
 	}
-	if got, err := connect(t, again.URL()).Get(t.Context(), "key").Result(); err != nil || got != "value" {
+	if got, err := redistest.Connect(t, again.URL()).Get(t.Context(), "key").Result(); err != nil || got != "value" {
 		t.Errorf("after a kill: key = %q, error %v", got, err)
 	}
 }
