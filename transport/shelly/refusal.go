@@ -33,13 +33,14 @@ type refusedDevice struct {
 	connection domain.ConnectionRef
 	reason     string
 	device     domain.DeviceID
-	host       string // of a device that did not say its name
+	host       string // of a device without a name
 }
 
-// NewRefusals makes an empty Refusals. It logs to logger.
+// NewRefusals returns an empty Refusals that logs to logger.
 func NewRefusals(logger *slog.Logger) *Refusals {
 	return &Refusals{
-		logger: logger, byReason: map[string]int64{}, last: map[domain.ConnectionRef][]domain.DeviceRefusal{}, warned: map[refusedDevice]time.Time{},
+		logger: logger, byReason: map[string]int64{}, last: map[domain.ConnectionRef][]domain.DeviceRefusal{},
+		warned: map[refusedDevice]time.Time{},
 	}
 }
 
@@ -50,7 +51,7 @@ func (r *Refusals) Count(reason string) {
 	r.byReason[reason]++
 }
 
-// Counts returns how many refusals there were since the start, by reason.
+// Counts returns the number of refusals since the start, by reason.
 func (r *Refusals) Counts() map[string]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,8 +62,9 @@ func (r *Refusals) Counts() map[string]int64 {
 	return out
 }
 
-// Note keeps a refusal of a device of a connection, and logs it unless it just was. A
-// device that has no key has no connection: its refusal is logged alone.
+// Note keeps a refusal of a connection's device, and logs it unless the same refusal was
+// logged in the last minute. The refusal of a device without a valid key has the zero
+// connection: it is only logged.
 func (r *Refusals) Note(c domain.ConnectionRef, refusal domain.DeviceRefusal) {
 	if r.Keep(c, refusal) {
 		r.logger.Warn("a device was refused", "system", c.System, "connection", c.ID, "device", refusal.DeviceID,
@@ -70,13 +72,14 @@ func (r *Refusals) Note(c domain.ConnectionRef, refusal domain.DeviceRefusal) {
 	}
 }
 
-// Keep keeps a refusal and reports whether it is to be logged: not if it just was.
+// Keep keeps a refusal, and reports whether to log it: not when the same refusal was
+// reported in the last minute.
 func (r *Refusals) Keep(c domain.ConnectionRef, refusal domain.DeviceRefusal) (log bool) {
 	now := time.Now()
 	refusal.At = now.UTC().Truncate(time.Microsecond)
-	who := refusedDevice{connection: c, reason: refusal.Reason, device: refusal.DeviceID}
-	if who.device == "" {
-		who.host = edge.Source(refusal.Remote)
+	key := refusedDevice{connection: c, reason: refusal.Reason, device: refusal.DeviceID}
+	if key.device == "" {
+		key.host = edge.Source(refusal.Remote)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,18 +90,18 @@ func (r *Refusals) Keep(c domain.ConnectionRef, refusal domain.DeviceRefusal) (l
 		list := append(r.last[c], refusal)
 		r.last[c] = slices.Clone(list[max(len(list)-RefusalsKept, 0):])
 	}
-	if now.Sub(r.warned[who]) < warnEvery {
+	if now.Sub(r.warned[key]) < warnEvery {
 		return false
 	}
 	if len(r.warned) >= mostRemembered {
 		clear(r.warned)
 	}
-	r.warned[who] = now
+	r.warned[key] = now
 	return true
 }
 
-// LastRefusals returns the last refusals of devices by this process, for what came over
-// a connection, the newest first.
+// LastRefusals returns this process's last refusals of a connection's devices, the newest
+// first.
 func (r *Refusals) LastRefusals(system domain.SystemID, id domain.ConnectionID) []domain.DeviceRefusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()

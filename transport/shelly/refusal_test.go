@@ -8,7 +8,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// What is remembered of refusals is bounded.
+// The memory of refusals is bounded.
 func TestRefusalsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := NewRefusals(slog.New(slog.DiscardHandler))

@@ -45,7 +45,7 @@ func (s *session) requestStatus(now time.Time) {
 	}
 	s.statusRequested = true
 	s.call(&call{
-		deadline: now.Add(s.server.config.InitWithin), onTimeout: noop, onClosed: noop,
+		deadline: now.Add(s.server.config.InitTimeout), onTimeout: noop, onClosed: noop,
 		onResponse: func(f *rpc.Frame, now time.Time) {
 			if doc, err := status.Parse(f.Result); f.Err == nil && err == nil {
 				s.full(doc, now)

@@ -52,13 +52,13 @@ type Config struct {
 	MaxPending  int   // requests to one device without a response; default 10 (measured)
 	ReadAhead   int   // frames that wait for the session; default 32
 
-	PingEvery   time.Duration // default 30 s (measured); a device is dead after two without a pong
-	InitWithin  time.Duration // a device must send its first whole status in this time; default 20 s (measured)
-	SilentAfter time.Duration // how long a device counts as alive after a frame; default 120 s
-	CloseGrace  time.Duration // how long a device counts as alive after its socket closed; default 10 s
-	AskWithin   time.Duration // a device must answer a request in this time; default 10 s
-	VerifyFor   time.Duration // how long after a command a report of the opposite state is verified; default 30 s (measured: FW 2.0.1-beta1)
-	ExpectFor   time.Duration // how long after a command a matching change counts as caused by it; default 30 s
+	PingEvery      time.Duration // default 30 s (measured); a device is dead after two without a pong
+	InitTimeout    time.Duration // a device must send its first whole status in this time; default 20 s (measured)
+	SilentAfter    time.Duration // how long a device counts as alive after a frame; default 120 s
+	CloseGrace     time.Duration // how long a device counts as alive after its socket closed; default 10 s
+	RequestTimeout time.Duration // a device must answer a request in this time; default 10 s
+	VerifyFor      time.Duration // how long after a command a report of the opposite state is verified; default 30 s (measured: FW 2.0.1-beta1)
+	ExpectFor      time.Duration // how long after a command a matching change counts as caused by it; default 30 s
 	// Cooldowns are how long a device is refused after it failed in its first seconds:
 	// after the first failure, the second, and so on; default 30, 60, 120, 300 s
 	// (measured). A session of StableAfter, default 300 s, clears all failures.
@@ -75,10 +75,10 @@ func (c Config) withDefaults() Config {
 	c.MaxPending = cmp.Or(c.MaxPending, 10)
 	c.ReadAhead = cmp.Or(c.ReadAhead, 32)
 	c.PingEvery = cmp.Or(c.PingEvery, 30*time.Second)
-	c.InitWithin = cmp.Or(c.InitWithin, 20*time.Second)
+	c.InitTimeout = cmp.Or(c.InitTimeout, 20*time.Second)
 	c.SilentAfter = cmp.Or(c.SilentAfter, 2*time.Minute)
 	c.CloseGrace = cmp.Or(c.CloseGrace, 10*time.Second)
-	c.AskWithin = cmp.Or(c.AskWithin, 10*time.Second)
+	c.RequestTimeout = cmp.Or(c.RequestTimeout, 10*time.Second)
 	c.VerifyFor = cmp.Or(c.VerifyFor, 30*time.Second)
 	c.ExpectFor = cmp.Or(c.ExpectFor, 30*time.Second)
 	c.StableAfter = cmp.Or(c.StableAfter, 5*time.Minute)

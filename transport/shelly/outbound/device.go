@@ -13,8 +13,8 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/status"
 )
 
-// lookupWithin bounds the look-ups of an admission.
-const lookupWithin = 10 * time.Second
+// lookupTimeout bounds the look-ups of an admission.
+const lookupTimeout = 10 * time.Second
 
 // decode decodes and handles a frame, or ends the session.
 func (s *session) decode(message []byte, now time.Time) {
@@ -59,7 +59,7 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 	if !s.mayConnect(base, now) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, lookupWithin)
+	ctx, cancel := context.WithTimeout(s.ctx, lookupTimeout)
 	defer cancel()
 	s.mu.Lock()
 	s.base = base
@@ -81,7 +81,7 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 		return false
 	}
 	if len(known) == 0 {
-		leave, refusal, err := server.new.enter(ctx, s.credential.ConnectionRef, base)
+		release, refusal, err := server.limit.reserve(ctx, s.credential.ConnectionRef, base)
 		switch {
 		case err != nil:
 			s.reject(base, err)
@@ -90,7 +90,7 @@ func (s *session) admit(base domain.DeviceID, now time.Time) bool {
 			s.refuseFor("too-many-devices", closeTooMany, refusal)
 			return false
 		}
-		s.leave = leave
+		s.release = release
 	}
 	s.offline = map[domain.DeviceID]bool{}
 	for _, row := range known {
@@ -158,17 +158,17 @@ func (s *session) publish(now time.Time) {
 		}
 		s.end(closeLater, endClosed)
 	}
-	s.leaveNewcomers(err == nil)
+	s.releasePlace(err == nil)
 	if s.events.add(now, len(updates)) > s.server.config.MaxEvents {
 		s.refuseFor("flood", closeFlood, fmt.Sprintf("its messages caused over %d events in a minute", s.server.config.MaxEvents))
 	}
 }
 
-// leaveNewcomers notes that the device is in the log, or will not be.
-func (s *session) leaveNewcomers(appended bool) {
-	if s.leave != nil {
-		s.leave(appended)
-		s.leave = nil
+// releasePlace releases the place of a new device, if it has one.
+func (s *session) releasePlace(appended bool) {
+	if s.release != nil {
+		s.release(appended)
+		s.release = nil
 	}
 }
 

@@ -186,7 +186,7 @@ func TestFaultCasesLink(t *testing.T) {
 	})
 	t.Run("a log that is slow for long", func(t *testing.T) {
 		t.Parallel()
-		b := newBundle(t, Config{ReadAhead: 1, AskWithin: 50 * time.Millisecond})
+		b := newBundle(t, Config{ReadAhead: 1, RequestTimeout: 50 * time.Millisecond})
 		w := b.admitted()
 		o := b.order(false)
 		r := w.asked("Switch.Set")
@@ -278,7 +278,7 @@ func TestFaultCasesCommands(t *testing.T) {
 	t.Parallel()
 	t.Run("timeout (outcome unknown, no automatic retry of toggle)", func(t *testing.T) {
 		t.Parallel()
-		b := newBundle(t, Config{AskWithin: 100 * time.Millisecond})
+		b := newBundle(t, Config{RequestTimeout: 100 * time.Millisecond})
 		w := b.admitted()
 		o := b.order(false)
 		r := w.asked("Switch.Set")

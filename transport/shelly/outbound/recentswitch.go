@@ -89,7 +89,7 @@ func (s *session) verify(channel int, d *recentSwitch, now time.Time) {
 		}
 	}
 	s.call(&call{
-		deadline: now.Add(s.server.config.AskWithin), onTimeout: believe, onClosed: noop,
+		deadline: now.Add(s.server.config.RequestTimeout), onTimeout: believe, onClosed: noop,
 		onResponse: func(f *rpc.Frame, now time.Time) {
 			var part map[string]any
 			if f.Err != nil || json.Unmarshal(f.Result, &part) != nil {

@@ -89,7 +89,7 @@ func TestOperatorsSeeRefusals(t *testing.T) {
 	}
 }
 
-// A dimmer is there, with what it says, and is not switched.
+// A dimmer has a row with its attributes, and is not switched.
 func TestDeviceWithoutARelay(t *testing.T) {
 	t.Parallel()
 	b := newBundle(t, Config{})

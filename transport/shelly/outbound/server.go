@@ -38,7 +38,7 @@ type Server struct {
 	parts     Parts
 	melody    *melody.Melody
 	admission *admission
-	new       *newcomers
+	limit     *deviceLimit
 
 	ctx    context.Context // ends when Shutdown is done or gives up
 	cancel context.CancelFunc
@@ -63,7 +63,7 @@ func New(config Config, parts Parts) (*Server, error) {
 		sessions: map[domain.ConnectionRef]map[*session]struct{}{}, devices: map[domain.DeviceRef]*session{},
 	}
 	s.admission = newAdmission(&s.config)
-	s.new = newNewcomers(&s.config, parts.Devices, parts.Quota)
+	s.limit = newDeviceLimit(&s.config, parts.Devices, parts.Quota)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.melody = s.newMelody()
 	return s, nil
@@ -83,7 +83,7 @@ func (s *Server) newMelody() *melody.Melody {
 	m.Config.MessageBufferSize = s.config.MaxPending + 6 // commands, requests of our own, and a close
 	m.Config.PingPeriod = s.config.PingEvery
 	m.Config.PongWait = s.pongWait()
-	m.Config.WriteWait = s.config.AskWithin
+	m.Config.WriteWait = s.config.RequestTimeout
 	m.HandleConnect(func(ms *melody.Session) { defer s.recoverPanic(ms); sessionOf(ms).connected(ms) })
 	receive := func(ms *melody.Session, message []byte) { defer s.recoverPanic(ms); sessionOf(ms).receive(message) }
 	m.HandleMessage(receive)

@@ -297,7 +297,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("no status in time, and a cooldown that grows", func(t *testing.T) {
 		t.Parallel()
-		b := newBundle(t, Config{InitWithin: 50 * time.Millisecond})
+		b := newBundle(t, Config{InitTimeout: 50 * time.Millisecond})
 		silent := b.device()
 		silent.mustClose(1013)
 		w := b.device()

@@ -49,7 +49,7 @@ type session struct {
 	// The goroutine of run alone uses the rest.
 	device  *shelly.Device // nil before it was admitted
 	offline map[domain.DeviceID]bool
-	leave   func(appended bool) // not nil while no row and no event of it exist yet
+	release func(appended bool) // releases the place of a new device; nil when it has none
 	stable  bool                // the session has lasted long enough to clear earlier failures
 	events  window
 
@@ -118,7 +118,7 @@ func (s *session) run() {
 	s.pending, s.switched = map[uint64]*call{}, map[int]*recentSwitch{}
 	defer close(s.ended)
 	defer s.finish()
-	timer := time.NewTimer(s.server.config.InitWithin)
+	timer := time.NewTimer(s.server.config.InitTimeout)
 	defer timer.Stop()
 	for !s.isClosing() {
 		select {
@@ -178,7 +178,7 @@ func (s *session) finish() {
 			s.publish(due) // no newer state follows
 		}
 	}
-	s.leaveNewcomers(false)
+	s.releasePlace(false)
 	why := s.reportEnd(period)
 	s.mu.Lock()
 	faulty := s.faulty
@@ -210,7 +210,7 @@ func (s *session) next(now time.Time) time.Time {
 		}
 	}
 	if s.device == nil || !s.device.Ready() {
-		earlier(s.began.Add(s.server.config.InitWithin))
+		earlier(s.began.Add(s.server.config.InitTimeout))
 	} else if !s.stable {
 		earlier(s.began.Add(s.server.config.StableAfter))
 	}
@@ -229,8 +229,8 @@ func (s *session) next(now time.Time) time.Time {
 func (s *session) expire(now time.Time) {
 	ready := s.device != nil && s.device.Ready()
 	switch {
-	case !ready && now.Sub(s.began) >= s.server.config.InitWithin:
-		s.refuseFor("not-in-time", closeNotInTime, fmt.Sprintf("it sent no whole status within %v", s.server.config.InitWithin))
+	case !ready && now.Sub(s.began) >= s.server.config.InitTimeout:
+		s.refuseFor("not-in-time", closeNotInTime, fmt.Sprintf("it sent no whole status within %v", s.server.config.InitTimeout))
 	case ready && !s.stable && now.Sub(s.began) >= s.server.config.StableAfter:
 		s.stable = true
 		s.server.admission.clearFailures(s.ref())

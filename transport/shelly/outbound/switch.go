@@ -98,7 +98,7 @@ func (s *session) switchRelay(o *switchRequest, now time.Time) {
 		return func() { o.report(shelly.SwitchResult{Outcome: domain.OutcomeUnknown, Error: why}) }
 	}
 	s.call(&call{
-		deadline:  now.Add(s.server.config.AskWithin),
+		deadline:  now.Add(s.server.config.RequestTimeout),
 		onTimeout: unknown("the device did not answer in time: it may have switched"),
 		onClosed:  unknown("the device went away before it answered: it may have switched"),
 		onResponse: func(f *rpc.Frame, now time.Time) {

@@ -218,7 +218,7 @@ func text(m map[string]any, name string) domain.Optional[string] {
 	return o
 }
 
-// texts returns the texts of a list, limited to what an event may have.
+// texts returns the texts of a list, limited in number and length for an event.
 func texts(v any) []string {
 	out := []string{}
 	l := list(v)

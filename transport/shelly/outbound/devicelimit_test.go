@@ -7,8 +7,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// A credential makes up so many devices and no more. Operators see which was refused;
-// those that are known come and go.
+// A connection and a system have a bounded number of devices. Operators see the refused
+// ones. Devices that are stored already come and go.
 func TestTooManyNames(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
