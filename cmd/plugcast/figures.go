@@ -130,7 +130,7 @@ func (f *figures) measure() nodeFigures {
 	for _, s := range hub.Systems {
 		now.systems[s.SystemID] = s.Deliveries
 		rate := float64(s.Deliveries-min(f.before.systems[s.SystemID], s.Deliveries)) / seconds
-		n.Systems = append(n.Systems, systemFigures{s.SystemID, s.Cursors, rate})
+		n.Systems = append(n.Systems, systemFigures{s.SystemID, s.Subscriptions, rate})
 	}
 	f.before = now
 	return n

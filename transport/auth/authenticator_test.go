@@ -249,7 +249,8 @@ func TestTicketOfAStream(t *testing.T) {
 func TestAuthenticate(t *testing.T) {
 	t.Parallel()
 	c := Config{Secret: secret}
-	token, err := c.Sign(domain.Actor{Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{"s"}, ExpiresAt: hour()}, time.Now())
+	actor := domain.Actor{Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{"s"}, ExpiresAt: hour()}
+	token, err := c.Sign(actor, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// JoinAdmin lets the client into the room of the admin dashboard: it gets the frames of
-// the metrics feed behind the answer, which is called under the session's order.
+// JoinAdmin lets the client into the room of the admin dashboard. It calls answer under
+// the session's order; the client gets the frames of the metrics feed after the answer.
 func (s *Session) JoinAdmin(answer func()) error {
 	if err := s.Actor().AuthorizeAnywhere(domain.ActionMonitor); err != nil {
 		return err
@@ -30,33 +30,33 @@ func (s *Session) JoinAdmin(answer func()) error {
 	})
 }
 
-// RestoreAdmin puts a client that comes back into the room of the admin dashboard, if it
-// may be there and there is one.
+// RestoreAdmin puts a resuming client back into the room of the admin dashboard, if its
+// actor may watch it and the server has one.
 func (s *Session) RestoreAdmin() {
 	if s.server.parts.Metrics != nil && s.Actor().AuthorizeAnywhere(domain.ActionMonitor) == nil {
 		s.watch(func() {})
 	}
 }
 
-// watch subscribes to the metrics feed, unless the session is, and runs told before the
-// first frame.
+// watch subscribes to the metrics feed, unless the session already has, and calls told
+// before the first frame.
 func (s *Session) watch(told func()) {
 	s.mu.Lock()
-	watches := s.unwatch != nil
+	watching := s.unwatch != nil
 	s.mu.Unlock()
 	var unwatch func()
-	if !watches {
+	if !watching {
 		unwatch = s.server.parts.Metrics.Subscribe(s.face.Metrics)
 	}
 	s.order.Lock()
 	defer s.order.Unlock()
 	s.mu.Lock()
-	over := s.over
-	if !over && unwatch != nil {
+	ended := s.ended
+	if !ended && unwatch != nil {
 		s.unwatch, s.joined = unwatch, true
 	}
 	s.mu.Unlock()
-	if over {
+	if ended {
 		if unwatch != nil {
 			unwatch()
 		}
@@ -66,16 +66,16 @@ func (s *Session) watch(told func()) {
 	s.face.Watch(true)
 }
 
-// LeaveAdmin takes the client out again. The answer is called under the session's
-// order: no frame of the feed follows it.
+// LeaveAdmin takes the client out of the room of the admin dashboard. It calls answer
+// under the session's order; no frame of the feed follows the answer.
 func (s *Session) LeaveAdmin(answer func()) error {
 	return s.change(func() error {
 		s.mu.Lock()
-		watches := s.unwatch != nil
+		watching := s.unwatch != nil
 		s.mu.Unlock()
-		if !watches {
+		if !watching {
 			return domain.Fail(domain.KindNotFound, CodeNotJoined, "the admin dashboard is not joined")
 		}
-		return s.quit(Left{Room: AdminRoom}, answer)
+		return s.leave(Left{Room: AdminRoom}, answer)
 	})
 }

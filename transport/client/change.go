@@ -8,11 +8,11 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// change runs f, which changes the session. Changes of a [Keeper]'s session run one at
-// a time, because each one starts from what the one before has saved. Others have
-// nothing to wait for.
+// change runs f, which changes the session. The changes of a [Saver]'s session run one
+// at a time, because each starts from the state that the previous one saved. Other
+// sessions need no such order.
 func (s *Session) change(f func() error) error {
-	if s.keeper == nil {
+	if s.saver == nil {
 		return f()
 	}
 	timeout := time.NewTimer(s.server.config.JoinTimeout)
@@ -26,52 +26,52 @@ func (s *Session) change(f func() error) error {
 	}
 }
 
-// save saves a change of a Keeper's session. The caller has the session changing.
+// save saves a change of a Saver's session. The caller runs inside [Session.change].
 func (s *Session) save(ctx context.Context, c *Change) (err error) {
-	if s.keeper != nil {
-		c.Saved, err = s.keeper.Save(ctx, c)
+	if s.saver != nil {
+		c.Saved, err = s.saver.Save(ctx, c)
 	}
 	return err
 }
 
-// inOrder runs f, which tells the client something, under the session's order.
+// inOrder runs f, which writes something to the client, under the session's order.
 func (s *Session) inOrder(f func()) {
 	s.order.Lock()
 	defer s.order.Unlock()
 	f()
 }
 
-// commit saves a change that takes the client out of something, and lets it take
-// effect. When it cannot be saved, nothing changes.
+// commit saves a change that takes the client out of rooms, and applies it. When the
+// save fails, nothing changes.
 func (s *Session) commit(ctx context.Context, c *Change, answer func()) error {
 	if err := s.save(ctx, c); err != nil {
 		return err
 	}
-	s.inOrder(func() { s.take(c, answer) })
+	s.inOrder(func() { s.apply(c, answer) })
 	return nil
 }
 
-// take lets a change take effect that takes the client out of something. What it takes
-// the client out of is silent and left before the answer, and the client is told of it
-// behind that, if it was in it. The caller holds order.
-func (s *Session) take(c *Change, answer func()) {
+// apply applies a change that takes the client out of rooms. It silences and leaves
+// those rooms before the answer, and the face tells the client of them after it. Rooms
+// that the client was not in are removed from c.Left. The caller holds order.
+func (s *Session) apply(c *Change, answer func()) {
 	var out []member
 	var unwatch func()
-	gone := c.Gone[:0]
+	left := c.Left[:0]
 	s.mu.Lock()
 	if c.Actor != nil {
 		s.actor = *c.Actor
 	}
-	for _, one := range c.Gone {
+	for _, one := range c.Left {
 		if one.Room != "" && s.unwatch != nil {
 			unwatch, s.unwatch = s.unwatch, nil
-			gone = append(gone, one)
-		} else if m, in := s.takeOut(one.SystemID); in {
-			out, gone = append(out, m), append(gone, one)
+			left = append(left, one)
+		} else if m, in := s.removeMember(one.SystemID); in {
+			out, left = append(out, m), append(left, one)
 		}
 	}
 	s.mu.Unlock()
-	c.Gone = gone
+	c.Left = left
 	for i := range out {
 		out[i].room.Silence()
 		out[i].release()
@@ -86,8 +86,8 @@ func (s *Session) take(c *Change, answer func()) {
 	s.face.Apply(c)
 }
 
-// Leave takes the client out of a room. The answer is called under the session's order:
-// nothing of the room follows it.
+// Leave takes the client out of a room. It calls answer under the session's order;
+// nothing of the room follows the answer.
 func (s *Session) Leave(name string, answer func(Left)) error {
 	system, err := domain.ParseSystemID(name)
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *Session) Leave(name string, answer func(Left)) error {
 		if !s.In(system) {
 			return domain.Fail(domain.KindNotFound, CodeNotJoined, fmt.Sprintf("system %q is not joined", system))
 		}
-		return s.quit(left, func() { answer(left) })
+		return s.leave(left, func() { answer(left) })
 	}); err != nil {
 		return err
 	}
@@ -106,101 +106,103 @@ func (s *Session) Leave(name string, answer func(Left)) error {
 	return nil
 }
 
-// quit takes the client out of a room, or of the admin dashboard.
-func (s *Session) quit(left Left, answer func()) error {
+// leave takes the client out of a room, or of the admin dashboard.
+func (s *Session) leave(left Left, answer func()) error {
 	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
 	defer cancel()
-	return s.commit(ctx, &Change{Gone: []Left{left}}, answer)
+	return s.commit(ctx, &Change{Left: []Left{left}}, answer)
 }
 
-// expel takes the client out of a room that it must not be in. The client is told if
-// there is a reason. When that cannot be saved the client is cut off: it comes back and
-// is checked again. The caller has the session changing.
-func (s *Session) expel(left Left) {
-	if err := s.quit(left, nil); err != nil {
-		s.face.Cut()
+// removeOrAbort takes the client out of a room that it must not be in. The client is
+// told if left has a reason. When the save fails, the connection is aborted, because the
+// client is checked again when it reconnects. The caller runs inside [Session.change].
+func (s *Session) removeOrAbort(left Left) {
+	if err := s.leave(left, nil); err != nil {
+		s.face.Abort()
 	}
 }
 
-// dismiss takes the client out of a room for a reason that it is told, and reports
-// whether it was in it. It waits for nothing, and no event of the room is queued when it
-// returns. A Keeper's client is told when that is saved, and one that is just joining
-// behind the answer to that.
-func (s *Session) dismiss(system domain.SystemID, reason string) bool {
+// evict takes the client out of a room and tells it the reason. It reports whether the
+// client was in the room. It does not wait, and when it returns no further event of the
+// room is queued. A Saver's client is told after the save, and a client that is just
+// joining after the answer to its join.
+func (s *Session) evict(system domain.SystemID, reason string) bool {
 	left := &Left{SystemID: system, Reason: reason}
-	if !s.mark(left) {
+	if !s.markEvicted(left) {
 		return false
 	}
-	if s.keeper == nil {
+	if s.saver == nil {
 		s.publish()
 		return true
 	}
-	s.server.behind(s, func() { s.dismissed(left) })
+	s.server.goBounded(s, func() { s.finishEviction(left) })
 	return true
 }
 
-// mark silences the room that the client is to leave, and takes the client out if
-// nothing has to be waited for. It reports false for a client that is not in it.
-func (s *Session) mark(left *Left) bool {
+// markEvicted silences the room that the client is to leave, and takes the client out at
+// once if no save or join has to finish first. It reports whether the client was in the
+// room.
+func (s *Session) markEvicted(left *Left) bool {
 	s.order.Lock()
 	defer s.order.Unlock()
 	s.mu.Lock()
 	i := s.find(left.SystemID)
-	if i < 0 || s.members[i].dismissed != nil {
+	if i < 0 || s.members[i].evicted != nil {
 		s.mu.Unlock()
 		return false
 	}
 	m := &s.members[i]
-	m.dismissed = left
-	room, now := m.room, s.keeper == nil && !m.entering
+	m.evicted = left
+	room, now := m.room, s.saver == nil && !m.entering
 	s.mu.Unlock()
 	if now {
-		s.take(&Change{Gone: []Left{*left}}, nil)
+		s.apply(&Change{Left: []Left{*left}}, nil)
 	} else {
 		room.Silence()
 	}
 	return true
 }
 
-// dismissed takes a room out of what a Keeper has saved, behind a change that is under
-// way. A connection that broke is no reason not to: its client may come back. One that
-// left the room by itself in between, and is perhaps in it again, is let be.
-func (s *Session) dismissed(left *Left) {
+// finishEviction removes a room from the state that a Saver has saved, after the change
+// that is in progress. It does so even if the connection broke, because its client may
+// resume. It does nothing if the client itself left the room in the meantime, even if
+// the client has joined it again.
+func (s *Session) finishEviction(left *Left) {
 	defer s.publish() // also after a panic
 	err := s.change(func() error {
 		m, in := s.member(left.SystemID)
-		if in && m.dismissed != left || !in && !(s.IsOver() && s.keeper.Keeps(left.SystemID)) {
+		if in && m.evicted != left || !in && !(s.IsEnded() && s.saver.IsSaved(left.SystemID)) {
 			return nil
 		}
-		return s.quit(*left, nil)
+		return s.leave(*left, nil)
 	})
-	// A client that comes back is checked again. One that has left may be back over the
-	// same connection, as another session.
-	if err != nil && !s.IsOver() {
-		s.face.Cut()
+	// A client that reconnects is checked again. A client whose session has ended may use
+	// the same connection for another session.
+	if err != nil && !s.IsEnded() {
+		s.face.Abort()
 	}
 }
 
-// throwOut tells the client why, and ends the session. It reports false for one that is
-// over. Rooms that a command before this one takes the client out of come first.
-func (s *Session) throwOut(why ForcedDisconnect) bool {
+// forceDisconnect tells the client the reason and ends the session. It returns false if
+// the session had ended. Evictions by earlier commands take effect first.
+func (s *Session) forceDisconnect(why ForcedDisconnect) bool {
 	s.order.Lock()
 	defer s.order.Unlock()
 	s.mu.Lock()
-	over := s.over
-	var gone []Left
+	ended := s.ended
+	var left []Left
 	for i := range s.members {
-		if m := &s.members[i]; m.dismissed != nil && !m.entering {
-			gone = append(gone, *m.dismissed)
+		if m := &s.members[i]; m.evicted != nil && !m.entering {
+			left = append(left, *m.evicted)
 		}
 	}
 	s.mu.Unlock()
-	if over {
+	if ended {
 		return false
 	}
-	if len(gone) > 0 {
-		s.take(&Change{Gone: gone}, nil)
+	if len(left) > 0 {
+		s.apply(&Change{Left: left}, nil)
 	}
-	s.face.ThrowOut(why)
+	s.face.ForceDisconnect(why)
 	return true
 }

@@ -2,16 +2,16 @@ package client
 
 import "github.com/plugcast/plugcast/domain"
 
-// The codes of errors that sessions give, on every face. Others come from the domain,
-// from the authenticator and, as [limit.CodeRateLimited], from package limit.
+// The codes of the errors of sessions, on every face. Other codes come from the domain,
+// from the authenticator, and from package limit ([limit.CodeRateLimited]).
 const (
-	CodeNotJoined    domain.Code = "not-joined" // to be left, a room has to be joined
+	CodeNotJoined    domain.Code = "not-joined" // the client is not in the room that it wants to leave
 	CodeTooManyRooms domain.Code = "too-many-rooms"
-	CodeTokenExpired domain.Code = "token-expired" // then the session ends
-	CodeNoJoin       domain.Code = "no-join"       // no join in time; then the session ends
+	CodeTokenExpired domain.Code = "token-expired" // the session ends
+	CodeNoJoin       domain.Code = "no-join"       // the client did not join in time; the session ends
 )
 
-// Problem is an error as clients are shown it: its facts beside code and detail.
+// Problem returns an error in the form that clients receive: its parameters, code and detail.
 func Problem(err *domain.Error) map[string]any {
 	data := make(map[string]any, len(err.Params)+2)
 	for key, value := range err.Params {
@@ -21,13 +21,13 @@ func Problem(err *domain.Error) map[string]any {
 	return data
 }
 
-// Public is an error as a client is shown it. An internal one is logged, and shown as
-// something to try again.
+// Public returns the error that the client receives. It logs an internal error and
+// returns a temporary one instead.
 func (s *Server) Public(err error, doing string) *domain.Error {
 	e := domain.AsError(err)
 	if e.Kind == domain.KindInternal {
 		s.parts.Logger.Warn(s.config.Face+": cannot "+doing, "error", err)
-		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this cannot be done now; try again in a moment")
+		return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the server cannot do this now; try again in a moment")
 	}
 	return e
 }

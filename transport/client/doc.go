@@ -1,61 +1,60 @@
-// Package client is the life of a client's socket, whatever protocol it speaks: it
-// joins and leaves rooms, renews its token, watches the admin dashboard, is listed,
-// counted, banned, taken out of rooms and thrown out by commands, and ends when its
-// token does.
+// Package client is the protocol-independent part of a client's socket. It joins and
+// leaves rooms, renews the token, watches the admin dashboard, applies limits, bans and
+// commands, lists the socket, and ends it when its token expires.
 //
-// A [Session] is that life. A face makes one for each connection, hands it the
-// requests that it has read, and is told through [Face] and [Room] what to write. So
-// a face keeps the encoding of its protocol, its close codes and the shapes of its
-// acknowledgements, and knows nothing of rights, bans and limits. A [Server] holds the
+// A [Session] represents one socket. A face creates it for each connection and passes
+// the client's requests to it; the session calls [Face] and [Room] to write to the
+// client. So a face knows the encoding of its protocol, its close codes and the form of
+// its answers, and nothing of permissions, bans and limits. A [Server] holds the
 // sessions of one face.
 //
-// # What a client sees, in which order
+// # The order that a client sees
 //
-// A client hears of changes in the order in which they take effect, also of those that
-// it did not ask for:
+// A client learns of changes in the order in which they take effect, including changes
+// that it did not request:
 //
-//   - The answer to a join comes before everything of that room: the snapshot, then
-//     events. Nothing of a former membership of the room comes behind it.
-//   - Nothing of a room comes behind the answer to leaving it, or behind the notice that
-//     the client was taken out of it. The same holds for the admin dashboard.
-//   - The answer to a renewed token comes before the notices of the rooms that it is
-//     not for, and nothing of those rooms comes behind it.
-//   - A command that takes a client out of a room which it is just entering takes effect
-//     behind the join: the client hears that it joined, and then that it left.
-//   - A token that expires, or a socket that is thrown out, in the middle of a join ends
-//     the session: the join is undone and gets no answer.
+//   - The answer to a join precedes everything of that room: the snapshot, then the
+//     events. Nothing of an earlier membership of the room follows it.
+//   - Nothing of a room follows the answer to leaving it, or the notice that the client
+//     was taken out of it. The same holds for the admin dashboard.
+//   - The answer to a renewed token precedes the notices of the rooms that the new token
+//     does not allow, and nothing of those rooms follows it.
+//   - A command that takes a client out of a room while it joins takes effect after the
+//     join: the client learns that it joined, and then that it left.
+//   - If the token expires or a command disconnects the socket during a join, the session
+//     ends: the join is undone and gets no answer.
 //
-// # Changes that are saved
+// # Saved sessions
 //
-// A face whose clients come back to where they were is a [Keeper]: it saves each change
-// before it takes effect. What cannot be saved changes nothing, with one exception: a
-// client that may not stay in a room is cut off, and checked again when it comes back.
-// A command silences the room at once, and takes it out of what is saved behind the
-// change that is under way.
+// A face whose clients can resume is a [Saver]: it saves each change before the change
+// takes effect. If the save fails, nothing changes, with one exception: when a client
+// must leave a room, its connection is aborted instead, and the client is checked again
+// when it reconnects. A command silences the room at once, and removes it from the saved
+// state after the change that is in progress.
 //
 // # Concurrency
 //
-// Requests of one client come one after the other; [Server.Disconnect], the clock, the
-// metrics feed and the end of a connection come at any time, from any goroutine. A
+// The requests of one client come one after the other. [Server.Disconnect], the clock,
+// the metrics feed and the end of a connection come at any time, from any goroutine. A
 // session has four locks, taken in this order:
 //
-//   - changing is held by a change of a Keeper's session from its check to its effect,
-//     across the saving. It is the only one that is held across I/O, and those who wait
-//     for it do so for a bounded time.
-//   - order is held while a change takes effect and the client is told of it. The calls
-//     of Face and Room that say so are made under it: they queue and return. Memberships
-//     and the metrics feed are left under it as well, which waits for nobody.
-//   - publishing is held while the registry is told.
-//   - mu guards the session's state. Nothing is called under it.
+//   - changing is held by a change of a Saver's session from its check to its effect,
+//     including the save. It is the only lock that is held across I/O, and the wait for it
+//     is bounded.
+//   - order is held while a change takes effect and the client is told. The methods of
+//     Face and Room that tell the client are called under it: they queue and return.
+//     Memberships and the metrics feed are left under it as well, which never waits.
+//   - publishing is held while the registry is updated.
+//   - mu guards the session's state. No other code is called under it.
 //
-// Events do not pass through a session: rooms deliver them to the face's [Room], which
-// has a lock of its own, and [Room.Silence] stops them there. So delivery takes no lock
+// Events do not pass through a session. Rooms deliver them to the face's [Room], which
+// has a lock of its own, and [Room.Silence] stops them there. So a delivery takes no lock
 // of this package.
 //
 // # Panics
 //
-// A panic in a face, in a registry, a feed or a store leaves no lock held and no
-// membership behind: what was being entered is left again. The face's own guard closes
-// the connection. What runs in goroutines of this package is guarded here, and cuts
-// the session off.
+// A panic in a face, a registry, a feed or a store leaves no lock held and no membership
+// behind: an unfinished join is undone. The face recovers panics of its own goroutines and
+// closes the connection. This package recovers panics of its goroutines and aborts the
+// connection.
 package client

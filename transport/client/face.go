@@ -9,90 +9,88 @@ import (
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
-// Face is a connection as its session sees it. Its methods queue what is to be written
-// and return: they wait for no client, and call back none of the session's methods but
-// [Session.Over], [Session.Due] and those that only read; see also [Session.Beat].
+// Face is a connection as its session sees it. Its methods queue frames and return: they
+// wait for no client, and call no method of the session except [Session.End],
+// [Session.WakeBy] and methods that only read; see also [Session.Beat].
 type Face interface {
-	// NewRoom makes the face's end of a room that the client is about to join. Nothing
-	// is delivered before [Room.Enter], and the join may come to nothing.
+	// NewRoom makes the face's end of a room that the client is about to join. The room
+	// delivers nothing before [Room.Enter], and the join may still fail.
 	NewRoom(domain.SystemID) Room
-	// Apply is told that a change takes effect, and tells the client of the rooms in
-	// Gone that have a Reason. The rooms that the client is out of are silent already.
-	// Called under the session's order.
+	// Apply tells the face that a change takes effect. The face tells the client of those
+	// rooms in Change.Left that have a Reason; all of them are silent already. Called under
+	// the session's order.
 	Apply(*Change)
-	// Watch says whether frames of the metrics feed are for the client from here on.
-	// When it returns after false, none is queued any more. Called under the session's
-	// order.
+	// Watch turns the frames of the metrics feed on or off for the client. After
+	// Watch(false) returns, no such frame is queued. Called under the session's order.
 	Watch(on bool)
-	// Metrics takes a frame of the metrics feed. The face drops it unless Watch let it
-	// through. Called at any time.
+	// Metrics receives a frame of the metrics feed. The face drops it while Watch is off.
+	// Called at any time, from any goroutine.
 	Metrics(frame []byte)
-	// ThrowOut tells the client why it is thrown out, ends the connection behind that, and
-	// calls [Session.Over]. Called once at most, under the session's order.
-	ThrowOut(ForcedDisconnect)
-	// End tells the client that its token has expired or that it joined nothing in time,
-	// as [CodeTokenExpired] or [CodeNoJoin], ends the connection behind that, and calls
-	// [Session.Over]. Called under the session's order.
-	End(domain.Code)
-	// Cut ends the connection for a fault that is not the client's, who may come back.
-	// Called at any time.
-	Cut()
-	// Tick looks at what else the face does by the clock, and returns when it wants to be
-	// called next, or zero. [Session.Due] may bring that forward. Called by one goroutine.
+	// ForceDisconnect tells the client the reason, ends the connection after that, and
+	// calls [Session.End]. Called at most once, under the session's order.
+	ForceDisconnect(ForcedDisconnect)
+	// Expire tells the client that its token has expired ([CodeTokenExpired]) or that it
+	// joined no room in time ([CodeNoJoin]), ends the connection after that, and calls
+	// [Session.End]. Called under the session's order.
+	Expire(domain.Code)
+	// Abort closes the connection because of a fault of the server. The client may
+	// reconnect. Called at any time, from any goroutine.
+	Abort()
+	// Tick does the face's own timed work, and returns when it has to be called next, or
+	// zero. [Session.WakeBy] can make that earlier. Called from one goroutine.
 	Tick(now time.Time) (next time.Time)
 }
 
-// Room is a face's end of a room: what events are delivered to.
+// Room is a face's end of a room. It receives the room's events.
 type Room interface {
 	rooms.Sink
-	rooms.Breaker
-	// Enter says where the room begins, before it takes effect. The snapshot in it is the
-	// session's until Begin.
-	Enter(*rooms.Cursor, rooms.Joined)
-	// Begin queues the snapshot that the room begins with, unless the room is silent, and
-	// releases it when it was written or will not be, also after a panic. When it returns false the face has
-	// cut the connection.
+	rooms.PanicHandler
+	// Enter tells the face where the room begins, before the join takes effect. The session
+	// owns the snapshot in it until Begin.
+	Enter(*rooms.Subscription, rooms.Joined)
+	// Begin queues the room's first snapshot, unless the room is silent, and releases it
+	// when it has been written or will not be, even after a panic. It returns false if the
+	// face has aborted the connection.
 	Begin(*snapshot.Snapshot) bool
-	// Silence says that nothing of the room is for the client any more: when it returns,
-	// none is queued. Silencing twice is fine. Called under the session's order.
+	// Silence stops the room: when it returns, nothing of the room is queued for the
+	// client. Calling it twice is fine. Called under the session's order.
 	Silence()
 }
 
-// Holder is a [Room] in which a client stays where it is when it joins again without
-// saying from where: the join is answered with the client's place if it asks for
-// nothing, and else goes on from there.
-type Holder interface {
-	// Hold keeps events back until Release, and returns the place up to which all were
-	// sent.
-	Hold() domain.Position
-	// Release lets events flow again, if the room is not silent.
-	Release()
+// Pauser is a [Room] that keeps a client's place when the client joins again without a
+// position. If such a join requests nothing else, it is answered with that place;
+// otherwise events continue from there with the new filter.
+type Pauser interface {
+	// Pause holds events back until Resume, and returns the place up to which all events
+	// were sent.
+	Pause() domain.Position
+	// Resume lets events flow again, if the room is not silent.
+	Resume()
 }
 
-// Keeper is a [Face] whose client can come back to where it was.
-type Keeper interface {
-	// Save makes a change durable before it takes effect. [Face.Apply] finds what it
-	// returns in the change. One change at a time is saved and applied.
+// Saver is a [Face] whose client can resume its rooms after a reconnect.
+type Saver interface {
+	// Save makes a change durable before it takes effect. [Face.Apply] finds the result in
+	// the change. The session saves and applies one change at a time.
 	Save(context.Context, *Change) (saved any, err error)
-	// Keeps reports whether the client would come back to a room. Called between
-	// changes.
-	Keeps(domain.SystemID) bool
+	// IsSaved reports whether the client would resume a room. Called between changes.
+	IsSaved(domain.SystemID) bool
 }
 
-// Change is a change of what a client is in, and of who it is.
+// Change is a change of a client's rooms or of its actor.
 type Change struct {
-	Actor   *domain.Actor // who the client is from here on; nil when that stays
-	Entered *Entered      // the room that it joined, in place of one that it has of the system; nil for none
-	Admin   bool          // it joined the admin dashboard
-	Gone    []Left        // what it is out of
-	Saved   any           // what [Keeper.Save] returned; nil when nothing was saved
+	Actor   *domain.Actor // the new actor; nil if it stays
+	Entered *Entered      // the room that the client joined, replacing any room of the same system; nil if none
+	Admin   bool          // the client joined the admin dashboard
+	Left    []Left        // the rooms that the client left
+	Saved   any           // the result of [Saver.Save]; nil when nothing was saved
 }
 
-// Entered is a room that a client joined.
+// Entered describes a room that a client joined.
 type Entered struct {
 	System  domain.SystemID
 	Room    Room
-	Options rooms.Options // as the room was joined
+	Options rooms.Options // the options of the join
 	At      rooms.Joined
 
 	replaced bool // the client was in the system's room before
@@ -101,39 +99,39 @@ type Entered struct {
 // AdminRoom is the name of the room of the admin dashboard.
 const AdminRoom = "admin-dashboard"
 
-// Joined answers a join of a system's room.
+// Joined is the answer to a join of a system's room.
 type Joined struct {
 	SystemID  domain.SystemID `json:"systemId"`
-	Position  domain.Position `json:"position"` // events follow from here
+	Position  domain.Position `json:"position"` // events follow from here on
 	Seq       uint64          `json:"seq"`
 	Recovered bool            `json:"recovered"`
 }
 
-// JoinedAt is the answer for a place.
+// JoinedAt returns the answer for a join at a place.
 func JoinedAt(system domain.SystemID, at domain.Cursor, recovered bool) Joined {
 	return Joined{SystemID: system, Position: at.Position, Seq: at.Seq, Recovered: recovered}
 }
 
-// Left says that a client is out of a system's room, or of the admin dashboard.
+// Left says that a client left a system's room, or the admin dashboard.
 type Left struct {
 	SystemID domain.SystemID `json:"systemId,omitempty"`
 	Room     string          `json:"room,omitempty"`
-	Reason   string          `json:"reason,omitempty"` // of a room that the client did not ask to leave
+	Reason   string          `json:"reason,omitempty"` // why the client had to leave; empty if it asked to
 }
 
-// Authenticated answers a renewal of the token.
+// Authenticated is the answer to a renewal of the token.
 type Authenticated struct {
 	Subject   string      `json:"subject"`
 	Role      domain.Role `json:"role"`
 	ExpiresAt time.Time   `json:"expiresAt"`
 }
 
-// ForcedDisconnect says why a client is thrown out.
+// ForcedDisconnect tells a client why a command disconnects it.
 type ForcedDisconnect struct {
 	Reason    string `json:"reason"`
 	CommandID string `json:"commandId"`
-	Reconnect bool   `json:"reconnect"` // whether the client may come back at once
-	// Room is the system whose room this is about: a socket that lives on without it,
-	// see [domain.Socket.LivesWithout], is not closed but leaves it. Empty is all rooms.
+	Reconnect bool   `json:"reconnect"` // whether the client may reconnect at once
+	// Room limits the command to one system's room. A socket that can continue without the
+	// room, see [domain.Socket.LivesWithout], leaves it and stays open. Empty means all rooms.
 	Room domain.SystemID `json:"-"`
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// listing is a list of sockets, which can panic.
+// listing is a registry of sockets that can panic.
 type listing struct {
 	mu      sync.Mutex
 	systems []domain.SystemID // of the socket
@@ -37,15 +37,16 @@ func (l *listing) lists() []domain.SystemID {
 	return l.systems
 }
 
-// until waits for something that another goroutine does.
+// until waits until another goroutine has made the condition true.
 func (b *bundle) until(what string, done func() bool) {
 	b.t.Helper()
 	testpeer.Eventually(b.t, what, done)
 }
 
-// A panic behind a command leaves the client in no room that is silent for good: it is
-// cut off, and checked again when it comes back. Lists do not show it in the room.
-func TestPanicBehindACommand(t *testing.T) {
+// A panic after an eviction does not leave the client in a room that is silent for good:
+// its connection is aborted, and the client is checked again when it reconnects. The
+// registry does not show it in the room.
+func TestPanicAfterAnEviction(t *testing.T) {
 	t.Parallel()
 	b := setup(t, true)
 	list := &listing{}
@@ -61,7 +62,7 @@ func TestPanicBehindACommand(t *testing.T) {
 		t.Errorf("%d sockets were meant", n)
 	}
 	b.until("the client is cut off", func() bool { return b.count() > 0 })
-	b.want("cut")
+	b.want("aborted")
 	if systems := list.lists(); !slices.Equal(systems, []domain.SystemID{luna}) {
 		t.Errorf("listed in %v", systems)
 	}
@@ -73,8 +74,8 @@ func (b *bundle) command(system domain.SystemID) int {
 	return b.server.Disconnect(in, ForcedDisconnect{Room: system, Reason: "cleaning", Reconnect: true})
 }
 
-// A panic while a command throws one client out cuts that one off, and the command goes
-// on with the others.
+// A panic while a command disconnects one client aborts that client's connection, and the
+// command continues with the others.
 func TestPanicInACommand(t *testing.T) {
 	t.Parallel()
 	b := setup(t, false)
@@ -92,11 +93,11 @@ func TestPanicInACommand(t *testing.T) {
 		}
 	}
 	b.command(sol)
-	b.want("left clinica-sol, cut, left clinica-sol, cut")
+	b.want("left clinica-sol, aborted, left clinica-sol, aborted")
 }
 
-// A client that joins a room again, and is banned from it in the middle of that, loses
-// the room that it had: it hears so, and is refused the join.
+// A client that is banned from a room while it joins the room again loses the membership
+// that it had. It is told so, and its join is refused.
 func TestBanWhileJoiningAgain(t *testing.T) {
 	t.Parallel()
 	for _, keeps := range []bool{false, true} {

@@ -10,8 +10,8 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// readJoin checks a request and turns it into what rooms understand.
-func (s *Server) readJoin(j *rooms.JoinRequest) (domain.SystemID, rooms.Options, error) {
+// parseJoin checks a request and converts it to the options of package rooms.
+func (s *Server) parseJoin(j *rooms.JoinRequest) (domain.SystemID, rooms.Options, error) {
 	o := rooms.Options{Snapshot: j.Snapshot, Conflate: j.Conflate, Encoding: s.config.Encoding}
 	system, err := domain.ParseSystemID(j.SystemID)
 	if err != nil {
@@ -28,11 +28,11 @@ func (s *Server) readJoin(j *rooms.JoinRequest) (domain.SystemID, rooms.Options,
 	return system, o, err
 }
 
-// Join lets the client into a room. Joining again replaces what was asked for the first
-// time, once the new join has succeeded; see also [Holder]. A session that ends before
-// that has no answer and no error. The answer is called under the session's order.
+// Join lets the client into a room. A second join of the same system replaces the first
+// after it has succeeded; see also [Pauser]. It calls answer under the session's order. If
+// the session ends during the join, there is neither an answer nor an error.
 func (s *Session) Join(j *rooms.JoinRequest, answer func(Joined)) error {
-	system, options, err := s.server.readJoin(j)
+	system, options, err := s.server.parseJoin(j)
 	if err != nil {
 		return err
 	}
@@ -48,19 +48,19 @@ func (s *Session) join(system domain.SystemID, options rooms.Options, plain bool
 		return b.Refusal(time.Now())
 	}
 	if m, in := s.member(system); in {
-		if held, can := m.room.(Holder); can {
+		if pauser, can := m.room.(Pauser); can {
 			if plain {
-				s.inOrder(func() { answer(JoinedAt(system, m.cursor.Passed(), true)) })
+				s.inOrder(func() { answer(JoinedAt(system, m.subscription.Progress(), true)) })
 				return nil
 			}
 			if options.After == nil && !options.Snapshot {
-				at := held.Hold() // another filter, from where the client is
-				defer held.Release()
+				at := pauser.Pause() // continue with another filter from the client's place
+				defer pauser.Resume()
 				options.After = &at
 			}
 		}
 	}
-	if err := s.roomFor(system); err != nil {
+	if err := s.checkRoomLimit(system); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.server.ctx, s.server.config.JoinTimeout)
@@ -72,26 +72,26 @@ func (s *Session) join(system domain.SystemID, options rooms.Options, plain bool
 	if err != nil || e == nil {
 		return err
 	}
-	if b, banned := s.server.Ban(s.Actor(), system); banned { // since it was asked above
+	if b, banned := s.server.Ban(s.Actor(), system); banned { // raised since the check above
 		refusal := b.Refusal(time.Now())
 		left := Left{SystemID: system}
-		if e.replaced { // the client was in the room, and is not any more
+		if e.replaced { // the client was in the room before, and now leaves it
 			left.Reason = refusal.Detail
 		}
-		s.expel(left)
+		s.removeOrAbort(left)
 		s.publish()
 		return refusal
 	}
-	if s.welcome(e, answer) {
+	if s.answerJoin(e, answer) {
 		s.begin(e.Room)
 	}
 	s.publish()
 	return nil
 }
 
-// Restore puts the client into a room before it is told anything: nothing is checked,
-// counted or saved, and events wait for [Session.Begin]. It returns where the room
-// begins, whose snapshot is the session's.
+// Restore puts a resuming client into a room, without check, limit or save. Events wait
+// for [Session.Begin]. It returns the place where the room begins; the session owns its
+// snapshot.
 func (s *Session) Restore(ctx context.Context, system domain.SystemID, options rooms.Options) (rooms.Joined, error) {
 	e, err := s.enter(ctx, system, options, false)
 	if e == nil {
@@ -100,23 +100,23 @@ func (s *Session) Restore(ctx context.Context, system domain.SystemID, options r
 	return e.At, err
 }
 
-// enter joins a room, saves that if it is a change, and makes the room the session's, in
-// this order: a client that knows of a join can go on from there. It returns nil for a
-// session that is over.
+// enter joins a room, saves the join if it is a change, and then adds the room to the
+// session. In this order, a client that knows of a join can resume from it. enter returns
+// nil if the session has ended.
 func (s *Session) enter(ctx context.Context, system domain.SystemID, options rooms.Options, change bool) (*Entered, error) {
 	room := s.face.NewRoom(system)
-	cursor, at, err := s.server.parts.Rooms.Join(ctx, system, options, room)
+	subscription, at, err := s.server.parts.Rooms.Join(ctx, system, options, room)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.server.config.Face, err)
 	}
-	m := member{system: system, room: room, cursor: cursor, snapshot: at.Snapshot, entering: change}
+	m := member{system: system, room: room, subscription: subscription, snapshot: at.Snapshot, entering: change}
 	entered := false
 	defer func() {
 		if !entered { // also after a panic
 			m.release()
 		}
 	}()
-	room.Enter(cursor, at)
+	room.Enter(subscription, at)
 	c := Change{Entered: &Entered{System: system, Room: room, Options: options, At: at}}
 	if change {
 		if err := s.save(ctx, &c); err != nil {
@@ -126,13 +126,13 @@ func (s *Session) enter(ctx context.Context, system domain.SystemID, options roo
 	s.order.Lock()
 	defer s.order.Unlock()
 	s.mu.Lock()
-	if s.over {
+	if s.ended {
 		s.mu.Unlock()
 		return nil, nil
 	}
-	old, replaced := s.takeOut(system)
+	old, replaced := s.removeMember(system)
 	c.Entered.replaced = replaced
-	m.dismissed = old.dismissed
+	m.evicted = old.evicted
 	s.members = append(s.members, m)
 	s.joined, entered = true, true
 	s.mu.Unlock()
@@ -140,38 +140,38 @@ func (s *Session) enter(ctx context.Context, system domain.SystemID, options roo
 		old.room.Silence()
 		old.release()
 	}
-	if m.dismissed != nil {
+	if m.evicted != nil {
 		room.Silence()
 	}
 	s.face.Apply(&c)
 	return c.Entered, nil
 }
 
-// welcome answers a join, and tells the client to have left if a command came in
-// between. It reports whether the room is to begin.
-func (s *Session) welcome(e *Entered, answer func(Joined)) bool {
+// answerJoin answers a join, and tells the client that it left if a command evicted it in
+// the meantime. It reports whether the room may begin.
+func (s *Session) answerJoin(e *Entered, answer func(Joined)) bool {
 	s.order.Lock()
 	defer s.order.Unlock()
 	s.mu.Lock()
 	i := slices.IndexFunc(s.members, func(m member) bool { return m.room == e.Room })
-	if i < 0 { // the session is over
+	if i < 0 { // the session has ended
 		s.mu.Unlock()
 		return false
 	}
 	s.members[i].entering = false
-	dismissed := s.members[i].dismissed
+	evicted := s.members[i].evicted
 	s.mu.Unlock()
 	answer(JoinedAt(e.System, e.At.Cursor, e.At.Recovered))
-	if dismissed == nil {
+	if evicted == nil {
 		return true
 	}
-	if s.keeper == nil {
-		s.take(&Change{Gone: []Left{*dismissed}}, nil)
+	if s.saver == nil {
+		s.apply(&Change{Left: []Left{*evicted}}, nil)
 	}
 	return false
 }
 
-// begin sends the snapshot of a room, if there is one, and lets events flow.
+// begin sends the snapshot of a room, if there is one, and starts its events.
 func (s *Session) begin(room Room) {
 	s.mu.Lock()
 	i := slices.IndexFunc(s.members, func(m member) bool { return m.room == room })
@@ -179,17 +179,16 @@ func (s *Session) begin(room Room) {
 		s.mu.Unlock()
 		return
 	}
-	state, cursor := s.members[i].snapshot, s.members[i].cursor
+	state, subscription := s.members[i].snapshot, s.members[i].subscription
 	s.members[i].snapshot = nil
 	s.mu.Unlock()
 	if state == nil || room.Begin(state) {
-		cursor.Start()
+		subscription.Start()
 	}
 }
 
-// Begin lets the events of all rooms flow that were restored. Those that the client was
-// banned from since they were restored end at once. Before each of the others, before
-// is called.
+// Begin starts the events of all restored rooms, and evicts the client from those that it
+// has been banned from since. It calls before for each room first.
 func (s *Session) Begin(before func(domain.SystemID, Room)) {
 	s.mu.Lock()
 	members, actor := slices.Clone(s.members), s.actor
@@ -197,15 +196,15 @@ func (s *Session) Begin(before func(domain.SystemID, Room)) {
 	for _, m := range members {
 		before(m.system, m.room)
 		if b, banned := s.server.Ban(actor, m.system); banned {
-			s.dismiss(m.system, b.Refusal(time.Now()).Detail)
+			s.evict(m.system, b.Refusal(time.Now()).Detail)
 			continue
 		}
 		s.begin(m.room)
 	}
 }
 
-// roomFor fails when the client has joined as many systems as it may.
-func (s *Session) roomFor(system domain.SystemID) error {
+// checkRoomLimit fails if the client has joined as many systems as it may.
+func (s *Session) checkRoomLimit(system domain.SystemID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	most := s.server.config.MaxRooms
@@ -232,9 +231,9 @@ func (s *Session) member(system domain.SystemID) (member, bool) {
 	return member{}, false
 }
 
-// takeOut takes the member of a system out, if there is one. The caller holds mu, and
-// releases the member without it.
-func (s *Session) takeOut(system domain.SystemID) (m member, in bool) {
+// removeMember removes the member of a system, if there is one. The caller holds mu, and
+// releases the member after unlocking it.
+func (s *Session) removeMember(system domain.SystemID) (m member, in bool) {
 	i := s.find(system)
 	if i < 0 {
 		return member{}, false

@@ -8,11 +8,11 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Authenticate replaces the client's token. It takes the client out of the rooms that
-// the new token is not for, and puts the expiry off. What is refused or cannot be saved
-// changes nothing. A client whose new token is banned is thrown out without an answer,
-// or taken out of the rooms that it is banned from. The answer is called under the
-// session's order.
+// Authenticate replaces the client's token and its expiry, and takes the client out of
+// the rooms that the new token does not allow. If the token is refused or the save fails,
+// nothing changes. A client whose new actor is banned from the platform is disconnected
+// without an answer; a client that is banned from rooms is taken out of them. answer is
+// called under the session's order.
 func (s *Session) Authenticate(token string, answer func(Authenticated)) error {
 	return s.change(func() error { return s.authenticate(token, answer) })
 }
@@ -27,13 +27,13 @@ func (s *Session) authenticate(token string, answer func(Authenticated)) error {
 	if s.server.config.OneSubject && actor.Subject != s.Actor().Subject {
 		return domain.Fail(domain.KindForbidden, domain.CodeForbidden, "the token belongs to another subject; open a new connection with it")
 	}
-	if s.bannedAs(actor) {
+	if s.enforceBan(actor) {
 		return nil
 	}
-	c := &Change{Actor: &actor, Gone: s.lost(actor)}
+	c := &Change{Actor: &actor, Left: s.forbidden(actor)}
 	told := func() { answer(Authenticated{actor.Subject, actor.Role, actor.ExpiresAt.UTC()}) }
-	if len(c.Gone) == 0 { // nothing to save
-		s.inOrder(func() { s.take(c, told) })
+	if len(c.Left) == 0 { // nothing to save
+		s.inOrder(func() { s.apply(c, told) })
 	} else if err := s.commit(ctx, c, told); err != nil {
 		return err
 	}
@@ -43,26 +43,26 @@ func (s *Session) authenticate(token string, answer func(Authenticated)) error {
 	return nil
 }
 
-// lost returns what the client is in and an actor may not be in, with the reasons.
-func (s *Session) lost(actor domain.Actor) (lost []Left) {
+// forbidden returns the rooms of the client that an actor may not be in, with reasons.
+func (s *Session) forbidden(actor domain.Actor) (lost []Left) {
 	s.mu.Lock()
-	members, watches := slices.Clone(s.members), s.unwatch != nil
+	members, watching := slices.Clone(s.members), s.unwatch != nil
 	s.mu.Unlock()
 	for _, m := range members {
-		if why := s.server.Barred(actor, m.system); why != "" {
+		if why := s.server.DenialReason(actor, m.system); why != "" {
 			lost = append(lost, Left{SystemID: m.system, Reason: why})
 		}
 	}
-	if watches && actor.AuthorizeAnywhere(domain.ActionMonitor) != nil {
-		lost = append(lost, Left{Room: AdminRoom, Reason: notForIt})
+	if watching && actor.AuthorizeAnywhere(domain.ActionMonitor) != nil {
+		lost = append(lost, Left{Room: AdminRoom, Reason: reasonNewToken})
 	}
 	return lost
 }
 
-// recheck asks once more for bans of an actor that the client has become: the command
-// behind one that was raised since it was asked before has not found this client.
+// recheck checks the bans again after the session has its new actor. A ban may have been
+// raised since the first check, and the command behind it did not match this session yet.
 func (s *Session) recheck(actor domain.Actor) {
-	if s.bannedAs(actor) {
+	if s.enforceBan(actor) {
 		return
 	}
 	s.mu.Lock()
@@ -70,19 +70,20 @@ func (s *Session) recheck(actor domain.Actor) {
 	s.mu.Unlock()
 	for _, m := range members {
 		if b, banned := s.server.Ban(actor, m.system); banned {
-			s.dismiss(m.system, b.Refusal(time.Now()).Detail)
+			s.evict(m.system, b.Refusal(time.Now()).Detail)
 		}
 	}
 }
 
-// Banned throws the client out if it is banned from everything, and reports that. It is
-// asked when the session is listed, where a command behind a later ban finds it.
-func (s *Session) Banned() bool { return s.bannedAs(s.Actor()) }
+// EnforceBan disconnects the client if it is banned from the platform, and reports
+// whether it did. The face calls it after [Session.List], so that a command behind a
+// later ban finds the session.
+func (s *Session) EnforceBan() bool { return s.enforceBan(s.Actor()) }
 
-func (s *Session) bannedAs(actor domain.Actor) bool {
+func (s *Session) enforceBan(actor domain.Actor) bool {
 	b, banned := s.server.Ban(actor, "")
 	if banned {
-		s.throwOut(ForcedDisconnect{Reason: b.Reason, CommandID: b.CommandID})
+		s.forceDisconnect(ForcedDisconnect{Reason: b.Reason, CommandID: b.CommandID})
 	}
 	return banned
 }

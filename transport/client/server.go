@@ -15,37 +15,37 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// Metrics feeds the admin dashboard.
+// Metrics is the feed of the admin dashboard.
 type Metrics interface {
-	// Subscribe calls fn with a whole frame now and again, until cancel is called. fn
-	// does not block and keeps the frame. It may run once more while cancel is called,
-	// and cancel does not wait for it.
+	// Subscribe calls fn with a complete frame at intervals, until cancel is called. fn
+	// does not block and may keep the frame. It may run once more while cancel runs, and
+	// cancel does not wait for it.
 	Subscribe(fn func(frame []byte)) (cancel func())
 }
 
-// Registry is told of the sockets of a face. Its methods must not block. Calls
-// for one socket come in order, the last is Remove.
+// Registry lists the sockets of a face. Its methods must not block. The calls for one
+// socket come in order, and Remove is the last.
 type Registry interface {
 	Put(domain.Socket) // a new socket, or a change of one
 	Remove(socketID string)
 }
 
-// Bans tells which clients are banned. It answers at once and is safe for concurrent
+// Bans knows the banned clients. It answers without waiting and is safe for concurrent
 // use.
 //
-// A face checks it after it has registered a socket, or the room or the name that a
-// socket takes, where its Disconnect finds it: bans are raised before sockets are
-// dropped, so a concurrent socket and ban always see each other. An additional check
-// before that saves the work.
+// A face checks it after it has registered a socket, or a socket's new room or actor,
+// where Disconnect finds it. Bans are raised before sockets are disconnected, so a
+// concurrent socket and ban always see each other. An earlier, additional check saves
+// work.
 type Bans interface {
-	// Check reports whether the actor is kept out of the system or of the whole
-	// platform; of the platform alone when system is empty.
+	// Check reports whether the actor is banned from the system or from the whole platform.
+	// With an empty system, it checks the platform only.
 	Check(actor domain.Actor, system domain.SystemID) (domain.Ban, bool)
 }
 
-// Parts are what sessions work with. Limiter, Registry, Metrics and Bans may be nil:
-// then there is no limit across sockets, no list of sockets, no admin dashboard, and
-// nobody is banned.
+// Parts are the dependencies of sessions. Limiter, Registry, Metrics and Bans may be nil:
+// then there is no limit across sockets, no list of sockets, no admin dashboard, and no
+// client is banned.
 type Parts struct {
 	Rooms         *rooms.Hub
 	Authenticator auth.Authenticator
@@ -56,21 +56,21 @@ type Parts struct {
 	Logger        *slog.Logger
 }
 
-// Config holds the names and bounds of a face. Its fields have no defaults: a face has
-// its own.
+// Config holds the names and limits of a face. Its fields have no defaults, because each
+// face has its own.
 type Config struct {
-	Face          string // its name in lists of sockets and among panics: ws, sse, …
-	MaxRooms      int    // systems that a socket may have joined
+	Face          string // the face's name in lists of sockets and in logs: ws, sse, …
+	MaxRooms      int    // how many systems a socket may join
 	MaxRoomsStaff int    // the same for staff
-	OneRoom       bool   // a socket is its room: a command that takes it out of that throws it out
-	OneSubject    bool   // a renewed token has to be the same subject's
+	OneRoom       bool   // a socket is always in one room, so an eviction from it disconnects the socket
+	OneSubject    bool   // a renewed token must have the same subject
 
-	JoinWithin  time.Duration // for the first join; zero: for ever
-	JoinTimeout time.Duration // for a join or another change of a session, saving included
-	Tick        time.Duration // how exact times are kept
+	JoinWithin  time.Duration // limit for the first join; zero means no limit
+	JoinTimeout time.Duration // limit for a join or another change of a session, including the save
+	Tick        time.Duration // the precision of deadlines
 	Rates       limit.Rates   // of one socket
 
-	// Position reads the place that a join begins behind; nil reads a position.
+	// Position parses the place of a join; nil parses a position.
 	Position func(text string, system domain.SystemID) (domain.Position, error)
 	Encoding rooms.Encoding // of events; nil is JSON
 }
@@ -85,13 +85,12 @@ type Server struct {
 	cancel  context.CancelFunc
 	ticking *handoff.Ticking
 
-	dismissing handoff.Open  // sessions that a command takes out of a room
-	saving     chan struct{} // one for each of those that saves it
+	evicting handoff.Open  // evictions that run in the background
+	saving   chan struct{} // limits their concurrent saves
 }
 
-// savedAtOnce is how many sessions save at a time that a command took them out of a
-// room.
-const savedAtOnce = 32
+// maxConcurrentSaves limits how many evictions save at the same time.
+const maxConcurrentSaves = 32
 
 // NewServer makes a Server, whose clock runs until [Server.Shutdown].
 func NewServer(config Config, parts Parts) (*Server, error) {
@@ -101,46 +100,46 @@ func NewServer(config Config, parts Parts) (*Server, error) {
 	if config.Position == nil {
 		config.Position = func(text string, _ domain.SystemID) (domain.Position, error) { return domain.ParsePosition(text) }
 	}
-	s := &Server{config: config, parts: parts, saving: make(chan struct{}, savedAtOnce)}
+	s := &Server{config: config, parts: parts, saving: make(chan struct{}, maxConcurrentSaves)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.ticking = handoff.Tick(handoff.Clock[*Session]{
-		Every: config.Tick, Due: s.due, Look: (*Session).tick, Broken: func(one *Session) { one.face.Cut() },
+		Every: config.Tick, Due: s.due, Look: (*Session).tick, Broken: func(one *Session) { one.face.Abort() },
 		Where: config.Face, Logger: parts.Logger,
 	})
 	return s, nil
 }
 
-// Open counts what the face has open: from before a handshake until the connection is
+// Open counts what the face has open, from before a handshake until the connection is
 // gone.
 func (s *Server) Open() *handoff.Open { return &s.open.Open }
 
 // Context ends when the face shuts down.
 func (s *Server) Context() context.Context { return s.ctx }
 
-// Each calls f for each session that is listed.
+// Each calls f for each listed session.
 func (s *Server) Each(f func(Face)) {
 	for _, one := range s.open.All() {
 		f(one.face)
 	}
 }
 
-// Len is how many sessions are listed.
+// Len returns the number of listed sessions.
 func (s *Server) Len() int { return s.open.Len() }
 
-// Sockets describes the sockets that are open.
+// Sockets returns the open sockets.
 func (s *Server) Sockets() []domain.Socket {
 	var list []domain.Socket
 	for _, one := range s.open.All() {
-		if !one.IsOver() {
+		if !one.IsEnded() {
 			list = append(list, one.Describe())
 		}
 	}
 	return list
 }
 
-// Disconnect throws the sockets out that match: their clients are told why. Those that
-// live on without the one room leave it alone, and are told that. It returns how many
-// there were, without waiting for them.
+// Disconnect disconnects all sockets that match, and tells their clients the reason. A
+// socket that can continue without the reason's room only leaves that room. It returns
+// the number of sockets without waiting for them.
 func (s *Server) Disconnect(match func(domain.Socket) bool, why ForcedDisconnect) int {
 	n := 0
 	for _, one := range s.open.All() {
@@ -149,9 +148,9 @@ func (s *Server) Disconnect(match func(domain.Socket) bool, why ForcedDisconnect
 			continue
 		}
 		s.guard(one, func() {
-			drop := func() bool { return one.throwOut(why) }
+			drop := func() bool { return one.forceDisconnect(why) }
 			if about.LivesWithout(why.Room) && !s.config.OneRoom {
-				drop = func() bool { return one.dismiss(why.Room, dismissal(why.Reason)) }
+				drop = func() bool { return one.evict(why.Room, evictionReason(why.Reason)) }
 			}
 			if drop() {
 				n++
@@ -161,16 +160,16 @@ func (s *Server) Disconnect(match func(domain.Socket) bool, why ForcedDisconnect
 	return n
 }
 
-// guard runs f, which does something to a session that its client did not ask for. A
-// panic cuts the client off, because the session may be left half changed.
+// guard runs f, which changes a session without a request of its client. A panic aborts
+// the connection, because the session may be in an inconsistent state.
 func (s *Server) guard(one *Session, f func()) {
 	if !isolate.Do(s.parts.Logger, s.config.Face, f) {
-		isolate.Do(s.parts.Logger, s.config.Face, one.face.Cut)
+		isolate.Do(s.parts.Logger, s.config.Face, one.face.Abort)
 	}
 }
 
-// Ban reports whether an actor is banned from a system's room, or from everything when
-// system is empty.
+// Ban returns the ban of an actor from a system's room, or from the platform when system
+// is empty.
 func (s *Server) Ban(actor domain.Actor, system domain.SystemID) (domain.Ban, bool) {
 	if s.parts.Bans == nil {
 		return domain.Ban{}, false
@@ -178,18 +177,18 @@ func (s *Server) Ban(actor domain.Actor, system domain.SystemID) (domain.Ban, bo
 	return s.parts.Bans.Check(actor, system)
 }
 
-// dismissal is the reason that a socket is told that leaves a room by command.
-func dismissal(reason string) string {
-	return cmp.Or(reason, "taken out of the room by command")
+// evictionReason is the reason that a client gets when a command takes it out of a room.
+func evictionReason(reason string) string {
+	return cmp.Or(reason, "removed from the room by a command")
 }
 
-// notForIt is the reason for which a client leaves a room that its new token is not for.
-const notForIt = "the new token is not for it"
+// reasonNewToken is the reason that a client gets when its new token does not allow a room.
+const reasonNewToken = "the new token does not allow this room"
 
-// Barred says why an actor may not be in a system's room, or returns "".
-func (s *Server) Barred(actor domain.Actor, system domain.SystemID) string {
+// DenialReason returns why an actor may not be in a system's room, or "".
+func (s *Server) DenialReason(actor domain.Actor, system domain.SystemID) string {
 	if actor.Authorize(domain.ActionRead, system) != nil {
-		return notForIt
+		return reasonNewToken
 	}
 	if b, banned := s.Ban(actor, system); banned {
 		return b.Refusal(time.Now()).Detail
@@ -197,39 +196,39 @@ func (s *Server) Barred(actor domain.Actor, system domain.SystemID) string {
 	return ""
 }
 
-// Stop ends what sessions wait for, and lets nobody in any more. The face ends the
-// sessions next.
+// Stop refuses new sockets and cancels the waits of sessions. The face ends the sessions
+// next.
 func (s *Server) Stop() {
 	s.open.Close()
 	s.cancel()
 }
 
-// Shutdown does Stop, ends each session by end, waits until all that is counted is
-// gone, and ends the clock. When ctx ends before that it cuts the rest off, and returns
-// ctx's error. Calling it twice is fine.
+// Shutdown calls Stop and ends each session with end. It waits until everything that Open
+// counts is gone, and then stops the clock. If ctx ends first, it aborts the remaining
+// connections and returns ctx's error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context, end func(Face)) error {
 	s.Stop()
-	err := s.open.Shutdown(ctx, func(one *Session) { end(one.face) }, func(one *Session) { one.face.Cut() })
-	s.dismissing.Close()
-	_ = s.dismissing.Drain(ctx, func() {}) // what it waits for ends with s.ctx
+	err := s.open.Shutdown(ctx, func(one *Session) { end(one.face) }, func(one *Session) { one.face.Abort() })
+	s.evicting.Close()
+	_ = s.evicting.Drain(ctx, func() {}) // evictions wait only for s.ctx, which has ended
 	s.ticking.Stop()
 	return err
 }
 
-// due returns the sessions that want to be looked at.
+// due returns the sessions whose wake time has come.
 func (s *Server) due(now time.Time) []*Session {
 	at := now.UnixNano()
 	return s.open.Select(func(one *Session) bool { return one.due.Load() <= at })
 }
 
-// behind runs f for a session in a goroutine of its own, a bounded number at a time. It
-// does not run when the face shuts down, which ends the sessions.
-func (s *Server) behind(one *Session, f func()) {
-	if !s.dismissing.Enter() {
+// goBounded runs f for a session in a new goroutine, a bounded number at a time. It does
+// nothing during a shutdown, which ends the sessions.
+func (s *Server) goBounded(one *Session, f func()) {
+	if !s.evicting.Enter() {
 		return
 	}
 	go func() {
-		defer s.dismissing.Leave()
+		defer s.evicting.Leave()
 		s.saving <- struct{}{}
 		defer func() { <-s.saving }()
 		s.guard(one, f)

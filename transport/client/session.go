@@ -13,86 +13,86 @@ import (
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
-// Session is the life of one client's socket. Its methods are safe for concurrent use,
-// but those that take a request of the client: they come one after the other. See the
-// package's comment for its locks and for what a client sees in which order.
+// Session is the protocol-independent part of one client's socket. Its methods are safe
+// for concurrent use, except those that handle a request: a client's requests come one
+// after the other. The package comment describes its locks and the order that a client sees.
 type Session struct {
 	server *Server
 	face   Face
-	keeper Keeper // nil when nothing is saved
+	saver  Saver // nil if the face saves nothing
 	id     string
 	remote string
 	since  time.Time
 
 	budget limit.Budget
-	due    atomic.Int64 // when the clock is to look at the session, Unix nanoseconds
+	due    atomic.Int64 // when the clock calls tick next, in Unix nanoseconds
 
-	changing chan struct{} // holds one value while a Keeper's session changes
+	changing chan struct{} // a lock with a timeout: holds one value while a Saver's session changes
 	order    sync.Mutex
 
 	publishing sync.Mutex
-	listed     bool // guarded by publishing, like the next
+	listed     bool // guarded by publishing, like unlisted
 	unlisted   bool
 
 	mu      sync.Mutex
 	actor   domain.Actor
 	members []member
-	unwatch func() // ends the metrics; nil when not in the admin room
-	joined  bool   // ever
-	over    bool
+	unwatch func() // cancels the metrics feed; nil if not in the admin room
+	joined  bool   // the client has joined a room at least once
+	ended   bool
 }
 
-// member is a session's place in the room of a system.
+// member is the membership of a session in the room of a system.
 type member struct {
-	system   domain.SystemID
-	room     Room
-	cursor   *rooms.Cursor
-	snapshot *snapshot.Snapshot // to be sent first
-	entering bool               // the client has no answer to its join yet
-	// dismissed is what the client will be told when it is to leave the room, which is
-	// silent by then.
-	dismissed *Left
+	system       domain.SystemID
+	room         Room
+	subscription *rooms.Subscription
+	snapshot     *snapshot.Snapshot // the room's first frame, not sent yet
+	entering     bool               // the client has no answer to its join yet
+	// evicted is the notice for a client that has to leave the room. The room is silent by
+	// the time it is set.
+	evicted *Left
 }
 
-// release lets go of what a member holds that is out of the session.
+// release releases the resources of a member that was removed from the session.
 func (m *member) release() {
 	m.snapshot.Release()
-	m.cursor.Leave()
+	m.subscription.Leave()
 }
 
-// NewSession makes the session of a client, by an id that no other socket of the
-// deployment has. The face calls [Session.Close] at the end.
+// NewSession makes the session of a client. The id must be unique in the deployment. The
+// face must call [Session.Close] at the end.
 func (s *Server) NewSession(face Face, id, remote string, actor domain.Actor) *Session {
 	session := &Session{server: s, face: face, id: id, remote: remote, since: time.Now(), actor: actor}
 	session.due.Store(math.MaxInt64)
-	if keeper, ok := face.(Keeper); ok {
-		session.keeper, session.changing = keeper, make(chan struct{}, 1)
+	if saver, ok := face.(Saver); ok {
+		session.saver, session.changing = saver, make(chan struct{}, 1)
 	}
 	return session
 }
 
-// List puts the session where [Server.Disconnect] and the face's shutdown find it, and
-// reports whether the face is shutting down. A session that is over is not listed.
+// List lists the session, so that [Server.Disconnect] and the face's shutdown find it, and
+// reports whether the face is shutting down. A session that has ended is not listed.
 func (s *Session) List() (closing bool) {
 	closing = s.server.open.Add(s)
-	if s.IsOver() {
+	if s.IsEnded() {
 		s.server.open.Remove(s)
 	}
 	return closing
 }
 
-// Start lets the clock look at the session, and puts it on the list of all sockets.
+// Start starts the session's deadlines, and publishes the socket to the registry.
 func (s *Session) Start() {
 	s.publish()
 	s.schedule(s.face.Tick(time.Now()))
 }
 
-// Over takes the session out of all rooms, for good. The face calls it when it sends
-// nothing more of them. Calling it twice is fine.
-func (s *Session) Over() {
+// End takes the session out of all rooms, for good. The face calls it when it will send no
+// more of them. Calling it twice is fine.
+func (s *Session) End() {
 	s.mu.Lock()
 	gone, unwatch := s.members, s.unwatch
-	s.over, s.members, s.unwatch = true, nil, nil
+	s.ended, s.members, s.unwatch = true, nil, nil
 	s.mu.Unlock()
 	for i := range gone {
 		gone[i].release()
@@ -102,9 +102,9 @@ func (s *Session) Over() {
 	}
 }
 
-// Close is Over for a connection that is gone, and takes the session off all lists.
+// Close ends the session of a closed connection, and removes it from all lists.
 func (s *Session) Close() {
-	s.Over()
+	s.End()
 	s.server.open.Remove(s)
 	registry := s.server.parts.Registry
 	if registry == nil {
@@ -117,21 +117,21 @@ func (s *Session) Close() {
 	}
 }
 
-// ID is the socket's, as clients and operators know it.
+// ID returns the socket's id, as clients and operators see it.
 func (s *Session) ID() string { return s.id }
 
-// Actor returns who the client is.
+// Actor returns the client's actor.
 func (s *Session) Actor() domain.Actor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.actor
 }
 
-// IsOver reports whether [Session.Over] was called.
-func (s *Session) IsOver() bool {
+// IsEnded reports whether [Session.End] was called.
+func (s *Session) IsEnded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.over
+	return s.ended
 }
 
 // In reports whether the client is in the room of a system.
@@ -140,36 +140,36 @@ func (s *Session) In(system domain.SystemID) bool {
 	return in
 }
 
-// Passed returns, for each room of the client, the place up to which it was sent
-// everything. It leaves out rooms of which the client does not know yet, and those that
-// it is about to leave.
-func (s *Session) Passed() map[domain.SystemID]domain.Cursor {
+// Progress returns, for each room of the client, the place up to which everything was
+// sent. It omits rooms whose join is not answered yet, and rooms that the client is about
+// to leave.
+func (s *Session) Progress() map[domain.SystemID]domain.Cursor {
 	s.mu.Lock()
 	members := slices.Clone(s.members)
 	s.mu.Unlock()
 	passed := make(map[domain.SystemID]domain.Cursor, len(members))
 	for _, m := range members {
-		if !m.entering && m.dismissed == nil {
-			passed[m.system] = m.cursor.Passed()
+		if !m.entering && m.evicted == nil {
+			passed[m.system] = m.subscription.Progress()
 		}
 	}
 	return passed
 }
 
-// Beat calls f with what Passed returns, under the session's order: what f queues is
-// right where the client reads it, between the notices of joins and departures. The face
-// may call it from Tick.
+// Beat calls f with the result of Progress, under the session's order. So a frame that f
+// queues is consistent with the notices of joins and departures around it. The face may
+// call Beat from Tick.
 func (s *Session) Beat(f func(map[domain.SystemID]domain.Cursor)) {
-	s.inOrder(func() { f(s.Passed()) })
+	s.inOrder(func() { f(s.Progress()) })
 }
 
-// Describe returns the socket as it is listed.
+// Describe returns the socket as the registry lists it.
 func (s *Session) Describe() domain.Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	systems := make([]domain.SystemID, 0, len(s.members))
 	for i := range s.members {
-		if s.members[i].dismissed == nil {
+		if s.members[i].evicted == nil {
 			systems = append(systems, s.members[i].system)
 		}
 	}
@@ -180,8 +180,8 @@ func (s *Session) Describe() domain.Socket {
 	}
 }
 
-// publish puts the socket on the list of all sockets, or changes what is there. One call
-// at a time, so that the list ends with the last state.
+// publish writes the socket to the registry. The lock keeps concurrent calls in order, so
+// that the registry ends with the last state.
 func (s *Session) publish() {
 	registry := s.server.parts.Registry
 	if registry == nil {
@@ -195,23 +195,23 @@ func (s *Session) publish() {
 	}
 }
 
-// Frame counts a frame or an event that the client sent.
+// Frame counts a frame or event from the client towards its limits.
 func (s *Session) Frame(now time.Time) error {
 	return s.budget.Frame(s.server.ctx, now, &s.server.config.Rates, s.server.parts.Limiter, s.home)
 }
 
-// Control counts what the client sent that carries no request: see [limit.Budget.Control].
+// Control counts a frame that carries no request: see [limit.Budget.Control].
 func (s *Session) Control(now time.Time) (answer bool, err error) {
 	return s.budget.Control(s.server.ctx, now, &s.server.config.Rates, s.server.parts.Limiter, s.home)
 }
 
-// Refused counts a refusal for sending too much, and reports whether the client may
-// stay.
+// Refused counts a request that was refused by a rate limit, and reports whether the
+// client may stay.
 func (s *Session) Refused(now time.Time) (stays bool) {
 	return s.budget.Refused(now, &s.server.config.Rates)
 }
 
-// home is the system that a client's frames are counted for, if there is one.
+// home returns the system that a client's frames are counted for, if there is one.
 func (s *Session) home() (domain.SystemID, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,8 +224,8 @@ func (s *Session) home() (domain.SystemID, bool) {
 	return "", false
 }
 
-// Due has the clock look at the session at a time, if it would not do so before that.
-func (s *Session) Due(at time.Time) {
+// WakeBy makes the clock call tick at the given time or earlier.
+func (s *Session) WakeBy(at time.Time) {
 	for next := at.UnixNano(); ; {
 		if due := s.due.Load(); due <= next || s.due.CompareAndSwap(due, next) {
 			return
@@ -233,30 +233,30 @@ func (s *Session) Due(at time.Time) {
 	}
 }
 
-// tick looks at the times that the session has to keep.
+// tick handles the session's deadlines.
 func (s *Session) tick(now time.Time) {
-	s.due.Store(math.MaxInt64) // before anything is looked at: what changes behind it brings it forward again
+	s.due.Store(math.MaxInt64) // first, so that concurrent changes can set an earlier time again
 	s.expire(now)
 	s.schedule(s.face.Tick(now))
 }
 
-// expire ends a session whose token has expired, or which has joined nothing in time.
+// expire ends a session whose token has expired, or whose client did not join in time.
 func (s *Session) expire(now time.Time) {
 	s.order.Lock()
 	defer s.order.Unlock()
 	s.mu.Lock()
-	over, expires, first := s.over, s.actor.ExpiresAt, s.joinBy()
+	ended, expires, first := s.ended, s.actor.ExpiresAt, s.joinBy()
 	s.mu.Unlock()
 	switch {
-	case over:
+	case ended:
 	case !expires.IsZero() && !now.Before(expires):
-		s.face.End(CodeTokenExpired)
+		s.face.Expire(CodeTokenExpired)
 	case !first.IsZero() && !now.Before(first):
-		s.face.End(CodeNoJoin)
+		s.face.Expire(CodeNoJoin)
 	}
 }
 
-// joinBy is when the client has to have joined; zero for never. The caller holds mu.
+// joinBy returns the deadline of the first join, or zero. The caller holds mu.
 func (s *Session) joinBy() time.Time {
 	if within := s.server.config.JoinWithin; within > 0 && !s.joined {
 		return s.since.Add(within)
@@ -264,17 +264,17 @@ func (s *Session) joinBy() time.Time {
 	return time.Time{}
 }
 
-// schedule has the clock look when the face wants it to, and when the session does.
+// schedule wakes the session at the face's next time and at its own deadlines.
 func (s *Session) schedule(next time.Time) {
 	s.mu.Lock()
 	times := [...]time.Time{next, s.actor.ExpiresAt, s.joinBy()}
-	if s.over {
+	if s.ended {
 		times = [...]time.Time{next, {}, {}}
 	}
 	s.mu.Unlock()
 	for _, at := range times {
 		if !at.IsZero() {
-			s.Due(at)
+			s.WakeBy(at)
 		}
 	}
 }

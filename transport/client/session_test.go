@@ -21,10 +21,10 @@ const (
 	luna = clienttest.Luna
 )
 
-// notebook is a face that notes what its client is told.
+// notebook is a face that records everything that its client is told.
 type notebook struct {
 	session *Session
-	saving  func(*Change) error // of a keeper; nil saves
+	saving  func(*Change) error // of a saver; nil saves
 
 	mu    sync.Mutex
 	notes []string
@@ -36,7 +36,7 @@ func (n *notebook) note(format string, args ...any) {
 	n.notes = append(n.notes, fmt.Sprintf(format, args...))
 }
 
-// take returns the notes since it was called last.
+// take returns the notes since the last call.
 func (n *notebook) take() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -54,48 +54,48 @@ func (n *notebook) count() int {
 func (n *notebook) NewRoom(domain.SystemID) Room { return &quietRoom{} }
 
 func (n *notebook) Apply(c *Change) {
-	for _, gone := range c.Gone {
+	for _, gone := range c.Left {
 		if gone.Reason != "" {
 			n.note("left %s%s", gone.SystemID, gone.Room)
 		}
 	}
 }
 
-func (n *notebook) Watch(on bool)  { n.note("watches %v", on) }
+func (n *notebook) Watch(on bool)  { n.note("watching %v", on) }
 func (n *notebook) Metrics([]byte) {}
-func (n *notebook) Cut()           { n.note("cut") }
+func (n *notebook) Abort()         { n.note("aborted") }
 
-func (n *notebook) ThrowOut(why ForcedDisconnect) {
-	n.note("thrown out: %s", why.Reason)
-	n.session.Over()
+func (n *notebook) ForceDisconnect(why ForcedDisconnect) {
+	n.note("disconnected: %s", why.Reason)
+	n.session.End()
 }
 
-func (n *notebook) End(code domain.Code) {
+func (n *notebook) Expire(code domain.Code) {
 	n.note("%s", code)
-	n.session.Over()
+	n.session.End()
 }
 
 func (n *notebook) Tick(time.Time) (next time.Time) { return time.Time{} }
 
-// keeper is a notebook that saves.
-type keeper struct{ *notebook }
+// saver is a notebook that saves.
+type saver struct{ *notebook }
 
-func (k keeper) Save(_ context.Context, c *Change) (any, error) {
+func (k saver) Save(_ context.Context, c *Change) (any, error) {
 	if k.saving == nil {
 		return nil, nil
 	}
 	return nil, k.saving(c)
 }
 
-func (keeper) Keeps(domain.SystemID) bool { return false }
+func (saver) IsSaved(domain.SystemID) bool { return false }
 
 type quietRoom struct{ silent bool }
 
-func (*quietRoom) Deliver(rooms.Frame)               {}
-func (*quietRoom) Restarted(domain.Cursor)           {}
-func (*quietRoom) Broken()                           {}
-func (*quietRoom) Enter(*rooms.Cursor, rooms.Joined) {}
-func (r *quietRoom) Silence()                        { r.silent = true }
+func (*quietRoom) Deliver(rooms.Frame)                     {}
+func (*quietRoom) Restarted(domain.Cursor)                 {}
+func (*quietRoom) Panicked()                               {}
+func (*quietRoom) Enter(*rooms.Subscription, rooms.Joined) {}
+func (r *quietRoom) Silence()                              { r.silent = true }
 
 func (*quietRoom) Begin(state *snapshot.Snapshot) bool {
 	state.Release()
@@ -105,7 +105,7 @@ func (*quietRoom) Begin(state *snapshot.Snapshot) bool {
 // eva may see both systems.
 var eva = domain.Actor{Subject: "eva", Role: domain.RoleViewer, Systems: []domain.SystemID{sol, luna}}
 
-// bundle is a session with all that it needs. Its clock stands still.
+// bundle is a session with its dependencies. Its clock stands still.
 type bundle struct {
 	*notebook
 	t      *testing.T
@@ -128,7 +128,7 @@ func setup(t *testing.T, keeps bool) *bundle {
 	}
 	var face Face = b.notebook
 	if keeps {
-		face = keeper{b.notebook}
+		face = saver{b.notebook}
 	}
 	b.session = b.server.NewSession(face, "socket-1", "here", eva)
 	b.session.List()
@@ -137,8 +137,8 @@ func setup(t *testing.T, keeps bool) *bundle {
 		if err := b.server.Shutdown(context.Background(), func(Face) {}); err != nil {
 			t.Error(err)
 		}
-		if n := hub.Stats(1).Cursors; n != 0 {
-			t.Errorf("%d cursors are left", n)
+		if n := hub.Stats(1).Subscriptions; n != 0 {
+			t.Errorf("%d subscriptions are left", n)
 		}
 	})
 	return b
@@ -155,8 +155,8 @@ func (b *bundle) want(notes string) {
 	}
 }
 
-// A token that expires in the middle of a join ends the session: the join is undone and
-// has no answer.
+// A token that expires during a join ends the session: the join is undone and gets no
+// answer.
 func TestTokenExpiresDuringAJoin(t *testing.T) {
 	t.Parallel()
 	b := setup(t, true)
@@ -170,12 +170,12 @@ func TestTokenExpiresDuringAJoin(t *testing.T) {
 		t.Error(err)
 	}
 	b.want(string(CodeTokenExpired))
-	if n := b.hub.Stats(1).Cursors; n != 0 {
-		t.Errorf("%d cursors are left", n)
+	if n := b.hub.Stats(1).Subscriptions; n != 0 {
+		t.Errorf("%d subscriptions are left", n)
 	}
 }
 
-// A panic in a change leaves nothing locked and nothing joined: the session goes on.
+// A panic in a change leaves no lock held and no room joined, and the session continues.
 func TestPanicInAChange(t *testing.T) {
 	t.Parallel()
 	b := setup(t, true)
@@ -188,8 +188,8 @@ func TestPanicInAChange(t *testing.T) {
 		}()
 		_ = b.join(sol)
 	}()
-	if n := b.hub.Stats(1).Cursors; n != 0 || b.session.In(sol) {
-		t.Errorf("%d cursors are left", n)
+	if n := b.hub.Stats(1).Subscriptions; n != 0 || b.session.In(sol) {
+		t.Errorf("%d subscriptions are left", n)
 	}
 	b.saving = nil
 	if err := b.join(sol); err != nil {
@@ -198,8 +198,9 @@ func TestPanicInAChange(t *testing.T) {
 	b.want("joined clinica-sol")
 }
 
-// A client that renews its token hears of that first, then of the rooms that it lost,
-// which are silent by then. A ban that is raised while the token takes effect is seen.
+// A client that renews its token gets the answer first, and then the notices of the rooms
+// that it lost, which are silent by then. The session notices a ban that is raised while
+// the token takes effect.
 func TestRenewal(t *testing.T) {
 	t.Parallel()
 	for _, keeps := range []bool{false, true} {
@@ -220,7 +221,7 @@ func TestRenewal(t *testing.T) {
 				t.Fatal(err)
 			}
 			notes := []string{"authenticated, silent: true", "left clinica-sol", "left centro-luna"}
-			b.until("the client to be told", func() bool { return !keeps || b.count() >= len(notes) }) // a keeper saves that apart
+			b.until("the client to be told", func() bool { return !keeps || b.count() >= len(notes) }) // a saver saves that apart
 			b.want(strings.Join(notes, ", "))
 			if systems := b.session.Describe().Systems; len(systems) > 0 {
 				t.Errorf("it is in %v", systems)
@@ -229,8 +230,8 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// The admin dashboard counts as a join for good, or the socket would be closed for
-// having none.
+// A join of the admin dashboard satisfies the limit for the first join, even after the
+// client has left it.
 func TestAdminDashboard(t *testing.T) {
 	t.Parallel()
 	b := setup(t, false)
@@ -241,28 +242,28 @@ func TestAdminDashboard(t *testing.T) {
 	if err := b.session.JoinAdmin(func() { b.note("joined") }); err != nil || f.Watchers() != 1 {
 		t.Errorf("%v, %d watch", err, f.Watchers())
 	}
-	b.want("joined, watches true")
+	b.want("joined, watching true")
 	if err := b.session.Authenticate("eva:clinica-sol", func(Authenticated) { b.note("authenticated") }); err != nil || f.Watchers() != 0 {
 		t.Errorf("%v, %d watch", err, f.Watchers())
 	}
-	b.want("watches false, authenticated, left admin-dashboard")
+	b.want("watching false, authenticated, left admin-dashboard")
 	b.server.config.JoinWithin = time.Nanosecond
-	if b.session.tick(time.Now().Add(time.Hour)); !b.session.joined || b.session.IsOver() {
+	if b.session.tick(time.Now().Add(time.Hour)); !b.session.joined || b.session.IsEnded() {
 		t.Error("the dashboard does not count as a join")
 	}
 }
 
-// When a command's change cannot be saved, the session cuts the client off: the client
-// comes back and is checked again. A command changes nothing for a client that has left
-// the room by itself in between.
-func TestDismissalBehindAChange(t *testing.T) {
+// If an eviction cannot be saved, the session aborts the connection, and the client is
+// checked again when it reconnects. An eviction changes nothing if the client left the
+// room before it took effect.
+func TestEvictionDuringAChange(t *testing.T) {
 	t.Parallel()
 	b := setup(t, true)
 	if err := b.join(sol); err != nil {
 		t.Fatal(err)
 	}
 	left := &Left{SystemID: sol, Reason: "cleaning"}
-	if !b.session.mark(left) {
+	if !b.session.markEvicted(left) {
 		t.Fatal("not marked")
 	}
 	if len(b.session.Describe().Systems) != 0 {
@@ -274,21 +275,21 @@ func TestDismissalBehindAChange(t *testing.T) {
 	if err := b.join(sol); err != nil {
 		t.Error(err)
 	}
-	b.session.dismissed(left)
+	b.session.finishEviction(left)
 	b.want("joined clinica-sol, left by itself, joined clinica-sol")
 	if !b.session.In(sol) {
 		t.Error("a command took the client out of a room that it joined behind it")
 	}
-	if !b.session.mark(left) {
+	if !b.session.markEvicted(left) {
 		t.Fatal("not marked again")
 	}
 	b.saving = func(*Change) error { return context.DeadlineExceeded }
-	b.session.dismissed(left)
-	b.want("cut")
+	b.session.finishEviction(left)
+	b.want("aborted")
 }
 
-// A heartbeat names the rooms that the client knows to be in: not one that it has no
-// answer for, nor one that a command takes it out of, which waits to be saved.
+// A heartbeat names the rooms that the client knows that it is in: neither a room whose
+// join is not answered yet, nor a room whose eviction waits for the save.
 func TestHeartbeatNamesWhatTheClientKnows(t *testing.T) {
 	t.Parallel()
 	b := setup(t, true)
@@ -312,8 +313,8 @@ func TestHeartbeatNamesWhatTheClientKnows(t *testing.T) {
 	}
 	beat()
 	left := &Left{SystemID: sol, Reason: "cleaning"}
-	b.session.mark(left)
+	b.session.markEvicted(left)
 	beat()
-	b.session.dismissed(left)
+	b.session.finishEviction(left)
 	b.want("0 rooms, joined clinica-sol, 1 rooms, 0 rooms, left clinica-sol")
 }

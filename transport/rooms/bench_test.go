@@ -40,7 +40,7 @@ func (s *fanSource) Subscribe(_ context.Context, system domain.SystemID, fn func
 
 // quickSink is a socket that is always ready.
 type quickSink struct {
-	cursor *rooms.Cursor
+	sub    *rooms.Subscription
 	ready  bool
 	frames int
 	bytes  int
@@ -54,10 +54,10 @@ func (s *quickSink) Deliver(f rooms.Frame) {
 
 func (s *quickSink) Restarted(domain.Cursor) {}
 
-// BenchmarkFanOut gives one event at a time to each of 40 rooms of 25 cursors;
+// BenchmarkFanOut gives one event at a time to each of 40 rooms of 25 subscriptions;
 // one operation is one delivery.
 func BenchmarkFanOut(b *testing.B) {
-	const systems, cursors = 40, 25
+	const systems, subscriptions = 40, 25
 	for _, filtered := range []bool{false, true} {
 		b.Run(fmt.Sprintf("filtered=%t", filtered), func(b *testing.B) {
 			source := &fanSource{fns: map[domain.SystemID]func([]domain.Event, error){}}
@@ -72,12 +72,12 @@ func BenchmarkFanOut(b *testing.B) {
 			}
 			var sinks [systems][]*quickSink
 			for i := range sinks {
-				for range cursors {
+				for range subscriptions {
 					s := &quickSink{}
-					if s.cursor, _, err = hub.Join(b.Context(), system(i), o, s); err != nil {
+					if s.sub, _, err = hub.Join(b.Context(), system(i), o, s); err != nil {
 						b.Fatal(err)
 					}
-					s.cursor.Start()
+					s.sub.Start()
 					sinks[i] = append(sinks[i], s)
 				}
 			}
@@ -97,7 +97,7 @@ func BenchmarkFanOut(b *testing.B) {
 						if s.ready {
 							s.ready = false
 							delivered++
-							s.cursor.Sent()
+							s.sub.Sent()
 						}
 					}
 				}
@@ -119,10 +119,10 @@ func BenchmarkCatchUp(b *testing.B) {
 			}
 			defer hub.Close()
 			s := &quickSink{}
-			if s.cursor, _, err = hub.Join(b.Context(), "system-0", rooms.Options{Conflate: conflate}, s); err != nil {
+			if s.sub, _, err = hub.Join(b.Context(), "system-0", rooms.Options{Conflate: conflate}, s); err != nil {
 				b.Fatal(err)
 			}
-			s.cursor.Start()
+			s.sub.Start()
 			const batch = 500
 			events := make([]domain.Event, batch)
 			for i := range events {
@@ -140,7 +140,7 @@ func BenchmarkCatchUp(b *testing.B) {
 				source.fns["system-0"](events, nil)
 				for s.ready {
 					s.ready = false
-					s.cursor.Sent()
+					s.sub.Sent()
 				}
 			}
 		})

@@ -161,7 +161,7 @@ func (c *core) reset(start domain.Cursor, out []step) []step {
 }
 
 // passed returns the place up to which the reader has everything.
-func (c *core) passed(r *reader) domain.Cursor { return r.done }
+func (c *core) progress(r *reader) domain.Cursor { return r.done }
 
 // move puts a reader at a place that is known to be right.
 func (c *core) move(r *reader, place domain.Cursor) {

@@ -237,7 +237,7 @@ func (w *world) check(t *rapid.T) {
 		if r.state == gone {
 			continue
 		}
-		passed := w.core.passed(&r.reader)
+		passed := w.core.progress(&r.reader)
 		if passed.Seq < r.from {
 			t.Fatalf("reader from %d passed only %s", r.from, passed)
 		}
@@ -338,8 +338,8 @@ func TestEveryReaderGetsItsSequence(t *testing.T) {
 		for _, r := range w.readers {
 			switch {
 			case r.state == gone:
-			case w.core.passed(&r.reader) != w.at(len(w.log)):
-				t.Fatalf("the reader passed %s of %s", w.core.passed(&r.reader), w.at(len(w.log)))
+			case w.core.progress(&r.reader) != w.at(len(w.log)):
+				t.Fatalf("the reader passed %s of %s", w.core.progress(&r.reader), w.at(len(w.log)))
 			case r.conflate:
 				w.checkConflated(t, r)
 			case len(r.got) != len(w.wanted(r, uint64(len(w.log)))):

@@ -3,7 +3,7 @@
 //
 // A [Hub] has one room for each system that has members in this process. A room
 // follows its system and keeps the newest events, encoded once each, in a tail
-// of bounded size. A reader is a [Cursor]: a place in the system's sequence, a
+// of bounded size. A reader is a [Subscription]: a place in the system's sequence, a
 // filter, and a [Sink] that frames are handed to. At most one frame is with the
 // sink; what comes meanwhile waits in the tail, and goes out as one frame when
 // the sink says that it is ready for more. A reader that falls behind the tail,
@@ -41,5 +41,5 @@
 // readers has a third, which may be taken under a room's. The hub's and a room's
 // are never held together. No lock is held while a Source or a Sink is called,
 // so either may call back, with one exception: a Sink must not call
-// [Cursor.Sent] from within [Sink.Deliver].
+// [Subscription.Sent] from within [Sink.Deliver].
 package rooms

@@ -75,11 +75,11 @@ type Joined struct {
 	Snapshot *snapshot.Snapshot
 }
 
-// Join makes a reader of a system, who must call [Cursor.Start] next, and
-// [Cursor.Leave] at the end. It opens the room, looks up the place and loads the
+// Join makes a reader of a system, who must call [Subscription.Start] next, and
+// [Subscription.Leave] at the end. It opens the room, looks up the place and loads the
 // snapshot, as far as needed. Its errors are the source's, ctx's, or
 // [ErrClosed].
-func (h *Hub) Join(ctx context.Context, system domain.SystemID, o Options, sink Sink) (*Cursor, Joined, error) {
+func (h *Hub) Join(ctx context.Context, system domain.SystemID, o Options, sink Sink) (*Subscription, Joined, error) {
 	r, err := h.enter(ctx, system)
 	if err != nil {
 		return nil, Joined{}, fmt.Errorf("rooms: join %s: %w", system, err)

@@ -33,7 +33,7 @@ func newTestHub(t *testing.T, config rooms.Config) *testHub {
 
 // socket is a sink that sends what it gets, at once or when it is let.
 type socket struct {
-	cursor *rooms.Cursor
+	sub    *rooms.Subscription
 	joined rooms.Joined
 
 	mu        sync.Mutex
@@ -63,7 +63,7 @@ func (s *socket) Deliver(f rooms.Frame) {
 		s.waiting = true
 		return
 	}
-	go s.cursor.Sent()
+	go s.sub.Sent()
 }
 
 func (s *socket) Restarted(from domain.Cursor) {
@@ -84,7 +84,7 @@ func (s *socket) release() {
 	s.held, s.waiting = false, false
 	s.mu.Unlock()
 	if waiting {
-		s.cursor.Sent()
+		s.sub.Sent()
 	}
 }
 
@@ -98,10 +98,10 @@ func (h *testHub) join(o rooms.Options) *socket {
 	h.t.Helper()
 	s := &socket{}
 	var err error
-	if s.cursor, s.joined, err = h.Join(context.Background(), sol, o, s); err != nil {
+	if s.sub, s.joined, err = h.Join(context.Background(), sol, o, s); err != nil {
 		h.t.Fatal(err)
 	}
-	s.cursor.Start()
+	s.sub.Start()
 	return s
 }
 
@@ -155,7 +155,7 @@ func runRandomReaders(t *testing.T, random *rand.Rand) {
 	events := h.source.Events(sol)
 	for _, s := range sockets {
 		clienttest.RequireEvents(t, s.got(), events[s.joined.Cursor.Seq:])
-		if passed := s.cursor.Passed(); passed != events[len(events)-1].Cursor() {
+		if passed := s.sub.Progress(); passed != events[len(events)-1].Cursor() {
 			t.Fatalf("passed %s of %s", passed, events[len(events)-1].Cursor())
 		}
 		if s.largest > 2000 {
@@ -227,7 +227,7 @@ func TestNothingBeforeStartNorAfterLeave(t *testing.T) {
 		h := newTestHub(t, rooms.Config{})
 		s := &socket{}
 		var err error
-		if s.cursor, _, err = h.Join(t.Context(), sol, rooms.Options{}, s); err != nil {
+		if s.sub, _, err = h.Join(t.Context(), sol, rooms.Options{}, s); err != nil {
 			t.Fatal(err)
 		}
 		h.source.Append(sol, clienttest.Updates(3)...)
@@ -235,11 +235,11 @@ func TestNothingBeforeStartNorAfterLeave(t *testing.T) {
 		if n := len(s.got()); n > 0 {
 			t.Fatalf("%d events before the start", n)
 		}
-		s.cursor.Start()
+		s.sub.Start()
 		synctest.Wait()
 		clienttest.RequireEvents(t, s.got(), h.source.Events(sol))
-		s.cursor.Leave()
-		s.cursor.Leave()
+		s.sub.Leave()
+		s.sub.Leave()
 		h.source.Append(sol, clienttest.Updates(3)...)
 		synctest.Wait()
 		if n := len(s.got()); n != 3 {
@@ -389,14 +389,14 @@ func TestRoomStaysOpenForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newTestHub(t, rooms.Config{Linger: time.Minute})
 		first := h.join(rooms.Options{})
-		first.cursor.Leave()
+		first.sub.Leave()
 		time.Sleep(59 * time.Second)
 		second := h.join(rooms.Options{})
 		time.Sleep(10 * time.Minute)
 		if n := h.source.Subscribers(sol); n != 1 {
 			t.Fatalf("%d subscriptions with a member", n)
 		}
-		second.cursor.Leave()
+		second.sub.Leave()
 		time.Sleep(59 * time.Second)
 		if n := h.source.Subscribers(sol); n != 1 {
 			t.Fatalf("%d subscriptions within the minute", n)
@@ -424,7 +424,7 @@ func TestClose(t *testing.T) {
 		if _, _, err := h.Join(t.Context(), sol, rooms.Options{}, s); !errors.Is(err, rooms.ErrClosed) {
 			t.Errorf("joined a closed hub: %v", err)
 		}
-		s.cursor.Leave()
+		s.sub.Leave()
 	})
 }
 
@@ -436,18 +436,19 @@ func TestStats(t *testing.T) {
 		h.join(rooms.Options{})
 		other := &socket{}
 		var err error
-		if other.cursor, _, err = h.Join(t.Context(), "centro-luna", rooms.Options{}, other); err != nil {
+		if other.sub, _, err = h.Join(t.Context(), "centro-luna", rooms.Options{}, other); err != nil {
 			t.Fatal(err)
 		}
-		other.cursor.Start()
+		other.sub.Start()
 		h.source.Append(sol, clienttest.Updates(3)...)
 		h.source.Append("centro-luna", clienttest.Updates(1)...)
 		synctest.Wait()
 		stats := h.Stats(1)
-		if stats.Rooms != 2 || stats.Cursors != 3 || stats.Deliveries != 7 || stats.Latency.Count() != 7 {
-			t.Errorf("stats %d rooms, %d cursors, %d deliveries, %d timed", stats.Rooms, stats.Cursors, stats.Deliveries, stats.Latency.Count())
+		if stats.Rooms != 2 || stats.Subscriptions != 3 || stats.Deliveries != 7 || stats.Latency.Count() != 7 {
+			t.Errorf("stats %d rooms, %d subscriptions, %d deliveries, %d timed", stats.Rooms, stats.Subscriptions, stats.Deliveries,
+				stats.Latency.Count())
 		}
-		if want := (rooms.SystemStats{SystemID: sol, Cursors: 2, Deliveries: 6}); len(stats.Systems) != 1 || stats.Systems[0] != want {
+		if want := (rooms.SystemStats{SystemID: sol, Subscriptions: 2, Deliveries: 6}); len(stats.Systems) != 1 || stats.Systems[0] != want {
 			t.Errorf("top systems %+v", stats.Systems)
 		}
 	})

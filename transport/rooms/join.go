@@ -7,7 +7,7 @@ import (
 )
 
 // join finds the reader's place and lets it in, parked.
-func (r *room) join(ctx context.Context, o Options, sink Sink) (*Cursor, Joined, error) {
+func (r *room) join(ctx context.Context, o Options, sink Sink) (*Subscription, Joined, error) {
 	r.mu.Lock()
 	epoch := r.core.epoch
 	r.mu.Unlock()
@@ -25,8 +25,8 @@ func (r *room) join(ctx context.Context, o Options, sink Sink) (*Cursor, Joined,
 		joined.Recovered = resumed && joined.Cursor.Seq == place.Seq // else what is between shows in the state only
 	}
 
-	c := &Cursor{room: r, sink: sink}
-	c.reader = reader{cursor: c, filter: o.Filter, conflate: o.Conflate, encoding: o.Encoding}
+	c := &Subscription{room: r, sink: sink}
+	c.reader = reader{subscription: c, filter: o.Filter, conflate: o.Conflate, encoding: o.Encoding}
 	if o.Encoding == nil {
 		c.reader.encoding = JSON
 	}

@@ -16,7 +16,7 @@ type badSink struct{ broken chan struct{} }
 
 func (s *badSink) Deliver(rooms.Frame)     { panic("a bad sink") }
 func (s *badSink) Restarted(domain.Cursor) { panic("a bad sink") }
-func (s *badSink) Broken()                 { close(s.broken) }
+func (s *badSink) Panicked()               { close(s.broken) }
 
 // badEncoding panics the first time that it is used.
 type badEncoding struct{ used *bool }
@@ -36,11 +36,11 @@ func TestSinkPanics(t *testing.T) {
 		hub := newTestHub(t, rooms.Config{})
 		before := isolate.Panics()["rooms"]
 		bad := &badSink{make(chan struct{})}
-		cursor, _, err := hub.Join(context.Background(), sol, rooms.Options{}, bad)
+		sub, _, err := hub.Join(context.Background(), sol, rooms.Options{}, bad)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cursor.Start()
+		sub.Start()
 		good := hub.join(rooms.Options{})
 		hub.source.Append(sol, clienttest.Updates(3)...)
 		<-bad.broken
@@ -48,7 +48,7 @@ func TestSinkPanics(t *testing.T) {
 		if n := len(good.got()); n != 3 {
 			t.Errorf("the other reader got %d events", n)
 		}
-		cursor.Leave()
+		sub.Leave()
 		if isolate.Panics()["rooms"] == before {
 			t.Error("the panic is not counted")
 		}
@@ -64,11 +64,11 @@ func TestEncodingPanics(t *testing.T) {
 		good := hub.join(rooms.Options{})
 		used := false
 		bad := &badSink{make(chan struct{})}
-		cursor, _, err := hub.Join(context.Background(), sol, rooms.Options{Encoding: badEncoding{&used}}, bad)
+		sub, _, err := hub.Join(context.Background(), sol, rooms.Options{Encoding: badEncoding{&used}}, bad)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cursor.Start()
+		sub.Start()
 		for range 5 {
 			hub.source.Append(sol, clienttest.Updates(1)...)
 		}
@@ -77,6 +77,6 @@ func TestEncodingPanics(t *testing.T) {
 			t.Errorf("the other reader got %d events; the encoding was used: %v", n, used)
 		}
 		<-bad.broken
-		cursor.Leave()
+		sub.Leave()
 	})
 }

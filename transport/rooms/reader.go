@@ -8,7 +8,7 @@ import (
 
 // reader is a cursor as the core sees it.
 type reader struct {
-	cursor *Cursor // whose it is; the core does not look
+	subscription *Subscription // whose it is; the core does not look
 
 	filter   domain.EventFilter
 	conflate bool

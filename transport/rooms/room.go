@@ -28,13 +28,13 @@ type room struct {
 
 	mu      sync.Mutex
 	core    *core // nil until opened
-	current *subscription
+	current *upstream
 	reads   map[readKey]*read
 	spare   []step // for the next batch of events
 }
 
-// subscription tells the calls of a dead subscription from those of the living.
-type subscription struct {
+// upstream tells the calls of a dead subscription from those of the living.
+type upstream struct {
 	died     chan error // has room for one
 	attached bool
 	early    []*Encoded // events that came before it was known where it starts
@@ -62,7 +62,7 @@ func (r *room) run(ctx context.Context) {
 
 // follow subscribes and returns when the subscription is dead or ctx has ended.
 func (r *room) follow(ctx context.Context) error {
-	s := &subscription{died: make(chan error, 1)}
+	s := &upstream{died: make(chan error, 1)}
 	r.mu.Lock()
 	r.current = s
 	r.mu.Unlock()
@@ -90,7 +90,7 @@ func (r *room) detach() {
 }
 
 // attach takes a new subscription into use.
-func (r *room) attach(s *subscription, start domain.Cursor) {
+func (r *room) attach(s *upstream, start domain.Cursor) {
 	first, steps, err := r.takeIntoUse(s, start)
 	if err != nil {
 		s.die(err)
@@ -101,7 +101,7 @@ func (r *room) attach(s *subscription, start domain.Cursor) {
 	r.performAll(steps)
 }
 
-func (r *room) takeIntoUse(s *subscription, start domain.Cursor) (first bool, steps []step, err error) {
+func (r *room) takeIntoUse(s *upstream, start domain.Cursor) (first bool, steps []step, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	steps = r.takeSpare()
@@ -122,7 +122,7 @@ func (r *room) takeIntoUse(s *subscription, start domain.Cursor) (first bool, st
 
 // feed takes what a subscription gives, in the goroutine of the log's reader. A
 // panic ends the subscription, and the room begins again with another.
-func (r *room) feed(s *subscription, events []domain.Event, err error) {
+func (r *room) feed(s *upstream, events []domain.Event, err error) {
 	var steps []step
 	failed := isolate.Run(r.hub.logger, where, func() (ended error) {
 		steps, ended = r.take(s, encodeAll(events), err)
@@ -135,7 +135,7 @@ func (r *room) feed(s *subscription, events []domain.Event, err error) {
 }
 
 // take adds events to the room. The subscription is dead when it returns an error.
-func (r *room) take(s *subscription, encoded []*Encoded, err error) ([]step, error) {
+func (r *room) take(s *upstream, encoded []*Encoded, err error) ([]step, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.current != s {
@@ -156,7 +156,7 @@ func (r *room) take(s *subscription, encoded []*Encoded, err error) ([]step, err
 	return steps, err
 }
 
-func (s *subscription) die(err error) {
+func (s *upstream) die(err error) {
 	select {
 	case s.died <- err:
 	default:
@@ -213,23 +213,23 @@ func (r *room) hand(s *step) {
 	defer func() {
 		if value := recover(); value != nil {
 			isolate.Recovered(r.hub.logger, where, value)
-			r.broken(s.reader.cursor.sink)
+			r.broken(s.reader.subscription.sink)
 		}
 	}()
 	switch {
 	case s.kind == deliver && s.frame.Bytes == nil:
 		r.hub.logger.Error("rooms: a frame could not be encoded", "system", r.system)
-		r.broken(s.reader.cursor.sink)
+		r.broken(s.reader.subscription.sink)
 	case s.kind == deliver:
-		s.reader.cursor.sink.Deliver(s.frame)
+		s.reader.subscription.sink.Deliver(s.frame)
 	case s.kind == restart:
-		s.reader.cursor.sink.Restarted(s.from)
+		s.reader.subscription.sink.Restarted(s.from)
 	}
 }
 
 func (r *room) broken(sink Sink) {
-	if b, can := sink.(Breaker); can {
-		isolate.Do(r.hub.logger, where, b.Broken)
+	if b, can := sink.(PanicHandler); can {
+		isolate.Do(r.hub.logger, where, b.Panicked)
 	}
 }
 

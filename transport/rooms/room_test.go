@@ -65,11 +65,11 @@ func TestRoomOpensAfterAPanic(t *testing.T) {
 				if !errors.As(err, &caught) {
 					t.Errorf("the first gets %v", err)
 				}
-				cursor, _, err := hub.Join(t.Context(), "clinica-sol", Options{}, sink{})
+				sub, _, err := hub.Join(t.Context(), "clinica-sol", Options{}, sink{})
 				if err != nil {
 					t.Fatal(err)
 				}
-				cursor.Leave()
+				sub.Leave()
 			})
 		})
 	}
@@ -82,11 +82,11 @@ func TestRoomGoesOnAfterAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &faulty{spoiled: map[int64]func(*Hub){2: spoilEarly}}
 		hub := newFaultyHub(t, source)
-		cursor, _, err := hub.Join(t.Context(), "clinica-sol", Options{}, sink{})
+		sub, _, err := hub.Join(t.Context(), "clinica-sol", Options{}, sink{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer cursor.Leave()
+		defer sub.Leave()
 		source.feed(nil, errors.New("broken on purpose"))
 		ctx, cancel := context.WithTimeout(t.Context(), 4*hub.config.RetryMost)
 		defer cancel()

@@ -9,10 +9,10 @@ import (
 
 // Stats are the figures of a [Hub] at one moment.
 type Stats struct {
-	Rooms        int
-	Cursors      int
-	PendingPages int    // pages of history that nobody has begun to read
-	Deliveries   uint64 // events handed to sinks since the hub was made
+	Rooms         int
+	Subscriptions int
+	PendingPages  int    // pages of history that nobody has begun to read
+	Deliveries    uint64 // events handed to sinks since the hub was made
 	// Systems are the open rooms with most deliveries, descending.
 	Systems []SystemStats
 	// Latency is from an event's time to its being handed to a sink, for
@@ -22,9 +22,9 @@ type Stats struct {
 
 // SystemStats are the figures of one room.
 type SystemStats struct {
-	SystemID   domain.SystemID
-	Cursors    int
-	Deliveries uint64 // since the room was opened
+	SystemID      domain.SystemID
+	Subscriptions int
+	Deliveries    uint64 // since the room was opened
 }
 
 // Stats returns the figures of now, with the top systems by deliveries.
@@ -34,8 +34,8 @@ func (h *Hub) Stats(top int) Stats {
 	s.Rooms = len(h.rooms)
 	s.Systems = make([]SystemStats, 0, len(h.rooms))
 	for system, r := range h.rooms {
-		s.Cursors += r.members
-		s.Systems = append(s.Systems, SystemStats{SystemID: system, Cursors: r.members, Deliveries: r.deliveries.Load()})
+		s.Subscriptions += r.members
+		s.Systems = append(s.Systems, SystemStats{SystemID: system, Subscriptions: r.members, Deliveries: r.deliveries.Load()})
 	}
 	h.mu.Unlock()
 	slices.SortFunc(s.Systems, func(a, b SystemStats) int {

@@ -34,13 +34,13 @@ type failed struct {
 
 // Event implements [sio.Handler].
 func (s *socket) Event(e sio.Event) {
-	if s.client.IsOver() {
+	if s.client.IsEnded() {
 		return
 	}
 	err := s.handle(&e, time.Now())
 	switch {
 	case errors.Is(err, errTaken):
-		s.Cut()
+		s.Abort()
 	case err != nil:
 		s.fail(&e, err)
 	}
@@ -59,7 +59,7 @@ func (s *socket) handle(e *sio.Event, now time.Time) error {
 
 // Control implements [sio.Handler].
 func (s *socket) Control() (answer, stays bool) {
-	if s.client.IsOver() {
+	if s.client.IsEnded() {
 		return false, true
 	}
 	answer, err := s.client.Control(time.Now())

@@ -12,9 +12,9 @@ import (
 // membership is a socket in the room of a system: the receipt of the events that it
 // sends.
 type membership struct {
-	socket *socket
-	system domain.SystemID
-	cursor *rooms.Cursor
+	socket       *socket
+	system       domain.SystemID
+	subscription *rooms.Subscription
 
 	// Guarded by the socket's sending.
 	sent   domain.Position // of the last event that was queued, or where it joined; zero before its snapshot is
@@ -25,13 +25,13 @@ type membership struct {
 
 var (
 	_ client.Room   = (*membership)(nil)
-	_ client.Holder = (*membership)(nil)
+	_ client.Pauser = (*membership)(nil)
 )
 
 // Enter implements [client.Room]. A snapshot is still to come then: offsets of other
 // rooms' events must not say that the client has it.
-func (m *membership) Enter(cursor *rooms.Cursor, at rooms.Joined) {
-	m.cursor = cursor
+func (m *membership) Enter(subscription *rooms.Subscription, at rooms.Joined) {
+	m.subscription = subscription
 	if at.Snapshot == nil {
 		m.sent = at.Cursor.Position
 	}
@@ -51,7 +51,7 @@ func (m *membership) isQuiet() bool { return m.silent || m.socket.ended }
 func (m *membership) Begin(state *snapshot.Snapshot) bool {
 	if err := m.sendSnapshot(state); err != nil {
 		m.socket.emit("error", client.Problem(m.socket.server.clients.Public(err, "send a snapshot")))
-		m.socket.Cut() // it comes back after a pause, and asks again
+		m.socket.Abort() // it comes back after a pause, and asks again
 		return false
 	}
 	return true
@@ -141,7 +141,7 @@ func (m *membership) emitPlace(name string, data any, at domain.Position) {
 }
 
 // Broken implements [rooms.Breaker].
-func (m *membership) Broken() { m.socket.Cut() }
+func (m *membership) Panicked() { m.socket.Abort() }
 
 // Deliver implements [rooms.Sink].
 func (m *membership) Deliver(f rooms.Frame) {
@@ -164,17 +164,17 @@ func (m *membership) Deliver(f rooms.Frame) {
 	s.io.Session().Send(packets, m)
 }
 
-// Hold implements [client.Holder].
-func (m *membership) Hold() domain.Position {
+// Pause implements [client.Pauser].
+func (m *membership) Pause() domain.Position {
 	m.socket.sending.Lock()
 	defer m.socket.sending.Unlock()
 	m.held = true
 	return m.sent
 }
 
-// Release implements [client.Holder]. There is at most one frame to go on with: the next
+// Resume implements [client.Pauser]. There is at most one frame to go on with: the next
 // comes when that is sent.
-func (m *membership) Release() {
+func (m *membership) Resume() {
 	m.socket.sending.Lock()
 	f := m.next
 	m.held, m.next = false, nil
@@ -185,7 +185,7 @@ func (m *membership) Release() {
 }
 
 // Sent implements [engineio.Receipt].
-func (m *membership) Sent() { m.cursor.Sent() }
+func (m *membership) Sent() { m.subscription.Sent() }
 
 // Restarted implements [rooms.Sink]: the client is told where it goes on.
 func (m *membership) Restarted(from domain.Cursor) {

@@ -63,8 +63,8 @@ func TestPanicInARecovery(t *testing.T) {
 		t.Fatalf("connected: %s", text)
 	}
 	c.cut()
-	cursors := func() int { return b.server.parts.Rooms.Stats(1).Cursors }
-	testpeer.Eventually(t, "the end of its cursors", func() bool { return cursors() == 0 })
+	subscriptions := func() int { return b.server.parts.Rooms.Stats(1).Subscriptions }
+	testpeer.Eventually(t, "the end of its subscriptions", func() bool { return subscriptions() == 0 })
 	c.resume()
 }
 

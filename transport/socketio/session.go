@@ -182,13 +182,13 @@ func (s *socket) copied() Session {
 	return next
 }
 
-// Keeps implements [client.Keeper].
-func (s *socket) Keeps(system domain.SystemID) bool {
+// Keeps implements [client.Saver].
+func (s *socket) IsSaved(system domain.SystemID) bool {
 	_, in := s.copied().Rooms[system]
 	return in
 }
 
-// Save implements [client.Keeper].
+// Save implements [client.Saver].
 func (s *socket) Save(ctx context.Context, c *client.Change) (any, error) {
 	next := s.copied()
 	if e := c.Entered; e != nil {
@@ -198,8 +198,8 @@ func (s *socket) Save(ctx context.Context, c *client.Change) (any, error) {
 			Types: e.Options.Filter.Types, Devices: e.Options.Filter.Devices,
 		}
 	}
-	if len(c.Gone) > 0 {
-		next.leave(c.Gone)
+	if len(c.Left) > 0 {
+		next.leave(c.Left)
 	}
 	next.Admin = next.Admin || c.Admin
 	return &next, s.store(ctx, &next)
@@ -238,7 +238,7 @@ func (s *socket) reclaim(ctx context.Context, shown *offset) error {
 	recovered := false
 	defer func() {
 		if !recovered { // also after a panic
-			s.client.Over()
+			s.client.End()
 		}
 	}()
 	session, known, err := s.claim(ctx)
@@ -261,7 +261,7 @@ func (s *socket) resume(ctx context.Context, session Session, shown *offset) err
 	}
 	var lost []client.Left
 	for system := range session.Rooms {
-		if why := s.server.clients.Barred(s.client.Actor(), system); why != "" {
+		if why := s.server.clients.DenialReason(s.client.Actor(), system); why != "" {
 			lost = append(lost, client.Left{SystemID: system, Reason: why})
 		}
 	}

@@ -43,8 +43,8 @@ type socket struct {
 }
 
 var (
-	_ client.Face   = (*socket)(nil)
-	_ client.Keeper = (*socket)(nil)
+	_ client.Face  = (*socket)(nil)
+	_ client.Saver = (*socket)(nil)
 )
 
 func newSocket(s *Server, io *sio.Socket, actor domain.Actor, ref domain.SessionRef) *socket {
@@ -63,10 +63,10 @@ type connectionStatus struct {
 // Connected implements [sio.Handler].
 func (s *socket) Connected() {
 	s.client.List()
-	if s.client.IsOver() {
+	if s.client.IsEnded() {
 		return // gone before it was here
 	}
-	if s.client.Banned() { // since the handshake
+	if s.client.EnforceBan() { // since the handshake
 		return
 	}
 	s.emit("connection-status", connectionStatus{true, s.io.ID(), s.server.config.Node})
@@ -77,7 +77,7 @@ func (s *socket) Connected() {
 	s.client.Begin(func(system domain.SystemID, room client.Room) {
 		if slices.ContainsFunc(s.untold, func(one client.Left) bool { return one.SystemID == system }) {
 			m := room.(*membership)
-			m.Restarted(m.cursor.Passed()) // it joined again, and may not know that either
+			m.Restarted(m.subscription.Progress()) // it joined again, and may not know that either
 		}
 	})
 	s.untold = nil
@@ -88,7 +88,7 @@ func (s *socket) Connected() {
 
 // Disconnected implements [sio.Handler].
 func (s *socket) Disconnected(reason string) {
-	s.client.Over() // first: a socket that is over is not listed any more
+	s.client.End() // first: a socket that is over is not listed any more
 	s.mu.Lock()
 	unsent := s.unsent
 	s.over, s.unsent = true, nil
@@ -138,7 +138,7 @@ func (s *socket) Apply(c *client.Change) {
 		s.forget(c.Entered.System)
 		s.rooms = append(s.rooms, c.Entered.Room.(*membership))
 	}
-	for _, gone := range c.Gone {
+	for _, gone := range c.Left {
 		s.forget(gone.SystemID)
 		if gone.Reason != "" {
 			s.emit("left", gone)
@@ -151,11 +151,11 @@ func (s *socket) forget(system domain.SystemID) {
 	s.rooms = slices.DeleteFunc(s.rooms, func(m *membership) bool { return m.system == system })
 }
 
-// ThrowOut implements [client.Face]. A client that may come back does so by itself. One
+// ForceDisconnect implements [client.Face]. A client that may come back does so by itself. One
 // that may not is disconnected by the server, after which unmodified clients stay away.
-func (s *socket) ThrowOut(why client.ForcedDisconnect) {
+func (s *socket) ForceDisconnect(why client.ForcedDisconnect) {
 	s.emit("forced-disconnect", why)
-	s.client.Over()
+	s.client.End()
 	if !why.Reconnect {
 		s.io.Disconnect()
 	}
@@ -164,14 +164,14 @@ func (s *socket) ThrowOut(why client.ForcedDisconnect) {
 
 // End implements [client.Face]. The client comes back by itself, and with a fresh token
 // if its auth is a function.
-func (s *socket) End(code domain.Code) {
+func (s *socket) Expire(code domain.Code) {
 	s.emit("error", client.Problem(domain.Fail(domain.KindUnauthenticated, code, "the token has expired")))
-	s.client.Over()
-	s.Cut()
+	s.client.End()
+	s.Abort()
 }
 
 // Cut implements [client.Face]: the client comes back after a pause.
-func (s *socket) Cut() { s.io.Session().Close(engineio.ReasonForced) }
+func (s *socket) Abort() { s.io.Session().Close(engineio.ReasonForced) }
 
 // Tick implements [client.Face]. Package engineio keeps the times of connections.
 func (s *socket) Tick(time.Time) (next time.Time) { return time.Time{} }

@@ -70,11 +70,11 @@ func appendLine(b, json []byte) []byte {
 // the reader to the request's goroutine, in order. It is in one room, so it is that
 // room as well, and a reader that is out of it is thrown out.
 type stream struct {
-	session *client.Session
-	end     context.CancelCauseFunc // of the request's work; a cause may be thrownOut
-	out     atomic.Pointer[writer]  // nil before the stream has begun
-	cursor  *rooms.Cursor           // set before frames come
-	items   chan item
+	session      *client.Session
+	end          context.CancelCauseFunc // of the request's work; a cause may be thrownOut
+	out          atomic.Pointer[writer]  // nil before the stream has begun
+	subscription *rooms.Subscription     // set before frames come
+	items        chan item
 }
 
 var (
@@ -106,7 +106,9 @@ func newStream(end context.CancelCauseFunc) *stream {
 func (s *stream) NewRoom(domain.SystemID) client.Room { return s }
 
 // Enter implements [client.Room].
-func (s *stream) Enter(cursor *rooms.Cursor, _ rooms.Joined) { s.cursor = cursor }
+func (s *stream) Enter(subscription *rooms.Subscription, _ rooms.Joined) {
+	s.subscription = subscription
+}
 
 // Begin implements [client.Room]. Streams have no snapshots.
 func (s *stream) Begin(state *snapshot.Snapshot) bool {
@@ -119,26 +121,26 @@ func (s *stream) Silence() {}
 
 // Apply implements [client.Face].
 func (s *stream) Apply(c *client.Change) {
-	for _, gone := range c.Gone {
-		s.ThrowOut(client.ForcedDisconnect{Reason: gone.Reason})
+	for _, gone := range c.Left {
+		s.ForceDisconnect(client.ForcedDisconnect{Reason: gone.Reason})
 	}
 }
 
-// ThrowOut implements [client.Face].
-func (s *stream) ThrowOut(why client.ForcedDisconnect) {
+// ForceDisconnect implements [client.Face].
+func (s *stream) ForceDisconnect(why client.ForcedDisconnect) {
 	s.end(&thrownOut{why})
-	s.session.Over()
+	s.session.End()
 }
 
 // End implements [client.Face]. The reader comes back by itself, and is refused if its
 // credential is the old one.
-func (s *stream) End(domain.Code) {
+func (s *stream) Expire(domain.Code) {
 	s.end(nil)
-	s.session.Over()
+	s.session.End()
 }
 
 // Cut implements [client.Face].
-func (s *stream) Cut() {
+func (s *stream) Abort() {
 	s.end(nil)
 	if out := s.out.Load(); out != nil {
 		out.hurry(0)
@@ -165,7 +167,7 @@ func (s *stream) Restarted(from domain.Cursor) {
 }
 
 // Broken implements [rooms.Breaker].
-func (s *stream) Broken() {
+func (s *stream) Panicked() {
 	select {
 	case s.items <- item{broken: true}:
 	default: // the reader is stuck, and nothing more comes for it
@@ -190,7 +192,7 @@ func (s *stream) pass(ctx context.Context, out *writer, beat time.Duration) {
 				break
 			}
 			if err = out.write(i.frame.Bytes); err == nil {
-				s.cursor.Sent()
+				s.subscription.Sent()
 				idle.Reset(beat)
 			}
 		case <-idle.C:

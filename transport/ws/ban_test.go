@@ -127,7 +127,7 @@ func TestBannedToken(t *testing.T) {
 	c.send(renew)
 	c.expect(eventAuthenticated)
 	var l client.Left
-	if c.expect(eventLeft).into(t, &l); l.SystemID != sol || l.Reason == "" || l.Reason == "the new token is not for it" {
+	if c.expect(eventLeft).into(t, &l); l.SystemID != sol || l.Reason == "" || l.Reason == "the new token does not allow this room" {
 		t.Errorf("left %+v", l)
 	}
 	ts.source.Append(sol, clienttest.Updates(1)...)

@@ -138,7 +138,7 @@ func (ts *testServer) stall(so *socket) {
 	testpeer.Eventually(ts.t, "the socket to stall", func() bool {
 		ts.source.Append(sol, clienttest.Updates(100)...)
 		<-time.After(10 * time.Millisecond)
-		if now := so.session.Passed()[sol]; now != passed {
+		if now := so.session.Progress()[sol]; now != passed {
 			passed, since = now, time.Now()
 		}
 		return time.Since(since) > 100*time.Millisecond
@@ -295,7 +295,7 @@ func TestComingAndGoing(t *testing.T) {
 	if err := ts.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if stats := ts.hub.Stats(10); stats.Cursors != 0 || len(ts.all()) != 0 {
-		t.Errorf("%d cursors and %d sockets are left", stats.Cursors, len(ts.all()))
+	if stats := ts.hub.Stats(10); stats.Subscriptions != 0 || len(ts.all()) != 0 {
+		t.Errorf("%d subscriptions and %d sockets are left", stats.Subscriptions, len(ts.all()))
 	}
 }

@@ -55,7 +55,7 @@ func TestDataIsReadToTheLetter(t *testing.T) {
 			}
 		}
 	}
-	if n := ts.hub.Stats(1).Cursors; n != 0 {
+	if n := ts.hub.Stats(1).Subscriptions; n != 0 {
 		t.Errorf("%d rooms are joined", n)
 	}
 	c.join(sol) // "luna" would not be let in

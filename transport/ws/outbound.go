@@ -177,7 +177,7 @@ func (s *socket) sent() {
 		now := time.Now()
 		s.lastTraffic = now
 		if !s.ending {
-			s.session.Due(now.Add(s.server.config.IdleAfter))
+			s.session.WakeBy(now.Add(s.server.config.IdleAfter))
 		}
 	}
 	s.mu.Unlock()
@@ -186,6 +186,6 @@ func (s *socket) sent() {
 	}
 	out.finish()
 	if from != nil {
-		from.cursor.Sent()
+		from.subscription.Sent()
 	}
 }

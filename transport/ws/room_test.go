@@ -56,8 +56,8 @@ func TestJoinAgain(t *testing.T) {
 		}
 		clienttest.RequireEvents(t, c.events(9-i%9), all[291+i%9:])
 	}
-	if n := ts.hub.Stats(1).Cursors; n != 1 {
-		t.Errorf("%d cursors of one socket", n)
+	if n := ts.hub.Stats(1).Subscriptions; n != 1 {
+		t.Errorf("%d subscriptions of one socket", n)
 	}
 }
 

@@ -57,7 +57,7 @@ func (s *socket) connected(conn *melody.Session) {
 	switch {
 	case s.refused != nil:
 		s.end(closeFor(s.refused), errorFrame(nil, s.refused))
-	case s.session.Banned(): // also by a ban that was raised since the handshake
+	case s.session.EnforceBan(): // also by a ban that was raised since the handshake
 	case closing:
 		s.end(closeRestart)
 	default:
@@ -86,7 +86,7 @@ func (s *socket) end(rule CloseRule, frames ...[]byte) {
 	}
 	s.ending = true
 	s.endBy = time.Now().Add(s.server.config.CloseWait)
-	s.session.Due(s.endBy)
+	s.session.WakeBy(s.endBy)
 	s.outbound.keepAnswers()
 	for _, frame := range frames {
 		s.outbound.push(outgoing{bytes: frame})
@@ -97,19 +97,19 @@ func (s *socket) end(rule CloseRule, frames ...[]byte) {
 	if ok {
 		s.write(next)
 	}
-	s.session.Over()
+	s.session.End()
 }
 
 // Cut implements [client.Face]: it closes the connection under the socket.
-func (s *socket) Cut() { _ = s.conn.WebsocketConnection().Close() }
+func (s *socket) Abort() { _ = s.conn.WebsocketConnection().Close() }
 
-// ThrowOut implements [client.Face].
-func (s *socket) ThrowOut(why client.ForcedDisconnect) {
+// ForceDisconnect implements [client.Face].
+func (s *socket) ForceDisconnect(why client.ForcedDisconnect) {
 	s.end(closeThrownOut, encodeFrame(eventForcedDisconnect, nil, why))
 }
 
 // End implements [client.Face].
-func (s *socket) End(code domain.Code) {
+func (s *socket) Expire(code domain.Code) {
 	if code == client.CodeNoJoin {
 		s.end(closeNoJoin, errorFrame(nil, domain.Invalid(code, "join a room within "+s.server.config.JoinWithin.String())))
 		return
@@ -120,7 +120,7 @@ func (s *socket) End(code domain.Code) {
 
 // Apply implements [client.Face].
 func (s *socket) Apply(c *client.Change) {
-	for _, gone := range c.Gone {
+	for _, gone := range c.Left {
 		if gone.Reason != "" {
 			s.answer(encodeFrame(eventLeft, nil, gone))
 		}
@@ -148,7 +148,7 @@ func (s *socket) Tick(now time.Time) (next time.Time) {
 		endBy := s.endBy
 		s.mu.Unlock()
 		if !endBy.IsZero() && !now.Before(endBy) {
-			s.Cut()
+			s.Abort()
 			return time.Time{}
 		}
 		return endBy
@@ -180,10 +180,10 @@ func (s *socket) beat(now time.Time) {
 
 // membership is a socket in the room of a system.
 type membership struct {
-	socket *socket
-	system domain.SystemID
-	cursor *rooms.Cursor // set before frames come
-	left   bool          // guarded by the socket's lock
+	socket       *socket
+	system       domain.SystemID
+	subscription *rooms.Subscription // set before frames come
+	left         bool                // guarded by the socket's lock
 }
 
 var _ client.Room = (*membership)(nil)
@@ -194,7 +194,9 @@ func (s *socket) NewRoom(system domain.SystemID) client.Room {
 }
 
 // Enter implements [client.Room].
-func (m *membership) Enter(cursor *rooms.Cursor, _ rooms.Joined) { m.cursor = cursor }
+func (m *membership) Enter(subscription *rooms.Subscription, _ rooms.Joined) {
+	m.subscription = subscription
+}
 
 // Begin implements [client.Room].
 func (m *membership) Begin(state *snapshot.Snapshot) bool {
@@ -211,7 +213,7 @@ func (m *membership) Silence() {
 }
 
 // Broken implements [rooms.Breaker].
-func (m *membership) Broken() { m.socket.Cut() }
+func (m *membership) Panicked() { m.socket.Abort() }
 
 // Deliver implements [rooms.Sink].
 func (m *membership) Deliver(f rooms.Frame) { m.socket.enqueue(outgoing{bytes: f.Bytes, from: m}) }

@@ -228,8 +228,8 @@ test("several systems over one socket: one that is forbidden does not keep the o
   assert.deepEqual([client.status, client.statusOf("a"), client.statusOf("b")], ["live", "live", "forbidden"]);
   Peer.last.say(update(6, {}, "a"), update(6, {}, "b"), update(6, {}, "c"));
   assert.deepEqual([heard, client.device("d1", "a").deviceId, client.device("d1", "b")], [[6], "d1", undefined]);
-  Peer.last.say({ event: "left", data: { systemId: "a", reason: "the new token is not for it" } });
-  assert.deepEqual([client.status, client.info.reason], ["forbidden", "the new token is not for it"]);
+  Peer.last.say({ event: "left", data: { systemId: "a", reason: "the new token does not allow this room" } });
+  assert.deepEqual([client.status, client.info.reason], ["forbidden", "the new token does not allow this room"]);
 });
 
 test("a socket that breaks while it catches up goes on from there", () => {

@@ -7,8 +7,8 @@ import (
 // Sink is where a reader's frames go: a socket, in the end.
 type Sink interface {
 	// Deliver takes a frame. It must not block, and must not call
-	// [Cursor.Sent] before it returns. There is one frame at a time: the next
-	// comes after [Cursor.Sent].
+	// [Subscription.Sent] before it returns. There is one frame at a time: the next
+	// comes after [Subscription.Sent].
 	Deliver(Frame)
 
 	// Restarted says that the log has the reader's place no more, as after a
@@ -17,24 +17,24 @@ type Sink interface {
 	Restarted(from domain.Cursor)
 }
 
-// Breaker is what a [Sink] may be as well. Broken is called when a method of the
+// PanicHandler is what a [Sink] may be as well. Panicked is called when a method of the
 // sink or its encoding panicked: it closes the socket, which gets no more frames.
-type Breaker interface{ Broken() }
+type PanicHandler interface{ Panicked() }
 
-// Cursor is a reader's place in its system. Its methods are safe for concurrent
+// Subscription is a reader's place in its system. Its methods are safe for concurrent
 // use.
-type Cursor struct {
+type Subscription struct {
 	room   *room
 	sink   Sink
 	reader reader
 }
 
 // System returns the system that the cursor reads.
-func (c *Cursor) System() domain.SystemID { return c.room.system }
+func (c *Subscription) System() domain.SystemID { return c.room.system }
 
 // Start lets events flow. Until it is called the sink gets nothing, so that a
 // face can say first where the reader is.
-func (c *Cursor) Start() {
+func (c *Subscription) Start() {
 	r := c.room
 	var buf [1]step
 	r.perform(func() []step {
@@ -48,7 +48,7 @@ func (c *Cursor) Start() {
 
 // Sent says that the frame which was delivered last is out. If there is more,
 // it is delivered before Sent returns or, if it has to be read, later.
-func (c *Cursor) Sent() {
+func (c *Subscription) Sent() {
 	r := c.room
 	var buf [1]step
 	r.perform(func() []step {
@@ -60,18 +60,18 @@ func (c *Cursor) Sent() {
 	}())
 }
 
-// Passed returns a place up to which the sink has sent everything that the
+// Progress returns a place up to which the sink has sent everything that the
 // filter lets through. For a reader that is not behind it is the newest event,
 // whether that passes the filter or not.
-func (c *Cursor) Passed() domain.Cursor {
+func (c *Subscription) Progress() domain.Cursor {
 	c.room.mu.Lock()
 	defer c.room.mu.Unlock()
-	return c.room.core.passed(&c.reader)
+	return c.room.core.progress(&c.reader)
 }
 
 // Leave ends the reading. The sink may get one more frame that was on its way.
 // Leaving twice is fine.
-func (c *Cursor) Leave() {
+func (c *Subscription) Leave() {
 	r := c.room
 	if r.remove(&c.reader) {
 		r.hub.exit(r)
