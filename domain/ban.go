@@ -5,9 +5,6 @@ import (
 	"time"
 )
 
-// CodeBanned is the code for a banned client. The error has retryAfterMs.
-const CodeBanned Code = "banned"
-
 // Ban keeps out every client that matches all of Subject and Role that are set, in one system or, if System is empty, in
 // all of them. It ends at Until.
 type Ban struct {

@@ -42,6 +42,7 @@ const (
 	CodeInvalidDeployment   Code = "invalid-deployment"
 	CodeBatchTooLarge       Code = "batch-too-large"
 	CodeForbidden           Code = "forbidden"
+	CodeBanned              Code = "banned" // the error has retryAfterMs
 	CodeUnknownDevice       Code = "unknown-device"
 	CodeUnknownEquipment    Code = "unknown-equipment"
 	CodeUnknownConnection   Code = "unknown-connection"

@@ -168,7 +168,7 @@ func TestTableIsComplete(t *testing.T) {
 			t.Errorf("%s is not in the description", c.Code)
 		}
 	}
-	for _, file := range []string{"../../domain/error.go", "../../domain/ban.go", "../auth/authenticator.go", "../limit/limit.go", "code.go"} {
+	for _, file := range []string{"../../domain/error.go", "../auth/authenticator.go", "../limit/limit.go", "code.go"} {
 		for name, code := range declaredCodes(t, file) {
 			if !known[code] {
 				t.Errorf("%s: %s (%s) is not in the table", file, name, code)
@@ -207,8 +207,8 @@ func declaredCodes(t *testing.T, path string) map[string]string {
 		}
 		return true
 	})
-	if len(found) < 4 {
-		t.Fatalf("%s declares only %d codes", path, len(found))
+	if len(found) == 0 {
+		t.Fatalf("%s declares no codes", path)
 	}
 	return found
 }
