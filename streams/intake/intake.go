@@ -1,15 +1,14 @@
-// Package intake appends events of other deployments, each once, however often and
-// by however many ways they come.
+// Package intake imports events of other deployments, each exactly once, however often and by
+// however many routes they come.
 //
-// Two things see to it. A cursor per source and system, in Redis beside the stream,
-// moves in the step that appends: what a source sends again is left out. And an
-// event is known by its origin and id: until it is archived in a set beside the
-// stream, from then on in history. Neither forgets with time.
+// Two mechanisms ensure that. A cursor per source and system, in Redis beside the stream, moves
+// atomically with the append, so events that a source repeats are left out. And an event is
+// identified by its origin and id: until it is archived in a set beside the stream, and from
+// then on in history. Neither expires.
 //
-// A Redis that is wiped, or set back behind the archive, forgets the cursors. The
-// source is then read again from the cursor that was last saved in the database, or
-// from its beginning, and history knows what is there. So nothing is lost, and
-// nothing appears twice.
+// A Redis that is wiped, or set back behind the archive, loses the cursors. The source is then
+// read again from the cursor that was last saved in the database, or from its beginning, and
+// history knows which events exist. So no event is lost, and none appears twice.
 package intake
 
 import (
@@ -24,19 +23,19 @@ import (
 	"github.com/plugcast/plugcast/streams"
 )
 
-// Archive is the database.
+// Archive is the archive of the log: the database.
 type Archive interface {
-	// Foreign returns how far the system's partition is archived, and which of the
-	// events are in its history: both from one moment.
+	// Foreign returns how far the system's partition is archived, and which of the events are
+	// in its history, both as of one moment.
 	Foreign(ctx context.Context, system domain.SystemID, events []Key) (domain.Position, map[Key]bool, error)
-	// BridgeCursor returns a cursor that was saved, or false.
+	// BridgeCursor returns the saved cursor of a source, or false.
 	BridgeCursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error)
-	// SaveBridgeCursor saves one; it never goes back.
+	// SaveBridgeCursor saves the cursor of a source; it never moves it back.
 	SaveBridgeCursor(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
-	// RewindBridgeCursor moves a saved one back.
+	// RewindBridgeCursor moves a saved cursor back.
 	RewindBridgeCursor(ctx context.Context, system domain.SystemID, source string, to domain.Position) error
-	// Fence makes void what an archiver has read of a partition and not written yet:
-	// it reads again.
+	// Fence makes an archiver discard the entries of a partition that it has read and not
+	// written yet: it reads them again.
 	Fence(ctx context.Context, partition int) error
 	// WaitFor returns once a partition is archived up to a position.
 	WaitFor(ctx context.Context, partition int, at domain.Position) error
@@ -45,7 +44,8 @@ type Archive interface {
 // Key names an event across deployments.
 type Key struct{ Origin, ID string }
 
-// Intake is safe for concurrent use, in any number of processes.
+// Intake imports events into the log of this deployment. It is safe for concurrent use, in any
+// number of processes.
 type Intake struct {
 	log        *streams.Log
 	archive    Archive
@@ -54,11 +54,11 @@ type Intake struct {
 	logger     *slog.Logger
 
 	mu     sync.Mutex
-	fenced map[int]string // partitions, and the incarnation of the stream that their archivers read
+	fenced map[int]string // by partition: the incarnation of the stream since which its archiver is fenced
 }
 
-// New makes the intake of the deployment of that id. A nil quota admits every device, and
-// a nil logger drops its lines.
+// New returns the Intake of the deployment with that id. A nil quota admits every device. A nil
+// logger discards its lines.
 func New(log *streams.Log, archive Archive, quota domain.DeviceQuota, deployment string, logger *slog.Logger) *Intake {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -66,20 +66,20 @@ func New(log *streams.Log, archive Archive, quota domain.DeviceQuota, deployment
 	return &Intake{log: log, archive: archive, quota: quota, deployment: deployment, logger: logger, fenced: map[int]string{}}
 }
 
-// maxTries bounds how often a batch is looked up anew because the archive moved on.
+// maxTries bounds how often the archive is looked up again because it advanced.
 const maxTries = 8
 
-// Cursor returns up to where the log of a source was taken, and false when nothing
-// is known of the source.
-func (in *Intake) Cursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error) {
-	at, known, err := in.log.SourceCursor(ctx, system, source)
+// Cursor returns the position up to which the log of a source was imported. known is false for
+// an unknown source.
+func (in *Intake) Cursor(ctx context.Context, system domain.SystemID, source string) (at domain.Position, known bool, err error) {
+	at, known, err = in.log.SourceCursor(ctx, system, source)
 	if err != nil || known {
 		return at, known, err
 	}
 	if at, known, err = in.archive.BridgeCursor(ctx, system, source); err != nil || !known {
 		return at, false, err
 	}
-	in.logger.Warn("redis has no cursor of a bridge; going on from the one that was saved",
+	in.logger.Warn("Redis has no cursor of a bridge; continuing from the saved one",
 		"system", system, "source", source, "position", at.String())
 	if err := in.log.StartSource(ctx, system, source, at); err != nil {
 		return at, false, err
@@ -87,8 +87,8 @@ func (in *Intake) Cursor(ctx context.Context, system domain.SystemID, source str
 	return in.log.SourceCursor(ctx, system, source)
 }
 
-// Start leaves out what a source has up to a position, unless something was taken
-// from it before. That is kept first where it outlasts Redis.
+// SkipTo skips the log of a source up to a position, unless the source has a cursor. It first
+// saves the position in the database, which outlasts Redis.
 func (in *Intake) SkipTo(ctx context.Context, system domain.SystemID, source string, at domain.Position) error {
 	if _, known, err := in.Cursor(ctx, system, source); err != nil || known {
 		return err
@@ -102,12 +102,12 @@ func (in *Intake) SkipTo(ctx context.Context, system domain.SystemID, source str
 	return in.log.StartSource(ctx, system, source, at)
 }
 
-// maxSources bounds how many deployments' logs are taken into one system: their
-// cursors are kept for good, and the token of any bridge could begin more.
+// maxSources bounds how many deployments' logs are imported into one system: their cursors are
+// kept for ever, and the token of any bridge could add more.
 const maxSources = 128
 
-// another fails when one more source of a system is one too many. Several that begin
-// at the same moment may all be let in.
+// checkSourceLimit fails if the system can have no further source. Concurrent calls may all
+// succeed.
 func (in *Intake) checkSourceLimit(ctx context.Context, system domain.SystemID) error {
 	sources, err := in.log.Sources(ctx, in.log.Partition(system))
 	if err != nil {
@@ -121,20 +121,20 @@ func (in *Intake) checkSourceLimit(ctx context.Context, system domain.SystemID) 
 	}
 	if n >= maxSources {
 		return domain.Fail(domain.KindConflict, domain.CodeTooManySources,
-			fmt.Sprintf("events of %d other deployments were taken into this system, and there may be no more", n))
+			fmt.Sprintf("events of %d other deployments were imported into this system, and no further deployment is allowed", n))
 	}
 	return nil
 }
 
-// Rewind moves the cursor of a source back to a position that it is after: the
-// source lost what was there, and may give those positions to other events. What is
-// read again because of it is known by its id.
+// Rewind moves the cursor of a source back, if it is after the position: the source lost its
+// later events, and may give their positions to other events. Events that are read again
+// because of that are recognised by their ids.
 func (in *Intake) Rewind(ctx context.Context, system domain.SystemID, source string, to domain.Position) error {
 	at, known, err := in.Cursor(ctx, system, source)
 	if err != nil || !known || !at.After(to) {
 		return err
 	}
-	in.logger.Error("a source lost events that were taken from it; its cursor goes back",
+	in.logger.Error("a source lost events that were imported from it; moving its cursor back",
 		"system", system, "source", source, "from", at.String(), "to", to.String())
 	if err := in.archive.RewindBridgeCursor(ctx, system, source, to); err != nil {
 		return err
@@ -142,15 +142,16 @@ func (in *Intake) Rewind(ctx context.Context, system domain.SystemID, source str
 	if err := in.log.RewindSource(ctx, system, source, to); err != nil {
 		return err
 	}
-	// Again: the owner may have saved meanwhile what it had read in Redis before.
+	// Again, because the owner may have saved the cursor that it had read in Redis before.
 	return in.archive.RewindBridgeCursor(ctx, system, source, to)
 }
 
-// Take appends what is new in the batch and moves the cursor of its source. It may
-// be repeated after any error. Events that were first appended here are left out,
-// and those without an origin get the source for it; what is not of its type's
-// shape is taken as undecodable, and so is an event of a device that is one too many. Errors: [*domain.ImportGapError] when something
-// before the batch was not taken; an [domain.Error] otherwise.
+// Import appends the new events of the batch and moves the cursor of its source, atomically. It
+// may be repeated after any error. Events that were first appended here are left out, and
+// events without an origin get the source as origin. An event whose data does not fit its type,
+// or whose device is beyond the quota, is stored as undecodable. Import fails with
+// [*domain.ImportGapError] if the source has events before the batch that were not imported,
+// and otherwise with a [domain.Error].
 func (in *Intake) Import(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error) {
 	if err := in.check(&b); err != nil {
 		return domain.ImportResult{}, err
@@ -173,7 +174,7 @@ func (in *Intake) Import(ctx context.Context, b domain.ImportBatch) (domain.Impo
 		return imported, err
 	}
 	return domain.ImportResult{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable,
-		"the archive moves on faster than it can be asked; nothing was appended; repeat in a moment")
+		"the archive advances too fast to be looked up; nothing was appended; repeat in a moment")
 }
 
 func (in *Intake) check(b *domain.ImportBatch) error {
@@ -198,9 +199,9 @@ func (in *Intake) check(b *domain.ImportBatch) error {
 		var err error
 		switch {
 		case e.SystemID != b.System:
-			err = domain.Invalid(domain.CodeInvalidSystemID, "it is of another system than its batch")
+			err = domain.Invalid(domain.CodeInvalidSystemID, "its system is not that of the batch")
 		case !e.Position.After(at) || e.Position.After(b.Through):
-			err = domain.Invalid(domain.CodeInvalidPosition, "its position is not between the one before it and the batch's end")
+			err = domain.Invalid(domain.CodeInvalidPosition, "its position is not between the previous position and the end of the batch")
 		case e.Origin != "":
 			_, err = domain.ParseOrigin(e.Origin)
 		}
@@ -212,8 +213,8 @@ func (in *Intake) check(b *domain.ImportBatch) error {
 	return nil
 }
 
-// take makes one attempt. What is looked up first may be out of date by the time
-// of the append, which then says so.
+// importOnce makes one attempt. If the archive advances between the lookup and the append, the
+// append fails with [streams.ErrStale].
 func (in *Intake) importOnce(ctx context.Context, b domain.ImportBatch, events []domain.Event) (domain.ImportResult, error) {
 	incarnation, err := in.log.Incarnation(ctx, in.log.Partition(b.System))
 	if err != nil {
@@ -222,7 +223,7 @@ func (in *Intake) importOnce(ctx context.Context, b domain.ImportBatch, events [
 	if err := in.fenceArchiver(ctx, in.log.Partition(b.System), incarnation); err != nil {
 		return domain.ImportResult{}, unavailable(err)
 	}
-	// Also saved cursors are looked for: without, a batch would seem to be behind.
+	// Cursor also uses the saved one: otherwise the batch would seem to have a gap before it.
 	_, begun, err := in.Cursor(ctx, b.System, b.Source)
 	if err == nil && !begun {
 		err = in.checkSourceLimit(ctx, b.System)
@@ -287,8 +288,8 @@ func (in *Intake) admit(ctx context.Context, b *domain.ImportBatch) (a domain.Ad
 	return a, refused, nil
 }
 
-// fence sees to it that nothing gets into history any more from a stream before
-// this one: an archiver may have read it, and write after we have looked.
+// fence ensures that history gets no more entries of an earlier stream: an archiver may have
+// read them, and would write them after the lookup.
 func (in *Intake) fenceArchiver(ctx context.Context, partition int, incarnation string) error {
 	in.mu.Lock()
 	done := in.fenced[partition] == incarnation
@@ -313,12 +314,12 @@ func unavailable(err error) error {
 		"the log or the archive cannot be reached; nothing was appended; repeat in a moment").WithCause(err)
 }
 
-// saveEvery is the pace at which cursors are saved: as much as is read again after
-// Redis was lost.
+// saveEvery is the interval at which cursors are saved. After a loss of Redis, at most that
+// much is read again.
 const saveEvery = 15 * time.Second
 
-// Keep is a duty of the partition's owner: it saves the cursors of the partition,
-// now and then, until ctx ends.
+// Run is a job of the partition's owner: it saves the cursors of the partition at intervals
+// until ctx ends.
 func (in *Intake) Run(ctx context.Context, partition int) {
 	ticker := time.NewTicker(saveEvery)
 	defer ticker.Stop()
@@ -330,13 +331,12 @@ func (in *Intake) Run(ctx context.Context, partition int) {
 		case <-ticker.C:
 		}
 		if err := in.save(ctx, partition, saved); err != nil && ctx.Err() == nil {
-			in.logger.Warn("the cursors of bridges cannot be saved; trying again", "partition", partition, "error", err)
+			in.logger.Warn("cannot save the cursors of bridges; trying again", "partition", partition, "error", err)
 		}
 	}
 }
 
-// Save saves the cursors of the partition, once all that they stand for is
-// archived.
+// Save saves the cursors of the partition, once everything up to them is archived.
 func (in *Intake) SaveCursors(ctx context.Context, partition int) error {
 	return in.save(ctx, partition, map[streams.Source]bool{})
 }
@@ -363,8 +363,8 @@ func (in *Intake) save(ctx context.Context, partition int, saved map[streams.Sou
 	if err != nil {
 		return err
 	}
-	// In a Redis that was lost meanwhile the newest event says nothing about what
-	// the cursors stood for.
+	// If Redis was lost in between, the newest event says nothing about the events before the
+	// cursors.
 	if now, err := in.log.Incarnation(ctx, partition); err != nil || now != before {
 		return err
 	}
@@ -383,8 +383,8 @@ func (in *Intake) save(ctx context.Context, partition int, saved map[streams.Sou
 	return nil
 }
 
-// saveOne saves a cursor as it was read in Redis, and takes that back when it went
-// back since. Rewind does the same the other way round, so that whichever is last
+// saveOne saves a cursor that was read in Redis, and moves the saved one back if the cursor in
+// Redis was rewound since. Rewind works in the opposite order, so that whichever comes last
 // sees the other.
 func (in *Intake) saveOne(ctx context.Context, s streams.Source) error {
 	if err := in.archive.SaveBridgeCursor(ctx, s.System, s.Name, s.Position); err != nil {

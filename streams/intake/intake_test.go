@@ -31,8 +31,7 @@ const (
 	us     string          = "us"
 )
 
-// bundle is an intake on a Redis and a Postgres of its own, and the worker that
-// archives.
+// bundle is an intake with its own Redis and Postgres, and the worker that archives.
 type bundle struct {
 	t     *testing.T
 	log   *streams.Log
@@ -62,7 +61,7 @@ func setup(t *testing.T) *bundle {
 	return b
 }
 
-// archive runs a worker until stop.
+// archive runs a worker until stop is called.
 func (b *bundle) archive() { b.archiveFrom(b.log) }
 
 func (b *bundle) archiveFrom(log projections.Log) {
@@ -76,7 +75,7 @@ func (b *bundle) archiveFrom(log projections.Log) {
 	}
 }
 
-// archived waits until all that is in the log is in history, and returns it.
+// archived waits until the whole log is in history, and returns it.
 func (b *bundle) archived() []domain.Event {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
@@ -137,7 +136,7 @@ func TestTake(t *testing.T) {
 	b.expect(b.take(batch("a", 0, update("1", "", 10), update("2", us, 20), update("3", "z", 30))), 2, 0, 1, 30)
 	b.expect(b.take(batch("a", 0, update("1", "", 10), update("2", us, 20), update("3", "z", 30))), 0, 2, 1, 30)
 	b.expect(b.take(batch("a", 20, update("3", "z", 30), update("4", "", 40))), 1, 1, 0, 40)
-	b.expect(b.take(batch("b", 0, update("3", "z", 7), update("1", "a", 8), update("1", "b", 9))), 1, 2, 0, 9) // by another way
+	b.expect(b.take(batch("b", 0, update("3", "z", 7), update("1", "a", 8), update("1", "b", 9))), 1, 2, 0, 9) // by another route
 	b.expect(b.take(domain.ImportBatch{System: system, Source: "a", After: domain.Position{Ms: 40}, Through: domain.Position{Ms: 90}}), 0, 0, 0, 90)
 	behind := new(domain.ImportGapError)
 	if _, err := b.Import(t.Context(), batch("a", 91, update("5", "", 95))); !errors.As(err, &behind) || behind.Cursor.Ms != 90 {
@@ -186,8 +185,8 @@ func TestTakeRefuses(t *testing.T) {
 	}
 }
 
-// What is not of its type's shape is kept, and not under its name; what nobody here
-// knows passes as it is.
+// An event whose data does not fit its type is stored as undecodable, and an event of an
+// unknown type is stored unchanged.
 func TestTakeUnreadable(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -207,7 +206,7 @@ func TestTakeUnreadable(t *testing.T) {
 	}
 }
 
-// What came to a source over a link of another kind has that link for its origin.
+// An event that a source got over a link of another kind has that link as its origin.
 func TestTakeWhatCameOverALink(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -221,7 +220,7 @@ func TestTakeWhatCameOverALink(t *testing.T) {
 	}
 }
 
-// A command that has not seen what came over a bridge is decided anew.
+// A command that has not seen an imported event is decided again.
 func TestTakeMovesHeads(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -238,8 +237,8 @@ func TestTakeMovesHeads(t *testing.T) {
 	}
 }
 
-// Start leaves out the past of a source for good, also when Redis is lost right
-// after; Rewind goes back.
+// SkipTo skips the past of a source for good, also if Redis is lost right after it. Rewind goes
+// back.
 func TestStartAndRewind(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -251,7 +250,7 @@ func TestStartAndRewind(t *testing.T) {
 		}
 	}
 	at(0, false)
-	for _, ms := range []uint64{50, 90} { // the second comes too late
+	for _, ms := range []uint64{50, 90} { // the second has no effect
 		if err := b.SkipTo(ctx, system, "a", domain.Position{Ms: ms}); err != nil {
 			t.Fatal(err)
 		}
@@ -259,7 +258,7 @@ func TestStartAndRewind(t *testing.T) {
 	}
 	b.wipe()
 	at(50, true)
-	for _, ms := range []uint64{70, 20} { // the first is no way back
+	for _, ms := range []uint64{70, 20} { // the first is not before the cursor
 		if err := b.Rewind(ctx, system, "a", domain.Position{Ms: ms}); err != nil {
 			t.Fatal(err)
 		}
@@ -269,8 +268,8 @@ func TestStartAndRewind(t *testing.T) {
 	at(20, true)
 }
 
-// A token for a bridge must not fill Redis and the database with cursors: there is a
-// bound for each system, and those that are known go on.
+// A token for a bridge must not fill Redis and the database with cursors: each system has a
+// bound, and known sources continue.
 func TestTooManySources(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -298,7 +297,7 @@ func TestTooManySources(t *testing.T) {
 	}
 }
 
-// rewinder is an archive in which a cursor goes back right before it is saved.
+// rewinder is an archive in which a cursor is rewound right before it is saved.
 type rewinder struct {
 	*projections.Store
 	rewind func()
@@ -312,8 +311,8 @@ func (r *rewinder) SaveBridgeCursor(ctx context.Context, system domain.SystemID,
 	return r.Store.SaveBridgeCursor(ctx, system, source, at)
 }
 
-// A cursor that goes back while it is saved must not be saved as it was: when Redis is
-// lost then, what the source has between would be left out.
+// A cursor that is rewound while it is saved must not be saved as it was: if Redis was lost
+// then, the events in between would be left out.
 func TestRewindWhileSaving(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -343,13 +342,13 @@ func (b *bundle) wipe() {
 	}
 }
 
-// far is a source in the property below: what its log has, and how it sends.
+// far is a source of the property test below: its log, and how it sends.
 type far struct {
 	name   string
 	events []domain.Event
 }
 
-// batch is any piece of the log that begins at or before the cursor.
+// batch returns a random part of the log that begins at or before the cursor.
 func (f *far) batch(cursor domain.Position) domain.ImportBatch {
 	next := 0
 	for next < len(f.events) && !f.events[next].Position.After(cursor) {
@@ -371,8 +370,8 @@ func (f *far) batch(cursor domain.Position) domain.ImportBatch {
 	return b
 }
 
-// send sends random pieces until all was taken. Twice at once, and not knowing of
-// what happens to the Redis of the receiver.
+// send sends random parts until everything is imported. Two senders run at once, and do not
+// know of losses in the receiver's Redis.
 func (f *far) send(ctx context.Context, in *intake.Intake) error {
 	end := f.events[len(f.events)-1].Position
 	for {
@@ -402,9 +401,9 @@ func (f *far) send(ctx context.Context, in *intake.Intake) error {
 	}
 }
 
-// Sources that share events, each sent by two senders at once that repeat
-// themselves and die, while the archive stops and goes on and Redis loses
-// everything: history has each event once.
+// Sources share events, and each has two concurrent senders that repeat themselves and die,
+// while the archive stops and continues and Redis loses everything: history has each event
+// once.
 func TestEachEventOnce(t *testing.T) {
 	t.Parallel()
 	for run := range 3 {
@@ -435,13 +434,13 @@ func TestEachEventOnce(t *testing.T) {
 					b.stop()
 					b.archive()
 				case 1:
-					_ = b.SaveCursors(ctx, b.log.Partition(system)) // also when it was lost meanwhile
+					_ = b.SaveCursors(ctx, b.log.Partition(system)) // also after a loss of Redis
 				}
 				b.wipe()
 				_ = b.archived()
 			}
 			sending.Wait()
-			sendAll() // what was lost after the last word is asked for again
+			sendAll() // sends again what Redis lost after the last answer
 			sending.Wait()
 			got := map[intake.Key]int{}
 			for _, e := range b.archived() {
@@ -461,8 +460,8 @@ func TestEachEventOnce(t *testing.T) {
 	}
 }
 
-// farEnds are three sources. Each has events of its own, some of the others, and
-// some of ours.
+// farEnds returns three sources. Each has events of its own, some of the others, and some of
+// ours.
 func farEnds(count int) ([]*far, map[intake.Key]bool) {
 	sources := []*far{{name: "a"}, {name: "b"}, {name: "c"}}
 	want := map[intake.Key]bool{}
@@ -492,8 +491,8 @@ func farEnds(count int) ([]*far, map[intake.Key]bool) {
 	return sources, want
 }
 
-// Between the look into the archive and the append, Redis may be lost, or others may
-// forget what is archived by then: the append says so.
+// If Redis is lost, or archived events are cleared, between the lookup and the append, the
+// append fails.
 func TestTakeAfterALookThatIsOutOfDate(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -518,7 +517,7 @@ func TestTakeAfterALookThatIsOutOfDate(t *testing.T) {
 	if err := take(incarnation, 500, "a"); !errors.Is(err, streams.ErrStale) {
 		t.Errorf("the stream is gone: %v", err)
 	}
-	if _, err := b.log.Incarnation(ctx, b.log.Partition(system)); err != nil { // which repairs it
+	if _, err := b.log.Incarnation(ctx, b.log.Partition(system)); err != nil { // repairs the stream
 		t.Fatal(err)
 	}
 	if err := take(incarnation, 500, "a"); !errors.Is(err, streams.ErrStale) {
@@ -526,8 +525,7 @@ func TestTakeAfterALookThatIsOutOfDate(t *testing.T) {
 	}
 }
 
-// slowLog is the log as a projector reads it that stands still between reading the
-// first events and writing them.
+// slowLog is a projector's log that pauses between reading the first events and writing them.
 type slowLog struct {
 	*streams.Log
 	read, write chan struct{}
@@ -544,8 +542,7 @@ func (l *slowLog) Follow(ctx context.Context, partition int, after domain.Positi
 	})
 }
 
-// An archiver that has read what Redis lost since must not write it behind the back
-// of who has looked.
+// An archiver must not write events that it read from a lost Redis after the lookup.
 func TestArchiverThatIsLate(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -563,8 +560,8 @@ func TestArchiverThatIsLate(t *testing.T) {
 	}
 }
 
-// Every event of another deployment is kept: none stops the archive, and history has
-// it as it was or as undecodable.
+// Every event of another deployment is stored, unchanged or as undecodable. None stops the
+// archive.
 func TestTakeOfWhatCannotBeWrittenAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

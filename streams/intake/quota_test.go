@@ -10,8 +10,8 @@ import (
 	"github.com/plugcast/plugcast/streams/intake"
 )
 
-// What other deployments say of devices beyond the quota is kept as undecodable, each
-// event once, and what is said of the others goes on.
+// Events of other deployments about devices beyond the quota are stored as undecodable, each
+// once, and events about other devices unchanged.
 func TestTakeOfDevicesTooMany(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

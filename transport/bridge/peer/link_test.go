@@ -142,7 +142,7 @@ type ourEnd struct {
 	batches []domain.ImportBatch
 	changed chan struct{} // gets a word after each batch
 	events  []domain.Event
-	refuses error // what Take says
+	refuses error // returned by Import
 }
 
 func (o *ourEnd) Cursor(context.Context, domain.SystemID, string) (domain.Position, bool, error) {
