@@ -7,17 +7,10 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Codes of errors (RPC, CommonErrors).
+// The error codes that this package uses (RPC, CommonErrors).
 const (
-	CodeInvalidArgument    = -103
-	CodeDeadlineExceeded   = -104
-	CodeNotFound           = -105
-	CodeResourceExhausted  = -108
-	CodeFailedPrecondition = -109 // also "shutting down in 952 ms"
-	CodeUnavailable        = -114
-	CodeUnauthorized       = 401 // its message is JSON in a string: a challenge
-	CodeNoHandler          = 404
-	CodeBusy               = 503
+	CodeUnauthorized = 401 // its message is JSON in a string: a challenge
+	CodeNoHandler    = 404
 )
 
 // Error is a device's refusal of a request.
