@@ -1,6 +1,7 @@
-// Package legacy is the kind of bridge that leads to a Socket.IO server such as the
-// one that this platform replaces. It forwards events both ways, or only compares
-// what both sides say. What the other side cannot remember is reported.
+// Package legacy links a system to a Socket.IO server of the kind that plugcast replaces. A
+// link forwards events both ways, or in shadow mode only compares the events of both sides.
+// Such a server keeps no log; the link reports the events that may be missing or doubled
+// because of that.
 package legacy
 
 import (
@@ -18,105 +19,105 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/shadow"
 )
 
-// Kind is what the configuration calls these links.
+// Kind is the kind of these links in the configuration.
 const Kind = "legacy"
 
-// Mode is what is done with the events of a system.
+// Mode is what a link does with the events of a system.
 type Mode string
 
 // The modes.
 const (
-	Forward Mode = "forward" // events are passed on
-	Shadow  Mode = "shadow"  // events are compared, and nothing is appended or emitted
+	Forward Mode = "forward" // it forwards them
+	Shadow  Mode = "shadow"  // it compares them, and neither appends nor emits anything
 )
 
-// Delivery says when an event counts as passed on.
+// Delivery says when an event counts as forwarded.
 type Delivery string
 
 // The ways of delivery.
 const (
-	// Written: when it was written to the connection. What was under way when the
-	// connection breaks may be lost; it is reported, and never sent twice.
+	// Written: when it is written to the connection. If the connection breaks, the last
+	// events may be lost; the link reports them, and never sends an event twice.
 	Written Delivery = "written"
-	// Acknowledged: when the server has acknowledged it. Nothing is lost; what was
-	// under way when the connection breaks may come twice, and is reported.
+	// Acknowledged: when the server acknowledges it. No event is lost; if the connection
+	// breaks, the server may get the last events twice, and the link reports them.
 	Acknowledged Delivery = "acknowledged"
 )
 
-// Seconds is a time in the configuration.
+// Seconds is a duration in the configuration.
 type Seconds float64
 
 func (s Seconds) duration() time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
 
-// Config is a link in the configuration.
+// Config is the configuration of a link.
 type Config struct {
 	bridge.Common
-	// Path is where the server answers on its host; /socket.io/ when empty. The path
-	// of the URL is the namespace, as with socket.io-client.
+	// Path is the path of the Engine.IO endpoint; /socket.io/ when empty. The path of
+	// the URL is the namespace, as with socket.io-client.
 	Path string `json:"path"`
-	// Auth goes with the CONNECT packet, beside the token.
+	// Auth is sent in the CONNECT packet, beside the token.
 	Auth map[string]json.RawMessage `json:"auth"`
 	Join Join                       `json:"join"`
-	// Delivery is when an event counts as passed on; [Written] when empty.
+	// Delivery is [Written] when empty.
 	Delivery Delivery `json:"delivery"`
-	// AckSeconds is how long the server has for an acknowledgement; 10 when 0.
+	// AckSeconds bounds the wait for an acknowledgement; 10 when 0.
 	AckSeconds Seconds `json:"ackSeconds"`
-	// EchoSeconds is for how long an event of ours that comes back without its name
-	// is known by its content; 10 when absent, 0 is never.
+	// EchoSeconds is how long the link recognizes an event that it emitted by its content,
+	// if the server sends it back without our mark; 10 when absent, never when 0.
 	EchoSeconds *Seconds `json:"echoSeconds"`
 	Compare     Compare  `json:"compare"`
 	Systems     []System `json:"systems"`
 }
 
-// Join is how a room is joined.
+// Join is how the link joins a room.
 type Join struct {
 	Event string `json:"event"` // join-system when empty
-	// As is "string" for the system's id alone, which is the default, or "object"
-	// for {"systemId": …}.
+	// As is the form of the argument: "string" for the room alone, the default, or
+	// "object" for {"systemId": …}.
 	As string `json:"as"`
 	// Acknowledged waits for the server's answer.
 	Acknowledged bool `json:"acknowledged"`
 }
 
-// Compare is how the shadow mode compares.
+// Compare configures the shadow mode; see [shadow.Config].
 type Compare struct {
 	WindowSeconds Seconds  `json:"windowSeconds"` // 30 when 0
 	LateSeconds   Seconds  `json:"lateSeconds"`   // 2 when 0
-	Members       []string `json:"members"`       // all that the other side has, when empty
+	Members       []string `json:"members"`       // all members that the server sends, when empty
 	Ignore        []string `json:"ignore"`        // timestamp when absent
 }
 
-// System is one system of a link.
+// System is the configuration of one system of a link.
 type System struct {
 	bridge.System
 	Mode Mode   `json:"mode"` // forward when empty
-	Room string `json:"room"` // how the other side calls it; the system's id when empty
+	Room string `json:"room"` // the server's name for the system; the system's id when empty
 }
 
-// forwardable are the events that the old system knows.
+// forwardable lists the events that such a server knows.
 var forwardable = []domain.EventType{domain.TypeDeviceUpdate, domain.TypeDeviceOfflineStatus, domain.TypeAssignmentUpdated}
 
-// forwards tells whether the old system knows events of a type.
+// forwards reports whether such a server knows events of a type.
 func forwards(t domain.EventType) bool { return slices.Contains(forwardable, t) }
 
-// maxAuth bounds what goes with the CONNECT packet.
+// maxAuth bounds the payload of the CONNECT packet, in bytes.
 const maxAuth = 16 << 10
 
 func (c *Config) check() error {
 	common := c.Common
 	if common.Token.File == "" && common.Token.Env == "" {
-		common.Token.Env = "none" // a server of this kind may let in anybody
+		common.Token.Env = "none" // a server of this kind need not ask for a token
 	}
 	if err := common.Check("http", "https"); err != nil {
 		return err
 	}
 	if _, has := c.Auth["token"]; has {
-		return errors.New("auth: must have no token; it has a member of its own")
+		return errors.New("auth: must not contain the token; the link has a member for it")
 	}
 	size := 0
 	for name, value := range c.Auth {
 		if name == "pid" || name == "offset" {
-			return fmt.Errorf("auth: %s is the protocol's own", name)
+			return fmt.Errorf("auth: %s is reserved by the protocol", name)
 		}
 		size += len(name) + len(value)
 	}
@@ -148,7 +149,7 @@ func (c *Config) check() error {
 		}
 		for j, t := range s.Types {
 			if !forwards(t) {
-				return fmt.Errorf("systems[%d].types[%d]: must be %s, %s or %s, which are what such a server knows",
+				return fmt.Errorf("systems[%d].types[%d]: must be %s, %s or %s, the events that such a server knows",
 					i, j, forwardable[0], forwardable[1], forwardable[2])
 			}
 		}
@@ -168,7 +169,7 @@ func (c *Config) setDefaults() {
 		*c.EchoSeconds = 10
 	}
 	if c.Compare.Ignore == nil {
-		c.Compare.Ignore = []string{"timestamp"} // when it was emitted: no two systems do that at once
+		c.Compare.Ignore = []string{"timestamp"} // the time of the emission differs between any two servers
 	}
 	for i := range c.Systems {
 		s := &c.Systems[i]
@@ -187,7 +188,7 @@ func (c *Config) shadowConfig() shadow.Config {
 	}
 }
 
-// joinArgument is what goes with the join event.
+// joinArgument returns the argument of the join event.
 func (c *Config) joinArgument(s *System) any {
 	if c.Join.As == "object" {
 		return map[string]string{"systemId": s.Room}

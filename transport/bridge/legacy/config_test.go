@@ -11,7 +11,7 @@ import (
 const good = `{"bridges":[{"name":"old","kind":"legacy","url":"http://old.example","ackSeconds":5,"echoSeconds":0,
  "systems":[{"system":"clinica-sol","direction":"both","types":["device-update"]}]}]}`
 
-// What is wrong is said with its place, and with what is right.
+// The error names the member, and says what it must be.
 func TestConfigRefuses(t *testing.T) {
 	t.Parallel()
 	load := func(text string) error {
@@ -30,7 +30,7 @@ func TestConfigRefuses(t *testing.T) {
 		"too late":             {`"ackSeconds":5`, `"compare":{"lateSeconds":1e300}`, "bridges[0].compare.lateSeconds: must be 0 to 3600"},
 		"a long window":        {`"ackSeconds":5`, `"compare":{"windowSeconds":3601}`, "bridges[0].compare.windowSeconds: must be 0 to 3600"},
 		"no such mode":         {`"direction"`, `"mode":"both","direction"`, "bridges[0].systems[0].mode: must be forward or shadow"},
-		"the protocol's own":   {`"ackSeconds":5`, `"auth":{"pid":"x"}`, "bridges[0].auth: pid is the protocol's own"},
+		"the protocol's own":   {`"ackSeconds":5`, `"auth":{"pid":"x"}`, "bridges[0].auth: pid is reserved by the protocol"},
 	} {
 		if err := load(strings.Replace(good, c.old, c.with, 1)); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %s", name, err, c.want)

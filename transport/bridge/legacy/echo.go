@@ -7,99 +7,96 @@ import (
 	"time"
 )
 
-// maxEchoes bounds what is remembered of what was emitted.
+// maxEchoes bounds the emitted payloads in memory.
 const maxEchoes = 4096
 
-// echoes remembers what was emitted a short while ago, so that it is known when it
-// comes back without our mark. Each emission accounts for one echo.
+// echoes remembers the payloads that were emitted recently, so that the link recognizes them
+// if the server sends them back without our mark. Each emission accounts for one echo. It is
+// safe for concurrent use.
 type echoes struct {
 	window time.Duration
 
-	mu    sync.Mutex
-	sent  map[[32]byte]int
-	order []emission // oldest first
-	// marks has the events of which an echo came back with its mark: this server
-	// passes on members of them that it does not know, so one without is no echo.
-	marks map[string]bool
+	mu     sync.Mutex
+	counts map[[32]byte]int // emissions by sum
+	sent   []sentPayload    // oldest first
+	// marked has the event names of which an echo came back with its mark: the server
+	// passes on members that it does not know, so a payload without the mark is no echo.
+	marked map[string]bool
 }
 
-type emission struct {
+type sentPayload struct {
 	event string
 	sum   [32]byte
 	at    time.Time
 }
 
 func newEchoes(window time.Duration) *echoes {
-	return &echoes{window: window, sent: map[[32]byte]int{}, marks: map[string]bool{}}
+	return &echoes{window: window, counts: map[[32]byte]int{}, marked: map[string]bool{}}
 }
 
 func sumOf(event, content string) [32]byte { return sha256.Sum256([]byte(event + "\x00" + content)) }
 
-// emitted notes what is about to be emitted.
-func (e *echoes) emitted(event, content string, now time.Time) {
+// add notes a payload that is about to be emitted.
+func (e *echoes) add(event, content string, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.window <= 0 || e.marks[event] {
+	if e.window <= 0 || e.marked[event] {
 		return
 	}
-	e.forget(now)
-	if len(e.order) == maxEchoes {
-		e.drop()
+	e.expire(now)
+	if len(e.sent) == maxEchoes {
+		e.dropOldest()
 	}
 	sum := sumOf(event, content)
-	e.sent[sum]++
-	e.order = append(e.order, emission{event, sum, now})
+	e.counts[sum]++
+	e.sent = append(e.sent, sentPayload{event, sum, now})
 }
 
-// marked notes that an echo of an event came back with its mark.
-func (e *echoes) marked(event string) {
+// setMarked notes that an echo of an event came back with its mark.
+func (e *echoes) setMarked(event string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.marks[event] {
+	if e.marked[event] {
 		return
 	}
-	e.marks[event] = true
-	e.order = slices.DeleteFunc(e.order, func(one emission) bool {
+	e.marked[event] = true
+	e.sent = slices.DeleteFunc(e.sent, func(one sentPayload) bool {
 		if one.event == event {
-			e.take(one.sum)
+			e.uncount(one.sum)
 		}
 		return one.event == event
 	})
 }
 
-// isEcho tells whether something without a mark is what was emitted, and counts
-// it off.
+// isEcho reports whether a payload without a mark was emitted within the window, and removes
+// that emission.
 func (e *echoes) isEcho(event, content string, now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.forget(now)
+	e.expire(now)
 	sum := sumOf(event, content)
-	if e.sent[sum] == 0 {
+	if e.counts[sum] == 0 {
 		return false
 	}
-	for i, one := range e.order {
-		if one.sum == sum {
-			e.order = append(e.order[:i], e.order[i+1:]...)
-			break
-		}
-	}
-	e.take(sum)
+	i := slices.IndexFunc(e.sent, func(one sentPayload) bool { return one.sum == sum })
+	e.sent = slices.Delete(e.sent, i, i+1)
+	e.uncount(sum)
 	return true
 }
 
-func (e *echoes) forget(now time.Time) {
-	for len(e.order) > 0 && now.Sub(e.order[0].at) > e.window {
-		e.drop()
+func (e *echoes) expire(now time.Time) {
+	for len(e.sent) > 0 && now.Sub(e.sent[0].at) > e.window {
+		e.dropOldest()
 	}
 }
 
-func (e *echoes) drop() {
-	e.take(e.order[0].sum)
-	e.order = e.order[1:]
+func (e *echoes) dropOldest() {
+	e.uncount(e.sent[0].sum)
+	e.sent = e.sent[1:]
 }
 
-func (e *echoes) take(sum [32]byte) {
-	if e.sent[sum]--; e.sent[sum] == 0 {
-		delete(e.sent, sum)
+func (e *echoes) uncount(sum [32]byte) {
+	if e.counts[sum]--; e.counts[sum] == 0 {
+		delete(e.counts, sum)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -18,45 +18,59 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 )
 
-// Parts are what links stand on. All but Quota and Logger are required.
+// Parts are the dependencies of links. All but Quota and Logger are required.
 type Parts struct {
-	Deployment string          // the id of ours
-	Log        domain.Appender // where events that come in are appended
+	Deployment string          // id of this deployment
+	Log        domain.Appender // gets the events that come in
 	Reader     bridge.Reader
 	Store      Store
 	Quota      domain.DeviceQuota // nil admits every device
 	Logger     *slog.Logger
 }
 
-// New makes the kind.
+// New returns the factory of links of this kind.
 func New(parts Parts) bridge.Factory {
 	if parts.Logger == nil {
 		parts.Logger = slog.New(slog.DiscardHandler)
 	}
 	return func(raw bridge.Raw) (bridge.Link, error) {
-		l := &link{parts: parts, systems: map[domain.SystemID]*systemLink{}}
-		if err := raw.Decode(&l.config); err != nil {
+		var c Config
+		if err := raw.Decode(&c); err != nil {
 			return nil, err
 		}
-		if err := l.config.check(); err != nil {
+		if err := c.check(); err != nil {
 			return nil, raw.AtPath(err)
 		}
-		raw.BindToken(&l.config.Token)
-		l.config.setDefaults()
-		return l, nil
+		raw.BindToken(&c.Token)
+		return newLink(c, parts), nil
 	}
 }
 
-// link is one server of the old system.
+// link is a link to one server.
 type link struct {
-	config Config
-	parts  Parts
-
-	mu      sync.Mutex
+	Parts
+	config  Config
 	systems map[domain.SystemID]*systemLink
 }
 
 var _ bridge.Link = (*link)(nil)
+
+func newLink(c Config, parts Parts) *link {
+	c.setDefaults()
+	l := &link{Parts: parts, config: c, systems: map[domain.SystemID]*systemLink{}}
+	for i := range l.config.Systems {
+		system := &l.config.Systems[i]
+		l.systems[system.System.System] = &systemLink{
+			link: l, system: system, echoes: newEchoes(c.EchoSeconds.duration()),
+			reporter: &reporter{
+				link: c.Name, system: system.System.System, store: parts.Store, counts: map[string]uint64{}, totals: map[string]uint64{},
+				logger: parts.Logger.With("bridge", c.Name, "system", system.System.System),
+			},
+			runLock: make(chan struct{}, 1), saveLock: make(chan struct{}, 1),
+		}
+	}
+	return l
+}
 
 // Name implements bridge.Link.
 func (l *link) Name() string { return l.config.Name }
@@ -73,27 +87,26 @@ func (l *link) Systems() []bridge.System {
 	return systems
 }
 
-// origin is where events that come over the link are from.
+// origin is the origin of the events that come over the link.
 func (l *link) origin() string { return Kind + ":" + l.config.Name }
 
-// systemLink is what this process remembers of one system of a link, from one connection
-// to the next. One Run at a time has it.
+// systemLink is one system of a link. It outlives connections, and one Run at a time uses it.
 type systemLink struct {
 	*link
-	Parts
 	system   *System
 	echoes   *echoes
 	reporter *reporter
-	runLock  chan struct{} // has a token while nobody runs it
-	saveLock chan struct{} // has a token while nobody saves: a later place is not overwritten by an earlier one
+	runLock  chan struct{} // held by Run; a channel, so that waiting for it can end
+	saveLock chan struct{} // held by save, so that an earlier state never replaces a later one
 
-	loaded     bool
-	saved      currentState
-	comparison *comparison
-	appending  atomic.Int64 // when the event came that is being appended, in nanoseconds; 0 when none is
+	loaded       bool
+	saved        currentState
+	comparison   *comparison
+	lossReported *domain.Position // see reportLogLoss
+	appending    atomic.Int64     // when the event arrived that is being appended, in nanoseconds; 0 if there is none
 }
 
-// heardUntil is up to when all that the other side said is taken.
+// heardUntil returns the time up to which everything that the server emitted is appended.
 func (s *systemLink) heardUntil(conn *sioclient.Conn) time.Time {
 	if at := s.appending.Load(); at != 0 {
 		return time.Unix(0, at).UTC()
@@ -101,63 +114,18 @@ func (s *systemLink) heardUntil(conn *sioclient.Conn) time.Time {
 	return conn.LastHeard().UTC()
 }
 
-// systemLink returns what is remembered of a system.
-func (l *link) systemLink(system domain.SystemID) *systemLink {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.systems[system]
-	if s != nil {
-		return s
-	}
-	s = &systemLink{link: l, Parts: l.parts, echoes: newEchoes(l.config.EchoSeconds.duration()), runLock: make(chan struct{}, 1), saveLock: make(chan struct{}, 1)}
-	for i := range l.config.Systems {
-		if l.config.Systems[i].System.System == system {
-			s.system = &l.config.Systems[i]
-		}
-	}
-	s.reporter = &reporter{
-		link: l.config.Name, system: system, store: l.parts.Store, counts: map[string]uint64{}, totals: map[string]uint64{},
-		logger: l.parts.Logger.With("bridge", l.config.Name, "system", system),
-	}
-	s.runLock <- struct{}{}
-	s.saveLock <- struct{}{}
-	l.systems[system] = s
-	return s
-}
-
-// keeping is what is kept, as it changes while a connection is open.
-type currentState struct {
-	mu    sync.Mutex
-	now   SavedState
-	dirty bool
-}
-
-func (k *currentState) get() SavedState {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.now
-}
-
-func (k *currentState) change(change func(*SavedState)) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	change(&k.now)
-	k.dirty = true
-}
-
-// saveEvery is the pace at which what is remembered and reported is made durable,
-// besides the moments at which it matters.
+// saveEvery is the interval of saves, in addition to those that must come before an emission.
 const saveEvery = time.Second
 
-// endGrace bounds what is kept after a connection's end.
+// endGrace bounds the work after a connection's end: the last appends, and the last save.
 const endGrace = 5 * time.Second
 
 // Run implements bridge.Link.
 func (l *link) Run(ctx context.Context, system bridge.System, state *bridge.State) error {
-	s := l.systemLink(system.System)
+	s := l.systems[system.System]
 	select {
-	case <-s.runLock:
-		defer func() { s.runLock <- struct{}{} }()
+	case s.runLock <- struct{}{}:
+		defer func() { <-s.runLock }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -165,52 +133,51 @@ func (l *link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 		return err
 	}
 	defer func() {
-		keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), endGrace)
-		defer cancel()
-		s.saved.change(func(k *SavedState) { k.Open = false })
-		s.trySave(keeping, state)
+		s.saved.change(func(saved *SavedState) { saved.Open = false })
+		s.saveLast(ctx, state)
 	}()
 	return s.connect(ctx, state)
 }
 
-// takeOver goes on from where the link stands. Another process may have run it since
-// we did, or run it still: then what that one keeps from now on is void.
+// takeOver loads the saved state. If another process has run the link since this one did, or
+// still runs it, takeOver increments the revision, so that the other process's saves fail.
 func (s *systemLink) takeOver(ctx context.Context) error {
-	kept, err := s.Store.LoadState(ctx, s.config.Name, s.system.System.System)
+	stored, err := s.Store.LoadState(ctx, s.config.Name, s.system.System.System)
 	if err != nil {
-		return fmt.Errorf("legacy: what was kept of the link: %w", err)
+		return fmt.Errorf("legacy: load the state of the link: %w", err)
 	}
-	if s.loaded && kept.Revision == s.saved.get().Revision {
-		return nil // what is remembered here is at least as new
+	if s.loaded && stored.Revision == s.saved.get().Revision {
+		return nil // the state in memory is at least as new
 	}
-	was := kept
-	kept.Revision++
-	if err := s.Store.SaveState(ctx, s.config.Name, s.system.System.System, was.Revision, kept); err != nil {
+	next := stored
+	next.Revision++
+	if err := s.Store.SaveState(ctx, s.config.Name, s.system.System.System, stored.Revision, next); err != nil {
 		return fmt.Errorf("legacy: take over the link: %w", err)
 	}
-	s.saved.change(func(k *SavedState) { *k = kept })
-	s.comparison = nil // what was compared meanwhile is not known here
-	s.afterCrash(was)
+	s.saved.change(func(saved *SavedState) { *saved = next })
+	s.comparison = nil // it lacks what the other process compared
+	s.reportCrash(stored)
 	s.loaded = true
 	return nil
 }
 
-// afterCrash reports what a process that died may have sent without noting it.
-func (s *systemLink) afterCrash(kept SavedState) {
-	if kept.Open && kept.Pushed != nil && s.system.Mode == Forward && s.system.Direction.Pushes() {
+// reportCrash reports that the process that saved the state died with an open connection,
+// and may have emitted events that the state does not cover.
+func (s *systemLink) reportCrash(stored SavedState) {
+	if stored.Open && stored.Pushed != nil && s.system.Mode == Forward && s.system.Direction.Pushes() {
 		s.reporter.add(domain.Finding{
-			Kind: domain.FindingMaybeTwice, After: kept.Pushed,
-			Detail: "the process that ran the bridge died: what followed, one page at most, may have been sent by it, and is sent again with the same id",
+			Kind: domain.FindingMaybeTwice, After: stored.Pushed,
+			Detail: "the process that ran the bridge died; it may have sent the next events, one page at most, which are sent again with the same ids",
 		})
 	}
 }
 
-// connect works over one connection.
+// connect opens one connection and works over it until it ends.
 func (s *systemLink) connect(ctx context.Context, state *bridge.State) error {
 	before := s.saved.get()
 	resume := sioclient.Session{PID: before.PID, Offset: before.Offset}
 	if s.system.Mode == Shadow && s.comparison == nil {
-		resume = sioclient.Session{} // what was said here meanwhile is not at hand
+		resume = sioclient.Session{} // the comparison has lost our side of the time to recover
 	}
 	cfg := sioclient.Config{URL: s.config.URL, Path: s.config.Path, Auth: s.auth}
 	conn, err := sioclient.Dial(ctx, cfg, resume)
@@ -234,12 +201,10 @@ func (s *systemLink) connect(ctx context.Context, state *bridge.State) error {
 	return work(ctx, conn, before, state)
 }
 
-// auth is what goes with the CONNECT packet.
+// auth returns the payload of the CONNECT packet.
 func (s *systemLink) auth(context.Context) (map[string]json.RawMessage, error) {
 	auth := make(map[string]json.RawMessage, len(s.config.Auth)+1)
-	for name, value := range s.config.Auth {
-		auth[name] = value
-	}
+	maps.Copy(auth, s.config.Auth)
 	if s.config.Token.File != "" || s.config.Token.Env != "" {
 		token, err := s.config.Token.Read()
 		if err != nil {
@@ -250,7 +215,7 @@ func (s *systemLink) auth(context.Context) (map[string]json.RawMessage, error) {
 	return auth, nil
 }
 
-// join asks for the system's room. An answer that says no is a refusal.
+// join joins the system's room. It fails with [bridge.ErrRefused] if the server refuses.
 func (s *systemLink) join(ctx context.Context, conn *sioclient.Conn) error {
 	argument := s.config.joinArgument(s.system)
 	if !s.config.Join.Acknowledged {
@@ -262,8 +227,8 @@ func (s *systemLink) join(ctx context.Context, conn *sioclient.Conn) error {
 	}
 	args, err := s.await(ctx, conn, answer)
 	if err == nil {
-		if why, refused := refusal(args); refused {
-			err = errors.Join(bridge.ErrRefused, fmt.Errorf("legacy: %s: %s", s.config.Join.Event, why))
+		if reason, refused := refusal(args); refused {
+			err = errors.Join(bridge.ErrRefused, fmt.Errorf("legacy: %s: %s", s.config.Join.Event, reason))
 		}
 	}
 	return err
@@ -278,35 +243,36 @@ func (s *systemLink) await(ctx context.Context, conn *sioclient.Conn, answer <-c
 		return args, nil
 	case <-conn.Done():
 		select {
-		case args := <-answer: // it came just before the end
+		case args := <-answer: // it arrived just before the end
 			return args, nil
 		default:
 		}
 		return nil, conn.Err()
 	case <-timer.C:
-		return nil, errors.New("legacy: the server does not acknowledge")
+		return nil, errors.New("legacy: the server did not acknowledge in time")
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// refusal reads an acknowledgement: {ok:false} or {error:…} say that the server
-// did not take the event. Anything else says that it did.
-func refusal(args []json.RawMessage) (why string, refused bool) {
-	var said struct {
+// refusal reads an acknowledgement. {ok:false} and {error:…} say that the server refused the
+// event; any other says that it took it.
+func refusal(args []json.RawMessage) (reason string, refused bool) {
+	var answer struct {
 		OK    *bool           `json:"ok"`
 		Error json.RawMessage `json:"error"`
 	}
-	if len(args) == 0 || json.Unmarshal(args[0], &said) != nil {
+	if len(args) == 0 || json.Unmarshal(args[0], &answer) != nil {
 		return "", false
 	}
-	if (said.OK == nil || *said.OK) && (len(said.Error) == 0 || isNull(said.Error)) {
+	if (answer.OK == nil || *answer.OK) && (len(answer.Error) == 0 || isNull(answer.Error)) {
 		return "", false
 	}
-	return "the server says " + domain.TruncateText(string(args[0]), maxDetail), true
+	return "the server answered " + domain.TruncateText(string(args[0]), maxDetail), true
 }
 
-// gap reports that the other side was not heard since it was last, if that is so.
+// reportGap reports the time since the last connection, unless the server sends what it
+// emitted in that time.
 func (s *systemLink) reportGap(conn *sioclient.Conn, before SavedState, detail string) {
 	if before.Heard.IsZero() || conn.Recovered() {
 		return
@@ -315,23 +281,32 @@ func (s *systemLink) reportGap(conn *sioclient.Conn, before SavedState, detail s
 	s.reporter.add(domain.Finding{Kind: domain.FindingGap, From: &from, To: &to, Detail: detail})
 }
 
-// begin notes the new session, so that a resumption asks for the right one.
+// noteSession notes the connection's session in the state, for the next connection to resume.
 func (s *systemLink) noteSession(conn *sioclient.Conn, before SavedState) {
 	session := conn.Session("")
 	s.appending.Store(0)
-	s.saved.change(func(k *SavedState) {
+	s.saved.change(func(saved *SavedState) {
 		if session.PID != before.PID {
-			k.PID, k.Offset = session.PID, ""
+			saved.PID, saved.Offset = session.PID, ""
 		}
-		k.Heard, k.Open = conn.LastHeard().UTC(), true
+		saved.Heard, saved.Open = conn.LastHeard().UTC(), true
 	})
 }
 
-// runParts runs the parts of a connection's work until one of them ends, and the
-// others have ended after it. All of them get a context that ends then. The
-// connection is closed when last is; then ended is called, and what it reports is
-// kept: the parts may still work for long on what came.
-func (s *systemLink) runParts(ctx context.Context, conn *sioclient.Conn, state *bridge.State, last <-chan struct{}, ended func(), parts ...func(context.Context) error) error {
+// noteHeard notes in the state up to when everything is appended.
+func (s *systemLink) noteHeard(conn *sioclient.Conn) {
+	heard := s.heardUntil(conn)
+	s.saved.change(func(saved *SavedState) { saved.Heard = heard })
+}
+
+// runParts runs the parts of a connection's work, and saves regularly, until one part ends;
+// then it cancels the context of the others and waits for them. It closes the connection
+// once pushDone is closed, calls ended, and saves at once what ended reports: the other
+// parts may take long to handle the events that came before.
+func (s *systemLink) runParts(
+	ctx context.Context, conn *sioclient.Conn, state *bridge.State, pushDone <-chan struct{}, ended func(),
+	parts ...func(context.Context) error,
+) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range parts {
 		group.Go(func() error {
@@ -350,46 +325,38 @@ func (s *systemLink) runParts(ctx context.Context, conn *sioclient.Conn, state *
 		for {
 			select {
 			case <-ticker.C:
-				heard := s.heardUntil(conn)
-				s.saved.change(func(k *SavedState) { k.Heard = heard })
+				s.noteHeard(conn)
 				s.trySave(ctx, state)
 			case <-ctx.Done():
-				late := time.AfterFunc(2*syncFor, conn.Abort) // the server may read nothing any more
-				<-last
-				late.Stop()
-				conn.Close() // ends the parts that wait for it
+				abort := time.AfterFunc(2*syncTimeout, conn.Abort) // the server may have stopped reading
+				<-pushDone
+				abort.Stop()
+				conn.Close() // ends the parts that wait for the connection
 				ended()
-				keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), endGrace)
-				defer cancel()
-				s.trySave(keeping, state)
+				s.saveLast(ctx, state)
 				return ctx.Err()
 			}
 		}
 	})
 	err := group.Wait()
-	heard := s.heardUntil(conn)
-	s.saved.change(func(k *SavedState) { k.Heard = heard })
+	s.noteHeard(conn)
 	return err
 }
 
-// save makes durable what is remembered and reported. It fails when what is
-// remembered is not kept; what is reported waits.
+// save stores the state and the report. It fails if the state cannot be stored; the report
+// waits for the next save.
 func (s *systemLink) save(ctx context.Context, state *bridge.State) error {
 	select {
-	case <-s.saveLock:
-		defer func() { s.saveLock <- struct{}{} }()
+	case s.saveLock <- struct{}{}:
+		defer func() { <-s.saveLock }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	s.saved.mu.Lock()
-	now, dirty := s.saved.now, s.saved.dirty
-	s.saved.dirty = false
-	s.saved.mu.Unlock()
 	var err error
-	if dirty {
-		if err = s.Store.SaveState(ctx, s.config.Name, s.system.System.System, now.Revision, now); err != nil {
-			s.saved.change(func(*SavedState) {}) // try again
-			err = fmt.Errorf("legacy: keep where the link stands: %w", err)
+	if current, dirty := s.saved.clean(); dirty {
+		if err = s.Store.SaveState(ctx, s.config.Name, s.system.System.System, current.Revision, current); err != nil {
+			s.saved.change(func(*SavedState) {}) // dirty again
+			err = fmt.Errorf("legacy: save the state of the link: %w", err)
 		}
 	}
 	s.reporter.flush(ctx)
@@ -397,11 +364,18 @@ func (s *systemLink) save(ctx context.Context, state *bridge.State) error {
 	return err
 }
 
-// trySave saves where that may wait: what comes in is taken meanwhile.
+// trySave saves at a moment when that may fail: the next save covers it.
 func (s *systemLink) trySave(ctx context.Context, state *bridge.State) {
 	switch err := s.save(ctx, state); {
-	case errors.Is(err, ErrSuperseded): // we are going to be told to end
+	case errors.Is(err, ErrSuperseded): // ctx is about to end
 	case err != nil && ctx.Err() == nil:
-		s.reporter.logger.Warn("where a bridge stands cannot be kept now", "error", err)
+		s.reporter.logger.Warn("the state of a bridge cannot be saved; trying again", "error", err)
 	}
+}
+
+// saveLast is trySave after the end of ctx.
+func (s *systemLink) saveLast(ctx context.Context, state *bridge.State) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endGrace)
+	defer cancel()
+	s.trySave(ctx, state)
 }

@@ -10,41 +10,42 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// markMember is the member that names an event of ours in a payload.
+// markMember is the payload member that holds our mark.
 const markMember = "plugcast"
 
-// mark is what a payload says of the event of ours that it was made from.
+// mark identifies the event of plugcast that a payload was made from.
 type mark struct {
 	ID     string `json:"id"`
-	Origin string `json:"origin"` // the deployment or the link where it first came into a log
+	Origin string `json:"origin"` // the deployment or link where it was first appended
 	Via    string `json:"via"`    // the deployment that emitted it
 }
 
-// object is a payload: its members, not yet read.
+// object is a payload whose members are not decoded yet.
 type object map[string]json.RawMessage
 
-// parsePayload reads the first argument of an event, and takes our mark off it.
+// parsePayload reads the first argument of an event. It removes our mark from the payload and
+// returns it, or nil if there is none.
 func parsePayload(args []json.RawMessage) (object, *mark, error) {
 	if len(args) == 0 {
 		return nil, nil, errors.New("it has no payload")
 	}
 	var o object
 	if json.Unmarshal(domain.CleanJSON(args[0]), &o) != nil || o == nil {
-		return nil, nil, errors.New("its payload is no object")
+		return nil, nil, errors.New("its payload is not an object")
 	}
 	var m *mark
 	if raw, has := o[markMember]; has {
 		delete(o, markMember)
 		m = &mark{}
 		if json.Unmarshal(raw, m) != nil || m.ID == "" {
-			m = nil // somebody else's word for something else
+			m = nil // another use of the same name
 		}
 	}
 	return o, m, nil
 }
 
-// checkSystem takes off which system a payload is about, if it says so. One about
-// another must not get in, whatever room it came from.
+// checkSystem removes the systemId from a payload. It fails if the payload names another
+// system: such an event must not get in, whichever room it came from.
 func (s *systemLink) checkSystem(o object) error {
 	raw, has := o["systemId"]
 	if !has {
@@ -58,8 +59,8 @@ func (s *systemLink) checkSystem(o object) error {
 	return nil
 }
 
-// eventOf makes data of ours from the payload of an event of the old system. What
-// the domain has no place for goes under attributes.
+// eventOf converts a payload of the server to an event. Members that the domain does not know
+// go under attributes.
 func eventOf(t domain.EventType, system domain.SystemID, o object) (domain.Event, error) {
 	id, err := identifier(o["deviceId"])
 	if err != nil {
@@ -80,7 +81,7 @@ func eventOf(t domain.EventType, system domain.SystemID, o object) (domain.Event
 	}
 }
 
-// identifier reads an id: a string, or a number, which some databases have.
+// identifier reads an id: a string, or a number, as some databases assign.
 func identifier(raw json.RawMessage) (string, error) {
 	var text string
 	if json.Unmarshal(raw, &text) == nil && text != "" {
@@ -90,11 +91,11 @@ func identifier(raw json.RawMessage) (string, error) {
 	if len(raw) > 0 && raw[0] != '"' && json.Unmarshal(raw, &number) == nil && number != "" {
 		return number.String(), nil
 	}
-	return "", errors.New("is missing, or no id")
+	return "", errors.New("is missing or not an id")
 }
 
-// updateOf is lenient with all but online and relayOn: what has a name of ours and
-// another meaning is the publisher's own, and goes under attributes.
+// updateOf is lenient with all members but online and relayOn: a member that has one of our
+// names but another type is the publisher's own, and goes under attributes.
 func updateOf(system domain.SystemID, device domain.DeviceID, o object) (domain.Event, error) {
 	known := object{"systemId": quoted(string(system)), "deviceId": quoted(string(device))}
 	rest := object{}
@@ -103,16 +104,16 @@ func updateOf(system domain.SystemID, device domain.DeviceID, o object) (domain.
 		switch {
 		case err == nil && name != "attributes":
 			known[name] = value
-		case name == "attributes": // below
+		case name == "attributes": // handled below
 		case name == "online" || name == "relayOn":
-			return domain.Event{}, fmt.Errorf("%s: is neither true nor false", name)
+			return domain.Event{}, fmt.Errorf("%s: must be true or false", name)
 		default:
 			rest[name] = value
 		}
 	}
 	switch attributes := o["attributes"]; {
 	case len(rest) == 0 && attributes != nil && !isNull(attributes):
-		known["attributes"] = attributes // token for token
+		known["attributes"] = attributes // byte for byte
 	case attributes != nil:
 		if err := addMembers(attributes, rest); err != nil {
 			return domain.Event{}, err
@@ -131,11 +132,11 @@ func updateOf(system domain.SystemID, device domain.DeviceID, o object) (domain.
 func offlineOf(system domain.SystemID, device domain.DeviceID, o object) (domain.Event, error) {
 	status := domain.DeviceOfflineStatus{DeviceID: device, Reason: domain.ReasonReported}
 	if json.Unmarshal(o["online"], &status.Online) != nil || isNull(o["online"]) {
-		return domain.Event{}, errors.New("online: is neither true nor false")
+		return domain.Event{}, errors.New("online: must be true or false")
 	}
 	if raw, has := o["relayOn"]; has {
 		if json.Unmarshal(raw, &status.RelayOn) != nil {
-			return domain.Event{}, errors.New("relayOn: is neither true nor false")
+			return domain.Event{}, errors.New("relayOn: must be true or false")
 		}
 	}
 	if status.Online {
@@ -165,7 +166,7 @@ func assignmentOf(system domain.SystemID, device domain.DeviceID, o object) (dom
 		delete(o, name)
 		switch {
 		case !has && needed:
-			return nil, fmt.Errorf("%s: is missing; null is for a plug that was released", name)
+			return nil, fmt.Errorf("%s: is missing; it is null for a plug that was released", name)
 		case !has || isNull(raw):
 			return nil, nil
 		}
@@ -195,12 +196,11 @@ func assignmentOf(system domain.SystemID, device domain.DeviceID, o object) (dom
 	return withAttributes(system, assignment, o)
 }
 
-// maxAttributes bounds what is kept of a payload besides what the domain knows, as
-// with updates.
+// maxAttributes bounds the attributes of an event, in bytes, as with updates.
 const maxAttributes = 4 << 10
 
-// withAttributes makes an event whose data have what is left of the payload. The
-// domain passes it over, and readers get it.
+// withAttributes makes an event of data, and adds the rest of the payload under attributes.
+// The fold ignores them, and readers get them.
 func withAttributes(system domain.SystemID, data domain.Data, rest object) (domain.Event, error) {
 	e, err := domain.NewEvent(system, data, domain.Cause{})
 	if err != nil {
@@ -215,7 +215,7 @@ func withAttributes(system domain.SystemID, data domain.Data, rest object) (doma
 	if len(rest) > 0 {
 		attributes := mustJSON(rest)
 		if len(attributes) > maxAttributes {
-			return e, fmt.Errorf("attributes: what is besides is over %d bytes", maxAttributes)
+			return e, fmt.Errorf("attributes: the other members are over %d bytes", maxAttributes)
 		}
 		e.Data = append(append(append(bytes.TrimSuffix(e.Data, []byte("}")), `,"attributes":`...), attributes...), '}')
 	}
@@ -223,11 +223,11 @@ func withAttributes(system domain.SystemID, data domain.Data, rest object) (doma
 	return e, err
 }
 
-// unpack adds the members of an object to those of another, which win.
+// addMembers adds the members of a JSON object to another object, which keeps its own.
 func addMembers(raw json.RawMessage, into object) error {
 	var more object
 	if json.Unmarshal(raw, &more) != nil {
-		return errors.New("attributes: is no object")
+		return errors.New("attributes: is not an object")
 	}
 	for name, value := range more {
 		if _, has := into[name]; !has {
@@ -237,7 +237,7 @@ func addMembers(raw json.RawMessage, into object) error {
 	return nil
 }
 
-// moment reads a time as JavaScript writes it: as text, or in milliseconds.
+// parseMoment reads a time as JavaScript writes it: as text, or in milliseconds since 1970.
 func parseMoment(raw json.RawMessage) (time.Time, bool) {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
@@ -251,8 +251,8 @@ func parseMoment(raw json.RawMessage) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// payloadOf is an event of ours as the old system has it: the attributes stand
-// beside what the domain knows.
+// payloadOf converts an event to a payload for the server: the attributes become members
+// beside those that the domain knows.
 func payloadOf(e *domain.Event) (object, error) {
 	var o object
 	if err := json.Unmarshal(e.Data, &o); err != nil {
@@ -279,8 +279,8 @@ func (o object) values() map[string]any {
 	return members
 }
 
-// canonical is the same for payloads that say the same, whatever wrote them, and
-// whether or not they say which system they are about.
+// canonical returns the same text for payloads with equal members, however they are written,
+// and with or without a systemId.
 func (o object) canonical() string {
 	values := o.values()
 	delete(values, "systemId")
@@ -291,12 +291,12 @@ func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "
 
 func quoted(s string) json.RawMessage { return mustJSON(s) }
 
-// mustJSON writes what is made of strings, of counts, and of JSON that was read: each
-// can be written, as TestWhatWasReadCanBeWritten shows.
+// mustJSON encodes values made of strings, counts and decoded JSON. All of these can be
+// encoded: see TestWhatWasReadCanBeWritten.
 func mustJSON(v any) json.RawMessage {
 	b, err := domain.EncodeJSON(v)
 	if err != nil {
-		panic("legacy: JSON that was read cannot be written: " + err.Error())
+		panic("legacy: decoded JSON cannot be encoded: " + err.Error())
 	}
 	return b
 }

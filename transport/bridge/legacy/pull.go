@@ -3,6 +3,7 @@ package legacy
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"time"
 
@@ -13,32 +14,34 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 )
 
-// forward passes events on, both ways.
+var errBinary = errors.New("it has binary attachments")
+
+// forward forwards events both ways, until the connection ends.
 func (s *systemLink) forward(ctx context.Context, conn *sioclient.Conn, before SavedState, state *bridge.State) error {
 	if s.system.Direction.Pulls() {
-		s.reportGap(conn, before, "the other side does not remember what it said meanwhile")
+		s.reportGap(conn, before, "the server does not remember what it emitted in this time")
 	}
 	s.noteSession(conn, before)
-	// What comes is taken off the connection in any case, or it would stall.
-	// And what came before the connection ended is taken when that is over.
+	// A link that only pushes takes events off the connection too, or the connection would
+	// stall. Events that came before the connection ended are appended after that.
 	parts := []func(context.Context) error{func(context.Context) error { return s.pull(ctx, conn, state) }}
 	out := &outbox{systemLink: s, conn: conn, state: state}
-	quiet := make(chan struct{}) // closed when nothing is emitted any more
+	pushDone := make(chan struct{})
 	ended := func() {}
 	if s.system.Direction.Pushes() {
 		parts = append(parts, func(ctx context.Context) error {
-			defer close(quiet)
+			defer close(pushDone)
 			return out.push(ctx)
 		})
 		ended = out.reportUnconfirmed
 	} else {
-		close(quiet)
+		close(pushDone)
 	}
-	return s.runParts(ctx, conn, state, quiet, ended, parts...)
+	return s.runParts(ctx, conn, state, pushDone, ended, parts...)
 }
 
-// pull appends what the other side says until the connection has ended and all that
-// came before is appended. When ctx ends it has a moment for the rest.
+// pull appends the events that the server emits, until the connection has ended and all of
+// them are appended. When ctx ends, it has endGrace for the rest.
 func (s *systemLink) pull(ctx context.Context, conn *sioclient.Conn, state *bridge.State) error {
 	ctx, cancel := withGrace(ctx, endGrace)
 	defer cancel()
@@ -48,77 +51,77 @@ func (s *systemLink) pull(ctx context.Context, conn *sioclient.Conn, state *brid
 			if err := s.receive(ctx, &e, state); err != nil {
 				return err
 			}
-			if conn.Waiting() == 0 { // else what waits came before the last that was heard
+			if conn.Waiting() == 0 { // otherwise the waiting events are older than conn.LastHeard
 				s.appending.Store(0)
 			}
 		}
-		if e.Offset != "" {
-			s.saved.change(func(k *SavedState) { k.Offset = e.Offset })
-		}
-		if e.Ack != "" {
-			_ = conn.Acknowledge(ctx, e.Ack) // a broken connection ends the loop by itself
-		}
+		s.finish(ctx, conn, &e)
 	}
 	return conn.Err()
 }
 
-// afterwards is a context that ends some time after another.
+// finish notes the offset of an event that was handled, and acknowledges it if the server asks.
+func (s *systemLink) finish(ctx context.Context, conn *sioclient.Conn, e *sioclient.Event) {
+	if e.Offset != "" {
+		s.saved.change(func(saved *SavedState) { saved.Offset = e.Offset })
+	}
+	if e.Ack != "" {
+		_ = conn.Acknowledge(ctx, e.Ack) // if the connection is broken, conn.Events ends
+	}
+}
+
+// withGrace returns a context that ends a grace period after ctx ends.
 func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
 		timer := time.AfterFunc(grace, cancel)
-		context.AfterFunc(lasting, func() { timer.Stop() })
+		context.AfterFunc(longer, func() { timer.Stop() })
 	})
-	return lasting, func() {
+	return longer, func() {
 		stop()
 		cancel()
 	}
 }
 
-// take appends one event, unless it is none or one of ours. It fails when ctx ends,
-// or when the log refuses an event that is valid.
+// receive appends the event that the server emitted, unless it is none of ours to append. It
+// fails only when ctx ends, or when the log refuses a valid event.
 func (s *systemLink) receive(ctx context.Context, e *sioclient.Event, state *bridge.State) error {
 	t := domain.EventType(e.Name)
 	if !forwards(t) {
-		return nil // connection-status, or what the old system says to its browsers only
+		return nil // connection-status, or another event that the server means for browsers only
 	}
 	if !s.system.Wants(t) {
 		state.OnPull(func(f *bridge.Flow) { f.Filtered++ })
 		return nil
 	}
 	event, own, err := s.translate(t, e)
+	var appended domain.Appended
+	if err == nil && !own {
+		appended, err = s.appendOnce(ctx, event)
+		if err != nil && domain.AsError(err).Kind != domain.KindInvalid && !domain.HasCode(err, domain.CodeTooManyDevices) {
+			return err
+		}
+	}
 	switch {
 	case err != nil:
 		s.reporter.addRejected(e, err)
 		state.OnPull(func(f *bridge.Flow) { f.Refused++ })
-		return nil
 	case own:
 		s.reporter.count("echoes", 1)
 		state.OnPull(func(f *bridge.Flow) { f.Own++ })
-		return nil
-	}
-	appended, err := s.appendOnce(ctx, event)
-	switch {
-	case err == nil:
-	case domain.AsError(err).Kind == domain.KindInvalid, domain.HasCode(err, domain.CodeTooManyDevices):
-		s.reporter.addRejected(e, err)
-		state.OnPull(func(f *bridge.Flow) { f.Refused++ })
-		return nil
 	default:
-		return err
-	}
-	s.reporter.count("pulled", 1)
-	state.OnPull(func(f *bridge.Flow) {
-		taken := domain.ImportResult{Accepted: 1}
+		result := domain.ImportResult{Accepted: 1}
 		if appended.Replayed {
-			taken = domain.ImportResult{Duplicates: 1}
+			result = domain.ImportResult{Duplicates: 1}
 		}
-		f.Moved(appended.Last(), taken)
-	})
+		s.reporter.count("pulled", 1)
+		state.OnPull(func(f *bridge.Flow) { f.Moved(appended.Last(), result) })
+	}
 	return nil
 }
 
-// translate makes an event of ours. own says that it came from here.
+// translate converts an event of the server to one of plugcast. own reports that this
+// deployment emitted it.
 func (s *systemLink) translate(t domain.EventType, e *sioclient.Event) (event domain.Event, own bool, err error) {
 	if e.Binary {
 		return event, false, errBinary
@@ -129,7 +132,7 @@ func (s *systemLink) translate(t domain.EventType, e *sioclient.Event) (event do
 	}
 	switch {
 	case m != nil && (m.Via == s.Deployment || m.Origin == s.Deployment):
-		s.echoes.marked(e.Name)
+		s.echoes.setMarked(e.Name)
 		return event, true, nil
 	case m == nil && s.echoes.isEcho(e.Name, payload.canonical(), time.Now()):
 		return event, true, nil
@@ -144,16 +147,17 @@ func (s *systemLink) translate(t domain.EventType, e *sioclient.Event) (event do
 	event.ID = s.eventID(e)
 	if m != nil && uuid.Validate(m.ID) == nil {
 		if origin, err := domain.ParseOrigin(m.Origin); err == nil {
-			event.ID, event.Origin = m.ID, origin // of another deployment on the same server
+			event.ID, event.Origin = m.ID, origin // from another deployment with a link to the same server
 		}
 	}
 	return event, false, nil
 }
 
-// eventID is the same for an event that the other side sends again after a
-// recovery, or over another connection to another process of ours, and new where
-// nobody can tell. The offset names a broadcast; the content is there because two
-// servers behind one address could give the same.
+// eventID returns the id for an event of the server. If the event has an offset, the id is
+// derived from it, so that the same event has the same id when the server sends it again
+// after a recovery or over another connection; otherwise the id is new. The offset names a
+// broadcast of one server; the content is hashed too, because two servers behind one address
+// could use the same offset.
 func (s *systemLink) eventID(e *sioclient.Event) string {
 	if e.Offset == "" {
 		return uuid.Must(uuid.NewV7()).String()
@@ -173,9 +177,9 @@ func (s *systemLink) eventID(e *sioclient.Event) string {
 	return id.String()
 }
 
-// append appends an event once, and tries until ctx ends or the log refuses it. The
-// event's id is its key: what was appended already, by whichever connection, is not
-// appended again. It fails with [domain.CodeTooManyDevices] for a device too many.
+// appendOnce appends an event, and tries until ctx ends or the log refuses it. The event's id
+// is the idempotency key, so that an event that another connection has appended is not
+// appended again. It fails with [domain.CodeTooManyDevices] if the quota refuses the device.
 func (s *systemLink) appendOnce(ctx context.Context, e domain.Event) (appended domain.Appended, err error) {
 	if device := e.Introduces(); device != "" && s.Quota != nil {
 		admission, ended := s.Quota.Admit(ctx, e.SystemID, []domain.DeviceID{device})
@@ -189,6 +193,6 @@ func (s *systemLink) appendOnce(ctx context.Context, e domain.Event) (appended d
 	}
 	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "bridge:" + s.origin(), Key: e.ID, Fingerprint: e.ID}}
 	return domain.AppendUntilDone(ctx, s.Log, []domain.Event{e}, opts, func(err error) {
-		s.reporter.logger.Warn("an event from a bridge cannot be appended now; trying again", "error", err)
+		s.reporter.logger.Warn("an event from a bridge cannot be appended; trying again", "error", err)
 	})
 }

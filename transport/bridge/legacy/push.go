@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -13,28 +14,25 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 )
 
-var errBinary = errors.New("it has binary attachments")
-
-// pageSize is how many events are emitted at a time, and how many wait for their
-// acknowledgement at most.
+// pageSize is the number of events that are emitted between two saves, and the most that
+// wait for their acknowledgements.
 const pageSize = 64
 
-// push emits what our log has after the position that was kept, until the
-// connection ends.
+// push emits the events of our log after the saved position, until the connection ends.
 func (o *outbox) push(ctx context.Context) error {
 	defer o.sync(ctx)
 	after := o.saved.get().Pushed
-	if after == nil { // from now on
+	if after == nil { // the first connection: start with the next event
 		end, err := o.Reader.End(ctx, o.system.System.System)
 		if err != nil {
-			return fmt.Errorf("legacy: where our log is: %w", err)
+			return fmt.Errorf("legacy: find the end of our log: %w", err)
 		}
 		after = &end
-		o.saved.change(func(k *SavedState) { k.Pushed = after })
+		o.saved.change(func(s *SavedState) { s.Pushed = after })
 	}
-	// Before anything goes over: that we began, or a restart would begin later and
-	// leave out what is between; and that a connection is open, or a page that goes
-	// over twice after a crash would not be reported.
+	// Saved before the first emission: the start, because a restart would choose a later
+	// one and leave out the events between; and Open, because without it nobody would
+	// report the page that is emitted twice after a crash.
 	if err := o.save(ctx, o.state); err != nil {
 		return err
 	}
@@ -43,10 +41,10 @@ func (o *outbox) push(ctx context.Context) error {
 		return err
 	}
 	if from != *after {
-		o.setPushed(from) // or it would be lost again, and reported, each time
+		o.setPushed(from) // otherwise each connection would find and report the same loss
 	}
 	return o.follow(ctx, o.conn, from, func(events []domain.Event) error {
-		if err := o.emit(ctx, events); err != nil {
+		if err := o.emitPage(ctx, events); err != nil {
 			return err
 		}
 		o.setPushed(events[len(events)-1].Position)
@@ -54,91 +52,115 @@ func (o *outbox) push(ctx context.Context) error {
 	})
 }
 
-// syncFor bounds how long the end of a connection waits for the server.
-const syncFor = time.Second
+// syncTimeout bounds how long the end of a connection waits for the server.
+const syncTimeout = time.Second
 
-// sync sees to it that what was written arrives before we close the connection.
+// sync waits until the server has read everything that was written. If it does not confirm
+// that, reportUnconfirmed reports it.
 func (o *outbox) sync(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), syncFor)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), syncTimeout)
 	defer cancel()
-	_ = o.conn.Sync(ctx) // what it does not confirm is reported
+	_ = o.conn.Sync(ctx)
 }
 
-// moved says that everything up to a position went over.
+// setPushed notes that the link has emitted everything up to a position.
 func (o *outbox) setPushed(to domain.Position) {
-	o.saved.change(func(k *SavedState) { k.Pushed = &to })
+	o.saved.change(func(s *SavedState) { s.Pushed = &to })
 }
 
-// follow gives fn the events of the system after a position, page by page, until the
-// connection ends.
-func (s *systemLink) follow(ctx context.Context, conn *sioclient.Conn, after domain.Position, fn func([]domain.Event) error) error {
+// follow calls fn with the events of the system after a position, in pages, until the
+// connection ends. If our log lost or renumbered events, follow reports it and fails: the
+// next connection reads on from the saved position.
+func (s *systemLink) follow(
+	ctx context.Context, conn *sioclient.Conn, after domain.Position, fn func([]domain.Event) error,
+) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
+	var watching sync.WaitGroup
+	watching.Go(func() {
 		select {
 		case <-conn.Done():
 			cancel(conn.Err())
 		case <-ctx.Done():
 		}
+	})
+	defer func() {
+		cancel(nil)
+		watching.Wait()
 	}()
-	return s.Reader.Follow(ctx, s.system.System.System, after, func(events []domain.Event, _ uint64) error {
+	err := s.Reader.Follow(ctx, s.system.System.System, after, func(events []domain.Event, _ uint64) error {
 		for page := range slices.Chunk(events, pageSize) {
 			if err := fn(page); err != nil {
 				return err
 			}
+			after = page[len(page)-1].Position
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 		}
 		return nil
 	})
+	if errors.Is(err, domain.ErrGap) || errors.Is(err, domain.ErrAhead) {
+		s.reportLogLoss(after, domain.Finding{
+			After: &after, Detail: "our own log lost or renumbered events that the link was reading; the link may have missed some of them",
+		})
+	}
+	return err
 }
 
-// locate finds a position in our log, and returns from where to go on. What is
-// beyond the log's end was lost here, with a Redis: we go on from what there is, and
-// say so.
+// locate returns the position to read our log from. That is the given one, unless our log
+// lost its newest events with a Redis: then it is the log's end, and locate reports the loss.
 func (s *systemLink) locate(ctx context.Context, after domain.Position) (from domain.Position, err error) {
 	system := s.system.System.System
 	from = after
 	_, err = s.Reader.Locate(ctx, system, after)
 	if errors.Is(err, domain.ErrAhead) {
 		if from, err = s.Reader.End(ctx, system); err == nil {
-			s.reporter.add(domain.Finding{
-				Kind: domain.FindingMaybeLost, After: &from, Through: &after,
-				Detail: "our own log lost what it had up to here: what was appended meanwhile may not have gone over",
+			s.reportLogLoss(after, domain.Finding{
+				After: &from, Through: &after,
+				Detail: "our own log lost the events up to here; the link may have missed events that were appended since",
 			})
 		}
 	}
 	if err != nil {
-		return from, fmt.Errorf("legacy: find where we are in our log: %w", err)
+		return from, fmt.Errorf("legacy: find the saved position in our log: %w", err)
 	}
 	return from, nil
 }
 
-// outbox is what was emitted over one connection and is not certain to have got
-// there.
+// reportLogLoss reports that our log lost events near the position up to which the link has
+// read. It reports each position once, although each connection may find the loss again.
+func (s *systemLink) reportLogLoss(read domain.Position, f domain.Finding) {
+	if s.lossReported != nil && *s.lossReported == read {
+		return
+	}
+	s.lossReported = &read
+	f.Kind = domain.FindingMaybeLost
+	s.reporter.add(f)
+}
+
+// outbox holds the emissions over one connection that the server has not confirmed.
 type outbox struct {
 	*systemLink
 	conn        *sioclient.Conn
 	state       *bridge.State
-	unconfirmed []unconfirmed // oldest first
+	unconfirmed []emission // oldest first
 }
 
-// unconfirmed is one emission, or some that followed each other.
-type unconfirmed struct {
-	number   uint64 // of the last among the events that were written over this connection
-	first    domain.Position
-	position domain.Position          // of the last
-	count    uint64                   // of emissions
-	answer   <-chan []json.RawMessage // of an acknowledgement, or nil
-	event    *domain.Event            // that it is for, or nil
+// emission is one emission, or several consecutive ones.
+type emission struct {
+	number   uint64                   // of the last one, among the events that were written to this connection
+	first    domain.Position          // of the first event
+	position domain.Position          // of the last event
+	count    uint64                   // of events
+	answer   <-chan []json.RawMessage // gets the acknowledgement, or nil
+	event    *domain.Event            // to be acknowledged, or nil
 }
 
-// emit emits a page, and with acknowledgements waits for them.
-func (o *outbox) emit(ctx context.Context, events []domain.Event) error {
+// emitPage emits a page, and with acknowledgements waits for them.
+func (o *outbox) emitPage(ctx context.Context, events []domain.Event) error {
 	for i := range events {
 		e := &events[i]
-		if err := o.emitOne(ctx, e); err != nil {
+		if err := o.emit(ctx, e); err != nil {
 			return err
 		}
 		if o.config.Delivery == Written {
@@ -150,30 +172,30 @@ func (o *outbox) emit(ctx context.Context, events []domain.Event) error {
 		return nil
 	}
 	for len(o.unconfirmed) > 0 {
-		u := o.unconfirmed[0]
-		args, err := o.await(ctx, o.conn, u.answer)
+		args, err := o.await(ctx, o.conn, o.unconfirmed[0].answer)
 		if err != nil {
 			return err
 		}
-		o.acknowledged(u, args)
+		o.acknowledge(args)
 	}
 	return nil
 }
 
-// acknowledged takes the answer to the oldest emission.
-func (o *outbox) acknowledged(u unconfirmed, args []json.RawMessage) {
-	if why, refused := refusal(args); refused {
+// acknowledge handles the answer to the oldest emission.
+func (o *outbox) acknowledge(args []json.RawMessage) {
+	oldest := o.unconfirmed[0]
+	if reason, refused := refusal(args); refused {
 		o.reporter.add(domain.Finding{
-			Kind: domain.FindingRefused, Event: u.event.Type, Device: u.event.Device(), Through: &u.position, Here: u.event.Data, Detail: why,
+			Kind: domain.FindingRefused, Event: oldest.event.Type, Device: oldest.event.Device(), Through: &oldest.position,
+			Here: oldest.event.Data, Detail: reason,
 		})
 	}
 	o.unconfirmed = o.unconfirmed[1:]
-	o.setPushed(u.position)
+	o.setPushed(oldest.position)
 }
 
-// emitOne emits an event, unless it came over this link or is none of those that
-// go over.
-func (o *outbox) emitOne(ctx context.Context, e *domain.Event) error {
+// emit emits an event, unless it came over this link or is not among the types to forward.
+func (o *outbox) emit(ctx context.Context, e *domain.Event) error {
 	switch {
 	case e.Origin == o.origin():
 		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{Own: 1}) })
@@ -192,7 +214,9 @@ func (o *outbox) emitOne(ctx context.Context, e *domain.Event) error {
 		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{Accepted: 1}) })
 		return nil
 	case payload == nil || errors.Is(err, sioclient.ErrTooLarge):
-		o.reporter.add(domain.Finding{Kind: domain.FindingRefused, Event: e.Type, Device: e.Device(), Through: &e.Position, Detail: err.Error()})
+		o.reporter.add(domain.Finding{
+			Kind: domain.FindingRefused, Event: e.Type, Device: e.Device(), Through: &e.Position, Detail: err.Error(),
+		})
 		o.state.OnPush(func(f *bridge.Flow) { f.Moved(e.Position, domain.ImportResult{}); f.Refused++ })
 		return nil
 	default:
@@ -201,34 +225,31 @@ func (o *outbox) emitOne(ctx context.Context, e *domain.Event) error {
 }
 
 func (o *outbox) write(ctx context.Context, e *domain.Event, payload object) error {
-	o.echoes.emitted(string(e.Type), payload.canonical(), time.Now())
+	o.echoes.add(string(e.Type), payload.canonical(), time.Now())
 	origin := e.Origin
 	if origin == "" {
 		origin = o.Deployment
 	}
 	payload[markMember] = mustJSON(mark{ID: e.ID, Origin: origin, Via: o.Deployment})
-	u := unconfirmed{first: e.Position, position: e.Position, count: 1}
+	written := emission{first: e.Position, position: e.Position, count: 1}
 	var err error
 	if o.config.Delivery == Acknowledged {
-		u.event = e
-		u.answer, err = o.conn.EmitAck(ctx, string(e.Type), payload)
+		written.event = e
+		written.answer, err = o.conn.EmitAck(ctx, string(e.Type), payload)
 	} else {
 		err = o.conn.Emit(ctx, string(e.Type), payload)
 	}
-	if errors.Is(err, sioclient.ErrTooLarge) {
-		return err
-	}
-	if err == nil { // or it is not there as a whole, and is sent again
-		u.number = o.conn.Written()
-		o.unconfirmed = append(o.unconfirmed, u)
+	if err == nil { // after an error the server does not have all of it, and the next connection emits it again
+		written.number = o.conn.Written()
+		o.unconfirmed = append(o.unconfirmed, written)
 	}
 	return err
 }
 
-// maxUnconfirmed bounds what is remembered of what may be lost.
+// maxUnconfirmed bounds the unconfirmed emissions in memory.
 const maxUnconfirmed = 10_000
 
-// settle forgets what the server has read for sure.
+// dropConfirmed removes the emissions that the server has certainly read.
 func (o *outbox) dropConfirmed() {
 	confirmed, n := o.conn.Confirmed(), 0
 	for n < len(o.unconfirmed) && o.unconfirmed[n].number <= confirmed {
@@ -236,40 +257,40 @@ func (o *outbox) dropConfirmed() {
 	}
 	o.unconfirmed = o.unconfirmed[n:]
 	if len(o.unconfirmed) > maxUnconfirmed {
-		o.coarsen()
+		o.mergePairs()
 	}
 }
 
-// coarsen makes one of each two that follow each other. So all that may be lost is
-// reported, and at worst some of what is not.
-func (o *outbox) coarsen() {
-	coarse := o.unconfirmed[:0]
-	for i, u := range o.unconfirmed {
-		if i%2 == 1 {
-			before := &coarse[len(coarse)-1]
-			u.first, u.count = before.first, before.count+u.count
-			*before = u
+// mergePairs merges each two consecutive emissions into one. The report still covers all
+// that may be lost, and may also cover one emission that is not.
+func (o *outbox) mergePairs() {
+	merged := o.unconfirmed[:0]
+	for i, e := range o.unconfirmed {
+		if i%2 == 0 {
+			merged = append(merged, e)
 			continue
 		}
-		coarse = append(coarse, u)
+		last := &merged[len(merged)-1]
+		e.first, e.count = last.first, last.count+e.count
+		*last = e
 	}
-	o.unconfirmed = coarse
+	o.unconfirmed = merged
 }
 
-// takeAnswers takes the answers that have come.
+// takeAnswers handles the acknowledgements that have arrived.
 func (o *outbox) takeAnswers() {
 	for len(o.unconfirmed) > 0 {
 		select {
 		case args := <-o.unconfirmed[0].answer:
-			o.acknowledged(o.unconfirmed[0], args)
+			o.acknowledge(args)
 		default:
 			return
 		}
 	}
 }
 
-// reportUnconfirmed reports, at the end of a connection, what may not have got there, or
-// may get there twice.
+// reportUnconfirmed reports, at the end of a connection, the events that the server may not
+// have received, or may receive twice.
 func (o *outbox) reportUnconfirmed() {
 	kind, detail := domain.FindingMaybeLost, "written to a connection that broke, and not sent again"
 	if o.config.Delivery == Acknowledged {
@@ -288,7 +309,7 @@ func (o *outbox) reportUnconfirmed() {
 	o.reporter.add(domain.Finding{Kind: kind, After: before(first), Through: &last, Count: count, Detail: detail})
 }
 
-// before is the position right before another.
+// before returns the greatest position before p.
 func before(p domain.Position) *domain.Position {
 	if p.N > 0 {
 		return &domain.Position{Ms: p.Ms, N: p.N - 1}

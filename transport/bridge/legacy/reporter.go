@@ -3,9 +3,8 @@ package legacy
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
-	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,48 +12,15 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 )
 
-// SavedState is what a link's system remembers over restarts.
-type SavedState struct {
-	// PID and Offset are what the other side needs to send what was missed.
-	PID    string `json:"pid,omitempty"`
-	Offset string `json:"offset,omitempty"`
-	// Pushed is where in our log everything up to went over; nil before the first
-	// connection.
-	Pushed *domain.Position `json:"pushed,omitempty"`
-	// Heard is up to when all that the other side said was taken; zero when it was
-	// never heard.
-	Heard time.Time `json:"heard,omitzero"`
-	// Open says that a connection was not ended in order: what follows Pushed may
-	// have gone over already.
-	Open bool `json:"open,omitempty"`
-	// Revision grows by one with each process that runs it after another did.
-	Revision uint64 `json:"revision,omitempty"`
-}
-
-// ErrSuperseded says that another process has run the link's system since: what we
-// would keep is older than what is kept.
-var ErrSuperseded = errors.New("legacy: another process runs the link by now")
-
-// Store keeps what links remember and report. It is durable.
-type Store interface {
-	// LoadState returns what was kept of a link's system; zero when nothing was.
-	LoadState(ctx context.Context, link string, system domain.SystemID) (SavedState, error)
-	// SaveState replaces it, or fails with [ErrSuperseded] when what is there is not of the
-	// revision was.
-	SaveState(ctx context.Context, link string, system domain.SystemID, was uint64, kept SavedState) error
-	// AddFindings adds findings of one link's system, and counts to the counts that are
-	// there. dropped is how many findings were lost before they got here.
-	AddFindings(ctx context.Context, link string, system domain.SystemID, findings []domain.Finding, counts map[string]uint64, dropped uint64) error
-}
-
-// Bounds of what waits to be kept.
+// Bounds of a report that waits for the store.
 const (
-	maxWaiting = 1000    // findings
-	maxPayload = 2 << 10 // bytes of one payload
+	maxWaiting = 1000    // findings; beyond that the oldest are discarded
+	maxPayload = 2 << 10 // bytes; longer payloads are left out
 	maxDetail  = 512     // bytes
 )
 
-// reporter gathers what is to be reported, and outlives connections.
+// reporter collects the findings and counts of a link's system until flush stores them. It
+// outlives connections, and is safe for concurrent use.
 type reporter struct {
 	link   string
 	system domain.SystemID
@@ -63,13 +29,13 @@ type reporter struct {
 
 	mu       sync.Mutex
 	findings []domain.Finding
-	counts   map[string]uint64 // not kept yet
-	totals   map[string]uint64 // since this process runs it
+	counts   map[string]uint64 // since the last flush
+	totals   map[string]uint64 // since the start of this process
 	dropped  uint64
-	away     bool
+	failing  bool // the last flush failed
 }
 
-// add notes a finding, and logs it unless there are many of its kind.
+// add adds a finding, and logs it.
 func (r *reporter) add(f domain.Finding) {
 	f.System, f.Link, f.At = r.system, r.link, time.Now().UTC().Truncate(time.Microsecond)
 	f.Detail = domain.TruncateText(f.Detail, maxDetail)
@@ -88,33 +54,33 @@ func (r *reporter) add(f domain.Finding) {
 	n := r.totals[string(f.Kind)]
 	r.mu.Unlock()
 	level := slog.LevelDebug
-	if f.Kind == domain.FindingGap || f.Kind == domain.FindingMaybeLost || f.Kind == domain.FindingMaybeTwice || n == 1 {
-		level = slog.LevelWarn // of the others the first, so that somebody looks at the report
+	if n == 1 || slices.Contains([]domain.FindingKind{domain.FindingGap, domain.FindingMaybeLost, domain.FindingMaybeTwice}, f.Kind) {
+		level = slog.LevelWarn // of the other kinds only the first: it points operators to the report
 	}
-	r.logger.Log(context.Background(), level, "a bridge has something to report", "kind", f.Kind, "event", f.Event, "device", f.Device,
+	r.logger.Log(context.Background(), level, "bridge: a finding for the report", "kind", f.Kind, "event", f.Event, "device", f.Device,
 		"from", f.From, "to", f.To, "detail", f.Detail)
 }
 
-// rejected notes something that the other side said and that is no event of ours.
-func (r *reporter) addRejected(e *sioclient.Event, why error) {
-	f := domain.Finding{Kind: domain.FindingRejected, Event: domain.EventType(e.Name), Detail: why.Error()}
+// addRejected adds the finding that the server sent something that is not an event of plugcast.
+func (r *reporter) addRejected(e *sioclient.Event, reason error) {
+	f := domain.Finding{Kind: domain.FindingRejected, Event: domain.EventType(e.Name), Detail: reason.Error()}
 	if len(e.Args) > 0 {
 		f.There = e.Args[0]
 	}
 	r.add(f)
 }
 
-func (r *reporter) count(what string, n uint64) {
+func (r *reporter) count(name string, n uint64) {
 	if n == 0 {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.counts[what] += n
-	r.totals[what] += n
+	r.counts[name] += n
+	r.totals[name] += n
 }
 
-// status is the counts as part of the link's status.
+// detail returns the counts, for the link's status.
 func (r *reporter) detail() json.RawMessage {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,7 +89,7 @@ func (r *reporter) detail() json.RawMessage {
 	}{r.totals})
 }
 
-// keep makes durable what was gathered. What cannot be kept now waits.
+// flush stores what was collected. If the store fails, the next flush tries again.
 func (r *reporter) flush(ctx context.Context) {
 	r.mu.Lock()
 	findings, counts, dropped := r.findings, r.counts, r.dropped
@@ -136,26 +102,24 @@ func (r *reporter) flush(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
-		r.away = false
+		r.failing = false
 		return
 	}
-	if !r.away && ctx.Err() == nil {
-		r.logger.Warn("the report of a bridge cannot be kept now", "error", err)
+	if !r.failing && ctx.Err() == nil {
+		r.logger.Warn("the report of a bridge cannot be stored; trying again", "error", err)
 	}
-	r.away = true
+	r.failing = true
 	r.findings = append(findings, r.findings...)
 	if over := len(r.findings) - maxWaiting; over > 0 {
 		r.findings = r.findings[over:]
 		dropped += uint64(over)
 	}
 	r.dropped += dropped
-	maps.Copy(r.counts, sum(counts, r.counts))
+	addCounts(r.counts, counts)
 }
 
-func sum(a, b map[string]uint64) map[string]uint64 {
-	all := maps.Clone(a)
-	for what, n := range b {
-		all[what] += n
+func addCounts(to, counts map[string]uint64) {
+	for name, n := range counts {
+		to[name] += n
 	}
-	return all
 }

@@ -12,14 +12,12 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 )
 
-// newSystemLink is what a process remembers of a system of a link that does not run.
+// newSystemLink makes a system of a link that does not run.
 func newSystemLink(t *testing.T, store *memoryStore) *systemLink {
 	t.Helper()
 	log := newMemoryLog()
-	l := &link{config: Config{Common: bridge.Common{Name: "old"}, Systems: []System{{System: bridge.System{System: clinic}}}},
-		parts: Parts{Deployment: deployment, Log: log, Reader: log, Store: store, Logger: logger()}, systems: map[domain.SystemID]*systemLink{}}
-	l.config.setDefaults()
-	return l.systemLink(clinic)
+	config := Config{Common: bridge.Common{Name: "old"}, Systems: []System{{System: bridge.System{System: clinic}}}}
+	return newLink(config, Parts{Deployment: deployment, Log: log, Reader: log, Store: store, Logger: logger()}).systems[clinic]
 }
 
 // The ticker and the pushing side save at the same time: the later place stays.
@@ -51,7 +49,7 @@ func TestSavesInOrder(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	<-s.saveLock // somebody saves for long
+	s.saveLock <- struct{}{} // another save takes long
 	if err := s.save(ended, state); err == nil {
 		t.Error("nothing was saved, and nobody knows")
 	}
@@ -98,6 +96,36 @@ func TestOurLogSetBack(t *testing.T) {
 	}
 }
 
+// If our own log loses or renumbers events while the link follows it, the link reports that once and goes on.
+func TestOurLogChangesUnderTheLink(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*memoryLog){
+		"renumbered":                  func(l *memoryLog) { l.Recount(clinic) },
+		"set back, and grown past it": func(l *memoryLog) { l.Forget(clinic, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, legacyserver.Options{}, "", "")
+			b.until("the link follows our log", b.log.followed)
+			b.ours(0)
+			b.ours(1)
+			b.until("they went over", b.pushedAll)
+			at, err := b.log.End(t.Context(), clinic)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(b.log)
+			b.ours(2)
+			b.until("the link reported it", func() bool { return len(b.store.found(domain.FindingMaybeLost)) > 0 })
+			b.until("the next event went over", func() bool { got := b.received(); return len(got) > 0 && got[len(got)-1] == 2 })
+			b.stop()
+			if found := b.store.found(domain.FindingMaybeLost); len(found) != 1 || found[0].After == nil || *found[0].After != at {
+				t.Errorf("reported: %+v, want one finding after %s", found, at)
+			}
+		})
+	}
+}
+
 // What may be lost is reported at once, also if what came before cannot be appended
 // for long: we may die meanwhile.
 func TestMaybeLostWhileTheLogIsAway(t *testing.T) {
@@ -128,7 +156,7 @@ func TestMuchMayBeLost(t *testing.T) {
 	o := &outbox{systemLink: newSystemLink(t, store), conn: &sioclient.Conn{}} // nothing is confirmed
 	for n := uint64(1); n <= total; n++ {
 		at := domain.Position{Ms: 1, N: n}
-		o.unconfirmed = append(o.unconfirmed, unconfirmed{number: n, first: at, position: at, count: 1})
+		o.unconfirmed = append(o.unconfirmed, emission{number: n, first: at, position: at, count: 1})
 		o.dropConfirmed()
 	}
 	if n := len(o.unconfirmed); n > maxUnconfirmed {

@@ -172,7 +172,7 @@ func (s *memoryStore) AddFindings(_ context.Context, _ string, _ domain.SystemID
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.findings = append(s.findings, findings...)
-	s.counts = sum(counts, s.counts)
+	addCounts(s.counts, counts)
 	return nil
 }
 

@@ -13,48 +13,41 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/shadow"
 )
 
-// comparison is a comparer that two goroutines feed. It outlives connections: what
-// was said here meanwhile is read when the next one is there.
+// comparison is a comparer that two goroutines feed. It outlives connections: the next
+// connection reads the part of our log that was appended between the two.
 type comparison struct {
-	after domain.Position // in our log: everything up to it was compared
+	after domain.Position // everything in our log up to here was compared
 
 	mu       sync.Mutex
-	core     *shadow.Comparer
-	reported shadow.Counts
+	comparer *shadow.Comparer
+	reported shadow.Counts // already in the report
 }
 
-// do works on the comparer.
-func (c *comparison) do(work func(core *shadow.Comparer)) {
+func (c *comparison) do(work func(*shadow.Comparer)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	work(c.core)
+	work(c.comparer)
 }
 
-// compareEvery is the pace at which what has waited long enough is settled.
+// compareEvery is the interval at which events are settled that have waited long enough.
 const compareEvery = 500 * time.Millisecond
 
-// compare compares what both sides say, until the connection ends.
+// compare compares the events of both sides, until the connection ends.
 func (s *systemLink) compare(ctx context.Context, conn *sioclient.Conn, before SavedState, state *bridge.State) error {
 	s.noteSession(conn, before)
 	now := time.Now()
-	if c := s.comparison; c == nil {
-		s.reportGap(conn, before, "nobody compared")
-		end, err := s.Reader.End(ctx, s.system.System.System)
-		if err != nil {
-			return fmt.Errorf("legacy: where our log is: %w", err)
+	if s.comparison == nil {
+		s.reportGap(conn, before, "no process compared in this time")
+		if err := s.newComparison(ctx, now); err != nil {
+			return err
 		}
-		s.comparison = &comparison{core: shadow.New(s.config.shadowConfig()), after: end}
-		s.comparison.core.Down(shadow.There, now)
-		s.comparison.core.Up(shadow.There, now, false) // the first moments are excused
-		s.comparison.core.Take()
-		s.comparison.reported = s.comparison.core.Counts()
 	} else {
-		c.do(func(core *shadow.Comparer) { core.Up(shadow.There, now, conn.Recovered()) })
+		s.comparison.do(func(comparer *shadow.Comparer) { comparer.Up(shadow.There, now, conn.Recovered()) })
 	}
 	c := s.comparison
-	quiet := make(chan struct{})
-	close(quiet)
-	err := s.runParts(ctx, conn, state, quiet, func() {},
+	pushDone := make(chan struct{})
+	close(pushDone) // this mode emits nothing
+	err := s.runParts(ctx, conn, state, pushDone, func() {},
 		func(ctx context.Context) error {
 			from, err := s.locate(ctx, c.after)
 			if err != nil {
@@ -69,12 +62,28 @@ func (s *systemLink) compare(ctx context.Context, conn *sioclient.Conn, before S
 		func(ctx context.Context) error { return s.observeThere(ctx, c, conn, state) },
 		func(ctx context.Context) error { return s.settle(ctx, c) },
 	)
-	c.do(func(core *shadow.Comparer) { core.Down(shadow.There, conn.LastHeard()) })
+	c.do(func(comparer *shadow.Comparer) { comparer.Down(shadow.There, conn.LastHeard()) })
 	s.reportComparison(c)
 	return err
 }
 
-// observeHere takes events of our log.
+// newComparison starts a comparison at the end of our log.
+func (s *systemLink) newComparison(ctx context.Context, now time.Time) error {
+	end, err := s.Reader.End(ctx, s.system.System.System)
+	if err != nil {
+		return fmt.Errorf("legacy: find the end of our log: %w", err)
+	}
+	comparer := shadow.New(s.config.shadowConfig())
+	// The first events of one side may have no counterpart, because the other came just
+	// before the connection.
+	comparer.Down(shadow.There, now)
+	comparer.Up(shadow.There, now, false)
+	comparer.Take()
+	s.comparison = &comparison{comparer: comparer, after: end, reported: comparer.Counts()}
+	return nil
+}
+
+// observeHere feeds events of our log to the comparer.
 func (s *systemLink) observeHere(c *comparison, events []domain.Event, state *bridge.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,17 +97,17 @@ func (s *systemLink) observeHere(c *comparison, events []domain.Event, state *br
 		}
 		payload, err := payloadOf(e)
 		if err != nil {
-			continue // undecodable: there is nothing to compare
+			continue // an undecodable event has no payload to compare
 		}
-		// When our log got it: its own time may be of another deployment's clock.
+		// The time of the append, because e.Time may come from another deployment's clock.
 		at := e.Position.Time()
-		c.core.Observe(shadow.Here, shadow.Observation{
+		c.comparer.Observe(shadow.Here, shadow.Observation{
 			Event: string(e.Type), Device: string(device), At: at, Members: payload.values(), Ref: e.Position.String(),
 		})
 	}
 }
 
-// observeThere takes what the other side says until the connection ends.
+// observeThere feeds events of the server to the comparer until the connection ends.
 func (s *systemLink) observeThere(ctx context.Context, c *comparison, conn *sioclient.Conn, state *bridge.State) error {
 	for e := range conn.Events() {
 		t := domain.EventType(e.Name)
@@ -110,21 +119,16 @@ func (s *systemLink) observeThere(ctx context.Context, c *comparison, conn *sioc
 			case own:
 				s.reporter.count("echoes", 1)
 			default:
-				c.do(func(core *shadow.Comparer) { core.Observe(shadow.There, o) })
+				c.do(func(comparer *shadow.Comparer) { comparer.Observe(shadow.There, o) })
 				state.OnPull(func(f *bridge.Flow) { f.Accepted++ })
 			}
 		}
-		if e.Offset != "" {
-			s.saved.change(func(k *SavedState) { k.Offset = e.Offset })
-		}
-		if e.Ack != "" { // or the emission would fail because somebody watches
-			_ = conn.Acknowledge(ctx, e.Ack) // a broken connection ends the loop by itself
-		}
+		s.finish(ctx, conn, &e) // acknowledged too, or its emitter would fail because of a link that only compares
 	}
 	return conn.Err()
 }
 
-// observation reads an event of the other side. own says that it came from here.
+// observation reads an event of the server. own reports that this deployment emitted it.
 func (s *systemLink) observation(e *sioclient.Event) (o shadow.Observation, own bool, err error) {
 	if e.Binary {
 		return o, false, errBinary
@@ -149,14 +153,14 @@ func (s *systemLink) observation(e *sioclient.Event) (o shadow.Observation, own 
 	return shadow.Observation{Event: e.Name, Device: device, At: time.Now(), Members: payload.values()}, false, nil
 }
 
-// settle decides about what has waited, now and then, until ctx ends.
+// settle lets the comparer decide about the events that have waited long enough, until ctx ends.
 func (s *systemLink) settle(ctx context.Context, c *comparison) error {
 	ticker := time.NewTicker(compareEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case now := <-ticker.C:
-			c.do(func(core *shadow.Comparer) { core.Advance(now) })
+			c.do(func(comparer *shadow.Comparer) { comparer.Advance(now) })
 			s.reportComparison(c)
 		case <-ctx.Done():
 			return ctx.Err()
@@ -164,10 +168,10 @@ func (s *systemLink) settle(ctx context.Context, c *comparison) error {
 	}
 }
 
-// report puts what was found into the reporter.
+// reportComparison moves the comparer's findings and counts to the report.
 func (s *systemLink) reportComparison(c *comparison) {
 	c.mu.Lock()
-	found, counts, before := c.core.Take(), c.core.Counts(), c.reported
+	found, counts, before := c.comparer.Take(), c.comparer.Counts(), c.reported
 	c.reported = counts
 	c.mu.Unlock()
 	s.reporter.count("same", counts.Same-before.Same)
@@ -177,29 +181,29 @@ func (s *systemLink) reportComparison(c *comparison) {
 	}
 }
 
-// findingOf puts a difference into the words of the report.
+// findingOf converts a finding of the comparer to one of the report.
 func findingOf(f *shadow.Finding) domain.Finding {
 	finding := domain.Finding{Kind: domain.FindingKind(f.Kind), Members: f.Members, DelayMS: f.Delay.Milliseconds()}
 	if f.Kind == shadow.Gap {
 		from, to := f.From.UTC(), f.To.UTC()
 		finding.From, finding.To = &from, &to
-		finding.Detail = "the other side does not remember what it said meanwhile: not compared"
+		finding.Detail = "the server does not remember what it emitted in this time; not compared"
 		return finding
 	}
-	for _, seen := range []struct {
+	for _, side := range []struct {
 		*shadow.Observation
 		payload *[]byte
 	}{{f.Here, (*[]byte)(&finding.Here)}, {f.There, (*[]byte)(&finding.There)}} {
-		if seen.Observation == nil {
+		if side.Observation == nil {
 			continue
 		}
-		finding.Event, finding.Device = domain.EventType(seen.Event), domain.DeviceID(seen.Device)
-		*seen.payload = mustJSON(seen.Members)
-		if at, err := domain.ParsePosition(seen.Ref); err == nil && seen.Ref != "" {
+		finding.Event, finding.Device = domain.EventType(side.Event), domain.DeviceID(side.Device)
+		*side.payload = mustJSON(side.Members)
+		if at, err := domain.ParsePosition(side.Ref); err == nil && side.Ref != "" {
 			finding.Through = &at
 		}
-		when := seen.At.UTC()
-		finding.From = &when
+		from := side.At.UTC()
+		finding.From = &from
 	}
 	return finding
 }
