@@ -2,9 +2,9 @@ package rooms
 
 import "github.com/plugcast/plugcast/domain/isolate"
 
-// batchCache keeps the last few frames, so that readers at the same place share
-// one. Few suffice: readers that keep up are at the same place, and of those
-// that do not there are no two alike.
+// batchCache keeps the newest frames, so that readers at the same place share one frame.
+// A few frames suffice: readers that keep up are at the same place, and readers that are
+// behind are rarely at equal places.
 type batchCache struct {
 	slots [4]batch
 	next  int
@@ -12,12 +12,12 @@ type batchCache struct {
 
 type batch struct {
 	encoding Encoding
-	from, to uint64 // seqs of the first and the last event, all between included
+	from, to uint64 // the seqs of the first and the last event; the frame has all events between
 	bytes    []byte
 }
 
-// encode returns the frame of events. They may be shared when they follow each
-// other without a hole: then no filter shows in the frame.
+// encode returns the frame of events. Frames are shared only if their events are
+// contiguous: then the readers' filters made no difference.
 func (c *batchCache) encode(encoding Encoding, events []*Encoded) []byte {
 	from, to := events[0].Cursor.Seq, events[len(events)-1].Cursor.Seq
 	if to-from+1 != uint64(len(events)) {
@@ -40,8 +40,8 @@ func (c *batchCache) encode(encoding Encoding, events []*Encoded) []byte {
 	return bytes
 }
 
-// encodeFrame returns nil when the encoding panics: what is around it, under the room's
-// lock, goes on as it was, and the reader's sink is broken instead of given the frame.
+// encodeFrame returns nil if the encoding panics. It runs under the room's lock, so it must
+// not unwind the room; the reader's sink is told instead of getting the frame.
 func encodeFrame(encoding Encoding, events []*Encoded) (bytes []byte) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -52,5 +52,5 @@ func encodeFrame(encoding Encoding, events []*Encoded) (bytes []byte) {
 	return encoding.Encode(events)
 }
 
-// clear forgets all frames: the seqs are counted anew.
+// clear drops all frames, because the seqs are about to be counted again.
 func (c *batchCache) clear() { c.slots = [len(c.slots)]batch{} }

@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-// fanSource gives events to whoever is subscribed, and does nothing else.
+// fanSource delivers events to all subscribers, and does nothing else.
 type fanSource struct {
 	mu  sync.Mutex
 	fns map[domain.SystemID]func([]domain.Event, error)
@@ -126,7 +126,8 @@ func BenchmarkCatchUp(b *testing.B) {
 			const batch = 500
 			events := make([]domain.Event, batch)
 			for i := range events {
-				if events[i], err = domain.NewEvent("system-0", clienttest.Update(fmt.Sprint("plug-", i%10), float64(i)), domain.Cause{Actor: "test"}); err != nil {
+				update := clienttest.Update(fmt.Sprint("plug-", i%10), float64(i))
+				if events[i], err = domain.NewEvent("system-0", update, domain.Cause{Actor: "test"}); err != nil {
 					b.Fatal(err)
 				}
 			}

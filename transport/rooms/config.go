@@ -7,14 +7,14 @@ import (
 
 // Config holds the bounds of a [Hub]. Zero fields take their defaults.
 type Config struct {
-	TailBytes   int           // newest events kept per room; default 1 MiB
-	FrameBytes  int           // most bytes of a frame of several events; default 64 KiB
-	PageEvents  int           // most events read from history at a time; default 512
-	Readers     int           // pages read from history at the same time; default 8
+	TailBytes   int           // bytes of the newest events that a room keeps; default 1 MiB
+	FrameBytes  int           // the maximum size of a frame with several events; default 64 KiB
+	PageEvents  int           // the maximum number of events per read of the history; default 512
+	Readers     int           // the number of concurrent reads of the history; default 8
 	ReadTimeout time.Duration // for one page; default 15 s
 	Linger      time.Duration // how long a room stays open without members; default 30 s, negative: not at all
-	RetryAfter  time.Duration // first pause after a failure, doubled up to RetryMost; default 100 ms
-	RetryMost   time.Duration // default 5 s
+	RetryAfter  time.Duration // the first pause after a failure, doubled up to RetryMax; default 100 ms
+	RetryMax    time.Duration // default 5 s
 }
 
 func (c Config) withDefaults() Config {
@@ -25,7 +25,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.ReadTimeout, 15*time.Second)
 	setDefault(&c.Linger, 30*time.Second)
 	setDefault(&c.RetryAfter, 100*time.Millisecond)
-	setDefault(&c.RetryMost, 5*time.Second)
+	setDefault(&c.RetryMax, 5*time.Second)
 	return c
 }
 
@@ -35,7 +35,7 @@ func setDefault[T int | time.Duration](field *T, value T) {
 	}
 }
 
-// Validate says what is wrong with c.
+// Validate reports the first invalid field.
 func (c Config) Validate() error {
 	for _, bound := range []struct {
 		name  string
@@ -47,7 +47,7 @@ func (c Config) Validate() error {
 		{"Readers", c.Readers},
 		{"ReadTimeout", int(c.ReadTimeout)},
 		{"RetryAfter", int(c.RetryAfter)},
-		{"RetryMost", int(c.RetryMost)},
+		{"RetryMax", int(c.RetryMax)},
 	} {
 		if bound.value < 0 {
 			return fmt.Errorf("rooms: config: %s is negative", bound.name)

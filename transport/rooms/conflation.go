@@ -7,31 +7,31 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// conflation gathers the events of a reader that is behind, and drops those
-// updates that a newer one makes needless.
+// conflation collects the events for a reader that is behind, and drops the updates that a
+// newer update supersedes.
 type conflation struct {
-	kept    []gathered // ascending
-	dropped int        // how many of kept are dropped
-	bytes   int        // of those that are not
-	devices map[domain.DeviceID]*standing
+	collected []collected // ascending
+	dropped   int         // how many of collected are dropped
+	bytes     int         // the size of the others
+	devices   map[domain.DeviceID]*deviceUpdates
 }
 
-type gathered struct {
+type collected struct {
 	event   *Encoded
-	skipped span // what was left out right before it, or, if it is dropped itself, including it
+	skipped span // the seqs dropped right before it or, if it is dropped itself, up to and including it
 	dropped bool
 }
 
-// standing is what is gathered of one device.
-type standing struct {
-	updates []int     // indexes in kept, of those that nothing made needless yet
-	newest  time.Time // the latest device time seen
+// deviceUpdates are the collected updates of one device.
+type deviceUpdates struct {
+	updates []int     // indexes in collected of the updates that are not superseded
+	newest  time.Time // the latest device time
 }
 
-// span is a range of seqs; the zero span is none.
+// span is a range of seqs; the zero span is empty.
 type span struct{ from, to uint64 }
 
-// with returns the range that covers both.
+// with returns the range that covers both ranges.
 func (s span) with(o span) span {
 	switch {
 	case s == span{}:
@@ -42,25 +42,25 @@ func (s span) with(o span) span {
 	return span{min(s.from, o.from), max(s.to, o.to)}
 }
 
-// add gathers the next event.
+// add collects the next event.
 //
-// The fold ignores an update whose device time is before the latest one that it
-// knows. Such a stale update replaces nothing, and what made it stale must be
-// sent before it.
+// The fold ignores a stale update: one whose device time is before the latest device time
+// that it knows. So a stale update supersedes nothing, and the update that made it stale
+// must be sent before it.
 func (c *conflation) add(e *Encoded) {
 	switch e.Type {
 	case domain.TypeDeviceUpdate:
 		c.supersede(e)
 	case domain.TypeEnergyCorrected:
-		// It is a correction of what the updates before it said.
+		// It corrects the updates before it, so they must stay.
 		if known := c.devices[e.about().device]; known != nil {
 			known.updates = known.updates[:0]
 		}
 	}
-	c.kept = append(c.kept, gathered{event: e})
+	c.collected = append(c.collected, collected{event: e})
 	c.bytes += len(e.Envelope) + 1
-	const slack = 256 // dropped ones to put up with
-	if c.dropped > slack && c.dropped > len(c.kept)/2 {
+	const slack = 256 // how many dropped events are not worth a compaction
+	if c.dropped > slack && c.dropped > len(c.collected)/2 {
 		c.compact()
 	}
 }
@@ -70,18 +70,18 @@ func (c *conflation) supersede(e *Encoded) {
 	known := c.devices[about.device]
 	if known == nil {
 		if c.devices == nil {
-			c.devices = map[domain.DeviceID]*standing{}
+			c.devices = map[domain.DeviceID]*deviceUpdates{}
 		}
-		known = &standing{}
+		known = &deviceUpdates{}
 		c.devices[about.device] = known
 	}
 	if !about.time.IsZero() && about.time.Before(known.newest) {
-		// Stale: what made it so has to stay, whatever comes later.
+		// Stale: the updates that made it stale must stay, whatever follows.
 		known.updates = known.updates[:0]
 	}
 	still := known.updates[:0]
 	for _, i := range known.updates {
-		old := &c.kept[i]
+		old := &c.collected[i]
 		if !about.supersedes(old.event.about()) {
 			still = append(still, i)
 			continue
@@ -91,27 +91,27 @@ func (c *conflation) supersede(e *Encoded) {
 		c.bytes -= len(old.event.Envelope) + 1
 		c.dropped++
 	}
-	known.updates = append(still, len(c.kept))
+	known.updates = append(still, len(c.collected))
 	if about.time.After(known.newest) {
 		known.newest = about.time
 	}
 }
 
-// compact hands the ranges of dropped events on to those behind them, and
-// forgets them. There always is one behind: the one that made them needless.
+// compact removes the dropped events, and adds their seqs to the next remaining event.
+// There always is one: the update that superseded them.
 func (c *conflation) compact() {
-	moved := make([]int, len(c.kept)) // old index to new
+	moved := make([]int, len(c.collected)) // old index to new
 	n, run := 0, span{}
-	for i, k := range c.kept {
+	for i, k := range c.collected {
 		moved[i] = n
 		run = run.with(k.skipped)
 		if !k.dropped {
-			c.kept[n] = gathered{event: k.event, skipped: run}
+			c.collected[n] = collected{event: k.event, skipped: run}
 			n, run = n+1, span{}
 		}
 	}
-	clear(c.kept[n:])
-	c.kept, c.dropped = c.kept[:n], 0
+	clear(c.collected[n:])
+	c.collected, c.dropped = c.collected[:n], 0
 	for _, known := range c.devices {
 		for i, at := range known.updates {
 			known.updates[i] = moved[at]
@@ -119,12 +119,11 @@ func (c *conflation) compact() {
 	}
 }
 
-// take returns what is left of the gathered events, up to limit bytes but one at
-// least, with what was skipped written into them, and forgets everything. rest
-// says that there was more.
-func (c *conflation) take(limit int) (events []*Encoded, rest bool) {
+// take returns the remaining events, up to limit bytes but at least one, with the skipped
+// ranges written into them, and clears the conflation. more reports that some did not fit.
+func (c *conflation) take(limit int) (events []*Encoded, more bool) {
 	size, run := 0, span{}
-	for _, k := range c.kept {
+	for _, k := range c.collected {
 		run = run.with(k.skipped)
 		if k.dropped {
 			continue
@@ -135,18 +134,18 @@ func (c *conflation) take(limit int) (events []*Encoded, rest bool) {
 			run = span{}
 		}
 		if size += len(e.Envelope) + 1; size > limit && len(events) > 0 {
-			rest = true
+			more = true
 			break
 		}
 		events = append(events, e)
 	}
 	*c = conflation{}
-	return events, rest
+	return events, more
 }
 
-// withSkipped returns a copy that says what was left out before it.
+// withSkipped returns a copy whose envelope names the seqs that were skipped before it.
 func (e *Encoded) withSkipped(s span) *Encoded {
-	const around = 64 // more than the member and two numbers take
+	const around = 64 // enough for the member and its two numbers
 	b := make([]byte, 0, len(e.Envelope)+around)
 	b = append(b, e.Envelope[:len(e.Envelope)-1]...)
 	b = append(b, `,"skipped":{"from":`...)

@@ -11,8 +11,8 @@ import (
 
 var arrival = time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 
-// An update is left out exactly if the newer one speaks of every field that it
-// speaks of, whichever those are.
+// An update is dropped exactly if the newer one has every field that it has, whichever
+// fields those are.
 func TestConflationLeavesOutWhatIsCovered(t *testing.T) {
 	t.Parallel()
 	clocks := []domain.Optional[time.Time]{domain.Some(arrival), domain.Some(arrival.Add(time.Second))}
@@ -21,8 +21,9 @@ func TestConflationLeavesOutWhatIsCovered(t *testing.T) {
 			DeviceID: "plug-1", Online: domain.Some(true), RelayOn: domain.Some(true), Channel: domain.Some(0),
 			PowerW: domain.Some(value), VoltageV: domain.Some(value), CurrentA: domain.Some(value), FrequencyHz: domain.Some(value),
 			PowerFactor: domain.Some(value), EnergyWh: domain.Some(value), CounterWh: domain.Some(value),
-			EnergySince: domain.Some(arrival), EnergyOffsetWh: domain.Some(value), CounterFalls: domain.Some([]domain.CounterFall{}), TemperatureC: domain.Some(value),
-			Source: domain.Some("init"), Errors: domain.Some([]string{}), DeviceTime: at, ConnectionID: domain.Some(domain.ConnectionID("c")),
+			EnergySince: domain.Some(arrival), EnergyOffsetWh: domain.Some(value), CounterFalls: domain.Some([]domain.CounterFall{}),
+			TemperatureC: domain.Some(value),
+			Source:       domain.Some("init"), Errors: domain.Some([]string{}), DeviceTime: at, ConnectionID: domain.Some(domain.ConnectionID("c")),
 			Name: domain.Some("laser"), Attributes: []byte(`{"wifi":{}}`), Changed: []string{"powerW"},
 		}
 	}
@@ -52,7 +53,7 @@ func TestConflationLeavesOutWhatIsCovered(t *testing.T) {
 	}
 }
 
-// leftOut reports whether conflation leaves the first of two updates out.
+// leftOut reports whether conflation drops the first of two updates.
 func leftOut(t *testing.T, older, newer domain.DeviceUpdate) bool {
 	t.Helper()
 	var c conflation
@@ -68,9 +69,9 @@ func leftOut(t *testing.T, older, newer domain.DeviceUpdate) bool {
 	return len(events) == 1
 }
 
-// TestConflationKeepsTheState conflates many random windows of one device, with
-// all that makes the fold ignore an update, and cuts them at random. It is the
-// same demand as checkConflated's, on more cases than a whole world can try.
+// TestConflationKeepsTheState conflates many random windows of one device, with everything
+// that makes the fold ignore an update, and cuts them at random places. It checks the same
+// property as checkConflated, on more cases than a whole world can try.
 func TestConflationKeepsTheState(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6_000) {

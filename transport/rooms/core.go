@@ -4,14 +4,14 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// core decides which events a reader gets next. It is the whole of delivery
-// without goroutines, clock and I/O: what happens is told to it, and what is to
-// be done comes back as steps. It is not safe for concurrent use.
+// core decides which events each reader gets next. It is all of the delivery logic, without
+// goroutines, clock and I/O: callers report what happens, and get back the steps to
+// perform. It is not safe for concurrent use.
 //
-// Two rules carry it. A reader's place moves only when events are taken from
-// right behind it, be it from the tail or from a page; so nothing is lost,
-// doubled or out of order wherever the two meet. And a reader has one thing to
-// wait for at a time, so there is never a second frame or a second page.
+// It follows two rules. A reader's place moves only over events that directly follow it,
+// whether they come from the tail or from a page; so no event is lost, repeated or out of
+// order where tail and pages meet. And a reader waits for one thing at a time, so it never
+// has two frames or two pages in flight.
 type core struct {
 	tail     tail
 	readers  map[*reader]struct{}
@@ -19,7 +19,7 @@ type core struct {
 	batches  batchCache
 	scratch  []*Encoded
 	maxFrame int // bytes
-	epoch    int // how often the sequence was counted anew
+	epoch    int // incremented when the sequence is counted again
 }
 
 func newCore(start domain.Cursor, tailBytes, maxFrame int) *core {
@@ -30,13 +30,13 @@ func newCore(start domain.Cursor, tailBytes, maxFrame int) *core {
 	}
 }
 
-// add takes a reader in that waits to be started.
+// add adds a reader, which waits for start.
 func (c *core) add(r *reader) {
 	r.state, r.done = parked, r.place
 	c.readers[r] = struct{}{}
 }
 
-// remove forgets a reader. It reports whether it was there.
+// remove removes a reader, and reports whether it was present.
 func (c *core) remove(r *reader) bool {
 	if _, ok := c.readers[r]; !ok {
 		return false
@@ -48,12 +48,12 @@ func (c *core) remove(r *reader) bool {
 		c.idle[last] = nil
 		c.idle = c.idle[:last]
 	}
-	r.state, r.gathered = gone, conflation{}
+	r.state, r.conflation = gone, conflation{}
 	delete(c.readers, r)
 	return true
 }
 
-// start lets events flow to a parked reader.
+// start starts the events of a parked reader.
 func (c *core) start(r *reader, out []step) []step {
 	if r.state != parked {
 		return out
@@ -61,7 +61,7 @@ func (c *core) start(r *reader, out []step) []step {
 	return c.advance(r, out)
 }
 
-// sent says that the reader's frame is out.
+// sent reports that the reader's frame has been sent.
 func (c *core) sent(r *reader, out []step) []step {
 	if r.state != sending {
 		return out
@@ -70,9 +70,9 @@ func (c *core) sent(r *reader, out []step) []step {
 	return c.advance(r, out)
 }
 
-// append adds events behind the head and gives them to the readers that wait.
-// Events that are there already are ignored. It fails with errGap when some are
-// missing; those before the gap are added.
+// append adds events after the head and delivers them to idle readers. It ignores events
+// that it already has. It fails with errGap if events are missing, and adds those before
+// the gap.
 func (c *core) append(events []*Encoded, out []step) ([]step, error) {
 	var err error
 	before := c.tail.head()
@@ -84,8 +84,8 @@ func (c *core) append(events []*Encoded, out []step) ([]step, error) {
 	if c.tail.head() == before {
 		return out, err
 	}
-	// Readers that stay idle go back into the list that is being read: never
-	// further than the reading is.
+	// Readers that stay idle are appended to the list that this loop reads. The list never
+	// grows beyond the loop's own place.
 	waiting := c.idle
 	c.idle = c.idle[:0]
 	for _, r := range waiting {
@@ -95,15 +95,15 @@ func (c *core) append(events []*Encoded, out []step) ([]step, error) {
 	return out, err
 }
 
-// turn gives a page to a reader that waits for one. It reports false when the
-// page cannot be right, because it leaves events out: then the reader's place is
-// in doubt as well, and the reader still waits.
-func (c *core) turn(r *reader, p page, out []step) ([]step, bool) {
+// deliverPage gives a page to a reader that waits for one. It returns false if the page
+// cannot be right, because it omits events. Then the reader's place is uncertain as well,
+// and the reader still waits.
+func (c *core) deliverPage(r *reader, p page, out []step) ([]step, bool) {
 	switch {
 	case r.state != reading:
 		return out, true
 	case p.epoch != c.epoch:
-		return c.advance(r, out), true // counted differently by now
+		return c.advance(r, out), true // the sequence was counted again since
 	case p.ahead:
 		c.move(r, c.tail.head())
 		out = append(out, step{reader: r, kind: restart, from: r.place})
@@ -126,7 +126,7 @@ func (c *core) turn(r *reader, p page, out []step) ([]step, bool) {
 	return c.advance(r, out), true
 }
 
-// follows reports whether the events are the very next behind a place.
+// follows reports whether the events directly follow a place.
 func follows(place domain.Cursor, events []*Encoded) bool {
 	for _, e := range events {
 		if e.Cursor.Seq != place.Seq+1 || !e.Cursor.Position.After(place.Position) {
@@ -137,8 +137,8 @@ func follows(place domain.Cursor, events []*Encoded) bool {
 	return true
 }
 
-// reset puts the tail somewhere else: what was between is for pages, and what
-// was counted is in doubt. If the tail goes on from start, nothing changes.
+// reset moves the tail to start: readers get the events in between from pages, and every
+// place has to be located again. If the tail continues at start, reset does nothing.
 func (c *core) reset(start domain.Cursor, out []step) []step {
 	if c.tail.continues(start) {
 		return out
@@ -160,16 +160,16 @@ func (c *core) reset(start domain.Cursor, out []step) []step {
 	return out
 }
 
-// passed returns the place up to which the reader has everything.
+// progress returns the place up to which everything was sent to the reader.
 func (c *core) progress(r *reader) domain.Cursor { return r.done }
 
-// move puts a reader at a place that is known to be right.
+// move puts a reader at a place that is known to be correct.
 func (c *core) move(r *reader, place domain.Cursor) {
 	r.place, r.done, r.lost = place, place, false
-	r.gathered = conflation{}
+	r.conflation = conflation{}
 }
 
-// advance finds out what a reader that waits for nothing waits for next.
+// advance decides what a reader that waits for nothing waits for next.
 func (c *core) advance(r *reader, out []step) []step {
 	if r.lost || r.place.Seq < c.tail.base.Seq {
 		r.state, r.live = reading, false
@@ -189,10 +189,9 @@ func (c *core) advance(r *reader, out []step) []step {
 	return out
 }
 
-// collect makes a frame of the events right behind the reader's place, and moves
-// the place. There is none when the filter lets nothing through, or when a
-// reader that conflates should gather more before: flush says that there is no
-// more.
+// collect makes a frame of the events that directly follow the reader's place, and moves
+// the place. It returns false if the filter matches no event, or if a conflating reader
+// should collect more events first. flush says that there are no more events.
 func (c *core) collect(r *reader, events []*Encoded, flush bool) (Frame, bool) {
 	switch {
 	case r.conflate:
@@ -226,20 +225,20 @@ func (c *core) collect(r *reader, events []*Encoded, flush bool) (Frame, bool) {
 func (c *core) collectConflated(r *reader, events []*Encoded, flush bool) (Frame, bool) {
 	for _, e := range events {
 		if r.filter.Match(e.Type, e.device) {
-			r.gathered.add(e)
+			r.conflation.add(e)
 		}
 		r.place = e.Cursor
 	}
-	if len(r.gathered.kept) == 0 {
+	if len(r.conflation.collected) == 0 {
 		r.done = r.place
 		return Frame{}, false
 	}
-	if !flush && r.gathered.bytes < c.maxFrame {
+	if !flush && r.conflation.bytes < c.maxFrame {
 		return Frame{}, false
 	}
-	taken, rest := r.gathered.take(c.maxFrame - 1)
-	if rest {
-		r.place = taken[len(taken)-1].Cursor // the rest is read again, and conflated with what came by then
+	taken, more := r.conflation.take(c.maxFrame - 1)
+	if more {
+		r.place = taken[len(taken)-1].Cursor // the others are read again, and conflated with newer events
 	}
 	for _, e := range taken {
 		if e.skips {
@@ -249,9 +248,9 @@ func (c *core) collectConflated(r *reader, events []*Encoded, flush bool) (Frame
 	return c.frame(r, taken), true
 }
 
-// fitting returns how many of the events fit into a frame: one at least.
+// fitting returns how many of the events fit into a frame: at least one.
 func fitting(events []*Encoded, limit int) int {
-	size := 1 // the brackets and commas: one per event, and one more
+	size := 1 // one bracket or comma per event, and one more
 	for i, e := range events {
 		if size += len(e.Envelope) + 1; size > limit && i > 0 {
 			return i
@@ -260,7 +259,7 @@ func fitting(events []*Encoded, limit int) int {
 	return len(events)
 }
 
-// frame makes the frame of events that stand as they are in the sequence.
+// frame makes the frame of events with their shared envelopes.
 func (c *core) frame(r *reader, events []*Encoded) Frame {
 	return Frame{Bytes: c.batches.encode(r.encoding, events), Events: len(events)}
 }

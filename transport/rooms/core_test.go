@@ -12,8 +12,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// world is a system whose events reach a core, and readers whose sinks and pages
-// are served in random order. Everything is in memory and naive.
+// world is a system whose events reach a core, and readers whose sinks and pages are served
+// in random order. Everything is in memory and naive.
 type world struct {
 	log     []domain.Event
 	encoded []*Encoded // of log, for filters to look at
@@ -23,7 +23,7 @@ type world struct {
 	frame   int // most bytes of a frame
 }
 
-// witness is a reader and what it got.
+// witness is a reader and the events that it got.
 type witness struct {
 	reader
 	from    uint64 // seq of where it began
@@ -45,7 +45,7 @@ func newWorld(t *rapid.T) *world {
 	return w
 }
 
-// at is the cursor of the first n events.
+// at returns the cursor of the first n events.
 func (w *world) at(n int) domain.Cursor {
 	if n == 0 {
 		return domain.Cursor{}
@@ -121,7 +121,7 @@ func (w *world) pick(t *rapid.T, state readerState) *witness {
 	return rapid.SampledFrom(in).Draw(t, "reader")
 }
 
-// perform does what the core wants, except that pages and sinks take their time.
+// perform performs the core's steps. Pages and sinks finish later.
 func (w *world) perform(t *rapid.T, steps []step) {
 	for _, s := range steps {
 		var r *witness
@@ -187,20 +187,20 @@ func (w *world) feed(t *rapid.T, n int) {
 	w.perform(t, steps)
 }
 
-// serve gives a reader the page that it waits for, of at most limit events.
+// serve gives a reader the page that it waits for, with at most limit events.
 func (w *world) serve(t *rapid.T, r *witness, limit int) {
 	p := page{epoch: r.key.epoch, located: r.key.locate, at: r.key.after}
 	from := int(p.at.Seq)
 	p.events = encodeAll(w.log[from:min(from+limit, len(w.log))])
 	r.pending = false
-	steps, ok := w.core.turn(&r.reader, p, nil)
+	steps, ok := w.core.deliverPage(&r.reader, p, nil)
 	if !ok {
 		t.Fatalf("a right page was refused: %+v", p)
 	}
 	w.perform(t, steps)
 }
 
-// settle lets everything happen that can.
+// settle runs everything that can run.
 func (w *world) settle(t *rapid.T) {
 	w.feed(t, len(w.log)-w.fed)
 	for busy := true; busy; {
@@ -221,7 +221,7 @@ func (w *world) settle(t *rapid.T) {
 	}
 }
 
-// wanted is what the reader should have got up to a seq, if it does not conflate.
+// wanted returns the events that a reader without conflation must have got up to a seq.
 func (w *world) wanted(r *witness, to uint64) []domain.Event {
 	var out []domain.Event
 	for i, e := range w.log[:to] {
@@ -259,8 +259,8 @@ func (w *world) check(t *rapid.T) {
 	}
 }
 
-// checkConflated demands that what a conflating reader got folds to the same
-// devices as everything, and that it knows what it did not get.
+// checkConflated checks that the events of a conflating reader fold to the same devices as
+// all events, and that they name the skipped events.
 func (w *world) checkConflated(t *rapid.T, r *witness) {
 	all, got := domain.NewState("clinica-sol"), domain.NewState("clinica-sol")
 	for _, e := range w.wanted(r, uint64(len(w.log))) {

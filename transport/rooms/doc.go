@@ -1,45 +1,41 @@
-// Package rooms delivers the events of systems to whoever reads them, without
-// knowing any protocol: WebSocket, SSE and the rest are faces of it.
+// Package rooms delivers the events of systems to subscribers. It knows no protocol:
+// WebSocket, SSE and the other faces are built on it.
 //
-// A [Hub] has one room for each system that has members in this process. A room
-// follows its system and keeps the newest events, encoded once each, in a tail
-// of bounded size. A reader is a [Subscription]: a place in the system's sequence, a
-// filter, and a [Sink] that frames are handed to. At most one frame is with the
-// sink; what comes meanwhile waits in the tail, and goes out as one frame when
-// the sink says that it is ready for more. A reader that falls behind the tail,
-// or comes from far back, reads pages of history until it meets the tail again.
-// So no reader is dropped for being slow, and what a slow one costs is one frame
-// and a place.
+// A [Hub] has one room for each system that has members in this process. A room follows
+// its system and keeps the newest events, encoded once each, in a tail of bounded size. A
+// reader is a [Subscription]: a place in the system's sequence, a filter, and a [Sink] that
+// receives frames. The sink has at most one frame in flight; newer events wait in the tail
+// and go out as one frame when the sink reports that it is ready. A reader that falls
+// behind the tail, or starts far in the past, reads pages of history until it reaches the
+// tail again. So no reader is dropped for being slow, and a slow reader costs one frame and
+// a place.
 //
-// # What a reader gets
+// # Delivery
 //
-// Every event after its place that its filter lets through, once, in the order
-// of the sequence. Places are compared by seq, which has no holes, so joining,
-// replay and the meeting of replay and live need no timing: a page or a tail is
-// used only from the reader's place on.
+// A reader gets every event after its place that its filter matches, once, in the order
+// of the sequence. Places are compared by seq, which has no gaps. So joining, replay and
+// the switch from replay to live events need no timing: a reader takes only those events
+// of a page or of the tail that directly follow its place.
 //
 // # Conflation
 //
-// A reader that asks for it gets, when it is behind, only the newest
-// device-update of each device. One exception keeps it honest: an update is left
-// out only if the newer one says everything that it said (as the merged updates
-// of Shelly sources always do). A partial update that names other fields, or one
-// with an older device time, replaces nothing. So folding what was sent gives
-// the same devices as folding everything.
+// If a reader asks for conflation and is behind, it gets only the newest device-update of
+// each device. An update is dropped only if the newer one contains all its fields, as the
+// merged updates of Shelly devices always do. A partial update with other fields, or an
+// update with an older device time, supersedes nothing. So folding the events that were
+// sent gives the same devices as folding all events.
 //
-// The first event behind events that were left out carries the member
-// "skipped":{"from":seq,"to":seq} at the end of its envelope, after "data".
-// Without a filter the ranges and the events that were sent make up the sequence
-// without a hole. With a filter they speak only of what the filter lets through.
-// The member is spliced into a copy of the encoded bytes; readers that do not
-// conflate share the bytes without it.
+// The first event after dropped events has the member "skipped":{"from":seq,"to":seq} at
+// the end of its envelope, after "data". Without a filter, those ranges and the events that
+// were sent form the sequence without gaps. With a filter, the ranges cover only events
+// that the filter matches. The member is added to a copy of the encoded bytes; readers that
+// do not conflate share the bytes without it.
 //
 // # Locks
 //
-// There are two kinds: the hub's (which rooms there are, and how many members
-// each has) and one per room (its tail and its readers). The pool of page
-// readers has a third, which may be taken under a room's. The hub's and a room's
-// are never held together. No lock is held while a Source or a Sink is called,
-// so either may call back, with one exception: a Sink must not call
-// [Subscription.Sent] from within [Sink.Deliver].
+// There are two kinds of locks: the hub's guards the list of rooms and the number of
+// members of each; a room's guards its tail and its readers. The pool of page readers has a
+// third, which may be taken under a room's. The hub's and a room's lock are never held
+// together. No lock is held while a Source or a Sink is called, so both may call back, with
+// one exception: a Sink must not call [Subscription.Sent] from within [Sink.Deliver].
 package rooms

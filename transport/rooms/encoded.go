@@ -6,27 +6,27 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Encoded is an event as rooms keep it: its envelope, encoded once for all
-// readers, and what filters look at. Nobody changes it, but for what is read
-// lazily under the room's lock.
+// Encoded is an event as rooms keep it: its envelope, encoded once for all readers, and the
+// values that filters need. It is immutable, except for values that are computed on first
+// use under the room's lock.
 type Encoded struct {
 	Cursor   domain.Cursor
 	Type     domain.EventType
-	Time     time.Time // when it was appended
+	Time     time.Time // when the event was appended
 	Envelope []byte    // read only
 
-	arrival time.Time // what a device's clock is held against: see [domain.Event.Arrival]
+	arrival time.Time // bounds plausible device times: see [domain.Event.Arrival]
 	data    int       // where the data begins in Envelope
 	end     int       // where it ends
 	subject *subject
-	skips   bool // the envelope says what was left out before it
+	skips   bool // the envelope names skipped events
 }
 
-// bookkeeping is roughly what an event costs beside its envelope, in bytes.
-const bookkeeping = 160
+// overhead is the approximate memory of an event beside its envelope, in bytes.
+const overhead = 160
 
 func encode(e *domain.Event) *Encoded {
-	const around = 320 // what an envelope has around its data, with room to spare
+	const around = 320 // more than the envelope needs around its data
 	envelope := e.AppendEnvelope(make([]byte, 0, len(e.Data)+around))
 	end := len(envelope) - 1 // the brace
 	return &Encoded{
@@ -43,20 +43,20 @@ func encodeAll(events []domain.Event) []*Encoded {
 	return out
 }
 
-// Data is the event's data, as in Envelope.
+// Data returns the event's data, as a part of Envelope.
 func (e *Encoded) Data() []byte { return e.Envelope[e.data:e.end] }
 
-// AppendMeta adds the envelope without its data to b.
+// AppendMeta appends the envelope without its data to b.
 func (e *Encoded) AppendMeta(b []byte) []byte {
 	const member = len(`,"data":`)
 	b = append(b, e.Envelope[:e.data-member]...)
 	return append(b, e.Envelope[e.end:]...)
 }
 
-func (e *Encoded) cost() int { return len(e.Envelope) + bookkeeping }
+func (e *Encoded) cost() int { return len(e.Envelope) + overhead }
 
-// about reads, once, whom the event is about. Only readers that filter by
-// device or conflate need it. The caller holds the room's lock.
+// about returns the subject of the event, parsed on first use, because only readers that
+// filter by device or conflate need it. The caller holds the room's lock.
 func (e *Encoded) about() *subject {
 	if e.subject == nil {
 		e.subject = readSubject(e.Type, e.Data(), e.arrival)
@@ -64,18 +64,18 @@ func (e *Encoded) about() *subject {
 	return e.subject
 }
 
-// device is what the event is about, or "". The caller holds the room's lock.
+// device returns the device that the event is about, or "". The caller holds the room's lock.
 func (e *Encoded) device() domain.DeviceID { return e.about().device }
 
-// Encoding puts events into the bytes of a frame, in a face's own form. It is a
-// comparable value without state: readers with equal encodings share frames.
+// Encoding encodes events into a frame, in the form of a face. It is a comparable value
+// without state: readers with equal encodings share frames.
 type Encoding interface {
-	// Encode returns the frame of one or more events. It is called under a
-	// room's lock, does not keep the slice, and may return an envelope as it is.
+	// Encode returns the frame of one or more events. It runs under a room's lock, does not
+	// keep the slice, and may return an envelope itself.
 	Encode(events []*Encoded) []byte
 }
 
-// JSON is the native form: a single event is its envelope, several are an array.
+// JSON is the native form: one event is its envelope, several are an array.
 var JSON Encoding = jsonEncoding{}
 
 type jsonEncoding struct{}

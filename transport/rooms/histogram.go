@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Buckets are log-linear: exact below 16 µs, then 8 to each doubling, so that
-// a value is known to 12 %, up to half an hour.
+// Buckets are log-linear: exact below 16 µs, then 8 per doubling. So a value is known to
+// within 12 %, up to half an hour.
 const (
 	exactBuckets = 16
 	perDoubling  = 8
@@ -15,7 +15,7 @@ const (
 	bucketCount  = exactBuckets + doublings*perDoubling
 )
 
-// histogram counts durations, weighted. It costs one atomic addition a time.
+// histogram counts durations, with weights. An observation costs one atomic addition.
 type histogram struct {
 	buckets [bucketCount]atomic.Uint64
 }
@@ -42,7 +42,7 @@ func bucketOf(d time.Duration) int {
 	return min(exactBuckets+(exponent-4)*perDoubling+int(within), bucketCount-1)
 }
 
-// upperBound is the least duration that is beyond the bucket.
+// upperBound returns the least duration above the bucket.
 func upperBound(bucket int) time.Duration {
 	if bucket < exactBuckets {
 		return time.Duration(bucket+1) * time.Microsecond
@@ -57,7 +57,7 @@ type Histogram struct {
 	counts [bucketCount]uint64
 }
 
-// Since returns what was counted after an earlier moment.
+// Since returns the counts since an earlier histogram.
 func (h Histogram) Since(earlier Histogram) Histogram {
 	for i := range h.counts {
 		h.counts[i] -= earlier.counts[i]
@@ -65,7 +65,7 @@ func (h Histogram) Since(earlier Histogram) Histogram {
 	return h
 }
 
-// Count returns how many durations there are.
+// Count returns the number of durations.
 func (h Histogram) Count() (n uint64) {
 	for _, count := range h.counts {
 		n += count
@@ -73,8 +73,8 @@ func (h Histogram) Count() (n uint64) {
 	return n
 }
 
-// Quantile returns a duration that a share q (0 to 1) of those counted do not
-// exceed, at most 12 % above the least such; 0 when nothing was counted.
+// Quantile returns a duration that a fraction q (0 to 1) of the durations do not exceed, at
+// most 12 % above the least such duration; 0 if there are none.
 func (h Histogram) Quantile(q float64) time.Duration {
 	total := h.Count()
 	if total == 0 {

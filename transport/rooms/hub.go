@@ -32,53 +32,51 @@ type Hub struct {
 	rooms map[domain.SystemID]*room
 }
 
-// New makes a Hub that reads from source. [Hub.Close] ends it.
+// New makes a Hub that reads from source. The caller must call [Hub.Close].
 func New(source Source, config Config, logger *slog.Logger) (*Hub, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
 	h := &Hub{source: source, config: config.withDefaults(), logger: logger, rooms: map[domain.SystemID]*room{}}
-	h.pool.most, h.pool.logger = h.config.Readers, logger
+	h.pool.max, h.pool.logger = h.config.Readers, logger
 	h.ctx, h.close = context.WithCancel(context.Background())
 	return h, nil
 }
 
-// Close ends all rooms and waits for what they do. Cursors get nothing more.
+// Close closes all rooms and waits for their goroutines. Subscriptions get nothing more.
 // Closing twice is fine.
 func (h *Hub) Close() {
 	h.close()
-	h.mu.Lock() // no room is opened from here on
-	//lint:ignore SA2001 whoever was opening one while the hub was closed is done
+	h.mu.Lock() // a concurrent enter is finished, and later ones see the closed context
+	//lint:ignore SA2001 the lock orders Close after every enter that still opened a room
 	h.mu.Unlock()
 	h.pool.close()
 	h.running.Wait()
 }
 
-// Options say where a reader begins and what it wants.
+// Options say where a subscription begins and which events it wants.
 type Options struct {
-	After    *domain.Position // resume behind this position; nil: from now on
-	Snapshot bool             // begin with the state, and go on from its position; wins over After
+	After    *domain.Position // resume after this position; nil begins at the newest event
+	Snapshot bool             // begin with the state, and continue from its position; takes precedence over After
 	Filter   domain.EventFilter
-	Conflate bool     // see the package's comment
+	Conflate bool     // see the package comment
 	Encoding Encoding // of frames; nil is JSON
 }
 
-// Joined says where a reader begins.
+// Joined says where a subscription begins.
 type Joined struct {
-	Cursor domain.Cursor // events follow from here
-	// Recovered says that After was given and that no event is missing behind
-	// it. It is false for a position that is not of this log: then the reader
-	// goes on from now.
+	Cursor domain.Cursor // events follow from here on
+	// Recovered reports that After was given and that no event after it is missing. It is
+	// false for a position that the log does not have; then the subscription begins at the
+	// newest event.
 	Recovered bool
-	// Snapshot is the state as of Cursor, when it was asked for. The caller
-	// must Release it.
+	// Snapshot is the state at Cursor, if it was requested. The caller must Release it.
 	Snapshot *snapshot.Snapshot
 }
 
-// Join makes a reader of a system, who must call [Subscription.Start] next, and
-// [Subscription.Leave] at the end. It opens the room, looks up the place and loads the
-// snapshot, as far as needed. Its errors are the source's, ctx's, or
-// [ErrClosed].
+// Join subscribes a sink to a system. It opens the room, locates the place and loads the
+// snapshot, as needed. The caller must call [Subscription.Start] next, and
+// [Subscription.Leave] at the end. Errors are the source's, ctx's, or [ErrClosed].
 func (h *Hub) Join(ctx context.Context, system domain.SystemID, o Options, sink Sink) (*Subscription, Joined, error) {
 	r, err := h.enter(ctx, system)
 	if err != nil {
@@ -92,8 +90,7 @@ func (h *Hub) Join(ctx context.Context, system domain.SystemID, o Options, sink 
 	return c, joined, nil
 }
 
-// enter makes the caller a member of the system's room and waits for it to be
-// open.
+// enter makes the caller a member of the system's room and waits until the room is open.
 func (h *Hub) enter(ctx context.Context, system domain.SystemID) (*room, error) {
 	h.mu.Lock()
 	if h.ctx.Err() != nil {
@@ -114,7 +111,7 @@ func (h *Hub) enter(ctx context.Context, system domain.SystemID) (*room, error) 
 	select {
 	case <-r.opened:
 		if r.err != nil {
-			return nil, r.err // the room is gone, and so is its count of members
+			return nil, r.err // the room is gone, and its count of members with it
 		}
 		return r, nil
 	case <-ctx.Done():
@@ -125,7 +122,7 @@ func (h *Hub) enter(ctx context.Context, system domain.SystemID) (*room, error) 
 	}
 }
 
-// open makes a room. The caller holds the hub's lock.
+// open makes a room and starts its goroutine. The caller holds the hub's lock.
 func (h *Hub) open(system domain.SystemID) *room {
 	ctx, cancel := context.WithCancel(h.ctx)
 	r := &room{hub: h, system: system, cancel: cancel, opened: make(chan struct{}), reads: map[readKey]*read{}}
@@ -137,7 +134,7 @@ func (h *Hub) open(system domain.SystemID) *room {
 	return r
 }
 
-// exit takes a member out. The room stays open for a while after the last.
+// exit removes a member. The room stays open for Config.Linger after the last.
 func (h *Hub) exit(r *room) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -157,14 +154,14 @@ func (h *Hub) exit(r *room) {
 	})
 }
 
-// shut ends a room. The caller holds the hub's lock.
+// shut closes a room. The caller holds the hub's lock.
 func (h *Hub) shut(r *room) {
 	delete(h.rooms, r.system)
 	r.cancel()
 }
 
-// giveUp ends a room that never opened, with the reason why. It reports whether
-// it did.
+// giveUp closes a room that could not be opened, with the error. It returns false for a
+// room that is open.
 func (h *Hub) giveUp(r *room, err error) bool {
 	select {
 	case <-r.opened:
@@ -180,5 +177,5 @@ func (h *Hub) giveUp(r *room, err error) bool {
 }
 
 func (h *Hub) newBackoff() backoff.Backoff {
-	return backoff.Backoff{First: h.config.RetryAfter, Max: h.config.RetryMost, StableAfter: h.config.RetryMost}
+	return backoff.Backoff{First: h.config.RetryAfter, Max: h.config.RetryMax, StableAfter: h.config.RetryMax}
 }

@@ -31,7 +31,7 @@ func newTestHub(t *testing.T, config rooms.Config) *testHub {
 	return &testHub{Hub: clienttest.NewHub(t, source, config), t: t, source: source}
 }
 
-// socket is a sink that sends what it gets, at once or when it is let.
+// socket is a sink that sends its frames at once, or when the test lets it.
 type socket struct {
 	sub    *rooms.Subscription
 	joined rooms.Joined
@@ -105,8 +105,8 @@ func (h *testHub) join(o rooms.Options) *socket {
 	return s
 }
 
-// TestRandomReaders lets readers join at random places, stop and go on, while
-// events come and subscriptions break.
+// TestRandomReaders lets readers join at random places, stop and continue, while events
+// come and subscriptions break.
 func TestRandomReaders(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
@@ -248,7 +248,7 @@ func TestNothingBeforeStartNorAfterLeave(t *testing.T) {
 	})
 }
 
-// TestStoppedReader is one that takes a single frame and then nothing for long.
+// TestStoppedReader has a reader that takes one frame and then nothing for a long time.
 func TestStoppedReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -319,7 +319,7 @@ func TestTroubledSource(t *testing.T) {
 	})
 }
 
-// TestLogThatForgot is a Redis that came back without its newest events.
+// TestLogThatForgot has a Redis that came back without its newest events.
 func TestLogThatForgot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -351,8 +351,8 @@ func TestLogThatForgot(t *testing.T) {
 	})
 }
 
-// TestRecountedSequence is a sequence in which an event had been missed, so that
-// all numbers were too low.
+// TestRecountedSequence has a sequence in which an event had been missed, so that all seqs
+// were too low.
 func TestRecountedSequence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// join finds the reader's place and lets it in, parked.
+// join locates the reader's place and adds the reader, parked.
 func (r *room) join(ctx context.Context, o Options, sink Sink) (*Subscription, Joined, error) {
 	r.mu.Lock()
 	epoch := r.core.epoch
@@ -22,7 +22,7 @@ func (r *room) join(ctx context.Context, o Options, sink Sink) (*Subscription, J
 			return nil, Joined{}, err
 		}
 		joined.Cursor = joined.Snapshot.Cursor
-		joined.Recovered = resumed && joined.Cursor.Seq == place.Seq // else what is between shows in the state only
+		joined.Recovered = resumed && joined.Cursor.Seq == place.Seq // otherwise the events in between are only in the state
 	}
 
 	c := &Subscription{room: r, sink: sink}
@@ -42,8 +42,8 @@ func (r *room) join(ctx context.Context, o Options, sink Sink) (*Subscription, J
 	return c, joined, nil
 }
 
-// resume returns the place of a position. It is false when there is no position,
-// or none that the log has: then the reader begins at the head.
+// resume returns the place of a position. It returns false without a position, or with one
+// that the log does not have; then the reader begins at the head.
 func (r *room) resume(ctx context.Context, after *domain.Position) (domain.Cursor, bool, error) {
 	if after == nil {
 		return domain.Cursor{}, false, nil

@@ -18,7 +18,7 @@ func (s *badSink) Deliver(rooms.Frame)     { panic("a bad sink") }
 func (s *badSink) Restarted(domain.Cursor) { panic("a bad sink") }
 func (s *badSink) Panicked()               { close(s.broken) }
 
-// badEncoding panics the first time that it is used.
+// badEncoding panics on its first use.
 type badEncoding struct{ used *bool }
 
 func (e badEncoding) Encode(events []*rooms.Encoded) []byte {
@@ -29,7 +29,7 @@ func (e badEncoding) Encode(events []*rooms.Encoded) []byte {
 	return events[0].Envelope
 }
 
-// A sink that panics is told so, and the other readers of its room do not notice.
+// A sink that panics is told, and the other readers of its room are not affected.
 func TestSinkPanics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -55,8 +55,8 @@ func TestSinkPanics(t *testing.T) {
 	})
 }
 
-// An encoding that panics, under the room's lock, breaks the sinks that asked for it
-// and nothing else.
+// An encoding that panics, under the room's lock, breaks the sinks that use it and nothing
+// else.
 func TestEncodingPanics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

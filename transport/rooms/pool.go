@@ -8,26 +8,25 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// pool does jobs, a bounded number at the same time. Systems take turns: after a
-// job of one system come jobs of the others that wait, and those of one system
-// are done in the order in which they came. So a thousand readers of one system
-// do not keep another system's only reader waiting. Its goroutines live while
-// there is something to do.
+// pool runs jobs, a bounded number at a time. Systems take turns: after a job of one system,
+// the jobs of the other waiting systems come first. The jobs of one system run in order.
+// So a thousand readers of one system do not delay another system's only reader. The pool
+// has goroutines only while it has jobs.
 type pool struct {
-	most   int
+	max    int
 	logger *slog.Logger
 
 	mu      sync.Mutex
 	jobs    map[domain.SystemID][]func()
-	ring    []domain.SystemID // those with jobs, the next one first
+	ring    []domain.SystemID // the systems with jobs, the next one first
 	queued  int
 	running int
 	closed  bool
 	done    sync.WaitGroup
 }
 
-// submit adds a job of a system. It does not wait, and may be called under a
-// room's lock. A closed pool drops it.
+// submit adds a job of a system. It does not wait, and may be called under a room's lock. A
+// closed pool drops the job.
 func (p *pool) submit(system domain.SystemID, job func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -42,7 +41,7 @@ func (p *pool) submit(system domain.SystemID, job func()) {
 	}
 	p.jobs[system] = append(p.jobs[system], job)
 	p.queued++
-	if p.running < p.most {
+	if p.running < p.max {
 		p.running++
 		p.done.Go(p.work)
 	}
@@ -62,7 +61,7 @@ func (p *pool) work() {
 	}
 }
 
-// next takes the job whose turn it is. The caller holds the lock.
+// next takes the next job. The caller holds the lock.
 func (p *pool) next() func() {
 	system := p.ring[0]
 	p.ring = p.ring[1:]
@@ -79,14 +78,14 @@ func (p *pool) next() func() {
 	return job
 }
 
-// waiting returns how many jobs are not begun.
+// waiting returns the number of jobs that have not begun.
 func (p *pool) waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.queued
 }
 
-// close drops what was not begun and waits for what was.
+// close drops the jobs that have not begun and waits for the others.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed, p.jobs, p.ring, p.queued = true, nil, nil, 0

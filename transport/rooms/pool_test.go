@@ -8,11 +8,11 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// A system whose readers queue by the thousand gets its turn, and so does every
-// other system: the only job of a quiet one is done next but one.
+// A system whose readers queue by the thousand gets its turn, and so does every other
+// system: the only job of a quiet system is the next but one.
 func TestPoolIsFairBetweenSystems(t *testing.T) {
 	t.Parallel()
-	p := pool{most: 1}
+	p := pool{max: 1}
 	var mu sync.Mutex
 	var order []domain.SystemID
 	began, gate, done := make(chan struct{}), make(chan struct{}), make(chan struct{})

@@ -9,15 +9,15 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// readKey says what is read: readers that need the same share a read.
+// readKey identifies a read. Readers that need the same page share a read.
 type readKey struct {
 	after  domain.Cursor
-	locate bool // find out first where that position is
+	locate bool // locate the position first
 	max    int
 	epoch  int
 }
 
-// read is a page on its way, and who waits for it.
+// read is a page that is being read, and the readers that wait for it.
 type read struct {
 	room    *room
 	key     readKey
@@ -25,7 +25,7 @@ type read struct {
 	pause   backoff.Backoff
 }
 
-// fetch begins the reads that steps ask for. The caller holds the room's lock.
+// fetch begins the reads among the steps. The caller holds the room's lock.
 func (r *room) fetch(steps []step) {
 	for i := range steps {
 		if steps[i].kind == fetch {
@@ -54,11 +54,11 @@ func (j *read) submit(delay time.Duration) {
 		pool.submit(system, j.run)
 		return
 	}
-	time.AfterFunc(delay, func() { pool.submit(system, j.run) }) // a closed pool drops it
+	time.AfterFunc(delay, func() { pool.submit(system, j.run) }) // a closed pool drops the job
 }
 
-// run reads the page and gives it to those who wait. On failure it tries again
-// later, for as long as anybody waits.
+// run reads the page and gives it to the waiting readers. After a failure it retries with
+// growing pauses, as long as a reader waits.
 func (j *read) run() {
 	r := j.room
 	r.mu.Lock()
@@ -81,7 +81,7 @@ func (j *read) run() {
 	if err != nil {
 		if r.hub.ctx.Err() == nil {
 			delay := j.pause.Next()
-			r.hub.logger.Warn("rooms: cannot read a page; trying again", "system", r.system, "after", delay, "error", err)
+			r.hub.logger.Warn("rooms: cannot read a page; will retry", "system", r.system, "after", delay, "error", err)
 			j.submit(delay)
 		}
 		return
@@ -90,7 +90,7 @@ func (j *read) run() {
 	r.perform(j.give(p))
 }
 
-// give passes the page to the waiting readers.
+// give gives the page to the waiting readers.
 func (j *read) give(p page) []step {
 	r := j.room
 	r.mu.Lock()
@@ -100,7 +100,7 @@ func (j *read) give(p page) []step {
 	var doubted []*reader
 	for _, reader := range j.waiting {
 		var ok bool
-		if steps, ok = r.core.turn(reader, p, steps); !ok {
+		if steps, ok = r.core.deliverPage(reader, p, steps); !ok {
 			doubted = append(doubted, reader)
 		}
 	}
@@ -109,13 +109,14 @@ func (j *read) give(p page) []step {
 		for _, reader := range doubted {
 			r.fetchFor(reader, j.pause, delay)
 		}
-		r.hub.logger.Warn("rooms: a page left events out; locating its readers anew", "system", r.system, "place", p.at.String(), "after", delay)
+		r.hub.logger.Warn("rooms: a page omits events; will locate its readers again",
+			"system", r.system, "place", p.at.String(), "after", delay)
 	}
 	r.fetch(steps)
 	return steps
 }
 
-// load does the I/O.
+// load reads the page from the source.
 func (j *read) load() (page, error) {
 	hub, system := j.room.hub, j.room.system
 	ctx, cancel := context.WithTimeout(hub.ctx, hub.config.ReadTimeout)
@@ -134,7 +135,7 @@ func (j *read) load() (page, error) {
 	}
 	events, err := hub.source.Page(ctx, system, p.at, j.key.max)
 	if isGap(err) {
-		return p, nil // without events: the place is in doubt
+		return p, nil // without events, because the place is uncertain
 	}
 	if err != nil {
 		return page{}, err

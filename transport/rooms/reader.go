@@ -6,49 +6,49 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// reader is a cursor as the core sees it.
+// reader is a subscription as the core sees it.
 type reader struct {
-	subscription *Subscription // whose it is; the core does not look
+	subscription *Subscription // the owner; the core does not use it
 
 	filter   domain.EventFilter
 	conflate bool
 	encoding Encoding
 
 	state readerState
-	place domain.Cursor // read up to here: in frames, gathered, or passed over
-	done  domain.Cursor // everything up to here was sent, or passed over
-	lost  bool          // the sequence was counted anew since place was taken: locate it again
-	live  bool          // it was at the head since it last read pages
-	slot  int           // in core.idle, while idle
+	place domain.Cursor // everything up to here was read: it is in a frame, in conflation, or did not match
+	done  domain.Cursor // everything up to here was sent, or did not match
+	lost  bool          // the sequence was counted again since place was taken, so locate it again
+	live  bool          // the reader has reached the head since it last read pages
+	slot  int           // its index in core.idle, while idle
 
-	gathered conflation // of a reader that conflates, between two pages
+	conflation conflation // the collected events of a conflating reader, between two pages
 }
 
-// goBack forgets what was gathered and not sent: it will be read again.
+// goBack drops the events that were collected and not sent. They will be read again.
 func (r *reader) goBack() {
-	r.place, r.gathered = r.done, conflation{}
+	r.place, r.conflation = r.done, conflation{}
 }
 
 // readerState says what a reader waits for.
 type readerState uint8
 
 const (
-	parked  readerState = iota // to be started
-	idle                       // for events: there are none behind its place
-	sending                    // for its sink
-	reading                    // for a page
+	parked  readerState = iota // waits for Start
+	idle                       // waits for events: there are none after its place
+	sending                    // waits for its sink
+	reading                    // waits for a page
 	gone
 )
 
-// Frame is what goes to a reader's sink at a time.
+// Frame is the unit that a sink receives.
 type Frame struct {
-	Bytes  []byte // read only: other readers may have the same
-	Events int    // how many events are in it
+	Bytes  []byte // read only: other readers may share them
+	Events int    // the number of events in it
 
 	appended time.Time // when the first of them was appended; zero for a reader that catches up
 }
 
-// step is something to be done for a reader outside the core.
+// step is an action for a reader that the core requests from its caller.
 type step struct {
 	reader *reader
 	kind   stepKind
@@ -59,16 +59,16 @@ type step struct {
 type stepKind uint8
 
 const (
-	deliver stepKind = iota // hand frame to the sink
+	deliver stepKind = iota // give frame to the sink
 	fetch                   // read a page from reader.place on
-	restart                 // tell the sink where events go on
+	restart                 // tell the sink where events continue
 )
 
-// page is what was read for readers at one place.
+// page is the result of a read, for readers at one place.
 type page struct {
-	epoch   int           // of the core, when reading began
-	located bool          // the readers' place was located anew, and is now at
-	ahead   bool          // it could not be: the log does not have it
-	at      domain.Cursor // where the events follow
+	epoch   int           // the core's, when the read began
+	located bool          // the readers' place was located again, and is at
+	ahead   bool          // the log does not have the place
+	at      domain.Cursor // the events follow it
 	events  []*Encoded
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// JoinRequest is what a client sends to join a system's room, whichever socket it is
-// on. Filters have two names each, as over HTTP, and both count.
+// JoinRequest is a client's request to join a system's room, on any kind of socket. Each
+// filter has two names, as in the HTTP API, and both count.
 type JoinRequest struct {
 	SystemID string  `json:"systemId"`
 	After    *string `json:"after"`
@@ -22,18 +22,18 @@ type JoinRequest struct {
 	Conflate bool    `json:"conflate"`
 }
 
-// Filter reads what the client wants to see.
+// Filter parses the filters of the request.
 func (j *JoinRequest) Filter() (domain.EventFilter, error) {
 	return domain.ParseEventFilter(slices.Concat(j.Types, j.Type), slices.Concat(j.Devices, j.DeviceID))
 }
 
-// IsPlain reports whether the request asks for nothing but to be in the room.
+// IsPlain reports whether the request has no options.
 func (j *JoinRequest) IsPlain() bool {
 	return j.After == nil && !j.Snapshot && len(j.Types)+len(j.Type)+len(j.Devices)+len(j.DeviceID) == 0 && !j.Conflate
 }
 
-// Names is a list of names in JSON: an array of strings, or one string. Names may be
-// separated by commas in each.
+// Names is a list of names in JSON: an array of strings, or one string. Each string may
+// contain several names, separated by commas.
 type Names []string
 
 var errNames = errors.New("must be an array of strings, or a string with commas between names")

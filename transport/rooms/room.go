@@ -11,14 +11,14 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// room is one system with members in this process. Its goroutine keeps the
-// subscription alive.
+// room is a system with members in this process. Its goroutine keeps it subscribed to the
+// source.
 type room struct {
 	hub    *Hub
 	system domain.SystemID
 	cancel context.CancelFunc // ends the goroutine
 
-	opened     chan struct{} // closed when the first subscription stands, or failed with err
+	opened     chan struct{} // closed when the first subscription to the source succeeded, or failed with err
 	err        error
 	deliveries atomic.Uint64
 
@@ -33,16 +33,17 @@ type room struct {
 	spare   []step // for the next batch of events
 }
 
-// upstream tells the calls of a dead subscription from those of the living.
+// upstream is a subscription to the source. It tells calls of the current subscription
+// from late calls of a dead one.
 type upstream struct {
-	died     chan error // has room for one
+	died     chan error // buffered, for one error
 	attached bool
-	early    []*Encoded // events that came before it was known where it starts
+	early    []*Encoded // events that came before the start was known
 }
 
-// run keeps the room subscribed until ctx ends. A room whose first subscription
-// fails is given up: those who wait to enter get the error. A panic is a failure like
-// any other, or the room would never open.
+// run keeps the room subscribed until ctx ends. If the first subscription fails, it gives
+// the room up, and waiting members get the error. A panic counts as a failure, so that the
+// members of a room that cannot open do not wait for ever.
 func (r *room) run(ctx context.Context) {
 	pause := r.hub.newBackoff()
 	for {
@@ -53,14 +54,14 @@ func (r *room) run(ctx context.Context) {
 		}
 		pause.ResetIfStable(time.Since(began))
 		delay := pause.Next()
-		r.hub.logger.Warn("rooms: a subscription ended; subscribing again", "system", r.system, "after", delay, "error", err)
+		r.hub.logger.Warn("rooms: a subscription ended; will subscribe again", "system", r.system, "after", delay, "error", err)
 		if backoff.Sleep(ctx, delay) != nil {
 			return
 		}
 	}
 }
 
-// follow subscribes and returns when the subscription is dead or ctx has ended.
+// follow subscribes, and returns when the subscription is dead or ctx has ended.
 func (r *room) follow(ctx context.Context) error {
 	s := &upstream{died: make(chan error, 1)}
 	r.mu.Lock()
@@ -82,14 +83,14 @@ func (r *room) follow(ctx context.Context) error {
 	}
 }
 
-// detach drops what the present subscription still gives.
+// detach makes the room ignore the current subscription.
 func (r *room) detach() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.current = nil
 }
 
-// attach takes a new subscription into use.
+// attach starts to use a new subscription.
 func (r *room) attach(s *upstream, start domain.Cursor) {
 	first, steps, err := r.takeIntoUse(s, start)
 	if err != nil {
@@ -120,8 +121,8 @@ func (r *room) takeIntoUse(s *upstream, start domain.Cursor) (first bool, steps 
 	return first, steps, err
 }
 
-// feed takes what a subscription gives, in the goroutine of the log's reader. A
-// panic ends the subscription, and the room begins again with another.
+// feed receives events from a subscription, in the goroutine of the log's reader. A panic
+// ends the subscription, and the room subscribes again.
 func (r *room) feed(s *upstream, events []domain.Event, err error) {
 	var steps []step
 	failed := isolate.Run(r.hub.logger, where, func() (ended error) {
@@ -134,7 +135,7 @@ func (r *room) feed(s *upstream, events []domain.Event, err error) {
 	r.performAll(steps)
 }
 
-// take adds events to the room. The subscription is dead when it returns an error.
+// take adds events to the room. If it returns an error, the subscription is dead.
 func (r *room) take(s *upstream, encoded []*Encoded, err error) ([]step, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,8 +164,8 @@ func (s *upstream) die(err error) {
 	}
 }
 
-// takeSpare and performAll reuse one list of steps for all batches of events.
-// The caller of takeSpare holds the room's lock.
+// takeSpare and performAll reuse one list of steps for all batches of events. The caller of
+// takeSpare holds the room's lock.
 func (r *room) takeSpare() []step {
 	steps := r.spare
 	r.spare = nil
@@ -173,8 +174,8 @@ func (r *room) takeSpare() []step {
 
 func (r *room) performAll(steps []step) {
 	r.perform(steps)
-	const most = 1024 // readers; more are rare and need not be kept room for
-	if cap(steps) == 0 || cap(steps) > most {
+	const maxSpare = 1024 // readers; larger lists are rare, and not worth keeping
+	if cap(steps) == 0 || cap(steps) > maxSpare {
 		return
 	}
 	clear(steps)
@@ -183,7 +184,7 @@ func (r *room) performAll(steps []step) {
 	r.mu.Unlock()
 }
 
-// perform does what the core asked for, except for fetches. No lock is held.
+// perform performs the steps, except fetches. No lock is held.
 func (r *room) perform(steps []step) {
 	if len(steps) == 0 {
 		return
@@ -204,11 +205,11 @@ func (r *room) perform(steps []step) {
 	r.hub.deliveries.Add(uint64(events))
 }
 
-// where names this package among the panics that were caught.
+// where names this package in the log lines of recovered panics.
 const where = "rooms"
 
-// hand gives a sink what a step has for it. The other readers of the room do not
-// notice a sink that panics.
+// hand performs a step with its sink. A sink that panics does not affect the other readers
+// of the room.
 func (r *room) hand(s *step) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -218,7 +219,7 @@ func (r *room) hand(s *step) {
 	}()
 	switch {
 	case s.kind == deliver && s.frame.Bytes == nil:
-		r.hub.logger.Error("rooms: a frame could not be encoded", "system", r.system)
+		r.hub.logger.Error("rooms: cannot encode a frame", "system", r.system)
 		r.broken(s.reader.subscription.sink)
 	case s.kind == deliver:
 		s.reader.subscription.sink.Deliver(s.frame)

@@ -12,7 +12,7 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// faulty is a source whose subscriptions are spoiled as a test says.
+// faulty is a source whose subscriptions a test can spoil.
 type faulty struct {
 	Source
 	spoiled map[int64]func(*Hub) // what runs while a subscription begins, by its number
@@ -32,7 +32,7 @@ func (f *faulty) Subscribe(_ context.Context, _ domain.SystemID, feed func([]dom
 	return domain.Cursor{Position: domain.Position{Ms: 1}, Seq: 1}, func() {}, nil
 }
 
-// spoilEarly makes the room panic when it takes a subscription into use.
+// spoilEarly makes the room panic when it attaches a subscription.
 func spoilEarly(h *Hub) {
 	h.mu.Lock()
 	r := h.rooms["clinica-sol"]
@@ -42,14 +42,14 @@ func spoilEarly(h *Hub) {
 	r.current.early = []*Encoded{nil}
 }
 
-// sink is a reader that wants nothing.
+// sink is a sink that ignores its frames.
 type sink struct{}
 
 func (sink) Deliver(Frame)           {}
 func (sink) Restarted(domain.Cursor) {}
 
-// A panic while a room opens is an error of those who wait to enter. The next one who
-// comes finds a room that works.
+// If a room panics while it opens, waiting members get an error. The next member finds a
+// room that works.
 func TestRoomOpensAfterAPanic(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*Hub){"in the room": spoilEarly, "in the source": func(*Hub) { panic("on purpose") }} {
@@ -58,7 +58,7 @@ func TestRoomOpensAfterAPanic(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				source := &faulty{spoiled: map[int64]func(*Hub){1: spoil}}
 				hub := newFaultyHub(t, source)
-				ctx, cancel := context.WithTimeout(t.Context(), hub.config.RetryMost)
+				ctx, cancel := context.WithTimeout(t.Context(), hub.config.RetryMax)
 				defer cancel()
 				_, _, err := hub.Join(ctx, "clinica-sol", Options{}, sink{})
 				var caught *isolate.PanicError
@@ -75,8 +75,8 @@ func TestRoomOpensAfterAPanic(t *testing.T) {
 	}
 }
 
-// A panic while a room that is open takes another subscription into use ends that
-// subscription: the room begins again with a third.
+// If an open room panics while it attaches another subscription, that subscription ends,
+// and the room subscribes again.
 func TestRoomGoesOnAfterAPanic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestRoomGoesOnAfterAPanic(t *testing.T) {
 		}
 		defer sub.Leave()
 		source.feed(nil, errors.New("broken on purpose"))
-		ctx, cancel := context.WithTimeout(t.Context(), 4*hub.config.RetryMost)
+		ctx, cancel := context.WithTimeout(t.Context(), 4*hub.config.RetryMax)
 		defer cancel()
 		<-ctx.Done() // the bubble's clock
 		if n := source.count.Load(); n != 3 {

@@ -11,12 +11,12 @@ import (
 type Stats struct {
 	Rooms         int
 	Subscriptions int
-	PendingPages  int    // pages of history that nobody has begun to read
-	Deliveries    uint64 // events handed to sinks since the hub was made
-	// Systems are the open rooms with most deliveries, descending.
+	PendingPages  int    // pages of history whose read has not begun
+	Deliveries    uint64 // events given to sinks since the hub was made
+	// Systems are the open rooms with the most deliveries, descending.
 	Systems []SystemStats
-	// Latency is from an event's time to its being handed to a sink, for
-	// readers that keep up with the tail; those that read history do not count.
+	// Latency is the time from an event's append to its delivery to a sink, for readers
+	// that keep up with the tail. Readers that read history do not count.
 	Latency Histogram
 }
 
@@ -27,7 +27,7 @@ type SystemStats struct {
 	Deliveries    uint64 // since the room was opened
 }
 
-// Stats returns the figures of now, with the top systems by deliveries.
+// Stats returns the current figures, with the top systems by deliveries.
 func (h *Hub) Stats(top int) Stats {
 	s := Stats{Deliveries: h.deliveries.Load(), Latency: h.latency.snapshot(), PendingPages: h.pool.waiting()}
 	h.mu.Lock()

@@ -7,28 +7,28 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// subject is what an event is about and, for a device-update, which fields it
-// speaks of.
+// subject is the part of an event that filters and conflation need: its device and, for a
+// device-update, its fields.
 type subject struct {
 	device domain.DeviceID
 	fields fieldSet
-	time   time.Time // orders it among the updates of its device; zero when it has none, or none to be believed
+	time   time.Time // the device time, which orders updates of one device; zero if missing or implausible
 }
 
-// fieldSet is a set of names of fields of a device-update.
+// fieldSet is a set of fields of a device-update.
 type fieldSet uint64
 
 const (
-	// foreignField stands for what is never covered by another update, such as names
-	// that are not known here: nobody can tell whether two of them are the same.
+	// foreignField is a field that no other update can cover. Unknown names count as it,
+	// because it is not known whether two of them mean the same.
 	foreignField fieldSet = 1 << 63
-	// seenField is spoken of by every update that does not say that the device is
-	// offline: the fold notes when the device was last seen.
+	// seenField is in every update that does not say that the device is offline, because
+	// the fold then notes when the device was last seen.
 	seenField fieldSet = 1 << 62
 )
 
-// fieldBits lists the fields that an update may speak of. deviceId is the same
-// in both of two that are compared, and changed is about the update itself.
+// fieldBits maps the names of fields to bits. deviceId is equal in both updates of a
+// comparison, and changed describes the update itself, so both have none.
 var fieldBits = func() map[string]fieldSet {
 	bits := map[string]fieldSet{"deviceId": 0, "changed": 0}
 	for i, f := range domain.DeviceFields {
@@ -62,24 +62,24 @@ func readSubject(t domain.EventType, data json.RawMessage, arrival time.Time) *s
 	if !ok {
 		return s
 	}
-	// A null makes the fold forget the clock, which changes what it ignores
-	// afterwards; so such an update stays.
+	// A null makes the fold forget the device's clock, which changes the updates that it
+	// ignores later; so such an update stays.
 	var at time.Time
 	switch {
 	case string(raw) == "null" || json.Unmarshal(raw, &at) != nil:
 		s.fields |= foreignField
 	case domain.PlausibleDeviceTime(at, arrival):
 		s.time = at
-	default: // the fold does not take it
+	default: // the fold ignores it
 		s.fields &^= fieldBits["deviceTime"]
 	}
 	return s
 }
 
-// supersedes reports whether an older update of the same device is not needed
-// by who gets this one, which is not stale: see [conflation.add]. An older one
-// without a device time was folded whatever the clock said, and this one with a
-// time may be ignored.
+// supersedes reports whether a reader that gets s, which is not stale, can do without an
+// older update of the same device: see [conflation.add]. An older update without a device
+// time is always folded, but s with a device time may be ignored, so s does not supersede
+// it.
 func (s *subject) supersedes(older *subject) bool {
 	if older.fields&foreignField != 0 || older.fields&^s.fields != 0 {
 		return false

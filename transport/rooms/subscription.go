@@ -4,36 +4,36 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Sink is where a reader's frames go: a socket, in the end.
+// Sink receives the frames of a subscription, in the end for a client's socket.
 type Sink interface {
 	// Deliver takes a frame. It must not block, and must not call
-	// [Subscription.Sent] before it returns. There is one frame at a time: the next
+	// [Subscription.Sent] before it returns. One frame is in flight at a time: the next
 	// comes after [Subscription.Sent].
 	Deliver(Frame)
 
-	// Restarted says that the log has the reader's place no more, as after a
-	// Redis that came back empty: what was between is lost, and events go on
-	// after the given place. It comes when no frame is out.
+	// Restarted tells the sink that the log no longer contains the reader's place, for
+	// example after Redis came back empty. The events in between are lost, and events
+	// continue after the given place. No frame is in flight during the call.
 	Restarted(from domain.Cursor)
 }
 
-// PanicHandler is what a [Sink] may be as well. Panicked is called when a method of the
-// sink or its encoding panicked: it closes the socket, which gets no more frames.
+// PanicHandler is an optional part of a [Sink]. Panicked is called when a method of the sink
+// or its encoding panicked: it closes the socket, which gets no more frames.
 type PanicHandler interface{ Panicked() }
 
-// Subscription is a reader's place in its system. Its methods are safe for concurrent
-// use.
+// Subscription delivers the events of one system to a [Sink]. Its methods are safe for
+// concurrent use.
 type Subscription struct {
 	room   *room
 	sink   Sink
 	reader reader
 }
 
-// System returns the system that the cursor reads.
+// System returns the system of the subscription.
 func (c *Subscription) System() domain.SystemID { return c.room.system }
 
-// Start lets events flow. Until it is called the sink gets nothing, so that a
-// face can say first where the reader is.
+// Start starts the events. The sink gets nothing before it, so that a face can first tell
+// the client where it begins.
 func (c *Subscription) Start() {
 	r := c.room
 	var buf [1]step
@@ -46,8 +46,8 @@ func (c *Subscription) Start() {
 	}())
 }
 
-// Sent says that the frame which was delivered last is out. If there is more,
-// it is delivered before Sent returns or, if it has to be read, later.
+// Sent reports that the last frame has been sent. If more events are ready, they are
+// delivered before Sent returns; if they have to be read from history, later.
 func (c *Subscription) Sent() {
 	r := c.room
 	var buf [1]step
@@ -60,17 +60,16 @@ func (c *Subscription) Sent() {
 	}())
 }
 
-// Progress returns a place up to which the sink has sent everything that the
-// filter lets through. For a reader that is not behind it is the newest event,
-// whether that passes the filter or not.
+// Progress returns a place up to which the sink has sent everything that the filter
+// matches. For a reader that keeps up it is the newest event, whether or not that matches.
 func (c *Subscription) Progress() domain.Cursor {
 	c.room.mu.Lock()
 	defer c.room.mu.Unlock()
 	return c.room.core.progress(&c.reader)
 }
 
-// Leave ends the reading. The sink may get one more frame that was on its way.
-// Leaving twice is fine.
+// Leave ends the subscription. The sink may still get one frame that was already on its
+// way. Leaving twice is fine.
 func (c *Subscription) Leave() {
 	r := c.room
 	if r.remove(&c.reader) {

@@ -7,14 +7,14 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// tail holds the newest events of a system, of bounded size and without holes.
-// Because they are numbered without holes, an event is found by arithmetic.
+// tail holds the newest events of a system, with a bounded size and without gaps. So an
+// event's index follows from its seq.
 type tail struct {
-	base  domain.Cursor // everything after it, up to the head, is here
+	base  domain.Cursor // the tail has everything after it, up to the head
 	list  []*Encoded    // list[first:] is the tail
 	first int
 	bytes int
-	limit int // of bytes; the newest event stays in any case
+	limit int // of bytes; the newest event always stays
 }
 
 func (t *tail) head() domain.Cursor {
@@ -24,8 +24,8 @@ func (t *tail) head() domain.Cursor {
 	return t.list[len(t.list)-1].Cursor
 }
 
-// push adds the next event. One that is there already is ignored; one that does
-// not follow fails with errGap.
+// push adds the next event. It ignores an event that it already has, and fails with errGap
+// if the event does not follow the head.
 func (t *tail) push(e *Encoded) error {
 	head := t.head()
 	switch {
@@ -55,8 +55,8 @@ func (t *tail) evict() {
 	}
 }
 
-// after returns the events with a seq above the given one, which must not be
-// below the base's. The slice is good until the next push.
+// after returns the events with a seq above the given one, which must not be below the
+// base's. The slice is valid until the next push.
 func (t *tail) after(seq uint64) []*Encoded {
 	if seq >= t.head().Seq {
 		return nil
@@ -64,8 +64,8 @@ func (t *tail) after(seq uint64) []*Encoded {
 	return t.list[t.first+int(seq-t.base.Seq):]
 }
 
-// locate returns the cursor of the newest event at or before a position, if the
-// tail reaches back that far and is not behind it.
+// locate returns the cursor of the newest event at or before a position, if the position is
+// within the tail.
 func (t *tail) locate(at domain.Position) (domain.Cursor, bool) {
 	if at.Before(t.base.Position) || at.After(t.head().Position) {
 		return domain.Cursor{}, false
@@ -78,28 +78,27 @@ func (t *tail) locate(at domain.Position) (domain.Cursor, bool) {
 	return events[n-1].Cursor, true
 }
 
-// continues reports whether events after start go on where the tail is, so that
-// nothing has to be read anew.
+// continues reports whether the tail contains start, so that nothing has to be read again.
 func (t *tail) continues(start domain.Cursor) bool {
 	at, ok := t.locate(start.Position)
 	return ok && at == start
 }
 
-// reset empties the tail and puts it somewhere else.
+// reset empties the tail and moves it to start.
 func (t *tail) reset(start domain.Cursor) {
 	clear(t.list)
 	t.base, t.list, t.first, t.bytes = start, t.list[:0], 0, 0
 }
 
-// perFrame guesses how many events fill a frame, from those that are here, so
-// that a page of history is not read in vain; at most most. It is a power of
-// two, so that readers at the same place ask for the same page.
-func (t *tail) perFrame(frame, most int) int {
+// perFrame estimates how many events fill a frame, from the events in the tail, so that a
+// read of history does not return more than a frame can hold. The result is at most limit,
+// and otherwise a power of two, so that readers at the same place request the same page.
+func (t *tail) perFrame(frame, limit int) int {
 	const least, unknown = 16, 128
 	events := len(t.list) - t.first
 	if events == 0 {
-		return min(unknown, most)
+		return min(unknown, limit)
 	}
-	envelope := max(t.bytes/events-bookkeeping, 1)
-	return min(max(1<<bits.Len(uint(frame/envelope)), least), most)
+	envelope := max(t.bytes/events-overhead, 1)
+	return min(max(1<<bits.Len(uint(frame/envelope)), least), limit)
 }
