@@ -1,5 +1,5 @@
-// Package quota bounds how many devices a system has, whichever way they come: dialled
-// in, from the Shelly Cloud, published or over a bridge.
+// Package quota bounds how many devices a system has, regardless of how they come: by dialling
+// in, from the Shelly Cloud, by publishing or over a bridge.
 package quota
 
 import (
@@ -15,50 +15,50 @@ import (
 
 // Rows is the read model of devices.
 type Rows interface {
-	// FindDevices returns which of the devices the system has, and how many it has in all,
-	// counting up to most.
+	// FindDevices returns which of the devices the system has, and how many it has in all. It
+	// counts no further than most.
 	FindDevices(ctx context.Context, system domain.SystemID, devices []domain.DeviceID, most int,
 	) (known []domain.DeviceID, count int, err error)
-	// WaitForSystem waits until the rows have what was appended up to a position.
+	// WaitForSystem waits until the rows contain everything that was appended up to a position.
 	WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error
 }
 
-// Log is where devices become known.
+// Log is the log to which the first event of a device is appended.
 type Log interface {
 	// Newest returns a position at or after the newest event of the system.
 	Newest(ctx context.Context, system domain.SystemID) (domain.Position, error)
 }
 
 const (
-	// recountAfter is how old a count may be, and how long nobody asks again that does
-	// not answer.
+	// recountAfter is how old a count may be, and how long the rows are not queried again after
+	// they did not answer.
 	recountAfter = 5 * time.Second
-	// askWithin bounds each of two waits for an answer: for the rows to catch up with
-	// the log, and for what they say.
-	askWithin = time.Second
-	// mostRemembered bounds the devices that are remembered as known, of all systems
-	// together: about 20 bytes each. A system counts as another costOfSystem.
-	mostRemembered = 1 << 20
-	costOfSystem   = 16
-	// mostWanted bounds the devices of waiting callers that one question is also about.
-	mostWanted = 1000
+	// queryTimeout bounds each of two waits: for the rows to catch up with the log, and for
+	// their answer.
+	queryTimeout = time.Second
+	// maxRemembered bounds the cached devices of all systems together: about 20 bytes each.
+	// A system itself counts as costOfSystem devices.
+	maxRemembered = 1 << 20
+	costOfSystem  = 16
+	// maxWanted bounds the devices of waiting callers that one query includes.
+	maxWanted = 1000
 )
 
-// Devices is a [domain.DeviceQuota], the same for every system. It is safe for
+// Devices is a [domain.DeviceQuota] with the same limit for every system. It is safe for
 // concurrent use.
 //
-// It asks nothing for devices that it knows. For others it makes one round trip to the
-// database, one at a time per system and for all callers that wait, and counts the
+// It queries nothing for cached devices. For other devices it makes one round trip to the
+// database, one at a time per system and for all waiting callers together, and counts the
 // system's devices at most every 5 s.
 //
-// The quota is a soft one. A process does not see at once what others admit, so several
-// that admit at the same moment may admit a few too many. While the database does not
-// answer, publishing goes on, and each process admits as many new devices as a system
-// may have in all. A device that is in the log but not settled yet may count twice, so
-// the last free place may be refused once.
+// The quota is approximate. A process does not see at once which devices other processes admit,
+// so concurrent processes may together admit a few too many. While the database does not
+// answer, publishing continues, and each process admits as many new devices as a system may
+// have in all. A device that is in the log but not settled yet may count twice, so the last
+// free place may be refused once.
 type Devices struct {
-	most   int
-	memory int // bounds remembered
+	limit  int
+	memory int // bound of remembered
 	rows   Rows
 	log    Log
 	seed   maphash.Seed
@@ -71,27 +71,29 @@ type Devices struct {
 
 var _ domain.DeviceQuota = (*Devices)(nil)
 
-// system is what is remembered of one system. Devices.mu guards all but asking.
+// system is the cached data of one system. Devices.mu guards all fields but querying.
 type system struct {
-	asking chan struct{} // has a token while nobody asks about the system
+	querying chan struct{} // holds a token while no query about the system runs
 
-	known  map[uint64]struct{} // hashes of devices that the system has
-	wanted []domain.DeviceID   // by callers that wait to ask
-	used   uint64              // the number of the last use
+	known  map[uint64]struct{} // hashes of devices that the system is known to have
+	wanted []domain.DeviceID   // unknown devices of callers that wait for a query
+	used   uint64              // number of the last use
 
-	count    int // as the rows had it at counted
-	appended int // new devices that were appended since
-	open     int // new devices that are admitted and not settled
-	blind    int // new devices that were admitted without an answer since the last count
+	count      int // number of devices in the rows at counted
+	appended   int // number of new devices that were appended since
+	pending    int // number of new devices that are admitted and not settled
+	unverified int // number of new devices that were admitted without an answer since the last count
 
-	counted time.Time // when the rows were last counted, or that was tried
-	failed  time.Time // when the rows last did not answer
-	behind  time.Time // when the rows last did not catch up in time
+	counted time.Time // time of the last count, or attempt to count
+	failed  time.Time // time when the rows last did not answer
+	behind  time.Time // time when the rows last did not catch up
 }
 
-// New makes a quota of so many devices per system.
-func New(most int, rows Rows, log Log) *Devices {
-	return &Devices{most: most, memory: mostRemembered, rows: rows, log: log, seed: maphash.MakeSeed(), systems: map[domain.SystemID]*system{}}
+// New returns a quota of limit devices per system.
+func New(limit int, rows Rows, log Log) *Devices {
+	return &Devices{
+		limit: limit, memory: maxRemembered, rows: rows, log: log, seed: maphash.MakeSeed(), systems: map[domain.SystemID]*system{},
+	}
 }
 
 // Admit implements [domain.DeviceQuota].
@@ -101,39 +103,38 @@ func (d *Devices) Admit(ctx context.Context, id domain.SystemID, devices []domai
 		return domain.Admission{}, nil
 	}
 	select {
-	case <-s.asking:
-		defer func() { s.asking <- struct{}{} }()
+	case <-s.querying:
+		defer func() { s.querying <- struct{}{} }()
 	case <-ctx.Done():
 		return domain.Admission{}, ctx.Err()
 	}
-	// The questions do not end with the caller, who could end them at will.
-	fresh, answered := d.ask(context.WithoutCancel(ctx), id, s, unknown)
+	// The queries do not end with the caller, because a caller could end them at will.
+	fresh, answered := d.lookUp(context.WithoutCancel(ctx), id, s, unknown)
 	return d.admit(id, s, fresh, answered), nil
 }
 
-// use returns what is remembered of a system, and which of the devices it is not known
-// to have, each once.
+// use returns the cached data of a system, and those of the devices that are not cached, each
+// once.
 func (d *Devices) use(id domain.SystemID, devices []domain.DeviceID) (*system, []domain.DeviceID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.systems[id]
 	if s == nil {
-		s = &system{asking: make(chan struct{}, 1), known: map[uint64]struct{}{}}
-		s.asking <- struct{}{}
+		s = &system{querying: make(chan struct{}, 1), known: map[uint64]struct{}{}}
+		s.querying <- struct{}{}
 		d.systems[id] = s
 		defer d.remember(costOfSystem)
 	}
 	d.uses++
 	s.used = d.uses
 	unknown := d.unknown(s, devices)
-	if len(s.wanted)+len(unknown) <= mostWanted {
+	if len(s.wanted)+len(unknown) <= maxWanted {
 		s.wanted = append(s.wanted, unknown...)
 	}
 	return s, unknown
 }
 
-// unknown returns those of the devices that the system is not known to have, each once.
-// d.mu is held.
+// unknown returns those of the devices that are not cached, each once. The caller holds d.mu.
 func (d *Devices) unknown(s *system, devices []domain.DeviceID) (unknown []domain.DeviceID) {
 	var seen map[uint64]struct{}
 	for _, device := range devices {
@@ -155,13 +156,13 @@ func (d *Devices) unknown(s *system, devices []domain.DeviceID) (unknown []domai
 
 func (d *Devices) hash(device domain.DeviceID) uint64 { return maphash.String(d.seed, string(device)) }
 
-// ask returns which of the devices the rows do not have, and whether the rows answered.
-// A refusal is believed only of rows that have all that was in the log when it came up.
-func (d *Devices) ask(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID,
+// lookUp returns which of the devices the rows do not have, and whether the rows answered. A
+// refusal needs rows that contain everything that was in the log when it was considered.
+func (d *Devices) lookUp(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID,
 ) (fresh []domain.DeviceID, answered bool) {
 	d.mu.Lock()
-	fresh = d.unknown(s, devices) // others may have asked
-	caughtUp := s.due() || len(fresh) > s.room(d.most)
+	fresh = d.unknown(s, devices) // another caller's query may have included them
+	caughtUp := s.due() || len(fresh) > s.room(d.limit)
 	if len(fresh) == 0 || time.Since(s.failed) < recountAfter {
 		d.mu.Unlock()
 		return fresh, false
@@ -170,7 +171,7 @@ func (d *Devices) ask(ctx context.Context, id domain.SystemID, s *system, device
 	s.wanted = nil
 	d.mu.Unlock()
 	for {
-		if err := d.look(ctx, id, s, wanted, caughtUp); err != nil {
+		if err := d.query(ctx, id, s, wanted, caughtUp); err != nil {
 			d.mu.Lock()
 			s.failed = time.Now()
 			d.mu.Unlock()
@@ -178,7 +179,7 @@ func (d *Devices) ask(ctx context.Context, id domain.SystemID, s *system, device
 		}
 		d.mu.Lock()
 		fresh = d.unknown(s, fresh)
-		fits := len(fresh) <= s.room(d.most)
+		fits := len(fresh) <= s.room(d.limit)
 		d.mu.Unlock()
 		if caughtUp || fits {
 			return fresh, true
@@ -187,19 +188,19 @@ func (d *Devices) ask(ctx context.Context, id domain.SystemID, s *system, device
 	}
 }
 
-// look learns from the rows which of the devices the system has, when they have caught
-// up with the log if that is wanted and does not take too long. Only then it counts: a
-// count that lags would miss what was appended since the last one.
-func (d *Devices) look(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID, caughtUp bool) error {
+// query caches which of the devices the system has, according to the rows. With caughtUp it
+// first waits for a bounded time until the rows have caught up with the log, and only then it
+// counts: a count that lags would miss the devices appended since the last one.
+func (d *Devices) query(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID, caughtUp bool) error {
 	d.mu.Lock()
 	due, appended := s.due(), s.appended
 	caughtUp = caughtUp && time.Since(s.behind) >= recountAfter
 	d.mu.Unlock()
 	most := 0
 	if caughtUp && d.catchUp(ctx, id, s) == nil && due {
-		most = d.most
+		most = d.limit
 	}
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	known, count, err := d.rows.FindDevices(ctx, id, devices, most)
 	if err != nil {
@@ -212,14 +213,14 @@ func (d *Devices) look(ctx context.Context, id domain.SystemID, s *system, devic
 		s.counted = time.Now()
 	}
 	if most > 0 {
-		s.count, s.appended, s.blind = count, s.appended-appended, 0
+		s.count, s.appended, s.unverified = count, s.appended-appended, 0
 	}
 	return nil
 }
 
-// catchUp waits until the rows have what is in the log now.
+// catchUp waits until the rows contain what is in the log now.
 func (d *Devices) catchUp(ctx context.Context, id domain.SystemID, s *system) error {
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	newest, err := d.log.Newest(ctx, id)
 	if err == nil {
@@ -233,12 +234,12 @@ func (d *Devices) catchUp(ctx context.Context, id domain.SystemID, s *system) er
 	return err
 }
 
-// due reports whether the rows are to be counted again.
+// due reports whether the rows should be counted again.
 func (s *system) due() bool { return time.Since(s.counted) >= recountAfter }
 
-// room is how many new devices the system may still have.
-func (s *system) room(most int) int {
-	return max(most-max(s.count+s.appended, len(s.known))-s.open, 0)
+// room returns how many new devices the system may still have.
+func (s *system) room(limit int) int {
+	return max(limit-max(s.count+s.appended, len(s.known))-s.pending, 0)
 }
 
 // admit admits as many of the new devices as there is room for.
@@ -248,15 +249,15 @@ func (d *Devices) admit(id domain.SystemID, s *system, fresh []domain.DeviceID, 
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	room := s.room(d.most)
+	room := s.room(d.limit)
 	if !answered {
-		room = max(d.most-s.blind, 0)
+		room = max(d.limit-s.unverified, 0)
 	}
-	a, n := domain.Admission{Most: d.most}, min(room, len(fresh))
+	a, n := domain.Admission{Most: d.limit}, min(room, len(fresh))
 	if n > 0 {
-		s.open += n
+		s.pending += n
 		if !answered {
-			s.blind += n
+			s.unverified += n
 		}
 		a.OnSettle = func(appended bool) { d.settle(id, s, fresh[:n], appended) }
 	}
@@ -272,26 +273,26 @@ func (d *Devices) admit(id domain.SystemID, s *system, fresh []domain.DeviceID, 
 func (d *Devices) settle(id domain.SystemID, s *system, devices []domain.DeviceID, appended bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.open -= len(devices)
+	s.pending -= len(devices)
 	if appended {
 		s.appended += len(devices)
 		d.learn(id, s, devices)
 	}
 }
 
-// learn notes that the system has the devices. d.mu is held.
+// learn caches that the system has the devices. The caller holds d.mu.
 func (d *Devices) learn(id domain.SystemID, s *system, devices []domain.DeviceID) {
 	before := len(s.known)
 	for _, device := range devices {
 		s.known[d.hash(device)] = struct{}{}
 	}
-	if d.systems[id] == s { // not forgotten
+	if d.systems[id] == s { // still cached
 		d.remember(len(s.known) - before)
 	}
 }
 
-// remember makes room for so much more, if need be: it forgets the systems that were
-// used longest ago. d.mu is held.
+// remember adds to the size of the cache, and drops the systems that were used longest ago if
+// it is too large. The caller holds d.mu.
 func (d *Devices) remember(more int) {
 	if d.remembered += more; d.remembered <= d.memory {
 		return
@@ -302,7 +303,7 @@ func (d *Devices) remember(more int) {
 	}
 	var all []used
 	for id, s := range d.systems {
-		if s.open == 0 {
+		if s.pending == 0 {
 			all = append(all, used{id, s.used})
 		}
 	}

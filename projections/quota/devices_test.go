@@ -13,14 +13,14 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// memory is a log and the read model of it, in memory.
+// memory is a log and its read model, in memory.
 type memory struct {
 	mu      sync.Mutex
 	devices map[domain.SystemID][]domain.DeviceID // in the log
-	lag     int                                   // how many of the newest ones the rows do not have
+	lag     int                                   // number of the newest devices that the rows do not have
 	stuck   bool                                  // the rows do not catch up
 	away    bool                                  // the rows do not answer
-	hold    chan struct{}                         // the log waits for it, unless nil
+	hold    chan struct{}                         // the log waits for it, unless it is nil
 	asked   int
 	counted int
 }
@@ -78,7 +78,7 @@ func (m *memory) set(change func()) {
 
 const sol, luna = domain.SystemID("clinica-sol"), domain.SystemID("centro-luna")
 
-// plugs are the devices of those numbers.
+// plugs returns the devices with those numbers.
 func plugs(from, to int) (ids []domain.DeviceID) {
 	for i := from; i < to; i++ {
 		ids = append(ids, domain.DeviceID(fmt.Sprint("plug-", i)))
@@ -86,8 +86,7 @@ func plugs(from, to int) (ids []domain.DeviceID) {
 	return ids
 }
 
-// publish admits devices, and appends those that are admitted. It returns how many are
-// refused.
+// publish admits devices, and appends the admitted ones. It returns how many are refused.
 func publish(t *testing.T, q *Devices, m *memory, system domain.SystemID, ids []domain.DeviceID) (refused int) {
 	t.Helper()
 	a, err := q.Admit(t.Context(), system, ids)
@@ -105,8 +104,8 @@ func publish(t *testing.T, q *Devices, m *memory, system domain.SystemID, ids []
 	return len(a.Refused)
 }
 
-// Devices that are known cost nothing, and others one question; the system's devices are
-// counted every few seconds at most.
+// Known devices cost nothing, and unknown ones one query. The system's devices are counted
+// every few seconds at most.
 func TestCostOfTheQuota(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -135,7 +134,8 @@ func TestQuotaOfASystem(t *testing.T) {
 		t.Errorf("%d of 3 devices are refused", n)
 	}
 	a, err := q.Admit(t.Context(), sol, plugs(0, 8))
-	if want := map[domain.DeviceID]bool{"plug-5": true, "plug-6": true, "plug-7": true}; err != nil || fmt.Sprint(a.Refused) != fmt.Sprint(want) {
+	if want := map[domain.DeviceID]bool{"plug-5": true, "plug-6": true, "plug-7": true}; err != nil ||
+		fmt.Sprint(a.Refused) != fmt.Sprint(want) {
 		t.Errorf("refused are %v, %v", a.Refused, err)
 	}
 	if why := a.Refusal(); why.Code != domain.CodeTooManyDevices || why.Kind != domain.KindConflict {
@@ -156,8 +156,8 @@ func TestQuotaOfASystem(t *testing.T) {
 	}
 }
 
-// Devices that other processes made known are no new ones, also where the rows lag, and
-// count although it is not yet time to count again.
+// Devices that other processes appended are not new, also if the rows lag, and count even if a
+// count is not due yet.
 func TestDevicesOfOtherProcesses(t *testing.T) {
 	t.Parallel()
 	m := newMemory()
@@ -172,7 +172,7 @@ func TestDevicesOfOtherProcesses(t *testing.T) {
 	}
 }
 
-// Callers that come at once are counted together.
+// Concurrent callers are counted together.
 func TestQuotaAtOnce(t *testing.T) {
 	t.Parallel()
 	const most, callers = 50, 200
@@ -188,7 +188,7 @@ func TestQuotaAtOnce(t *testing.T) {
 	}
 }
 
-// A process that has just started asks once for all callers that wait, and not for each.
+// A process that has just started makes one query for all waiting callers, not one for each.
 func TestCallersThatWaitAreAskedForTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -212,8 +212,8 @@ func TestCallersThatWaitAreAskedForTogether(t *testing.T) {
 	})
 }
 
-// Where the rows do not answer, publishing goes on without a long wait for each batch;
-// what is let in is bounded all the same.
+// While the rows do not answer, publishing continues without a long wait for each batch, and
+// the admitted devices are still bounded.
 func TestRowsThatDoNotAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -226,7 +226,7 @@ func TestRowsThatDoNotAnswer(t *testing.T) {
 		for i := range 20 {
 			refused += publish(t, q, m, sol, plugs(i, i+1))
 		}
-		if waited := time.Since(began); waited > 2*askWithin {
+		if waited := time.Since(began); waited > 2*queryTimeout {
 			t.Errorf("20 batches waited for %v", waited)
 		}
 		if refused != 10 {
@@ -240,7 +240,7 @@ func TestRowsThatDoNotAnswer(t *testing.T) {
 	})
 }
 
-// Where the projection is stuck, what was admitted since it stopped counts.
+// While the projection is stuck, devices that were admitted since it stopped count.
 func TestRowsThatDoNotCatchUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -260,7 +260,8 @@ func TestRowsThatDoNotCatchUp(t *testing.T) {
 	})
 }
 
-// A caller that goes away while another asks is told so, and ends no question.
+// A caller that gives up during another caller's query gets an error, and does not end the
+// query.
 func TestACallerThatGoes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -279,7 +280,7 @@ func TestACallerThatGoes(t *testing.T) {
 	})
 }
 
-// What is remembered is bounded, over all systems and also for one.
+// The cache is bounded, over all systems and also for one.
 func TestMemoryOfTheQuota(t *testing.T) {
 	t.Parallel()
 	const memory = 20_000
@@ -316,7 +317,7 @@ func TestMemoryOfTheQuota(t *testing.T) {
 	}
 }
 
-// BenchmarkKnownDevices is what a batch of 1,000 updates costs whose devices are known.
+// BenchmarkKnownDevices measures a batch of 1,000 updates of known devices.
 func BenchmarkKnownDevices(b *testing.B) {
 	m := newMemory()
 	q := New(50_000, m, m)
