@@ -14,3 +14,9 @@ type ConnectionRef struct {
 
 // Actor returns the actor of the events that arrive over the connection.
 func (c ConnectionRef) Actor() string { return "shelly:" + string(c.ID) }
+
+// SystemConnection is a connection and the system that it belongs to.
+type SystemConnection struct {
+	System SystemID
+	*Connection
+}

@@ -11,22 +11,16 @@ import (
 // Reads of the platform itself, on behalf of no actor. Unless its comment says so, a read does
 // not wait for the projection: see [Store.WaitForSystem].
 
-// SystemConnection is a connection with its system.
-type SystemConnection struct {
-	System domain.SystemID
-	*domain.Connection
-}
-
 // ConnectionsIn returns the connections of all systems of a partition, in order of system and
 // id.
-func (s *Store) ConnectionsIn(ctx context.Context, partition int) ([]SystemConnection, error) {
+func (s *Store) ConnectionsIn(ctx context.Context, partition int) ([]domain.SystemConnection, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT c.system_id, c.document::text FROM projection.connections c JOIN heads h USING (system_id)
 		 WHERE h.partition = $1 ORDER BY c.system_id, c.connection_id`, partition)
 	if err != nil {
 		return nil, readError("read the connections of a partition", err)
 	}
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c SystemConnection, err error) {
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c domain.SystemConnection, err error) {
 		var document string
 		if err := row.Scan(&c.System, &document); err != nil {
 			return c, err

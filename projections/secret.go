@@ -4,33 +4,16 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Secret is the credential of one connection. It is not part of a read model, because no event
-// contains it: a rebuild leaves it alone. It may exist before its connection does, to reserve
-// the id, and after the connection was deleted; then it admits no socket.
-type Secret struct {
-	ConnectionID domain.ConnectionID
-	System       domain.SystemID
-	Kind         domain.ConnectionKind
-	KeyHash      []byte // SHA-256 of the key with which devices dial in, or nil
-	KeyID        string // id of the key that encrypted Sealed, or ""
-	Sealed       []byte // encrypted credential of a cloud account, or nil
-
-	Revision  string    // changes with each write; set by the database
-	CreatedAt time.Time // set by the database
-	ChangedAt time.Time // set by the database
-}
-
 // Secret returns the secret of a connection of a system, or fails with
 // [domain.CodeUnknownConnection].
-func (s *Store) Secret(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (*Secret, error) {
-	secret := &Secret{System: system, ConnectionID: id}
+func (s *Store) Secret(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (*domain.ConnectionSecret, error) {
+	secret := &domain.ConnectionSecret{System: system, ConnectionID: id}
 	var keyID *string
 	err := s.pool.QueryRow(ctx, `
 		SELECT kind, key_hash, key_id, sealed, revision::text, created_at, changed_at
@@ -51,7 +34,7 @@ func (s *Store) Secret(ctx context.Context, system domain.SystemID, id domain.Co
 // PutSecret replaces the secret that has the given Revision, or adds one if Revision is empty,
 // and returns the new revision. If two callers change the same revision, one of them fails with
 // [domain.CodeContention].
-func (s *Store) PutSecret(ctx context.Context, secret Secret) (revision string, err error) {
+func (s *Store) PutSecret(ctx context.Context, secret domain.ConnectionSecret) (revision string, err error) {
 	statement := `
 		INSERT INTO connection_secrets (connection_id, system_id, kind, key_hash, key_id, sealed)
 		VALUES ($1, $2, $3, $4, NULLIF($5, ''), $6) ON CONFLICT (system_id, connection_id) DO NOTHING RETURNING revision::text`

@@ -11,13 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/projections"
 )
 
 // keep adds a secret and returns its revision.
 func (b *bundle) keep(t fataler, system domain.SystemID, id domain.ConnectionID, hash string) string {
 	t.Helper()
-	revision, err := b.store.PutSecret(context.Background(), projections.Secret{
+	revision, err := b.store.PutSecret(context.Background(), domain.ConnectionSecret{
 		ConnectionID: id, System: system, Kind: domain.ConnectionShellyOutbound, KeyHash: []byte(hash),
 	})
 	if err != nil {
@@ -38,7 +37,7 @@ func TestSecrets(t *testing.T) {
 	if _, err := b.store.Secret(ctx, "sol-1", "acc1"); !domain.HasCode(err, domain.CodeUnknownConnection) {
 		t.Errorf("nothing kept: %v", err)
 	}
-	first := projections.Secret{ConnectionID: "acc1", System: "sol-1", Kind: domain.ConnectionShellyCloud, KeyID: "0a1b2c3d",
+	first := domain.ConnectionSecret{ConnectionID: "acc1", System: "sol-1", Kind: domain.ConnectionShellyCloud, KeyID: "0a1b2c3d",
 		Sealed: []byte("sealed")}
 	revision, err := b.store.PutSecret(ctx, first)
 	if err != nil {
@@ -53,13 +52,13 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("%v, %v", with, err)
 	}
 	// A reservation is replaced by its own system, once per revision.
-	second := projections.Secret{ConnectionID: "acc1", System: "sol-1", Kind: domain.ConnectionShellyOutbound,
+	second := domain.ConnectionSecret{ConnectionID: "acc1", System: "sol-1", Kind: domain.ConnectionShellyOutbound,
 		KeyHash: []byte("hash"), Revision: revision}
 	newer, err := b.store.PutSecret(ctx, second)
 	if err != nil || newer == revision {
 		t.Fatalf("%s, %v", newer, err)
 	}
-	for name, s := range map[string]projections.Secret{
+	for name, s := range map[string]domain.ConnectionSecret{
 		"an old revision": second,
 		"none seen":       {ConnectionID: "acc1", System: "sol-1", Kind: second.Kind},
 		"one that is not": {ConnectionID: "acc2", System: "sol-1", Kind: second.Kind, Revision: revision},
@@ -70,7 +69,7 @@ func TestSecrets(t *testing.T) {
 		}
 	}
 	// Another system may use the same id, without effect on this one.
-	theirs := projections.Secret{ConnectionID: "acc1", System: "luna-2", Kind: second.Kind, KeyHash: []byte("theirs"), Revision: newer}
+	theirs := domain.ConnectionSecret{ConnectionID: "acc1", System: "luna-2", Kind: second.Kind, KeyHash: []byte("theirs"), Revision: newer}
 	if _, err := b.store.PutSecret(ctx, theirs); !domain.HasCode(err, domain.CodeContention) {
 		t.Errorf("in the place of another system's: %v", err)
 	}
@@ -111,7 +110,7 @@ func TestSecretsAreChangedByOne(t *testing.T) {
 	results := make(chan error, 8)
 	for range cap(results) {
 		changers.Go(func() {
-			_, err := b.store.PutSecret(t.Context(), projections.Secret{ConnectionID: "acc1", System: "sol-1", Kind: "k", Revision: revision})
+			_, err := b.store.PutSecret(t.Context(), domain.ConnectionSecret{ConnectionID: "acc1", System: "sol-1", Kind: "k", Revision: revision})
 			results <- err
 		})
 	}

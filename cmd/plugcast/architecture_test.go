@@ -28,7 +28,7 @@ var floors = []floor{
 		"transport/ws", "transport/socketio", "transport/sse", "transport/web", "transport/rest", "transport/shelly", "transport/bridge",
 	}},
 	{"shared by the edges", "", []string{
-		"transport/admission", "transport/auth", "transport/client", "transport/edge", "transport/handoff", "transport/limit",
+		"transport/admission", "transport/auth", "transport/client", "transport/disconnect", "transport/edge", "transport/handoff", "transport/limit",
 		"transport/rooms", "transport/snapshot", "transport/strictjson",
 	}},
 	{"stores", "Redis and Postgres", []string{"streams", "projections", "migrations"}},

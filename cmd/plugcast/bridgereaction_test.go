@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"testing"
@@ -13,68 +12,6 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/simulator"
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
-
-// A disconnect of another deployment drops the device sockets of its connection
-// that were open when it was given, and nothing else: no clients, no bans, and no
-// report where nothing was dropped. A connection of the same id in another system is
-// another one.
-func TestDisconnectOfAnotherDeployment(t *testing.T) {
-	t.Parallel()
-	now, acc1 := time.Now(), domain.ConnectionRef{System: "clinica-sol", ID: "acc1"}
-	const sol, luna domain.SystemID = "clinica-sol", "centro-luna"
-	ofConnection := domain.DisconnectRequested{ConnectionID: "acc1"}
-	ofSubject := domain.DisconnectRequested{Subject: "maria"}
-	for name, c := range map[string]struct {
-		system  domain.SystemID
-		origin  string
-		request domain.DisconnectRequested
-		devices int // whose sockets go
-		clients int // whose sockets go
-		bans    int
-		report  bool
-	}{
-		"elsewhere, on a connection":            {sol, "far", ofConnection, 1, 0, 0, true},
-		"elsewhere, on another's of this id":    {luna, "far", ofConnection, 0, 0, 0, false},
-		"elsewhere, on a subject":               {sol, "far", ofSubject, 0, 0, 0, false},
-		"here, on a connection and its clients": {sol, "", ofConnection, 2, 1, 0, true},
-		"here, on another's of this id":         {luna, "", ofConnection, 0, 0, 0, true},
-		"here, on a subject":                    {sol, "", ofSubject, 0, 1, 1, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			until := now.Add(time.Hour)
-			held := &heldSockets{
-				browsers: map[string]domain.Socket{
-					"b": {SocketID: "b", Subject: "maria", Systems: []domain.SystemID{sol}, ConnectedAt: now.Add(-time.Hour)},
-				},
-				shelly: map[domain.ConnectionRef][]time.Time{acc1: {now.Add(-time.Hour), now.Add(-time.Minute)}},
-			}
-			raised := &raisedBans{held: held}
-			log := &reportLog{}
-			d := newDisconnects("here", log, raised, slog.New(slog.DiscardHandler))
-			d.browsers, d.shelly = held, []shellyDropper{held}
-			request := c.request
-			request.CommandID, request.TargetSystem, request.CloseSockets, request.BanUntil = "c1", c.system, true, &until
-			e, err := domain.NewEvent(c.system, request, domain.Cause{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			e.Position, e.Origin, e.Time = domain.Position{Ms: uint64(now.UnixMilli())}, c.origin, now.Add(-30*time.Minute)
-			if err := d.react(t.Context(), e); err != nil {
-				t.Fatal(err)
-			}
-			if gone := 2 - len(held.shelly[acc1]); gone != c.devices {
-				t.Errorf("%d device sockets went", gone)
-			}
-			if gone := 1 - len(held.browsers); gone != c.clients || len(raised.bans) != c.bans {
-				t.Errorf("%d clients went, %d bans are raised", gone, len(raised.bans))
-			}
-			if reports := len(log.appended); (reports == 1) != c.report {
-				t.Errorf("%d reports", reports)
-			}
-		})
-	}
-}
 
 // Commands of another deployment on a connection whose devices dial in here are
 // carried out here: the stop, the start, and a relay command that is not too old.

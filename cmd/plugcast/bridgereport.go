@@ -55,7 +55,7 @@ func (c *bridgeReportCommand) Run(ctx context.Context, t terminal, logger *slog.
 			return err
 		}
 	}
-	store, err := openStore(ctx, c.Backends, nil, logger)
+	store, err := c.Backends.openStore(ctx, logger)
 	if err != nil {
 		return err
 	}

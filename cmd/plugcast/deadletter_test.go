@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/plugcast/plugcast/cmd/plugcast/metrics"
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/transport/testpeer"
@@ -58,5 +59,5 @@ func TestFailingReactionsDelayTheirSystemOnly(t *testing.T) {
 	})
 	dashboard := converse(t, n.base, staff)
 	dashboard.say("join-admin-dashboard", nil)
-	awaitMetrics(t, dashboard, "all dead letters to be counted", func(f *platformFigures) bool { return f.DeadLetters == uint64(len(bad)) })
+	awaitMetrics(t, dashboard, "all dead letters to be counted", func(f *metrics.Platform) bool { return f.DeadLetters == uint64(len(bad)) })
 }

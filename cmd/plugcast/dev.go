@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -14,8 +12,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/plugcast/plugcast/cmd/plugcast/demo"
+	"github.com/plugcast/plugcast/cmd/plugcast/dev"
+	"github.com/plugcast/plugcast/cmd/plugcast/server"
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/migrations"
+	"github.com/plugcast/plugcast/transport/auth"
 )
 
 // devCommand is the whole platform on one machine, with nothing to set up.
@@ -40,12 +42,12 @@ func (c *devCommand) run(ctx context.Context, t terminal, logger *slog.Logger) e
 	if err := c.portIsFree(); err != nil {
 		return err
 	}
-	services, err := startServices(ctx, dir, logger)
+	services, err := dev.Start(ctx, dir, logger)
 	if err != nil {
 		return err
 	}
-	defer services.stop()
-	if err := migrations.Apply(ctx, services.env[envPostgresURL], logger); err != nil {
+	defer services.Stop()
+	if err := migrations.Apply(ctx, services.Env()[dev.PostgresURL], logger); err != nil {
 		return err
 	}
 	if c.ServicesOnly {
@@ -53,7 +55,7 @@ func (c *devCommand) run(ctx context.Context, t terminal, logger *slog.Logger) e
 		<-ctx.Done()
 		return nil
 	}
-	return c.serve(ctx, t, services.env, logger)
+	return c.serve(ctx, t, services.Env(), logger)
 }
 
 // portIsFree finds out early, before two databases are started for nothing.
@@ -61,53 +63,62 @@ func (c *devCommand) portIsFree() error {
 	if c.ServicesOnly {
 		return nil
 	}
-	listener, err := net.Listen("tcp", c.Server.Listen)
+	listener, err := server.Listen("--listen", c.Server.Listen)
 	if err != nil {
-		return listenError("--listen", c.Server.Listen, err)
+		return err
 	}
 	return listener.Close()
 }
 
-func (c *devCommand) serve(ctx context.Context, t terminal, env envFile, logger *slog.Logger) error {
-	p := &Program{
-		Backends: backendFlags{RedisURL: env[envRedisURL], PostgresURL: env[envPostgresURL]},
-		Auth:     authFlags{JWTSecret: env[envJWTSecret]},
-		Secret:   secretFlags{SecretKey: env[envSecretKey]},
-		Server:   c.Server, Roles: []string{roleGateway, roleWorker}, Logger: logger,
+func (c *devCommand) serve(ctx context.Context, t terminal, env dev.Env, logger *slog.Logger) error {
+	process := processFlags{
+		Roles: []string{server.RoleGateway, server.RoleWorker}, Server: c.Server,
+		Backends: backendFlags{RedisURL: env[dev.RedisURL], PostgresURL: env[dev.PostgresURL]},
+		Auth:     authFlags{JWTSecret: env[dev.JWTSecret]},
+		Secret:   secretFlags{SecretKey: env[dev.SecretKey]},
 	}
-	if err := p.Open(ctx); err != nil {
+	config, err := process.config(logger)
+	if err != nil {
 		return err
 	}
-	defer p.Close()
-	if err := c.welcome(t, p); err != nil {
+	s, err := server.Open(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := c.welcome(t, s, config.Auth); err != nil {
 		return err
 	}
 	var feeding sync.WaitGroup
 	defer feeding.Wait()
 	if c.Demo {
-		feed, err := newDemo(p, logger)
+		token, err := sign(config.Auth, "demo", demo.Systems(), time.Now().AddDate(1, 0, 0))
 		if err != nil {
 			return err
 		}
+		feed := demo.New("http://"+reachable(s.Addr()), token, logger)
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
-		feeding.Go(func() { feed.run(ctx) })
+		feeding.Go(func() { feed.Run(ctx) })
 	}
-	return p.Run(ctx)
+	return s.Run(ctx)
+}
+
+// sign makes the token of an admin of the systems.
+func sign(by auth.Config, subject string, systems []domain.SystemID, expires time.Time) (string, error) {
+	return by.Sign(domain.Actor{Subject: subject, Role: domain.RoleAdmin, Systems: systems, ExpiresAt: expires}, time.Now())
 }
 
 // loginTTL is how long the printed link works.
 const loginTTL = 12 * time.Hour
 
 // welcome prints where to look.
-func (c *devCommand) welcome(t terminal, p *Program) error {
-	base := "http://" + reachable(p.Addr())
-	fmt.Fprintf(t.out, "\nplugcast serves at %s   (API: %s/docs, metrics: http://%s/metrics)\n", base, base, reachable(p.AdminAddr()))
+func (c *devCommand) welcome(t terminal, s *server.Server, by auth.Config) error {
+	base := "http://" + reachable(s.Addr())
+	fmt.Fprintf(t.out, "\nplugcast serves at %s   (API: %s/docs, metrics: http://%s/metrics)\n", base, base, reachable(s.AdminAddr()))
 	if c.Demo {
 		for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
-			token, err := p.Auth.config().Sign(domain.Actor{
-				Subject: "dev", Role: domain.RoleAdmin, Systems: []domain.SystemID{system}, ExpiresAt: time.Now().Add(loginTTL),
-			}, time.Now())
+			token, err := sign(by, "dev", []domain.SystemID{system}, time.Now().Add(loginTTL))
 			if err != nil {
 				return err
 			}
@@ -152,17 +163,4 @@ func relative(path string) string {
 		return short
 	}
 	return path
-}
-
-func newDemo(p *Program, logger *slog.Logger) (*demo, error) {
-	actor := domain.Actor{Subject: "demo", Role: domain.RoleAdmin, ExpiresAt: time.Now().AddDate(1, 0, 0)}
-	for system := range demoSystems {
-		actor.Systems = append(actor.Systems, system)
-	}
-	token, err := p.Auth.config().Sign(actor, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	client := &http.Client{Timeout: 10 * time.Second}
-	return &demo{url: "http://" + reachable(p.Addr()), token: token, client: client, logger: logger}, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/plugcast/plugcast/cmd/plugcast/demo"
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/childproc"
 	"github.com/plugcast/plugcast/streams/childproc/scratch"
@@ -236,7 +236,7 @@ func TestDev(t *testing.T) {
 		t.Errorf("a second process with env: %+v", r)
 	}
 
-	for system, plugs := range demoSystems {
+	for _, system := range demo.Systems() {
 		link := regexp.MustCompile(string(system) + ` +(http://\S+)`).FindStringSubmatch(d.out.Tail())
 		if link == nil {
 			t.Fatalf("no link for %s in %q", system, d.out.Tail())
@@ -251,7 +251,7 @@ func TestDev(t *testing.T) {
 		}
 		testpeer.Eventually(t, "the demo's plugs to be installed", func() bool {
 			_, _, answer, err := call(t.Context(), "GET", d.base(t)+"/api/v1/systems/"+string(system)+"/devices", login.Get("token"), nil)
-			return err == nil && strings.Count(string(answer), `"assignment":{`) == len(plugs)
+			return err == nil && strings.Count(string(answer), `"assignment":{`) == len(demo.Plugs(system))
 		})
 		if status, _, _, err := call(t.Context(), "GET", "http://"+at.Host+"/", "", nil); err != nil || status != 200 {
 			t.Errorf("the link answers %d %v", status, err)
@@ -535,29 +535,5 @@ func TestPathToSource(t *testing.T) {
 		if got := shellWord(relative(path)); got != want {
 			t.Errorf("%s is shown as %s, want %s", path, got, want)
 		}
-	}
-}
-
-func TestEnvFile(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "env")
-	own := strings.Repeat("secret of the SaaS ", 2)
-	written := envFile{envRedisURL: "redis://h", envJWTSecret: own}
-	var log bytes.Buffer
-	written.makeSecrets(slog.New(slog.NewTextHandler(&log, nil)))
-	if written[envJWTSecret] != own || written[envSecretKey] == "" || log.Len() > 0 {
-		t.Errorf("secrets are %v, said %s", written, log.String())
-	}
-	if err := written.write(path); err != nil {
-		t.Fatal(err)
-	}
-	read, err := readEnvFile(path)
-	if err != nil || fmt.Sprint(read) != fmt.Sprint(written) {
-		t.Errorf("read %v (%v), wrote %v", read, err, written)
-	}
-	read[envSecretKey] = "garbled"
-	read.makeSecrets(slog.New(slog.NewTextHandler(&log, nil)))
-	if read[envSecretKey] == "garbled" || !strings.Contains(log.String(), envSecretKey) || strings.Contains(log.String(), "=garbled") {
-		t.Errorf("a garbled secret must be replaced, with a word about it: %s", log.String())
 	}
 }

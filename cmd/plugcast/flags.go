@@ -1,16 +1,17 @@
 package main
 
 import (
+	"context"
 	"log/slog"
-	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/plugcast/plugcast/cmd/plugcast/backend"
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/streams/ratelimit"
 	"github.com/plugcast/plugcast/transport/auth"
-	"github.com/plugcast/plugcast/transport/edge"
 	"github.com/plugcast/plugcast/transport/limit"
 )
 
@@ -29,6 +30,22 @@ func (f *backendFlags) require() error {
 		return usage("%v", err)
 	}
 	return f.requirePostgres()
+}
+
+// open connects to both.
+func (f *backendFlags) open(ctx context.Context, logger *slog.Logger) (*backend.Backend, error) {
+	if err := f.require(); err != nil {
+		return nil, err
+	}
+	return backend.Open(ctx, backend.Config(*f), logger)
+}
+
+// openStore connects to Postgres alone.
+func (f *backendFlags) openStore(ctx context.Context, logger *slog.Logger) (*projections.Store, error) {
+	if err := f.requirePostgres(); err != nil {
+		return nil, err
+	}
+	return backend.OpenStore(ctx, f.PostgresURL, logger)
 }
 
 func (f *backendFlags) requirePostgres() error {
@@ -109,48 +126,4 @@ func (f *limitFlags) config() ratelimit.Config {
 // is no system to count for.
 func (f *limitFlags) unauthenticated() limit.Rate {
 	return limit.Rate{PerSecond: rate.Limit(f.LimitUnauthenticated), Burst: max(f.LimitUnauthenticatedBurst, 1)}
-}
-
-// serverFlags are what dev and serve share.
-type serverFlags struct {
-	Listen         string          `group:"Server" help:"HOST:PORT to serve on." default:"127.0.0.1:8080"`
-	AdminListen    string          `group:"Server" help:"Address for metrics, health and profiles; keep it private. Default: 127.0.0.1:9090, or a free port when that is taken." placeholder:"HOST:PORT"`
-	AdminHosts     []string        `group:"Server" help:"Host names under which --admin-listen answers, besides IP addresses, localhost and its own." placeholder:"HOST"`
-	AllowedOrigins []string        `group:"Server" help:"Web origins, besides the server's own, whose pages may call it; https://*.example.com allows all subdomains, * allows any." placeholder:"https://app.example.com"`
-	NodeName       string          `group:"Server" help:"Name of this process, unique in the deployment. Default: host name and a random part." placeholder:"NAME"`
-	Advertise      string          `group:"Server" help:"Address at which the other processes of the deployment reach this one. Default: that of --listen, or this machine's." placeholder:"HOST:PORT"`
-	Bridges        string          `group:"Server" help:"JSON file with the bridges to other deployments and servers." placeholder:"FILE"`
-	DrainTimeout   time.Duration   `group:"Server" help:"How long a stop waits for requests under way." default:"10s"`
-	Edge           edgeFlags       `embed:""`
-	Connections    connectionFlags `embed:""`
-	Limits         limitFlags      `embed:""`
-}
-
-func (f *serverFlags) origins() (auth.Origins, error) {
-	origins, err := auth.ParseOrigins(f.AllowedOrigins)
-	if err != nil {
-		return origins, usage("--allowed-origins (PLUGCAST_ALLOWED_ORIGINS): %v", err)
-	}
-	return origins, nil
-}
-
-// edgeFlags bound the connections of clients.
-type edgeFlags struct {
-	MaxConnections           int      `group:"Server" help:"How many client connections may be open at once. Default: the limit on open files, less an eighth of it (at least 256); at most 65,536." placeholder:"N"`
-	MaxConnectionsPerAddress int      `group:"Server" help:"How many of them may come from one IPv4 address or IPv6 /64. Default: three quarters of --max-connections." placeholder:"N"`
-	TrustedProxies           []string `group:"Server" help:"Reverse proxies that name the client in X-Forwarded-For; their own connections count only in --max-connections." placeholder:"10.0.0.0/8"`
-}
-
-func (f *edgeFlags) config(logger *slog.Logger) (edge.Config, error) {
-	proxies, err := edge.ParseProxies(f.TrustedProxies)
-	if err != nil {
-		return edge.Config{}, usage("--trusted-proxies: %v", err)
-	}
-	c := edge.Config{
-		MaxConnections: f.MaxConnections, MaxPerAddress: f.MaxConnectionsPerAddress, TrustedProxies: proxies, Logger: logger,
-	}
-	if err := c.Validate(); err != nil {
-		return edge.Config{}, usage("--max-connections and --max-connections-per-address: %v", err)
-	}
-	return c, nil
 }

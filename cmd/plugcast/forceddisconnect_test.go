@@ -10,6 +10,7 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
+	"github.com/plugcast/plugcast/transport/disconnect"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
@@ -158,7 +159,7 @@ func TestFrozenProcess(t *testing.T) {
 	if err := frozen.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	wait := clockSkew + time.Second // so that who comes when it thaws comes clearly later
+	wait := disconnect.ClockSkew + time.Second // so that who comes when it thaws comes clearly later
 	answer := tr.stop(t, http.StatusAccepted, wait.String())
 	if answer.Outcome != domain.OutcomeUnknown || answer.browsers() != "[a=2 b=2]" || !slices.Equal(answer.Unanswered, []string{"c"}) {
 		t.Errorf("the answer is %+v", answer)

@@ -97,13 +97,15 @@ func TestImportRules(t *testing.T) {
 }
 
 // The faces do not know each other: what they share is in auth, rooms, limit, edge,
-// handoff and strictjson, the life of their clients' sockets in client, and the packets
-// of Socket.IO. Peers for tests may use any face.
+// handoff and strictjson, the life of their clients' sockets in client, the packets of
+// Socket.IO in packet, and the credentials of connections in credential. Peers for tests
+// may use any face.
 func TestFacesAreApart(t *testing.T) {
 	t.Parallel()
 	shared := []string{
 		"transport/auth", "transport/client", "transport/rooms", "transport/limit", "transport/handoff", "transport/edge",
 		"transport/socketio/packet", "transport/strictjson", "transport/admission", "transport/snapshot",
+		"transport/shelly/credential",
 	}
 	for _, p := range listPackages(t) {
 		if !below(p.path, "transport") || belowAny(p.path, testEquipment) {

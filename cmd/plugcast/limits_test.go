@@ -108,17 +108,6 @@ func TestActionLimit(t *testing.T) {
 	take(nodes[0], domain.TypeDeviceUpdate, 200)
 }
 
-// Every event that processes react to is counted as such, and no other.
-func TestReactionsAreThoseThatAreLimited(t *testing.T) {
-	t.Parallel()
-	on := reactionsTo(&shellySide{}, &disconnects{})
-	for _, typ := range domain.EventTypes() {
-		if (on[typ] != nil) != typ.TriggersReaction() {
-			t.Errorf("%s: reacted to %t, counted as an action %t", typ, on[typ] != nil, typ.TriggersReaction())
-		}
-	}
-}
-
 // Joins of both faces are counted together. A socket whose join is refused
 // stays, and one that does not stop is closed.
 func TestJoinLimit(t *testing.T) {

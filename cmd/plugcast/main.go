@@ -1,8 +1,8 @@
 // Command plugcast is the whole platform in one binary: the server, the
 // development environment around it, and the tools of operators and auditors.
 //
-// This package alone reads the environment, builds loggers and wires the parts
-// together. Exit codes: 0 done, 1 failed with one line on stderr, 2 wrong usage.
+// This package has the flags and a file for each command; it alone reads the environment and
+// builds loggers. Package server wires the parts together. Exit codes: 0 done, 1 failed with one line on stderr, 2 wrong usage.
 package main
 
 import (
@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/plugcast/plugcast/cmd/plugcast/server"
 )
 
 // cli is the command line. Every flag has an environment variable: PLUGCAST_ and
@@ -104,11 +106,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	err = parsed.Run(newLogger(stderr, c.LogLevel, c.LogFormat))
-	wrong := new(usageError)
+	wrong, config := new(usageError), new(server.ConfigError)
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &wrong):
+	case errors.As(err, &wrong), errors.As(err, &config):
 		fmt.Fprintf(stderr, "plugcast: %s\n", oneLine(err))
 		return exitUsage
 	case interrupted(ctx, err):

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/plugcast/plugcast/cmd/plugcast/metrics"
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams/redisserver/redistest"
 	"github.com/plugcast/plugcast/transport/testpeer"
@@ -22,12 +23,12 @@ const partitions = 16
 
 // awaitMetrics passes over frames until one is as wanted. Every frame has to be
 // consistent in itself.
-func awaitMetrics(t *testing.T, c *conversation, what string, wanted func(*platformFigures) bool) *platformFigures {
+func awaitMetrics(t *testing.T, c *conversation, what string, wanted func(*metrics.Platform) bool) *metrics.Platform {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
-		var f platformFigures
+		var f metrics.Platform
 		c.await("metrics", &f)
 		seen := map[int]bool{}
 		for _, lag := range f.ProjectionLag {
@@ -49,7 +50,7 @@ func awaitMetrics(t *testing.T, c *conversation, what string, wanted func(*platf
 }
 
 // names lists the nodes of a frame, which are sorted.
-func names(f *platformFigures) string {
+func names(f *metrics.Platform) string {
 	var list []string
 	for _, n := range f.Nodes {
 		list = append(list, n.Node)
@@ -111,7 +112,7 @@ func TestAdminDashboard(t *testing.T) {
 			}
 		})
 	}
-	awaitMetrics(t, dashboard, "figures under traffic", func(f *platformFigures) bool {
+	awaitMetrics(t, dashboard, "figures under traffic", func(f *metrics.Platform) bool {
 		return names(f) == "node-a node-b" && f.Sockets == 5 && f.Rooms == 2 && f.AppendsPerSecond > 0 && f.DeliveriesPerSecond > 0 &&
 			f.DeliveryLatencyMs.P50 > 0 && len(f.ProjectionLag) == partitions && len(f.TopSystems) == 2 &&
 			f.TopSystems[0].SystemID == "centre-00" && f.TopSystems[0].Sockets == 3 && f.TopSystems[0].DeliveriesPerSecond > 0 &&
@@ -120,7 +121,7 @@ func TestAdminDashboard(t *testing.T) {
 	stop()
 	publishers.Wait()
 	first, second := tr.perSystem[0].Load(), tr.perSystem[1].Load()
-	awaitMetrics(t, dashboard, "the sums after traffic", func(f *platformFigures) bool {
+	awaitMetrics(t, dashboard, "the sums after traffic", func(f *metrics.Platform) bool {
 		var appends, deliveries uint64
 		for _, n := range f.Nodes {
 			appends += n.Appends
@@ -132,7 +133,7 @@ func TestAdminDashboard(t *testing.T) {
 		t.Errorf("sockets of the system: %+v", listed)
 	}
 	there.kill() // so that it cannot say that its sockets are gone
-	awaitMetrics(t, dashboard, "one node to have all", func(f *platformFigures) bool {
+	awaitMetrics(t, dashboard, "one node to have all", func(f *metrics.Platform) bool {
 		return names(f) == "node-a" && f.Sockets == 2 && f.Rooms == 1 && len(f.ProjectionLag) == partitions &&
 			len(f.Nodes[0].Partitions) == partitions
 	})

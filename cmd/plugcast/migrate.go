@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"text/tabwriter"
 
+	"github.com/plugcast/plugcast/cmd/plugcast/backend"
 	"github.com/plugcast/plugcast/migrations"
 )
 
@@ -26,7 +27,7 @@ func (c *migrateUpCommand) Run(ctx context.Context, t terminal, logger *slog.Log
 		return err
 	}
 	// Applying may take long, so only the first word with the database is bounded.
-	if err := checkSchema(ctx, c.Backends.PostgresURL); err != nil && !errors.Is(err, migrations.ErrOlder) {
+	if err := backend.CheckSchema(ctx, c.Backends.PostgresURL); err != nil && !errors.Is(err, migrations.ErrOlder) {
 		return err
 	}
 	if err := migrations.Apply(ctx, c.Backends.PostgresURL, logger); err != nil {
@@ -45,7 +46,7 @@ func (c *migrateStatusCommand) Run(ctx context.Context, t terminal) error {
 	if err := c.Backends.requirePostgres(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	ctx, cancel := context.WithTimeout(ctx, backend.ConnectLimit)
 	defer cancel()
 	list, err := migrations.Status(ctx, c.Backends.PostgresURL)
 	if err != nil {

@@ -174,8 +174,8 @@ func (v *victim) measure(b *testing.B, calm *timings) (t timings) {
 		now, then []time.Duration
 	}{{"delivery", t.delivery, calmOf(calm).delivery}, {"read", t.read, calmOf(calm).read}, {"disconnect", t.disconnect, calmOf(calm).disconnect}} {
 		slices.Sort(of.now)
-		b.ReportMetric(millis(at(of.now, 0.5)), of.name+"-p50-ms")
-		b.ReportMetric(millis(at(of.now, 0.99)), of.name+"-p99-ms")
+		b.ReportMetric(1000*at(of.now, 0.5).Seconds(), of.name+"-p50-ms")
+		b.ReportMetric(1000*at(of.now, 0.99).Seconds(), of.name+"-p99-ms")
 		if calm != nil {
 			b.ReportMetric(float64(at(of.now, 0.5))/float64(at(of.then, 0.5)), of.name+"-times")
 		}

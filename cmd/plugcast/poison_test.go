@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/plugcast/plugcast/cmd/plugcast/metrics"
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/streams"
 	"github.com/plugcast/plugcast/transport/testpeer"
@@ -138,7 +139,7 @@ func TestPoisonFromOutside(t *testing.T) {
 	})
 	dashboard := converse(t, n.base, staff)
 	dashboard.say("join-admin-dashboard", nil)
-	awaitMetrics(t, dashboard, "the quarantine", func(f *platformFigures) bool {
+	awaitMetrics(t, dashboard, "the quarantine", func(f *metrics.Platform) bool {
 		q := f.Projections.Quarantine
 		return q != nil && q.Entries == 15 && len(q.Partitions) == 1 && q.Partitions[0].Partition == log.Partition(system)
 	})
@@ -155,7 +156,7 @@ func TestPoisonFromOutside(t *testing.T) {
 	testpeer.Eventually(t, "/readyz to tell of the partition that is stuck", func() bool {
 		return strings.Contains(n.degraded(t, "projection"), fmt.Sprintf("partition %d", log.Partition(system)))
 	})
-	awaitMetrics(t, dashboard, "the partition that is stuck", func(f *platformFigures) bool {
+	awaitMetrics(t, dashboard, "the partition that is stuck", func(f *metrics.Platform) bool {
 		return len(f.Projections.Failing) == 1 && f.Projections.Failing[0].Partition == log.Partition(system)
 	})
 	exec("DROP TRIGGER refuse ON history")

@@ -26,7 +26,7 @@ func (c *rebuildCommand) Run(ctx context.Context, t terminal, logger *slog.Logge
 			return usage("there is no projection %q; there are %v", name, projections.ReadModels())
 		}
 	}
-	store, err := openStore(ctx, c.Backends, nil, logger)
+	store, err := c.Backends.openStore(ctx, logger)
 	if err != nil {
 		return err
 	}

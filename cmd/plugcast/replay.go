@@ -38,7 +38,7 @@ func (c *replayCommand) Run(ctx context.Context, t terminal, logger *slog.Logger
 	if err != nil {
 		return err
 	}
-	store, err := openStore(ctx, c.Backends, nil, logger)
+	store, err := c.Backends.openStore(ctx, logger)
 	if err != nil {
 		return err
 	}

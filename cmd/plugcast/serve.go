@@ -3,16 +3,13 @@ package main
 import (
 	"context"
 	"log/slog"
+
+	"github.com/plugcast/plugcast/cmd/plugcast/server"
 )
 
 // serveCommand runs one process of the platform.
 type serveCommand struct {
-	Roles []string `help:"What this process does: gateway serves clients, worker projects." default:"gateway,worker"`
-
-	Server   serverFlags  `embed:""`
-	Backends backendFlags `embed:""`
-	Auth     authFlags    `embed:""`
-	Secret   secretFlags  `embed:""`
+	processFlags `embed:""`
 }
 
 // Run implements the command.
@@ -21,11 +18,15 @@ func (c *serveCommand) Run(ctx context.Context, logger *slog.Logger) error {
 }
 
 func (c *serveCommand) serve(ctx context.Context, logger *slog.Logger) error {
-	p := &Program{Backends: c.Backends, Auth: c.Auth, Secret: c.Secret, Server: c.Server, Roles: c.Roles, Logger: logger}
-	if err := p.Open(ctx); err != nil {
+	config, err := c.config(logger)
+	if err != nil {
 		return err
 	}
-	defer p.Close()
-	logger.Info("serving", "address", p.Addr(), "admin", p.AdminAddr(), "node", p.Server.NodeName, "roles", p.Roles)
-	return p.Run(ctx)
+	s, err := server.Open(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	logger.Info("serving", "address", s.Addr(), "admin", s.AdminAddr(), "node", s.Node(), "roles", c.Roles)
+	return s.Run(ctx)
 }

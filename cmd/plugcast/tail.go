@@ -58,19 +58,19 @@ func (c *tailCommand) Run(ctx context.Context, t terminal, logger *slog.Logger) 
 func (c *tailCommand) fromLog(ctx context.Context, system domain.SystemID, after *domain.Position,
 	print func(*domain.Event) error, logger *slog.Logger,
 ) error {
-	b, err := openBackend(ctx, c.Backends, logger)
+	b, err := c.Backends.open(ctx, logger)
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer b.Close()
 	if after == nil {
-		end, err := b.timeline.End(ctx, system)
+		end, err := b.Timeline.End(ctx, system)
 		if err != nil {
 			return err
 		}
 		after = &end
 	}
-	return b.timeline.Follow(ctx, system, *after, func(events []domain.Event, _ uint64) error {
+	return b.Timeline.Follow(ctx, system, *after, func(events []domain.Event, _ uint64) error {
 		for i := range events {
 			if err := print(&events[i]); err != nil {
 				return err

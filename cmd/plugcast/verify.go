@@ -107,7 +107,7 @@ func (c *verifyCommand) verifyHistory(ctx context.Context, t terminal, logger *s
 	if err != nil {
 		return projections.VerifyResult{}, usage("--system: %v", err)
 	}
-	store, err := openStore(ctx, c.Backends, nil, logger)
+	store, err := c.Backends.openStore(ctx, logger)
 	if err != nil {
 		return projections.VerifyResult{}, err
 	}

@@ -40,9 +40,9 @@ func (s *Store) Put(ctx context.Context, name string, status json.RawMessage) er
 	return nil
 }
 
-// All returns the statuses that have not expired, in order of name. It removes the others from
+// List returns the statuses that have not expired, in order of name. It removes the others from
 // Redis.
-func (s *Store) All(ctx context.Context) ([]json.RawMessage, error) {
+func (s *Store) List(ctx context.Context) ([]json.RawMessage, error) {
 	stored, err := s.client.HGetAll(ctx, s.key).Result()
 	if err != nil {
 		return nil, fmt.Errorf("bridge status: list: %w", err)

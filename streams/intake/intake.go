@@ -66,6 +66,9 @@ func New(log *streams.Log, archive Archive, quota domain.DeviceQuota, deployment
 	return &Intake{log: log, archive: archive, quota: quota, deployment: deployment, logger: logger, fenced: map[int]string{}}
 }
 
+// Deployment is the id of this deployment.
+func (in *Intake) Deployment() string { return in.deployment }
+
 // maxTries bounds how often the archive is looked up again because it advanced.
 const maxTries = 8
 

@@ -12,18 +12,6 @@ import (
 	"github.com/plugcast/plugcast/streams"
 )
 
-// Reaction handles one event. It runs in every process, and again after an error, so it must be
-// safe to repeat. ctx ends with the process or after [Limits.Time]; the reaction must return
-// then. A panic counts as a permanent error.
-type Reaction func(ctx context.Context, e domain.Event) error
-
-// Permanent marks an error that a retry cannot fix: the event becomes a dead letter at once.
-func Permanent(err error) error { return &permanentError{err} }
-
-type permanentError struct{ error }
-
-func (e *permanentError) Unwrap() error { return e.error }
-
 // Limits bound the resources that reactions use. Fields that are 0 take their default.
 type Limits struct {
 	// Workers is the most reactions that may run within their first QuickTime; default 16.
@@ -93,7 +81,7 @@ type Log interface {
 // Config holds the reactions of a [Dispatcher] and what it works with. DeadLetters and Logger
 // may be nil.
 type Config struct {
-	On  map[domain.EventType]Reaction
+	On  map[domain.EventType]domain.Reaction
 	Log Log
 	// DeadLetters stores the events whose reaction was given up.
 	DeadLetters interface {
@@ -301,10 +289,9 @@ func (d *Dispatcher) react(ctx context.Context, j job) {
 		})
 		return
 	}
-	var marked *permanentError
 	var panicked *isolate.PanicError
 	_, unreadable := e.Decode()
-	permanent := errors.As(err, &marked) || errors.As(err, &panicked) || unreadable != nil
+	permanent := domain.IsPermanent(err) || errors.As(err, &panicked) || unreadable != nil
 	again := false
 	d.change(func(q *queues) {
 		d.stats.Failed++

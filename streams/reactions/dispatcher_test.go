@@ -82,7 +82,7 @@ type dispatching struct {
 	began   time.Time
 }
 
-func dispatch(t *testing.T, limits Limits, react Reaction) *dispatching {
+func dispatch(t *testing.T, limits Limits, react domain.Reaction) *dispatching {
 	d := &dispatching{t: t, handled: map[domain.SystemID][]time.Duration{}, began: time.Now()}
 	noting := func(ctx context.Context, e domain.Event) error {
 		if err := react(ctx, e); err != nil {
@@ -94,7 +94,7 @@ func dispatch(t *testing.T, limits Limits, react Reaction) *dispatching {
 		return nil
 	}
 	d.Dispatcher = New(Config{
-		On: map[domain.EventType]Reaction{wantedType: noting}, Log: &d.log, DeadLetters: &d.dead, Node: "here", Limits: limits,
+		On: map[domain.EventType]domain.Reaction{wantedType: noting}, Log: &d.log, DeadLetters: &d.dead, Node: "here", Limits: limits,
 	})
 	d.StartAt(0, domain.Position{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -118,7 +118,7 @@ func (d *dispatching) times(system domain.SystemID) []time.Duration {
 // another system. The bubble's clock makes the times exact.
 func TestTroubleStaysWithItsSystem(t *testing.T) {
 	t.Parallel()
-	for name, trouble := range map[string]Reaction{
+	for name, trouble := range map[string]domain.Reaction{
 		"an error": func(context.Context, domain.Event) error { return errors.New("no") },
 		"a panic":  func(context.Context, domain.Event) error { panic("no") },
 		"a hang":   func(ctx context.Context, _ domain.Event) error { <-ctx.Done(); return ctx.Err() },
@@ -207,7 +207,7 @@ func TestDeadLetter(t *testing.T) {
 			case e.ID == "0", e.ID == "2" && tries[e.ID] < 3:
 				return errors.New("not now")
 			case e.ID == "1":
-				return Permanent(errors.New("never"))
+				return domain.Permanent(errors.New("never"))
 			}
 			return nil
 		})

@@ -12,7 +12,7 @@ import (
 // queues holds the queues of all systems. It has no lock and reads no clock.
 type queues struct {
 	limits Limits
-	wanted map[domain.EventType]Reaction
+	wanted map[domain.EventType]domain.Reaction
 
 	added          map[int]domain.Position // per partition: position of the last event passed to add
 	systems        map[domain.SystemID]*queue
@@ -60,7 +60,7 @@ type job struct {
 	tries int             // of the event, including this one
 }
 
-func newQueues(limits Limits, wanted map[domain.EventType]Reaction) *queues {
+func newQueues(limits Limits, wanted map[domain.EventType]domain.Reaction) *queues {
 	return &queues{
 		limits: limits, wanted: wanted, added: map[int]domain.Position{}, systems: map[domain.SystemID]*queue{},
 		failingSystems: map[domain.SystemID]struct{}{},

@@ -33,7 +33,7 @@ func newModel(t *testing.T, seed uint64, limits Limits) *model {
 		t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1, 0), want: map[domain.SystemID][]string{},
 		got: map[domain.SystemID][]string{}, doomed: map[string]int{},
 	}
-	m.q = newQueues(limits.withDefaults(), map[domain.EventType]Reaction{wantedType: react})
+	m.q = newQueues(limits.withDefaults(), map[domain.EventType]domain.Reaction{wantedType: react})
 	m.q.startAt(0, domain.Position{})
 	return m
 }

@@ -30,7 +30,7 @@ func TestReactions(t *testing.T) {
 	log := openLog(t)
 	handled := make(chan string, 100)
 	failures := map[string]int{"flaky": 2, "hopeless": 1000}
-	on := map[domain.EventType]Reaction{
+	on := map[domain.EventType]domain.Reaction{
 		domain.TypeDisconnectRequested: func(_ context.Context, e domain.Event) error {
 			data, err := e.Decode()
 			if err != nil {

@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -27,8 +29,8 @@ const (
 
 // StatusStore is where the processes of the deployment see each other's status.
 type StatusStore interface {
-	// Put replaces the status of a link's system.
-	Put(ctx context.Context, status Status) error
+	// Put replaces the status of that name with another one, which is JSON.
+	Put(ctx context.Context, name string, status json.RawMessage) error
 }
 
 // RunnerConfig says what a [Runner] runs. All but Logger are required.
@@ -129,7 +131,7 @@ func (r *Runner) publish(ctx context.Context, state *State) {
 	away := false
 	for {
 		putting, cancel := context.WithTimeout(ctx, publishTimeout)
-		err := r.config.Statuses.Put(putting, state.Status())
+		err := r.put(putting, state.Status())
 		cancel()
 		if err != nil && !away && ctx.Err() == nil {
 			r.logger.Warn("the status of a bridge cannot be shown", "error", err)
@@ -141,6 +143,14 @@ func (r *Runner) publish(ctx context.Context, state *State) {
 			return
 		}
 	}
+}
+
+func (r *Runner) put(ctx context.Context, status Status) error {
+	raw, err := json.Marshal(status)
+	if err != nil {
+		return fmt.Errorf("status of %s for %s: %w", status.Bridge, status.System, err)
+	}
+	return r.config.Statuses.Put(ctx, status.Bridge+"/"+string(status.System), raw)
 }
 
 // Statuses lists what this process runs.

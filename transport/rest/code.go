@@ -9,6 +9,7 @@ import (
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/limit"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
 // The codes that only this face can see.
@@ -22,7 +23,6 @@ const (
 	CodeProjectionBehind     domain.Code = "projection-behind"
 	CodeUnknownSocket        domain.Code = "unknown-socket"
 	CodeOriginNotAllowed     domain.Code = "origin-not-allowed"
-	CodeNoSecretKey          domain.Code = "no-secret-key"
 )
 
 // codes says what every code of this face means. It is also part of the OpenAPI
@@ -79,7 +79,7 @@ var codes = []struct {
 	{domain.CodeInternal, 500, "A fault of ours. The server's log has it under the `requestId`."},
 	{domain.CodeUnavailable, 503, "A part is down and nothing was done; repeat."},
 	{domain.CodeContention, 503, "Too many commands on the same thing at once; repeat."},
-	{CodeNoSecretKey, 503, "Credentials of Shelly Cloud accounts cannot be kept: the server has no `PLUGCAST_SECRET_KEY`."},
+	{credential.CodeNoSecretKey, 503, "Credentials of Shelly Cloud accounts cannot be kept: the server has no `PLUGCAST_SECRET_KEY`."},
 	{CodeProjectionBehind, 503, "The read model did not reach `after-position` in time; repeat."},
 	{domain.CodeUnknownOutcome, 504, "It may or may not have been done. Repeat with the same Idempotency-Key."},
 }

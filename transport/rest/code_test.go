@@ -15,6 +15,7 @@ import (
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/limit"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
 const (
@@ -95,7 +96,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"made","kind":"shelly-outbound"}`)
 	},
 	domain.CodeAmbiguousConnection: nil, // TestSystemOfConnection of package projections, and TestSameNames of the program
-	CodeNoSecretKey: func(b *bundle) reply {
+	credential.CodeNoSecretKey: func(b *bundle) reply {
 		b.noKey = true
 		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"kind":"shelly-cloud","authCode":"good"}`)
 	},
@@ -168,7 +169,7 @@ func TestTableIsComplete(t *testing.T) {
 			t.Errorf("%s is not in the description", c.Code)
 		}
 	}
-	for _, file := range []string{"../../domain/error.go", "../auth/authenticator.go", "../limit/limit.go", "code.go"} {
+	for _, file := range []string{"../../domain/error.go", "../auth/authenticator.go", "../limit/limit.go", "../shelly/credential/new.go", "code.go"} {
 		for name, code := range declaredCodes(t, file) {
 			if !known[code] {
 				t.Errorf("%s: %s (%s) is not in the table", file, name, code)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
 const (
@@ -267,8 +268,10 @@ func (a *API) createConnection(ctx context.Context, in *createConnectionInput) (
 		return nil, err
 	}
 	created := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: id, Kind: in.Body.Kind, Name: in.Body.Name}}
-	credential := NewCredential{System: in.SystemID, ConnectionID: id, Kind: in.Body.Kind, AuthCode: in.Body.AuthCode}
-	receipt, key, err := a.withCredential(ctx, credential, r, func(r domain.Request) (domain.Receipt, error) {
+	request := credential.Request{
+		System: in.SystemID, ConnectionID: id, Kind: in.Body.Kind, AuthCode: credential.Conceal(string(in.Body.AuthCode)),
+	}
+	receipt, key, err := a.withCredential(ctx, request, r, func(r domain.Request) (domain.Receipt, error) {
 		return a.service.Execute(ctx, in.SystemID, created, r)
 	})
 	if err != nil {
@@ -314,8 +317,10 @@ func (a *API) updateConnection(ctx context.Context, in *updateConnectionInput) (
 	var receipt domain.Receipt
 	var key string
 	if c.Credential {
-		credential := NewCredential{System: in.SystemID, ConnectionID: in.ConnectionID, Kind: c.CredentialKind, AuthCode: in.Body.AuthCode}
-		receipt, key, err = a.withCredential(ctx, credential, r, update)
+		request := credential.Request{
+			System: in.SystemID, ConnectionID: in.ConnectionID, Kind: c.CredentialKind, AuthCode: credential.Conceal(string(in.Body.AuthCode)),
+		}
+		receipt, key, err = a.withCredential(ctx, request, r, update)
 	} else {
 		receipt, err = update(r)
 	}

@@ -10,40 +10,20 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
 // Credentials is where the secrets of connections are kept. No event and no read
 // has any of them.
 type Credentials interface {
 	// Make readies a new credential and keeps nothing yet: it only notes what is
-	// kept now. Errors: [CodeNoSecretKey] when it would have to be sealed and there
+	// kept now. Errors: [credential.CodeNoSecretKey] when it would have to be sealed and there
 	// is no key for that, [domain.CodeInvalidCommand] when it is none. No error
 	// shows any of it.
-	Make(ctx context.Context, c NewCredential) (Credential, error)
+	Make(ctx context.Context, r credential.Request) (credential.New, error)
 	// Removal readies the removal of what is kept for a connection now. Calling the
 	// answer does nothing when something else is kept by then.
 	Removal(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (func(context.Context) error, error)
-}
-
-// NewCredential is what a credential is made of.
-type NewCredential struct {
-	System       domain.SystemID
-	ConnectionID domain.ConnectionID
-	Kind         domain.ConnectionKind
-	AuthCode     SecretText // of a [domain.ConnectionShellyCloud]
-}
-
-// Credential is a new credential of one connection. It is for one goroutine.
-type Credential interface {
-	// Keep puts it in the place of what was kept when it was made; once it is kept
-	// it stays, however often it is called. Errors: [domain.CodeContention] when
-	// something else is kept by now.
-	Keep(ctx context.Context) error
-	// Undo puts back what was kept before, if this is kept.
-	Undo(ctx context.Context) error
-	// DialInKey is the key that devices dial in with, or "". It can be had nowhere
-	// else.
-	DialInKey() string
 }
 
 // SecretText is a text in a request that is not to be seen in logs and errors.
@@ -69,24 +49,24 @@ const credentialTime = 5 * time.Second
 // When the command is refused, or was a repeat, what was kept before is put back.
 // When its outcome is unknown it is not: the old credential may have been declared
 // void.
-func (a *API) withCredential(ctx context.Context, c NewCredential, r domain.Request,
+func (a *API) withCredential(ctx context.Context, c credential.Request, r domain.Request,
 	command func(domain.Request) (domain.Receipt, error),
 ) (receipt domain.Receipt, dialInKey string, err error) {
-	credential, err := a.credentials.Make(ctx, c)
+	made, err := a.credentials.Make(ctx, c)
 	if err != nil {
 		return domain.Receipt{}, "", err
 	}
-	r.BeforeAppend = credential.Keep
+	r.BeforeAppend = made.Keep
 	receipt, err = command(r)
 	switch {
 	case err == nil && !receipt.Replayed:
-		return receipt, credential.DialInKey(), nil
+		return receipt, made.DialInKey(), nil
 	case domain.HasCode(err, domain.CodeUnknownOutcome):
 		return receipt, "", err
 	}
 	undoing, cancel := context.WithTimeout(context.WithoutCancel(ctx), credentialTime)
 	defer cancel()
-	if undo := credential.Undo(undoing); undo != nil {
+	if undo := made.Undo(undoing); undo != nil {
 		a.log.WarnContext(ctx, "a credential could not be put back; the connection needs a new one", "requestId", requestID(ctx),
 			"systemId", c.System, "connectionId", c.ConnectionID, "error", undo)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
 // keptCredential is what platform keeps of a connection, with its key in the
@@ -17,10 +18,10 @@ type keptCredential struct {
 	system domain.SystemID
 	kind   domain.ConnectionKind
 	key    string // that devices dial in with
-	code   SecretText
+	code   string
 }
 
-// madeCredential is a [Credential] of platform.
+// madeCredential is a [credential.New] of platform.
 type madeCredential struct {
 	p      *platform
 	id     domain.ConnectionID
@@ -29,17 +30,17 @@ type madeCredential struct {
 	stored bool
 }
 
-func (p *platform) Make(_ context.Context, c NewCredential) (Credential, error) {
+func (p *platform) Make(_ context.Context, c credential.Request) (credential.New, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next := &keptCredential{system: c.System, kind: c.Kind, code: c.AuthCode}
+	next := &keptCredential{system: c.System, kind: c.Kind, code: c.AuthCode.Reveal()}
 	switch {
 	case c.Kind == domain.ConnectionShellyOutbound:
 		p.made++
 		next.key = fmt.Sprint("key-", p.made)
 	case p.noKey:
-		return nil, domain.Fail(domain.KindUnavailable, CodeNoSecretKey, "there is no key")
-	case !strings.HasPrefix(string(c.AuthCode), "good"):
+		return nil, domain.Fail(domain.KindUnavailable, credential.CodeNoSecretKey, "there is no key")
+	case !strings.HasPrefix(c.AuthCode.Reveal(), "good"):
 		return nil, domain.Invalid(domain.CodeInvalidCommand, "authCode is none")
 	}
 	return &madeCredential{p: p, id: c.ConnectionID, before: p.kept[c.ConnectionID], next: next}, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -444,11 +445,11 @@ func TestRepeatedBan(t *testing.T) {
 // The event stream's refusal of who is banned is a problem like any other.
 func TestRefuseBanned(t *testing.T) {
 	t.Parallel()
-	var b *bundle
+	refuse := Refuse(slog.New(slog.DiscardHandler))
 	stream := func(w http.ResponseWriter, r *http.Request) {
-		b.api.Refuse(w, r, domain.Ban{Until: time.Now().Add(time.Minute)}.Refusal(time.Now()))
+		refuse(w, r, domain.Ban{Until: time.Now().Add(time.Minute)}.Refusal(time.Now()))
 	}
-	b = setup(t, func(c *Config) { c.Stream = http.HandlerFunc(stream) })
+	b := setup(t, func(c *Config) { c.Stream = http.HandlerFunc(stream) })
 	r := b.send(domain.RoleViewer, "GET", sol+"/events/stream")
 	b.want(r, 403, domain.CodeBanned)
 	if r.header.Get("Retry-After") != "60" || r.body["retryAfterMs"] == nil {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"log/slog"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -42,8 +43,8 @@ func (a *API) registerStream(stream http.Handler) {
 	})
 }
 
-// Refuse answers with err as every operation does. It is for what is served
-// behind this face, such as the event stream.
-func (a *API) Refuse(w http.ResponseWriter, r *http.Request, err error) {
-	problemOf(r.Context(), a.log, err).write(w)
+// Refuse returns what answers with an error as every operation does. It is for what is
+// served behind this face or beside it, such as the event stream.
+func Refuse(log *slog.Logger) func(http.ResponseWriter, *http.Request, error) {
+	return func(w http.ResponseWriter, r *http.Request, err error) { problemOf(r.Context(), log, err).write(w) }
 }

@@ -224,7 +224,7 @@ func setup(t *testing.T, options legacyserver.Options, more, system string) *bun
 // noStatuses discards statuses.
 type noStatuses struct{}
 
-func (noStatuses) Put(context.Context, bridge.Status) error { return nil }
+func (noStatuses) Put(context.Context, string, json.RawMessage) error { return nil }
 
 // start runs the link as a process does that has just begun, until stop.
 func (b *bundle) start() {

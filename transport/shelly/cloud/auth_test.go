@@ -153,7 +153,7 @@ func TestFaultCasesAuth(t *testing.T) {
 		stopped := domain.ConnectionRef{System: sol, ID: "acc1"}
 		for range 10 {
 			b.eventually("there is a socket", func() bool { return a.Counts().Sockets == 1 })
-			b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"})
+			b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}, time.Now())
 		}
 		b.command(sol, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
 		b.supervisor.Changed(0, stopped, domain.TypeConnectionStopped)
@@ -162,7 +162,7 @@ func TestFaultCasesAuth(t *testing.T) {
 			t.Errorf("%d sockets at once", n)
 		}
 		dials := a.Counts().Dials
-		b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"})
+		b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}, time.Now())
 		b.supervisor.Changed(0, stopped, domain.TypeConnectionUpdated)
 		b.eventually("the stop is told", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
 		if a.Counts().Dials != dials {

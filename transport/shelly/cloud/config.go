@@ -116,19 +116,24 @@ type Store interface {
 	Connections(ctx context.Context, partition int) ([]Connection, error)
 	// Connection returns one connection. It fails with [domain.CodeUnknownConnection].
 	Connection(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (Connection, error)
+	// Devices returns the rows of the devices that last came through the connection.
+	Devices(ctx context.Context, system domain.SystemID, id domain.ConnectionID) ([]*domain.Device, error)
+}
+
+// Secrets stores the secrets of connections.
+type Secrets interface {
 	// Secret returns a connection's secret.
 	Secret(ctx context.Context, c domain.ConnectionRef) (Secret, error)
 	// SaveSecret saves renewed tokens. If the stored secret has another AuthCode or
 	// ClientID, it was replaced during the renewal: then SaveSecret changes nothing
 	// and returns nil.
 	SaveSecret(ctx context.Context, c domain.ConnectionRef, s Secret) error
-	// Devices returns the rows of the devices that last came through the connection.
-	Devices(ctx context.Context, system domain.SystemID, id domain.ConnectionID) ([]*domain.Device, error)
 }
 
 // Parts are the dependencies of a [Supervisor].
 type Parts struct {
 	Store      Store
+	Secrets    Secrets
 	Known      shelly.Known // for devices that another connection had before
 	Events     domain.Appender
 	Heartbeats shelly.Heartbeats

@@ -133,7 +133,7 @@ func (s *session) accept(ctx context.Context, old Secret, got tokens) (Secret, g
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	if err := s.parts.Store.SaveSecret(ctx, s.conn, renewed); err != nil {
+	if err := s.parts.Secrets.SaveSecret(ctx, s.conn, renewed); err != nil {
 		s.logger.Error("cannot save the renewed token", "error", renewed.scrub(err.Error()))
 	}
 	return renewed, g, nil

@@ -116,7 +116,7 @@ func TestFaultCasesLink(t *testing.T) {
 		b, a, _ := begin(t, func(c *Config) { c.BackoffMin, c.BackoffMax = time.Hour, time.Hour })
 		a.BreakSockets()
 		b.eventually("it waits to reconnect", func() bool { return b.log.connection(sol, "acc1").State == domain.StateDisconnected })
-		if n := b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}); n != 0 {
+		if n := b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}, time.Now()); n != 0 {
 			t.Errorf("%d sockets were dropped where there was none", n)
 		}
 		b.command(sol, domain.ConnectionStopped{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
@@ -125,7 +125,7 @@ func TestFaultCasesLink(t *testing.T) {
 		b.command(sol, domain.ConnectionStarted{ConnectionCommand: domain.ConnectionCommand{ConnectionID: "acc1", CommandID: "c"}})
 		b.supervisor.Changed(0, acc1, domain.TypeConnectionStarted)
 		again(b, a, 2)
-		if n := b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}); n != 1 {
+		if n := b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}, time.Now()); n != 1 {
 			t.Errorf("%d sockets were dropped", n)
 		}
 		again(b, a, 3) // nobody stopped it
@@ -162,7 +162,7 @@ func TestFaultCasesLink(t *testing.T) {
 		for n := range 20 {
 			b.supervisor.Changed(0, acc1, domain.TypeConnectionRestarted)
 			if n%3 == 0 {
-				b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"})
+				b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}, time.Now())
 			}
 			before := a.Counts().Dials
 			b.eventually("there is another socket", func() bool { return a.Counts().Dials > before })

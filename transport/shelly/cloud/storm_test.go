@@ -58,7 +58,7 @@ func storm(t *testing.T, random *rand.Rand) {
 		case 3:
 			b.supervisor.Changed(0, acc1, domain.TypeConnectionRestarted)
 		case 4:
-			b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"})
+			b.supervisor.Drop(domain.ConnectionRef{System: sol, ID: "acc1"}, time.Now())
 		case 5:
 			a.Mute(true)
 			d.Press(0, random.IntN(2) == 0)

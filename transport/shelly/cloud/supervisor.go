@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/backoff"
@@ -42,7 +43,7 @@ type partition struct {
 
 // New returns a Supervisor. It starts nothing: see [Supervisor.Run].
 func New(cfg Config, parts Parts) (*Supervisor, error) {
-	if parts.Store == nil || parts.Known == nil || parts.Events == nil || parts.Heartbeats == nil ||
+	if parts.Store == nil || parts.Secrets == nil || parts.Known == nil || parts.Events == nil || parts.Heartbeats == nil ||
 		parts.Quota == nil || parts.Refusals == nil {
 		return nil, errors.New("cloud: all parts but the logger are required")
 	}
@@ -159,9 +160,9 @@ func (s *Supervisor) forget(w *worker, forced bool) bool {
 	return true
 }
 
-// Drop closes the connection's socket and returns the number of closed sockets: 0 or
+// Drop closes the connection's socket, whenever it was opened, and returns the number of closed sockets: 0 or
 // 1. The worker reads the connection again before it opens another socket.
-func (s *Supervisor) Drop(c domain.ConnectionRef) int {
+func (s *Supervisor) Drop(c domain.ConnectionRef, _ time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.workers[c.System][c.ID]

@@ -91,10 +91,10 @@ func isWanted(c Connection) bool { return !c.Stopped && c.Kind == domain.Connect
 
 // read returns the connection, and its secret if it is to have a session.
 func (w *worker) read(ctx context.Context) (c Connection, secret Secret, err error) {
-	store := w.supervisor.parts.Store
-	c, err = store.Connection(ctx, w.conn.System, w.conn.ID)
+	parts := &w.supervisor.parts
+	c, err = parts.Store.Connection(ctx, w.conn.System, w.conn.ID)
 	if err == nil && isWanted(c) {
-		secret, err = store.Secret(ctx, w.conn)
+		secret, err = parts.Secrets.Secret(ctx, w.conn)
 	}
 	return c, secret, err
 }

@@ -1,0 +1,63 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/plugcast/plugcast/transport/bridge"
+)
+
+var (
+	bridgeUpDesc     = describe("bridge_up", "Systems of a bridge that this process runs and that are connected.", "bridge")
+	bridgeSysDesc    = describe("bridge_systems", "Systems of a bridge that this process runs.", "bridge")
+	bridgeEventsDesc = describe("bridge_events_total", "Events that went over a bridge, by what became of them.", "bridge", "way", "result")
+	bridgeBehindDesc = describe("bridge_behind_events", "Events that are known to be still to go over a bridge.", "bridge", "way")
+	bridgeGapsDesc   = describe("bridge_gaps_total", "Times that events were found missing.", "bridge", "way")
+)
+
+// collectBridges sends the figures of the bridges that this process runs. They name no
+// system.
+func collectBridges(statuses []bridge.Status, send sender) {
+	type sum struct {
+		up, systems int
+		flows       map[string]bridge.Flow
+	}
+	sums := map[string]*sum{}
+	for _, status := range statuses {
+		of := sums[status.Bridge]
+		if of == nil {
+			of = &sum{flows: map[string]bridge.Flow{}}
+			sums[status.Bridge] = of
+		}
+		of.systems++
+		if status.Connected {
+			of.up++
+		}
+		for way, flow := range map[string]*bridge.Flow{"pull": status.Pull, "push": status.Push} {
+			if flow == nil {
+				continue
+			}
+			all := of.flows[way]
+			all.Accepted += flow.Accepted
+			all.Duplicates += flow.Duplicates
+			all.Own += flow.Own
+			all.Filtered += flow.Filtered
+			all.Refused += flow.Refused
+			all.Behind += flow.Behind
+			all.Gaps += flow.Gaps
+			of.flows[way] = all
+		}
+	}
+	for name, of := range sums {
+		send(bridgeUpDesc, prometheus.GaugeValue, float64(of.up), name)
+		send(bridgeSysDesc, prometheus.GaugeValue, float64(of.systems), name)
+		for way, flow := range of.flows {
+			for result, n := range map[string]uint64{
+				"accepted": flow.Accepted, "duplicate": flow.Duplicates, "own": flow.Own, "filtered": flow.Filtered, "undecodable": flow.Refused,
+			} {
+				send(bridgeEventsDesc, prometheus.CounterValue, float64(n), name, way, result)
+			}
+			send(bridgeBehindDesc, prometheus.GaugeValue, float64(flow.Behind), name, way)
+			send(bridgeGapsDesc, prometheus.CounterValue, float64(flow.Gaps), name, way)
+		}
+	}
+}

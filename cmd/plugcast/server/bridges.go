@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/plugcast/plugcast/projections"
+	"github.com/plugcast/plugcast/streams/bridgestatus"
+	"github.com/plugcast/plugcast/streams/intake"
+	"github.com/plugcast/plugcast/transport/bridge"
+	"github.com/plugcast/plugcast/transport/bridge/legacy"
+	"github.com/plugcast/plugcast/transport/bridge/peer"
+)
+
+// bridging is what a process does for bridges: it takes in what others send, whether or
+// not it has links of its own. It is the [rest.Bridges].
+type bridging struct {
+	*intake.Intake
+	*bridgestatus.Store
+	runner *bridge.Runner
+}
+
+// newBridging reads the configuration, if there is one.
+func (s *Server) newBridging(ctx context.Context) (*bridging, error) {
+	c, log := &s.config, s.backend.Log
+	deployment, err := s.backend.Store.Deployment(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b := &bridging{
+		Intake: intake.New(log, s.backend.Store, s.quota, deployment, c.Logger),
+		Store:  bridgestatus.New(log.Client(), log.Prefix()),
+	}
+	links, err := s.links(b.Intake)
+	if err != nil {
+		return nil, err
+	}
+	b.runner = bridge.NewRunner(bridge.RunnerConfig{
+		Links: links, Node: c.NodeName, Partition: log.Partition, Statuses: b.Store, Logger: c.Logger,
+	})
+	return b, nil
+}
+
+// links reads the links of the configuration, of every kind that there is.
+func (s *Server) links(in *intake.Intake) ([]bridge.Link, error) {
+	c := &s.config
+	if c.Bridges == "" {
+		return nil, nil
+	}
+	file, err := os.Open(c.Bridges)
+	if err != nil {
+		return nil, fmt.Errorf("--bridges: %w", err)
+	}
+	defer file.Close()
+	links, err := bridge.Load(file, map[string]bridge.Factory{
+		peer.Kind: peer.New(peer.Parts{
+			Deployment: in.Deployment(), Intake: in, Reader: s.backend.Timeline, Logger: c.Logger,
+		}),
+		legacy.Kind: legacy.New(legacy.Parts{
+			Deployment: in.Deployment(), Log: s.backend.Log, Reader: s.backend.Timeline,
+			Store: legacy.NewStore(s.backend.Store), Quota: s.quota, Logger: c.Logger,
+		}),
+	}, c.Getenv)
+	if err != nil {
+		return nil, &ConfigError{fmt.Errorf("--bridges %s: %w", c.Bridges, err)}
+	}
+	if !c.has(RoleWorker) {
+		c.Logger.Info("bridges are run by workers; this process has only checked their configuration", "bridges", c.Bridges)
+	}
+	return links, nil
+}
+
+// jobs are what the owner of a partition does for bridges.
+func (b *bridging) jobs() []projections.Job {
+	return []projections.Job{b.runner.Run, b.Intake.Run}
+}

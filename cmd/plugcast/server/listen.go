@@ -1,0 +1,56 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+)
+
+// Listen listens on HOST:PORT. Its error names the flag that the address came from.
+func Listen(flag, address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if operation := new(net.OpError); errors.As(err, &operation) {
+		return nil, fmt.Errorf("cannot listen on %s (%w): choose another address with %s", address, operation.Err, flag)
+	}
+	return listener, err
+}
+
+// defaultAdminListen is taken when nothing is said, and left to whoever has it
+// already: a second process on the same machine gets a free port.
+const defaultAdminListen = "127.0.0.1:9090"
+
+// listenAdmin listens for operators.
+func listenAdmin(address string) (net.Listener, error) {
+	if address != "" {
+		return Listen("--admin-listen", address)
+	}
+	if listener, err := Listen("--admin-listen", defaultAdminListen); err == nil {
+		return listener, nil
+	}
+	return Listen("--admin-listen", "127.0.0.1:0")
+}
+
+// advertised is the address at which other processes reach a listener, if none is given.
+func advertised(given string, listener net.Listener) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	own := listener.Addr().String()
+	host, port, err := net.SplitHostPort(own)
+	if err != nil {
+		return "", fmt.Errorf("the address of the listener: %w", err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+		return own, nil
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("the addresses of this machine (set --advertise): %w", err)
+	}
+	for _, one := range addresses {
+		if n, ok := one.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return net.JoinHostPort(n.IP.String(), port), nil
+		}
+	}
+	return net.JoinHostPort("127.0.0.1", port), nil // there is nobody else on the network
+}
