@@ -227,7 +227,8 @@ func (b *bundle) tables(t fataler, names ...string) map[string][]string {
 	for _, name := range names {
 		columns := "x"
 		if name == "history" {
-			columns = "(system_id, position_ms, position_seq, seq, id, type, version, time, actor, correlation_id, causation_id, device_id, data, hash, fault)"
+			columns = "(system_id, position_ms, position_seq, seq, id, type, version, time, actor, correlation_id, causation_id, " +
+				"device_id, data, hash, fault)"
 		}
 		rows, err := b.owner.Query(context.Background(), "SELECT "+columns+"::text FROM "+name+" x ORDER BY 1")
 		if err != nil {

@@ -172,7 +172,8 @@ func TestOwnershipMoves(t *testing.T) {
 		return d.starts
 	}
 	before := starts(first.seen) + starts(second.seen)
-	b.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'plugcast worker'")
+	b.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "+
+		"WHERE datname = current_database() AND application_name = 'plugcast worker'")
 	testpeer.Eventually(t, "all are owned again", func() bool {
 		counts, all := owners(first, second)
 		return all && slices.Equal(counts, []int{2, 2}) && starts(first.seen)+starts(second.seen) >= before+testPartitions

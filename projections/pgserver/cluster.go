@@ -200,7 +200,8 @@ func readPassword(at location, fresh bool) (string, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	case !fresh:
-		return "", fmt.Errorf("the password of the data in %s is missing: put %s back, or remove %s to start with an empty database", at.dir, path, at.dir)
+		return "", fmt.Errorf(
+			"the password of the data in %s is missing: put %s back, or remove %s to start with an empty database", at.dir, path, at.dir)
 	}
 	password = rand.Text()
 	return password, writeSynced(path, password+"\n")

@@ -48,7 +48,8 @@ func findPrograms(ctx context.Context, root string, major int) (programs, error)
 		}
 		versions = append(versions, strconv.Itoa(version))
 	}
-	return programs{}, fmt.Errorf("the data were created by Postgres %d, but only Postgres %s is installed", major, strings.Join(versions, " and "))
+	return programs{}, fmt.Errorf("the data were created by Postgres %d, but only Postgres %s is installed", major,
+		strings.Join(versions, " and "))
 }
 
 // installed returns the installed versions, the preferred one first.

@@ -137,7 +137,8 @@ func TestTake(t *testing.T) {
 	b.expect(b.take(batch("a", 0, update("1", "", 10), update("2", us, 20), update("3", "z", 30))), 0, 2, 1, 30)
 	b.expect(b.take(batch("a", 20, update("3", "z", 30), update("4", "", 40))), 1, 1, 0, 40)
 	b.expect(b.take(batch("b", 0, update("3", "z", 7), update("1", "a", 8), update("1", "b", 9))), 1, 2, 0, 9) // by another route
-	b.expect(b.take(domain.ImportBatch{System: system, Source: "a", After: domain.Position{Ms: 40}, Through: domain.Position{Ms: 90}}), 0, 0, 0, 90)
+	b.expect(b.take(domain.ImportBatch{System: system, Source: "a", After: domain.Position{Ms: 40},
+		Through: domain.Position{Ms: 90}}), 0, 0, 0, 90)
 	behind := new(domain.ImportGapError)
 	if _, err := b.Import(t.Context(), batch("a", 91, update("5", "", 95))); !errors.As(err, &behind) || behind.Cursor.Ms != 90 {
 		t.Errorf("a batch that leaves a hole: %v", err)
@@ -145,7 +146,8 @@ func TestTake(t *testing.T) {
 	var got []string
 	for _, e := range b.archived() {
 		got = append(got, e.Origin+"/"+e.ID)
-		if string(e.Data) != `{"deviceId":"d1","relayOn":true}` || e.Actor != "far" || domain.FormatTime(e.Time) != "2026-11-23T18:00:00.123456Z" {
+		if string(e.Data) != `{"deviceId":"d1","relayOn":true}` || e.Actor != "far" ||
+			domain.FormatTime(e.Time) != "2026-11-23T18:00:00.123456Z" {
 			t.Errorf("history has %+v", e)
 		}
 	}
@@ -201,7 +203,8 @@ func TestTakeUnreadable(t *testing.T) {
 		t.Fatalf("history has %+v", all)
 	}
 	data, err := all[0].Decode()
-	if kept, ok := data.(domain.Undecodable); err != nil || !ok || kept.Fields["data"] != `{"deviceId":7}` || kept.Fields["type"] != "device-update" {
+	if kept, ok := data.(domain.Undecodable); err != nil || !ok || kept.Fields["data"] != `{"deviceId":7}` ||
+		kept.Fields["type"] != "device-update" {
 		t.Errorf("kept %+v, %v", data, err)
 	}
 }
@@ -231,7 +234,8 @@ func TestTakeMovesHeads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.log.Append(t.Context(), []domain.Event{local}, domain.AppendOptions{Expect: &domain.Expectation{Aggregate: domain.AggregateInventory}})
+	_, err = b.log.Append(t.Context(), []domain.Event{local},
+		domain.AppendOptions{Expect: &domain.Expectation{Aggregate: domain.AggregateInventory}})
 	if conflict := new(domain.ConflictError); !errors.As(err, &conflict) {
 		t.Errorf("a command that has not seen the equipment: %v", err)
 	}

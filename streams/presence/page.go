@@ -16,7 +16,9 @@ import (
 // that are in the room of at least one of the systems, each once, or all sockets if systems is
 // nil. It reads at most limit sockets, so that the cost of a page does not depend on the number
 // of sockets. Pass next as after to get the next page; it is "" on the last page.
-func (r *Registry) Page(ctx context.Context, systems []domain.SystemID, after string, limit int) (page []domain.Socket, next string, err error) {
+func (r *Registry) Page(
+	ctx context.Context, systems []domain.SystemID, after string, limit int,
+) (page []domain.Socket, next string, err error) {
 	nodes, err := r.live(ctx)
 	if err != nil || len(nodes) == 0 {
 		return nil, "", err
