@@ -85,7 +85,7 @@ type Server struct {
 	cancel  context.CancelFunc
 	ticking *handoff.Ticking
 
-	evicting handoff.Open  // evictions that run in the background
+	evicting handoff.Group // evictions that run in the background
 	saving   chan struct{} // limits their concurrent saves
 }
 
@@ -111,7 +111,7 @@ func NewServer(config Config, parts Parts) (*Server, error) {
 
 // Open counts what the face has open, from before a handshake until the connection is
 // gone.
-func (s *Server) Open() *handoff.Open { return &s.open.Open }
+func (s *Server) Open() *handoff.Group { return &s.open.Group }
 
 // Context ends when the face shuts down.
 func (s *Server) Context() context.Context { return s.ctx }

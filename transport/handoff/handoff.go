@@ -1,6 +1,7 @@
-// Package handoff takes the connections of WebSocket requests over from net/http,
-// for the faces that are built on Melody: so that a socket costs little while it
-// is open, and gets its last frame when it is closed.
+// Package handoff takes the connections of WebSocket requests over from net/http for
+// servers that use Melody. So a socket costs little memory while it is open, and the client
+// gets the last frame when it is closed. The package also tracks a server's open
+// connections for its shutdown.
 package handoff
 
 import (
@@ -19,14 +20,13 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// Serve upgrades a request in a goroutine of its own, by calling upgrade, and
-// returns when the connection was taken over or upgrade is done. open counts what
-// lives on: the goroutine until upgrade returns, and the connection until it is
-// closed for good. The caller is counted itself, until Serve returns. When upgrade
-// panics the connection is closed.
-func Serve(w http.ResponseWriter, open *Open, logger *slog.Logger, upgrade func(w http.ResponseWriter)) {
-	open.Also()
-	h := &handoff{ResponseWriter: w, taken: make(chan struct{}), open: open}
+// Serve runs upgrade in a new goroutine, and returns when the connection was taken over or
+// upgrade has returned. open counts that goroutine until upgrade returns, and the connection
+// until it is finally closed. The caller must be counted itself until Serve returns. If
+// upgrade panics, the connection is closed.
+func Serve(w http.ResponseWriter, open *Group, logger *slog.Logger, upgrade func(w http.ResponseWriter)) {
+	open.AddMember()
+	h := &handoff{ResponseWriter: w, hijacked: make(chan struct{}), open: open}
 	over := make(chan struct{})
 	go func() {
 		defer open.Leave()
@@ -36,27 +36,26 @@ func Serve(w http.ResponseWriter, open *Open, logger *slog.Logger, upgrade func(
 		}
 	}()
 	select {
-	case <-h.taken:
-	case <-over: // a bad handshake: it was answered
+	case <-h.hijacked:
+	case <-over: // the handshake was bad, and has been answered
 	}
 }
 
-// handoff is a response whose connection is kept while the request's goroutine
-// returns.
+// handoff is a response whose connection outlives the request's goroutine.
 //
-// Melody reads a socket in the goroutine that calls HandleRequest. If that is
-// the request's, net/http's two 4 KiB buffers, its stack and the request live as
-// long as the socket: 14 KiB that nobody uses.
+// Melody reads a socket in the goroutine that calls HandleRequest. If that were the
+// request's own goroutine, net/http's two 4 KiB buffers, the stack and the request would
+// stay in memory as long as the socket: 14 KiB without any use.
 type handoff struct {
 	http.ResponseWriter
-	taken chan struct{} // closed when the connection was taken over
-	open  *Open
-	conn  net.Conn // what was taken over; of the goroutine that upgrades
+	hijacked chan struct{} // closed when the connection was taken over
+	open     *Group
+	conn     net.Conn // the connection after that; only for the goroutine that runs upgrade
 }
 
 const (
-	readBuffer      = 512 // bytes: clients send little, and long reads go around it
-	handshakeBuffer = 256 // bytes: the library wants one for its answer, which grows
+	readBuffer      = 512 // bytes: clients send little, and long reads bypass the buffer
+	handshakeBuffer = 256 // bytes: the library uses it for the response, and grows it
 )
 
 // Hijack implements [http.Hijacker], for the WebSocket library.
@@ -65,23 +64,22 @@ func (h *handoff) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer close(h.taken)
+	defer close(h.hijacked)
 	if buffered.Reader.Buffered() > 0 {
-		return conn, buffered, nil // frames before the handshake is over: the library refuses that
+		return conn, buffered, nil // the client sent frames before the handshake; the library refuses that
 	}
 	tcp := tcpOf(conn)
 	if tcp == nil {
 		_ = conn.Close()
-		return nil, nil, fmt.Errorf("handoff: %T is no TCP connection", conn)
+		return nil, nil, fmt.Errorf("handoff: %T is not a TCP connection", conn)
 	}
-	h.open.Also()
-	lingering := &lingeringConn{TCPConn: tcp, whole: conn, closed: h.open.Leave}
+	h.open.AddMember()
+	lingering := &lingeringConn{TCPConn: tcp, outer: conn, closed: h.open.Leave}
 	h.conn = lingering
 	return lingering, bufio.NewReadWriter(bufio.NewReaderSize(lingering, readBuffer), bufio.NewWriterSize(lingering, handshakeBuffer)), nil
 }
 
-// tcpOf is the TCP connection that a server's connection is or, as it says itself,
-// stands for; nil when there is none.
+// tcpOf returns the TCP connection that conn is or wraps, or nil.
 func tcpOf(conn net.Conn) *net.TCPConn {
 	switch c := conn.(type) {
 	case *net.TCPConn:
@@ -92,31 +90,29 @@ func tcpOf(conn net.Conn) *net.TCPConn {
 	return nil
 }
 
-// lingeringConn is a connection that closes so that the peer gets what was sent.
+// lingeringConn is a connection whose Close lets the peer receive what was sent.
 //
-// Closing a socket while there is something unread in it makes the kernel send a
-// reset, which makes the peer's kernel throw away what the peer has not read:
-// the close frame, and with it the reason. So the writing side is closed first,
-// and what the peer still sends is read, for a while.
+// If a socket is closed with unread input, the kernel sends a reset, and the peer's kernel
+// then discards data that the peer has not read: the close frame with its reason. So Close
+// first closes the writing side, and then reads and drops input for a while.
 //
 // The TCP connection is embedded because net.Buffers writes a frame's head and its
 // data in one system call only to a type that has its methods.
 type lingeringConn struct {
 	*net.TCPConn
-	whole   net.Conn // what net/http gave: its Close counts the connection out
-	closed  func()   // told when the connection is closed for good
-	closing atomic.Bool
-	pieces  atomic.Int64 // bytes that were read since the last whole frame
-	mu      sync.Mutex   // held while the read deadline is set: the last one is the closing's
+	outer    net.Conn // net/http's connection, whose Close also ends its accounting
+	closed   func()   // called when the connection is finally closed
+	closing  atomic.Bool
+	unframed atomic.Int64 // bytes read since the last complete frame
+	mu       sync.Mutex   // held while the read deadline is set, so that Close sets the last one
 }
 
 const (
-	drainFor  = time.Second
-	drainMost = 256 << 10 // bytes
+	drainTime = time.Second
+	maxDrain  = 256 << 10 // bytes
 )
 
-// Read implements [net.Conn]. What comes during the closing is not for the
-// reader.
+// Read implements [net.Conn]. During the closing it returns no data.
 func (c *lingeringConn) Read(b []byte) (int, error) {
 	if c.closing.Load() {
 		return 0, net.ErrClosed
@@ -125,33 +121,33 @@ func (c *lingeringConn) Read(b []byte) (int, error) {
 	if c.closing.Load() {
 		return 0, net.ErrClosed
 	}
-	if c.pieces.Add(int64(n)) > mostPieces {
+	if c.unframed.Add(int64(n)) > maxUnframed {
 		_ = c.Close()
-		return 0, errPieces
+		return 0, errFragments
 	}
 	return n, err
 }
 
-// mostPieces bounds what a client may send before a whole frame came of it, in
-// bytes: several times the largest frame of any face. The library bounds the content
-// of a frame, and not in how many empty pieces it comes.
-const mostPieces = 2 << 20
+// maxUnframed bounds the input without a complete frame, in bytes: several times the largest
+// frame of any face. The library bounds the content of a frame, but not the number of its
+// empty fragments.
+const maxUnframed = 2 << 20
 
-var errPieces = errors.New("handoff: a frame in too many pieces")
+var errFragments = errors.New("handoff: a frame has too many fragments")
 
-// Whole says that a whole frame came, which its face counts.
-func Whole(conn *websocket.Conn) {
+// FrameRead reports that a complete frame was read. Its face counts the frame.
+func FrameRead(conn *websocket.Conn) {
 	below := conn.NetConn()
 	if wrapped, ok := below.(interface{ NetConn() net.Conn }); ok {
 		below = wrapped.NetConn()
 	}
 	if c, ok := below.(*lingeringConn); ok {
-		c.pieces.Store(0)
+		c.unframed.Store(0)
 	}
 }
 
-// SetReadDeadline implements [net.Conn]. The reader may be about to put its
-// deadline off while the connection is being closed: that comes too late.
+// SetReadDeadline implements [net.Conn]. It fails during the closing, because the reader must
+// not extend the deadline that Close has set.
 func (c *lingeringConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,21 +165,21 @@ func (c *lingeringConn) Close() error {
 		return nil
 	}
 	if c.TCPConn.CloseWrite() != nil {
-		_ = c.whole.Close()
+		_ = c.outer.Close()
 		c.closed()
 		return nil
 	}
 	_ = c.TCPConn.SetReadDeadline(time.Now()) // interrupts a pending Read
-	go c.drain()                              // it calls nothing that could panic
+	go c.drain()                              // calls nothing that can panic
 	return nil
 }
 
 func (c *lingeringConn) drain() {
 	defer c.closed()
-	defer c.whole.Close()
-	_ = c.TCPConn.SetReadDeadline(time.Now().Add(drainFor))
+	defer c.outer.Close()
+	_ = c.TCPConn.SetReadDeadline(time.Now().Add(drainTime))
 	var buf [2048]byte
-	for left := drainMost; left > 0; {
+	for left := maxDrain; left > 0; {
 		n, err := c.TCPConn.Read(buf[:])
 		if err != nil {
 			return
@@ -192,19 +188,18 @@ func (c *lingeringConn) drain() {
 	}
 }
 
-// pongWait is how long the answer to a ping may wait for a frame that is being
-// written.
+// pongWait is how long a pong may wait for a frame that is being written.
 const pongWait = time.Second
 
-// OnPing has answer called with each ping, in the reading goroutine. A pong follows
-// if it is true. The library by itself answers every ping, however many there are.
+// OnPing calls answer for each ping, in the reading goroutine, and sends a pong if answer
+// returns true. Without it, the library answers every ping without limit.
 func OnPing(conn *websocket.Conn, answer func() bool) {
 	conn.SetPingHandler(func(data string) error {
-		if Whole(conn); !answer() {
+		if FrameRead(conn); !answer() {
 			return nil
 		}
-		// One that cannot be written is like one that was lost on the way: a connection
-		// that is broken ends by itself.
+		// A pong that cannot be written is like a lost one, and a broken connection ends by
+		// itself.
 		_ = conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(pongWait))
 		return nil
 	})

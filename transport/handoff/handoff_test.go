@@ -29,13 +29,13 @@ func tcpPair(t *testing.T) (server, client net.Conn) {
 	return server, client
 }
 
-// TestLingeringClose closes while the peer's bytes are unread: the peer must get
-// what was written before, and not a reset.
+// TestLingeringClose closes while input of the peer is unread: the peer must get the data
+// that was written before, and no reset.
 func TestLingeringClose(t *testing.T) {
 	t.Parallel()
 	server, peer := tcpPair(t)
 	closed := make(chan struct{})
-	c := &lingeringConn{TCPConn: server.(*net.TCPConn), whole: server, closed: func() { close(closed) }}
+	c := &lingeringConn{TCPConn: server.(*net.TCPConn), outer: server, closed: func() { close(closed) }}
 	if _, err := peer.Write(make([]byte, 100<<10)); err != nil {
 		t.Fatal(err)
 	}
@@ -56,13 +56,13 @@ func TestLingeringClose(t *testing.T) {
 	<-closed
 }
 
-// TestDeadlineDuringClose puts the read deadline off while the connection is
-// being closed, as a reader does that was just given a frame.
+// TestDeadlineDuringClose extends the read deadline during a close, as a reader does after
+// it got a frame.
 func TestDeadlineDuringClose(t *testing.T) {
 	t.Parallel()
 	server, _ := tcpPair(t) // the peer neither sends nor closes
 	closed := make(chan struct{})
-	c := &lingeringConn{TCPConn: server.(*net.TCPConn), whole: server, closed: func() { close(closed) }}
+	c := &lingeringConn{TCPConn: server.(*net.TCPConn), outer: server, closed: func() { close(closed) }}
 	_ = c.Close()
 	if err := c.SetReadDeadline(time.Now().Add(time.Hour)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the deadline was put off: %v", err)

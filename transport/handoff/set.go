@@ -9,16 +9,16 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// Set is what a server has open, counted by its [Open] and listed one by one. The zero
-// Set is empty. It is safe for concurrent use.
+// Set is a [Group] that also lists items, such as sockets. The zero Set is empty. It is
+// safe for concurrent use.
 type Set[T comparable] struct {
-	Open
+	Group
 	mu   sync.Mutex
 	list map[T]struct{}
 }
 
-// Add lists one, and reports whether the set is closing. If it is, Shutdown may have read
-// the list already, and the caller may have to end the one itself.
+// Add lists an item, and reports whether the set is closing. In that case Shutdown may have
+// read the list already, and the caller may have to end the item itself.
 func (s *Set[T]) Add(one T) (closing bool) {
 	s.mu.Lock()
 	if s.list == nil {
@@ -29,21 +29,21 @@ func (s *Set[T]) Add(one T) (closing bool) {
 	return s.Closing()
 }
 
-// Remove takes one off the list, if it is there.
+// Remove removes an item from the list, if it is there.
 func (s *Set[T]) Remove(one T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.list, one)
 }
 
-// Len is how many are listed.
+// Len returns the number of listed items.
 func (s *Set[T]) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.list)
 }
 
-// All returns all that are listed.
+// All returns all listed items.
 func (s *Set[T]) All() []T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,7 +54,7 @@ func (s *Set[T]) All() []T {
 	return all
 }
 
-// Select returns those for which f is true, which is called under the set's lock.
+// Select returns the listed items for which f returns true. f runs under the set's lock.
 func (s *Set[T]) Select(f func(T) bool) []T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,19 +67,19 @@ func (s *Set[T]) Select(f func(T) bool) []T {
 	return selected
 }
 
-// Shutdown closes the set, calls end for each that is listed, and waits until all that
-// is counted has left. When ctx ends before that it calls cut for each that is left, and
-// returns ctx's error once they have gone.
+// Shutdown closes the set, calls end for each listed item, and waits until all members have
+// left. If ctx ends first, it calls cut for each remaining item, and returns ctx's error when
+// the members have left.
 func (s *Set[T]) Shutdown(ctx context.Context, end, cut func(T)) error {
-	return Shutdown(ctx, &s.Open, s.All, end, func() {
+	return Shutdown(ctx, &s.Group, s.All, end, func() {
 		for _, one := range s.All() {
 			cut(one)
 		}
 	})
 }
 
-// Shutdown is [Set.Shutdown] for a server with a list of its own. It calls cut once.
-func Shutdown[T any](ctx context.Context, open *Open, all func() []T, end func(T), cut func()) error {
+// Shutdown is like [Set.Shutdown], for a server with a list of its own. It calls cut once.
+func Shutdown[T any](ctx context.Context, open *Group, all func() []T, end func(T), cut func()) error {
 	open.Close()
 	for _, one := range all() {
 		end(one)

@@ -12,7 +12,7 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// A shutdown ends what is listed, and cuts off what has not left in time.
+// A shutdown ends the listed items, and cuts off those that have not left in time.
 func TestSetShutsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

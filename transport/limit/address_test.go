@@ -47,24 +47,24 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// However many addresses there are, memory is bounded, and the last of them are
+// The memory is bounded for any number of addresses, and the most recent ones are
 // remembered.
 func TestManyAddresses(t *testing.T) {
 	t.Parallel()
 	a := NewAddresses(Rate{PerSecond: 1, Burst: 1})
-	for i := range 5 * mostAddresses {
+	for i := range 5 * maxAddresses {
 		a.requests.spend(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255), noon)
 	}
-	if n := len(a.requests.known) + len(a.requests.before); n > 2*mostAddresses {
+	if n := len(a.requests.known) + len(a.requests.before); n > 2*maxAddresses {
 		t.Errorf("%d addresses are remembered", n)
 	}
-	last := 5*mostAddresses - 1
+	last := 5*maxAddresses - 1
 	if a.requests.spend(fmt.Sprintf("10.%d.%d.%d:1", last>>16, last>>8&255, last&255), noon) == 0 {
 		t.Error("the last is forgotten")
 	}
 }
 
-// gate is an authenticator with one good token.
+// gate is an authenticator that accepts one token.
 type gate struct{}
 
 func (gate) Authenticate(ctx context.Context, r *http.Request) (domain.Actor, error) {
@@ -85,8 +85,8 @@ func (gate) Verify(_ context.Context, token string) (domain.Actor, error) {
 	return domain.Actor{}, domain.Fail(domain.KindUnauthenticated, "token-invalid", "no")
 }
 
-// Whatever is asked for without a valid token counts, and is refused once there is
-// too much of it. A valid token is served at the same address.
+// Every request without a valid token counts, and is refused above the limit. A request
+// with a valid token from the same address is served.
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	const burst = 5
@@ -185,8 +185,8 @@ func TestGuard(t *testing.T) {
 	})
 }
 
-// Preflights of browsers and other requests of one address do not use up what the
-// other may, and neither is without end, wherever it goes.
+// Preflight requests and other requests of an address do not use up each other's budget,
+// and both are limited on every path.
 func TestPreflightsHaveABudgetOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	const burst = 5

@@ -1,6 +1,6 @@
-// Package limit bounds the rate at which clients may send: one socket by itself, all
-// sockets of a system together, and one address without a valid token. Frames that
-// the underlying protocols answer by themselves count as well.
+// Package limit bounds the rate at which clients send: each socket, all sockets of a system
+// together, and each address without a valid token. Control frames, which the protocol
+// libraries answer by themselves, count as well.
 package limit
 
 import (
@@ -15,14 +15,14 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Limiter guards against floods across the deployment.
+// Limiter limits rates across the deployment.
 type Limiter interface {
-	// Allow takes n of what the system may do of a flow, or says when to try
-	// again. The flows are [domain.FlowJoins] and [domain.FlowFrames].
+	// Allow takes n from the system's budget for a flow, or returns when to retry. The
+	// flows are [domain.FlowJoins] and [domain.FlowFrames].
 	Allow(ctx context.Context, flow domain.Flow, system domain.SystemID, n int) (ok bool, retryAfter time.Duration)
 }
 
-// CodeRateLimited is the code of what exceeds a limit. Its error has retryAfterMs.
+// CodeRateLimited is the code of a request that exceeds a limit. The error has retryAfterMs.
 const CodeRateLimited domain.Code = "rate-limited"
 
 // Rate allows PerSecond in the long run and Burst at once.
@@ -31,34 +31,34 @@ type Rate struct {
 	Burst     int
 }
 
-// Rates are those of one socket.
+// Rates are the limits of one socket.
 type Rates struct {
-	Frames  Rate // from the client; default 50/s, 200 at once
-	Joins   Rate // default 10/s, 128 at once
-	Refused Rate // refusals of frames and joins; who causes more is to be closed; default 5/s, 100 at once
+	Frames  Rate // of frames from the client; default 50/s, burst 200
+	Joins   Rate // default 10/s, burst 128
+	Refused Rate // of refused frames and joins, beyond which the socket is closed; default 5/s, burst 100
 }
 
-// WithDefaults fills in what is zero.
+// WithDefaults replaces zero fields by their defaults.
 func (r Rates) WithDefaults() Rates {
 	return Rates{cmp.Or(r.Frames, Rate{50, 200}), cmp.Or(r.Joins, Rate{10, 128}), cmp.Or(r.Refused, Rate{5, 100})}
 }
 
-// Budget is what one socket has left. It is safe for concurrent use. A socket that
-// sends nothing has not much of it.
+// Budget tracks the limits of one socket. It is safe for concurrent use. It allocates its
+// limiters on first use, so an idle socket costs little.
 type Budget struct {
-	mu                     sync.Mutex // not held while the limiter across sockets is asked
+	mu                     sync.Mutex // not held while the limiter across sockets is called
 	frames, joins, refused *rate.Limiter
-	unchecked              int       // frames that the limiter across sockets has not counted
-	paused                 time.Time // until when that limiter has nothing left
+	unchecked              int       // frames not yet reported to the limiter across sockets
+	paused                 time.Time // until when that limiter refuses
 }
 
-// framesAtOnce is how many frames are counted across sockets at a time: a call to
-// the limiter for each would cost more than most frames.
-const framesAtOnce = 16
+// frameBatch is how many frames are reported to the limiter across sockets at a time,
+// because a call per frame would cost more than most frames.
+const frameBatch = 16
 
-// Frame counts a frame that came now, here and, if across is not nil, across
-// sockets. home says for which system it is counted there, if for any; it is asked
-// now and then.
+// Frame counts a frame for the socket and, if across is not nil, across sockets. home
+// returns the system that the frames are counted for there, if any; it is called once per
+// frameBatch frames.
 func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across Limiter, home func() (domain.SystemID, bool)) error {
 	n, err := b.frame(now, rates)
 	if err != nil || n == 0 || across == nil {
@@ -66,7 +66,7 @@ func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across 
 	}
 	system, ok := home()
 	if !ok {
-		return nil // nor are they counted later, for a system that had nothing to do with them
+		return nil // the frames are not counted later either, for a system that did not cause them
 	}
 	if ok, wait := across.Allow(ctx, domain.FlowFrames, system, n); !ok {
 		b.mu.Lock()
@@ -77,26 +77,26 @@ func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across 
 	return nil
 }
 
-// frame counts a frame here, and says how many are to be counted across sockets now.
+// frame counts a frame for the socket, and returns how many to count across sockets now.
 func (b *Budget) frame(now time.Time, rates *Rates) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := spend(&b.frames, rates.Frames, now, domain.FlowFrames); err != nil {
 		return 0, err
 	}
-	if wait := b.paused.Sub(now); wait > 0 { // or it would be one frame of framesAtOnce that is refused
+	if wait := b.paused.Sub(now); wait > 0 { // otherwise only one frame of a batch would be refused
 		return 0, limited(domain.FlowFrames, wait)
 	}
-	if b.unchecked++; b.unchecked < framesAtOnce {
+	if b.unchecked++; b.unchecked < frameBatch {
 		return 0, nil
 	}
 	n, b.unchecked = b.unchecked, 0
 	return n, nil
 }
 
-// Control counts as a frame what carries none: a ping or a pong of the protocols
-// below, or a request that cannot be served. One that is too much gets no answer,
-// and for an error the socket is to be told and closed.
+// Control counts a ping or a pong of the underlying protocol, or a request that cannot be
+// served, as a frame. answer is false for a frame beyond the limit. After an error, the
+// caller must tell the client and close the socket.
 func (b *Budget) Control(
 	ctx context.Context, now time.Time, rates *Rates, across Limiter, home func() (domain.SystemID, bool),
 ) (answer bool, err error) {
@@ -109,7 +109,7 @@ func (b *Budget) Control(
 	return false, err
 }
 
-// Join counts a join of a system's room, here and, if across is not nil, across
+// Join counts a join of a system's room for the socket and, if across is not nil, across
 // sockets.
 func (b *Budget) Join(ctx context.Context, now time.Time, rates *Rates, across Limiter, system domain.SystemID) error {
 	b.mu.Lock()
@@ -121,7 +121,7 @@ func (b *Budget) Join(ctx context.Context, now time.Time, rates *Rates, across L
 	return Joins(ctx, across, system)
 }
 
-// Joins counts a join across sockets alone, for one that a client does not ask for.
+// Joins counts a join across sockets only, for faces that join without a request.
 func Joins(ctx context.Context, across Limiter, system domain.SystemID) error {
 	if across == nil {
 		return nil
@@ -132,8 +132,8 @@ func Joins(ctx context.Context, across Limiter, system domain.SystemID) error {
 	return nil
 }
 
-// Handshake counts the handshake of an actor across sockets, as a frame: it costs as
-// much, and a client that joins nothing may begin one after the other.
+// Handshake counts an actor's handshake across sockets, as a frame. A handshake costs as
+// much as a frame, and without this a client could repeat handshakes without limit.
 func Handshake(ctx context.Context, across Limiter, actor domain.Actor) error {
 	if across == nil {
 		return nil
@@ -151,7 +151,7 @@ func (b *Budget) Refused(now time.Time, rates *Rates) (stays bool) {
 	return spend(&b.refused, rates.Refused, now, "refusals") == nil
 }
 
-// spend takes one from a limiter, which it makes when it is needed first.
+// spend takes one token from a limiter, which it makes on first use.
 func spend(l **rate.Limiter, r Rate, now time.Time, what domain.Flow) error {
 	if *l == nil {
 		*l = rate.NewLimiter(r.PerSecond, r.Burst)

@@ -20,8 +20,8 @@ func waitIn(t interface{ Fatalf(string, ...any) }, err error) time.Duration {
 	return time.Duration(e.Params["retryAfterMs"].(int64)) * time.Millisecond
 }
 
-// TestFrames compares with the definition: in no span of time more than the burst
-// and what comes in that span, and a wait that is announced suffices.
+// TestFrames compares with the definition: no span of time allows more than the burst and
+// the rate times that span, and waiting as long as announced is enough.
 func TestFrames(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -51,7 +51,7 @@ func TestFrames(t *testing.T) {
 	})
 }
 
-// counter is a limiter that lets so many through.
+// counter is a limiter that allows a fixed number.
 type counter struct {
 	left  int
 	calls int
@@ -66,16 +66,16 @@ func (c *counter) Allow(_ context.Context, _ domain.Flow, _ domain.SystemID, n i
 	return true, 0
 }
 
-// Frames are counted across sockets in lots, and a limiter that has nothing left is
-// not asked again before the time it named.
+// Frames are counted across sockets in batches, and a limiter that refused is not called
+// again before the time that it named.
 func TestFramesAcrossSockets(t *testing.T) {
 	t.Parallel()
 	rates := &Rates{Frames: Rate{1e6, 1e6}}
-	across := &counter{left: 2 * framesAtOnce}
+	across := &counter{left: 2 * frameBatch}
 	home := func() (domain.SystemID, bool) { return "clinica-sol", true }
 	var b Budget
 	now := time.Unix(1_795_461_046, 0)
-	for i := range 3*framesAtOnce - 1 {
+	for i := range 3*frameBatch - 1 {
 		if err := b.Frame(t.Context(), now, rates, across, home); err != nil {
 			t.Fatalf("frame %d: %v", i, err)
 		}
@@ -96,22 +96,22 @@ func TestFramesAcrossSockets(t *testing.T) {
 	}
 }
 
-// What a socket sent before it had a system is not laid to the one that it joins.
+// The frames that a socket sent before its first join do not count for the joined system.
 func TestFramesOfNoSystem(t *testing.T) {
 	t.Parallel()
 	rates := &Rates{Frames: Rate{1e6, 1e6}}
-	across := &counter{left: framesAtOnce}
+	across := &counter{left: frameBatch}
 	var system domain.SystemID
 	home := func() (domain.SystemID, bool) { return system, system != "" }
 	var b Budget
 	now := time.Unix(1_795_461_046, 0)
-	for range 100 * framesAtOnce {
+	for range 100 * frameBatch {
 		if err := b.Frame(t.Context(), now, rates, across, home); err != nil {
 			t.Fatal(err)
 		}
 	}
 	system = "clinica-sol"
-	for i := range framesAtOnce {
+	for i := range frameBatch {
 		if err := b.Frame(t.Context(), now, rates, across, home); err != nil {
 			t.Fatalf("frame %d: %v", i, err)
 		}

@@ -23,7 +23,7 @@ var handlers = map[string]func(*socket, *request) error{
 // join needs a stack of 8 KiB, and a stack that has grown so far stays so while
 // the reading goroutine sits in a read: this saves 4 KiB for each socket.
 func (s *socket) receiveApart(message []byte) {
-	handoff.Whole(s.conn.WebsocketConnection())
+	handoff.FrameRead(s.conn.WebsocketConnection())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

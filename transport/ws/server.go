@@ -68,7 +68,7 @@ func (s *Server) newMelody() *melody.Melody {
 	m.HandleMessageBinary(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).receiveBinary() })
 	m.HandlePong(func(session *melody.Session) {
 		defer s.caught(session)
-		handoff.Whole(session.WebsocketConnection())
+		handoff.FrameRead(session.WebsocketConnection())
 		socketOf(session).control()
 	})
 	m.HandleSentMessage(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).sent() })

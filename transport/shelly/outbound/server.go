@@ -42,7 +42,7 @@ type Server struct {
 
 	ctx    context.Context // ends when Shutdown is done or gives up
 	cancel context.CancelFunc
-	open   handoff.Open
+	open   handoff.Group
 
 	mu       sync.Mutex
 	sessions map[domain.ConnectionRef]map[*session]struct{}
@@ -90,7 +90,7 @@ func (s *Server) newMelody() *melody.Melody {
 	m.HandleMessageBinary(receive) // some devices send JSON in binary messages
 	m.HandlePong(func(ms *melody.Session) {
 		defer s.recoverPanic(ms)
-		handoff.Whole(ms.WebsocketConnection())
+		handoff.FrameRead(ms.WebsocketConnection())
 		sessionOf(ms).pong()
 	})
 	m.HandleError(func(ms *melody.Session, err error) { defer s.recoverPanic(ms); sessionOf(ms).onError(err) })

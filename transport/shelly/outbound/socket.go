@@ -34,7 +34,7 @@ func (s *session) connected(ws *melody.Session) {
 // Melody reads no further.
 func (s *session) receive(message []byte) {
 	s.server.frames.Add(1)
-	handoff.Whole(s.ws.WebsocketConnection())
+	handoff.FrameRead(s.ws.WebsocketConnection())
 	if s.messages.add(time.Now(), 1) > s.server.config.MaxMessages {
 		s.refuseFor("flood", closeFlood, fmt.Sprintf("it sent over %d messages in a minute", s.server.config.MaxMessages))
 		return

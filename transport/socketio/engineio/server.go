@@ -157,7 +157,7 @@ func (s *Server) begin(r *http.Request, carrier *socket) *Session {
 	}
 	session.push(outgoing{bytes: s.openPacket(session, upgrades)})
 	session.handler = s.config.Open(session, r)
-	s.open.Also() // until finish, which has to come from here on
+	s.open.AddMember() // until finish, which has to come from here on
 	if carrier != nil {
 		session.mu.Lock()
 		carrier.session, session.socket = session, carrier
@@ -230,7 +230,7 @@ func (s *Server) Len() int {
 // error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
 	all := func() []*Session { return s.due(nil) }
-	err := handoff.Shutdown(ctx, &s.open.Open, all, func(one *Session) { one.Close(ReasonStop) }, func() {
+	err := handoff.Shutdown(ctx, &s.open.Group, all, func(one *Session) { one.Close(ReasonStop) }, func() {
 		for _, one := range all() {
 			one.cut()
 		}

@@ -237,7 +237,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, session 
 	}
 	defer s.open.Leave()
 	k := &socket{server: s, session: session}
-	handoff.Serve(w, &s.open.Open, s.config.Logger, func(w http.ResponseWriter) {
+	handoff.Serve(w, &s.open.Group, s.config.Logger, func(w http.ResponseWriter) {
 		w = corking{ResponseWriter: w, socket: k}
 		if err := s.melody.HandleRequestWithKeys(w, r, map[string]any{sessionSocket: k}); err != nil {
 			s.config.Logger.Debug("engineio: no upgrade", "remote", r.RemoteAddr, "error", err)
@@ -269,7 +269,7 @@ func (s *Server) newMelody() *melody.Melody {
 	m.HandleMessageBinary(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, true) })
 	m.HandlePong(func(session *melody.Session) {
 		defer s.caught(session)
-		handoff.Whole(session.WebsocketConnection())
+		handoff.FrameRead(session.WebsocketConnection())
 		socketOf(session).session.control()
 	})
 	m.HandleSentMessage(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).sent() })
@@ -292,7 +292,7 @@ func (s *Server) caught(session *melody.Session) {
 // receivedApart handles a frame in a goroutine of its own and waits for it: what a
 // handler needs of stack is not kept while the reading goroutine sits in a read.
 func (k *socket) receivedApart(message []byte, binary bool) {
-	handoff.Whole(k.conn.WebsocketConnection())
+	handoff.FrameRead(k.conn.WebsocketConnection())
 	if !binary && len(message) == 1 { // most frames are pongs
 		defer k.server.caught(k.conn)
 		k.received(message, false)

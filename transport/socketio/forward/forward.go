@@ -41,7 +41,7 @@ type Forwarder struct {
 
 	ctx    context.Context // ends when this process stops
 	cancel context.CancelFunc
-	open   handoff.Open // requests that are passed on
+	open   handoff.Group // requests that are passed on
 
 	asking singleflight.Group
 	mu     sync.Mutex

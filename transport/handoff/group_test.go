@@ -10,7 +10,7 @@ import (
 func TestDrainWaitsForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var open Open
+		var open Group
 		if !open.Enter() || open.Closing() {
 			t.Fatal("closed from the beginning")
 		}
@@ -20,7 +20,7 @@ func TestDrainWaitsForAll(t *testing.T) {
 		}
 		hold := make(chan struct{})
 		open.Go(func() { <-hold }) // who is in may have more
-		open.Also()
+		open.AddMember()
 		drained := make(chan error, 1)
 		go func() { drained <- open.Drain(t.Context(), func() { t.Error("cut off") }) }()
 		for _, leave := range []func(){open.Leave, open.Leave, func() { close(hold) }} {
@@ -43,7 +43,7 @@ func TestDrainWaitsForAll(t *testing.T) {
 
 func TestDrainCutsOffWhoStays(t *testing.T) {
 	t.Parallel()
-	var open Open
+	var open Group
 	open.Enter()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
