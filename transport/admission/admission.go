@@ -1,8 +1,7 @@
-// Package admission bounds how much concurrent work systems cause, so that one
-// system never delays another: the work of all systems together fits a capacity,
-// the work of one system a share of it, and systems whose requests wait are
-// served in turn. Work is counted in units that the caller defines, such as the
-// cost of a query or the bytes of an answer.
+// Package admission limits the concurrent work of systems, so that one system never delays
+// another. The work of all systems together fits a capacity, the work of one system fits its
+// share, and systems with waiting requests are served in turn. Work is counted in units that
+// the caller defines, such as the cost of a query or the bytes of a response.
 package admission
 
 import (
@@ -15,22 +14,22 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// CodeBusy says that a system has as much work under way, and waiting, as it may.
+// CodeBusy says that a system has as much work in progress, and waiting, as it may.
 const CodeBusy domain.Code = "busy"
 
-// Config holds the bounds of a [Controller]. All are required.
+// Config holds the limits of a [Controller]. All are required.
 type Config struct {
-	Capacity int           // units under way at the same time, of all systems together
-	Share    int           // units under way at the same time, of one system; at most Capacity
-	Queue    int           // requests of one system that wait
-	QueueAll int           // requests that wait, of all systems together
+	Capacity int           // units in progress at the same time, of all systems together
+	Share    int           // units in progress at the same time, of one system; at most Capacity
+	Queue    int           // waiting requests of one system
+	QueueAll int           // waiting requests of all systems together
 	Patience time.Duration // how long a request waits
 }
 
-// Validate says what is wrong with c.
+// Validate reports invalid limits.
 func (c Config) Validate() error {
 	if c.Capacity < 1 || c.Share < 1 || c.Share > c.Capacity || c.Queue < 1 || c.QueueAll < c.Queue || c.Patience <= 0 {
-		return fmt.Errorf("admission: config: %+v: every bound is positive, Share is at most Capacity, and Queue at most QueueAll", c)
+		return fmt.Errorf("admission: config: %+v: every limit must be positive, Share at most Capacity, and Queue at most QueueAll", c)
 	}
 	return nil
 }
@@ -52,11 +51,10 @@ func New(c Config) (*Controller, error) {
 	return &Controller{config: c, scheduler: newScheduler(c.Capacity, c.Share)}, nil
 }
 
-// Admit returns when work of the cost may begin on the system's account. The
-// caller must Release the grant when the work is done. A cost counts as 1 at
-// least and as Share at most. It fails with [CodeBusy], which says when to come back, when too many
-// requests wait already or this one has waited too long, and with ctx's error
-// when that ends before.
+// Admit waits until work of the given cost may begin for the system. The caller must Release
+// the grant when the work is done. A cost is raised to at least 1 and lowered to at most
+// Share. Admit fails with [CodeBusy] and a retry time if too many requests are waiting or
+// this one has waited for Patience, and with ctx's error if ctx ends first.
 func (c *Controller) Admit(ctx context.Context, system domain.SystemID, cost int) (*Grant, error) {
 	if c == nil {
 		return nil, nil
@@ -80,7 +78,7 @@ func (c *Controller) Admit(ctx context.Context, system domain.SystemID, cost int
 	return &Grant{controller: c, system: system, cost: w.cost}, nil
 }
 
-// wait returns when w is admitted, or takes it out of the queue.
+// wait waits until w is admitted. On failure it removes w from the queue.
 func (c *Controller) wait(ctx context.Context, w *waiter) error {
 	waiting, cancel := context.WithTimeout(ctx, c.config.Patience)
 	defer cancel()
@@ -91,11 +89,11 @@ func (c *Controller) wait(ctx context.Context, w *waiter) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w.granted { // at the same moment
+	if w.granted { // at the same time
 		return nil
 	}
 	c.scheduler.drop(w)
-	c.scheduler.dispatch() // those behind it may fit
+	c.scheduler.dispatch() // the requests behind it may fit
 	if err := ctx.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
@@ -103,17 +101,17 @@ func (c *Controller) wait(ctx context.Context, w *waiter) error {
 }
 
 func busy(system domain.SystemID) error {
-	return domain.Fail(domain.KindLimited, CodeBusy, fmt.Sprintf("system %q has too many requests in progress; repeat in a second", system)).
-		With("retryAfterMs", time.Second.Milliseconds())
+	detail := fmt.Sprintf("system %q has too many requests in progress; try again in a second", system)
+	return domain.Fail(domain.KindLimited, CodeBusy, detail).With("retryAfterMs", time.Second.Milliseconds())
 }
 
-// Usage is what is under way and what waits.
+// Usage is the work of all systems in progress and waiting.
 type Usage struct {
-	Units   int // under way
+	Units   int // in progress
 	Waiting int // requests
 }
 
-// Usage returns what is under way, of all systems together.
+// Usage returns the current usage.
 func (c *Controller) Usage() Usage {
 	if c == nil {
 		return Usage{}
@@ -123,18 +121,18 @@ func (c *Controller) Usage() Usage {
 	return Usage{Units: c.scheduler.used, Waiting: c.scheduler.waiting}
 }
 
-// Grant is work that was admitted. It is safe for concurrent use; nil is a grant
-// of nothing.
+// Grant is admitted work. It is safe for concurrent use. A nil Grant is valid and holds
+// nothing.
 type Grant struct {
 	controller *Controller
 	system     domain.SystemID
 	cost       int // guarded by the controller's lock
 }
 
-// Release ends the work. Releasing twice is fine.
+// Release ends the work. Calling it twice is fine.
 func (g *Grant) Release() { g.Shrink(0) }
 
-// Shrink lowers what the grant counts for to a cost.
+// Shrink lowers the cost of the grant.
 func (g *Grant) Shrink(cost int) {
 	if g == nil {
 		return
@@ -149,10 +147,9 @@ func (g *Grant) Shrink(cost int) {
 	}
 }
 
-// Grow raises what the grant counts for, without waiting, because one who waits
-// while holding could wait for ever. It fails with [CodeBusy] when the capacity,
-// or the system's share, is used up; only a system that has nothing else under
-// way may go beyond its share.
+// Grow raises the cost of the grant without waiting, because waiting while holding a grant
+// could deadlock. It fails with [CodeBusy] if the capacity or the system's share is used up.
+// A system may exceed its share only if it has no other work in progress.
 func (g *Grant) Grow(cost int) error {
 	if g == nil {
 		return nil

@@ -25,9 +25,9 @@ func newController(t interface{ Fatal(...any) }, c Config) *Controller {
 	return controller
 }
 
-// Whatever comes and goes: the capacity and the shares hold, the requests of one
-// system are admitted in order, nothing waits that could be admitted next, and
-// nothing is left over in the end.
+// For random requests, the capacity and the shares hold, the requests of one system are
+// admitted in order, no request waits that could be admitted next, and nothing is left in
+// the end.
 func TestSchedulerKeepsItsBounds(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -72,8 +72,8 @@ func TestSchedulerKeepsItsBounds(t *testing.T) {
 	})
 }
 
-// admitted moves what was admitted, and checks that a system's requests were
-// admitted in order.
+// admitted moves the admitted requests, and checks that those of a system were admitted in
+// order.
 func admitted(t *rapid.T, waiting, running []*waiter) (still, now []*waiter) {
 	passed := map[domain.SystemID]bool{}
 	for _, w := range waiting {
@@ -115,8 +115,8 @@ func check(t *rapid.T, s *scheduler, waiting, running []*waiter) {
 	}
 }
 
-// However many requests of one system wait, another system's are admitted in
-// turn with them: one of each.
+// For any number of waiting requests of one system, another system's requests alternate
+// with them.
 func TestSystemsTakeTurns(t *testing.T) {
 	t.Parallel()
 	s := newScheduler(1, 1)
@@ -147,7 +147,7 @@ func TestSystemsTakeTurns(t *testing.T) {
 	}
 }
 
-// A large request is not passed by small ones for ever.
+// Small requests do not overtake a large one for ever.
 func TestLargeRequestsAreServed(t *testing.T) {
 	t.Parallel()
 	s := newScheduler(4, 4)
@@ -174,8 +174,8 @@ func TestLargeRequestsAreServed(t *testing.T) {
 	}
 }
 
-// A request that waits too long, or comes when too many wait, is told to come
-// back; one whose caller goes away gets the caller's reason.
+// A request that waits too long, or arrives when too many wait, fails with a retry time. A
+// request whose context ends fails with the context's error.
 func TestAdmitEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -217,7 +217,7 @@ func TestAdmitEnds(t *testing.T) {
 	})
 }
 
-// A grant shrinks to what it turned out to need, and grows at once or not at all.
+// A grant shrinks to the cost that its work needed, and grows at once or not at all.
 func TestGrants(t *testing.T) {
 	t.Parallel()
 	c := newController(t, bounds)
@@ -252,8 +252,8 @@ func TestGrants(t *testing.T) {
 	}
 }
 
-// Many at once, with the race detector: what is under way never exceeds the
-// bounds as the callers see them.
+// With many concurrent callers, the work in progress never exceeds the limits, as the
+// callers see it. For the race detector.
 func TestConcurrentAdmission(t *testing.T) {
 	t.Parallel()
 	c := newController(t, Config{Capacity: 6, Share: 3, Queue: 1000, QueueAll: 10000, Patience: time.Minute})

@@ -6,31 +6,29 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// scheduler decides who is admitted next. It has no lock, clock or goroutine.
+// scheduler decides which request is admitted next. It has no lock, clock or goroutine.
 //
-// The systems that have requests waiting form a ring. The first of them whose
-// oldest request fits its share is next; when that request does not fit the
-// capacity yet, nobody behind it is admitted either, so that a large request is
-// not passed by small ones for ever. A system that was admitted goes to the end of
-// the ring.
+// The systems with waiting requests form a ring. The first system whose oldest request fits
+// its share is next. If that request does not fit the capacity yet, no request behind it is
+// admitted either, so that small requests cannot overtake a large one for ever. An admitted
+// system goes to the end of the ring.
 type scheduler struct {
 	capacity, share int
 
 	used    int // by all systems
 	waiting int // requests of all systems
 	systems map[domain.SystemID]*account
-	ring    []*account // those with requests waiting
+	ring    []*account // systems with waiting requests
 }
 
-// account is what a system has under way, and what waits. It exists as long as
-// there is any of that.
+// account is the work of a system in progress and waiting. It exists while there is any.
 type account struct {
 	system domain.SystemID
 	used   int
 	queue  []*waiter // the oldest first
 }
 
-// waiter is a request that wants to be admitted.
+// waiter is a request that waits to be admitted.
 type waiter struct {
 	system   domain.SystemID
 	cost     int
@@ -61,12 +59,12 @@ func (s *scheduler) add(w *waiter) {
 	s.waiting++
 }
 
-// overfull reports whether more wait than may.
+// overfull reports whether too many requests are waiting.
 func (s *scheduler) overfull(system domain.SystemID, queue, all int) bool {
 	return s.waiting > all || len(s.account(system).queue) > queue
 }
 
-// drop takes a request out that waits no more.
+// drop removes a request that gave up waiting.
 func (s *scheduler) drop(w *waiter) {
 	a := s.systems[w.system]
 	i := slices.Index(a.queue, w)
@@ -79,14 +77,14 @@ func (s *scheduler) drop(w *waiter) {
 	s.forget(a)
 }
 
-// dispatch admits what fits.
+// dispatch admits the requests that fit.
 func (s *scheduler) dispatch() {
 	for i := 0; i < len(s.ring); {
 		a := s.ring[i]
 		w := a.queue[0]
 		switch {
 		case a.used+w.cost > s.share && a.used > 0:
-			i++ // it waits for its own
+			i++ // the system waits for its own work to finish
 		case s.used+w.cost > s.capacity:
 			return
 		default:

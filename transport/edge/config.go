@@ -1,6 +1,6 @@
-// Package edge bounds the resources that network clients can hold before any face
-// knows them: the number of connections, from one address and in all; the time that
-// a request may take to arrive; and the time that an answer may wait for its reader.
+// Package edge limits what a network client can hold before any face handles it: the
+// number of connections, per address and in total; the time that a request may take to
+// arrive; and the time that a response may wait for its reader.
 package edge
 
 import (
@@ -14,31 +14,31 @@ import (
 	"time"
 )
 
-// Config holds the bounds of a [Server]. Zero fields take their defaults.
+// Config holds the limits of a [Server]. Zero fields take their defaults.
 type Config struct {
-	// MaxConnections bounds the connections of the server. Default: what the file
-	// descriptors of the process allow, see [Capacity].
+	// MaxConnections limits the connections of the server. By default it follows from the
+	// limit on file descriptors, see [Capacity].
 	MaxConnections int
-	// MaxPerAddress bounds the connections of one client: of an IPv4 address or an
-	// IPv6 /64. Default: three quarters of MaxConnections, so that no single address
-	// keeps all others out, and many clients may still share one.
+	// MaxPerAddress limits the connections of one client: of an IPv4 address or an IPv6
+	// /64. Default: three quarters of MaxConnections, so that one address cannot exclude all
+	// others, and many clients can still share one.
 	MaxPerAddress int
-	// TrustedProxies are the reverse proxies whose X-Forwarded-For names the client.
-	// Their own connections count in MaxConnections only.
+	// TrustedProxies are the reverse proxies whose X-Forwarded-For names the client. Their
+	// own connections count towards MaxConnections only.
 	TrustedProxies []netip.Prefix
 
-	HeaderTimeout time.Duration // for the head of a request; default 10 s
-	// BodyTimeout is how long a whole request may take to arrive, whether anybody
-	// reads it or not; default 30 s. Faces may demand bodies sooner.
+	HeaderTimeout time.Duration // for the header of a request; default 10 s
+	// BodyTimeout is how long a whole request may take to arrive, even if no handler reads
+	// it; default 30 s. Faces may require bodies sooner.
 	BodyTimeout time.Duration
-	// UnreadTimeout is BodyTimeout for the body of a GET or HEAD, which no face
-	// reads; default 5 s.
+	// UnreadTimeout is BodyTimeout for the body of a GET or HEAD, which no face reads;
+	// default 5 s.
 	UnreadTimeout time.Duration
-	// WriteTimeout is how long a client may take for each 64 KiB of an answer;
-	// default 30 s. A face that sets a write deadline decides for itself.
+	// WriteTimeout is how long a client may take for each 64 KiB of a response; default
+	// 30 s. It does not apply while a face has set a write deadline.
 	WriteTimeout time.Duration
 	IdleTimeout  time.Duration // between two requests; default 2 min
-	MaxHeader    int           // bytes of the head of a request; default 32 KiB
+	MaxHeader    int           // bytes of the header of a request; default 32 KiB
 
 	// Logger gets warnings; nil drops them.
 	Logger *slog.Logger
@@ -61,7 +61,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate finds bounds that make no sense, or that the process cannot keep.
+// Validate reports limits that are invalid, or that the process's open-files limit excludes.
 func (c Config) Validate() error {
 	if c.MaxConnections < 0 || c.MaxPerAddress < 0 {
 		return errors.New("edge: a limit on connections must be 1 or more, or 0 for the default")
@@ -74,34 +74,33 @@ func (c Config) Validate() error {
 }
 
 const (
-	// keptDescriptors is how many file descriptors stay for the connections to Redis
+	// keptDescriptors is how many file descriptors are reserved for connections to Redis
 	// and Postgres, to the Shelly Cloud and other deployments, and for files.
 	keptDescriptors = 256
-	// leastKept is how many stay when an operator says how many connections there
-	// may be.
+	// leastKept is how many are reserved if an operator sets the number of connections.
 	leastKept = 64
-	// mostConnections bounds what is derived from very many descriptors: from there
-	// on memory is what runs out, and an operator has to say how much there is.
-	mostConnections = 1 << 16
+	// maxConnections bounds the default. With more connections, memory runs out first, and
+	// an operator has to decide how much there is.
+	maxConnections = 1 << 16
 )
 
-// Capacity is how many connections a process with so many file descriptors takes:
-// an eighth of them, and at least 256, stay for everything else.
+// Capacity returns the default number of connections for a number of file descriptors: an
+// eighth of them, and at least 256, are reserved for everything else.
 func Capacity(descriptors uint64) int {
 	descriptors = min(descriptors, 1<<31)
 	kept := max(keptDescriptors, descriptors/8)
 	if descriptors < 2*kept {
 		kept = descriptors / 2
 	}
-	return int(min(max(descriptors-kept, 1), mostConnections))
+	return int(min(max(descriptors-kept, 1), maxConnections))
 }
 
-// descriptors is how many files the process may have open. The runtime has raised
-// the limit as far as it goes.
+// descriptors returns how many files the process may have open. The Go runtime has already
+// raised the soft limit to the hard limit.
 func descriptors() uint64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 1024 // what most systems give at least
+		return 1024 // the least on most systems
 	}
 	return limit.Cur
 }

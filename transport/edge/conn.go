@@ -9,45 +9,45 @@ import (
 	"time"
 )
 
-// piece is how many bytes of an answer the client may take WriteTimeout for.
-const piece = 64 << 10
+// chunk is how many bytes of a response the client may take WriteTimeout for.
+const chunk = 64 << 10
 
-// conn is a client's connection. Until a face takes it over, or sets a write
-// deadline of its own, each piece of an answer has a deadline, also a piece that
-// net/http writes after the handler has returned.
+// conn is a client's connection. Each chunk of a response has a deadline, even those that
+// net/http writes after the handler has returned, until a face takes the connection over or
+// sets a write deadline of its own.
 //
-// The TCP connection is embedded and not only held, because net.Buffers writes in
-// one system call only to a type that has its methods.
+// The TCP connection is embedded because net.Buffers writes in one system call only to a
+// type that has its methods.
 type conn struct {
 	*net.TCPConn
 	limiter *limiter
-	source  string // the source that the connection counts for; "" for a trusted proxy
+	source  string // the source that the connection counts towards; "" for a trusted proxy
 	timeout time.Duration
 	release sync.Once
 
-	taken atomic.Bool // a face has it; net/http does not write to it any more
+	hijacked atomic.Bool // a face has taken it over; net/http no longer writes to it
 
-	mu  sync.Mutex // held while a deadline is set
-	own bool       // the handler has set a write deadline
+	mu             sync.Mutex // held while a deadline is set
+	customDeadline bool       // the handler has set a write deadline
 
 	// Guarded by the limiter's lock.
-	waiting, waitingAt *list.Element // among the connections without a request
-	since              time.Time     // when it began to be one of them
-	client             string        // the source that a proxied connection also counts for, once it is taken over
-	gone               bool
+	waiting, waitingAt *list.Element // in the lists of connections without a request
+	since              time.Time     // when it was added to them
+	client             string        // the client that a hijacked connection of a proxy also counts towards
+	closed             bool
 }
 
-// TCP is the connection below, for a face that takes it over.
+// TCP returns the underlying connection, for a face that takes it over.
 func (c *conn) TCP() *net.TCPConn { return c.TCPConn }
 
 // Write implements [net.Conn].
 func (c *conn) Write(b []byte) (written int, err error) {
-	if c.taken.Load() {
+	if c.hijacked.Load() {
 		return c.TCPConn.Write(b)
 	}
 	for {
-		part := b[written:min(written+piece, len(b))]
-		if err := c.progress(); err != nil {
+		part := b[written:min(written+chunk, len(b))]
+		if err := c.extend(); err != nil {
 			return written, err
 		}
 		n, err := c.TCPConn.Write(part)
@@ -58,27 +58,24 @@ func (c *conn) Write(b []byte) (written int, err error) {
 	}
 }
 
-// progress gives the client time for the next piece, unless the handler has said
-// how much there is.
-func (c *conn) progress() error {
+// extend gives the client time for the next chunk, unless the handler has set a deadline.
+func (c *conn) extend() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.own {
+	if c.customDeadline {
 		return nil
 	}
 	return c.TCPConn.SetWriteDeadline(time.Now().Add(c.timeout))
 }
 
-// ReadFrom implements [io.ReaderFrom]: the embedded connection's would pass Write
-// by.
+// ReadFrom implements [io.ReaderFrom]. The embedded connection's would bypass Write.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{c}, r) }
 
-// SetWriteDeadline implements [net.Conn]. With no deadline the pieces have theirs
-// again.
+// SetWriteDeadline implements [net.Conn]. A zero time restores the deadlines per chunk.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.own = !t.IsZero()
+	c.customDeadline = !t.IsZero()
 	return c.TCPConn.SetWriteDeadline(t)
 }
 
@@ -86,11 +83,12 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 func (c *conn) SetDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.own = !t.IsZero()
+	c.customDeadline = !t.IsZero()
 	return c.TCPConn.SetDeadline(t)
 }
 
-// Close implements [net.Conn]. The connection counts until then, also after a face took it over.
+// Close implements [net.Conn]. The connection counts until then, even after a face took it
+// over.
 func (c *conn) Close() error {
 	err := c.TCPConn.Close()
 	c.release.Do(func() { c.limiter.closed(c) })

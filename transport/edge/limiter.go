@@ -14,36 +14,36 @@ type limiter struct {
 	mu      sync.Mutex
 	total   int
 	sources map[string]*source
-	waiting list.List // of *conn without a request under way, the longest-waiting first
+	waiting list.List // of *conn without a request, the longest-waiting first
 
 	refused  [refusals]atomic.Int64
 	evicted  atomic.Int64
-	failures atomic.Int64 // accepts
+	failures atomic.Int64 // of Accept
 	warned   [refusals + 1]atomic.Int64
 }
 
-// source is what one address has.
+// source is the state of one address.
 type source struct {
 	count   int
-	waiting list.List // as in limiter
+	waiting list.List // as in limiter, for this address
 }
 
-// refusal is the limit that a connection was refused by.
+// refusal is the limit that refused a connection.
 type refusal int
 
 const (
 	byTotal refusal = iota
 	byAddress
-	refusals // how many there are
+	refusals // the number of limits
 )
 
-// patience is how long a connection that has no request yet, or none any more, is
-// left alone when others need its place.
-const patience = time.Second
+// gracePeriod is how long a connection without a request is kept when other connections
+// need its place.
+const gracePeriod = time.Second
 
-// open counts a connection, or says which limit refuses it. At a limit, the
-// connection that has waited longest for a request gives its place: one that has
-// one under way, or that a face has taken over, does not.
+// open counts a connection, or returns the limit that refuses it. At a limit, it closes the
+// connection that has waited longest for a request. It never closes a connection with a
+// request in progress, or one that a face has taken over.
 func (l *limiter) open(c *conn, now time.Time) (refused refusal, ok bool) {
 	l.mu.Lock()
 	victim := (*conn)(nil)
@@ -60,7 +60,7 @@ func (l *limiter) open(c *conn, now time.Time) (refused refusal, ok bool) {
 		}
 	}
 	if victim != nil {
-		l.busy(victim) // nobody else picks it
+		l.busy(victim) // so that no other call picks it
 	}
 	l.total++
 	if c.source != "" {
@@ -69,24 +69,24 @@ func (l *limiter) open(c *conn, now time.Time) (refused refusal, ok bool) {
 	l.mu.Unlock()
 	if victim != nil {
 		l.evicted.Add(1)
-		_ = victim.Close() // the peer finds it closed, as after any idle time
+		_ = victim.Close() // the peer sees the same as after an idle timeout
 	}
 	return 0, true
 }
 
-// longest is the connection that has waited longest for a request, if that is long
-// enough. The caller holds the lock.
+// longest returns the connection that has waited longest for a request, if that is longer
+// than gracePeriod. The caller holds the lock.
 func longest(waiting *list.List, now time.Time) *conn {
 	if first := waiting.Front(); first != nil {
-		if c := first.Value.(*conn); now.Sub(c.since) >= patience {
+		if c := first.Value.(*conn); now.Sub(c.since) >= gracePeriod {
 			return c
 		}
 	}
 	return nil
 }
 
-// of is what an address has. The caller holds the lock, and counts something in or
-// forgets it.
+// of returns the state of an address, and adds it if it is new. The caller holds the lock,
+// and must count something or call forget.
 func (l *limiter) of(name string) *source {
 	if l.sources[name] == nil {
 		l.sources[name] = &source{}
@@ -94,18 +94,18 @@ func (l *limiter) of(name string) *source {
 	return l.sources[name]
 }
 
-// forget drops an address that has nothing. The caller holds the lock.
+// forget removes an address without connections. The caller holds the lock.
 func (l *limiter) forget(name string) {
 	if s := l.sources[name]; s != nil && s.count == 0 {
 		delete(l.sources, name)
 	}
 }
 
-// wait notes that a connection has no request under way.
+// wait records that a connection has no request in progress.
 func (l *limiter) wait(c *conn, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.waiting != nil || c.gone {
+	if c.waiting != nil || c.closed {
 		return
 	}
 	c.since = now
@@ -115,14 +115,14 @@ func (l *limiter) wait(c *conn, now time.Time) {
 	}
 }
 
-// work notes that a request is under way, or that a face has the connection.
+// work records that a request is in progress, or that a face has the connection.
 func (l *limiter) work(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy(c)
 }
 
-// busy takes a connection from those that wait. The caller holds the lock.
+// busy removes a connection from the waiting ones. The caller holds the lock.
 func (l *limiter) busy(c *conn) {
 	if c.waiting == nil {
 		return
@@ -134,20 +134,20 @@ func (l *limiter) busy(c *conn) {
 	c.waiting, c.waitingAt = nil, nil
 }
 
-// closed counts a connection out.
+// closed stops counting a connection.
 func (l *limiter) closed(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy(c)
-	c.gone = true
+	c.closed = true
 	l.total--
 	for _, name := range []string{c.source, c.client} {
 		l.leave(name)
 	}
 }
 
-// enter counts a request of a client behind a proxy, unless the client has too
-// many.
+// enter counts a request of a client behind a proxy. It returns false if the client is at
+// its limit.
 func (l *limiter) enter(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,19 +159,19 @@ func (l *limiter) enter(name string) bool {
 	return true
 }
 
-// done counts a request of a client behind a proxy out. A connection that a face
-// took over stays charged to the client until it is closed.
+// done stops counting a request of a client behind a proxy. A connection that a face took
+// over counts towards the client until it is closed.
 func (l *limiter) done(name string, c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.taken.Load() && !c.gone && c.client == "" {
+	if c.hijacked.Load() && !c.closed && c.client == "" {
 		c.client = name
 		return
 	}
 	l.leave(name)
 }
 
-// leave takes one from what an address has. The caller holds the lock.
+// leave decrements the count of an address. The caller holds the lock.
 func (l *limiter) leave(name string) {
 	if s := l.sources[name]; name != "" && s != nil {
 		s.count--
@@ -179,10 +179,10 @@ func (l *limiter) leave(name string) {
 	}
 }
 
-// warnEvery is how often one kind of trouble is logged.
+// warnEvery is the least time between two log lines of one kind.
 const warnEvery = 10 * time.Second
 
-// warn reports whether a kind of trouble may be logged again.
+// warn reports whether a log line of this kind is due.
 func (l *limiter) warn(kind int, now time.Time) bool {
 	last := l.warned[kind].Load()
 	return now.UnixNano()-last >= int64(warnEvery) && l.warned[kind].CompareAndSwap(last, now.UnixNano())

@@ -15,7 +15,7 @@ import (
 
 const echoRequest = "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n"
 
-// mustEcho finds out that a connection was taken over.
+// mustEcho checks that a connection was taken over.
 func mustEcho(t *testing.T, c net.Conn) {
 	t.Helper()
 	if _, err := io.WriteString(c, "hello"); err != nil {
@@ -91,7 +91,7 @@ func TestWaitingConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-// TestClientsBehindAProxy share a connection's address and are told apart.
+// TestClientsBehindAProxy has clients that share a proxy's address and are counted apart.
 func TestClientsBehindAProxy(t *testing.T) {
 	t.Parallel()
 	mux := kinds()
@@ -155,8 +155,7 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
-// More connections than file descriptors are refused at start, and not when they
-// come.
+// A configuration with more connections than file descriptors is refused at start.
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	for _, c := range []Config{{MaxConnections: -1}, {MaxPerAddress: -1}, {MaxConnections: 1 << 40}, {MaxConnections: int(descriptors())}} {
@@ -185,8 +184,8 @@ func TestParseProxies(t *testing.T) {
 	}
 }
 
-// TestAcceptErrors has a listener that fails now and then, as when there are no
-// file descriptors left: the server goes on.
+// TestAcceptErrors has a listener that sometimes fails, as without free file descriptors:
+// the server continues.
 func TestAcceptErrors(t *testing.T) {
 	t.Parallel()
 	s, err := New(Config{}, kinds())
@@ -213,7 +212,7 @@ func TestAcceptErrors(t *testing.T) {
 	testpeer.Eventually(t, "the connection to be gone", func() bool { return s.Stats().Connections == 0 })
 }
 
-// exhausted fails some times before it accepts.
+// exhausted is a listener that fails several times before it accepts.
 type exhausted struct {
 	net.Listener
 	left int

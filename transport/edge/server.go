@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// Server is an HTTP server whose clients can hold only so much of it.
+// Server is an HTTP server that limits the resources of its clients.
 type Server struct {
 	config  Config
 	limiter limiter
 	http    *http.Server
-	refusal chan struct{} // has room for as many refused clients as are waited for at once
+	refusal chan struct{} // limits how many refused clients are waited for at the same time
 }
 
-// New makes a Server of a handler.
+// New makes a Server for a handler. It serves after [Server.Serve] is called.
 func New(config Config, handler http.Handler) (*Server, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -31,16 +31,16 @@ func New(config Config, handler http.Handler) (*Server, error) {
 	s.http = &http.Server{
 		Handler:           s.bounded(handler),
 		ReadHeaderTimeout: c.HeaderTimeout,
-		// net/http reads what is left of a body before it answers, whatever the
-		// handler did, and knows no other deadline for that.
+		// net/http reads the rest of a body before it responds, whatever the handler did, and
+		// has no other deadline for that.
 		ReadTimeout:    c.BodyTimeout,
 		IdleTimeout:    c.IdleTimeout,
 		MaxHeaderBytes: c.MaxHeader,
 		ConnContext:    func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ConnState:      s.changed,
-		// net/http says here what it makes of bytes that came from anywhere.
+		// net/http logs here what clients send wrongly.
 		ErrorLog: slogLogger(c.Logger),
-		// OPTIONS * passes the handler as well.
+		// The handler gets OPTIONS * as well.
 		DisableGeneralOptionsHandler: true,
 	}
 	return s, nil
@@ -48,7 +48,7 @@ func New(config Config, handler http.Handler) (*Server, error) {
 
 type connKey struct{}
 
-// Serve accepts connections until Shutdown or Close, and then returns nil.
+// Serve accepts connections until Shutdown or Close is called, and then returns nil.
 func (s *Server) Serve(l net.Listener) error {
 	if err := s.http.Serve(&listener{Listener: l, server: s}); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -56,7 +56,7 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown lets requests under way finish, as [http.Server.Shutdown] does.
+// Shutdown lets requests in progress finish, like [http.Server.Shutdown].
 func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
 
 // Close closes all connections that no face has taken over.
@@ -64,15 +64,15 @@ func (s *Server) Close() error { return s.http.Close() }
 
 // Stats are the figures of a [Server].
 type Stats struct {
-	Connections      int   // that are open, also those that faces have taken over
+	Connections      int   // open connections, including those that faces have taken over
 	MaxConnections   int   // the limit
-	RefusedByTotal   int64 // since the start
+	RefusedByTotal   int64 // since the start, like the next three
 	RefusedByAddress int64
-	Evicted          int64 // connections without a request that made room for others
+	Evicted          int64 // connections without a request that were closed to make room for others
 	AcceptErrors     int64
 }
 
-// Stats returns the figures.
+// Stats returns the current figures.
 func (s *Server) Stats() Stats {
 	l := &s.limiter
 	l.mu.Lock()
@@ -83,7 +83,7 @@ func (s *Server) Stats() Stats {
 	}
 }
 
-// changed follows what net/http does with a connection.
+// changed tracks the states of connections in net/http.
 func (s *Server) changed(nc net.Conn, state http.ConnState) {
 	c, ok := nc.(*conn)
 	if !ok {
@@ -95,17 +95,17 @@ func (s *Server) changed(nc net.Conn, state http.ConnState) {
 	case http.StateActive:
 		s.limiter.work(c)
 	case http.StateHijacked:
-		c.taken.Store(true)
+		c.hijacked.Store(true)
 		s.limiter.work(c)
 	}
 }
 
-// bounded is a handler whose requests begin with fresh deadlines, and know the
-// client behind a trusted proxy.
+// bounded wraps a handler. It resets the deadlines for each request, and replaces the remote
+// address of requests that a trusted proxy forwards.
 func (s *Server) bounded(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
-		_ = control.SetWriteDeadline(time.Time{}) // the last request's handler may have left one; a connection that is gone needs none
+		_ = control.SetWriteDeadline(time.Time{}) // the previous request's handler may have set one; fails only on a broken connection
 		if r.ContentLength != 0 && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 			_ = control.SetReadDeadline(time.Now().Add(s.config.UnreadTimeout))
 		}
@@ -132,14 +132,14 @@ func (s *Server) bounded(handler http.Handler) http.Handler {
 	})
 }
 
-// listener counts what it accepts.
+// listener applies the limits to the connections that it accepts.
 type listener struct {
 	net.Listener
 	server *Server
 }
 
-// Accept implements [net.Listener]. It returns connections that are within the
-// limits, and errors: net/http waits after one and goes on.
+// Accept implements [net.Listener]. It returns only connections within the limits. After an
+// error, net/http waits and calls it again.
 func (l *listener) Accept() (net.Conn, error) {
 	s := l.server
 	for {
@@ -148,7 +148,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			if !errors.Is(err, net.ErrClosed) {
 				s.limiter.failures.Add(1)
 				if s.limiter.warn(int(refusals), time.Now()) {
-					s.config.Logger.Warn("connections cannot be accepted", "error", err, "open", s.Stats().Connections)
+					s.config.Logger.Warn("cannot accept connections", "error", err, "open", s.Stats().Connections)
 				}
 			}
 			return nil, err
@@ -171,19 +171,19 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// note counts a refusal, and logs the first in a while.
+// note counts a refusal, and logs one per warnEvery.
 func (s *Server) note(by refusal, source string) {
 	s.limiter.refused[by].Add(1)
 	if !s.limiter.warn(int(by), time.Now()) {
 		return
 	}
 	if by == byAddress {
-		s.config.Logger.Warn("connections of an address are refused: it has reached its limit",
+		s.config.Logger.Warn("refused connections of an address that has reached its limit",
 			"address", source, "limit", s.config.MaxPerAddress, "refusedSoFar", s.limiter.refused[by].Load(),
 			"hint", "if it is a reverse proxy, name it in --trusted-proxies; else see --max-connections-per-address")
 		return
 	}
-	s.config.Logger.Warn("connections are refused: the server has reached its limit",
+	s.config.Logger.Warn("refused connections because the server has reached its limit",
 		"limit", s.config.MaxConnections, "refusedSoFar", s.limiter.refused[by].Load(),
 		"hint", "see --max-connections; the default follows the limit on open files")
 }
@@ -196,11 +196,11 @@ const (
 		"Connection: close\r\n\r\n" + refusalText + "\n"
 )
 
-// refuse tells a client why it is not served, and waits until it has heard it when
-// not too many are being waited for.
+// refuse sends a client the reason, and waits in the background until the client has read
+// it, for a bounded number of clients at a time.
 func (s *Server) refuse(tcp *net.TCPConn) {
 	_ = tcp.SetDeadline(time.Now().Add(refusalTime))
-	_, err := io.WriteString(tcp, refusalAnswer) // does not wait: nothing else is in the kernel's buffer
+	_, err := io.WriteString(tcp, refusalAnswer) // does not block: the kernel's buffer is empty
 	select {
 	case s.refusal <- struct{}{}:
 	default:
@@ -213,13 +213,13 @@ func (s *Server) refuse(tcp *net.TCPConn) {
 		if err != nil || tcp.CloseWrite() != nil {
 			return
 		}
-		// Closing over what is unread would make the kernel take the answer back.
-		const most = 64 << 10
-		_, _ = io.CopyN(io.Discard, tcp, most)
+		// Closing with unread input would make the kernel discard the response.
+		const maxUnread = 64 << 10
+		_, _ = io.CopyN(io.Discard, tcp, maxUnread)
 	}()
 }
 
-// slogLogger is a logger as net/http wants one.
+// slogLogger adapts a logger for net/http.
 func slogLogger(logger *slog.Logger) *log.Logger {
 	return slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
 }

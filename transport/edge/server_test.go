@@ -91,7 +91,7 @@ func takeOver(w http.ResponseWriter, _ *http.Request) {
 	}()
 }
 
-// kinds are handlers of all kinds.
+// kinds are handlers that do different things with a body.
 func kinds() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ignores", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
@@ -101,8 +101,8 @@ func kinds() *http.ServeMux {
 	return mux
 }
 
-// TestBodiesThatNeverCome sends heads of requests that promise a body, to handlers
-// of all kinds and to none.
+// TestBodiesThatNeverCome sends headers that announce a body, to handlers of all kinds and to
+// none.
 func TestBodiesThatNeverCome(t *testing.T) {
 	t.Parallel()
 	s, address := start(t, Config{HeaderTimeout: short, BodyTimeout: short, UnreadTimeout: short}, kinds())
@@ -127,9 +127,9 @@ func TestBodiesThatNeverCome(t *testing.T) {
 	testpeer.Eventually(t, "the last connection to be counted out", func() bool { return s.Stats().Connections == 0 })
 }
 
-// TestWhatStaysOpen has a connection that a face took over, a stream and a waiting
-// GET outlive all times that requests have.
-func TestWhatStaysOpen(t *testing.T) {
+// TestLongLivedConnections checks that a connection that a face took over, a stream and
+// a waiting GET outlive all request timeouts.
+func TestLongLivedConnections(t *testing.T) {
 	t.Parallel()
 	mux := kinds()
 	goOn := make(chan struct{})
@@ -161,10 +161,9 @@ func TestWhatStaysOpen(t *testing.T) {
 	}
 }
 
-// TestAnswersNobodyReads asks for more than the kernel keeps, in one write, in
-// many, through io.Copy, and in answers that net/http writes when the handler is
-// done.
-func TestAnswersNobodyReads(t *testing.T) {
+// TestUnreadResponses requests more than the kernel buffers, in one write, in many, through
+// io.Copy, and in responses that net/http writes after the handler has returned.
+func TestUnreadResponses(t *testing.T) {
 	t.Parallel()
 	const much = 64 << 20
 	mux := http.NewServeMux()
@@ -200,7 +199,7 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-// TestSlowReader reads slowly for longer than one write may take, and gets all.
+// TestSlowReader reads slowly for longer than one write may take, and gets everything.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	const much = 24 << 20
@@ -234,8 +233,8 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// TestOwnDeadline has a handler that gives its reader more time than the server
-// does, and after it one that does not say.
+// TestOwnDeadline has a handler that gives its reader more time than the server, and after
+// it a handler that sets no deadline.
 func TestOwnDeadline(t *testing.T) {
 	t.Parallel()
 	written := make(chan error, 1)

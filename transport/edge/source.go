@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// Source is the part of a client's network address that limits go by: the IPv4
-// address, or the /64 of an IPv6 address, which is what one customer of a network
-// has. It takes host:port as well as a bare address, and returns what is neither
-// as it is.
+// Source returns the part of a client's network address that limits are based on: the IPv4
+// address, or the /64 of an IPv6 address, which is what one network customer has. It accepts
+// host:port and bare addresses, and returns any other text unchanged.
 func Source(remote string) string {
 	address, ok := parseAddress(remote)
 	if !ok {
@@ -34,7 +33,7 @@ func parseAddress(text string) (netip.Addr, bool) {
 	return address.Unmap(), err == nil
 }
 
-// trusts reports whether a proxy of the operator has that address.
+// trusts reports whether the address is a trusted proxy's.
 func (c *Config) trusts(address netip.Addr) bool {
 	for _, proxy := range c.TrustedProxies {
 		if proxy.Contains(address) {
@@ -44,9 +43,9 @@ func (c *Config) trusts(address netip.Addr) bool {
 	return false
 }
 
-// behindProxy returns the address that a trusted proxy names as the client: the last
-// address of X-Forwarded-For that is not a trusted proxy itself. The client may have
-// forged everything before that.
+// behindProxy returns the client that a trusted proxy names: the last address of
+// X-Forwarded-For that is not a trusted proxy itself. The client may have forged everything
+// before that.
 func (c *Config) behindProxy(r *http.Request) (netip.Addr, bool) {
 	chain := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	var client netip.Addr

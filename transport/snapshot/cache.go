@@ -12,33 +12,33 @@ import (
 	"github.com/plugcast/plugcast/transport/admission"
 )
 
-// Source is where snapshots come from. It is safe for concurrent use.
+// Source writes snapshots. It is safe for concurrent use.
 type Source interface {
-	// WriteSnapshot gives write the present state of a system as the JSON of a
-	// [domain.Snapshot], in pieces that are not kept, and returns the place that it
-	// is of. An error of write ends it, and is its own.
+	// WriteSnapshot calls write with the current state of a system as the JSON of a
+	// [domain.Snapshot], in pieces that write must not keep, and returns the place of that
+	// state. If write fails, WriteSnapshot stops and returns that error.
 	WriteSnapshot(ctx context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error)
-	// Base returns the place head that WriteSnapshot would write the state of now, and
-	// up to where the system's partition was read for that.
+	// Base returns the place whose state WriteSnapshot would write now (head), and the
+	// position up to which the system's partition is projected (checkpoint).
 	Base(ctx context.Context, system domain.SystemID) (checkpoint domain.Position, head domain.Cursor, err error)
 }
 
-// Config holds the parts that a [Cache] uses. A nil Work or Memory sets no bound.
+// Config holds the dependencies of a [Cache]. A nil Work or Memory sets no limit.
 type Config struct {
 	Source  Source
-	Work    *admission.Controller // admits the reading, at Cost
+	Work    *admission.Controller // admits each read, at Cost
 	Cost    int
-	Memory  *admission.Controller // counts the bytes that are held
-	Timeout time.Duration         // of one reading, from when it begins
-	Logger  *slog.Logger          // gets panics; nil drops them
+	Memory  *admission.Controller // counts the bytes of held snapshots
+	Timeout time.Duration         // of one read
+	Logger  *slog.Logger          // logs panics; nil drops them
 }
 
 // Cache makes snapshots. It is safe for concurrent use.
 //
-// It makes one snapshot of a system at a time. Callers that ask while one is being
-// made share the next one, so each gets a snapshot that was begun after its call, and
-// a thousand concurrent callers cause two. If a snapshot is still held and the system
-// has not changed since, the cache returns that one.
+// It makes one snapshot of a system at a time. Callers that arrive in the meantime share the
+// next one, so each gets a snapshot that was begun after its call, and a thousand concurrent
+// callers cause two reads. If a snapshot is still held and the system has not changed since,
+// the cache returns that snapshot.
 type Cache struct {
 	config Config
 	ctx    context.Context // ends when the cache is closed
@@ -49,26 +49,25 @@ type Cache struct {
 	systems map[domain.SystemID]*line
 }
 
-// line is the making of one system's snapshots. It exists while one is being made
-// or held.
+// line holds the snapshots of one system. It exists while a snapshot is being made or held.
 type line struct {
 	next   *making   // the one that new callers will share; nil when no caller waits for it
 	busy   bool      // a snapshot is being made
-	newest *Snapshot // nil when nobody holds it
+	newest *Snapshot // nil if no caller holds it
 }
 
-// making is a snapshot on its way.
+// making is a snapshot that is being made, or will be next.
 type making struct {
-	ctx     context.Context // ends when no caller waits for it any more
+	ctx     context.Context // ends when no caller waits for it any longer
 	cancel  context.CancelFunc
 	waiting int // guarded by the cache's lock
 
 	done chan struct{} // closed when made or err is set
-	made *Snapshot     // with a holder for each waiting caller
+	made *Snapshot     // has a holder for each waiting caller
 	err  error
 }
 
-// New makes a Cache. [Cache.Close] ends it.
+// New makes a Cache. The caller must call [Cache.Close].
 func New(c Config) *Cache {
 	cache := &Cache{config: c, systems: map[domain.SystemID]*line{}}
 	cache.ctx, cache.close = context.WithCancel(context.Background())
@@ -81,11 +80,11 @@ func (c *Cache) Close() {
 	c.making.Wait()
 }
 
-// Get returns a snapshot that is not older than the call. The caller must Release
-// it. It fails with [admission.CodeBusy] when the system causes too much work, or
-// holds too many bytes, and with ctx's error, which ends the wait of this caller
-// alone. A reading that takes longer than Config.Timeout fails with
-// [context.DeadlineExceeded]; a caller whose ctx has no end waits for two at most.
+// Snapshot returns a snapshot that is not older than the call. The caller must Release it.
+// It fails with [admission.CodeBusy] if the system causes too much work or holds too many
+// bytes, and with ctx's error, which ends only this caller's wait. A read that takes longer
+// than Config.Timeout fails with [context.DeadlineExceeded]; a caller waits for at most two
+// reads.
 func (c *Cache) Snapshot(ctx context.Context, system domain.SystemID) (*Snapshot, error) {
 	m := c.join(system)
 	select {
@@ -96,7 +95,7 @@ func (c *Cache) Snapshot(ctx context.Context, system domain.SystemID) (*Snapshot
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
-	case <-m.done: // at the same moment
+	case <-m.done: // at the same time
 		return m.made, m.err
 	default:
 	}
@@ -127,7 +126,7 @@ func (c *Cache) join(system domain.SystemID) *making {
 	return l.next
 }
 
-// make makes one snapshot after the other, for as long as anybody waits for one.
+// make makes one snapshot after the other, as long as callers wait.
 func (c *Cache) make(system domain.SystemID, l *line) {
 	for {
 		c.mu.Lock()
@@ -160,11 +159,11 @@ func (c *Cache) make(system domain.SystemID, l *line) {
 		m.cancel()
 		close(m.done)
 		c.mu.Unlock()
-		made.Release() // ours
+		made.Release() // this method's own hold
 	}
 }
 
-// freed runs when a snapshot has no holder any more.
+// freed runs when the last holder of a snapshot has released it.
 func (c *Cache) freed(system domain.SystemID, s *Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,14 +173,14 @@ func (c *Cache) freed(system domain.SystemID, s *Snapshot) {
 	}
 }
 
-// forget drops a line that nobody needs. The caller holds the lock.
+// forget removes an unused line. The caller holds the lock.
 func (c *Cache) forget(system domain.SystemID, l *line) {
 	if l.newest == nil && l.next == nil && !l.busy {
 		delete(c.systems, system)
 	}
 }
 
-// load reads a snapshot, for one holder, or finds that the last one is still true.
+// load reads a snapshot for one holder, or returns the last one if it is still current.
 func (c *Cache) load(ctx context.Context, system domain.SystemID, last *Snapshot) (*Snapshot, error) {
 	if last != nil && last.hold() {
 		_, head, err := c.config.Source.Base(ctx, system)
@@ -196,7 +195,7 @@ func (c *Cache) load(ctx context.Context, system domain.SystemID, last *Snapshot
 	return c.read(ctx, system)
 }
 
-// firstBytes is what a snapshot is counted for before it is known how large it is.
+// firstBytes is the size that a snapshot counts for before its size is known.
 const firstBytes = 64 << 10
 
 func (c *Cache) read(ctx context.Context, system domain.SystemID) (*Snapshot, error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/plugcast/plugcast/transport/admission"
 )
 
-// source is a system whose state is as large as a test says.
+// source is a system with a state of a given size.
 type source struct {
 	mu    sync.Mutex
 	head  uint64
@@ -94,8 +94,8 @@ func isEmpty(t *testing.T, c *Cache, memory *admission.Controller) {
 	}
 }
 
-// All who ask while a snapshot is being made share the next one, which has what
-// had happened when they asked.
+// Callers that arrive while a snapshot is being made share the next one, which contains
+// everything that had happened by then.
 func TestThoseWhoAskTogetherShare(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestThoseWhoAskTogetherShare(t *testing.T) {
 	})
 }
 
-// What somebody still holds is shared for as long as it is true.
+// A snapshot that a caller still holds is shared as long as it is current.
 func TestHeldSnapshotIsShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -175,8 +175,8 @@ func TestHeldSnapshotIsShared(t *testing.T) {
 	})
 }
 
-// Those who hold what they do not send cost a bounded number of bytes: the next
-// wait, and are then told to come back. Another system is not concerned.
+// Callers that hold snapshots without sending them use a bounded number of bytes: the next
+// callers wait, and then fail with a retry time. Other systems are not affected.
 func TestHeldBytesAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -215,8 +215,7 @@ func TestHeldBytesAreBounded(t *testing.T) {
 	})
 }
 
-// When all who asked are gone the work ends, and whoever asks next gets a new
-// snapshot.
+// If all callers are gone, the work ends, and the next caller gets a new snapshot.
 func TestAbandoned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -241,8 +240,8 @@ func TestAbandoned(t *testing.T) {
 	})
 }
 
-// Those who share a snapshot wait as long as each of them likes, however long another
-// has waited before the reading began. A reading that does not end fails by itself.
+// Callers that share a snapshot each wait up to their own deadline, regardless of how long
+// another has waited before the read began. A read that does not end times out.
 func TestEachHasPatienceOfItsOwn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -292,7 +291,7 @@ func TestEachHasPatienceOfItsOwn(t *testing.T) {
 	})
 }
 
-// after returns when so much of the bubble's time has passed.
+// after returns when that much of the bubble's time has passed.
 func after(t *testing.T, d time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
@@ -300,7 +299,7 @@ func after(t *testing.T, d time.Duration) {
 	synctest.Wait()
 }
 
-// explosive panics the first time that it is read.
+// explosive panics on the first read.
 type explosive struct {
 	source
 	panicked bool
@@ -315,8 +314,8 @@ func (e *explosive) WriteSnapshot(ctx context.Context, system domain.SystemID, w
 	return e.source.WriteSnapshot(ctx, system, write)
 }
 
-// A panic while a snapshot is made is an error of those who wait for it. It holds no
-// bytes, and the next snapshot is made.
+// If making a snapshot panics, its callers get an error. No bytes stay counted, and the
+// next snapshot is made.
 func TestPanicWhileOneIsMade(t *testing.T) {
 	t.Parallel()
 	memory, err := admission.New(admission.Config{Capacity: 1 << 20, Share: 1 << 20, Queue: 1, QueueAll: 1, Patience: time.Second})

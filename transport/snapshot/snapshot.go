@@ -1,6 +1,6 @@
-// Package snapshot encodes the snapshot of a system once for all clients that ask for
-// it at about the same time. A snapshot may take megabytes, and stays in memory until
-// its last holder has sent it; the memory of all snapshots is bounded.
+// Package snapshot encodes the snapshot of a system once for all clients that request it at
+// about the same time. A snapshot may take megabytes, and stays in memory until its last
+// holder has sent it; the memory of all snapshots is limited.
 package snapshot
 
 import (
@@ -14,25 +14,25 @@ import (
 	"github.com/plugcast/plugcast/transport/admission"
 )
 
-// A snapshot lies in memory as the frame that the native protocol sends, and the
-// JSON that other faces send is within it.
+// A snapshot is stored as the frame of the native protocol. That frame contains the JSON
+// that other faces send.
 const (
 	framePrefix = `{"event":"snapshot","data":`
 	frameSuffix = `}`
 )
 
-// Snapshot is the encoded state of a system at one place. Its bytes are read
-// only. Each one who gets it from [Cache.Get] must Release it once.
+// Snapshot is the encoded state of a system at one place. Its bytes are read-only. Each
+// caller that gets it from [Cache.Snapshot] must Release it once.
 type Snapshot struct {
 	Cursor domain.Cursor
 
 	frame   []byte
-	grant   *admission.Grant // of its bytes, and of those that wrap it
+	grant   *admission.Grant // for its bytes and those of wrapped
 	holders atomic.Int64
-	free    func() // when the last holder is gone; may be nil
+	free    func() // called when the last holder is gone; may be nil
 
 	mu      sync.Mutex
-	size    int // of all that the grant is for
+	size    int // the bytes that the grant covers
 	wrapped map[wrapping][]byte
 }
 
@@ -41,12 +41,12 @@ type wrapping struct{ prefix, suffix string }
 // Frame returns the frame of the native protocol.
 func (s *Snapshot) Frame() []byte { return s.frame }
 
-// JSON returns a [domain.Snapshot] as JSON.
+// JSON returns the JSON of the [domain.Snapshot].
 func (s *Snapshot) JSON() []byte { return s.frame[len(framePrefix) : len(s.frame)-len(frameSuffix)] }
 
-// Wrap returns the JSON between two texts, as another face frames it. Those who
-// want the same share it, and it is held for as long as the snapshot is. It fails
-// with [admission.CodeBusy] when the system holds as many bytes as it may.
+// Wrap returns the JSON between a prefix and a suffix, for a face with other frames. Equal
+// calls share the result, which lives as long as the snapshot. It fails with
+// [admission.CodeBusy] if the system holds as many bytes as it may.
 func (s *Snapshot) Wrap(prefix, suffix string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,8 +68,8 @@ func (s *Snapshot) Wrap(prefix, suffix string) ([]byte, error) {
 	return made, nil
 }
 
-// Release says that the caller has sent it, or will not. Nobody may read the
-// bytes after that.
+// Release ends the caller's use of the snapshot. The caller must not read its bytes after
+// that.
 func (s *Snapshot) Release() {
 	if s != nil && s.holders.Add(-1) == 0 && s.free != nil {
 		s.free()
@@ -89,13 +89,12 @@ func (s *Snapshot) hold() bool {
 	}
 }
 
-// Of encodes a snapshot that is there already, for one holder. Nobody counts its
-// bytes.
+// Of encodes an existing snapshot, for one holder. Its bytes are not counted.
 func Of(s *domain.Snapshot) (*Snapshot, error) {
 	var b bytes.Buffer
 	b.WriteString(framePrefix)
 	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // attributes are the publisher's
+	e.SetEscapeHTML(false) // attributes stay as their publisher wrote them
 	if err := e.Encode(s); err != nil {
 		return nil, fmt.Errorf("snapshot: write %s as JSON: %w", s.SystemID, err)
 	}

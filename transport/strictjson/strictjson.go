@@ -1,7 +1,7 @@
-// Package strictjson decodes JSON strictly: names of members are case-sensitive, and a
-// member that appears twice or text that is not UTF-8 is refused. encoding/json accepts
-// all of these, so that two readers of one document may see different values. Package
-// domain defines which JSON is valid; this package decodes it into Go values.
+// Package strictjson decodes JSON strictly: names of members are case-sensitive, and it
+// refuses duplicate members and text that is not UTF-8. encoding/json accepts all of these,
+// so that two readers of one document may see different values. Package domain defines which
+// JSON is valid; this package decodes it into Go values.
 package strictjson
 
 import (
@@ -19,12 +19,12 @@ import (
 
 // Reader reads JSON into structs.
 type Reader struct {
-	Whole        string // the name in errors for a document without a path, such as "the configuration"
-	NullIsAbsent bool   // a member that is null is as if it were not there; otherwise it is refused
+	Whole        string // the name of the document in errors without a path, such as "the configuration"
+	NullIsAbsent bool   // treats a null member as absent; otherwise it is refused
 }
 
-// Decode reads raw into the struct that v points to, and refuses members that it
-// does not have. Errors begin with the place: path is that of the document itself.
+// Decode reads raw into the struct that v points to, and refuses unknown members. Errors
+// begin with the path of the value; path is the path of the document itself.
 func (r Reader) Decode(raw []byte, path string, v any) error {
 	if err := domain.CheckJSONSyntax(raw); err != nil {
 		return fmt.Errorf("%s: %w", r.at(path), err)
@@ -32,8 +32,7 @@ func (r Reader) Decode(raw []byte, path string, v any) error {
 	return r.value(raw, path, reflect.ValueOf(v).Elem())
 }
 
-// Members returns the members of an object as they are written. Those that the
-// caller does not know are there as well.
+// Members returns all members of an object, as raw JSON.
 func Members(raw []byte) (map[string]json.RawMessage, error) {
 	if err := checkObject(raw); err != nil {
 		return nil, err
@@ -48,14 +47,14 @@ func Members(raw []byte) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
-// Member is a member of an object that a reader knows.
+// Member is a known member of an object.
 type Member struct {
 	Name string
-	Into any // a pointer that json.Unmarshal takes; a *json.RawMessage becomes a part of what is read
+	Into any // a pointer for json.Unmarshal; a *json.RawMessage becomes a slice of the input
 }
 
-// Pick reads those members of an object that the caller knows, at most 64, and passes
-// over others. It is for hot paths: unlike [Reader] it needs no reflection of its own.
+// Pick reads the known members of an object, at most 64, and ignores others. It is for hot
+// paths: unlike [Reader], it uses no reflection of its own.
 func Pick(raw []byte, known ...Member) error {
 	if err := checkObject(raw); err != nil {
 		return err
@@ -79,7 +78,7 @@ func Pick(raw []byte, known ...Member) error {
 	return nil
 }
 
-// checkObject refuses what is not an object in JSON and UTF-8.
+// checkObject refuses text that is not a JSON object in UTF-8.
 func checkObject(raw []byte) error {
 	if err := domain.CheckJSONSyntax(raw); err != nil {
 		return err
@@ -92,8 +91,7 @@ func checkObject(raw []byte) error {
 
 func (r Reader) at(path string) string { return cmp.Or(path, r.Whole) }
 
-// value reads valid JSON into v, level by level, so that each error knows its
-// place.
+// value reads valid JSON into v, level by level, so that each error has a path.
 func (r Reader) value(raw []byte, path string, v reflect.Value) error {
 	_, texts := v.Addr().Interface().(encoding.TextUnmarshaler)
 	_, own := v.Addr().Interface().(json.Unmarshaler)
@@ -157,8 +155,8 @@ func (r Reader) object(raw []byte, path string, v reflect.Value) error {
 	return nil
 }
 
-// fieldsOf lists the fields of a struct by their names in JSON, with those of the
-// structs that it embeds.
+// fieldsOf returns the fields of a struct by their JSON names, including those of embedded
+// structs.
 func fieldsOf(v reflect.Value) map[string]reflect.Value {
 	fields := map[string]reflect.Value{}
 	for i := range v.NumField() {
