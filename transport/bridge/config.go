@@ -1,7 +1,6 @@
-// Package bridge runs links to other places that events of our systems come from
-// or go to: what is configured, who runs it, and what is known of how it goes. A
-// kind of link lives in a package below this one and knows how to talk; see
-// [Link].
+// Package bridge runs the links that exchange events with other deployments and servers: it
+// reads their configuration, runs them in the partitions that the process owns, and reports
+// their status. Each kind of link is a package below this one; see [Link].
 package bridge
 
 import (
@@ -10,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -19,16 +19,16 @@ import (
 	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
-// configuration reads the file of links.
+// configuration decodes the file that configures the links.
 var configuration = strictjson.Reader{Whole: "the configuration"}
 
-// Direction is which way events go over a link.
+// Direction is the way in which events cross a link.
 type Direction string
 
-// The directions, as seen from here.
+// The directions, as seen from this deployment.
 const (
-	Pull Direction = "pull" // from there to here
-	Push Direction = "push" // from here to there
+	Pull Direction = "pull" // from the far end
+	Push Direction = "push" // to the far end
 	Both Direction = "both"
 )
 
@@ -47,31 +47,30 @@ func (d *Direction) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// System is one system of a link, as every kind of link has it. A kind that has
-// more to say embeds it.
+// System is the configuration of one system of a link. Kinds with more members embed it.
 type System struct {
 	System    domain.SystemID `json:"system"`
 	Direction Direction       `json:"direction"`
-	// Types are the events that go over the link; all when empty. Changing it does
-	// not bring what was left out before.
+	// Types lists the event types that cross the link; all when empty. If it changes, the
+	// link does not make up for the events that it left out before.
 	Types []domain.EventType `json:"types,omitempty"`
 }
 
-// Wants reports whether events of the type go over the link.
+// Wants reports whether events of the type cross the link.
 func (s *System) Wants(t domain.EventType) bool {
 	return len(s.Types) == 0 || slices.Contains(s.Types, t)
 }
 
-// Check says what is wrong with s, as a text that begins with the member.
+// Check validates s. Its errors begin with the member.
 func (s *System) Check() error {
 	if s.System == domain.PlatformSystem {
-		return fmt.Errorf("system: %s is this deployment's own and is never bridged", domain.PlatformSystem)
+		return fmt.Errorf("system: %s belongs to this deployment and cannot be bridged", domain.PlatformSystem)
 	}
 	if _, err := domain.ParseSystemID(string(s.System)); err != nil {
 		return fmt.Errorf("system: %s", domain.AsError(err).Detail)
 	}
 	if s.Direction == "" {
-		return errors.New("direction: is needed: pull, push or both")
+		return errors.New("direction: is missing: it is pull, push or both")
 	}
 	for i, t := range s.Types {
 		if _, err := domain.ParseEventType(string(t)); err != nil {
@@ -81,16 +80,15 @@ func (s *System) Check() error {
 	return nil
 }
 
-// Token is where a link's token is found. The token itself is never in the
-// configuration.
+// Token says where to find a link's token. The token itself is never in the configuration.
 type Token struct {
-	File string `json:"file,omitempty"` // read anew for each connection
+	File string `json:"file,omitempty"` // read for each connection
 	Env  string `json:"env,omitempty"`  // the name of an environment variable
 
 	env func(string) string
 }
 
-// Read returns the token.
+// Read returns the token, without white space around it. It fails if there is none.
 func (t *Token) Read() (string, error) {
 	if t.File == "" {
 		if token := strings.TrimSpace(t.env(t.Env)); token != "" {
@@ -113,7 +111,7 @@ func (t *Token) Read() (string, error) {
 	return "", fmt.Errorf("bridge: the file %s has no token", t.File)
 }
 
-// Common is what a link of any kind has. Kinds embed it in their configuration.
+// Common has the members that every link has. Kinds embed it in their configuration.
 type Common struct {
 	Name  string `json:"name"`
 	Kind  string `json:"kind"`
@@ -121,9 +119,8 @@ type Common struct {
 	Token Token  `json:"token"`
 }
 
-// Check says what is wrong with c, as a text that begins with the member. The URL
-// must be of one of the schemes, and have no user, query or fragment: those could
-// hold a secret, and URLs are shown.
+// Check validates c. Its errors begin with the member. The URL must have one of the schemes,
+// and no user, query or fragment: those could hold a secret, and plugcast shows URLs.
 func (c *Common) Check(schemes ...string) error {
 	if _, err := domain.ParseSystemID(c.Name); err != nil { // the same alphabet
 		return errors.New("name: must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
@@ -133,41 +130,40 @@ func (c *Common) Check(schemes ...string) error {
 	case err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme):
 		return fmt.Errorf("url: must look like %s://HOST", schemes[0])
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return errors.New("url: must have no user, query or fragment; the token has a member of its own")
+		return errors.New("url: must have no user, query or fragment; the link has a member for the token")
 	case (c.Token.File == "") == (c.Token.Env == ""):
 		return errors.New("token: needs either file or env")
 	}
 	return nil
 }
 
-// A Kind makes links of one kind out of their part of the configuration.
+// Factory makes a link from its part of the configuration.
 type Factory func(raw Raw) (Link, error)
 
-// Raw is one link in the configuration, not yet read by its kind.
+// Raw is the part of the configuration that a [Factory] reads.
 type Raw struct {
 	json json.RawMessage
 	path string
 	env  func(string) string
 }
 
-// Decode reads the link into v, a pointer to a struct. Members that v does not
-// have, that are there twice or that have another type are refused, with their
-// path.
+// Decode decodes the link into v, a pointer to a struct. It fails, with the path of the
+// member, on a member that v does not have, that appears twice, or that has another type.
 func (r Raw) Decode(v any) error { return configuration.Decode(r.json, r.path, v) }
 
-// Bind completes a token that Decode read.
+// BindToken completes a decoded token, so that it can be read.
 func (r Raw) BindToken(t *Token) { t.env = r.env }
 
-// Wrong says that something is wrong below this link. What err says begins with
-// the member, as System.Check and Common.Check do.
+// AtPath puts the path of this link before an error that begins with a member, as those of
+// System.Check and Common.Check do.
 func (r Raw) AtPath(err error) error { return fmt.Errorf("%s.%w", r.path, err) }
 
-// maxConfig bounds the file.
+// maxConfig bounds the file, in bytes.
 const maxConfig = 1 << 20
 
-// Load reads a configuration. Errors name the file's member, as in
-// bridges[0].systems[1].direction, and never what a secret could be in. env looks
-// up environment variables.
+// Load reads a configuration, with a factory for each kind of link. Errors name the member,
+// as in bridges[0].systems[1].direction, and never show a value that could be a secret. env
+// looks up environment variables.
 func Load(in io.Reader, kinds map[string]Factory, env func(string) string) ([]Link, error) {
 	text, err := io.ReadAll(io.LimitReader(in, maxConfig+1))
 	if err != nil {
@@ -186,13 +182,13 @@ func Load(in io.Reader, kinds map[string]Factory, env func(string) string) ([]Li
 	names := map[string]bool{}
 	for i, raw := range file.Bridges {
 		path := fmt.Sprintf("bridges[%d]", i)
-		var which struct {
+		var head struct {
 			Kind string `json:"kind"`
 		}
-		if json.Unmarshal(raw, &which) != nil || kinds[which.Kind] == nil {
-			return nil, fmt.Errorf("%s.kind: must be one of %s", path, strings.Join(kindNames(kinds), ", "))
+		if json.Unmarshal(raw, &head) != nil || kinds[head.Kind] == nil {
+			return nil, fmt.Errorf("%s.kind: must be one of %s", path, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
 		}
-		if links[i], err = kinds[which.Kind](Raw{json: raw, path: path, env: env}); err != nil {
+		if links[i], err = kinds[head.Kind](Raw{json: raw, path: path, env: env}); err != nil {
 			return nil, err
 		}
 		if name := links[i].Name(); names[name] {
@@ -206,18 +202,9 @@ func Load(in io.Reader, kinds map[string]Factory, env func(string) string) ([]Li
 	return links, nil
 }
 
-func kindNames(kinds map[string]Factory) []string {
-	var names []string
-	for name := range kinds {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
 func checkSystems(path string, systems []System) error {
 	if len(systems) == 0 {
-		return fmt.Errorf("%s.systems: names no system", path)
+		return fmt.Errorf("%s.systems: is empty", path)
 	}
 	seen := map[domain.SystemID]bool{}
 	for i := range systems {

@@ -44,7 +44,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// What is wrong is said with its place, and never with what could be a secret.
+// The error names the member, and never shows a value that could be a secret.
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	replace := func(old, with string) string { return strings.Replace(good, old, with, 1) }
@@ -58,11 +58,11 @@ func TestLoadRefuses(t *testing.T) {
 		"unknown kind":       {replace(`"plugcast"`, `"mqtt"`), "bridges[0].kind: must be one of plugcast"},
 		"no such direction":  {replace(`"both"`, `"up"`), `bridges[0].systems[0].direction: must be pull, push or both, not "up"`},
 		"wrong type":         {replace(`"both"`, `7`), "bridges[0].systems[0].direction: must not be number"},
-		"no direction":       {replace(`,"direction":"both"`, ""), "bridges[0].systems[0].direction: is needed"},
+		"no direction":       {replace(`,"direction":"both"`, ""), "bridges[0].systems[0].direction: is missing"},
 		"types in one":       {replace(`"direction":"both"`, `"direction":"both","types":["device-update","a,b"]`), "bridges[0].systems[0].types[1]: an event type is"},
 		"a type of no name":  {replace(`"direction":"both"`, `"direction":"both","types":[""]`), "bridges[0].systems[0].types[0]: an event type is"},
 		"bad from":           {replace(`"now"`, `"later"`), "bridges[0].systems[1].from: must be beginning or now"},
-		"platform":           {replace(`"clinica-sol"`, `"_platform"`), "bridges[0].systems[0].system: _platform is"},
+		"platform":           {replace(`"clinica-sol"`, `"_platform"`), "bridges[0].systems[0].system: _platform belongs"},
 		"system twice":       {replace(`"centro-luna"`, `"clinica-sol"`), "bridges[0].systems[1].system: clinica-sol appears twice"},
 		"no systems":         {replace(`"systems":[`, `"systems":[],"x":[`), "bridges[0].x: is not known"},
 		"secret in the URL":  {replace(`https://cloud`, `https://me:hunter2@cloud`), "bridges[0].url: must have no user"},
@@ -92,7 +92,7 @@ func TestToken(t *testing.T) {
 	if _, err := token.Read(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without the file: %v", err)
 	}
-	for _, content := range []string{" one\n", "two\n"} { // it is read anew
+	for _, content := range []string{" one\n", "two\n"} { // each Read reads the file
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -14,26 +14,27 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// Pauses between the connections of a link.
+// Pauses between the connections of a system.
 const (
 	firstPause   = time.Second
 	longestPause = 20 * time.Second
 	refusedPause = time.Minute
-	// stableAfter is how long a connection lasts that is worth being quick after.
+	// stableAfter is how long a connection must last for the next pause to be short again.
 	stableAfter = 10 * time.Second
-	// publishEvery is the pace of status reports.
+	// publishEvery is the interval of status reports.
 	publishEvery = time.Second
-	// publishTimeout bounds one report.
+	// publishTimeout bounds one status report.
 	publishTimeout = 2 * time.Second
 )
 
-// StatusStore is where the processes of the deployment see each other's status.
+// StatusStore shares statuses between the processes of a deployment. It is safe for
+// concurrent use.
 type StatusStore interface {
-	// Put replaces the status of that name with another one, which is JSON.
+	// Put replaces the status with a name. The status is JSON.
 	Put(ctx context.Context, name string, status json.RawMessage) error
 }
 
-// RunnerConfig says what a [Runner] runs. All but Logger are required.
+// RunnerConfig configures a [Runner]. All but Logger are required.
 type RunnerConfig struct {
 	Links     []Link
 	Node      string // name of this process
@@ -42,7 +43,8 @@ type RunnerConfig struct {
 	Logger    *slog.Logger
 }
 
-// Runner runs the links' systems in the partitions that this process owns.
+// Runner runs the systems of links in the partitions that this process owns. It is safe for
+// concurrent use.
 type Runner struct {
 	config RunnerConfig
 	logger *slog.Logger
@@ -51,7 +53,7 @@ type Runner struct {
 	states map[*State]struct{}
 }
 
-// NewRunner makes a Runner.
+// NewRunner returns a Runner. It starts nothing.
 func NewRunner(c RunnerConfig) *Runner {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -59,26 +61,26 @@ func NewRunner(c RunnerConfig) *Runner {
 	return &Runner{config: c, logger: c.Logger, states: map[*State]struct{}{}}
 }
 
-// Run is a duty of the partition's owner: it runs every link's systems that live
-// there until ctx ends.
+// Run is a job of the partition's owner: it runs the systems of all links that live in the
+// partition, until ctx ends.
 func (r *Runner) Run(ctx context.Context, partition int) {
 	var running sync.WaitGroup
 	for _, link := range r.config.Links {
 		for _, system := range link.Systems() {
 			if r.config.Partition(system.System) == partition {
-				running.Go(func() { isolate.Loop(ctx, r.logger, Component, func() { r.keep(ctx, link, system) }) })
+				running.Go(func() { isolate.Loop(ctx, r.logger, Component, func() { r.runSystem(ctx, link, system) }) })
 			}
 		}
 	}
 	running.Wait()
 }
 
-// Component names links among the panics that were caught. A link makes errors of the
-// panics of the goroutines that it starts.
+// Component names links in the log lines and counts of recovered panics. Links turn panics
+// in the goroutines that they start into errors.
 const Component = "bridge"
 
-// keep runs one system of a link, over one connection after the other.
-func (r *Runner) keep(ctx context.Context, link Link, system System) {
+// runSystem runs one system of a link, one connection after another, until ctx ends.
+func (r *Runner) runSystem(ctx context.Context, link Link, system System) {
 	state := NewState(link, system, r.config.Node)
 	r.mu.Lock()
 	r.states[state] = struct{}{}
@@ -95,7 +97,7 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 	}()
 	log := r.logger.With("bridge", link.Name(), "system", system.System)
 	retry := backoff.Backoff{First: firstPause, Max: longestPause, StableAfter: stableAfter}
-	var told string
+	var logged string // the last error, which is not logged again
 	for {
 		began := time.Now()
 		err := isolate.Run(log, Component, func() error { return link.Run(ctx, system, state) })
@@ -107,36 +109,36 @@ func (r *Runner) keep(ctx context.Context, link Link, system System) {
 		}
 		state.Failed(err)
 		if retry.ResetIfStable(time.Since(began)); retry.IsReset() {
-			told = ""
+			logged = ""
 		}
 		wait := retry.Next()
 		switch refused := errors.Is(err, ErrRefused); {
 		case refused:
-			log.Error("a bridge is refused; asking again slowly", "error", err)
+			log.Error("the far end refuses a bridge; trying again slowly", "error", err)
 			wait = backoff.Jitter(refusedPause)
-		case err.Error() != told:
+		case err.Error() != logged:
 			log.Warn("a bridge is down; trying again", "error", err)
 		}
-		told = err.Error()
+		logged = err.Error()
 		if backoff.Sleep(ctx, wait) != nil {
 			return
 		}
 	}
 }
 
-// publish shows the status to the other processes, now and then, until ctx ends.
+// publish stores the status regularly until ctx ends.
 func (r *Runner) publish(ctx context.Context, state *State) {
 	ticker := time.NewTicker(publishEvery)
 	defer ticker.Stop()
-	away := false
+	failing := false
 	for {
 		putting, cancel := context.WithTimeout(ctx, publishTimeout)
 		err := r.put(putting, state.Status())
 		cancel()
-		if err != nil && !away && ctx.Err() == nil {
-			r.logger.Warn("the status of a bridge cannot be shown", "error", err)
+		if err != nil && !failing && ctx.Err() == nil {
+			r.logger.Warn("the status of a bridge cannot be stored; trying again", "error", err)
 		}
-		away = err != nil
+		failing = err != nil
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -148,12 +150,12 @@ func (r *Runner) publish(ctx context.Context, state *State) {
 func (r *Runner) put(ctx context.Context, status Status) error {
 	raw, err := json.Marshal(status)
 	if err != nil {
-		return fmt.Errorf("status of %s for %s: %w", status.Bridge, status.System, err)
+		return fmt.Errorf("bridge: status of %s for %s: %w", status.Bridge, status.System, err)
 	}
 	return r.config.Statuses.Put(ctx, status.Bridge+"/"+string(status.System), raw)
 }
 
-// Statuses lists what this process runs.
+// Statuses returns the status of each system that this process runs, in no order.
 func (r *Runner) Statuses() []Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Status is how one system of one link goes, as the process that runs it says.
-// Counts begin with that process.
+// Status is the status of one system of a link, as reported by the process that runs it.
+// Counts start when that process takes the system.
 type Status struct {
 	Bridge      string          `json:"bridge"`
 	Kind        string          `json:"kind"`
@@ -18,48 +18,47 @@ type Status struct {
 	Node        string          `json:"node"` // the process that runs it
 	Connected   bool            `json:"connected"`
 	Since       time.Time       `json:"since"`            // when Connected last changed
-	Connections uint64          `json:"connections"`      // how often a connection was made
-	Remote      string          `json:"remote,omitempty"` // the far end's id, once it said so
+	Connections uint64          `json:"connections"`      // number of connections that were made
+	Remote      string          `json:"remote,omitempty"` // the far end's id, once it is known
 	LastError   string          `json:"lastError,omitempty"`
 	LastErrorAt *time.Time      `json:"lastErrorAt,omitempty"`
 	Pull        *Flow           `json:"pull,omitempty"`
 	Push        *Flow           `json:"push,omitempty"`
-	Detail      json.RawMessage `json:"detail,omitempty"` // what only this kind of link knows
-	At          time.Time       `json:"at"`               // of this report
+	Detail      json.RawMessage `json:"detail,omitempty"` // members of this kind of link only
+	At          time.Time       `json:"at"`               // time of this report
 }
 
 // Flow is one direction of a [Status].
 type Flow struct {
-	Position   domain.Position `json:"position"`     // in the log that is read: everything up to it went over
-	At         *time.Time      `json:"at,omitempty"` // when that last moved
-	Behind     uint64          `json:"behind"`       // events that are known to follow it
+	Position   domain.Position `json:"position"`     // in the log that is read: everything up to it was handled
+	At         *time.Time      `json:"at,omitempty"` // when Position last moved
+	Behind     uint64          `json:"behind"`       // number of events that are known to follow Position
 	Accepted   uint64          `json:"accepted"`     // appended at the receiving end
-	Duplicates uint64          `json:"duplicates"`   // were there already
-	Own        uint64          `json:"own"`          // came from the receiving end in the first place
-	Filtered   uint64          `json:"filtered"`     // not among the types that are wanted
-	Refused    uint64          `json:"refused"`      // unreadable, or of a device too many: went over as undecodable, or not at all
-	Gaps       uint64          `json:"gaps"`         // events were found missing
+	Duplicates uint64          `json:"duplicates"`   // the receiving end had them already
+	Own        uint64          `json:"own"`          // the receiving end was their origin
+	Filtered   uint64          `json:"filtered"`     // their types do not cross the link
+	Refused    uint64          `json:"refused"`      // unreadable, or of a device beyond the quota: stored as undecodable, or left out
+	Gaps       uint64          `json:"gaps"`         // number of times that events were missing
 }
 
-// Moved says that the flow has come to a position, and whose word it is what
-// became of a batch.
-func (f *Flow) Moved(to domain.Position, t domain.ImportResult) {
+// Moved moves the flow to a position, if that is later, and adds the result of a batch.
+func (f *Flow) Moved(to domain.Position, result domain.ImportResult) {
 	if to.After(f.Position) {
 		now := time.Now().UTC()
 		f.Position, f.At = to, &now
 	}
-	f.Accepted += uint64(t.Accepted)
-	f.Duplicates += uint64(t.Duplicates)
-	f.Own += uint64(t.Own)
+	f.Accepted += uint64(result.Accepted)
+	f.Duplicates += uint64(result.Duplicates)
+	f.Own += uint64(result.Own)
 }
 
-// State gathers a [Status]. It is safe for concurrent use.
+// State builds a [Status] while a link runs. It is safe for concurrent use.
 type State struct {
 	mu     sync.Mutex
 	status Status
 }
 
-// NewState makes the state of one system of a link that a process of that name runs.
+// NewState returns the state of one system of a link that the named process runs.
 func NewState(link Link, system System, node string) *State {
 	s := &State{status: Status{
 		Bridge: link.Name(), Kind: link.Kind(), System: system.System, Direction: system.Direction, Node: node,
@@ -74,8 +73,7 @@ func NewState(link Link, system System, node string) *State {
 	return s
 }
 
-// Connected says that there is a connection, to the far end of that id ("" when
-// it has none).
+// Connected notes that a connection is up, and the far end's id, if it has one.
 func (s *State) Connected(remote string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,8 +86,8 @@ func (s *State) Connected(remote string) {
 	}
 }
 
-// Failed says that the connection is gone, or something else failed. The text is
-// shown: it has no secrets in it.
+// Failed notes that the connection ended, and why. Status shows the error's text, so that it
+// must not contain a secret.
 func (s *State) Failed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +98,7 @@ func (s *State) Failed(err error) {
 	s.status.LastError, s.status.LastErrorAt = err.Error(), &now
 }
 
-// OnPull changes the pull flow. Without one it does nothing.
+// OnPull changes the pull flow, if there is one.
 func (s *State) OnPull(change func(*Flow)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +107,7 @@ func (s *State) OnPull(change func(*Flow)) {
 	}
 }
 
-// OnPush changes the push flow. Without one it does nothing.
+// OnPush changes the push flow, if there is one.
 func (s *State) OnPush(change func(*Flow)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,14 +116,14 @@ func (s *State) OnPush(change func(*Flow)) {
 	}
 }
 
-// SetDetail keeps what only this kind of link knows, as JSON.
+// SetDetail sets the part of the status that only this kind of link has.
 func (s *State) SetDetail(detail json.RawMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Detail = detail
 }
 
-// Status is a copy of what is known now.
+// Status returns the current status. The caller owns it.
 func (s *State) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,8 +2,8 @@ package peer
 
 import "testing"
 
-// A frame of the far end is read to the letter, and an event that is not as it must
-// be is still known for an event: it must not stop the link.
+// The names of a frame's members must match exactly, and a malformed event is still
+// recognized as an event: it must not stop the link.
 func TestReadFrame(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{ // EVENT POSITION

@@ -1,7 +1,7 @@
-// Package peer is the link to another plugcast. What comes in is read from the far
-// end's native WebSocket, and what goes out is posted to its HTTP interface. Both
-// are cursors: ours on its log is kept here, its on ours is kept there, and neither
-// end appends anything twice. See package bridge for who runs it.
+// Package peer links a system to another plugcast deployment. A link reads events from the
+// far end's native WebSocket, and posts events to its HTTP API. The receiving end of each
+// direction stores the cursor on the sender's log, so that no event is appended twice. Package
+// bridge runs the links.
 package peer
 
 import (
@@ -26,13 +26,13 @@ import (
 // Kind is the kind of these links in the configuration.
 const Kind = "plugcast"
 
-// Where a link begins with a log that nothing was taken from yet.
+// Values of systemConfig.From.
 const (
 	fromBeginning = "beginning"
 	fromNow       = "now"
 )
 
-// config is a link in the configuration.
+// config is the configuration of a link.
 type config struct {
 	bridge.Common
 	Systems []systemConfig `json:"systems"`
@@ -40,20 +40,20 @@ type config struct {
 
 type systemConfig struct {
 	bridge.System
-	// From is where to begin, each way, when nothing went over the link yet:
-	// beginning, which is the default, or now.
+	// From says where a direction without a cursor starts: at the beginning of the log,
+	// which is the default, or now.
 	From string `json:"from"`
 }
 
-// Parts are what links work with. All are required.
+// Parts are the dependencies of links. All are required.
 type Parts struct {
-	Deployment string // id of ours
+	Deployment string // id of this deployment
 	Intake     bridge.Intake
 	Reader     bridge.Reader
 	Logger     *slog.Logger
 }
 
-// Link is a link to another plugcast. It implements [bridge.Link].
+// Link is a link to another deployment. It implements [bridge.Link].
 type Link struct {
 	parts   Parts
 	common  bridge.Common
@@ -64,10 +64,10 @@ type Link struct {
 	dialer  websocket.Dialer
 }
 
-// requestTimeout bounds one request of the pushing side.
+// requestTimeout bounds one HTTP request.
 const requestTimeout = 30 * time.Second
 
-// New is the [bridge.Factory] of these links.
+// New returns the factory of links of this kind.
 func New(parts Parts) bridge.Factory {
 	return func(raw bridge.Raw) (bridge.Link, error) {
 		var c config
@@ -88,11 +88,11 @@ func New(parts Parts) bridge.Factory {
 		}
 		var err error
 		if l.base, err = url.Parse(strings.TrimSuffix(c.URL, "/")); err != nil {
-			return nil, raw.AtPath(errors.New("url: is none"))
+			return nil, raw.AtPath(errors.New("url: cannot be parsed"))
 		}
 		l.client = &http.Client{
 			Timeout: requestTimeout,
-			// A redirect would carry the token elsewhere.
+			// A redirect would send the token to another server.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 		l.dialer = websocket.Dialer{
@@ -111,7 +111,7 @@ func (l *Link) Kind() string { return Kind }
 // Systems implements bridge.Link.
 func (l *Link) Systems() []bridge.System { return l.systems }
 
-// Run implements bridge.Link: both ways of one system, until one of them fails.
+// Run implements bridge.Link. It runs both directions of the system until one of them fails.
 func (l *Link) Run(ctx context.Context, system bridge.System, state *bridge.State) error {
 	token, err := l.common.Token.Read()
 	if err != nil {
@@ -125,22 +125,22 @@ func (l *Link) Run(ctx context.Context, system bridge.System, state *bridge.Stat
 		state.Connected(remote)
 	})
 	if system.Direction.Pulls() {
-		group.Go(s.guarded(func() error { return wrap("pull", s.pull(ctx, up)) }))
+		group.Go(s.isolated(func() error { return wrap("pull", s.pull(ctx, up)) }))
 	}
 	if system.Direction.Pushes() {
-		group.Go(s.guarded(func() error { return wrap("push", s.push(ctx, up)) }))
+		group.Go(s.isolated(func() error { return wrap("push", s.push(ctx, up)) }))
 	}
 	return group.Wait()
 }
 
-func wrap(way string, err error) error {
+func wrap(direction string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", way, err)
+	return fmt.Errorf("%s: %w", direction, err)
 }
 
-// session is one connection of one system, both ways.
+// session is one connection of one system, in both directions.
 type session struct {
 	link   *Link
 	system bridge.System
@@ -149,12 +149,12 @@ type session struct {
 	log    *slog.Logger
 }
 
-// guarded is fn with its panics made errors.
-func (s *session) guarded(fn func() error) func() error {
+// isolated returns fn with its panics turned into errors.
+func (s *session) isolated(fn func() error) func() error {
 	return func() error { return isolate.Run(s.log, bridge.Component, fn) }
 }
 
-// countdown calls up when all ways of a session work.
+// countdown calls up once all directions of a session work.
 type countdown struct {
 	mu   sync.Mutex
 	left int
@@ -179,11 +179,11 @@ func (c *countdown) ready(remote string) {
 	}
 }
 
-// notOurselves refuses a far end that is this deployment.
-func (s *session) notOurselves(remote string) error {
+// checkRemote checks the deployment id of the far end. It must not be our own.
+func (s *session) checkRemote(remote string) error {
 	switch {
 	case remote == "":
-		return fmt.Errorf("%w: it does not say which deployment it is; it is too old for bridges", bridge.ErrRefused)
+		return fmt.Errorf("%w: it did not send its deployment id; its version does not support bridges", bridge.ErrRefused)
 	case remote == s.link.parts.Deployment:
 		return fmt.Errorf("%w: the far end is this deployment itself, or a copy of its database", bridge.ErrRefused)
 	}

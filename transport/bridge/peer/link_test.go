@@ -26,14 +26,14 @@ import (
 
 const system domain.SystemID = "clinica-sol"
 
-// farEnd is a plugcast as a link sees it, which says what a test wants. That the
-// real one says so is tested with processes, in cmd/plugcast.
+// farEnd is a far end that sends what a test wants. The tests in cmd/plugcast run links
+// against real deployments.
 type farEnd struct {
 	*httptest.Server
-	hello  string   // connection-status' data
-	joined string   // joined's data
+	hello  string   // data of connection-status
+	joined string   // data of joined
 	frames []string // messages after that
-	closes int      // what it closes the socket with, when it is not connected
+	closes int      // close code, after a connection-status that is not connected
 	status int      // of the HTTP interface, when not 200
 	answer string   // of it, when not 200
 	cursor string
@@ -92,7 +92,7 @@ func (f *farEnd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"accepted":%d,"duplicates":0,"own":0,"position":%q}`, n, q.Get("through"))
 }
 
-// turnAway makes it say a frame to whoever connects, and close.
+// turnAway makes it send a frame to each client, and close the socket.
 func (f *farEnd) turnAway(with int, frame string) {
 	f.hello, f.closes, f.frames = `{"connected":false,"deployment":"far"}`, with, []string{frame}
 }
@@ -129,10 +129,10 @@ func (f *farEnd) serveSocket(w http.ResponseWriter, r *http.Request) {
 	_, _, _ = conn.ReadMessage() // until the link goes
 }
 
-// poison is the id of an event that ourEnd panics at.
+// poison is the id of an event at which ourEnd panics.
 const poison = "poison"
 
-// ourEnd is the intake and the log on this side.
+// ourEnd is the intake and the log of this deployment.
 type ourEnd struct {
 	mu      sync.Mutex
 	known   bool
@@ -140,9 +140,10 @@ type ourEnd struct {
 	started []domain.Position
 	rewound []domain.Position
 	batches []domain.ImportBatch
-	changed chan struct{} // gets a word after each batch
+	changed chan struct{} // gets a value after each batch
 	events  []domain.Event
 	refuses error // returned by Import
+	breaks  error // returned by Follow, if not nil
 }
 
 func (o *ourEnd) Cursor(context.Context, domain.SystemID, string) (domain.Position, bool, error) {
@@ -215,10 +216,13 @@ func (o *ourEnd) Subscribe(ctx context.Context, s domain.SystemID, _ func([]doma
 func (o *ourEnd) Follow(
 	ctx context.Context, s domain.SystemID, after domain.Position, fn func(events []domain.Event, behind uint64) error,
 ) error {
+	if o.breaks != nil {
+		return o.breaks
+	}
 	return timeline.Follow(ctx, o, s, after, fn)
 }
 
-// load makes a link to an address.
+// load makes a link to a URL.
 func load(t *testing.T, url string, o *ourEnd, direction, more string) bridge.Link {
 	t.Helper()
 	config := fmt.Sprintf(`{"bridges":[{"name":"cloud","kind":"plugcast","url":%q,"token":{"env":"TOKEN"},
@@ -289,20 +293,20 @@ func TestPull(t *testing.T) {
 	if f.join["after"] != "1-0" || f.join["types"] != nil {
 		t.Errorf("joined with %v", f.join)
 	}
-	at, taken := uint64(1), 0
+	at, imported := uint64(1), 0
 	for _, b := range o.batches {
 		if b.After.Ms != at || b.Source != "far" || b.System != system {
 			t.Errorf("batch %+v after %d", b, at)
 		}
 		at = b.Through.Ms
-		taken += len(b.Events)
+		imported += len(b.Events)
 	}
-	if at != 4 || taken != 2 || status.Pull.Filtered != 1 || status.Remote != "far" {
-		t.Errorf("taken %d events up to %d: %+v", taken, at, status.Pull)
+	if at != 4 || imported != 2 || status.Pull.Filtered != 1 || status.Remote != "far" {
+		t.Errorf("imported %d events up to %d: %+v", imported, at, status.Pull)
 	}
 }
 
-// A link ends at once with its context, also while a far end does not answer.
+// A link ends at once with its context, even while the far end does not answer.
 func TestEndWhileDialling(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -331,8 +335,7 @@ func TestEndWhileDialling(t *testing.T) {
 	}
 }
 
-// A fault of ours that one event brings up is that link's error, and not the end of
-// the process.
+// A panic of ours over one event is an error of that link, and does not end the process.
 func TestFault(t *testing.T) {
 	t.Parallel()
 	f, o := newFarEnd(t), &ourEnd{}
@@ -344,7 +347,7 @@ func TestFault(t *testing.T) {
 	}
 }
 
-// Why nothing is taken is said, and not that the connection was closed because of it.
+// Run returns why the import failed, and not that it closed the connection because of that.
 func TestPullThatCannotBeTaken(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -356,7 +359,7 @@ func TestPullThatCannotBeTaken(t *testing.T) {
 	}
 }
 
-// A hole in the far end's numbers is said, and read again.
+// A gap in the seqs of the far end's events counts, and ends the connection.
 func TestPullGap(t *testing.T) {
 	t.Parallel()
 	f, o := newFarEnd(t), &ourEnd{}
@@ -367,12 +370,12 @@ func TestPullGap(t *testing.T) {
 	}
 	for _, b := range o.batches {
 		if b.Through.Ms > 1 {
-			t.Errorf("what is behind the hole was taken: %+v", b)
+			t.Errorf("events after the gap were imported: %+v", b)
 		}
 	}
 }
 
-// A far end that lost what was taken from it is read on from its head.
+// If the far end lost events that were imported here, the link reads on from its head.
 func TestPullFromOneThatWasSetBack(t *testing.T) {
 	t.Parallel()
 	f, o := newFarEnd(t), &ourEnd{known: true, cursor: domain.Position{Ms: 90}}
@@ -418,7 +421,7 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// Whoever has events of ours that are lost here goes back to our head.
+// If the far end has events that our own log lost, its cursor goes back to our head.
 func TestPushToOneThatIsAhead(t *testing.T) {
 	t.Parallel()
 	f, o := newFarEnd(t), &ourEnd{events: []domain.Event{event(1, "device-update", "")}}
@@ -426,6 +429,18 @@ func TestPushToOneThatIsAhead(t *testing.T) {
 	status, err := run(t, f, o, "push", "", func(s bridge.Status) bool { return s.Connected })
 	if err != nil || status.Push.Gaps != 1 || len(f.calls) < 2 || f.calls[1] != "PUT cursor us" {
 		t.Errorf("%v, %+v, %v", err, status.Push, f.calls)
+	}
+}
+
+// A loss in our own log, found while the link reads it, counts as a gap.
+func TestPushCountsGapsOfOurLog(t *testing.T) {
+	t.Parallel()
+	for _, loss := range []error{domain.ErrGap, domain.ErrAhead} {
+		f, o := newFarEnd(t), &ourEnd{breaks: fmt.Errorf("follow: %w", loss)}
+		status, err := run(t, f, o, "push", "", never)
+		if !errors.Is(err, loss) || status.Push.Gaps != 1 {
+			t.Errorf("after %v: %v, %+v", loss, err, status.Push)
+		}
 	}
 }
 
@@ -447,15 +462,21 @@ func TestRefusals(t *testing.T) {
 		"pull: a token that expired": {"pull", func(f *farEnd) {
 			f.turnAway(4401, `{"event":"error","data":{"code":"token-expired","detail":"it has expired"}}`)
 		}, false},
-		"pull: a bad token":                  {"pull", func(f *farEnd) { f.turnAway(4401, `{"event":"error","data":{"code":"token-invalid"}}`) }, true},
-		"pull: nobody can look at the token": {"pull", func(f *farEnd) { f.turnAway(1012, `{"event":"error","data":{"code":"unavailable"}}`) }, false},
+		"pull: a bad token": {"pull", func(f *farEnd) {
+			f.turnAway(4401, `{"event":"error","data":{"code":"token-invalid"}}`)
+		}, true},
+		"pull: the token cannot be checked": {"pull", func(f *farEnd) {
+			f.turnAway(1012, `{"event":"error","data":{"code":"unavailable"}}`)
+		}, false},
 		"pull: banned for a while": {"pull", func(f *farEnd) {
 			f.turnAway(4409, `{"event":"forced-disconnect","data":{"reconnect":true}}`)
 		}, false},
-		"pull: thrown out":         {"pull", func(f *farEnd) { f.frames = []string{`{"event":"forced-disconnect","data":{"reconnect":false}}`} }, true},
-		"pull: an error":           {"pull", func(f *farEnd) { f.frames = []string{`{"event":"error","data":{"code":"internal"}}`} }, false},
-		"pull: set back meanwhile": {"pull", func(f *farEnd) { f.frames = []string{`{"event":"joined","data":{"recovered":false}}`} }, false},
-		"pull: not JSON":           {"pull", func(f *farEnd) { f.frames = []string{`[{"event":`} }, false},
+		"pull: disconnected": {"pull", func(f *farEnd) {
+			f.frames = []string{`{"event":"forced-disconnect","data":{"reconnect":false}}`}
+		}, true},
+		"pull: an error": {"pull", func(f *farEnd) { f.frames = []string{`{"event":"error","data":{"code":"internal"}}`} }, false},
+		"pull: set back": {"pull", func(f *farEnd) { f.frames = []string{`{"event":"joined","data":{"recovered":false}}`} }, false},
+		"pull: not JSON": {"pull", func(f *farEnd) { f.frames = []string{`[{"event":`} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

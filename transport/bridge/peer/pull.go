@@ -20,29 +20,29 @@ import (
 const (
 	subprotocol = "plugcast.v1"
 	dialTimeout = 10 * time.Second
-	// silence is how long the far end may say nothing: it sends a heartbeat every
-	// 15 s.
+	// silence bounds the time without a message of the far end, which sends a heartbeat
+	// every 15 s.
 	silence = 45 * time.Second
-	// answerTimeout bounds the far end's first words.
+	// answerTimeout bounds the wait for the far end's first frames.
 	answerTimeout = 30 * time.Second
 	writeTimeout  = 10 * time.Second
-	// maxFrame bounds one message of the far end, which sends at most 64 KiB unless
+	// maxFrame bounds one message of the far end, in bytes. It sends at most 64 KiB, unless
 	// one event is larger.
 	maxFrame = 8 << 20
-	// waiting is how many messages are read ahead of the intake.
-	waiting = 8
+	// readAhead is the number of messages that wait for the intake.
+	readAhead = 8
 )
 
-// frame is a frame from the far end. Events have a position.
+// frame is a frame of the far end.
 type frame struct {
 	Event    string
-	Position *domain.Position // only of an event
+	Position *domain.Position // nil if the frame is not an event of the log
 	Data     json.RawMessage
 }
 
-// readFrame reads what kind of frame it is, to the letter. It is lenient about the
-// rest, and takes the first of two members of one name: an event that is not as it
-// must be is not to stop the link, and [domain.ParseEnvelope] finds it out.
+// readFrame reads the members of a frame that say what it is; their names must match exactly.
+// It accepts anything in the rest, and takes the first of two members with one name: a
+// malformed event must not stop the link, and [domain.ParseEnvelope] checks it later.
 func readFrame(raw []byte) (f frame, err error) {
 	readable := bytes.ToValidUTF8(raw, []byte("\uFFFD"))
 	if err := domain.CheckJSONSyntax(readable); err != nil {
@@ -71,11 +71,13 @@ func readFrame(raw []byte) (f frame, err error) {
 	return f, err
 }
 
-type welcome struct {
+// connectionStatus is the data of the far end's first frame.
+type connectionStatus struct {
 	Connected  bool   `json:"connected"`
 	Deployment string `json:"deployment"`
 }
 
+// joined is the data of the far end's answer to join-system.
 type joined struct {
 	Position  domain.Position `json:"position"`
 	Seq       uint64          `json:"seq"`
@@ -87,34 +89,36 @@ type puller struct {
 	*session
 	conn   *websocket.Conn
 	remote string
-	at     domain.Cursor // read up to here
+	at     domain.Cursor // read up to here; owned by the goroutine of read
 
-	// taken is the position of the last that the intake has; of the taking goroutine.
-	taken domain.Position
+	// imported is the position up to which the intake has everything; owned by the
+	// goroutine of importAll.
+	imported domain.Position
 }
 
-// pull takes the far end's events in until it fails.
+// pull imports the far end's events until it fails.
 func (s *session) pull(ctx context.Context, up *countdown) error {
 	conn, err := s.dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // also while it greets
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // ends start as well
 	defer stop()
 	p := &puller{session: s, conn: conn}
-	if err := p.greet(ctx); err != nil {
+	if err := p.start(ctx); err != nil {
 		return err
 	}
 	up.ready(p.remote)
-	batches := make(chan []domain.Event, waiting)
+	batches := make(chan []domain.Event, readAhead)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(s.guarded(func() error {
+	group.Go(s.isolated(func() error {
 		defer close(batches)
 		return p.read(ctx, batches)
 	}))
-	group.Go(s.guarded(func() error { return p.take(ctx, batches) }))
-	// What ends the reading comes after the error that is the cause of it.
+	group.Go(s.isolated(func() error { return p.importAll(ctx, batches) }))
+	// Closed only after the group has its first error: read fails because of the close, and
+	// pull must return the cause.
 	ending := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer ending()
 	return group.Wait()
@@ -138,17 +142,17 @@ func (s *session) dial(ctx context.Context) (*websocket.Conn, error) {
 	return nil, fmt.Errorf("the far end answered %s", response.Status)
 }
 
-// greet finds out who the far end is, and joins where its log was taken up to.
-func (p *puller) greet(ctx context.Context) error {
-	var hello welcome
+// start identifies the far end, and joins its system at the cursor on its log.
+func (p *puller) start(ctx context.Context) error {
+	var hello connectionStatus
 	if err := p.expect("connection-status", &hello); err != nil {
 		return err
 	}
 	if !hello.Connected {
-		return p.turnedAway()
+		return p.rejection()
 	}
 	p.remote = hello.Deployment
-	if err := p.notOurselves(p.remote); err != nil {
+	if err := p.checkRemote(p.remote); err != nil {
 		return err
 	}
 	intake, system := p.link.parts.Intake, p.system.System
@@ -158,7 +162,7 @@ func (p *puller) greet(ctx context.Context) error {
 	}
 	var after *domain.Position
 	if known || p.link.from[system] != fromNow {
-		after = &at // the beginning, when nothing is known
+		after = &at // the beginning of the log, if there is no cursor
 	}
 	answer, err := p.join(after)
 	if err != nil {
@@ -171,14 +175,14 @@ func (p *puller) greet(ctx context.Context) error {
 		at = answer.Position
 	} else if !answer.Recovered {
 		p.state.OnPull(func(f *bridge.Flow) { f.Gaps++ })
-		p.log.Error("the far end does not have the place up to which its log was taken: it has lost events, which are kept here",
-			"taken", at.String(), "head", answer.Position.String())
+		p.log.Error("the far end lost events that were imported here; importing on from its head",
+			"imported", at.String(), "head", answer.Position.String())
 		if err := intake.Rewind(ctx, system, p.remote, answer.Position); err != nil {
 			return err
 		}
-		return errors.New("the far end was set back; joining anew at its head")
+		return errors.New("the far end's log was set back; joining again at its head")
 	}
-	p.taken = at
+	p.imported = at
 	p.at = domain.Cursor{Position: at, Seq: answer.Seq}
 	p.state.OnPull(func(f *bridge.Flow) { f.Moved(at, domain.ImportResult{}) })
 	return nil
@@ -197,38 +201,38 @@ func (p *puller) join(after *domain.Position) (joined, error) {
 	return answer, p.expect("joined", &answer)
 }
 
-// expect reads one frame of that name.
+// expect reads the next frame, which must have the given name, and decodes its data.
 func (p *puller) expect(event string, into any) error {
 	_ = p.conn.SetReadDeadline(time.Now().Add(answerTimeout))
 	for {
 		_, message, err := p.conn.ReadMessage()
 		if err != nil {
-			return closing(err)
+			return closeError(err)
 		}
 		f, err := readFrame(message)
 		if err != nil {
-			return fmt.Errorf("the far end sent no frame where %s was expected", event)
+			return fmt.Errorf("the far end sent something other than a frame instead of %s", event)
 		}
 		switch f.Event {
 		case event:
 			return json.Unmarshal(f.Data, into)
 		case "heartbeat":
 		default:
-			return other(&f)
+			return controlError(&f)
 		}
 	}
 }
 
-// turnedAway is why the far end does not want the socket: it says so in a frame, and
-// closes. Not all of it is a refusal: the token may have expired and be another by
-// now, or nobody could look at it.
-func (p *puller) turnedAway() error {
+// rejection returns why the far end rejects the socket: it sends the reason in a frame, and
+// then closes. Not every reason is a refusal: the token may only have expired, or the far end
+// could not check it.
+func (p *puller) rejection() error {
 	_ = p.conn.SetReadDeadline(time.Now().Add(answerTimeout))
 	var why problem
 	for {
 		_, message, err := p.conn.ReadMessage()
 		if err != nil {
-			return fmt.Errorf("%w: %.200s", closing(err), why.Detail)
+			return fmt.Errorf("%w: %.200s", closeError(err), why.Detail)
 		}
 		f, err := readFrame(message)
 		if err != nil {
@@ -240,13 +244,13 @@ func (p *puller) turnedAway() error {
 				return errExpired
 			}
 		case "forced-disconnect":
-			return other(&f)
+			return controlError(&f)
 		}
 	}
 }
 
-// other is what a frame that is not an event means.
-func other(f *frame) error {
+// controlError returns the error that a frame other than an event means, or nil.
+func controlError(f *frame) error {
 	var data struct {
 		Code      string `json:"code"`
 		Detail    string `json:"detail"`
@@ -258,12 +262,12 @@ func other(f *frame) error {
 	case f.Event == "error" && data.Code == string(domain.CodeForbidden):
 		return fmt.Errorf("%w: %.200s", bridge.ErrRefused, data.Detail)
 	case f.Event == "error":
-		return fmt.Errorf("the far end says %.80s: %.200s", data.Code, data.Detail)
+		return fmt.Errorf("the far end answered %.80s: %.200s", data.Code, data.Detail)
 	case f.Event == "forced-disconnect" && !data.Reconnect:
-		return fmt.Errorf("%w: thrown out: %.200s", bridge.ErrRefused, data.Reason)
+		return fmt.Errorf("%w: disconnected by the far end: %.200s", bridge.ErrRefused, data.Reason)
 	case f.Event == "forced-disconnect":
-		return fmt.Errorf("thrown out: %.200s", data.Reason)
-	case f.Event == "joined": // without having asked
+		return fmt.Errorf("disconnected by the far end: %.200s", data.Reason)
+	case f.Event == "joined": // not an answer, but a resync
 		return errors.New("the far end lost its newest events")
 	case f.Event == "left":
 		return errors.New("the far end ended the subscription")
@@ -273,25 +277,27 @@ func other(f *frame) error {
 
 // Close codes of the far end: see docs/protocol.md.
 const (
-	closeToken     = 4401
-	closeForbidden = 4403
-	closeThrownOut = 4409
-	closeFlood     = 4429 // come again after a minute
+	closeToken        = 4401
+	closeForbidden    = 4403
+	closeDisconnected = 4409
+	closeFlood        = 4429 // to be tried again after a minute
 )
 
-func closing(err error) error {
+// closeError converts the far end's close codes to errors. The runner's long pause after
+// ErrRefused is what these codes ask for.
+func closeError(err error) error {
 	end := new(websocket.CloseError)
 	if !errors.As(err, &end) {
 		return err
 	}
 	switch end.Code {
-	case closeToken, closeForbidden, closeThrownOut, closeFlood:
+	case closeToken, closeForbidden, closeDisconnected, closeFlood:
 		return fmt.Errorf("%w: closed with %d %.100s", bridge.ErrRefused, end.Code, end.Text)
 	}
 	return fmt.Errorf("the far end closed with %d %.100s", end.Code, end.Text)
 }
 
-// read reads messages and hands their events on, no faster than they are taken.
+// read reads messages, and sends their events to batches, no faster than importAll takes them.
 func (p *puller) read(ctx context.Context, batches chan<- []domain.Event) error {
 	p.conn.SetPingHandler(func(data string) error {
 		_ = p.conn.SetReadDeadline(time.Now().Add(silence))
@@ -301,7 +307,7 @@ func (p *puller) read(ctx context.Context, batches chan<- []domain.Event) error 
 		_ = p.conn.SetReadDeadline(time.Now().Add(silence))
 		_, message, err := p.conn.ReadMessage()
 		if err != nil {
-			return closing(err)
+			return closeError(err)
 		}
 		events, err := p.frames(message)
 		if len(events) > 0 {
@@ -317,7 +323,8 @@ func (p *puller) read(ctx context.Context, batches chan<- []domain.Event) error 
 	}
 }
 
-// frames reads a message: one frame or an array of them.
+// frames reads a message, which is one frame or an array of frames, and returns its events. With
+// an error it returns the events before it.
 func (p *puller) frames(message []byte) (events []domain.Event, err error) {
 	frames := []json.RawMessage{message}
 	if len(message) > 0 && message[0] == '[' {
@@ -336,24 +343,24 @@ func (p *puller) frames(message []byte) (events []domain.Event, err error) {
 			if err != nil {
 				salvaged, ok := domain.SalvageEnvelope(raw, p.system.System, err)
 				if !ok {
-					return events, fmt.Errorf("the far end sent an event without a place, after %s: %w", p.at, err)
+					return events, fmt.Errorf("the far end sent an event without a position or seq, after %s: %w", p.at, err)
 				}
-				p.log.Warn("an event of the far end cannot be read; kept as undecodable",
+				p.log.Warn("an event of the far end cannot be read; stored as undecodable",
 					"position", salvaged.Position.String(), "error", err)
 				p.state.OnPull(func(f *bridge.Flow) { f.Refused++ })
 				e = salvaged
 			}
 			if e.Seq != p.at.Seq+1 {
 				p.state.OnPull(func(f *bridge.Flow) { f.Gaps++ })
-				p.log.Error("events of the far end are missing; reading them again", "after", p.at.String(), "got", e.Cursor().String())
+				p.log.Error("events of the far end are missing; reading again from its log", "after", p.at.String(), "got", e.Cursor().String())
 				return events, fmt.Errorf("%w after %s, before %s", domain.ErrGap, p.at, e.Cursor())
 			}
 			p.at = e.Cursor()
 			events = append(events, e)
 		case f.Event == "heartbeat":
-			p.heard(f.Data)
+			p.noteHead(f.Data)
 		default:
-			if err := other(&f); err != nil {
+			if err := controlError(&f); err != nil {
 				return events, err
 			}
 		}
@@ -361,8 +368,8 @@ func (p *puller) frames(message []byte) (events []domain.Event, err error) {
 	return events, nil
 }
 
-// heard notes how far the far end's log goes.
-func (p *puller) heard(data json.RawMessage) {
+// noteHead notes from a heartbeat how many events of the far end are still to come.
+func (p *puller) noteHead(data json.RawMessage) {
 	var beat struct {
 		Rooms map[domain.SystemID]domain.Cursor `json:"rooms"`
 	}
@@ -373,23 +380,23 @@ func (p *puller) heard(data json.RawMessage) {
 	p.state.OnPull(func(f *bridge.Flow) { f.Behind = max(head, at) - at })
 }
 
-// take gives what was read to the intake, in batches as they come.
-func (p *puller) take(ctx context.Context, batches <-chan []domain.Event) error {
+// importAll imports the events that read sends, in batches.
+func (p *puller) importAll(ctx context.Context, batches <-chan []domain.Event) error {
 	for {
 		var events []domain.Event
 		select {
 		case more, open := <-batches:
 			if !open {
-				return nil // the reading says why
+				return nil // read returns the error
 			}
 			events = more
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		events = withWaiting(events, batches)
+		events = fillBatch(events, batches)
 		for len(events) > 0 {
 			n := min(len(events), domain.MaxImportBatch)
-			if err := p.takeBatch(ctx, events[:n]); err != nil {
+			if err := p.importBatch(ctx, events[:n]); err != nil {
 				return err
 			}
 			events = events[n:]
@@ -397,9 +404,9 @@ func (p *puller) take(ctx context.Context, batches <-chan []domain.Event) error 
 	}
 }
 
-// withWaiting adds what waits already, up to a batch: of MaxBatch events or of about
-// maxBody bytes.
-func withWaiting(events []domain.Event, batches <-chan []domain.Event) []domain.Event {
+// fillBatch adds the events that already wait, until there are about
+// [domain.MaxImportBatch] events or maxBody bytes.
+func fillBatch(events []domain.Event, batches <-chan []domain.Event) []domain.Event {
 	size := sizeOf(events)
 	for len(events) < domain.MaxImportBatch && size < maxBody {
 		select {
@@ -416,7 +423,7 @@ func withWaiting(events []domain.Event, batches <-chan []domain.Event) []domain.
 	return events
 }
 
-// sizeOf is about how many bytes events have.
+// sizeOf returns about how many bytes the events have.
 func sizeOf(events []domain.Event) (size int) {
 	for i := range events {
 		size += len(events[i].Data)
@@ -424,9 +431,9 @@ func sizeOf(events []domain.Event) (size int) {
 	return size
 }
 
-func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {
+func (p *puller) importBatch(ctx context.Context, events []domain.Event) error {
 	b := domain.ImportBatch{
-		System: p.system.System, Source: p.remote, After: p.taken, Through: events[len(events)-1].Position,
+		System: p.system.System, Source: p.remote, After: p.imported, Through: events[len(events)-1].Position,
 		Events: make([]domain.Event, 0, len(events)),
 	}
 	refused := 0
@@ -434,22 +441,22 @@ func (p *puller) takeBatch(ctx context.Context, events []domain.Event) error {
 		if !p.system.Wants(events[i].Type) {
 			continue
 		}
-		foreign := events[i].AsImported(p.remote)
-		if foreign.Type != events[i].Type {
+		imported := events[i].AsImported(p.remote)
+		if imported.Type != events[i].Type {
 			refused++
-			p.log.Warn("an event of the far end does not fit its type; kept as undecodable", "id", events[i].ID, "type", events[i].Type)
+			p.log.Warn("an event of the far end does not match its type; stored as undecodable", "id", events[i].ID, "type", events[i].Type)
 		}
-		b.Events = append(b.Events, foreign)
+		b.Events = append(b.Events, imported)
 	}
-	taken, err := p.link.parts.Intake.Import(ctx, b)
+	result, err := p.link.parts.Intake.Import(ctx, b)
 	if err != nil {
 		return err
 	}
-	p.taken = b.Through
+	p.imported = b.Through
 	p.state.OnPull(func(f *bridge.Flow) {
-		f.Moved(b.Through, taken)
+		f.Moved(b.Through, result)
 		f.Filtered += uint64(len(events) - len(b.Events))
-		f.Refused += uint64(refused + taken.Refused)
+		f.Refused += uint64(refused + result.Refused)
 	})
 	return nil
 }

@@ -6,19 +6,19 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Large events are taken in small batches: what is gathered is bounded in bytes too.
+// Large events make small batches: a batch is bounded in bytes too.
 func TestBatchesOfLargeEvents(t *testing.T) {
 	t.Parallel()
 	data := make([]byte, maxBody/2)
-	batches := make(chan []domain.Event, waiting)
-	for range waiting {
+	batches := make(chan []domain.Event, readAhead)
+	for range readAhead {
 		batches <- []domain.Event{{Data: data}}
 	}
-	if got := withWaiting([]domain.Event{{Data: data}}, batches); len(got) != 2 {
+	if got := fillBatch([]domain.Event{{Data: data}}, batches); len(got) != 2 {
 		t.Errorf("a batch has %d events of %d bytes", len(got), len(data))
 	}
 	close(batches)
-	if got := withWaiting([]domain.Event{{}}, batches); len(got) != 3 { // two fill it
+	if got := fillBatch([]domain.Event{{}}, batches); len(got) != 3 { // two large events fill it
 		t.Errorf("a batch has %d events", len(got))
 	}
 }

@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	// maxBody is how large a batch grows, in bytes, before the next one begins. The
-	// far end takes 8 MiB, and 1 MiB for one event.
+	// maxBody is the size, in bytes, at which a batch is complete. The far end accepts
+	// 8 MiB, and 1 MiB per event.
 	maxBody = 4 << 20
-	// maxAnswer bounds what is read of an answer.
+	// maxAnswer bounds an answer, in bytes.
 	maxAnswer = 64 << 10
-	// longestWait bounds how long the far end may make us wait at a time.
+	// longestWait bounds the wait that the far end may ask for.
 	longestWait = 30 * time.Second
 )
 
@@ -31,7 +31,7 @@ const (
 type pusher struct {
 	*session
 	remote string
-	at     domain.Position // the far end has all up to here
+	at     domain.Position // the far end has our log up to here
 }
 
 // push sends our events to the far end until it fails.
@@ -42,30 +42,30 @@ func (s *session) push(ctx context.Context, up *countdown) error {
 	}
 	up.ready(p.remote)
 	err := p.link.parts.Reader.Follow(ctx, s.system.System, p.at, func(events []domain.Event, behind uint64) error {
-		return p.page(ctx, events, behind)
+		return p.sendPage(ctx, events, behind)
 	})
-	if errors.Is(err, domain.ErrGap) {
+	if errors.Is(err, domain.ErrGap) || errors.Is(err, domain.ErrAhead) {
 		p.state.OnPush(func(f *bridge.Flow) { f.Gaps++ })
-		p.log.Error("our own log has a gap where it is read for the far end", "error", err)
+		p.log.Error("events are missing in our own log; trying again", "error", err)
 	}
 	return err
 }
 
-// cursorAnswer is what the far end says of how far it has our log.
+// cursorAnswer is the far end's cursor on our log.
 type cursorAnswer struct {
 	Deployment string          `json:"deployment"`
 	Known      bool            `json:"known"`
 	Position   domain.Position `json:"position"`
 }
 
-// begin asks the far end up to where it has our log.
+// begin gets the far end's cursor on our log, or sets it if our log lost events.
 func (p *pusher) begin(ctx context.Context) error {
 	var answer cursorAnswer
 	if err := p.call(ctx, http.MethodGet, "cursor", nil, nil, &answer); err != nil {
 		return err
 	}
 	p.remote = answer.Deployment
-	if err := p.notOurselves(p.remote); err != nil {
+	if err := p.checkRemote(p.remote); err != nil {
 		return err
 	}
 	if !answer.Known && p.link.from[p.system.System] == fromNow {
@@ -89,15 +89,15 @@ func (p *pusher) begin(ctx context.Context) error {
 	return nil
 }
 
-// setBack makes the far end begin at our head, because we have lost what it has.
+// setBack moves the far end's cursor back to the end of our log, which has lost the events after it.
 func (p *pusher) setBack(ctx context.Context, answer *cursorAnswer) error {
 	end, err := p.link.parts.Reader.End(ctx, p.system.System)
 	if err != nil {
 		return err
 	}
 	p.state.OnPush(func(f *bridge.Flow) { f.Gaps++ })
-	p.log.Error("the far end has events of ours that are lost here; it goes back to our head",
-		"taken", answer.Position.String(), "head", end.String())
+	p.log.Error("our own log lost events that the far end has; setting its cursor back to our head",
+		"imported", answer.Position.String(), "head", end.String())
 	if err := p.setCursor(ctx, end, true, answer); err != nil {
 		return err
 	}
@@ -113,11 +113,11 @@ func (p *pusher) setCursor(ctx context.Context, at domain.Position, rewind bool,
 	return p.call(ctx, http.MethodPut, "cursor", nil, body, answer)
 }
 
-// page sends a page of our log.
-func (p *pusher) page(ctx context.Context, events []domain.Event, behind uint64) error {
+// sendPage sends events of our log.
+func (p *pusher) sendPage(ctx context.Context, events []domain.Event, behind uint64) error {
 	head := events[len(events)-1].Seq + behind
 	for len(events) > 0 {
-		n, body, count := p.draft(events)
+		n, body, count := p.encodeBatch(events)
 		if err := p.send(ctx, events[n-1].Cursor(), head, body, count); err != nil {
 			return err
 		}
@@ -126,11 +126,11 @@ func (p *pusher) page(ctx context.Context, events []domain.Event, behind uint64)
 	return nil
 }
 
-// drafted counts what is in a batch, and what is not.
-type drafted struct{ own, filtered, refused int }
+// leftOut counts the events that a batch leaves out, and those in it that are undecodable.
+type leftOut struct{ own, filtered, refused int }
 
-// draft writes as many of the events as fit into one body, in NDJSON.
-func (p *pusher) draft(events []domain.Event) (n int, body []byte, count drafted) {
+// encodeBatch encodes the first n events, as many as fit into one body of NDJSON.
+func (p *pusher) encodeBatch(events []domain.Event) (n int, body []byte, count leftOut) {
 	for n = range events {
 		e := &events[n]
 		switch {
@@ -141,12 +141,12 @@ func (p *pusher) draft(events []domain.Event) (n int, body []byte, count drafted
 			count.filtered++
 			continue
 		}
-		foreign := e.AsImported(p.link.parts.Deployment)
-		line := foreign.AppendEnvelope(nil)
+		imported := e.AsImported(p.link.parts.Deployment)
+		line := imported.AppendEnvelope(nil)
 		if len(body) > 0 && len(body)+len(line) > maxBody {
-			return n, body, count // this one is in the next
+			return n, body, count // the next batch gets this one
 		}
-		if foreign.Type != e.Type {
+		if imported.Type != e.Type {
 			count.refused++
 			p.log.Warn("an event is sent as undecodable", "id", e.ID, "type", e.Type, "position", e.Position.String())
 		}
@@ -155,8 +155,8 @@ func (p *pusher) draft(events []domain.Event) (n int, body []byte, count drafted
 	return len(events), body, count
 }
 
-// sent is what the far end says of a batch.
-type sent struct {
+// importAnswer is the far end's answer to a batch.
+type importAnswer struct {
 	Accepted   int             `json:"accepted"`
 	Duplicates int             `json:"duplicates"`
 	Own        int             `json:"own"`
@@ -164,18 +164,18 @@ type sent struct {
 	Position   domain.Position `json:"position"`
 }
 
-// send brings the far end up to a place of our log, whose newest event has the seq
-// head. An empty body moves it over what it does not get.
-func (p *pusher) send(ctx context.Context, through domain.Cursor, head uint64, body []byte, count drafted) error {
+// send sends a batch, and with it moves the far end's cursor to through. An empty body only
+// moves the cursor, over events that were left out. head is the seq of our newest event.
+func (p *pusher) send(ctx context.Context, through domain.Cursor, head uint64, body []byte, count leftOut) error {
 	query := url.Values{"after": {p.at.String()}, "through": {through.Position.String()}}
-	var answer sent
+	var answer importAnswer
 	if err := p.call(ctx, http.MethodPost, "events", query, body, &answer); err != nil {
 		return err
 	}
 	p.at = through.Position
-	taken := domain.ImportResult{Accepted: answer.Accepted, Duplicates: answer.Duplicates, Own: answer.Own + count.own}
+	result := domain.ImportResult{Accepted: answer.Accepted, Duplicates: answer.Duplicates, Own: answer.Own + count.own}
 	p.state.OnPush(func(f *bridge.Flow) {
-		f.Moved(through.Position, taken)
+		f.Moved(through.Position, result)
 		f.Filtered += uint64(count.filtered)
 		f.Refused += uint64(count.refused + answer.Refused)
 		f.Behind = head - through.Seq
@@ -183,16 +183,16 @@ func (p *pusher) send(ctx context.Context, through domain.Cursor, head uint64, b
 	return nil
 }
 
-// problem is an error of the far end.
+// problem is the body of the far end's errors.
 type problem struct {
 	Code   string `json:"code"`
 	Detail string `json:"detail"`
 }
 
-// call asks the far end something, and again when it says that we ask too much.
-func (p *pusher) call(ctx context.Context, method, what string, query url.Values, body []byte, into any) error {
+// call makes a request, and repeats it while the far end answers 429.
+func (p *pusher) call(ctx context.Context, method, resource string, query url.Values, body []byte, into any) error {
 	for {
-		wait, err := p.try(ctx, method, what, query, body, into)
+		wait, err := p.request(ctx, method, resource, query, body, into)
 		if wait == 0 {
 			return err
 		}
@@ -202,9 +202,11 @@ func (p *pusher) call(ctx context.Context, method, what string, query url.Values
 	}
 }
 
-// try makes one request. A wait says to try again after it.
-func (p *pusher) try(ctx context.Context, method, what string, query url.Values, body []byte, into any) (wait time.Duration, err error) {
-	target := p.link.base.JoinPath("api", "v1", "systems", string(p.system.System), "bridge", what)
+// request makes one request. It returns how long to wait before the next try, or 0.
+func (p *pusher) request(
+	ctx context.Context, method, resource string, query url.Values, body []byte, into any,
+) (wait time.Duration, err error) {
+	target := p.link.base.JoinPath("api", "v1", "systems", string(p.system.System), "bridge", resource)
 	if query == nil {
 		query = url.Values{}
 	}
@@ -216,7 +218,7 @@ func (p *pusher) try(ctx context.Context, method, what string, query url.Values,
 	}
 	request.Header.Set("Authorization", "Bearer "+p.token)
 	request.Header.Set("Content-Type", "application/json")
-	if what == "events" {
+	if resource == "events" {
 		request.Header.Set("Content-Type", "application/x-ndjson")
 	}
 	response, err := p.link.client.Do(request)
@@ -232,7 +234,7 @@ func (p *pusher) try(ctx context.Context, method, what string, query url.Values,
 		return 0, json.Unmarshal(text, into)
 	}
 	var why problem
-	_ = json.Unmarshal(text, &why) // not everything on the way writes problems
+	_ = json.Unmarshal(text, &why) // a proxy may answer with another body
 	switch response.StatusCode {
 	case http.StatusTooManyRequests:
 		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
@@ -248,7 +250,7 @@ func (p *pusher) try(ctx context.Context, method, what string, query url.Values,
 	return 0, fmt.Errorf("the far end answered %s: %.80s: %.300s", response.Status, why.Code, why.Detail)
 }
 
-// codeExpired is the far end's code for a token that was good once.
+// codeExpired is the far end's code for an expired token.
 const codeExpired = "token-expired"
 
 var errExpired = errors.New("the token has expired; reading it again")

@@ -1,6 +1,6 @@
-// Package shadow compares two streams of events about the same devices, event for
-// event, as they arrive: what this platform says, and what another one says. It is
-// pure: it has no clock, no goroutine and does no I/O.
+// Package shadow compares two streams of events about the same devices, one from this
+// platform and one from another, while they arrive. It pairs the events of each device and
+// reports the differences. It is pure: it has no clock and no goroutine, and does no I/O.
 package shadow
 
 import (
@@ -8,54 +8,54 @@ import (
 	"time"
 )
 
-// Side is where an event was seen.
+// Side is the platform that an event comes from.
 type Side int
 
 // The sides.
 const (
-	Here  Side = iota // on this platform
-	There             // on the other
+	Here  Side = iota // this platform
+	There             // the other platform
 )
 
-// Kind is what a comparison found.
+// Kind is the kind of a [Finding].
 type Kind string
 
-// The kinds of finding. What is the same on both sides is counted only.
+// The kinds of finding. Equal events are only counted.
 const (
 	OnlyHere  Kind = "only-here"
 	OnlyThere Kind = "only-there"
-	Different Kind = "different" // mostly the same, but not all
-	Late      Kind = "late"      // the same, and one side had it much later
-	Reordered Kind = "reordered" // the same, in another order among the device's events
-	Gap       Kind = "gap"       // one side could not be seen for a while
+	Different Kind = "different" // some members differ
+	Late      Kind = "late"      // equal, but much later on one side
+	Reordered Kind = "reordered" // equal, but in another order among the device's events
+	Gap       Kind = "gap"       // one side could not be observed for a while
 )
 
-// Observation is an event that was seen on one side.
+// Observation is an event that one side has.
 type Observation struct {
 	Event   string
 	Device  string
-	At      time.Time // when it was seen; never before the one seen before it on this side
+	At      time.Time // when it was observed; never decreases on one side
 	Members map[string]any
-	Ref     string // whatever the caller needs to find it again
+	Ref     string // for the caller, to find the event again
 }
 
 // Finding is one difference.
 type Finding struct {
 	Kind    Kind
-	Here    *Observation // nil when it is not there
+	Here    *Observation // nil if this side does not have it
 	There   *Observation
-	Members []string      // of Different: the names of what differs, sorted
-	Delay   time.Duration // of Late and Reordered: how much later it was there; negative when later here
-	Side    Side          // of Gap: which could not be seen
+	Members []string      // of Different: names of the members that differ, sorted
+	Delay   time.Duration // of all kinds with two observations: time There minus time Here
+	Side    Side          // of Gap: the side that could not be observed
 	From    time.Time     // of Gap
 	To      time.Time
 }
 
-// Counts are how comparisons ended since the beginning.
+// Counts are the numbers of results since the start.
 type Counts struct {
 	Same, OnlyHere, OnlyThere, Different, Late, Reordered, Gaps uint64
-	// Uncompared is how many events had nothing to be compared with, because the
-	// other side could not be seen, or because too many waited.
+	// Uncompared counts the events that could not be compared, because the other side could
+	// not be observed, or because too many events waited.
 	Uncompared uint64
 }
 
@@ -67,118 +67,119 @@ const (
 	DefaultMaxPerDevice = 128
 )
 
-// Config says what counts as the same.
+// Config says which events count as equal.
 type Config struct {
 	// Window is how long an event waits for its counterpart; [DefaultWindow] when 0.
 	Window time.Duration
-	// Late is the delay that is worth a finding; [DefaultLate] when 0.
+	// Late is the least delay that is a finding; [DefaultLate] when 0.
 	Late time.Duration
-	// Compare names the members that are compared; when empty, those that the other
-	// side's event has. More on this side is no difference.
+	// Compare names the members to compare; when empty, all members that the event There
+	// has. Additional members Here are no difference.
 	Compare []string
-	// Ignore names members that are not compared.
+	// Ignore names members that are never compared.
 	Ignore []string
-	// MaxPending bounds the events that wait, on both sides together, and
-	// MaxPerDevice those of one device on one side.
+	// MaxPending bounds the waiting events of both sides together ([DefaultMaxPending] when
+	// 0), and MaxPerDevice those of one device on one side ([DefaultMaxPerDevice] when 0).
+	// Beyond them the oldest event of the device is given up and counts as uncompared.
 	MaxPending   int
 	MaxPerDevice int
 }
 
-// Comparer pairs the events of each device in order, so that as few differences as
-// possible are left. An event that has no counterpart within the window is a
-// finding; so two findings may be one change, if it left nothing alike.
+// Comparer pairs the events of each device in order, so that it finds as few differences as
+// possible. An event without a counterpart within the window is a finding of its own. If most
+// of the members differ, two events are not paired, and become two findings.
 //
 // It is not safe for concurrent use.
 type Comparer struct {
 	config  Config
-	lanes   map[string]*lane
+	queues  map[string]*deviceQueues
 	pending int
-	down    [2]*time.Time // since when a side cannot be seen
-	upAt    [2]time.Time  // when a side was seen again without what it said meanwhile
-	resumed [2]time.Time  // when a side was seen again that says it now
+	down    [2]*time.Time // since when a side cannot be observed
+	upAt    [2]time.Time  // when a side could be observed again, without its events of the gap
+	resumed [2]time.Time  // when a side could be observed again, followed by its events of the gap
 	counts  Counts
 	found   []Finding
 }
 
-// lane is what waits of one device.
-type lane struct{ queue [2][]waiting }
+// deviceQueues holds the waiting events of one device, per side, oldest first.
+type deviceQueues [2][]waiting
 
-// waiting is an event without a counterpart so far.
+// waiting is an event that has no counterpart yet.
 type waiting struct {
 	Observation
-	until   time.Time // its counterpart may come until then
-	excused bool      // it may have none, because the other side was not seen
-	delayed bool      // its counterpart was held up, which is nobody's fault
-	slot    int       // in the table of what is being settled
+	until   time.Time // the counterpart may arrive until then
+	excused bool      // it may have no counterpart, because the other side could not be observed
+	delayed bool      // it was read late after a gap, so that its delay means nothing
+	slot    int       // its index in the table
 }
 
-// New makes a Comparer.
+// New returns a Comparer.
 func New(cfg Config) *Comparer {
 	cfg.Window = cmp.Or(max(cfg.Window, 0), DefaultWindow)
 	cfg.Late = cmp.Or(max(cfg.Late, 0), DefaultLate)
 	cfg.MaxPending = cmp.Or(max(cfg.MaxPending, 0), DefaultMaxPending)
 	cfg.MaxPerDevice = cmp.Or(max(cfg.MaxPerDevice, 0), DefaultMaxPerDevice)
-	return &Comparer{config: cfg, lanes: map[string]*lane{}}
+	return &Comparer{config: cfg, queues: map[string]*deviceQueues{}}
 }
 
-// Observe takes an event that was seen.
+// Observe adds an event of a side. Events of one side must be added in order of At.
 func (c *Comparer) Observe(side Side, o Observation) {
-	l := c.lanes[o.Device]
-	if l == nil {
-		l = &lane{}
-		c.lanes[o.Device] = l
+	q := c.queues[o.Device]
+	if q == nil {
+		q = &deviceQueues{}
+		c.queues[o.Device] = q
 	}
 	other := side.other()
-	// Around the moment at which a side is seen again, its first events may have been
-	// missed by a hair.
+	// The counterpart may have come just before the other side could be observed again.
 	w := waiting{Observation: o, until: o.At.Add(c.config.Window)}
 	w.excused = !c.upAt[other].IsZero() && o.At.Sub(c.upAt[other]) < c.config.Late
-	if o.At.Before(c.resumed[other]) { // read only now, as what it is compared with
+	if o.At.Before(c.resumed[other]) { // its counterpart is sent only after the gap
 		w.until, w.delayed = c.resumed[other].Add(c.config.Window), true
 	}
-	l.queue[side] = append(l.queue[side], w)
+	q[side] = append(q[side], w)
 	c.pending++
-	c.match(l)
-	for len(l.queue[side]) > c.config.MaxPerDevice || c.pending > c.config.MaxPending && len(l.queue[side]) > 0 {
-		l.queue[side][0].excused = true // we do not wait until it would be found
-		c.drop(l, side, 0)
+	c.match(q)
+	for len(q[side]) > c.config.MaxPerDevice || c.pending > c.config.MaxPending && len(q[side]) > 0 {
+		q[side][0].excused = true // the counterpart may still arrive
+		c.drop(q, side, 0)
 		c.counts.Uncompared++
-		c.match(l)
+		c.match(q)
 	}
-	c.tidy(o.Device, l)
+	c.forgetIfEmpty(o.Device, q)
 }
 
-// Advance settles what has waited long enough. It is to be called now and then.
+// Advance decides about the events that have waited long enough. The caller calls it
+// regularly.
 func (c *Comparer) Advance(now time.Time) {
-	for device, l := range c.lanes {
-		if over := c.overdue(l, now); over[Here] || over[There] {
-			t := c.compareAll(l)
-			for c.settle(l, t, now) {
-				c.match(l)
+	for device, q := range c.queues {
+		if over := c.overdue(q, now); over[Here] || over[There] {
+			t := c.newTable(q)
+			for c.settle(q, t, now) {
+				c.match(q)
 			}
 		}
-		c.tidy(device, l)
+		c.forgetIfEmpty(device, q)
 	}
 }
 
-// Down says that a side cannot be seen since a moment: what it says is not heard.
+// Down notes that a side cannot be observed since a moment.
 func (c *Comparer) Down(side Side, since time.Time) {
 	if c.down[side] == nil {
 		c.down[side] = &since
 	}
 }
 
-// Up says that a side can be seen again. If recovered, what it said meanwhile is
-// going to come; otherwise nobody knows what it was: that is a finding, and events
-// of the other side from that time are not compared.
+// Up notes that a side can be observed again. If recovered is true, its events of the gap
+// follow. Otherwise they are lost: Up adds a finding, and the other side's events of that time
+// are not compared.
 func (c *Comparer) Up(side Side, at time.Time, recovered bool) {
 	since := c.down[side]
 	if since == nil {
 		return
 	}
 	c.down[side] = nil
-	for _, l := range c.lanes {
-		queue := l.queue[side.other()]
+	for _, q := range c.queues {
+		queue := q[side.other()]
 		for i := range queue {
 			w := &queue[i]
 			switch {
@@ -198,33 +199,33 @@ func (c *Comparer) Up(side Side, at time.Time, recovered bool) {
 	}
 }
 
-// Take returns what was found since the last time.
+// Take returns the findings since the last Take.
 func (c *Comparer) Take() []Finding {
 	found := c.found
 	c.found = nil
 	return found
 }
 
-// Counts returns how comparisons ended so far.
+// Counts returns the numbers of results so far.
 func (c *Comparer) Counts() Counts { return c.counts }
 
 func (s Side) other() Side { return 1 - s }
 
-// match takes away what is the same at the front of both queues. That is never
-// wrong: whatever else could be done with the two leaves as many differences.
-func (c *Comparer) match(l *lane) {
-	for len(l.queue[Here]) > 0 && len(l.queue[There]) > 0 {
-		here, there := &l.queue[Here][0], &l.queue[There][0]
+// match removes equal events from the front of both queues. That is always best: any other
+// pairing of the two leaves at least as many differences.
+func (c *Comparer) match(q *deviceQueues) {
+	for len(q[Here]) > 0 && len(q[There]) > 0 {
+		here, there := &q[Here][0], &q[There][0]
 		if !inTime(here, there) || here.Event != there.Event || c.differing(here, there) != nil {
 			return
 		}
-		c.same(l, 0, 0)
+		c.settleEqual(q, 0, 0)
 	}
 }
 
-// same takes away two that are the same.
-func (c *Comparer) same(l *lane, h, t int) {
-	here, there := l.queue[Here][h], l.queue[There][t]
+// settleEqual removes two equal events.
+func (c *Comparer) settleEqual(q *deviceQueues, h, t int) {
+	here, there := q[Here][h], q[There][t]
 	delay := there.At.Sub(here.At)
 	if delay.Abs() > c.config.Late && !here.delayed && !there.delayed {
 		c.counts.Late++
@@ -232,25 +233,25 @@ func (c *Comparer) same(l *lane, h, t int) {
 	} else {
 		c.counts.Same++
 	}
-	c.drop(l, Here, h)
-	c.drop(l, There, t)
+	c.drop(q, Here, h)
+	c.drop(q, There, t)
 }
 
-func (c *Comparer) drop(l *lane, side Side, i int) {
-	queue := l.queue[side]
+func (c *Comparer) drop(q *deviceQueues, side Side, i int) {
+	queue := q[side]
 	copy(queue[i:], queue[i+1:])
-	queue[len(queue)-1] = waiting{} // let go of what it holds
-	l.queue[side] = queue[:len(queue)-1]
+	queue[len(queue)-1] = waiting{} // release its members
+	q[side] = queue[:len(queue)-1]
 	c.pending--
 }
 
-func (c *Comparer) tidy(device string, l *lane) {
-	if len(l.queue[Here])+len(l.queue[There]) == 0 {
-		delete(c.lanes, device)
+func (c *Comparer) forgetIfEmpty(device string, q *deviceQueues) {
+	if len(q[Here])+len(q[There]) == 0 {
+		delete(c.queues, device)
 	}
 }
 
-// inTime tells whether the one that was seen later came while the other waited.
+// inTime reports whether the later of two events came while the other waited.
 func inTime(here, there *waiting) bool {
 	if here.At.Before(there.At) {
 		return !there.At.After(here.until)

@@ -54,8 +54,8 @@ func check(t *testing.T, c *Comparer, want ...string) {
 	if got := lines(c.Take()); !slices.Equal(got, want) {
 		t.Errorf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if c.pending != 0 || len(c.lanes) != 0 {
-		t.Errorf("%d events still wait in %d lanes", c.pending, len(c.lanes))
+	if c.pending != 0 || len(c.queues) != 0 {
+		t.Errorf("%d events still wait of %d devices", c.pending, len(c.queues))
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// expired tells that an event's counterpart does not come any more. While the
-// other side cannot be seen, nobody can tell.
+// expired reports whether an event has waited long enough for its counterpart. It has not while
+// the other side cannot be observed.
 func (c *Comparer) expired(side Side, w *waiting, now time.Time) bool {
 	if since := c.down[side.other()]; since != nil && w.until.After(*since) {
 		return false
@@ -15,31 +15,31 @@ func (c *Comparer) expired(side Side, w *waiting, now time.Time) bool {
 	return now.After(w.until)
 }
 
-// overdue tells of each side whether its first event has waited long enough.
-func (c *Comparer) overdue(l *lane, now time.Time) (over [2]bool) {
+// overdue reports for each side whether its first event has expired.
+func (c *Comparer) overdue(q *deviceQueues, now time.Time) (over [2]bool) {
 	for side := range over {
-		over[side] = len(l.queue[side]) > 0 && c.expired(Side(side), &l.queue[side][0], now)
+		over[side] = len(q[side]) > 0 && c.expired(Side(side), &q[side][0], now)
 	}
 	return over
 }
 
-// settle decides about the events at the front, if one of them has waited long
-// enough. It tells whether it did anything.
-func (c *Comparer) settle(l *lane, t table, now time.Time) bool {
-	over := c.overdue(l, now)
+// settle decides about the events at the front, if one of them has expired. It reports whether
+// it removed any.
+func (c *Comparer) settle(q *deviceQueues, t table, now time.Time) bool {
+	over := c.overdue(q, now)
 	if !over[Here] && !over[There] {
 		return false
 	}
-	steps := align(l.queue[Here], l.queue[There], t)
+	steps := align(q[Here], q[There], t)
 	for _, s := range steps {
 		switch {
 		case s.here >= 0 && s.there >= 0:
-			here, there := &l.queue[Here][s.here], &l.queue[There][s.there]
+			here, there := &q[Here][s.here], &q[There][s.there]
 			if s.members == nil {
-				c.same(l, s.here, s.there)
+				c.settleEqual(q, s.here, s.there)
 				return true
 			}
-			// Both must have waited, or one might still meet its like.
+			// Until both have expired, an equal event may still come for one of them.
 			if !c.expired(Here, here, now) || !c.expired(There, there, now) {
 				return false
 			}
@@ -47,37 +47,37 @@ func (c *Comparer) settle(l *lane, t table, now time.Time) bool {
 			c.found = append(c.found, Finding{
 				Kind: Different, Here: copyOf(here), There: copyOf(there), Members: s.members, Delay: there.At.Sub(here.At),
 			})
-			c.drop(l, Here, s.here)
-			c.drop(l, There, s.there)
+			c.drop(q, Here, s.here)
+			c.drop(q, There, s.there)
 			return true
 		case s.here >= 0:
 			if !over[Here] {
-				continue // the other side's first is what is over; it comes later among the steps
+				continue // the first event of the other side has expired; a later step has it
 			}
-			c.alone(l, t, Here, steps)
+			c.settleUnpaired(q, t, Here, steps)
 			return true
 		default:
 			if !over[There] {
 				continue
 			}
-			c.alone(l, t, There, steps)
+			c.settleUnpaired(q, t, There, steps)
 			return true
 		}
 	}
 	return false
 }
 
-// alone takes away the first of a side, which has no counterpart in its place; it
-// may have one in another.
-func (c *Comparer) alone(l *lane, t table, side Side, steps []step) {
-	first := l.queue[side][0]
+// settleUnpaired removes the first event of a side, which has no counterpart in order. An equal
+// event that the other side has out of order makes it a reordering.
+func (c *Comparer) settleUnpaired(q *deviceQueues, t table, side Side, steps []step) {
+	first := q[side][0]
 	other := side.other()
 	for _, s := range steps {
 		at := [2]int{s.here, s.there}
 		if at[side] >= 0 || at[other] < 0 {
-			continue // it has a counterpart, or is on this side
+			continue // it has a counterpart, or is of this side
 		}
-		candidate := l.queue[other][at[other]]
+		candidate := q[other][at[other]]
 		here, there := &first, &candidate
 		if side == There {
 			here, there = there, here
@@ -87,8 +87,8 @@ func (c *Comparer) alone(l *lane, t table, side Side, steps []step) {
 		}
 		c.counts.Reordered++
 		c.found = append(c.found, Finding{Kind: Reordered, Here: copyOf(here), There: copyOf(there), Delay: there.At.Sub(here.At)})
-		c.drop(l, side, 0)
-		c.drop(l, other, at[other])
+		c.drop(q, side, 0)
+		c.drop(q, other, at[other])
 		return
 	}
 	switch {
@@ -101,7 +101,7 @@ func (c *Comparer) alone(l *lane, t table, side Side, steps []step) {
 		c.counts.OnlyThere++
 		c.found = append(c.found, Finding{Kind: OnlyThere, There: copyOf(&first)})
 	}
-	c.drop(l, side, 0)
+	c.drop(q, side, 0)
 }
 
 func copyOf(w *waiting) *Observation {
@@ -109,28 +109,28 @@ func copyOf(w *waiting) *Observation {
 	return &o
 }
 
-// step is one of those that lead from one queue to the other: two events that
-// belong together, or one that is alone (the other index is -1).
+// step is one step of an alignment: a pair of events, or one event without a counterpart (the
+// index of the other side is -1).
 type step struct {
 	here, there int
-	members     []string // that differ, of two
+	members     []string // of a pair: those that differ
 }
 
-// Costs of a step. Two that are mostly alike are cheaper than both alone, and
-// whatever is the same costs nothing.
+// Costs of a step. An equal pair costs nothing, and a pair with few differences costs less than
+// two events without counterparts.
 const (
-	costAlone     = 1.0
-	costDifferent = 1.0 // and up to half as much again for the members that differ
+	costUnpaired  = 1.0
+	costDifferent = 1.0 // plus up to half as much for the members that differ
 )
 
-// pair is what it costs to take two events for the same one.
+// pair is the cost of pairing two events.
 type pair struct {
 	members []string // that differ
 	cost    float64
 }
 
-// table has the pairs of a lane's events. It is made once for all that is settled at
-// a time: most of the work is to compare.
+// table has the pairs of a device's events. One Advance makes it once per device, because
+// comparing is most of the work.
 type table struct {
 	pairs []pair
 	width int
@@ -138,14 +138,14 @@ type table struct {
 
 func (t *table) of(here, there *waiting) *pair { return &t.pairs[here.slot*t.width+there.slot] }
 
-// compareAll compares each event of one side with each of the other.
-func (c *Comparer) compareAll(l *lane) table {
-	for side := range l.queue {
-		for i := range l.queue[side] {
-			l.queue[side][i].slot = i
+// newTable compares each event of one side with each event of the other.
+func (c *Comparer) newTable(q *deviceQueues) table {
+	for side := range q {
+		for i := range q[side] {
+			q[side][i].slot = i
 		}
 	}
-	here, there := l.queue[Here], l.queue[There]
+	here, there := q[Here], q[There]
 	t := table{pairs: make([]pair, len(here)*len(there)), width: len(there)}
 	for i := range here {
 		for j := range there {
@@ -156,22 +156,22 @@ func (c *Comparer) compareAll(l *lane) table {
 	return t
 }
 
-// align finds the cheapest way from one queue to the other, in order. Both are
-// bounded by MaxPerDevice.
+// align finds the cheapest alignment of two queues that keeps their order. MaxPerDevice bounds
+// the length of both.
 func align(here, there []waiting, t table) []step {
 	n, m := len(here), len(there)
 	width := m + 1
-	cost := make([]float64, (n+1)*width) // of what is left from i and j on
+	cost := make([]float64, (n+1)*width) // of the rest, from i and j on
 	for i := n; i >= 0; i-- {
 		for j := m; j >= 0; j-- {
 			at := i*width + j
 			switch {
 			case i == n:
-				cost[at] = costAlone * float64(m-j)
+				cost[at] = costUnpaired * float64(m-j)
 			case j == m:
-				cost[at] = costAlone * float64(n-i)
+				cost[at] = costUnpaired * float64(n-i)
 			default:
-				cost[at] = min(t.of(&here[i], &there[j]).cost+cost[at+width+1], costAlone+cost[at+width], costAlone+cost[at+1])
+				cost[at] = min(t.of(&here[i], &there[j]).cost+cost[at+width+1], costUnpaired+cost[at+width], costUnpaired+cost[at+1])
 			}
 		}
 	}
@@ -185,7 +185,7 @@ func align(here, there []waiting, t table) []step {
 				continue
 			}
 		}
-		if i < n && cost[at] == costAlone+cost[at+width] {
+		if i < n && cost[at] == costUnpaired+cost[at+width] {
 			steps = append(steps, step{here: i, there: -1})
 			i++
 		} else {
@@ -196,7 +196,7 @@ func align(here, there []waiting, t table) []step {
 	return steps
 }
 
-// pairing is what it costs to take two events for the same one.
+// pairing returns the members that differ between two events, and the cost of pairing them.
 func (c *Comparer) pairing(here, there *waiting) (members []string, cost float64) {
 	if here.Event != there.Event || !inTime(here, there) {
 		return nil, math.Inf(1)
@@ -207,7 +207,7 @@ func (c *Comparer) pairing(here, there *waiting) (members []string, cost float64
 		all = len(c.config.Compare)
 	}
 	if 2*len(members) > all {
-		return nil, math.Inf(1) // little in common: they are two events
+		return nil, math.Inf(1) // they have little in common
 	}
 	if members == nil {
 		return nil, 0
@@ -215,10 +215,10 @@ func (c *Comparer) pairing(here, there *waiting) (members []string, cost float64
 	return members, costDifferent + 0.5*float64(len(members))/float64(all)
 }
 
-// differing names the members that are not the same, sorted; nil when all are.
+// differing returns the names of the members that differ, sorted; nil if none does.
 func (c *Comparer) differing(here, there *waiting) []string {
 	var names []string
-	look := func(name string) {
+	compare := func(name string) {
 		if slices.Contains(c.config.Ignore, name) {
 			return
 		}
@@ -230,19 +230,19 @@ func (c *Comparer) differing(here, there *waiting) []string {
 	}
 	if len(c.config.Compare) > 0 {
 		for _, name := range c.config.Compare {
-			look(name)
+			compare(name)
 		}
 	} else {
 		for name := range there.Members {
-			look(name)
+			compare(name)
 		}
 	}
 	slices.Sort(names)
 	return names
 }
 
-// equal compares two JSON values as encoding/json decodes them. Numbers are
-// compared by value: 1 and 1.0 are the same.
+// equal compares two JSON values as encoding/json decodes them. Numbers are equal by value: 1
+// equals 1.0.
 func equal(a, b any) bool {
 	switch a := a.(type) {
 	case map[string]any:
@@ -262,7 +262,7 @@ func equal(a, b any) bool {
 	default:
 		switch b.(type) {
 		case map[string]any, []any:
-			return false // and == would panic on them
+			return false // == would panic on them
 		}
 		return a == b
 	}

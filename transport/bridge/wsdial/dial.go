@@ -1,4 +1,4 @@
-// Package wsdial dials WebSockets for links, so that they end when they are told to.
+// Package wsdial dials WebSockets for links, and ends a handshake as soon as its context ends.
 package wsdial
 
 import (
@@ -9,9 +9,9 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Dial is the dialer's DialContext, and gives up when ctx ends at any point. During
-// the handshake the library looks at the context's deadline alone. The dialer's own
-// NetDialContext is not used.
+// Dial calls the dialer's DialContext, and returns as soon as ctx ends. The library itself
+// observes only the context's deadline during the handshake. Dial ignores the dialer's own
+// NetDialContext.
 func Dial(ctx context.Context, dialer websocket.Dialer, address string, header http.Header) (*websocket.Conn, *http.Response, error) {
 	unwatch := func() bool { return true }
 	dialer.NetDialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
