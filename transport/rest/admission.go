@@ -11,64 +11,64 @@ import (
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
-// The costs of reads, in the units of Config.Work. A unit is about one connection
-// to the database; a fold of history also takes a processor for its whole time.
+// The costs of reads, in the units of Config.Work. A unit is about one database
+// connection. A fold of history also keeps one processor busy.
 const (
 	costRow  = 1 // single rows
 	costPage = 2 // a page of a list or of history
-	costFold = 6 // the state as of a moment in the past
+	costFold = 6 // the state at a time in the past
 )
 
-// Snapshots is where the present state of a system comes from, encoded.
+// Snapshots returns the present states of systems, encoded.
 type Snapshots interface {
 	// Snapshot returns a snapshot that is not older than the call. The caller must
-	// Release it. It fails with [admission.CodeBusy].
+	// Release it. Errors: [admission.CodeBusy].
 	Snapshot(ctx context.Context, system domain.SystemID) (*snapshot.Snapshot, error)
 }
 
-// unsent is what is held for an answer until it was sent, or cannot be.
-type unsent struct {
-	mu   sync.Mutex
-	held []func()
+// unsentAnswer holds the resources of a request's answer until the answer was sent
+// or the connection failed.
+type unsentAnswer struct {
+	mu       sync.Mutex
+	releases []func()
 }
 
-func (u *unsent) sent() {
+func (u *unsentAnswer) release() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, release := range u.held {
+	for _, release := range u.releases {
 		release()
 	}
-	u.held = nil
+	u.releases = nil
 }
 
-// untilSent calls release when the answer to the request of ctx was sent.
-func untilSent(ctx context.Context, release func()) {
-	u := ctx.Value(unsentKey).(*unsent)
+// releaseWhenSent calls release once the answer to the request of ctx was sent.
+func releaseWhenSent(ctx context.Context, release func()) {
+	u := ctx.Value(unsentKey).(*unsentAnswer)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.held = append(u.held, release)
+	u.releases = append(u.releases, release)
 }
 
-// reserve counts an answer of so many bytes for the system until it was sent. It
-// waits, and fails with [admission.CodeBusy], when callers of the system read too
-// slowly what they asked for.
+// reserve charges the system for an answer of the given size until the answer was
+// sent. While the system has too many unsent bytes, because its clients read their
+// answers slowly, reserve waits; in the end it fails with [admission.CodeBusy].
 func (a *API) reserve(ctx context.Context, system domain.SystemID, bytes int) (*admission.Grant, error) {
 	grant, err := a.answers.Admit(ctx, system, bytes)
 	if err != nil {
 		return nil, err
 	}
-	untilSent(ctx, grant.Release)
+	releaseWhenSent(ctx, grant.Release)
 	return grant, nil
 }
 
-// admitRead waits until a read of the cost may begin. It is for the reading alone:
-// an answer that is read slowly must not keep others from the database. A read that is
-// about no system counts as the platform's. done must be deferred: a read that
-// panics must not keep its place.
+// admitRead waits until a read of the given cost may begin. Call done after the read
+// and before the answer is sent: a client that reads slowly must not keep others from
+// the database. Defer done, so that a read that panics gives its place back. A read
+// about no system counts as the platform's.
 //
-// Every operation that reads is admitted, also one that looks up what a command is
-// about. Commands themselves are not: a system's reads must not hold up its commands,
-// which the rate limits bound.
+// Every read is admitted, also the lookup of a command's target. Commands are not
+// admitted: rate limits bound them, and a system's reads must not delay its commands.
 func (a *API) admitRead(ctx context.Context, system domain.SystemID, cost int) (done func(), err error) {
 	if system == "" {
 		system = domain.PlatformSystem
@@ -77,22 +77,37 @@ func (a *API) admitRead(ctx context.Context, system domain.SystemID, cost int) (
 	return grant.Release, err
 }
 
-// pieceBytes is how much of a large answer is written at a time.
+// admitStaff admits a read about one system, or about all for "", by an actor that
+// may monitor the platform. It uses done as admitRead does.
+func (a *API) admitStaff(ctx context.Context, system domain.SystemID) (done func(), err error) {
+	if err := actorOf(ctx).AuthorizeAnywhere(domain.ActionMonitor); err != nil {
+		return nil, err
+	}
+	if system != "" {
+		if _, err := domain.ParseSystemID(string(system)); err != nil {
+			return nil, err
+		}
+	}
+	return a.admitRead(ctx, system, costPage)
+}
+
+// pieceBytes is the size of one write of a large answer.
 const pieceBytes = 64 << 10
 
-// streamed is an answer in JSON that a function writes piece by piece.
-func streamed(write func(send func([]byte) bool)) *huma.StreamResponse {
+// streamJSON returns an answer in JSON that write sends piece by piece. send returns
+// false once the client is gone.
+func streamJSON(write func(send func([]byte) bool)) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		ctx.SetHeader("Content-Type", "application/json")
 		write(func(piece []byte) bool {
-			_, err := ctx.BodyWriter().Write(piece) // a caller who is gone gets nothing more
+			_, err := ctx.BodyWriter().Write(piece)
 			return err == nil
 		})
 	}}
 }
 
-// sendAll sends bytes in pieces.
-func sendAll(b []byte, send func([]byte) bool) bool {
+// sendPieces sends b in pieces of pieceBytes. It returns false once the client is gone.
+func sendPieces(b []byte, send func([]byte) bool) bool {
 	for len(b) > 0 {
 		n := min(len(b), pieceBytes)
 		if !send(b[:n]) {

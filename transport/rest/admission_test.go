@@ -19,8 +19,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-func controller(t testing.TB, capacity, share, queue int, patience time.Duration) *admission.Controller {
-	c, err := admission.New(admission.Config{Capacity: capacity, Share: share, Queue: queue, QueueAll: 4 * queue, Patience: patience})
+func controller(t testing.TB, capacity, share, queue int, timeout time.Duration) *admission.Controller {
+	c, err := admission.New(admission.Config{Capacity: capacity, Share: share, Queue: queue, QueueAll: 4 * queue, Patience: timeout})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ type slowReads struct {
 	gate  chan struct{}
 }
 
-func (s *slowReads) hold(ctx context.Context, system domain.SystemID) {
+func (s *slowReads) block(ctx context.Context, system domain.SystemID) {
 	if system != "clinica-sol" {
 		return
 	}
@@ -48,12 +48,12 @@ func (s *slowReads) hold(ctx context.Context, system domain.SystemID) {
 func (s *slowReads) DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
 	atLeast domain.Position,
 ) (*domain.State, bool, error) {
-	s.hold(ctx, system)
+	s.block(ctx, system)
 	return s.platform.DevicePage(ctx, actor, system, after, limit, atLeast)
 }
 
 func (s *slowReads) StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error) {
-	s.hold(ctx, system)
+	s.block(ctx, system)
 	return s.platform.StateAt(ctx, actor, system, at)
 }
 
@@ -392,8 +392,8 @@ func TestPagesOfThePastEndAtBytes(t *testing.T) {
 	}
 	id := func(s string) string { return s }
 	var got []string
-	for in, more := (&Paged{Limit: 1000}), true; more; {
-		page, next := cut(in, list, id, func(string) int { return 1 << 20 })
+	for in, more := (&PageParams{Limit: 1000}), true; more; {
+		page, next := paginate(in, list, id, func(string) int { return 1 << 20 })
 		if len(page) != 4 {
 			t.Fatalf("a page of %d", len(page))
 		}
@@ -402,7 +402,7 @@ func TestPagesOfThePastEndAtBytes(t *testing.T) {
 	if len(got) != 100 {
 		t.Errorf("%d of 100", len(got))
 	}
-	if page, next := cut(&Paged{Limit: 10}, list, id, func(string) int { return 5 << 20 }); len(page) != 1 || next != "000" {
+	if page, next := paginate(&PageParams{Limit: 10}, list, id, func(string) int { return 5 << 20 }); len(page) != 1 || next != "000" {
 		t.Errorf("a large entry comes alone: %d, %s", len(page), next)
 	}
 }

@@ -1,7 +1,7 @@
-// Package rest is the HTTP face: commands, device updates, and reads of the
-// present, the past and the history. The OpenAPI document is made from the same
-// types that the handlers use. Every error is a problem document with a stable
-// code; the table is in code.go.
+// Package rest is the HTTP API: commands, device updates, and reads of present and
+// past states and of the history. It generates the OpenAPI document from the types
+// that the handlers use. Every error is a problem document with a stable code;
+// code.go has the table.
 package rest
 
 import (
@@ -23,44 +23,44 @@ import (
 	"github.com/plugcast/plugcast/transport/limit"
 )
 
-// Config is what the API stands on. PublicURL, Limiter, Checks and Stream may be
-// missing, and Outcomes and Nodes together: then no command waits for what others
-// do.
+// Config holds what the API depends on. PublicURL, Limiter and every field whose
+// comment mentions nil are optional. Outcomes and Nodes are optional together:
+// without them, commands do not wait for other processes.
 type Config struct {
 	Service       *domain.Service
 	Reads         Reads
 	Snapshots     Snapshots
-	Work          *admission.Controller // admits reads at their cost; nil: any number
-	Answers       *admission.Controller // counts the bytes of answers that are not sent yet; nil: any number
+	Work          *admission.Controller // limits concurrent reads by their cost; nil: no limit
+	Answers       *admission.Controller // limits the bytes of unsent answers; nil: no limit
 	Authenticator auth.Authenticator
 	Tickets       auth.Tickets
 	Sockets       Sockets
 	Credentials   Credentials
-	PublicURL     *url.URL // http or https: where devices reach us, if not where the caller does
+	PublicURL     *url.URL // http or https: where devices reach the server; nil: at the host of the request
 	Outcomes      Outcomes
 	Nodes         Nodes
 	Limiter       Limiter
-	Readiness     *Readiness // what /readyz answers; nil: always ready
+	Readiness     *Readiness // the answer of /readyz; nil: always ready
 	Origins       auth.Origins
-	Bridges       Bridges      // nil: none can be made
-	DeadLetters   DeadLetters  // nil: they are not listed
-	Refusals      Refusals     // nil: none are shown
-	Findings      Findings     // nil: there is no report of bridges
-	Quarantine    Quarantine   // nil: it cannot be listed
-	Stream        http.Handler // the events of a system, as text/event-stream
-	Version       string       // of the program, for the OpenAPI document
+	Bridges       Bridges      // nil: no operations on bridges
+	DeadLetters   DeadLetters  // nil: no list of dead letters
+	Refusals      Refusals     // nil: connections show no refused devices
+	Findings      Findings     // nil: no list of findings
+	Quarantine    Quarantine   // nil: no list of quarantined entries
+	Stream        http.Handler // a system's events as text/event-stream; nil: no stream
+	Version       string       // the program's version, for the OpenAPI document
 	Log           *slog.Logger
 }
 
-// Limiter guards against floods across the deployment.
+// Limiter limits rates across the deployment.
 type Limiter interface {
 	limit.Limiter
-	// AllowAll takes from several systems, from all or from none. refused is the
-	// system that has not enough, or "".
+	// AllowAll charges several systems, either all or none. refused is a system that
+	// is over its limit, or "".
 	AllowAll(ctx context.Context, flow domain.Flow, counts map[domain.SystemID]int) (refused domain.SystemID, retryAfter time.Duration)
 }
 
-// API is the HTTP face as one handler. It is safe for concurrent use.
+// API is the HTTP API as one handler. It is safe for concurrent use.
 type API struct {
 	service       *domain.Service
 	reads         Reads
@@ -90,21 +90,21 @@ type API struct {
 	document []byte
 }
 
-// New makes the API. It answers at /api/, /openapi.json, /docs/, /healthz and
-// /readyz, and with a problem document everywhere else, so that it can be the
-// fallback of the program's mux.
+// New returns the API. It serves /api/, /openapi.json, /docs/, /healthz and
+// /readyz, and answers every other path with a problem document, so the program's
+// mux can use it as the fallback.
 func New(c Config) (*API, error) {
 	if c.Service == nil || c.Reads == nil || c.Snapshots == nil || c.Authenticator == nil ||
 		c.Tickets == nil || c.Sockets == nil || c.Credentials == nil ||
 		(c.Outcomes == nil) != (c.Nodes == nil) || c.Log == nil {
-		return nil, errors.New("rest: a part of the configuration is missing")
+		return nil, errors.New("rest: a required field of Config is missing")
 	}
 	a := &API{
 		service: c.Service, reads: c.Reads, snapshots: c.Snapshots, work: c.Work, answers: c.Answers,
 		authenticator: c.Authenticator, tickets: c.Tickets, sockets: c.Sockets,
 		credentials: c.Credentials, publicURL: c.PublicURL, outcomes: c.Outcomes, nodes: c.Nodes,
-		limiter: c.Limiter, pacer: newPacer(), bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters, refusals: c.Refusals,
-		quarantine: c.Quarantine, readiness: c.Readiness, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
+		limiter: c.Limiter, pacer: newPacer(), bridges: c.Bridges, findings: c.Findings, deadLetters: c.DeadLetters,
+		refusals: c.Refusals, quarantine: c.Quarantine, readiness: c.Readiness, origins: c.Origins, log: c.Log, mux: http.NewServeMux(),
 	}
 	if a.readiness == nil {
 		a.readiness = NewReadiness(nil, nil, c.Log)
@@ -139,28 +139,28 @@ func New(c Config) (*API, error) {
 	return a, a.serveDocument()
 }
 
-// operation is what differs from one operation to the next.
+// operation describes one operation; register adds the parts that all share.
 type operation struct {
 	id, method, path string
 	tag              string
 	summary          string
 	detail           string
-	status           int          // of success; 200 when 0
-	errors           []int        // that it may answer with, besides those that all may
-	answer           reflect.Type // of a body that the handler writes by itself
+	status           int          // on success; 0 means 200
+	errors           []int        // error statuses besides commonErrors
+	responseType     reflect.Type // the body's type if the handler streams it; otherwise nil
 }
 
-// commonErrors are statuses that every operation may answer with.
+// commonErrors are the error statuses that every operation may answer with.
 var commonErrors = []int{400, 401, 403, 429, 500, 503}
 
 // register adds an operation behind authentication and the rate limit.
 func register[I, O any](a *API, op operation, handle func(context.Context, *I) (*O, error)) {
 	bounded := func(ctx context.Context, in *I) (*O, error) {
-		within := operationTime
-		if w, can := any(in).(interface{ waiting() time.Duration }); can {
-			within += w.waiting()
+		timeout := operationTime
+		if w, waits := any(in).(interface{ waiting() time.Duration }); waits {
+			timeout += w.waiting()
 		}
-		ctx, cancel := context.WithTimeout(ctx, within)
+		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		out, err := handle(ctx, in)
 		if err != nil {
@@ -168,30 +168,30 @@ func register[I, O any](a *API, op operation, handle func(context.Context, *I) (
 		}
 		return out, nil
 	}
-	responses := describeAnswer(a.huma, op.answer)
+	responses := describeAnswer(a.huma, op.responseType)
 	huma.Register(a.huma, huma.Operation{
 		OperationID: op.id, Method: op.method, Path: op.path, Tags: []string{op.tag},
 		Summary: op.summary, Description: op.detail, DefaultStatus: op.status,
 		Errors:    append(op.errors, commonErrors...),
 		Responses: responses,
 		Security:  []map[string][]string{{securityScheme: {}}},
-		// The body ends by itself before this; see boundedBody.
+		// boundedBody ends the body before huma's limit.
 		MaxBodyBytes: maxBatchBody + 1, BodyReadTimeout: bodyTimeout,
 		RejectUnknownQueryParameters: true,
 		Middlewares:                  huma.Middlewares{a.admit},
 	}, bounded)
 	if !slices.Contains(op.errors, http.StatusUnprocessableEntity) {
-		delete(responses, "422") // huma's own status for a bad input; here it is 400
+		delete(responses, "422") // huma's status for invalid input; this API answers 400
 	}
-	if _, can := any(new(I)).(interface{ duration() (time.Duration, error) }); can {
+	if _, waits := any(new(I)).(interface{ duration() (time.Duration, error) }); waits {
 		outcome := *responses["202"]
-		outcome.Description = "Done: the answer waited for the outcome"
+		outcome.Description = "The server waited for the outcome"
 		responses["200"] = &outcome
 	}
 }
 
-// admit authenticates the request and applies the rate limit: every request counts
-// as one, whatever becomes of it.
+// admit authenticates the request and applies the rate limit. Every request counts
+// as one, also if it fails later.
 func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	actor, err := a.authenticator.Authenticate(r.Context(), r)
@@ -202,11 +202,11 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 	if a.limiter != nil {
 		system := actor.QuotaSystem(domain.SystemID(r.PathValue("systemId")))
 		if ok, wait := a.limiter.Allow(r.Context(), domain.FlowRequests, system, 1); !ok {
-			a.limited(r.Context(), domain.FlowRequests, system, wait).write(w)
+			a.rateLimited(r.Context(), domain.FlowRequests, system, wait).write(w)
 			return
 		}
 	}
-	if p := encoded(r.Context(), r); p != nil {
+	if p := checkContentEncoding(r.Context(), r); p != nil {
 		p.write(w)
 		return
 	}
@@ -219,15 +219,15 @@ func actorOf(ctx context.Context) domain.Actor {
 }
 
 // The parts of inputs and outputs, such as InSystem, have exported names because
-// huma passes over embedded types that have not.
+// huma ignores embedded types that are not exported.
 
 // InSystem is part of the input of every operation within a system.
 type InSystem struct {
 	SystemID domain.SystemID `path:"systemId" doc:"The system (tenant)" example:"clinica-sol"`
-	WithTicket
+	TicketParam
 }
 
-// authorize checks the system's id and whether the actor may do this in it.
+// authorize checks the system's id, and that the actor may perform the action in it.
 func (in *InSystem) authorize(ctx context.Context, action domain.Action) (domain.Actor, error) {
 	if _, err := domain.ParseSystemID(string(in.SystemID)); err != nil {
 		return domain.Actor{}, err
@@ -236,10 +236,10 @@ func (in *InSystem) authorize(ctx context.Context, action domain.Action) (domain
 	return actor, actor.Authorize(action, in.SystemID)
 }
 
-// WithTicket makes the credential in the URL a known parameter.
-type WithTicket struct {
+// TicketParam makes huma accept ?ticket=, which the authenticator reads.
+type TicketParam struct {
 	Ticket string `query:"ticket" hidden:"true"`
 }
 
-// systemPath is where everything of a system begins.
+// systemPath begins the path of every operation within a system.
 const systemPath = "/api/v1/systems/{systemId}"

@@ -9,6 +9,7 @@ import (
 
 const assignmentPath = devicePath + "/assignment"
 
+// InDevice is part of the input of every operation on one device.
 type InDevice struct {
 	InSystem
 	DeviceID domain.DeviceID `path:"deviceId" example:"shellyplugsg3-8cbfea9a1b2c"`
@@ -24,21 +25,15 @@ func (in *InDevice) authorize(ctx context.Context, action domain.Action) (domain
 
 type getAssignmentInput struct {
 	InDevice
-	Freshness
-	Revalidated
-}
-
-type getAssignmentOutput struct {
-	Status int
-	ETag   string `header:"ETag" doc:"The quoted position of the assignment, for If-Match"`
-	Body   *domain.Assignment
+	FreshnessParam
+	ConditionalRead
 }
 
 type assignInput struct {
 	InDevice
-	Move        bool   `query:"move" doc:"Take the equipment over from the plug that feeds it now"`
-	IfNoneMatch string `header:"If-None-Match" enum:"*" doc:"Only if the plug is not assigned; otherwise 412"`
-	Conditional
+	Move        bool   `query:"move" doc:"Take the equipment from the plug that feeds it now"`
+	IfNoneMatch string `header:"If-None-Match" enum:"*" doc:"Fail with 412 if the plug is assigned already"`
+	ConditionalWrite
 	CommandInput
 	Body struct {
 		EquipmentID domain.EquipmentID `json:"equipmentId" example:"laser-1"`
@@ -47,30 +42,30 @@ type assignInput struct {
 
 type releaseInput struct {
 	InDevice
-	Conditional
+	ConditionalWrite
 	CommandInput
 }
 
 type assignmentOutput struct {
 	Status int
 	Replay
-	ETag string `header:"ETag" doc:"For If-Match in the next command on the same thing"`
+	ETag string `header:"ETag" doc:"The assignment's quoted position, for If-Match in the next command"`
 	Body struct {
 		CommandAnswer
-		Assignment *domain.Assignment `json:"assignment,omitempty" doc:"What the plug feeds now; only when the answer waited"`
+		Assignment *domain.Assignment `json:"assignment,omitempty" doc:"The assignment after the command; only with wait"`
 	}
 }
 
 func (a *API) registerAssignments() {
 	register(a, operation{
 		id: "getAssignment", method: http.MethodGet, path: assignmentPath, tag: "Assignments",
-		summary: "Get which equipment a plug feeds", errors: []int{404},
+		summary: "Get a plug's assignment to equipment", errors: []int{404},
 	}, a.getAssignment)
 	register(a, operation{
 		id: "assign", method: http.MethodPut, path: assignmentPath, tag: "Assignments", status: http.StatusAccepted,
 		summary: "Assign a plug to equipment",
-		detail: "Replaces what the plug fed before. Equipment that another plug feeds is a conflict, which says " +
-			"the holder; `?move=true` takes it over.",
+		detail: "Replaces the plug's former assignment. If another plug feeds the equipment, the answer is 409 and names that plug; " +
+			"`?move=true` takes the equipment from it.",
 		errors: []int{404, 409, 412, 413, 415, 422, 504},
 	}, a.assign)
 	register(a, operation{
@@ -79,11 +74,11 @@ func (a *API) registerAssignments() {
 	}, a.release)
 }
 
-func (a *API) getAssignment(ctx context.Context, in *getAssignmentInput) (*getAssignmentOutput, error) {
+func (a *API) getAssignment(ctx context.Context, in *getAssignmentInput) (*conditionalOutput[domain.Assignment], error) {
 	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
 		return nil, err
 	}
-	st, err := a.partOf(ctx, &in.InSystem, &in.Freshness, &Moment{}, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
+	st, err := a.readRows(ctx, &in.InSystem, &in.FreshnessParam, &AtParam{}, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +90,7 @@ func (a *API) getAssignment(ctx context.Context, in *getAssignmentInput) (*getAs
 		return nil, domain.Fail(domain.KindNotFound, domain.CodeNotAssigned,
 			`device "`+string(in.DeviceID)+`" is not assigned to any equipment`)
 	}
-	out := &getAssignmentOutput{Status: http.StatusOK, ETag: entityTag(assigned.Position), Body: assigned}
-	if in.matches(out.ETag) {
-		out.Status, out.Body = http.StatusNotModified, nil
-	}
-	return out, nil
+	return conditional(&in.ConditionalRead, entityTag(assigned.Position), assigned), nil
 }
 
 func (a *API) assign(ctx context.Context, in *assignInput) (*assignmentOutput, error) {
@@ -109,7 +100,7 @@ func (a *API) assign(ctx context.Context, in *assignInput) (*assignmentOutput, e
 	if _, err := domain.ParseEquipmentID(string(in.Body.EquipmentID)); err != nil {
 		return nil, err
 	}
-	match, err := in.Conditional.position()
+	match, err := in.ConditionalWrite.position()
 	if err != nil {
 		return nil, err
 	}
@@ -117,44 +108,36 @@ func (a *API) assign(ctx context.Context, in *assignInput) (*assignmentOutput, e
 		if match != nil {
 			return nil, invalidRequest("If-Match and If-None-Match exclude each other")
 		}
-		match = &domain.Position{} // the position of no assignment
+		match = &domain.Position{} // the position that stands for no assignment
 	}
 	c := domain.AssignPlug{DeviceID: in.DeviceID, EquipmentID: in.Body.EquipmentID, Move: in.Move, IfMatch: match}
-	r, err := in.request(ctx, "assign", in.SystemID, c)
+	receipt, err := a.execute(ctx, "assign", in.SystemID, c, &in.CommandInput)
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
-	if err != nil {
-		return nil, err
-	}
-	return a.assigned(ctx, &in.InDevice, &in.Waits, receipt)
+	return a.answerAssignment(ctx, &in.InDevice, &in.WaitParam, receipt)
 }
 
 func (a *API) release(ctx context.Context, in *releaseInput) (*assignmentOutput, error) {
 	if _, err := in.authorize(ctx, domain.ActionCommand); err != nil {
 		return nil, err
 	}
-	match, err := in.Conditional.position()
+	match, err := in.ConditionalWrite.position()
 	if err != nil {
 		return nil, err
 	}
-	c := domain.ReleasePlug{DeviceID: in.DeviceID, IfMatch: match}
-	r, err := in.request(ctx, "release", in.SystemID, c)
+	receipt, err := a.execute(ctx, "release", in.SystemID, domain.ReleasePlug{DeviceID: in.DeviceID, IfMatch: match}, &in.CommandInput)
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
-	if err != nil {
-		return nil, err
-	}
-	return a.assigned(ctx, &in.InDevice, &in.Waits, receipt)
+	return a.answerAssignment(ctx, &in.InDevice, &in.WaitParam, receipt)
 }
 
-func (a *API) assigned(ctx context.Context, in *InDevice, w *Waits, receipt domain.Receipt) (*assignmentOutput, error) {
+// answerAssignment answers a command on a plug's assignment.
+func (a *API) answerAssignment(ctx context.Context, in *InDevice, w *WaitParam, receipt domain.Receipt) (*assignmentOutput, error) {
 	out := &assignmentOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
-	out.Body.CommandAnswer = answer(receipt)
-	st, err := a.settled(ctx, in.SystemID, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}}, receipt, w)
+	out.Body.CommandAnswer = commandAnswer(receipt)
+	st, err := a.stateAfter(ctx, in.SystemID, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}}, receipt, w)
 	if err != nil || st == nil {
 		return out, err
 	}

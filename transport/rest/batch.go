@@ -9,24 +9,23 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// maxItem bounds one update of a batch in bytes. Attributes, the largest part,
-// are limited to 4 KiB.
+// maxItem is the maximum size of one update of a batch in bytes. Attributes, the
+// largest part, are limited to 4 KiB.
 const maxItem = 64 << 10
 
-// readBatch reads a batch of device updates, a JSON array or one object after
-// the other (NDJSON), and says so of the first item that is wrong. It holds no
-// more of the body than one item, and stops at the first item too many. Errors
-// of body itself come back as they are. identity, unless it is nil, gets what makes
-// the batch the one that it is: its items, without white space and what is between
-// them.
-func readBatch(body io.Reader, identity io.Writer) ([]domain.SystemUpdate, error) {
-	in := &itemReader{in: newItemBuffer(body), most: maxItem}
+// readBatch reads a batch of device updates: a JSON array, or objects one after the
+// other (NDJSON). Its error names the first invalid item. It buffers one item at a
+// time, and stops at the first item beyond the limit. It returns errors of body
+// unchanged. It writes the identity of the batch to digest, unless that is nil: the
+// items without white space and separators.
+func readBatch(body io.Reader, digest io.Writer) ([]domain.SystemUpdate, error) {
+	in := &itemReader{in: newItemBuffer(body), maxBytes: maxItem}
 	updates := make([]domain.SystemUpdate, 0, 64)
 	for {
 		item, err := in.next()
 		switch {
 		case errors.Is(err, io.EOF) && len(updates) == 0 && !in.array:
-			return nil, invalidRequest("a body is needed: a JSON array of updates, or one per line")
+			return nil, invalidRequest("the body is empty; send a JSON array of updates, or one update per line")
 		case errors.Is(err, io.EOF):
 			return updates, nil
 		case err != nil:
@@ -40,8 +39,8 @@ func readBatch(body io.Reader, identity io.Writer) ([]domain.SystemUpdate, error
 		if err != nil {
 			return nil, domain.AtIndex(err, len(updates))
 		}
-		if identity != nil {
-			if err := identify(item, identity); err != nil {
+		if digest != nil {
+			if err := addToDigest(item, digest); err != nil {
 				return nil, err
 			}
 		}
@@ -49,38 +48,38 @@ func readBatch(body io.Reader, identity io.Writer) ([]domain.SystemUpdate, error
 	}
 }
 
-// identify writes an item for a fingerprint, as one line.
-func identify(item []byte, identity io.Writer) error {
+// addToDigest writes an item to the digest as one line.
+func addToDigest(item []byte, digest io.Writer) error {
 	line, err := domain.CompactJSON(item)
 	if err != nil {
-		return err // unreachable: it was parsed
+		return err // unreachable: the item was parsed before
 	}
-	if _, err = identity.Write(line); err == nil {
-		_, err = io.WriteString(identity, "\n")
+	if _, err = digest.Write(line); err == nil {
+		_, err = io.WriteString(digest, "\n")
 	}
 	return err
 }
 
 func newItemBuffer(body io.Reader) *bufio.Reader { return bufio.NewReaderSize(body, 32<<10) }
 
-// itemReader cuts a body into its items. It only looks for where an object ends;
-// whether it is JSON is seen when the item is parsed. A general decoder would
-// read every byte twice more.
+// itemReader splits a body into its items. It only finds the end of each object; the
+// caller's parser checks the JSON. A general decoder would read every byte two more
+// times.
 type itemReader struct {
-	in    *bufio.Reader
-	most  int // bytes of one item
-	item  []byte
-	count int
-	array bool
-	ended bool
+	in       *bufio.Reader
+	maxBytes int // the maximum size of one item
+	item     []byte
+	count    int
+	array    bool
+	ended    bool
 }
 
-// next returns the bytes of the next item, which are good until the next call,
-// or io.EOF behind the last.
+// next returns the bytes of the next item, which are valid until the next call. After
+// the last item it returns io.EOF.
 func (r *itemReader) next() ([]byte, error) {
 	c, err := r.nextByte()
 	if err == nil && (c == 0xEF || c >= 0xFE) {
-		return nil, malformed("there is a byte order mark (BOM) before item %d; send JSON without", r.count)
+		return nil, malformed("there is a byte order mark (BOM) before item %d; send JSON without one", r.count)
 	}
 	if r.count == 0 && c == '[' && err == nil {
 		r.array = true
@@ -90,11 +89,11 @@ func (r *itemReader) next() ([]byte, error) {
 		return r.object(c, err)
 	}
 	if r.ended = r.ended || err == nil && c == ']'; r.ended {
-		return nil, r.nothingMore()
+		return nil, r.end()
 	}
 	if r.count > 0 && err == nil {
 		if c != ',' {
-			return nil, malformed("between items %d and %d there must be a comma", r.count-1, r.count)
+			return nil, malformed("a comma is missing between items %d and %d", r.count-1, r.count)
 		}
 		c, err = r.nextByte()
 	}
@@ -104,16 +103,16 @@ func (r *itemReader) next() ([]byte, error) {
 	return r.object(c, err)
 }
 
-// nothingMore checks that only white space is behind the array.
-func (r *itemReader) nothingMore() error {
+// end checks that only white space follows the array, and then returns io.EOF.
+func (r *itemReader) end() error {
 	_, err := r.nextByte()
 	if err == nil {
-		return malformed("there is more after the array")
+		return malformed("there is text after the array")
 	}
 	return err
 }
 
-// nextByte skips white space.
+// nextByte returns the next byte that is not white space.
 func (r *itemReader) nextByte() (byte, error) {
 	for {
 		c, err := r.in.ReadByte()
@@ -123,7 +122,7 @@ func (r *itemReader) nextByte() (byte, error) {
 	}
 }
 
-// object reads on to the end of the object that begins with c.
+// object reads the object that begins with c, up to its end.
 func (r *itemReader) object(c byte, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
@@ -139,27 +138,27 @@ func (r *itemReader) object(c byte, err error) ([]byte, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		chunk, _ := r.in.Peek(r.in.Buffered()) // what is buffered is always there
+		chunk, _ := r.in.Peek(r.in.Buffered()) // cannot fail: it reads the buffer only
 		n := scan.feed(chunk)
 		r.item = append(r.item, chunk[:n]...)
 		_, _ = r.in.Discard(n)
-		if len(r.item) > r.most {
+		if len(r.item) > r.maxBytes {
 			return nil, domain.AtIndex(domain.Invalid(domain.CodeInvalidUpdate,
-				fmt.Sprintf("an item is limited to %d bytes", r.most)), r.count)
+				fmt.Sprintf("an item is limited to %d bytes", r.maxBytes)), r.count)
 		}
 	}
 	r.count++
 	return r.item, nil
 }
 
-// objectScan looks for the end of an object that begins before what it is fed.
+// objectScan finds the end of an object across the chunks that feed gets.
 type objectScan struct {
-	depth   int // of brackets that are open; 0 at the end
+	depth   int // of open brackets; 0 at the end of the object
 	quoted  bool
 	escaped bool
 }
 
-// feed returns how many bytes belong to the object.
+// feed returns the number of bytes of chunk that belong to the object.
 func (s *objectScan) feed(chunk []byte) int {
 	for i, c := range chunk {
 		switch {

@@ -11,81 +11,83 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Bridges is the receiving end of other deployments' bridges, and what is known of
-// our own.
+// Bridges imports the events that other deployments' bridges send, and reports the
+// status of this deployment's own bridges.
 type Bridges interface {
-	// Deployment is the id of this deployment.
+	// Deployment returns the id of this deployment.
 	Deployment() string
-	// Import appends what is new in a batch and moves the source's cursor, together.
-	// It fails with [*domain.ImportGapError] when something before was not taken.
+	// Import appends the new events of a batch and moves the source's cursor,
+	// atomically. It fails with [*domain.ImportGapError] if the source has earlier
+	// events that were not imported.
 	Import(ctx context.Context, b domain.ImportBatch) (domain.ImportResult, error)
-	// Cursor returns up to where a source's log was taken, or false.
+	// Cursor returns the position up to which a source's log was imported, or false
+	// if nothing is known of the source.
 	Cursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error)
-	// SkipTo leaves out what a source has up to a position, if nothing was taken
-	// from it before.
+	// SkipTo starts a new source at a position: its events up to there are not
+	// imported. It does nothing if the source has a cursor already.
 	SkipTo(ctx context.Context, system domain.SystemID, source string, at domain.Position) error
-	// Rewind moves a cursor back to a position that it is after.
+	// Rewind moves a cursor back to an earlier position.
 	Rewind(ctx context.Context, system domain.SystemID, source string, to domain.Position) error
-	// List returns the status of every system of every link, as JSON.
+	// List returns the status of every system of every bridge, as JSON.
 	List(ctx context.Context) ([]json.RawMessage, error)
 }
 
 const (
 	bridgePath       = systemPath + "/bridge"
 	bridgeEventsPath = bridgePath + "/events"
-	// maxEnvelope bounds one event that is pushed, in bytes.
+	// maxEnvelope is the maximum size of one sent event in bytes.
 	maxEnvelope = 1 << 20
 )
 
-// FromSource is part of the input of what another deployment calls.
-type FromSource struct {
-	Source string `query:"source" required:"true" doc:"Id of the deployment whose log it is"`
+// SourceParam is part of the input of the operations that another deployment calls.
+type SourceParam struct {
+	Source string `query:"source" required:"true" doc:"The id of the sending deployment"`
 }
 
 type bridgeEventsInput struct {
 	InSystem
-	FromSource
-	After   string `query:"after" required:"true" doc:"Position in the source's log that the batch begins after"`
-	Through string `query:"through" required:"true" doc:"Position in the source's log up to which the batch has all that is to be taken"`
-	Unread
+	SourceParam
+	After   string `query:"after" required:"true" doc:"The position in the source's log after which the batch begins"`
+	Through string `query:"through" required:"true" doc:"The position in the source's log up to which the batch is complete"`
+	StreamedBody
 }
 
 type bridgeEventsOutput struct {
 	Body struct {
-		Accepted   int             `json:"accepted" doc:"How many events were appended"`
-		Duplicates int             `json:"duplicates" doc:"How many were here already"`
-		Own        int             `json:"own" doc:"How many were first appended here, and were left out"`
-		Refused    int             `json:"refused,omitempty" doc:"How many of those accepted are kept as undecodable, because the system may have no more devices"`
-		Position   domain.Position `json:"position" doc:"Up to where the source's log is taken now"`
+		Accepted   int             `json:"accepted" doc:"The number of events that were appended"`
+		Duplicates int             `json:"duplicates" doc:"The number of events that were here already"`
+		Own        int             `json:"own" doc:"The number of events that this deployment appended first; it skips them"`
+		Refused    int             `json:"refused,omitempty" doc:"The accepted events kept as undecodable: the system has its maximum of devices"`
+		Position   domain.Position `json:"position" doc:"The position up to which the source's log is imported now"`
 	}
 }
 
 type bridgeCursorInput struct {
 	InSystem
-	FromSource
+	SourceParam
 }
 
 type bridgeCursorOutput struct {
 	Body struct {
-		Deployment string          `json:"deployment" doc:"Id of this deployment"`
-		Known      bool            `json:"known" doc:"Whether anything was taken from the source, or it was started"`
-		Position   domain.Position `json:"position" doc:"Up to where the source's log is taken"`
+		Deployment string          `json:"deployment" doc:"The id of this deployment"`
+		Known      bool            `json:"known" doc:"Whether events of the source were imported, or its cursor was set"`
+		Position   domain.Position `json:"position" doc:"The position up to which the source's log is imported"`
 	}
 }
 
 type setBridgeCursorInput struct {
 	InSystem
-	FromSource
+	SourceParam
 	Body struct {
-		Position domain.Position `json:"position" doc:"In the source's log"`
-		Rewind   bool            `json:"rewind,omitempty" doc:"Go back to the position: the source lost what was after it. Otherwise the position only counts for a source that nothing is known of"`
+		Position domain.Position `json:"position" doc:"The position in the source's log"`
+		Rewind   bool            `json:"rewind,omitempty" doc:"Go back to the position, because the source lost its later events"`
 	}
 }
 
 type bridgesOutput struct {
 	Body struct {
-		Deployment string            `json:"deployment" doc:"Id of this deployment"`
-		Bridges    []json.RawMessage `json:"bridges" doc:"One per link and system; see the documentation"`
+		Deployment string            `json:"deployment" doc:"The id of this deployment"`
+		Bridges    []json.RawMessage `json:"bridges" doc:"One per bridge and system; see the documentation"`
 	}
 }
 
@@ -93,24 +95,27 @@ func (a *API) registerBridges() {
 	register(a, operation{
 		id: "takeEvents", method: http.MethodPost, path: bridgeEventsPath, tag: "Bridges",
 		summary: "Append events of another deployment",
-		detail: "For the bridge of another deployment. A JSON array or NDJSON of at most 1,000 envelopes, in the order of the source's log, with " +
-			"their positions there. What was taken before, has come by another way or was first appended here is left out, so that " +
-			"the same batch may be sent any number of times. Events keep their id, type, version, time, actor and data.",
+		detail: "For the bridge of another deployment. The body is a JSON array or NDJSON of at most 1,000 envelopes, in the order of the " +
+			"source's log, with their positions there. The server skips events that it has already, from this source or another, and " +
+			"events that this deployment appended first, so a bridge can send the same batch any number of times. Events keep their " +
+			"id, type, version, time, actor and data.",
 		errors: []int{408, 409, 413, 415, 504},
 	}, a.takeEvents)
 	register(a, operation{
 		id: "getBridgeCursor", method: http.MethodGet, path: bridgePath + "/cursor", tag: "Bridges",
-		summary: "Ask up to where the log of another deployment was taken",
+		summary: "Get the position up to which another deployment's log was imported",
 	}, a.getBridgeCursor)
 	register(a, operation{
 		id: "setBridgeCursor", method: http.MethodPut, path: bridgePath + "/cursor", tag: "Bridges",
-		summary: "Say where to begin with the log of another deployment",
-		errors:  []int{409, 413, 415},
+		summary: "Set the position after which to import another deployment's log",
+		detail: "Without `rewind`, the position counts only for a source that has no cursor yet. With `rewind`, it moves the source's " +
+			"cursor back.",
+		errors: []int{409, 413, 415},
 	}, a.setBridgeCursor)
 	register(a, operation{
 		id: "listBridges", method: http.MethodGet, path: "/api/v1/bridges", tag: "Bridges",
-		summary: "List how the bridges of this deployment go",
-		detail:  "For staff.",
+		summary: "List the status of this deployment's bridges",
+		detail:  "Only for staff.",
 	}, a.listBridges)
 	describeBatch[envelope](a, bridgeEventsPath, domain.MaxImportBatch)
 }
@@ -135,8 +140,8 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 	}
 	taken, err := a.bridges.Import(ctx, b)
 	if behind := new(domain.ImportGapError); errors.As(err, &behind) {
-		return nil, domain.Fail(domain.KindConflict, domain.CodeBridgeBehind, "the log of this source is taken up to "+
-			behind.Cursor.String()+" only: send on from there").With("cursor", behind.Cursor)
+		return nil, domain.Fail(domain.KindConflict, domain.CodeBridgeBehind, "the log of this source is imported up to "+
+			behind.Cursor.String()+" only; continue from there").With("cursor", behind.Cursor)
 	}
 	if err != nil {
 		return nil, err
@@ -147,9 +152,9 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 	return out, nil
 }
 
-// limitEvents takes the events of a batch from the system's allowances. Those that
-// processes react to have one of their own, as commands over HTTP do: by the
-// thousands they would keep this machine from working for other systems.
+// limitEvents charges the system for the events of a batch. Events that processes
+// react to have a limit of their own, as commands over HTTP do: thousands of them
+// would keep this machine from working for other systems.
 func (a *API) limitEvents(ctx context.Context, system domain.SystemID, events []domain.Event) error {
 	if a.limiter == nil {
 		return nil
@@ -162,19 +167,19 @@ func (a *API) limitEvents(ctx context.Context, system domain.SystemID, events []
 	}
 	if actions > 0 {
 		if ok, wait := a.limiter.Allow(ctx, domain.FlowActions, system, actions); !ok {
-			return a.limited(ctx, domain.FlowActions, system, wait)
+			return a.rateLimited(ctx, domain.FlowActions, system, wait)
 		}
 	}
 	if ok, wait := a.limiter.Allow(ctx, domain.FlowDeviceUpdates, system, max(len(events), 1)); !ok {
-		return a.limited(ctx, domain.FlowDeviceUpdates, system, wait)
+		return a.rateLimited(ctx, domain.FlowDeviceUpdates, system, wait)
 	}
 	return nil
 }
 
-// readEnvelopes reads a batch as readBatch does. An empty body is an empty batch:
-// it moves the cursor over what was left out.
+// readEnvelopes reads a batch of events as readBatch reads updates. An empty body is
+// an empty batch, which moves the cursor past events that the bridge does not send.
 func readEnvelopes(body io.Reader) ([]domain.Event, error) {
-	in := &itemReader{in: newItemBuffer(body), most: maxEnvelope}
+	in := &itemReader{in: newItemBuffer(body), maxBytes: maxEnvelope}
 	var events []domain.Event
 	for {
 		item, err := in.next()
@@ -240,13 +245,10 @@ func (a *API) setBridgeCursor(ctx context.Context, in *setBridgeCursorInput) (*b
 	return a.bridgeCursor(ctx, in.SystemID, in.Source)
 }
 
-type listBridgesInput struct{ WithTicket }
+type listBridgesInput struct{ TicketParam }
 
 func (a *API) listBridges(ctx context.Context, _ *listBridgesInput) (*bridgesOutput, error) {
-	if err := actorOf(ctx).AuthorizeAnywhere(domain.ActionMonitor); err != nil {
-		return nil, err
-	}
-	done, err := a.admitRead(ctx, domain.PlatformSystem, costPage)
+	done, err := a.admitStaff(ctx, "")
 	if err != nil {
 		return nil, err
 	}

@@ -13,17 +13,17 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// maxWait bounds how long a command's answer may wait for its outcome.
+// maxWait is the longest time that a caller may wait for the outcome of a command.
 const maxWait = 30 * time.Second
 
-// Keyed is part of the input of everything that appends.
-type Keyed struct {
-	IdempotencyKey string `header:"Idempotency-Key" doc:"1 to 255 visible ASCII characters. The same request under the same key is done once and answered alike for 24 hours" example:"5f3a…"`
+// Idempotent is part of the input of every operation that appends.
+type Idempotent struct {
+	IdempotencyKey string `header:"Idempotency-Key" doc:"Within 24 hours, a repeat does nothing and gets the same answer" example:"5f3a…"`
 }
 
-// request is what the domain wants to know besides the command. same is whatever
-// makes this request another one under the same key.
-func (in *Keyed) request(ctx context.Context, same ...any) (domain.Request, error) {
+// request returns the request that goes with a command. content identifies the
+// command: the domain refuses another content under the same key.
+func (in *Idempotent) request(ctx context.Context, content ...any) (domain.Request, error) {
 	r := domain.Request{Actor: actorOf(ctx), CorrelationID: requestID(ctx), IdempotencyKey: in.IdempotencyKey}
 	if in.IdempotencyKey == "" {
 		return r, nil
@@ -31,7 +31,7 @@ func (in *Keyed) request(ctx context.Context, same ...any) (domain.Request, erro
 	if err := in.check(); err != nil {
 		return r, err
 	}
-	text, err := json.Marshal(same)
+	text, err := json.Marshal(content)
 	if err != nil {
 		return r, fmt.Errorf("rest: fingerprint of a request: %w", err)
 	}
@@ -39,15 +39,15 @@ func (in *Keyed) request(ctx context.Context, same ...any) (domain.Request, erro
 	return r, nil
 }
 
-func (in *Keyed) check() error {
-	const most = 255
+func (in *Idempotent) check() error {
+	const maxLength = 255
 	for _, c := range []byte(in.IdempotencyKey) {
 		if c <= ' ' || c > '~' {
-			return invalidRequest("Idempotency-Key takes visible ASCII characters only")
+			return invalidRequest("Idempotency-Key may have only visible ASCII characters")
 		}
 	}
-	if len(in.IdempotencyKey) > most {
-		return invalidRequest("Idempotency-Key is limited to %d characters", most)
+	if len(in.IdempotencyKey) > maxLength {
+		return invalidRequest("Idempotency-Key is limited to %d characters", maxLength)
 	}
 	return nil
 }
@@ -57,26 +57,28 @@ func fingerprint(text []byte) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// newID makes the id of something that the caller did not name. Under a key it
-// follows from the key, so that a repeat means the same thing.
-func (in *Keyed) newID(ctx context.Context, system domain.SystemID) (string, error) {
+// idOrNew returns the given id, or a new one if it is "". With an Idempotency-Key it
+// derives the new id from the key, so that a repeat gets the same id.
+func idOrNew[T ~string](ctx context.Context, in *Idempotent, system domain.SystemID, given T) (T, error) {
+	if given != "" {
+		return given, nil
+	}
 	if in.IdempotencyKey != "" {
-		return "key-" + fingerprint([]byte(string(system)+"\x00"+actorOf(ctx).Subject+"\x00"+in.IdempotencyKey)), nil
+		return T("key-" + fingerprint([]byte(string(system)+"\x00"+actorOf(ctx).Subject+"\x00"+in.IdempotencyKey))), nil
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return "", fmt.Errorf("rest: new id: %w", err)
 	}
-	return id.String(), nil
+	return T(id.String()), nil
 }
 
-// Waits is part of the input of commands whose outcome is that the read model
-// has it.
-type Waits struct {
-	Wait string `query:"wait" doc:"Wait for the outcome, at most 30s" pattern:"^(0|([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+)$" patternDescription:"a duration such as 5s" example:"5s"`
+// WaitParam is part of the input of commands that can wait for their outcome.
+type WaitParam struct {
+	Wait string `query:"wait" doc:"Wait for the outcome" pattern:"^0$|^[0-9].*[smh]$" patternDescription:"duration up to 30s" example:"5s"`
 }
 
-func (in *Waits) duration() (time.Duration, error) {
+func (in *WaitParam) duration() (time.Duration, error) {
 	if in.Wait == "" {
 		return 0, nil
 	}
@@ -87,41 +89,51 @@ func (in *Waits) duration() (time.Duration, error) {
 	return d, nil
 }
 
-// waiting lets register give the operation the time that it waits.
-func (in *Waits) waiting() time.Duration {
+// waiting returns the time by which register extends the operation's timeout.
+func (in *WaitParam) waiting() time.Duration {
 	d, _ := in.duration()
 	return d
 }
 
 // CommandInput is part of the input of commands that can wait.
 type CommandInput struct {
-	Keyed
-	Waits
+	Idempotent
+	WaitParam
 }
 
-// request checks all of the input before anything is done.
-func (in *CommandInput) request(ctx context.Context, same ...any) (domain.Request, error) {
+// request checks all of the input, and returns the request that goes with a command.
+func (in *CommandInput) request(ctx context.Context, content ...any) (domain.Request, error) {
 	if _, err := in.duration(); err != nil {
 		return domain.Request{}, err
 	}
-	return in.Keyed.request(ctx, same...)
+	return in.Idempotent.request(ctx, content...)
+}
+
+// execute runs a command of the named operation in a system.
+func (a *API) execute(ctx context.Context, operation string, system domain.SystemID, c domain.Command, in *CommandInput,
+) (domain.Receipt, error) {
+	r, err := in.request(ctx, operation, system, c)
+	if err != nil {
+		return domain.Receipt{}, err
+	}
+	return a.service.Execute(ctx, system, c, r)
 }
 
 // CommandAnswer is the answer to a command.
 type CommandAnswer struct {
 	CommandID string          `json:"commandId" doc:"The causationId of the events that the command appended"`
-	Position  domain.Position `json:"position" doc:"Of the last of them; use it as after-position in a read"`
-	Unchanged bool            `json:"unchanged,omitempty" doc:"Things were already as asked; nothing was appended"`
-	Outcome   domain.Outcome  `json:"outcome,omitempty" enum:"completed,failed,unknown" doc:"Only when the answer waited for it"`
+	Position  domain.Position `json:"position" doc:"The position of the last event; use it as after-position in a read"`
+	Unchanged bool            `json:"unchanged,omitempty" doc:"The state was already as requested; nothing was appended"`
+	Outcome   domain.Outcome  `json:"outcome,omitempty" enum:"completed,failed,unknown" doc:"Only with wait"`
 }
 
-func answer(r domain.Receipt) CommandAnswer {
+func commandAnswer(r domain.Receipt) CommandAnswer {
 	return CommandAnswer{CommandID: r.CommandID, Position: r.Position, Unchanged: r.Unchanged}
 }
 
-// Replay is part of the output of everything that takes an Idempotency-Key.
+// Replay is part of the output of every operation that takes an Idempotency-Key.
 type Replay struct {
-	Replayed string `header:"Idempotency-Replayed" doc:"true when the key was known and nothing was done now"`
+	Replayed string `header:"Idempotency-Replayed" doc:"true if the request is a repeat, so that nothing was done now"`
 }
 
 func replayOf(replayed bool) Replay {
@@ -131,18 +143,18 @@ func replayOf(replayed bool) Replay {
 	return Replay{}
 }
 
-// settled waits until the read model has what a command did, if the caller asked
-// for that, and returns the part of the state that the answer shows. Without, or
-// when it takes longer than the caller would wait, the state is nil: the command
-// is taken all the same.
-func (a *API) settled(
-	ctx context.Context, system domain.SystemID, shows domain.Needs, r domain.Receipt, in *Waits,
+// stateAfter waits until the read model has the events of a command, and returns the
+// part of the state that the answer shows. It returns nil if the caller did not ask to
+// wait, or if the read model takes longer than that; the command is accepted in any
+// case.
+func (a *API) stateAfter(
+	ctx context.Context, system domain.SystemID, shows domain.Needs, r domain.Receipt, in *WaitParam,
 ) (st *domain.State, err error) {
-	patience, err := in.duration()
-	if err != nil || patience == 0 {
+	timeout, err := in.duration()
+	if err != nil || timeout == 0 {
 		return nil, err
 	}
-	err = patiently(ctx, r.Position, patience, func(ctx context.Context) error {
+	err = awaitProjection(ctx, r.Position, timeout, func(ctx context.Context) error {
 		st, err = a.reads.StateFor(ctx, actorOf(ctx), system, shows, r.Position)
 		return err
 	})

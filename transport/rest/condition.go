@@ -1,12 +1,13 @@
 package rest
 
 import (
+	"net/http"
 	"strings"
 
 	"github.com/plugcast/plugcast/domain"
 )
 
-// entityTag is the ETag of what the events at the positions made.
+// entityTag returns the ETag of a state that the events at the positions made.
 func entityTag(positions ...domain.Position) string {
 	parts := make([]string, len(positions))
 	for i, p := range positions {
@@ -15,12 +16,12 @@ func entityTag(positions ...domain.Position) string {
 	return `"` + strings.Join(parts, "+") + `"`
 }
 
-// Revalidated is part of the input of reads that have an ETag.
-type Revalidated struct {
-	IfNoneMatch string `header:"If-None-Match" doc:"Answers 304 when the ETag is still one of these"`
+// ConditionalRead is part of the input of reads that have an ETag.
+type ConditionalRead struct {
+	IfNoneMatch string `header:"If-None-Match" doc:"Answer 304 if the ETag is one of these"`
 }
 
-func (in *Revalidated) matches(tag string) bool {
+func (in *ConditionalRead) matches(tag string) bool {
 	for candidate := range strings.SplitSeq(in.IfNoneMatch, ",") {
 		candidate = strings.TrimPrefix(strings.TrimSpace(candidate), "W/")
 		if candidate == tag || candidate == "*" {
@@ -30,14 +31,29 @@ func (in *Revalidated) matches(tag string) bool {
 	return false
 }
 
-// Conditional is part of the input of commands on something that has a position.
-type Conditional struct {
-	IfMatch string `header:"If-Match" doc:"Only if this ETag, a quoted position, is still the present one; otherwise 412" example:"\"1795461046705-0\""`
+// conditionalOutput is the answer to a read of one object.
+type conditionalOutput[T any] struct {
+	Status int
+	ETag   string `header:"ETag" doc:"The object's quoted position, for If-Match. A device's ETag also covers its assignment and connection"`
+	Body   *T
 }
 
-// position reads the one ETag of the header, or nil when there is none. A weak
-// mark is passed over: proxies add it when they compress.
-func (in *Conditional) position() (*domain.Position, error) {
+// conditional answers with the body, or with 304 if the caller has it already.
+func conditional[T any](in *ConditionalRead, tag string, body *T) *conditionalOutput[T] {
+	if in.matches(tag) {
+		return &conditionalOutput[T]{Status: http.StatusNotModified, ETag: tag}
+	}
+	return &conditionalOutput[T]{Status: http.StatusOK, ETag: tag, Body: body}
+}
+
+// ConditionalWrite is part of the input of commands on an object that has a position.
+type ConditionalWrite struct {
+	IfMatch string `header:"If-Match" doc:"Fail with 412 unless this ETag is the present one" example:"\"1795461046705-0\""`
+}
+
+// position parses the header's one ETag. It returns nil if there is none. It ignores
+// the mark of a weak ETag, because proxies add that when they compress.
+func (in *ConditionalWrite) position() (*domain.Position, error) {
 	if in.IfMatch == "" {
 		return nil, nil
 	}

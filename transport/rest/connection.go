@@ -30,91 +30,85 @@ func (in *InConnection) authorize(ctx context.Context, action domain.Action) (do
 
 type listConnectionsInput struct {
 	InSystem
-	Freshness
-	Moment
-	Paged
-	Revalidated
+	FreshnessParam
+	AtParam
+	PageParams
+	ConditionalRead
 }
 
 type listConnectionsOutput struct {
 	Status int
-	ETag   string `header:"ETag" doc:"Changes with whatever happens in the system"`
-	Body   *listedConnections
+	ETag   string `header:"ETag" doc:"Changes with every event of the system"`
+	Body   *connectionPage
 }
 
-type listedConnections struct {
+type connectionPage struct {
 	AsOf
 	Connections []*domain.Connection `json:"connections"`
-	Next        string               `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
+	Next        string               `json:"next,omitempty" doc:"The after of the next page; absent on the last page"`
 }
 
 type getConnectionInput struct {
 	InConnection
-	Freshness
-	Moment
-	Revalidated
-}
-
-type getConnectionOutput struct {
-	Status int
-	ETag   string `header:"ETag" doc:"The quoted position of the connection, for If-Match"`
-	Body   *connectionDetail
+	FreshnessParam
+	AtParam
+	ConditionalRead
 }
 
 // connectionDetail is a connection and its last refused devices.
 type connectionDetail struct {
 	domain.Connection
-	LastRefusals []domain.DeviceRefusal `json:"lastRefusals,omitempty" doc:"The last 10 devices that the answering process refused or disconnected, the newest first; of a shelly-cloud connection those beyond the limit of the system; only for callers that may command it. Kept in memory"`
+	LastRefusals []domain.DeviceRefusal `json:"lastRefusals,omitempty" doc:"The last 10 devices that this process refused, newest first"`
 }
 
-// Refusals knows which devices this process refused last.
+// Refusals lists the devices that this process refused last.
 type Refusals interface {
-	// LastRefusals returns those that came over a connection, the newest first.
+	// LastRefusals returns the devices refused on a connection, newest first.
 	LastRefusals(system domain.SystemID, connection domain.ConnectionID) []domain.DeviceRefusal
 }
 
 type createConnectionInput struct {
 	InSystem
-	Keyed
-	Reached
+	Idempotent
+	CallerURL
 	Body struct {
-		ConnectionID domain.ConnectionID   `json:"connectionId,omitempty" doc:"Made when absent. No two systems have the same" example:"acc1"`
-		Kind         domain.ConnectionKind `json:"kind" enum:"shelly-cloud,shelly-outbound" doc:"A Shelly Cloud account that we dial, or a key that devices dial in with"`
+		ConnectionID domain.ConnectionID   `json:"connectionId,omitempty" doc:"The server makes one if it is absent" example:"acc1"`
+		Kind         domain.ConnectionKind `json:"kind" enum:"shelly-cloud,shelly-outbound"`
 		Name         string                `json:"name,omitempty" maxLength:"256" example:"ground floor"`
-		AuthCode     SecretText            `json:"authCode,omitempty" maxLength:"8192" writeOnly:"true" doc:"Of a shelly-cloud connection: the code that the redirect of Shelly's OAuth carries"`
+		AuthCode     SecretText            `json:"authCode,omitempty" maxLength:"8192" writeOnly:"true" doc:"Only for shelly-cloud"`
 	}
 }
 
 type createConnectionOutput struct {
 	Replay
 	Location string `header:"Location"`
-	ETag     string `header:"ETag" doc:"For If-Match in the next command on the same thing"`
+	ETag     string `header:"ETag" doc:"The connection's quoted position, for If-Match in the next command"`
 	Body     connectionAnswer
 }
 
-// connectionAnswer is the answer to what changes a connection.
+// connectionAnswer is the answer to a command that changes a connection.
 type connectionAnswer struct {
 	CommandAnswer
 	ConnectionID domain.ConnectionID `json:"connectionId"`
-	Connection   *domain.Connection  `json:"connection,omitempty" doc:"As it is now; absent when the read model is behind"`
-	DialInURL    string              `json:"dialInUrl,omitempty" readOnly:"true" doc:"What to enter in a device as its outbound WebSocket. It is told once, to whoever made the key; a repeat under the same Idempotency-Key does not tell it again" example:"wss://plugcast.example.com/shelly/acc1/…"`
+	Connection   *domain.Connection  `json:"connection,omitempty" doc:"The connection now; absent if the read model is behind"`
+	DialInURL    string              `json:"dialInUrl,omitempty" readOnly:"true" example:"wss://plugcast.example.com/shelly/acc1/…"`
 }
 
 type updateConnectionInput struct {
 	InConnection
-	Conditional
+	ConditionalWrite
 	CommandInput
-	Reached
+	CallerURL
 	Body struct {
-		Name      domain.Optional[string] `json:"name,omitzero" doc:"null takes it away"`
-		RotateKey bool                    `json:"rotateKey,omitempty" doc:"Of a shelly-outbound connection: make a new key, and drop what came in with the old one"`
-		AuthCode  SecretText              `json:"authCode,omitempty" maxLength:"8192" writeOnly:"true" doc:"Of a shelly-cloud connection: a new code"`
+		Name      domain.Optional[string] `json:"name,omitzero" doc:"null removes it"`
+		RotateKey bool                    `json:"rotateKey,omitempty" doc:"Replace the key of a shelly-outbound connection"`
+		AuthCode  SecretText              `json:"authCode,omitempty" maxLength:"8192" writeOnly:"true" doc:"Only for shelly-cloud"`
 	}
 }
 
 type deleteConnectionInput struct {
 	InConnection
-	Conditional
+	ConditionalWrite
 	CommandInput
 	Reason string `query:"reason" maxLength:"256" doc:"Kept in the events"`
 }
@@ -122,21 +116,21 @@ type deleteConnectionInput struct {
 type connectionOutput struct {
 	Status int
 	Replay
-	ETag string `header:"ETag" doc:"For If-Match in the next command on the same thing"`
+	ETag string `header:"ETag" doc:"The connection's quoted position, for If-Match in the next command"`
 	Body connectionAnswer
 }
 
-// commandConnectionInput is the connection command of the system that this one
-// replaces: its path names no system, and several may have a connection of that id.
+// commandConnectionInput is the connection command as the former platform had it: the
+// path names no system, although several may have a connection with the same id.
 type commandConnectionInput struct {
-	WithTicket
+	TicketParam
 	CommandInput
 	ConnectionID domain.ConnectionID   `path:"connectionId" example:"acc1"`
 	Action       domain.ConnectionVerb `path:"action" enum:"start,stop,restart"`
-	SystemID     domain.SystemID       `query:"systemId" doc:"The system of the connection. Without it the server takes the connection of a system that the token names; otherwise the only one with that id, preferring those that were created in this deployment"`
+	SystemID     domain.SystemID       `query:"systemId" doc:"The system of the connection"`
 	Body         *struct {
-		Reason       string `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients that are closed, and kept in the events"`
-		CloseSockets *bool  `json:"closeSockets,omitempty" doc:"Also close the browser sockets of the system; when absent, true for stop and false otherwise. A start closes nothing"`
+		Reason       string `json:"reason,omitempty" maxLength:"256" doc:"Sent to the disconnected clients, and kept in the events"`
+		CloseSockets *bool  `json:"closeSockets,omitempty" doc:"Also close the system's browser sockets; by default only for stop"`
 	}
 }
 
@@ -158,50 +152,58 @@ func (a *API) registerConnections() {
 	register(a, operation{
 		id: "getConnection", method: http.MethodGet, path: connectionPath, tag: tag,
 		summary: "Get a Shelly connection", errors: []int{404},
+		detail: "For callers that may command the connection, `lastRefusals` lists the last 10 devices that the answering process refused or " +
+			"disconnected; on a shelly-cloud connection, these are the devices beyond the limit of the system. A process keeps the list in " +
+			"memory.",
 	}, a.getConnection)
 	register(a, operation{
 		id: "createConnection", method: http.MethodPost, path: connectionListPath, tag: tag, status: http.StatusCreated,
 		summary: "Add a Shelly connection",
-		detail: "Of kind `shelly-outbound`, the answer has the `dialInUrl` that devices are given. It is told this once: whoever lost it " +
-			"makes a new one with `rotateKey`. No read and no event has a key or a code.",
+		detail: "Kind `shelly-cloud` is a Shelly Cloud account to which the server connects; `authCode` is the code from the redirect of " +
+			"Shelly's OAuth. Kind `shelly-outbound` is a key with which devices connect to the server: the answer has the `dialInUrl` to enter in a " +
+			"device as its outbound WebSocket. The server tells it only once, not again to a repeat under the same Idempotency-Key; " +
+			"`rotateKey` makes another one. No read and no event contains a key or a code.",
 		errors: []int{409, 413, 415, 422, 504},
 	}, a.createConnection)
 	register(a, operation{
 		id: "updateConnection", method: http.MethodPatch, path: connectionPath, tag: tag, status: http.StatusAccepted,
 		summary: "Change the fields that are present",
-		detail: "With a new credential, `rotateKey` or `authCode`, the old one lets nothing in from the answer on, and what it let in " +
-			"is dropped.",
+		detail: "After a change of credential by `rotateKey` or `authCode`, the server no longer accepts the old one, and drops the sockets " +
+			"that used it. The answer to `rotateKey` has the new `dialInUrl`; the server tells it only once.",
 		errors: []int{404, 409, 412, 413, 415, 422, 504},
 	}, a.updateConnection)
 	register(a, operation{
 		id: "deleteConnection", method: http.MethodDelete, path: connectionPath, tag: tag, status: http.StatusAccepted,
 		summary: "Remove a connection and its credential",
-		detail:  "Its sockets are dropped. Its devices stay, with what is known of them, and may come back through another connection. " + waitsForNodes,
-		errors:  []int{404, 412, 422, 504},
+		detail: "The server drops the connection's sockets. The devices and their states stay, and the devices may come back through another " +
+			"connection. " + waitsForNodes,
+		errors: []int{404, 412, 422, 504},
 	}, a.deleteConnection)
 	register(a, operation{
 		id: "commandConnection", method: http.MethodPost, path: "/api/websocket/{connectionId}/{action}", tag: tag,
 		status: http.StatusAccepted, summary: "Start, stop or restart a connection",
-		detail: "A stop and a restart drop the sockets of the connection's devices in every process. " + waitsForNodes,
+		detail: "Without `systemId`, the server chooses the connection of a system that the token names; otherwise the only one with that id, " +
+			"first among those that were created in this deployment. A stop and a restart drop the sockets of the connection's devices in " +
+			"every process. A start closes no sockets. " + waitsForNodes,
 		errors: []int{404, 413, 415, 422, 504},
 	}, a.commandConnection)
 	register(a, operation{
 		id: "switchRelay", method: http.MethodPost, path: devicePath + "/relay", tag: "Devices",
-		status: http.StatusAccepted, summary: "Ask for a relay to be switched",
-		detail: "With `wait` the answer is 200 with the `outcome` of the `relay-switch-completed` event, and an `error` unless that is " +
-			"`completed`: `unknown` says that the device was asked and did not answer, so that it may have switched. When the wait is over " +
-			"before there is one, the answer is 202 without an `outcome`: it is still to come.",
+		status: http.StatusAccepted, summary: "Request that a relay is switched",
+		detail: "With `wait`, the answer is 200 with the `outcome` of the `relay-switch-completed` event, and an `error` unless that is " +
+			"`completed`. Outcome `unknown` means that the device got the request and did not answer, so it may have switched. If the wait " +
+			"ends before the event, the answer is 202 without `outcome`.",
 		errors: []int{404, 413, 415, 422, 504},
 	}, a.switchRelay)
 }
 
 func (a *API) listConnections(ctx context.Context, in *listConnectionsInput) (*listConnectionsOutput, error) {
-	list := listed[*domain.Connection]{
+	list := listing[*domain.Connection]{
 		of:   func(s *domain.Snapshot) []*domain.Connection { return s.Connections },
 		id:   func(c *domain.Connection) string { return string(c.ConnectionID) },
 		size: func(*domain.Connection) int { return rowBytes },
 	}
-	st, connections, next, err := pageOf(ctx, a, &in.InSystem, &in.Freshness, &in.Moment, &in.Paged,
+	st, connections, next, err := readPage(ctx, a, &in.InSystem, &in.FreshnessParam, &in.AtParam, &in.PageParams,
 		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
 			return a.reads.ConnectionPage(ctx, actor, in.SystemID, domain.ConnectionID(in.After), in.Limit, domain.Position{})
 		}, list)
@@ -213,16 +215,17 @@ func (a *API) listConnections(ctx context.Context, in *listConnectionsInput) (*l
 		out.Status = http.StatusNotModified
 		return out, nil
 	}
-	out.Body = new(listedConnections)
-	out.Body.AsOf, out.Body.Connections, out.Body.Next = stamp(st), connections, next
+	out.Body = new(connectionPage)
+	out.Body.AsOf, out.Body.Connections, out.Body.Next = asOf(st), connections, next
 	return out, nil
 }
 
-func (a *API) getConnection(ctx context.Context, in *getConnectionInput) (*getConnectionOutput, error) {
+func (a *API) getConnection(ctx context.Context, in *getConnectionInput) (*conditionalOutput[connectionDetail], error) {
 	if _, err := domain.ParseConnectionID(string(in.ConnectionID)); err != nil {
 		return nil, err
 	}
-	st, err := a.partOf(ctx, &in.InSystem, &in.Freshness, &in.Moment, domain.Needs{Connections: []domain.ConnectionID{in.ConnectionID}})
+	needs := domain.Needs{Connections: []domain.ConnectionID{in.ConnectionID}}
+	st, err := a.readRows(ctx, &in.InSystem, &in.FreshnessParam, &in.AtParam, needs)
 	if err != nil {
 		return nil, err
 	}
@@ -231,38 +234,34 @@ func (a *API) getConnection(ctx context.Context, in *getConnectionInput) (*getCo
 		return nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownConnection,
 			`there is no connection "`+string(in.ConnectionID)+`"`)
 	}
-	out := &getConnectionOutput{Status: http.StatusOK, ETag: entityTag(c.Position), Body: &connectionDetail{Connection: *c}}
+	detail := &connectionDetail{Connection: *c}
 	if a.refusals != nil && actorOf(ctx).Authorize(domain.ActionCommand, in.SystemID) == nil {
-		out.Body.LastRefusals = a.refusals.LastRefusals(in.SystemID, in.ConnectionID)
+		detail.LastRefusals = a.refusals.LastRefusals(in.SystemID, in.ConnectionID)
 	}
-	if in.matches(out.ETag) && len(out.Body.LastRefusals) == 0 { // which the tag says nothing of
-		out.Status, out.Body = http.StatusNotModified, nil
+	if len(detail.LastRefusals) > 0 { // the ETag does not cover refusals, so they are always sent
+		in.IfNoneMatch = ""
 	}
-	return out, nil
+	return conditional(&in.ConditionalRead, entityTag(c.Position), detail), nil
 }
 
-// createPatience is how long the answer to a creation waits for the read model,
-// so that it can show the connection and a read that follows finds it.
-const createPatience = "5s"
+// createTimeout is how long the answer to a creation waits for the read model, so
+// that it shows the connection, and the caller's next read finds it.
+const createTimeout = "5s"
 
 func (a *API) createConnection(ctx context.Context, in *createConnectionInput) (*createConnectionOutput, error) {
 	if _, err := in.authorize(ctx, domain.ActionAdminister); err != nil {
 		return nil, err
 	}
 	if isCloud := in.Body.Kind == domain.ConnectionShellyCloud; isCloud != (in.Body.AuthCode != "") {
-		return nil, domain.Invalid(domain.CodeInvalidCommand, "authCode is required for a shelly-cloud connection, and for no other")
+		return nil, domain.Invalid(domain.CodeInvalidCommand, "authCode is required for a shelly-cloud connection, and only allowed there")
 	}
 	r, err := in.request(ctx, "createConnection", in.SystemID, in.Body)
 	if err != nil {
 		return nil, err
 	}
-	id := in.Body.ConnectionID
-	if id == "" {
-		made, err := in.newID(ctx, in.SystemID)
-		if err != nil {
-			return nil, err
-		}
-		id = domain.ConnectionID(made)
+	id, err := idOrNew(ctx, &in.Idempotent, in.SystemID, in.Body.ConnectionID)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := domain.ParseConnectionID(string(id)); err != nil {
 		return nil, err
@@ -277,11 +276,11 @@ func (a *API) createConnection(ctx context.Context, in *createConnectionInput) (
 	if err != nil {
 		return nil, err
 	}
-	changed := a.changedConnection(ctx, in.SystemID, id, &Waits{Wait: createPatience}, receipt)
+	changed := a.answerConnection(ctx, in.SystemID, id, &WaitParam{Wait: createTimeout}, receipt)
 	if changed.ETag == "" {
 		changed.ETag = entityTag(receipt.Position)
 	}
-	changed.Body.DialInURL = a.dialInURL(&in.Reached, id, key)
+	changed.Body.DialInURL = a.dialInURL(&in.CallerURL, id, key)
 	return &createConnectionOutput{
 		Replay: changed.Replay, ETag: changed.ETag, Body: changed.Body,
 		Location: "/api/v1/systems/" + string(in.SystemID) + "/connections/" + string(id),
@@ -292,7 +291,7 @@ func (a *API) updateConnection(ctx context.Context, in *updateConnectionInput) (
 	if _, err := in.authorize(ctx, domain.ActionAdminister); err != nil {
 		return nil, err
 	}
-	match, err := in.Conditional.position()
+	match, err := in.ConditionalWrite.position()
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +300,8 @@ func (a *API) updateConnection(ctx context.Context, in *updateConnectionInput) (
 	}}
 	switch {
 	case in.Body.RotateKey && in.Body.AuthCode != "":
-		return nil, domain.Invalid(domain.CodeInvalidCommand, "rotateKey is for a shelly-outbound connection, and authCode for a shelly-cloud one")
+		return nil, domain.Invalid(domain.CodeInvalidCommand,
+			"rotateKey is only for a shelly-outbound connection, and authCode only for a shelly-cloud one")
 	case in.Body.RotateKey:
 		c.CredentialKind = domain.ConnectionShellyOutbound
 	case in.Body.AuthCode != "":
@@ -327,16 +327,16 @@ func (a *API) updateConnection(ctx context.Context, in *updateConnectionInput) (
 	if err != nil {
 		return nil, err
 	}
-	out := a.changedConnection(ctx, in.SystemID, in.ConnectionID, &in.Waits, receipt)
-	out.Body.DialInURL = a.dialInURL(&in.Reached, in.ConnectionID, key)
+	out := a.answerConnection(ctx, in.SystemID, in.ConnectionID, &in.WaitParam, receipt)
+	out.Body.DialInURL = a.dialInURL(&in.CallerURL, in.ConnectionID, key)
 	return out, nil
 }
 
-func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (*droppedOutput, error) {
+func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (*disconnectOutput, error) {
 	if _, err := in.authorize(ctx, domain.ActionAdminister); err != nil {
 		return nil, err
 	}
-	match, err := in.Conditional.position()
+	match, err := in.ConditionalWrite.position()
 	if err != nil {
 		return nil, err
 	}
@@ -348,14 +348,14 @@ func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (
 	if err != nil {
 		return nil, err
 	}
-	// What is kept is looked at before the connection is gone: afterwards it may be
-	// that of another one of the same id.
+	// Removal reads the kept credential before the connection is deleted. Afterwards it
+	// might find the credential of a new connection with the same id.
 	remove := func(context.Context) error { return nil }
 	r.BeforeAppend = func(ctx context.Context) (err error) {
 		remove, err = a.credentials.Removal(ctx, in.SystemID, in.ConnectionID)
 		return err
 	}
-	return a.dropping(ctx, in.SystemID, &in.Waits, func() (domain.Receipt, error) {
+	return a.disconnectAndWait(ctx, in.SystemID, &in.WaitParam, func() (domain.Receipt, error) {
 		receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
 		if err != nil {
 			return receipt, err
@@ -363,22 +363,24 @@ func (a *API) deleteConnection(ctx context.Context, in *deleteConnectionInput) (
 		removing, cancel := context.WithTimeout(context.WithoutCancel(ctx), credentialTime)
 		defer cancel()
 		if err := remove(removing); err != nil {
-			a.log.WarnContext(ctx, "the credential of a deleted connection is still kept; it lets nobody in", "requestId", requestID(ctx),
-				"systemId", in.SystemID, "connectionId", in.ConnectionID, "error", err)
+			a.log.WarnContext(ctx, "could not remove the credential of a deleted connection; no device can use it",
+				"requestId", requestID(ctx), "systemId", in.SystemID, "connectionId", in.ConnectionID, "error", err)
 		}
 		return receipt, nil
 	})
 }
 
-// changedConnection is the answer to a command on a connection. When the
-// connection cannot be read it is without: the command is done, and a key is told
-// now or never.
-func (a *API) changedConnection(ctx context.Context, system domain.SystemID, id domain.ConnectionID, w *Waits, receipt domain.Receipt) *connectionOutput {
+// answerConnection answers a command that changed a connection. If it cannot read the
+// connection, it leaves that out instead of failing: the command is done, and this
+// answer is the only one that can contain a new key.
+func (a *API) answerConnection(
+	ctx context.Context, system domain.SystemID, id domain.ConnectionID, w *WaitParam, receipt domain.Receipt,
+) *connectionOutput {
 	out := &connectionOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
-	out.Body.CommandAnswer, out.Body.ConnectionID = answer(receipt), id
-	st, err := a.settled(ctx, system, domain.Needs{Connections: []domain.ConnectionID{id}}, receipt, w)
+	out.Body.CommandAnswer, out.Body.ConnectionID = commandAnswer(receipt), id
+	st, err := a.stateAfter(ctx, system, domain.Needs{Connections: []domain.ConnectionID{id}}, receipt, w)
 	if err != nil {
-		a.log.WarnContext(ctx, "a connection that was changed cannot be read", "requestId", requestID(ctx), "error", err)
+		a.log.WarnContext(ctx, "could not read a changed connection", "requestId", requestID(ctx), "error", err)
 	}
 	if st == nil {
 		return out
@@ -390,7 +392,7 @@ func (a *API) changedConnection(ctx context.Context, system domain.SystemID, id 
 	return out
 }
 
-func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput) (*droppedOutput, error) {
+func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput) (*disconnectOutput, error) {
 	actor := actorOf(ctx)
 	if err := actor.AuthorizeAnywhere(domain.ActionCommand); err != nil {
 		return nil, err
@@ -420,14 +422,14 @@ func (a *API) commandConnection(ctx context.Context, in *commandConnectionInput)
 		return nil, err
 	}
 	command := func() (domain.Receipt, error) { return a.service.Execute(ctx, system, c, r) }
-	if c.Verb == domain.VerbStart { // drops nothing, so there is nobody to hear from
-		return a.started(ctx, system, &in.Waits, command)
+	if c.Verb == domain.VerbStart { // no process drops sockets, so none reports
+		return a.answerStart(ctx, system, &in.WaitParam, command)
 	}
-	return a.dropping(ctx, system, &in.Waits, command)
+	return a.disconnectAndWait(ctx, system, &in.WaitParam, command)
 }
 
-// systemOf looks up whose connection it is, as work of the actor's system. A caller
-// that names the system spares it.
+// systemOf looks up the system of a connection. The lookup counts as a read of the
+// actor's system. Callers that send ?systemId= avoid it.
 func (a *API) systemOf(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error) {
 	done, err := a.admitRead(ctx, actor.QuotaSystem(""), costRow)
 	if err != nil {
@@ -437,14 +439,16 @@ func (a *API) systemOf(ctx context.Context, actor domain.Actor, id domain.Connec
 	return a.reads.SystemOfConnection(ctx, actor, id)
 }
 
-func (a *API) started(ctx context.Context, system domain.SystemID, in *Waits, command func() (domain.Receipt, error)) (*droppedOutput, error) {
+func (a *API) answerStart(
+	ctx context.Context, system domain.SystemID, in *WaitParam, command func() (domain.Receipt, error),
+) (*disconnectOutput, error) {
 	receipt, err := command()
 	if err != nil {
 		return nil, err
 	}
-	out := &droppedOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
-	out.Body.CommandAnswer = answer(receipt)
-	st, err := a.settled(ctx, system, domain.Needs{}, receipt, in)
+	out := &disconnectOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
+	out.Body.CommandAnswer = commandAnswer(receipt)
+	st, err := a.stateAfter(ctx, system, domain.Needs{}, receipt, in)
 	if err != nil || st == nil {
 		return out, err
 	}
@@ -452,7 +456,7 @@ func (a *API) started(ctx context.Context, system domain.SystemID, in *Waits, co
 	return out, nil
 }
 
-func (a *API) switchRelay(ctx context.Context, in *switchRelayInput) (*switchedOutput, error) {
+func (a *API) switchRelay(ctx context.Context, in *switchRelayInput) (*switchOutput, error) {
 	if _, err := in.authorize(ctx, domain.ActionCommand); err != nil {
 		return nil, err
 	}
@@ -463,13 +467,9 @@ func (a *API) switchRelay(ctx context.Context, in *switchRelayInput) (*switchedO
 			return nil, domain.Invalid(domain.CodeInvalidCommand, "toggleAfter must be a duration such as 30m")
 		}
 	}
-	r, err := in.request(ctx, "switchRelay", in.SystemID, c)
+	receipt, err := a.execute(ctx, "switchRelay", in.SystemID, c, &in.CommandInput)
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
-	if err != nil {
-		return nil, err
-	}
-	return a.switched(ctx, in.SystemID, &in.Waits, receipt), nil
+	return a.answerSwitch(ctx, in.SystemID, &in.WaitParam, receipt), nil
 }

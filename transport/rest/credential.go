@@ -13,20 +13,19 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
-// Credentials is where the secrets of connections are kept. No event and no read
-// has any of them.
+// Credentials stores the secrets of connections. No event and no read contains them.
 type Credentials interface {
-	// Make readies a new credential and keeps nothing yet: it only notes what is
-	// kept now. Errors: [credential.CodeNoSecretKey] when it would have to be sealed and there
-	// is no key for that, [domain.CodeInvalidCommand] when it is none. No error
-	// shows any of it.
+	// Make prepares a new credential without storing it, and notes the stored one.
+	// Errors: [credential.CodeNoSecretKey] if the credential must be sealed and the
+	// server has no key for that, [domain.CodeInvalidCommand] if it is malformed. No
+	// error contains a part of a secret.
 	Make(ctx context.Context, r credential.Request) (credential.New, error)
-	// Removal readies the removal of what is kept for a connection now. Calling the
-	// answer does nothing when something else is kept by then.
+	// Removal prepares the removal of the credential that is stored for a connection
+	// now. The returned function does nothing if another one is stored by then.
 	Removal(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (func(context.Context) error, error)
 }
 
-// SecretText is a text in a request that is not to be seen in logs and errors.
+// SecretText is a text in a request that never appears in logs and errors.
 type SecretText string
 
 // Format implements [fmt.Formatter].
@@ -35,20 +34,20 @@ func (SecretText) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]"
 // LogValue implements [slog.LogValuer].
 func (SecretText) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
-// credentialTime is how long putting back or removing may take, also when the
-// caller is gone.
+// credentialTime bounds the restoring and removing of a credential, which go on when
+// the caller is gone.
 const credentialTime = 5 * time.Second
 
-// withCredential runs a command that a new credential goes with. The credential
-// is kept right before the events are appended: what the old one let in is told
-// to go by those events, and nothing comes in by it again. If the process dies in
-// between, what is kept is for a connection that does not exist, which lets nobody
-// in and is replaced by the next attempt; or it is a key that nobody knows, and
-// the caller, who got no answer, asks again.
+// withCredential runs a command with a new credential. It stores the credential right
+// before the events are appended: those events drop the sockets that used the old
+// credential, and no new socket can use it. If the process dies in between, the stored
+// credential belongs to a connection that does not exist, so it admits no device and
+// the next attempt replaces it; or it is a key that nobody knows, and the caller, who
+// got no answer, rotates the key once more.
 //
-// When the command is refused, or was a repeat, what was kept before is put back.
-// When its outcome is unknown it is not: the old credential may have been declared
-// void.
+// If the command is refused, or is a repeat, withCredential restores the former
+// credential. If the outcome is unknown it does not, because the events may have
+// revoked the former credential.
 func (a *API) withCredential(ctx context.Context, c credential.Request, r domain.Request,
 	command func(domain.Request) (domain.Receipt, error),
 ) (receipt domain.Receipt, dialInKey string, err error) {
@@ -67,33 +66,34 @@ func (a *API) withCredential(ctx context.Context, c credential.Request, r domain
 	undoing, cancel := context.WithTimeout(context.WithoutCancel(ctx), credentialTime)
 	defer cancel()
 	if undo := made.Undo(undoing); undo != nil {
-		a.log.WarnContext(ctx, "a credential could not be put back; the connection needs a new one", "requestId", requestID(ctx),
+		a.log.WarnContext(ctx, "could not restore a credential; the connection needs a new one", "requestId", requestID(ctx),
 			"systemId", c.System, "connectionId", c.ConnectionID, "error", undo)
 	}
 	return receipt, "", err
 }
 
-// Reached is part of the input of operations whose answer says how to reach this
-// server.
-type Reached struct {
-	at url.URL
+// CallerURL is part of the input of operations whose answer contains a URL of this
+// server. It holds the URL at which the caller reached the server.
+type CallerURL struct {
+	base url.URL
 }
 
 // Resolve implements [huma.Resolver].
-func (in *Reached) Resolve(ctx huma.Context) []error {
-	in.at = url.URL{Scheme: "http", Host: ctx.Host()}
+func (in *CallerURL) Resolve(ctx huma.Context) []error {
+	in.base = url.URL{Scheme: "http", Host: ctx.Host()}
 	if ctx.TLS() != nil {
-		in.at.Scheme = "https"
+		in.base.Scheme = "https"
 	}
 	return nil
 }
 
-// dialInURL is where devices of a connection dial in. It is "" without a key.
-func (a *API) dialInURL(in *Reached, id domain.ConnectionID, key string) string {
+// dialInURL returns the URL at which devices of a connection dial in, or "" without a
+// key.
+func (a *API) dialInURL(in *CallerURL, id domain.ConnectionID, key string) string {
 	if key == "" {
 		return ""
 	}
-	base := in.at
+	base := in.base
 	if a.publicURL != nil {
 		base = *a.publicURL
 	}

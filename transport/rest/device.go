@@ -13,13 +13,13 @@ import (
 
 const devicePath = systemPath + "/devices/{deviceId}"
 
-// deviceView is a device and what it feeds.
+// deviceView is a device and its assignment.
 type deviceView struct {
 	*domain.Device
 	Assignment *domain.Assignment `json:"assignment,omitempty" doc:"The equipment that the plug feeds"`
-	Stale      bool               `json:"stale,omitempty" doc:"Nothing new can be known of it, because its connection is stopped or down; it is neither offline nor switched off for that"`
+	Stale      bool               `json:"stale,omitempty" doc:"The state may be outdated, because the connection is stopped or down"`
 
-	connection *domain.Connection // that it is behind, if there is one
+	connection *domain.Connection // the device's, or nil
 }
 
 func viewDevice(st *domain.State, d *domain.Device) *deviceView {
@@ -30,7 +30,7 @@ func viewDevice(st *domain.State, d *domain.Device) *deviceView {
 	return view
 }
 
-// tag is the ETag of all that the view shows.
+// tag returns the ETag of everything that the view shows.
 func (v *deviceView) tag() string {
 	parts := []domain.Position{v.Position}
 	if v.Assignment != nil {
@@ -42,50 +42,43 @@ func (v *deviceView) tag() string {
 	return entityTag(parts...)
 }
 
-// AsOf says to which moment of the system's history a read belongs.
+// AsOf is the place in the system's history that an answer reflects.
 type AsOf struct {
 	SystemID domain.SystemID `json:"systemId"`
-	Position domain.Position `json:"position" doc:"Of the last event that is in it"`
-	Seq      uint64          `json:"seq" doc:"How many events of the system are in it"`
+	Position domain.Position `json:"position" doc:"The position of the last event that the answer reflects"`
+	Seq      uint64          `json:"seq" doc:"The number of the system's events that the answer reflects"`
 }
 
-func stamp(st *domain.State) AsOf {
+func asOf(st *domain.State) AsOf {
 	return AsOf{SystemID: st.SystemID, Position: st.Cursor.Position, Seq: st.Cursor.Seq}
 }
 
 type listDevicesInput struct {
 	InSystem
-	Freshness
-	Moment
-	Paged
+	FreshnessParam
+	AtParam
+	PageParams
 }
 
 type listDevicesOutput struct {
 	Body struct {
 		AsOf
 		Devices []*deviceView `json:"devices"`
-		Next    string        `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
+		Next    string        `json:"next,omitempty" doc:"The after of the next page; absent on the last page"`
 	}
 }
 
 type getDeviceInput struct {
-	InSystem
-	DeviceID domain.DeviceID `path:"deviceId" example:"shellyplugsg3-8cbfea9a1b2c"`
-	Freshness
-	Moment
-	Revalidated
-}
-
-type getDeviceOutput struct {
-	Status int
-	ETag   string `header:"ETag" doc:"Changes with the device, its assignment and its connection"`
-	Body   *deviceView
+	InDevice
+	FreshnessParam
+	AtParam
+	ConditionalRead
 }
 
 type snapshotInput struct {
 	InSystem
-	Freshness
-	Moment
+	FreshnessParam
+	AtParam
 }
 
 func (a *API) registerDevices() {
@@ -96,31 +89,33 @@ func (a *API) registerDevices() {
 	register(a, operation{
 		id: "getDevice", method: http.MethodGet, path: devicePath, tag: "Devices",
 		summary: "Get a device with its assignment", errors: []int{404},
+		detail: "A device is `stale` while its connection is stopped or down, because the server learns nothing new about it. That means " +
+			"neither offline nor switched off.",
 	}, a.getDevice)
 	register(a, operation{
 		id: "getSnapshot", method: http.MethodGet, path: systemPath + "/snapshot", tag: "Devices",
-		summary: "Get everything that is true of a system",
-		detail:  "The same that a join with `snapshot` sends. Events after its position continue it.",
-		answer:  reflect.TypeFor[domain.Snapshot](),
+		summary:      "Get the whole state of a system",
+		detail:       "Returns the snapshot that a join with `snapshot` sends. The events after its position continue it.",
+		responseType: reflect.TypeFor[domain.Snapshot](),
 	}, a.getSnapshot)
 }
 
-var devicesListed = listed[*domain.Device]{
+var deviceListing = listing[*domain.Device]{
 	of:   func(s *domain.Snapshot) []*domain.Device { return s.Devices },
 	id:   func(d *domain.Device) string { return string(d.DeviceID) },
 	size: func(d *domain.Device) int { return rowBytes + len(d.Attributes) },
 }
 
 func (a *API) listDevices(ctx context.Context, in *listDevicesInput) (*listDevicesOutput, error) {
-	st, devices, next, err := pageOf(ctx, a, &in.InSystem, &in.Freshness, &in.Moment, &in.Paged,
+	st, devices, next, err := readPage(ctx, a, &in.InSystem, &in.FreshnessParam, &in.AtParam, &in.PageParams,
 		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
 			return a.reads.DevicePage(ctx, actor, in.SystemID, domain.DeviceID(in.After), in.Limit, domain.Position{})
-		}, devicesListed)
+		}, deviceListing)
 	if err != nil {
 		return nil, err
 	}
 	out := &listDevicesOutput{}
-	out.Body.AsOf, out.Body.Next = stamp(st), next
+	out.Body.AsOf, out.Body.Next = asOf(st), next
 	out.Body.Devices = make([]*deviceView, len(devices))
 	for i, d := range devices {
 		out.Body.Devices[i] = viewDevice(st, d)
@@ -128,11 +123,11 @@ func (a *API) listDevices(ctx context.Context, in *listDevicesInput) (*listDevic
 	return out, nil
 }
 
-func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*getDeviceOutput, error) {
+func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*conditionalOutput[deviceView], error) {
 	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
 		return nil, err
 	}
-	st, err := a.partOf(ctx, &in.InSystem, &in.Freshness, &in.Moment, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
+	st, err := a.readRows(ctx, &in.InSystem, &in.FreshnessParam, &in.AtParam, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
 	if err != nil {
 		return nil, err
 	}
@@ -141,12 +136,7 @@ func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*getDeviceOutp
 		return nil, unknownDevice(in.DeviceID)
 	}
 	view := viewDevice(st, d)
-	tag := view.tag()
-	out := &getDeviceOutput{Status: http.StatusOK, ETag: tag, Body: view}
-	if in.matches(tag) {
-		out.Status, out.Body = http.StatusNotModified, nil
-	}
-	return out, nil
+	return conditional(&in.ConditionalRead, view.tag(), view), nil
 }
 
 func unknownDevice(id domain.DeviceID) error {
@@ -158,22 +148,23 @@ func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*huma.StreamR
 	if err != nil {
 		return nil, err
 	}
-	untilSent(ctx, state.Release)
-	return streamed(func(send func([]byte) bool) {
-		_ = sendAll(state.JSON(), send) && send([]byte("\n"))
+	releaseWhenSent(ctx, state.Release)
+	return streamJSON(func(send func([]byte) bool) {
+		_ = sendPieces(state.JSON(), send) && send([]byte("\n"))
 	}), nil
 }
 
-// readSnapshot shares the present state with concurrent requests, and folds the past.
+// readSnapshot returns the present state, which it shares with concurrent requests, or
+// folds a past one.
 func (a *API) readSnapshot(ctx context.Context, in *snapshotInput) (*snapshot.Snapshot, error) {
-	r, err := a.begin(ctx, &in.InSystem, &in.Freshness, &in.Moment)
+	r, err := a.beginRead(ctx, &in.InSystem, &in.FreshnessParam, &in.AtParam)
 	if err != nil {
 		return nil, err
 	}
 	if !r.past {
 		return a.snapshots.Snapshot(ctx, in.SystemID)
 	}
-	st, err := a.stateOf(ctx, r, costFold, nil)
+	st, err := a.readState(ctx, r, costFold, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -9,16 +9,16 @@ import (
 )
 
 type disconnectInput struct {
-	WithTicket
+	TicketParam
 	CommandInput
 	Body struct {
 		// An empty or null selector is refused, because it would match everything.
-		SystemID  domain.Optional[string] `json:"systemId,omitzero" nullable:"false" doc:"Selects the sockets in the room of this system. Only staff may leave it out" example:"clinica-sol"`
-		Subject   domain.Optional[string] `json:"subject,omitzero" nullable:"false" maxLength:"256" doc:"Selects the sockets whose token has this sub"`
-		Role      domain.Optional[string] `json:"role,omitzero" nullable:"false" enum:"viewer,operator,auditor,admin,service,bridge,staff" doc:"Selects the sockets whose token has this role"`
-		Reason    string                  `json:"reason,omitempty" maxLength:"256" doc:"Told to the clients, and kept in the event"`
-		Reconnect bool                    `json:"reconnect,omitempty" doc:"Whether the clients may reconnect at once; cannot be combined with banFor"`
-		BanFor    string                  `json:"banFor,omitempty" doc:"How long every matching client is refused, at most 24h" example:"10m"`
+		SystemID  domain.Optional[string] `json:"systemId,omitzero" nullable:"false" doc:"Sockets in this system's room" example:"clinica-sol"`
+		Subject   domain.Optional[string] `json:"subject,omitzero" nullable:"false" maxLength:"256" doc:"Sockets whose token has this sub"`
+		Role      domain.Optional[string] `json:"role,omitzero" nullable:"false" enum:"viewer,operator,auditor,admin,service,bridge,staff"`
+		Reason    string                  `json:"reason,omitempty" maxLength:"256" doc:"Sent to the clients, and kept in the event"`
+		Reconnect bool                    `json:"reconnect,omitempty" doc:"Whether the clients may reconnect at once; not with banFor"`
+		BanFor    string                  `json:"banFor,omitempty" doc:"How long to refuse every matching client, at most 24h" example:"10m"`
 	}
 }
 
@@ -26,7 +26,8 @@ func (a *API) registerDisconnects() {
 	register(a, operation{
 		id: "disconnect", method: http.MethodPost, path: "/api/v1/disconnects", tag: "Sockets", status: http.StatusAccepted,
 		summary: "Disconnect all sockets of a system, a subject or a role",
-		detail: "Disconnects every socket that matches all of the given selectors; give at least one of `systemId`, `subject` and `role`. " +
+		detail: "Disconnects every socket that matches all of the given selectors: in the room of the system, with a token of the subject, with " +
+			"a token of the role. Give at least one of `systemId`, `subject` and `role`. Only staff may leave out `systemId`. " +
 			"With `banFor` the server also refuses every matching client until the ban ends: its joins of the system, if `systemId` is " +
 			"given, and all of its live connections otherwise. With `systemId`, a socket that is also in rooms of other systems, or that " +
 			"belongs to staff, leaves the room of that system and stays open. A ban of a system does not apply to staff. A ban applies " +
@@ -35,7 +36,7 @@ func (a *API) registerDisconnects() {
 	}, a.disconnect)
 }
 
-func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutput, error) {
+func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*disconnectOutput, error) {
 	actor := actorOf(ctx)
 	if err := actor.AuthorizeAnywhere(domain.ActionAdminister); err != nil {
 		return nil, err
@@ -43,7 +44,7 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 	for name, field := range map[string]domain.Optional[string]{
 		"systemId": in.Body.SystemID, "subject": in.Body.Subject, "role": in.Body.Role,
 	} {
-		if err := filled(name, field); err != nil {
+		if err := rejectEmpty(name, field); err != nil {
 			return nil, err
 		}
 	}
@@ -64,7 +65,7 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 	case actor.Role != domain.RoleStaff:
 		return nil, domain.Fail(domain.KindForbidden, domain.CodeForbidden, "only staff may leave systemId out")
 	}
-	if err := in.ban(&d); err != nil {
+	if err := in.setBan(&d); err != nil {
 		return nil, err
 	}
 	r, err := in.request(ctx, "disconnect", in.Body)
@@ -74,20 +75,20 @@ func (a *API) disconnect(ctx context.Context, in *disconnectInput) (*droppedOutp
 	command := func() (domain.Receipt, error) {
 		return a.service.Execute(ctx, d.RecordedIn(), domain.Disconnect{DisconnectRequested: d}, r)
 	}
-	return a.dropping(ctx, d.RecordedIn(), &in.Waits, command)
+	return a.disconnectAndWait(ctx, d.RecordedIn(), &in.WaitParam, command)
 }
 
-// filled refuses a selector that is empty or null: a client that did not fill it in
-// does not mean everything.
-func filled(name string, field domain.Optional[string]) error {
+// rejectEmpty refuses a member that is empty or null: a client that did not fill it in
+// does not mean to match everything.
+func rejectEmpty(name string, field domain.Optional[string]) error {
 	if value, _ := field.Get(); value == "" && !field.IsZero() {
 		return domain.Invalid(CodeInvalidRequest, "body."+name+": must not be empty or null; leave it out instead")
 	}
 	return nil
 }
 
-// ban works out when the ban ends.
-func (in *disconnectInput) ban(d *domain.DisconnectRequested) error {
+// setBan sets the end of the ban, if the caller asks for one.
+func (in *disconnectInput) setBan(d *domain.DisconnectRequested) error {
 	if in.Body.BanFor == "" {
 		return nil
 	}

@@ -18,18 +18,19 @@ const securityScheme = "bearer"
 
 const overview = `Commands, device updates and reads of plugcast.
 
-Send a token as ` + "`Authorization: Bearer`" + `. Everything that changes something takes an ` + "`Idempotency-Key`" + `.
+Send a token as ` + "`Authorization: Bearer`" + `. Every operation that changes something takes an ` + "`Idempotency-Key`" + ` of 1 to 255
+visible ASCII characters: for 24 hours, the server executes a request only once per key, and answers repeats alike.
 Commands answer 202 with the position of the last event that they appended; with ` + "`?wait=5s`" + ` they wait for the outcome.
-Reads take ` + "`?after-position=`" + ` and wait until they have that event. Unknown query parameters are refused, so that a
-misspelt filter does not pass for none.
+Reads take ` + "`?after-position=`" + ` and wait until the read model has that event. The server refuses unknown query parameters, so
+that it does not ignore a misspelt filter.
 
 Every error is ` + "`application/problem+json`" + ` (RFC 9457) with one of these codes:
 
 `
 
-// newDocument is the OpenAPI document before any operation. huma's own ways to
-// serve it are off: they render it lazily without a lock, and the page that they
-// come with is loaded from another host.
+// newDocument returns the OpenAPI document without operations. It turns huma's own
+// handlers off: they render the document lazily without a lock, and their page loads
+// scripts from another host.
 func newDocument(version string) huma.Config {
 	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	nullable[bool](schemas)
@@ -55,8 +56,8 @@ func newDocument(version string) huma.Config {
 	}
 }
 
-// jsonFormat reads bodies that can be kept, wherever their texts end up, and says
-// what is wrong with others.
+// jsonFormat decodes bodies, and refuses texts that Postgres cannot store and
+// duplicate members.
 var jsonFormat = huma.Format{
 	Marshal: huma.DefaultJSONFormat.Marshal,
 	Unmarshal: func(data []byte, v any) error {
@@ -70,12 +71,12 @@ var jsonFormat = huma.Format{
 	},
 }
 
-// nullable describes an optional field as what it looks like in JSON.
+// nullable makes the document describe an optional field as a pointer.
 func nullable[T any](schemas huma.Registry) {
 	schemas.RegisterTypeAlias(reflect.TypeFor[domain.Optional[T]](), reflect.TypeFor[*T]())
 }
 
-// serveDocument renders the document once, when all operations are known.
+// serveDocument renders the document once, after all operations are registered.
 func (a *API) serveDocument() error {
 	var err error
 	if a.document, err = json.Marshal(a.huma.OpenAPI()); err != nil {
@@ -86,14 +87,14 @@ func (a *API) serveDocument() error {
 		_, _ = w.Write(a.document)
 	})
 	page := v5emb.NewHandlerWithConfig(swgui.Config{Title: "plugcast", SwaggerJSON: "/openapi.json", BasePath: "/docs/"})
-	a.mux.Handle("GET /docs/", restrict(page))
+	a.mux.Handle("GET /docs/", withContentPolicy(page))
 	a.mux.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently))
 	return nil
 }
 
-// restrict keeps the page to this host: it works offline and leaks nothing.
-// Swagger UI starts from an inline script and styles itself inline.
-func restrict(next http.Handler) http.Handler {
+// withContentPolicy restricts the page to this host, so that it works offline and
+// leaks nothing. Swagger UI needs inline scripts and styles.
+func withContentPolicy(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self' 'unsafe-inline'; "+
 			"style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'")
@@ -102,5 +103,5 @@ func restrict(next http.Handler) http.Handler {
 	})
 }
 
-// OpenAPI returns the document that /openapi.json serves.
+// OpenAPI returns the document that /openapi.json serves. The caller must not change it.
 func (a *API) OpenAPI() []byte { return a.document }

@@ -19,7 +19,7 @@ type correctEnergyInput struct {
 type correctEnergyOutput struct {
 	Status int
 	Replay
-	ETag string `header:"ETag" doc:"Changes with the device, its assignment and its connection"`
+	ETag string `header:"ETag" doc:"Covers the device, its assignment and its connection"`
 	Body struct {
 		CommandAnswer
 		DeviceID domain.DeviceID `json:"deviceId"`
@@ -42,17 +42,13 @@ func (a *API) correctEnergy(ctx context.Context, in *correctEnergyInput) (*corre
 		return nil, err
 	}
 	c := domain.CorrectEnergy{DeviceID: in.DeviceID, EnergyWh: in.Body.EnergyWh, Reason: in.Body.Reason}
-	r, err := in.request(ctx, "correctEnergy", in.SystemID, c)
-	if err != nil {
-		return nil, err
-	}
-	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
+	receipt, err := a.execute(ctx, "correctEnergy", in.SystemID, c, &in.CommandInput)
 	if err != nil {
 		return nil, err
 	}
 	out := &correctEnergyOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
-	out.Body.CommandAnswer, out.Body.DeviceID = answer(receipt), in.DeviceID
-	st, err := a.settled(ctx, in.SystemID, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}}, receipt, &in.Waits)
+	out.Body.CommandAnswer, out.Body.DeviceID = commandAnswer(receipt), in.DeviceID
+	st, err := a.stateAfter(ctx, in.SystemID, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}}, receipt, &in.WaitParam)
 	if err != nil || st == nil {
 		return out, err
 	}

@@ -14,6 +14,7 @@ const (
 	equipmentPath     = equipmentListPath + "/{equipmentId}"
 )
 
+// InEquipment is part of the input of every operation on one piece of equipment.
 type InEquipment struct {
 	InSystem
 	EquipmentID domain.EquipmentID `path:"equipmentId" example:"laser-1"`
@@ -40,38 +41,32 @@ func viewEquipment(st *domain.State, e *domain.Equipment) *equipmentView {
 
 type listEquipmentInput struct {
 	InSystem
-	Freshness
-	Moment
-	Paged
-	Retired bool `query:"retired" doc:"Also list equipment that is out of use"`
+	FreshnessParam
+	AtParam
+	PageParams
+	Retired bool `query:"retired" doc:"Also list retired equipment"`
 }
 
 type listEquipmentOutput struct {
 	Body struct {
 		AsOf
 		Equipment []*equipmentView `json:"equipment"`
-		Next      string           `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
+		Next      string           `json:"next,omitempty" doc:"The after of the next page; absent on the last page"`
 	}
 }
 
 type getEquipmentInput struct {
 	InEquipment
-	Freshness
-	Moment
-	Revalidated
-}
-
-type getEquipmentOutput struct {
-	Status int
-	ETag   string `header:"ETag" doc:"The quoted position of the equipment, for If-Match"`
-	Body   *equipmentView
+	FreshnessParam
+	AtParam
+	ConditionalRead
 }
 
 type createEquipmentInput struct {
 	InSystem
 	CommandInput
 	Body struct {
-		EquipmentID domain.EquipmentID `json:"equipmentId,omitempty" doc:"Made when absent" example:"laser-1"`
+		EquipmentID domain.EquipmentID `json:"equipmentId,omitempty" doc:"The server makes one if it is absent" example:"laser-1"`
 		Name        string             `json:"name" example:"Laser 1"`
 		Kind        string             `json:"kind,omitempty" example:"laser"`
 		Location    string             `json:"location,omitempty" example:"room 3"`
@@ -81,19 +76,19 @@ type createEquipmentInput struct {
 
 type updateEquipmentInput struct {
 	InEquipment
-	Conditional
+	ConditionalWrite
 	CommandInput
 	Body struct {
 		Name       domain.Optional[string] `json:"name,omitzero" nullable:"false"`
-		Kind       domain.Optional[string] `json:"kind,omitzero" doc:"null takes it away"`
-		Location   domain.Optional[string] `json:"location,omitzero" doc:"null takes it away"`
+		Kind       domain.Optional[string] `json:"kind,omitzero" doc:"null removes it"`
+		Location   domain.Optional[string] `json:"location,omitzero" doc:"null removes it"`
 		Attributes json.RawMessage         `json:"attributes,omitempty" doc:"Replaces the whole object"`
 	}
 }
 
 type retireEquipmentInput struct {
 	InEquipment
-	Conditional
+	ConditionalWrite
 	CommandInput
 	Reason string `query:"reason" maxLength:"256" doc:"Kept in the event"`
 }
@@ -101,11 +96,11 @@ type retireEquipmentInput struct {
 type equipmentOutput struct {
 	Status int
 	Replay
-	ETag string `header:"ETag" doc:"For If-Match in the next command on the same thing"`
+	ETag string `header:"ETag" doc:"The equipment's quoted position, for If-Match in the next command"`
 	Body struct {
 		CommandAnswer
 		EquipmentID domain.EquipmentID `json:"equipmentId"`
-		Equipment   *equipmentView     `json:"equipment,omitempty" doc:"As it is now; only when the answer waited"`
+		Equipment   *equipmentView     `json:"equipment,omitempty" doc:"The equipment after the command; only with wait"`
 	}
 }
 
@@ -128,20 +123,20 @@ func (a *API) registerEquipment() {
 	}, a.updateEquipment)
 	register(a, operation{
 		id: "retireEquipment", method: http.MethodDelete, path: equipmentPath, tag: tag, status: http.StatusAccepted,
-		summary: "Take a piece of equipment out of use", detail: "Its plug is released. The id is not used again.",
+		summary: "Retire a piece of equipment", detail: "Releases its plug. The id cannot be used again.",
 		errors: []int{404, 412, 422, 504},
 	}, a.retireEquipment)
 }
 
 func (a *API) listEquipment(ctx context.Context, in *listEquipmentInput) (*listEquipmentOutput, error) {
-	list := listed[*domain.Equipment]{
+	list := listing[*domain.Equipment]{
 		of: func(s *domain.Snapshot) []*domain.Equipment {
 			return slices.DeleteFunc(s.Equipment, func(e *domain.Equipment) bool { return e.Retired && !in.Retired })
 		},
 		id:   func(e *domain.Equipment) string { return string(e.EquipmentID) },
 		size: func(e *domain.Equipment) int { return rowBytes + len(e.Attributes) },
 	}
-	st, some, next, err := pageOf(ctx, a, &in.InSystem, &in.Freshness, &in.Moment, &in.Paged,
+	st, page, next, err := readPage(ctx, a, &in.InSystem, &in.FreshnessParam, &in.AtParam, &in.PageParams,
 		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
 			return a.reads.EquipmentPage(ctx, actor, in.SystemID, domain.EquipmentID(in.After), in.Limit, in.Retired, domain.Position{})
 		}, list)
@@ -149,32 +144,30 @@ func (a *API) listEquipment(ctx context.Context, in *listEquipmentInput) (*listE
 		return nil, err
 	}
 	out := &listEquipmentOutput{}
-	out.Body.AsOf, out.Body.Next = stamp(st), next
-	out.Body.Equipment = make([]*equipmentView, len(some))
-	for i, e := range some {
+	out.Body.AsOf, out.Body.Next = asOf(st), next
+	out.Body.Equipment = make([]*equipmentView, len(page))
+	for i, e := range page {
 		out.Body.Equipment[i] = viewEquipment(st, e)
 	}
 	return out, nil
 }
 
-// getEquipment also shows equipment that is retired, for the sake of history.
-func (a *API) getEquipment(ctx context.Context, in *getEquipmentInput) (*getEquipmentOutput, error) {
+// getEquipment also returns retired equipment, because history refers to it.
+func (a *API) getEquipment(ctx context.Context, in *getEquipmentInput) (*conditionalOutput[equipmentView], error) {
 	if _, err := domain.ParseEquipmentID(string(in.EquipmentID)); err != nil {
 		return nil, err
 	}
-	st, err := a.partOf(ctx, &in.InSystem, &in.Freshness, &in.Moment, domain.Needs{Equipment: []domain.EquipmentID{in.EquipmentID}})
+	needs := domain.Needs{Equipment: []domain.EquipmentID{in.EquipmentID}}
+	st, err := a.readRows(ctx, &in.InSystem, &in.FreshnessParam, &in.AtParam, needs)
 	if err != nil {
 		return nil, err
 	}
 	e := st.Equipment[in.EquipmentID]
 	if e == nil {
-		return nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownEquipment, `there is no equipment "`+string(in.EquipmentID)+`"`)
+		return nil, domain.Fail(domain.KindNotFound, domain.CodeUnknownEquipment,
+			`there is no equipment "`+string(in.EquipmentID)+`"`)
 	}
-	out := &getEquipmentOutput{Status: http.StatusOK, ETag: entityTag(e.Position), Body: viewEquipment(st, e)}
-	if in.matches(out.ETag) {
-		out.Status, out.Body = http.StatusNotModified, nil
-	}
-	return out, nil
+	return conditional(&in.ConditionalRead, entityTag(e.Position), viewEquipment(st, e)), nil
 }
 
 func (a *API) createEquipment(ctx context.Context, in *createEquipmentInput) (*equipmentOutput, error) {
@@ -185,13 +178,9 @@ func (a *API) createEquipment(ctx context.Context, in *createEquipmentInput) (*e
 	if err != nil {
 		return nil, err
 	}
-	id := in.Body.EquipmentID
-	if id == "" {
-		made, err := in.newID(ctx, in.SystemID)
-		if err != nil {
-			return nil, err
-		}
-		id = domain.EquipmentID(made)
+	id, err := idOrNew(ctx, &in.Idempotent, in.SystemID, in.Body.EquipmentID)
+	if err != nil {
+		return nil, err
 	}
 	receipt, err := a.service.Execute(ctx, in.SystemID, domain.RegisterEquipment{EquipmentRegistered: domain.EquipmentRegistered{
 		EquipmentID: id, Name: in.Body.Name, Kind: in.Body.Kind, Location: in.Body.Location, Attributes: in.Body.Attributes,
@@ -199,55 +188,50 @@ func (a *API) createEquipment(ctx context.Context, in *createEquipmentInput) (*e
 	if err != nil {
 		return nil, err
 	}
-	return a.equipped(ctx, in.SystemID, id, &in.Waits, receipt)
+	return a.answerEquipment(ctx, in.SystemID, id, &in.WaitParam, receipt)
 }
 
 func (a *API) updateEquipment(ctx context.Context, in *updateEquipmentInput) (*equipmentOutput, error) {
 	if _, err := in.authorize(ctx, domain.ActionCommand); err != nil {
 		return nil, err
 	}
-	match, err := in.Conditional.position()
+	match, err := in.ConditionalWrite.position()
 	if err != nil {
 		return nil, err
 	}
 	c := domain.UpdateEquipment{IfMatch: match, EquipmentUpdated: domain.EquipmentUpdated{
 		EquipmentID: in.EquipmentID, Name: in.Body.Name, Kind: in.Body.Kind, Location: in.Body.Location, Attributes: in.Body.Attributes,
 	}}
-	r, err := in.request(ctx, "updateEquipment", in.SystemID, c)
+	receipt, err := a.execute(ctx, "updateEquipment", in.SystemID, c, &in.CommandInput)
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
-	if err != nil {
-		return nil, err
-	}
-	return a.equipped(ctx, in.SystemID, in.EquipmentID, &in.Waits, receipt)
+	return a.answerEquipment(ctx, in.SystemID, in.EquipmentID, &in.WaitParam, receipt)
 }
 
 func (a *API) retireEquipment(ctx context.Context, in *retireEquipmentInput) (*equipmentOutput, error) {
 	if _, err := in.authorize(ctx, domain.ActionCommand); err != nil {
 		return nil, err
 	}
-	match, err := in.Conditional.position()
+	match, err := in.ConditionalWrite.position()
 	if err != nil {
 		return nil, err
 	}
 	c := domain.RetireEquipment{IfMatch: match, EquipmentRetired: domain.EquipmentRetired{EquipmentID: in.EquipmentID, Reason: in.Reason}}
-	r, err := in.request(ctx, "retireEquipment", in.SystemID, c)
+	receipt, err := a.execute(ctx, "retireEquipment", in.SystemID, c, &in.CommandInput)
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := a.service.Execute(ctx, in.SystemID, c, r)
-	if err != nil {
-		return nil, err
-	}
-	return a.equipped(ctx, in.SystemID, in.EquipmentID, &in.Waits, receipt)
+	return a.answerEquipment(ctx, in.SystemID, in.EquipmentID, &in.WaitParam, receipt)
 }
 
-func (a *API) equipped(ctx context.Context, system domain.SystemID, id domain.EquipmentID, w *Waits, receipt domain.Receipt) (*equipmentOutput, error) {
+// answerEquipment answers a command on a piece of equipment.
+func (a *API) answerEquipment(
+	ctx context.Context, system domain.SystemID, id domain.EquipmentID, w *WaitParam, receipt domain.Receipt,
+) (*equipmentOutput, error) {
 	out := &equipmentOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
-	out.Body.CommandAnswer, out.Body.EquipmentID = answer(receipt), id
-	st, err := a.settled(ctx, system, domain.Needs{Equipment: []domain.EquipmentID{id}}, receipt, w)
+	out.Body.CommandAnswer, out.Body.EquipmentID = commandAnswer(receipt), id
+	st, err := a.stateAfter(ctx, system, domain.Needs{Equipment: []domain.EquipmentID{id}}, receipt, w)
 	if err != nil || st == nil {
 		return out, err
 	}

@@ -15,13 +15,13 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// What one exchange may take.
+// The limits of one request.
 const (
 	maxCommandBody = 64 << 10         // bytes
 	maxBatchBody   = 8 << 20          // bytes
-	maxDrain       = 24 << 20         // bytes that are read of a body that is too large
-	bodyTimeout    = 20 * time.Second // for the whole body
-	operationTime  = 30 * time.Second // for an operation, besides what it was asked to wait
+	maxDrain       = 24 << 20         // bytes that the server reads and discards of a body that is too large
+	bodyTimeout    = 20 * time.Second // for reading the whole body
+	operationTime  = 30 * time.Second // for an operation, besides the time that its caller asks it to wait
 )
 
 type contextKey int
@@ -38,16 +38,16 @@ func requestID(ctx context.Context) string {
 	return id
 }
 
-// ServeHTTP answers one request. Whatever happens inside, the caller gets a
-// response with a request id, and the process lives on.
+// ServeHTTP answers one request. The caller gets a response with a request id even if
+// the handler panics, and the process survives the panic.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := r.Header.Get("X-Request-Id")
 	if !isRequestID(id) {
 		id = uuid.NewString()
 	}
 	ctx := context.WithValue(r.Context(), requestIDKey, id)
-	answer := &unsent{}
-	defer answer.sent() // whatever became of it
+	answer := &unsentAnswer{}
+	defer answer.release() // also after a panic
 	ctx = context.WithValue(ctx, unsentKey, answer)
 	out := &response{ResponseWriter: w, bodiless: r.Body == nil || r.Body == http.NoBody}
 	in := r.WithContext(ctx)
@@ -58,49 +58,49 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	defer func() {
 		if fault := recover(); fault != nil {
-			a.recovered(out, in, fault)
+			a.handlePanic(out, in, fault)
 		}
-		// The path is no use where it matches no route, and may have a key in it: that
-		// of a mistyped dial-in URL, say.
+		// The log gets the route instead of the path, because a path can contain a key,
+		// for example that of a mistyped dial-in URL.
 		a.log.DebugContext(ctx, "request", "requestId", id, "method", r.Method, "route", out.route,
 			"status", out.status, "took", time.Since(began))
 	}()
 	if a.crossOrigin(out, in) {
 		return
 	}
-	if p := unstorable(ctx, in); p != nil {
+	if p := checkURLText(ctx, in); p != nil {
 		p.write(out)
 		return
 	}
 	a.route(out, in)
 }
 
-// route finds the operation. The mux answers with plain text where there is
-// none, so its answer is looked at first.
+// route calls the operation. If there is none, it turns the mux's answer, which is
+// plain text, into a problem document.
 func (a *API) route(w *response, r *http.Request) {
 	handler, pattern := a.mux.Handler(r)
 	if pattern != "" {
 		w.route = pattern
-		a.mux.ServeHTTP(w, r) // again, because only this sets the path values
+		a.mux.ServeHTTP(w, r) // matches again, because only this sets the path values
 		return
 	}
-	answer := &discarded{header: http.Header{}}
+	answer := &discardResponse{header: http.Header{}}
 	handler.ServeHTTP(answer, r)
-	p := newProblem(r.Context(), http.StatusNotFound, CodeNotFound, "there is nothing at this path; /docs lists what there is")
+	p := newProblem(r.Context(), http.StatusNotFound, CodeNotFound, "no such path; see /docs for the API")
 	if answer.status == http.StatusMethodNotAllowed {
 		allow := answer.header.Get("Allow")
-		p = newProblem(r.Context(), answer.status, CodeMethodNotAllowed, "this path takes "+allow)
+		p = newProblem(r.Context(), answer.status, CodeMethodNotAllowed, "this path supports "+allow)
 		p.header.Set("Allow", allow)
 	}
 	p.write(w)
 }
 
-func (a *API) recovered(w *response, r *http.Request, fault any) {
+func (a *API) handlePanic(w *response, r *http.Request, fault any) {
 	if err, is := fault.(error); is && errors.Is(err, http.ErrAbortHandler) {
-		panic(fault) // the server's own way to give up on a connection
+		panic(fault) // tells the server to close the connection
 	}
 	if err, is := fault.(error); is && r.Context().Err() != nil && !errors.As(err, new(runtime.Error)) {
-		return // the caller is gone, and huma panics with the error when it cannot write
+		return // the caller is gone; huma panics with the error of its write
 	}
 	isolate.Recovered(a.log.With("requestId", requestID(r.Context()), "method", r.Method, "route", w.route), "rest", fault)
 	if w.status == 0 {
@@ -109,8 +109,8 @@ func (a *API) recovered(w *response, r *http.Request, fault any) {
 	}
 }
 
-// crossOrigin answers for pages of other origins, and reports whether the
-// request is done with that.
+// crossOrigin checks and answers requests from pages (CORS). It reports whether it
+// answered the request.
 func (a *API) crossOrigin(w http.ResponseWriter, r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
@@ -120,7 +120,7 @@ func (a *API) crossOrigin(w http.ResponseWriter, r *http.Request) bool {
 	header.Add("Vary", "Origin")
 	if !a.origins.Allow(r) {
 		newProblem(r.Context(), http.StatusForbidden, CodeOriginNotAllowed,
-			"pages of this origin may not call here (PLUGCAST_ALLOWED_ORIGINS)").write(w)
+			"the server does not allow requests by pages of this origin (PLUGCAST_ALLOWED_ORIGINS)").write(w)
 		return true
 	}
 	header.Set("Access-Control-Allow-Origin", origin)
@@ -130,15 +130,15 @@ func (a *API) crossOrigin(w http.ResponseWriter, r *http.Request) bool {
 	}
 	header.Set("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
 	header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-Id, "+
-		"Last-Event-ID, Cache-Control, Pragma, X-Requested-With") // the last four are what clients of the event stream send
+		"Last-Event-ID, Cache-Control, Pragma, X-Requested-With") // clients of the event stream send the last four
 	header.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 	return true
 }
 
-// isRequestID reports whether a caller's request id can go to logs and events.
+// isRequestID reports whether a caller's request id is harmless in logs and events.
 func isRequestID(id string) bool {
-	_, err := domain.ParseSystemID(id) // the same harmless characters and length
+	_, err := domain.ParseSystemID(id) // allows the same characters and length
 	return err == nil
 }
 
@@ -149,12 +149,12 @@ func bodyLimit(r *http.Request) int64 {
 	return maxCommandBody
 }
 
-// boundedBody ends a body that is too large with a [*http.MaxBytesError].
+// boundedBody fails with a [*http.MaxBytesError] if the body is too large.
 type boundedBody struct {
 	io.ReadCloser
 	limit   int64
 	left    int64
-	expects bool // the caller sends only what it is asked for
+	expects bool // the caller waits for 100 Continue before it sends the body
 }
 
 // Read implements [io.Reader].
@@ -170,9 +170,9 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// probe looks whether there is more than the limit. If so it reads on, within
-// bounds: otherwise the connection is reset while the caller still sends, and
-// most clients then report that instead of the answer.
+// probe checks whether the body is larger than the limit. If so, it reads and discards
+// up to maxDrain bytes. Otherwise the server would reset the connection while the
+// caller still sends, and most clients would report the reset instead of the answer.
 func (b *boundedBody) probe() (int, error) {
 	var one [1]byte
 	n, err := io.ReadFull(b.ReadCloser, one[:])
@@ -185,10 +185,10 @@ func (b *boundedBody) probe() (int, error) {
 	return 0, &http.MaxBytesError{Limit: b.limit}
 }
 
-// response remembers what was sent.
+// response records the status and the route of a response, for the log.
 type response struct {
 	http.ResponseWriter
-	status   int
+	status   int    // 0 until the header is written
 	bodiless bool   // the request has no body
 	route    string // the pattern that the request matched
 }
@@ -212,10 +212,11 @@ func (w *response) Write(b []byte) (int, error) {
 // Unwrap serves [http.ResponseController].
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// SetReadDeadline sets when the body must be there. The server lifts it when the
-// body has ended, because from then on it reads only to notice that the caller
-// went away, and a deadline would look like that. Where there is no body it
-// would never be lifted, and end an operation that was told to wait.
+// SetReadDeadline sets the deadline for the body. The server clears it at the end of
+// the body; from then on, it reads only to notice that the caller is gone, and a
+// deadline would look like that. If the request has no body, SetReadDeadline does
+// nothing: the server would never clear the deadline, which would end an operation
+// that waits for an outcome.
 func (w *response) SetReadDeadline(at time.Time) error {
 	if w.bodiless {
 		return nil
@@ -223,12 +224,12 @@ func (w *response) SetReadDeadline(at time.Time) error {
 	return http.NewResponseController(w.ResponseWriter).SetReadDeadline(at)
 }
 
-// discarded is a response that nobody gets.
-type discarded struct {
+// discardResponse records the header and status of a response that is not sent.
+type discardResponse struct {
 	header http.Header
 	status int
 }
 
-func (d *discarded) Header() http.Header         { return d.header }
-func (d *discarded) Write(b []byte) (int, error) { return len(b), nil }
-func (d *discarded) WriteHeader(status int)      { d.status = status }
+func (d *discardResponse) Header() http.Header         { return d.header }
+func (d *discardResponse) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discardResponse) WriteHeader(status int)      { d.status = status }

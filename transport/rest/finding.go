@@ -8,49 +8,46 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Findings is what bridges report. projections.Store is one.
+// Findings lists the findings of bridges. projections.Store implements it.
 type Findings interface {
 	Findings(ctx context.Context, filter domain.FindingsFilter) (*domain.FindingsReport, error)
 }
 
 type findingsInput struct {
-	WithTicket
-	Paged
-	System domain.SystemID `query:"systemId" doc:"Only what is about this system"`
-	Link   string          `query:"link" maxLength:"64" doc:"Only what this bridge reports"`
-	Since  string          `query:"since" doc:"Only what was found at or after this time, RFC 3339"`
+	TicketParam
+	PageParams
+	System domain.SystemID `query:"systemId" doc:"Only findings about this system"`
+	Link   string          `query:"link" maxLength:"64" doc:"Only findings of this bridge"`
+	Since  string          `query:"since" doc:"Only findings from this time on, RFC 3339"`
 }
 
 type findingsOutput struct {
 	Body struct {
 		domain.FindingsReport
-		Next string `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
+		Next string `json:"next,omitempty" doc:"The after of the next page; absent on the last page"`
 	}
 }
 
 func (a *API) registerFindings() {
 	register(a, operation{
 		id: "listFindings", method: http.MethodGet, path: "/api/v1/bridges/findings", tag: "Bridges",
-		summary: "List what bridges report",
-		detail: "For staff. What a bridge to a Socket.IO server could not pass on for certain, or what differs where it only compares: gaps, " +
-			"rejected payloads, differences event for event. The oldest come first; counts are since the beginning.",
+		summary: "List the findings of bridges",
+		detail: "Only for staff. A finding is something that a bridge to a Socket.IO server could not pass on for certain, or a difference that " +
+			"it found while it only compares: a gap, a rejected payload, an event that differs. Lists the oldest first. Counts begin with the " +
+			"first finding.",
 	}, a.listFindings)
 }
 
 func (a *API) listFindings(ctx context.Context, in *findingsInput) (*findingsOutput, error) {
-	if err := actorOf(ctx).AuthorizeAnywhere(domain.ActionMonitor); err != nil {
+	done, err := a.admitStaff(ctx, in.System)
+	if err != nil {
 		return nil, err
 	}
-	filter := domain.FindingsFilter{Link: in.Link, Limit: in.Limit}
-	var err error
-	if in.System != "" {
-		if filter.System, err = domain.ParseSystemID(string(in.System)); err != nil {
-			return nil, err
-		}
-	}
+	defer done()
+	filter := domain.FindingsFilter{System: in.System, Link: in.Link, Limit: in.Limit}
 	if in.Since != "" {
 		if filter.Since, err = domain.ParseTime(in.Since); err != nil {
-			return nil, domain.Invalid(CodeInvalidRequest, "since must be a time in RFC 3339")
+			return nil, domain.Invalid(CodeInvalidRequest, "since must be an RFC 3339 time")
 		}
 	}
 	if in.After != "" {
@@ -58,11 +55,6 @@ func (a *API) listFindings(ctx context.Context, in *findingsInput) (*findingsOut
 			return nil, domain.Invalid(CodeInvalidRequest, "after must be the next of an earlier page")
 		}
 	}
-	done, err := a.admitRead(ctx, filter.System, costPage)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	report, err := a.findings.Findings(ctx, filter)
 	if err != nil {
 		return nil, unavailable(err)

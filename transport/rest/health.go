@@ -13,16 +13,15 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// Check is something that must work before this process is sent requests.
+// Check is a condition of readiness. Ask returns nil if the checked part works.
 type Check struct {
 	Name string
 	Ask  func(ctx context.Context) error
 }
 
-// How readiness is asked for: each check within checkTime, and not again within
-// checkEvery, because anybody may ask.
+// The checks run at most once per checkEvery, because anybody can ask for them.
 const (
-	checkTime  = 2 * time.Second
+	checkTime  = 2 * time.Second // the timeout of all checks
 	checkEvery = time.Second
 )
 
@@ -39,23 +38,23 @@ type readyOutput struct {
 
 type readyBody struct {
 	Status   string            `json:"status" enum:"ready,unready"`
-	Checks   map[string]string `json:"checks" doc:"ok or failing, by name; the log says why"`
-	Degraded []Degradation     `json:"degraded,omitempty" doc:"Parts that do not work properly although the process serves requests; absent when all parts work"`
+	Checks   map[string]string `json:"checks" doc:"ok or failing, by name; the log has the cause"`
+	Degraded []Degradation     `json:"degraded,omitempty" doc:"Parts that fail although the process can serve; absent if there are none"`
 }
 
-// Degradation is something that operators have to look at, although the process can be
-// sent requests.
+// Degradation is a problem that operators must look at, although the process can serve
+// requests.
 type Degradation struct {
-	Check  string    `json:"check" doc:"The part that is degraded" example:"quarantine"`
-	Detail string    `json:"detail" doc:"In words"`
-	Count  int64     `json:"count" doc:"Of how many things"`
+	Check  string    `json:"check" doc:"The degraded part" example:"quarantine"`
+	Detail string    `json:"detail" doc:"The problem in words"`
+	Count  int64     `json:"count" doc:"The number of affected objects"`
 	Since  time.Time `json:"since"`
 }
 
 func (a *API) registerHealth() {
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "health", Method: http.MethodGet, Path: "/healthz", Tags: []string{"Health"},
-		Summary: "Whether the process lives",
+		Summary: "Check whether the process is alive",
 	}, func(context.Context, *struct{}) (*healthOutput, error) {
 		out := &healthOutput{}
 		out.Body.Status = "ok"
@@ -63,27 +62,28 @@ func (a *API) registerHealth() {
 	})
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "ready", Method: http.MethodGet, Path: "/readyz", Tags: []string{"Health"},
-		Summary: "Whether the process can serve", Description: "503 while a check fails. A degraded part is listed and does not cause a 503.",
+		Summary:     "Check whether the process can serve requests",
+		Description: "Answers 503 while a check fails. A degraded part is listed and does not cause a 503.",
 	}, func(context.Context, *struct{}) (*readyOutput, error) {
-		status, body := a.readiness.answer()
+		status, body := a.readiness.result()
 		return &readyOutput{Status: status, Body: body}, nil
 	})
 }
 
-// Readiness answers whether a process can be sent requests, on every address that it is
-// asked at. It remembers the last answer for a moment, and is safe for concurrent use.
+// Readiness answers on every address of the process whether it can serve requests. It
+// caches its last answer for checkEvery. It is safe for concurrent use.
 type Readiness struct {
 	checks   []Check
 	degraded func(ctx context.Context) []Degradation
 	log      *slog.Logger
 
-	mu    sync.Mutex // held while checking: who comes meanwhile gets that answer
-	asked time.Time
-	last  readyBody
+	mu        sync.Mutex // held during the checks, so that concurrent callers share the answer
+	checkedAt time.Time
+	last      readyBody
 }
 
-// NewReadiness makes a Readiness. degraded, which may be nil, says what does not work as it
-// should; its details are public.
+// NewReadiness returns a Readiness. degraded, which may be nil, lists the degraded
+// parts. Anybody can read the details that it returns.
 func NewReadiness(checks []Check, degraded func(ctx context.Context) []Degradation, log *slog.Logger) *Readiness {
 	if degraded == nil {
 		degraded = func(context.Context) []Degradation { return nil }
@@ -93,17 +93,17 @@ func NewReadiness(checks []Check, degraded func(ctx context.Context) []Degradati
 
 // ServeHTTP answers like GET /readyz of the API.
 func (r *Readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	status, body := r.answer()
+	status, body := r.result()
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the caller is gone, or hears it
+	_ = json.NewEncoder(w).Encode(body) // fails only if the caller is gone
 }
 
-func (r *Readiness) answer() (status int, body readyBody) {
+func (r *Readiness) result() (status int, body readyBody) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.asked.IsZero() || time.Since(r.asked) >= checkEvery {
-		r.last, r.asked = r.check(), time.Now()
+	if r.checkedAt.IsZero() || time.Since(r.checkedAt) >= checkEvery {
+		r.last, r.checkedAt = r.check(), time.Now()
 	}
 	status = http.StatusOK
 	if r.last.Status != "ready" {
@@ -112,8 +112,8 @@ func (r *Readiness) answer() (status int, body readyBody) {
 	return status, r.last
 }
 
-// check asks all at once. It is not bound to the caller, who is not the only one
-// to get the answer.
+// check runs all checks concurrently. It does not use the context of a request,
+// because several requests share its answer.
 func (r *Readiness) check() readyBody {
 	ctx, cancel := context.WithTimeout(context.Background(), checkTime)
 	defer cancel()

@@ -15,22 +15,22 @@ import (
 
 type eventsInput struct {
 	InSystem
-	Freshness
-	Filtered
+	FreshnessParam
+	FilterParams
 	After         string `query:"after" doc:"Events strictly after this position" example:"1795461046705-0"`
 	Before        string `query:"before" doc:"Events strictly before this position"`
 	From          string `query:"from" doc:"Events whose time is this (RFC 3339) or later: inclusive" example:"2026-11-23T18:00:00Z"`
 	To            string `query:"to" doc:"Events whose time is before this (RFC 3339): exclusive"`
 	Actor         string `query:"actor" maxLength:"256" doc:"Events caused by this subject, or by shelly:<connectionId>"`
-	CorrelationID string `query:"correlationId" maxLength:"256" doc:"Events that one request caused"`
+	CorrelationID string `query:"correlationId" maxLength:"256" doc:"Events caused by the request with this id"`
 	Limit         int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Events per page"`
 	Order         string `query:"order" enum:"asc,desc" default:"asc" doc:"By position: oldest or newest first"`
 }
 
-// Filtered is part of the input of what a filter of events narrows. Its fields only
-// describe the parameters: [Filtered.Resolve] reads them all, also those that are
-// repeated or empty, which huma passes over.
-type Filtered struct {
+// FilterParams is part of the input of operations that filter events. Its exported
+// fields only describe the parameters: [FilterParams.Resolve] reads the values, because
+// huma ignores repeated and empty ones.
+type FilterParams struct {
 	Type     []string `query:"type" doc:"Events of these types, separated by commas; at most 64" example:"device-update"`
 	Types    []string `query:"types" doc:"The same as type; both count"`
 	DeviceID []string `query:"deviceId" doc:"Events about these devices, separated by commas; at most 256"`
@@ -40,7 +40,7 @@ type Filtered struct {
 }
 
 // Resolve implements [huma.Resolver].
-func (in *Filtered) Resolve(ctx huma.Context) []error {
+func (in *FilterParams) Resolve(ctx huma.Context) []error {
 	at := ctx.URL()
 	query := at.Query()
 	in.types, in.devices = slices.Concat(query["type"], query["types"]), slices.Concat(query["deviceId"], query["devices"])
@@ -50,27 +50,27 @@ func (in *Filtered) Resolve(ctx huma.Context) []error {
 // eventPage and envelope only describe what listEvents writes.
 type eventPage struct {
 	Events []envelope       `json:"events"`
-	Next   *domain.Position `json:"next,omitempty" doc:"Pass it as after (or, in descending order, as before) for the next page; absent on the last page. A page of large events has fewer than limit"`
+	Next   *domain.Position `json:"next,omitempty" doc:"The after (with order=desc, before) of the next page; absent on the last"`
 }
 
 type envelope struct {
 	Event         domain.EventType `json:"event" example:"device-update"`
-	Position      domain.Position  `json:"position" doc:"Where in the log; the cursor to resume from"`
+	Position      domain.Position  `json:"position" doc:"The event's place in the log; the cursor to resume from"`
 	Seq           uint64           `json:"seq" doc:"The number of the event within its system: 1, 2, 3, …"`
 	ID            string           `json:"id"`
 	SystemID      domain.SystemID  `json:"systemId"`
 	Time          time.Time        `json:"time"`
-	Actor         string           `json:"actor" doc:"Who caused it"`
+	Actor         string           `json:"actor" doc:"The person or program that caused the event"`
 	CorrelationID string           `json:"correlationId,omitempty"`
 	CausationID   string           `json:"causationId,omitempty"`
-	Origin        string           `json:"origin,omitempty" doc:"Id of the deployment where it was first appended, when that is not this one"`
-	Version       int              `json:"version" doc:"Of the shape of data"`
+	Origin        string           `json:"origin,omitempty" doc:"The deployment that appended the event first, if not this one"`
+	Version       int              `json:"version" doc:"The version of the format of data"`
 	Data          map[string]any   `json:"data"`
 }
 
 type headInput struct {
 	InSystem
-	Freshness
+	FreshnessParam
 }
 
 type headOutput struct {
@@ -83,14 +83,14 @@ type headOutput struct {
 func (a *API) registerHistory() {
 	register(a, operation{
 		id: "listEvents", method: http.MethodGet, path: systemPath + "/events", tag: "History",
-		summary: "Read the history of a system",
-		detail:  "Filters narrow together. The page's `next` goes on where it ends.",
-		answer:  reflect.TypeFor[eventPage](),
+		summary:      "Read the history of a system",
+		detail:       "Returns the events that match all filters. A page of large events has fewer than `limit`.",
+		responseType: reflect.TypeFor[eventPage](),
 	}, a.listEvents)
 	register(a, operation{
 		id: "getAuditHead", method: http.MethodGet, path: systemPath + "/audit/head", tag: "History",
-		summary: "Get the newest link of the hash chain",
-		detail:  "Whoever notes it can prove later that nothing up to it was altered: `plugcast verify`.",
+		summary: "Get the head of the hash chain",
+		detail:  "With a saved head, `plugcast verify` can prove later that nothing up to its position was altered.",
 	}, a.getHead)
 }
 
@@ -103,7 +103,7 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*huma.StreamResp
 	if err != nil {
 		return nil, err
 	}
-	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
+	if err := a.awaitPosition(ctx, in.SystemID, &in.FreshnessParam); err != nil {
 		return nil, err
 	}
 	answer, err := a.reserve(ctx, in.SystemID, min(in.Limit*maxEventBytes, pageBytes))
@@ -124,10 +124,10 @@ func (a *API) listEvents(ctx context.Context, in *eventsInput) (*huma.StreamResp
 		bytes += len(events[i].Data) + rowBytes
 	}
 	answer.Shrink(bytes)
-	return streamed(func(send func([]byte) bool) { sendPage(events, more, send) }), nil
+	return streamJSON(func(send func([]byte) bool) { sendPage(events, more, send) }), nil
 }
 
-// maxEventBytes is the most that an event takes.
+// maxEventBytes is the maximum size of an event.
 const maxEventBytes = 64 << 10
 
 func (in *eventsInput) query() (domain.EventQuery, error) {
@@ -165,8 +165,8 @@ func (in *eventsInput) query() (domain.EventQuery, error) {
 	return q, nil
 }
 
-// sendPage writes an eventPage, piece by piece: the events in the bytes that every
-// face sends, and where the next page begins when there is more.
+// sendPage writes an eventPage, piece by piece. It encodes the events exactly as the
+// other protocols do, and adds the beginning of the next page if there is one.
 func sendPage(events []domain.Event, more bool, send func([]byte) bool) {
 	piece := append(make([]byte, 0, 2*pieceBytes), `{"events":[`...)
 	for i := range events {
@@ -174,7 +174,7 @@ func sendPage(events []domain.Event, more bool, send func([]byte) bool) {
 			piece = append(piece, ',')
 		}
 		if piece = events[i].AppendEnvelope(piece); len(piece) >= pieceBytes {
-			if !sendAll(piece, send) {
+			if !sendPieces(piece, send) {
 				return
 			}
 			piece = piece[:0]
@@ -185,7 +185,7 @@ func sendPage(events []domain.Event, more bool, send func([]byte) bool) {
 		piece = append(piece, `,"next":`...)
 		piece = strconv.AppendQuote(piece, events[len(events)-1].Position.String())
 	}
-	sendAll(append(piece, "}\n"...), send)
+	sendPieces(append(piece, "}\n"...), send)
 }
 
 func (a *API) getHead(ctx context.Context, in *headInput) (*headOutput, error) {
@@ -193,7 +193,7 @@ func (a *API) getHead(ctx context.Context, in *headInput) (*headOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.caughtUp(ctx, in.SystemID, &in.Freshness); err != nil {
+	if err := a.awaitPosition(ctx, in.SystemID, &in.FreshnessParam); err != nil {
 		return nil, err
 	}
 	done, err := a.admitRead(ctx, in.SystemID, costRow)
@@ -211,8 +211,7 @@ func (a *API) getHead(ctx context.Context, in *headInput) (*headOutput, error) {
 	return out, nil
 }
 
-// describeAnswer says of which type a body is that is written by hand; nil for
-// others.
+// describeAnswer describes a body of type t that a handler streams. t may be nil.
 func describeAnswer(api huma.API, t reflect.Type) map[string]*huma.Response {
 	if t == nil {
 		return map[string]*huma.Response{}

@@ -11,60 +11,62 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Outcomes is where a command that waits finds out what became of it.
+// Outcomes lets a command wait for the events that it causes.
 type Outcomes interface {
-	// Follow gives fn every event of the system after a position, in order, from
-	// the calling goroutine, until fn says that it is done. It fails with the error
-	// of ctx when that ends before.
+	// Follow calls fn with every event of the system after a position, in order, on
+	// the calling goroutine, until fn returns true. It returns the error of ctx if
+	// that ends before.
 	Follow(ctx context.Context, system domain.SystemID, after domain.Position, fn func(*domain.Event) (done bool)) error
 }
 
-// Nodes knows the processes of the deployment.
+// Nodes lists the processes of the deployment.
 type Nodes interface {
-	// Expected names the processes that hear what is asked of all: those that live,
-	// and those that are missing, because they fell silent a moment ago without
-	// leaving; their sockets may still be open. Those that began after asOf are left
-	// out, unless that is zero.
+	// Expected returns the names of the processes that react to a command for all of
+	// them. live are running. missing fell silent a moment ago without signing off;
+	// their sockets may still be open. Unless asOf is zero, Expected leaves out the
+	// processes that started after it.
 	Expected(ctx context.Context, asOf time.Time) (live, missing []string, err error)
 }
 
-// NodeReport is what one process did for a command that drops sockets.
+// NodeReport counts the sockets that one process dropped for a command.
 type NodeReport struct {
 	Node           string `json:"node"`
-	ShellySockets  int    `json:"shellySockets" doc:"Of devices, and of accounts of the Shelly Cloud"`
-	BrowserSockets int    `json:"browserSockets" doc:"Of clients, whatever their face"`
+	ShellySockets  int    `json:"shellySockets" doc:"Dropped sockets of devices and of Shelly Cloud accounts"`
+	BrowserSockets int    `json:"browserSockets" doc:"Dropped sockets of clients, over any protocol"`
 }
 
-// DropAnswer is the answer to a command that drops sockets.
-type DropAnswer struct {
+// DisconnectAnswer is the answer to a command that drops sockets.
+type DisconnectAnswer struct {
 	CommandAnswer
-	Nodes      []NodeReport `json:"nodes,omitempty" doc:"What each process did; only when the answer waited"`
-	Unanswered []string     `json:"unanswered,omitempty" doc:"The processes that did not answer in time: they may be frozen, with their sockets open. They drop them when they hear of it"`
+	Nodes      []NodeReport `json:"nodes,omitempty" doc:"The dropped sockets of each process; only with wait"`
+	Unanswered []string     `json:"unanswered,omitempty" doc:"The processes that did not answer in time"`
 }
 
-type droppedOutput struct {
+type disconnectOutput struct {
 	Status int
 	Replay
-	Body DropAnswer
+	Body DisconnectAnswer
 }
 
 // waitsForNodes describes the waiting of a command that drops sockets.
-const waitsForNodes = "With `wait` the answer is 200 with the outcome `completed` as soon as every process has answered, and says in " +
-	"`nodes` what each did. When the wait is over before, it is 202 with the outcome `unknown`, and `unanswered` names the others."
+const waitsForNodes = "With `wait`, the answer is 200 with outcome `completed` as soon as every process has answered; `nodes` counts the " +
+	"sockets that each dropped. If the wait ends before, the answer is 202 with outcome `unknown`, and `unanswered` names the other " +
+	"processes: they may be frozen with their sockets open, and drop them when they run again."
 
-// dropping runs a command that appends a disconnect-requested as its last event,
-// to the system, and waits for what the processes did if the caller asked for
-// that. They are those of the deployment, or the given ones. A repeat of a command
-// finds their answers in history.
-func (a *API) dropping(ctx context.Context, system domain.SystemID, in *Waits, command func() (domain.Receipt, error), nodes ...string,
-) (*droppedOutput, error) {
-	patience, err := in.duration()
+// disconnectAndWait runs a command whose last event, in the system, is a
+// disconnect-requested. If the caller asks to wait, it waits for the reports of the
+// given nodes, or of all processes of the deployment if none are given. A repeat of a
+// command finds the reports in history.
+func (a *API) disconnectAndWait(
+	ctx context.Context, system domain.SystemID, in *WaitParam, command func() (domain.Receipt, error), nodes ...string,
+) (*disconnectOutput, error) {
+	timeout, err := in.duration()
 	if err != nil {
 		return nil, err
 	}
-	waits := patience > 0 && a.outcomes != nil
-	d := dropped{expected: nodes, named: len(nodes) > 0}
-	if waits && !d.named { // before the command is taken: who begins later does not hear it
+	waits := timeout > 0 && a.outcomes != nil
+	d := disconnectReport{expected: nodes, targeted: len(nodes) > 0}
+	if waits && !d.targeted { // before the command, because a process that starts later does not react to it
 		if d.live, d.expected, err = a.expected(ctx, time.Time{}); err != nil {
 			return nil, unavailable(err)
 		}
@@ -73,25 +75,25 @@ func (a *API) dropping(ctx context.Context, system domain.SystemID, in *Waits, c
 	if err != nil {
 		return nil, err
 	}
-	out := &droppedOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
-	out.Body.CommandAnswer = answer(receipt)
+	out := &disconnectOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
+	out.Body.CommandAnswer = commandAnswer(receipt)
 	if !waits || receipt.Unchanged {
 		return out, nil
 	}
-	waiting, cancel := context.WithTimeout(ctx, patience)
+	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if receipt.Replayed && !d.named {
+	if receipt.Replayed && !d.targeted {
 		taken := receipt.Position.Time()
 		if d.live, d.expected, err = a.expected(waiting, taken); err != nil {
-			a.noOutcome(ctx, err)
+			a.logNoOutcome(ctx, err)
 		}
 	}
 	if err == nil {
 		d.commandID = receipt.CommandID
-		err = a.follow(waiting, system, receipt.Position, d.take)
+		err = a.follow(waiting, system, receipt.Position, d.record)
 	}
 	if err != nil {
-		a.excuse(ctx, &d)
+		a.forgetDeparted(ctx, &d)
 	}
 	out.Body.Nodes, out.Body.Unanswered = d.reports, d.unanswered()
 	out.Body.Outcome = domain.OutcomeUnknown
@@ -101,21 +103,21 @@ func (a *API) dropping(ctx context.Context, system domain.SystemID, in *Waits, c
 	return out, nil
 }
 
-// expected names the processes that are to answer, and which of them live.
+// expected returns the processes that should answer, and those of them that are live.
 func (a *API) expected(ctx context.Context, asOf time.Time) (live, all []string, err error) {
 	live, missing, err := a.nodes.Expected(ctx, asOf)
 	return live, slices.Concat(live, missing), err
 }
 
-// excuse takes out of a report that is not complete who left in order since the
-// command was taken: nothing of it is open, and it will never answer.
-func (a *API) excuse(ctx context.Context, d *dropped) {
+// forgetDeparted removes from an incomplete report the processes that signed off since
+// the command: they have no open sockets, and will never answer.
+func (a *API) forgetDeparted(ctx context.Context, d *disconnectReport) {
 	if len(d.live) == 0 {
 		return
 	}
 	_, still, err := a.expected(ctx, time.Time{})
 	if err != nil {
-		a.noOutcome(ctx, err)
+		a.logNoOutcome(ctx, err)
 		return
 	}
 	d.expected = slices.DeleteFunc(d.expected, func(node string) bool {
@@ -123,18 +125,19 @@ func (a *API) excuse(ctx context.Context, d *dropped) {
 	})
 }
 
-// dropped gathers what processes report of one command.
-type dropped struct {
+// disconnectReport collects the reports of processes on one command.
+type disconnectReport struct {
 	commandID string
-	expected  []string // processes that are to answer
-	live      []string // those of them that lived when the command was taken
-	named     bool     // the command is for the expected ones alone
+	expected  []string // the processes that should answer
+	live      []string // those that were live when the command was accepted
+	targeted  bool     // the command concerns only the expected processes
 	reports   []NodeReport
 }
 
-// take looks at an event after the command, and says when all have answered.
-func (d *dropped) take(e *domain.Event) (done bool) {
-	// Another deployment's processes may have the names of ours.
+// record adds the report of an event, if it is one on this command. It returns true
+// once all expected processes have answered.
+func (d *disconnectReport) record(e *domain.Event) (done bool) {
+	// Processes of another deployment, whose events a bridge imports, may have the same names.
 	if e.Type != domain.TypeDisconnectCompleted || e.CausationID != d.commandID || e.Origin != "" {
 		return false
 	}
@@ -143,7 +146,7 @@ func (d *dropped) take(e *domain.Event) (done bool) {
 	if err != nil || !ok || c.CommandID != d.commandID || d.answered(c.Node) {
 		return false
 	}
-	if d.named && !slices.Contains(d.expected, c.Node) && c.ShellySockets+c.BrowserSockets == 0 {
+	if d.targeted && !slices.Contains(d.expected, c.Node) && c.ShellySockets+c.BrowserSockets == 0 {
 		return false
 	}
 	d.reports = append(d.reports, NodeReport{Node: c.Node, ShellySockets: c.ShellySockets, BrowserSockets: c.BrowserSockets})
@@ -151,17 +154,16 @@ func (d *dropped) take(e *domain.Event) (done bool) {
 	return len(d.expected) > 0 && d.complete()
 }
 
-// complete reports whether all have answered. Of a repeat nobody may be expected
-// any more, because all who ran then have been started anew: then whoever
-// answered in time must do.
-func (d *dropped) complete() bool { return len(d.reports) > 0 && len(d.unanswered()) == 0 }
+// complete reports whether all expected processes have answered. A repeat may expect
+// none, if all processes were restarted since the command; then one report is enough.
+func (d *disconnectReport) complete() bool { return len(d.reports) > 0 && len(d.unanswered()) == 0 }
 
-func (d *dropped) answered(node string) bool {
+func (d *disconnectReport) answered(node string) bool {
 	return slices.ContainsFunc(d.reports, func(r NodeReport) bool { return r.Node == node })
 }
 
-// unanswered names, in order, who is expected and did not answer.
-func (d *dropped) unanswered() (names []string) {
+// unanswered returns the sorted names of the expected processes that did not answer.
+func (d *disconnectReport) unanswered() (names []string) {
 	for _, node := range d.expected {
 		if !d.answered(node) {
 			names = append(names, node)
@@ -174,24 +176,24 @@ func (d *dropped) unanswered() (names []string) {
 // SwitchAnswer is the answer to a relay command.
 type SwitchAnswer struct {
 	CommandAnswer
-	Error string `json:"error,omitempty" doc:"Why the outcome is not completed, in words"`
+	Error string `json:"error,omitempty" doc:"The reason if the outcome is not completed"`
 }
 
-type switchedOutput struct {
+type switchOutput struct {
 	Status int
 	Replay
 	Body SwitchAnswer
 }
 
-// switched waits for how a relay command ended, if the caller asked for that.
-func (a *API) switched(ctx context.Context, system domain.SystemID, in *Waits, receipt domain.Receipt) *switchedOutput {
-	out := &switchedOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
-	out.Body.CommandAnswer = answer(receipt)
-	patience := in.waiting() // checked before the command was taken
-	if patience == 0 || a.outcomes == nil {
+// answerSwitch answers a relay command. It waits for the outcome if the caller asks to.
+func (a *API) answerSwitch(ctx context.Context, system domain.SystemID, in *WaitParam, receipt domain.Receipt) *switchOutput {
+	out := &switchOutput{Status: http.StatusAccepted, Replay: replayOf(receipt.Replayed)}
+	out.Body.CommandAnswer = commandAnswer(receipt)
+	timeout := in.waiting() // the command's request checked it
+	if timeout == 0 || a.outcomes == nil {
 		return out
 	}
-	waiting, cancel := context.WithTimeout(ctx, patience)
+	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_ = a.follow(waiting, system, receipt.Position, func(e *domain.Event) bool {
 		if e.Type != domain.TypeRelaySwitchCompleted {
@@ -208,19 +210,18 @@ func (a *API) switched(ctx context.Context, system domain.SystemID, in *Waits, r
 	return out
 }
 
-// follow waits for an outcome. An error says that there is none to be had: the
-// command is taken all the same, so the caller is told that much and not of the
-// error.
+// follow waits for an outcome. It logs an error of the log; the command was accepted
+// nevertheless, so the caller gets an answer without an outcome instead of the error.
 func (a *API) follow(ctx context.Context, system domain.SystemID, after domain.Position, fn func(*domain.Event) bool) error {
 	err := a.outcomes.Follow(ctx, system, after, fn)
 	if err != nil && ctx.Err() == nil {
-		a.noOutcome(ctx, err)
+		a.logNoOutcome(ctx, err)
 	}
 	return err
 }
 
-func (a *API) noOutcome(ctx context.Context, err error) {
+func (a *API) logNoOutcome(ctx context.Context, err error) {
 	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
-		a.log.WarnContext(ctx, "an outcome cannot be found", "requestId", requestID(ctx), "error", err)
+		a.log.WarnContext(ctx, "could not read the outcome of a command", "requestId", requestID(ctx), "error", err)
 	}
 }

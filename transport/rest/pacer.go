@@ -6,32 +6,32 @@ import (
 )
 
 const (
-	longestHold = 100 * time.Millisecond
-	maxHeld     = 1024 // requests
+	maxDelay   = 100 * time.Millisecond
+	maxDelayed = 1024 // requests
 )
 
-// pacer holds answers to callers that are over their rate limit. A client that repeats
+// pacer delays answers to callers that are over their rate limit. A client that repeats
 // a refused request at once, on each of its connections, gets at most ten refusals a
-// second on each: otherwise the refusals of one system take the processor from the
-// others. Clients that heed Retry-After lose nothing, because they have to wait longer
-// than that anyway. It is safe for concurrent use.
+// second on each. Without the delay, the refusals of one system would take the
+// processor from the others. Clients that obey Retry-After lose nothing, because they
+// wait longer than the delay anyway. It is safe for concurrent use.
 type pacer struct {
-	held chan struct{} // a place for each answer that is held back
+	slots chan struct{} // has one entry per delayed answer
 }
 
-func newPacer() *pacer { return &pacer{held: make(chan struct{}, maxHeld)} }
+func newPacer() *pacer { return &pacer{slots: make(chan struct{}, maxDelayed)} }
 
-// hold waits until the caller may try again, for at most longestHold, and returns how
-// long it waited. It returns at once when ctx ends, and when it holds maxHeld answers
-// already.
-func (p *pacer) hold(ctx context.Context, wait time.Duration) time.Duration {
+// delay waits until the caller may try again, for at most maxDelay, and returns how
+// long it waited. It returns when ctx ends, and at once if maxDelayed other answers are
+// delayed already.
+func (p *pacer) delay(ctx context.Context, wait time.Duration) time.Duration {
 	select {
-	case p.held <- struct{}{}:
-		defer func() { <-p.held }()
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
 	default:
 		return 0
 	}
-	wait = min(wait, longestHold)
+	wait = min(wait, maxDelay)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	began := time.Now()

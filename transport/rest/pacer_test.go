@@ -16,7 +16,7 @@ func TestRefusalsAreHeldBack(t *testing.T) {
 		over       bool
 		wait, want time.Duration
 	}{
-		"a long wait":    {false, time.Hour, longestHold},
+		"a long wait":    {false, time.Hour, maxDelay},
 		"a short wait":   {false, time.Millisecond, time.Millisecond},
 		"a request over": {true, time.Hour, 0},
 	} {
@@ -27,7 +27,7 @@ func TestRefusalsAreHeldBack(t *testing.T) {
 				if c.over {
 					end()
 				}
-				if got := newPacer().hold(ctx, c.wait); got != c.want {
+				if got := newPacer().delay(ctx, c.wait); got != c.want {
 					t.Errorf("held for %v, want %v", got, c.want)
 				}
 			})
@@ -41,15 +41,15 @@ func TestHeldRefusalsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacer()
 		var held sync.WaitGroup
-		for range maxHeld {
-			held.Go(func() { p.hold(t.Context(), time.Hour) })
+		for range maxDelayed {
+			held.Go(func() { p.delay(t.Context(), time.Hour) })
 		}
 		synctest.Wait()
-		if got := p.hold(t.Context(), time.Hour); got != 0 {
+		if got := p.delay(t.Context(), time.Hour); got != 0 {
 			t.Errorf("the one too many is held for %v", got)
 		}
 		held.Wait()
-		if got := p.hold(t.Context(), time.Hour); got != longestHold {
+		if got := p.delay(t.Context(), time.Hour); got != maxDelay {
 			t.Errorf("afterwards held for %v", got)
 		}
 	})

@@ -18,56 +18,56 @@ import (
 	"github.com/plugcast/plugcast/transport/limit"
 )
 
-// Problem is every error of this face: RFC 9457, with a stable code.
+// Problem is the form of every error: RFC 9457, with a stable code.
 type Problem struct {
 	Type      string         `json:"type" doc:"urn:plugcast:problem: and the code"`
 	Title     string         `json:"title" doc:"The status in words"`
 	Status    int            `json:"status" doc:"The HTTP status"`
-	Code      domain.Code    `json:"code" doc:"What went wrong, stable; see the table at the top"`
-	Detail    string         `json:"detail" doc:"The same for people"`
-	RequestID string         `json:"requestId,omitempty" doc:"Finds the request in the log"`
-	Fields    []ProblemField `json:"errors,omitempty" doc:"With invalid-request: what is wrong where"`
+	Code      domain.Code    `json:"code" doc:"The stable code of the error; see the table at the top"`
+	Detail    string         `json:"detail" doc:"The error in words"`
+	RequestID string         `json:"requestId,omitempty" doc:"The id of the request in the server's log"`
+	Fields    []ProblemField `json:"errors,omitempty" doc:"With invalid-request: the invalid parts of the request"`
 
-	_ struct{} `additionalProperties:"true"` // the facts of an error, such as the holder in a conflict
+	_ struct{} `additionalProperties:"true"` // the error's parameters, such as the deviceId in a conflict
 
 	params map[string]any
 	header http.Header
 }
 
-// ProblemField says what is wrong with one part of a request.
+// ProblemField describes the error in one part of a request.
 type ProblemField struct {
-	Location string `json:"location,omitempty" doc:"Such as body.equipmentId or query.limit"`
+	Location string `json:"location,omitempty" doc:"The invalid part" example:"body.equipmentId"`
 	Message  string `json:"message"`
 }
 
 const problemType = "application/problem+json"
 
-// problemKeys are the members that the facts of an error cannot take over.
+// problemKeys are the members that an error's parameters cannot replace.
 var problemKeys = map[string]bool{
 	"type": true, "title": true, "status": true, "code": true, "detail": true, "requestId": true, "errors": true,
 }
 
-// MarshalJSON writes the facts of the error beside the fixed members.
+// MarshalJSON adds the error's parameters to the fixed members.
 func (p *Problem) MarshalJSON() ([]byte, error) {
 	type plain Problem
 	b, err := json.Marshal((*plain)(p))
 	if err != nil {
 		return nil, err
 	}
-	more := map[string]any{}
+	extra := map[string]any{}
 	for key, value := range p.params {
 		if !problemKeys[key] {
-			more[key] = value
+			extra[key] = value
 		}
 	}
-	if len(more) == 0 {
+	if len(extra) == 0 {
 		return b, nil
 	}
-	facts, err := json.Marshal(more)
+	members, err := json.Marshal(extra)
 	if err != nil {
 		return nil, err
 	}
-	return append(append(b[:len(b)-1], ','), facts[1:]...), nil
+	return append(append(b[:len(b)-1], ','), members[1:]...), nil
 }
 
 // Error implements error.
@@ -92,7 +92,7 @@ func newProblem(ctx context.Context, status int, code domain.Code, detail string
 // write sends the problem as the whole response.
 func (p *Problem) write(w http.ResponseWriter) {
 	body, err := json.Marshal(p)
-	if err != nil { // a fact that cannot be JSON; the rest still can
+	if err != nil { // a parameter cannot be encoded; send the problem without parameters
 		p.params = nil
 		body, _ = json.Marshal(p)
 	}
@@ -104,8 +104,8 @@ func (p *Problem) write(w http.ResponseWriter) {
 	_, _ = w.Write(append(body, '\n'))
 }
 
-// problemOf turns any error into a problem. What is a fault of ours is logged
-// with its cause, because the caller is not told.
+// problemOf converts any error to a problem. It logs internal errors with their cause,
+// which the caller does not get to see.
 func problemOf(ctx context.Context, log *slog.Logger, err error) *Problem {
 	var ready *Problem
 	if errors.As(err, &ready) {
@@ -121,7 +121,7 @@ func problemOf(ctx context.Context, log *slog.Logger, err error) *Problem {
 	p.params = e.Params
 	switch e.Kind {
 	case domain.KindInternal:
-		// A known error of this kind may still speak of the inside.
+		// The detail of an internal error may reveal internals.
 		p.Detail = domain.AsError(errors.New("")).Detail
 		p.params = nil
 		log.ErrorContext(ctx, "request failed", "requestId", p.RequestID, "error", cause(e))
@@ -132,15 +132,15 @@ func problemOf(ctx context.Context, log *slog.Logger, err error) *Problem {
 		p.header.Set("Retry-After", "1")
 	case domain.KindUnauthenticated:
 		p.header.Set("WWW-Authenticate", "Bearer")
-	case domain.KindLimited, domain.KindForbidden: // a banned client may come back later
-		if ms, ok := e.Params["retryAfterMs"].(int64); ok { // as the other faces say it
+	case domain.KindLimited, domain.KindForbidden: // a ban ends, too
+		if ms, ok := e.Params["retryAfterMs"].(int64); ok { // the other protocols send it like this
 			p.header.Set("Retry-After", retryAfter(time.Duration(ms)*time.Millisecond))
 		}
 	}
 	return p
 }
 
-// retryAfter is the header for a wait: whole seconds, and not too few.
+// retryAfter returns the value of Retry-After for a wait: seconds, rounded up.
 func retryAfter(wait time.Duration) string {
 	return strconv.Itoa(max(1, int(math.Ceil(wait.Seconds()))))
 }
@@ -152,12 +152,12 @@ func cause(e *domain.Error) error {
 	return e
 }
 
-// limited makes the problem for a caller that must wait. It holds the caller back for
-// a moment first; see [pacer].
-func (a *API) limited(ctx context.Context, flow domain.Flow, system domain.SystemID, wait time.Duration) *Problem {
-	seconds := retryAfter(wait - a.pacer.hold(ctx, wait))
+// rateLimited returns the problem for a caller that is over its rate limit. It delays
+// the caller first; see [pacer].
+func (a *API) rateLimited(ctx context.Context, flow domain.Flow, system domain.SystemID, wait time.Duration) *Problem {
+	seconds := retryAfter(wait - a.pacer.delay(ctx, wait))
 	p := newProblem(ctx, http.StatusTooManyRequests, limit.CodeRateLimited,
-		fmt.Sprintf("too many %s for system %q; come back in %s s", flow, system, seconds))
+		fmt.Sprintf("too many %s for system %q; try again in %s s", flow, system, seconds))
 	p.header.Set("Retry-After", seconds)
 	p.params = map[string]any{"flow": flow}
 	return p
@@ -167,9 +167,9 @@ func invalidRequest(format string, args ...any) error {
 	return domain.Invalid(CodeInvalidRequest, fmt.Sprintf(format, args...))
 }
 
-// huma makes errors of its own, for what does not fit an operation's input.
-// Where they are made is a variable of that package, and so is whether it takes
-// a field name in any case; they are set once here.
+// huma creates an error of its own for an input that does not match the operation.
+// Package variables of huma hold the constructors, and whether the case of field names
+// matters; init sets them.
 func init() {
 	huma.ValidateStrictCasing = true
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, msg string, errs ...error) huma.StatusError {
@@ -180,8 +180,8 @@ func init() {
 	}
 }
 
-// inputProblem says in our words what huma found wrong with an input. The values
-// that it quotes are left out: they may be long, or secret.
+// inputProblem converts huma's errors about an input to a problem. It leaves out the
+// values that huma quotes, because they may be long or secret.
 func inputProblem(ctx context.Context, status int, msg string, errs ...error) *Problem {
 	for _, err := range errs {
 		if p := bodyProblem(ctx, err); p != nil {
@@ -192,7 +192,7 @@ func inputProblem(ctx context.Context, status int, msg string, errs ...error) *P
 	case http.StatusRequestEntityTooLarge:
 		return newProblem(ctx, status, CodeBodyTooLarge, msg)
 	case http.StatusRequestTimeout:
-		return newProblem(ctx, status, CodeBodyTimeout, "the body came too slowly")
+		return newProblem(ctx, status, CodeBodyTimeout, bodyTooSlow)
 	case http.StatusUnsupportedMediaType:
 		return newProblem(ctx, status, CodeUnsupportedMediaType, "the body must be application/json")
 	}
@@ -212,7 +212,10 @@ func inputProblem(ctx context.Context, status int, msg string, errs ...error) *P
 	return p
 }
 
-// bodyProblem is what went wrong while a body was read, or nil.
+const bodyTooSlow = "the client sent the body too slowly"
+
+// bodyProblem returns the problem for an error of reading the body, or nil for other
+// errors.
 func bodyProblem(ctx context.Context, err error) *Problem {
 	var tooLarge *http.MaxBytesError
 	var timeout interface{ Timeout() bool }
@@ -221,7 +224,7 @@ func bodyProblem(ctx context.Context, err error) *Problem {
 		return newProblem(ctx, http.StatusRequestEntityTooLarge, CodeBodyTooLarge,
 			fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit))
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return newProblem(ctx, http.StatusRequestTimeout, CodeBodyTimeout, "the body came too slowly")
+		return newProblem(ctx, http.StatusRequestTimeout, CodeBodyTimeout, bodyTooSlow)
 	default:
 		return nil
 	}

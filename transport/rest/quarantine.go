@@ -7,23 +7,23 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Quarantine lists the log entries that could not be read or projected. projections.Store is
-// one.
+// Quarantine lists the log entries that could not be read or projected.
+// projections.Store implements it.
 type Quarantine interface {
 	Quarantine(ctx context.Context, actor domain.Actor, query domain.QuarantineQuery) (domain.QuarantinePage, error)
 }
 
 type quarantineInput struct {
-	WithTicket
+	TicketParam
 	System domain.SystemID `query:"systemId" doc:"Only entries of this system"`
-	Before string          `query:"before" maxLength:"64" doc:"The next of an earlier page" example:"1795461046705-0/3"`
-	Limit  int             `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Entries per page; a page of large entries has fewer"`
+	Before string          `query:"before" maxLength:"64" doc:"The next of the previous page" example:"1795461046705-0/3"`
+	Limit  int             `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Entries per page; fewer if they are large"`
 }
 
 type quarantineOutput struct {
 	Body struct {
 		Entries []domain.Quarantined `json:"entries"`
-		Next    string               `json:"next,omitempty" doc:"Pass it as before for the next page; absent on the last"`
+		Next    string               `json:"next,omitempty" doc:"The before of the next page; absent on the last page"`
 	}
 }
 
@@ -37,17 +37,12 @@ func (a *API) registerQuarantine() {
 }
 
 func (a *API) listQuarantine(ctx context.Context, in *quarantineInput) (*quarantineOutput, error) {
-	actor := actorOf(ctx)
-	if err := actor.AuthorizeAnywhere(domain.ActionMonitor); err != nil {
+	done, err := a.admitStaff(ctx, in.System)
+	if err != nil {
 		return nil, err
 	}
-	query := domain.QuarantineQuery{Limit: in.Limit}
-	var err error
-	if in.System != "" {
-		if query.System, err = domain.ParseSystemID(string(in.System)); err != nil {
-			return nil, err
-		}
-	}
+	defer done()
+	query := domain.QuarantineQuery{System: in.System, Limit: in.Limit}
 	if in.Before != "" {
 		before, err := domain.ParseQuarantineCursor(in.Before)
 		if err != nil {
@@ -55,12 +50,7 @@ func (a *API) listQuarantine(ctx context.Context, in *quarantineInput) (*quarant
 		}
 		query.Before = &before
 	}
-	done, err := a.admitRead(ctx, query.System, costPage)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	page, err := a.quarantine.Quarantine(ctx, actor, query)
+	page, err := a.quarantine.Quarantine(ctx, actorOf(ctx), query)
 	if err != nil {
 		return nil, err
 	}

@@ -10,78 +10,80 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Reads is what the API reads from. Each read is on behalf of an actor, so that
-// the database can enforce again what was checked here. Errors are a
-// [domain.Error] where the caller can do something.
+// Reads reads states and history. Each read names the actor, so that the database can
+// check the authorization once more. An error that the caller can act on is a
+// [domain.Error].
 type Reads interface {
 	// StateFor returns a part of the system's present state, at or after the given
-	// position; it waits for that until ctx ends. A system without events has
-	// the empty state.
+	// position; it waits for that position until ctx ends. A system without events
+	// has the empty state.
 	StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, needs domain.Needs,
 		atLeast domain.Position) (*domain.State, error)
 	// StateAt returns the state as of the last event at or before the position.
 	StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error)
-	// PositionAt returns the position of the newest event, by position, whose time
-	// is at or before t; zero when there is none.
+	// PositionAt returns the highest position of an event whose time is at or before
+	// t, or zero if there is none.
 	PositionAt(ctx context.Context, actor domain.Actor, system domain.SystemID, t time.Time) (domain.Position, error)
-	// WaitForSystem returns once the reads have the system's events up to the
+	// WaitForSystem returns once the read model has the system's events up to the
 	// position, or fails when ctx ends.
 	WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error
-	// DevicePage returns up to limit devices after an id, in order of id, as the
-	// part of the present state that has them, their assignments and their
-	// connections; more says whether there are others behind them. A page of large
-	// rows may end before limit. It waits as StateFor does.
+	// DevicePage returns up to limit devices after an id, in order of id, as a part of
+	// the present state with their assignments and connections. more reports whether
+	// further devices follow. A page of large rows may end before limit. DevicePage
+	// waits as StateFor does.
 	DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
 		atLeast domain.Position) (st *domain.State, more bool, err error)
-	// EquipmentPage is DevicePage for equipment, with the assignments of the plugs
-	// that feed it. Equipment that is retired is left out unless it is asked for.
+	// EquipmentPage is DevicePage for equipment, with the assignments of the plugs that
+	// feed it. It leaves out retired equipment unless retired is true.
 	EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int, retired bool,
 		atLeast domain.Position) (st *domain.State, more bool, err error)
 	// ConnectionPage is DevicePage for connections.
 	ConnectionPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.ConnectionID, limit int,
 		atLeast domain.Position) (st *domain.State, more bool, err error)
-	// Events returns archived events that match, in the query's order, and whether
-	// there are more behind them: a page of large events ends before its limit.
-	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query domain.EventQuery) (page []domain.Event, more bool, err error)
-	// Head returns the newest link of the system's hash chain.
+	// Events returns archived events that match, in the query's order. more reports
+	// whether further events follow: a page of large events ends before its limit.
+	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query domain.EventQuery) (
+		page []domain.Event, more bool, err error)
+	// Head returns the head of the system's hash chain: its place and its hash.
 	Head(ctx context.Context, actor domain.Actor, system domain.SystemID) (domain.Cursor, domain.Hash, error)
-	// SystemOfConnection finds the system of a connection that the actor can see.
-	// Systems that the actor's token names go first, and then connections that were
-	// created in this deployment. It fails with [domain.CodeUnknownConnection] when
-	// there is none, and with [domain.CodeAmbiguousConnection] when several are left.
+	// SystemOfConnection returns the system of a connection that the actor can see. It
+	// prefers systems that the actor's token names, and then connections that were
+	// created in this deployment. Errors: [domain.CodeUnknownConnection] if there is
+	// none, [domain.CodeAmbiguousConnection] if several remain.
 	SystemOfConnection(ctx context.Context, actor domain.Actor, id domain.ConnectionID) (domain.SystemID, error)
 }
 
 // maxLag is how long a read waits for the projection.
 const maxLag = 10 * time.Second
 
-// Freshness is part of the input of every read.
-type Freshness struct {
-	AfterPosition string `query:"after-position" doc:"Answer only from a state at or after this position; waits up to 10 s for it" example:"1795461046705-0"`
+// FreshnessParam is part of the input of every read.
+type FreshnessParam struct {
+	AfterPosition string `query:"after-position" doc:"Wait up to 10 s for the read model to reach this" example:"1795461046705-0"`
 }
 
-func (in *Freshness) position() (domain.Position, error) {
+func (in *FreshnessParam) position() (domain.Position, error) {
 	if in.AfterPosition == "" {
 		return domain.Position{}, nil
 	}
 	return domain.ParsePosition(in.AfterPosition)
 }
 
-// waiting lets register give the operation the time that it waits.
-func (in *Freshness) waiting() time.Duration {
+// waiting returns the time by which register extends the operation's timeout.
+func (in *FreshnessParam) waiting() time.Duration {
 	if in.AfterPosition == "" {
 		return 0
 	}
 	return maxLag
 }
 
-// Moment is part of the input of reads that can look into the past.
-type Moment struct {
-	At string `query:"at" doc:"As of this position or time (RFC 3339; an event's own time includes the event); needs the right to read history" example:"2026-11-23T18:00:00Z"`
+// AtParam is part of the input of reads that can return a past state, which requires
+// the right to read history. A state at a time includes the events of exactly that time.
+type AtParam struct {
+	At string `query:"at" doc:"Read the past state at this position or RFC 3339 time" example:"2026-11-23T18:00:00Z"`
 }
 
-// parse reads At, which is a time when that is not zero.
-func (in *Moment) parse() (domain.Position, time.Time, error) {
+// parse returns At as a position or as a time; the other one is zero.
+func (in *AtParam) parse() (domain.Position, time.Time, error) {
 	if !strings.Contains(in.At, ":") {
 		at, err := domain.ParsePosition(in.At)
 		return at, time.Time{}, err
@@ -93,9 +95,10 @@ func (in *Moment) parse() (domain.Position, time.Time, error) {
 	return domain.Position{}, at, nil
 }
 
-// patiently waits for the read model to reach the position.
-func patiently(ctx context.Context, at domain.Position, patience time.Duration, wait func(context.Context) error) error {
-	waiting, cancel := context.WithTimeout(ctx, patience)
+// awaitProjection calls wait, which waits for the read model to reach the position. It
+// returns [CodeProjectionBehind] after the timeout.
+func awaitProjection(ctx context.Context, at domain.Position, timeout time.Duration, wait func(context.Context) error) error {
+	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := wait(waiting)
 	if err != nil && !at.IsZero() && ctx.Err() == nil && errors.Is(waiting.Err(), context.DeadlineExceeded) {
@@ -105,19 +108,19 @@ func patiently(ctx context.Context, at domain.Position, patience time.Duration, 
 	return err
 }
 
-// reading is a read that may begin: the caller has the right to it, and the read
-// model is where the caller asked for.
-type reading struct {
+// authorizedRead is a read that the actor is authorized to do, once the read model has
+// the position that the caller asked for.
+type authorizedRead struct {
 	actor    domain.Actor
 	system   domain.SystemID
-	past     bool            // as of a moment: that is history, and needs the right to it
-	position domain.Position // of the moment, or then is its time
-	then     time.Time
+	past     bool            // a read at pastTime or, if that is zero, at position
+	position domain.Position // only if past
+	pastTime time.Time
 }
 
-// begin waits for the position that a caller asked for. That may take seconds, so
-// it comes before anything is reserved and before the caller takes its turn to read.
-func (a *API) begin(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment) (r reading, err error) {
+// beginRead authorizes a read, and waits for the position that the caller asked for.
+// That may take seconds, so call it before [API.reserve] and [API.admitRead].
+func (a *API) beginRead(ctx context.Context, in *InSystem, fresh *FreshnessParam, at *AtParam) (r authorizedRead, err error) {
 	r.system, r.past = in.SystemID, at.At != ""
 	action := domain.ActionRead
 	if r.past {
@@ -127,16 +130,18 @@ func (a *API) begin(ctx context.Context, in *InSystem, fresh *Freshness, at *Mom
 		return r, err
 	}
 	if r.past {
-		if r.position, r.then, err = at.parse(); err != nil {
+		if r.position, r.pastTime, err = at.parse(); err != nil {
 			return r, err
 		}
 	}
-	return r, a.caughtUp(ctx, in.SystemID, fresh)
+	return r, a.awaitPosition(ctx, in.SystemID, fresh)
 }
 
-// stateOf answers with what present reads, at the cost, or with the whole state as of
-// the moment.
-func (a *API) stateOf(ctx context.Context, r reading, cost int, present func(context.Context) (*domain.State, error)) (*domain.State, error) {
+// readState returns the whole past state that the caller asked for, or else the result
+// of present, whose cost is given.
+func (a *API) readState(
+	ctx context.Context, r authorizedRead, cost int, present func(context.Context) (*domain.State, error),
+) (*domain.State, error) {
 	if r.past {
 		cost = costFold
 	}
@@ -148,40 +153,42 @@ func (a *API) stateOf(ctx context.Context, r reading, cost int, present func(con
 	if !r.past {
 		return present(ctx)
 	}
-	if !r.then.IsZero() {
-		if r.position, err = a.reads.PositionAt(ctx, r.actor, r.system, r.then); err != nil {
+	if !r.pastTime.IsZero() {
+		if r.position, err = a.reads.PositionAt(ctx, r.actor, r.system, r.pastTime); err != nil {
 			return nil, err
 		}
 	}
 	return a.reads.StateAt(ctx, r.actor, r.system, r.position)
 }
 
-// partOf answers with the rows that are named.
-func (a *API) partOf(ctx context.Context, in *InSystem, fresh *Freshness, at *Moment, needs domain.Needs) (*domain.State, error) {
-	r, err := a.begin(ctx, in, fresh, at)
+// readRows returns the part of the state that needs names.
+func (a *API) readRows(
+	ctx context.Context, in *InSystem, fresh *FreshnessParam, at *AtParam, needs domain.Needs,
+) (*domain.State, error) {
+	r, err := a.beginRead(ctx, in, fresh, at)
 	if err != nil {
 		return nil, err
 	}
-	return a.stateOf(ctx, r, costRow, func(ctx context.Context) (*domain.State, error) {
+	return a.readState(ctx, r, costRow, func(ctx context.Context) (*domain.State, error) {
 		return a.reads.StateFor(ctx, r.actor, r.system, needs, domain.Position{})
 	})
 }
 
-// pageOf answers with a page of a list. The page counts as unsent until the answer is
-// out.
-func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, at *Moment, paged *Paged,
-	read func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error), list listed[T],
+// readPage returns a page of a list. The page counts against the system's unsent
+// answers until it is sent.
+func readPage[T any](ctx context.Context, a *API, in *InSystem, fresh *FreshnessParam, at *AtParam, paged *PageParams,
+	read func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error), list listing[T],
 ) (st *domain.State, entries []T, next string, err error) {
-	r, err := a.begin(ctx, in, fresh, at)
+	r, err := a.beginRead(ctx, in, fresh, at)
 	if err != nil {
 		return nil, nil, "", err
 	}
-	answer, err := a.reserve(ctx, in.SystemID, inMemory*min(paged.Limit*maxRowBytes, pageBytes))
+	answer, err := a.reserve(ctx, in.SystemID, memoryPerByte*min(paged.Limit*maxRowBytes, pageBytes))
 	if err != nil {
 		return nil, nil, "", err
 	}
 	more := false
-	st, err = a.stateOf(ctx, r, costPage, func(ctx context.Context) (st *domain.State, err error) {
+	st, err = a.readState(ctx, r, costPage, func(ctx context.Context) (st *domain.State, err error) {
 		st, more, err = read(ctx, r.actor)
 		return st, err
 	})
@@ -189,7 +196,7 @@ func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, 
 		return nil, nil, "", err
 	}
 	if entries = list.of(st.Snapshot()); r.past {
-		entries, next = cut(paged, entries, list.id, list.size)
+		entries, next = paginate(paged, entries, list.id, list.size)
 	} else if more {
 		next = list.id(entries[len(entries)-1])
 	}
@@ -197,47 +204,45 @@ func pageOf[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness, 
 	for _, entry := range entries {
 		bytes += list.size(entry)
 	}
-	answer.Shrink(inMemory * bytes)
+	answer.Shrink(memoryPerByte * bytes)
 	return st, entries, next, nil
 }
 
-// The memory that a page takes until it is sent.
+// Estimates of the memory that a page takes until it is sent.
 const (
-	inMemory    = 2       // times its bytes: as rows, and as JSON
-	maxRowBytes = 6 << 10 // of a row as JSON, with its attributes
+	memoryPerByte = 2       // bytes of memory per byte of JSON: for the rows, and for the JSON
+	maxRowBytes   = 6 << 10 // the maximum size of a row as JSON, with its attributes
+	rowBytes      = 512     // the usual size of a row as JSON, without attributes
 )
 
-// listed says how the entries of a list are found in a state.
-type listed[T any] struct {
+// listing tells readPage how to find the entries of a list in a state.
+type listing[T any] struct {
 	of   func(*domain.Snapshot) []T
 	id   func(T) string
-	size func(T) int // roughly, as JSON
+	size func(T) int // the approximate size as JSON in bytes
 }
 
-// rowBytes is roughly what a row without attributes takes, as JSON.
-const rowBytes = 512
-
-// caughtUp waits until the read models are where the caller asked for.
-func (a *API) caughtUp(ctx context.Context, system domain.SystemID, fresh *Freshness) error {
+// awaitPosition waits until the read model has the position that the caller asked for.
+func (a *API) awaitPosition(ctx context.Context, system domain.SystemID, fresh *FreshnessParam) error {
 	at, err := fresh.position()
 	if err != nil || at.IsZero() {
 		return err
 	}
-	return patiently(ctx, at, maxLag, func(ctx context.Context) error { return a.reads.WaitForSystem(ctx, system, at) })
+	return awaitProjection(ctx, at, maxLag, func(ctx context.Context) error { return a.reads.WaitForSystem(ctx, system, at) })
 }
 
-// Paged is part of the input of lists that are ordered by id.
-type Paged struct {
-	After string `query:"after" doc:"Begin behind this id: next of the page before"`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"1000" doc:"Entries per page; a page of large entries ends earlier, at 4 MiB"`
+// PageParams is part of the input of lists that are ordered by id.
+type PageParams struct {
+	After string `query:"after" doc:"Begin after this id, the next of the previous page"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"1000" doc:"Entries per page; a page also ends at 4 MiB"`
 }
 
-// pageBytes is where a page ends besides its number of entries.
+// pageBytes is the approximate maximum size of a page.
 const pageBytes = 4 << 20
 
-// cut returns the page of an ordered list, and the id to go on from when there
-// is more. A page has at least one entry.
-func cut[T any](in *Paged, list []T, id func(T) string, size func(T) int) (entries []T, next string) {
+// paginate returns the page of an ordered list, and the id after which the next page
+// begins, if there is one. A page of a list with further entries has at least one.
+func paginate[T any](in *PageParams, list []T, id func(T) string, size func(T) int) (entries []T, next string) {
 	begin, _ := slices.BinarySearchFunc(list, in.After, func(entry T, after string) int {
 		if id(entry) <= after {
 			return -1

@@ -8,50 +8,51 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Sockets knows the live sockets of all nodes.
+// Sockets lists the live sockets of all nodes.
 type Sockets interface {
-	// Page returns sockets in the order of their ids: those behind the id after that
-	// are in the room of one of the systems, or all for nil. It looks at no more than
-	// limit. next is what the next page begins after, "" on the last.
+	// Page returns the sockets with ids greater than after, in order of id, that are in
+	// the room of one of the systems; with nil for systems, it returns all sockets. It
+	// examines at most limit sockets. next is the id after which the next page begins,
+	// or "" on the last page.
 	Page(ctx context.Context, systems []domain.SystemID, after string, limit int) (page []domain.Socket, next string, err error)
-	// Find returns a socket, and whether there is one.
+	// Find returns a socket, and whether it exists.
 	Find(ctx context.Context, id string) (domain.Socket, bool, error)
 }
 
 type listSocketsInput struct {
-	WithTicket
-	Paged
+	TicketParam
+	PageParams
 	SystemID domain.SystemID `query:"systemId" doc:"Only sockets in the room of this system"`
 }
 
 type listSocketsOutput struct {
 	Body struct {
 		Sockets []domain.Socket `json:"sockets"`
-		Next    string          `json:"next,omitempty" doc:"Pass it as after for the next page; absent on the last"`
+		Next    string          `json:"next,omitempty" doc:"The after of the next page; absent on the last page"`
 	}
 }
 
 type closeSocketInput struct {
-	WithTicket
+	TicketParam
 	CommandInput
 	SocketID  string `path:"socketId" maxLength:"128"`
-	Reason    string `query:"reason" maxLength:"256" doc:"Told to the client, and kept in the event"`
-	Reconnect bool   `query:"reconnect" doc:"Whether the client may come back at once"`
+	Reason    string `query:"reason" maxLength:"256" doc:"Sent to the client, and kept in the event"`
+	Reconnect bool   `query:"reconnect" doc:"Whether the client may reconnect at once"`
 }
 
 func (a *API) registerSockets() {
 	register(a, operation{
 		id: "listSockets", method: http.MethodGet, path: "/api/v1/sockets", tag: "Sockets",
 		summary: "List the live sockets of all nodes",
-		detail: "Lists them in the order of their ids. Sockets that are in no room of the token's systems are left out, so a page may have " +
-			"fewer than limit.",
+		detail: "Lists them in order of id. Leaves out sockets that are in no room of the token's systems, so a page may have fewer than " +
+			"`limit`.",
 	}, a.listSockets)
 	register(a, operation{
 		id: "closeSocket", method: http.MethodDelete, path: "/api/v1/sockets/{socketId}", tag: "Sockets", status: http.StatusAccepted,
 		summary: "Disconnect a socket",
-		detail: "The token must be for every system that the socket is in. Only staff can close a socket of staff; with another token the " +
-			"socket leaves the room and stays open. With `wait` the answer is 200, with the node under `nodes`, when the process that holds " +
-			"the socket has closed it, and 202 with the outcome `unknown` when that process did not answer in time.",
+		detail: "The token must cover every system that the socket is in. Only staff can close a socket of staff; with another token the " +
+			"socket leaves the room and stays open. With `wait`, the answer is 200 with the node under `nodes` when the process that holds " +
+			"the socket has closed it, and 202 with outcome `unknown` if that process does not answer in time.",
 		errors: []int{404, 422, 504},
 	}, a.closeSocket)
 }
@@ -69,8 +70,8 @@ func (a *API) listSockets(ctx context.Context, in *listSocketsInput) (*listSocke
 			return nil, err
 		}
 	}
-	// The rooms that are asked for, and whose work that is: staff and tokens for all
-	// systems look at every socket.
+	// Staff and tokens for all systems see every socket. account is the system to which
+	// the read counts.
 	var rooms []domain.SystemID
 	var account domain.SystemID
 	switch {
@@ -82,7 +83,7 @@ func (a *API) listSockets(ctx context.Context, in *listSocketsInput) (*listSocke
 			account = rooms[0]
 		}
 	}
-	page, next, err := a.pageOfSockets(ctx, account, rooms, &in.Paged)
+	page, next, err := a.pageOfSockets(ctx, account, rooms, &in.PageParams)
 	if err != nil {
 		return nil, err
 	}
@@ -99,9 +100,9 @@ func (a *API) listSockets(ctx context.Context, in *listSocketsInput) (*listSocke
 	return out, nil
 }
 
-// pageOfSockets reads a page as work of the system.
+// pageOfSockets reads a page. The read counts as one of the account's.
 func (a *API) pageOfSockets(
-	ctx context.Context, account domain.SystemID, rooms []domain.SystemID, in *Paged,
+	ctx context.Context, account domain.SystemID, rooms []domain.SystemID, in *PageParams,
 ) (page []domain.Socket, next string, err error) {
 	done, err := a.admitRead(ctx, account, costPage)
 	if err != nil {
@@ -114,7 +115,7 @@ func (a *API) pageOfSockets(
 	return page, next, nil
 }
 
-func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOutput, error) {
+func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*disconnectOutput, error) {
 	actor := actorOf(ctx)
 	if err := actor.AuthorizeAnywhere(domain.ActionAdminister); err != nil {
 		return nil, err
@@ -135,8 +136,8 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 		EveryRoom: len(socket.Systems) > 1 && socket.Role != domain.RoleStaff || actor.Role == domain.RoleStaff,
 	}
 	if len(socket.Systems) > 0 {
-		// The node of the socket follows this system, and it is a matter of its
-		// history. A socket that is in no room yet is a matter for staff.
+		// The node of the socket reads this system's events. The platform's log gets the
+		// event of a socket that is in no room yet.
 		d.TargetSystem = socket.Systems[0]
 	}
 	r, err := in.request(ctx, "closeSocket", in.SocketID, in.Reason, in.Reconnect)
@@ -146,10 +147,10 @@ func (a *API) closeSocket(ctx context.Context, in *closeSocketInput) (*droppedOu
 	command := func() (domain.Receipt, error) {
 		return a.service.Execute(ctx, d.RecordedIn(), domain.Disconnect{DisconnectRequested: d}, r)
 	}
-	return a.dropping(ctx, d.RecordedIn(), &in.Waits, command, socket.Node)
+	return a.disconnectAndWait(ctx, d.RecordedIn(), &in.WaitParam, command, socket.Node)
 }
 
-// findSocket looks a socket up, as work of the actor's system.
+// findSocket looks up a socket. The lookup counts as a read of the actor's system.
 func (a *API) findSocket(ctx context.Context, actor domain.Actor, id string) (socket domain.Socket, live bool, err error) {
 	done, err := a.admitRead(ctx, actor.QuotaSystem(""), costRow)
 	if err != nil {
@@ -162,6 +163,7 @@ func (a *API) findSocket(ctx context.Context, actor domain.Actor, id string) (so
 	return socket, live, nil
 }
 
+// unavailable wraps an error of a dependency. The caller can repeat the request.
 func unavailable(err error) error {
-	return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this cannot be answered now; repeat in a moment").WithCause(err)
+	return domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "a part of the server is down; try again in a moment").WithCause(err)
 }

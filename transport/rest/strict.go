@@ -8,21 +8,21 @@ import (
 	"unicode/utf8"
 )
 
-// unstorable refuses text in the URL that no database holds: what is not UTF-8,
-// or has a NUL. It is nil when all is well.
-func unstorable(ctx context.Context, r *http.Request) *Problem {
+// checkURLText returns a problem if the URL contains text that Postgres cannot store:
+// invalid UTF-8, or a NUL. Otherwise it returns nil.
+func checkURLText(ctx context.Context, r *http.Request) *Problem {
 	refuse := func(where string) *Problem {
 		return newProblem(ctx, http.StatusBadRequest, CodeInvalidRequest, where+" must be UTF-8 without NUL")
 	}
-	if !isText(r.URL.Path) {
+	if !isStorable(r.URL.Path) {
 		return refuse("the path")
 	}
 	for name, values := range r.URL.Query() {
-		if !isText(name) {
+		if !isStorable(name) {
 			return refuse("the name of a query parameter")
 		}
 		for _, value := range values {
-			if !isText(value) {
+			if !isStorable(value) {
 				return refuse(fmt.Sprintf("query.%.64s", name))
 			}
 		}
@@ -30,11 +30,11 @@ func unstorable(ctx context.Context, r *http.Request) *Problem {
 	return nil
 }
 
-func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+func isStorable(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
-// encoded refuses a body in a coding: none is undone here. It is nil when there
-// is none.
-func encoded(ctx context.Context, r *http.Request) *Problem {
+// checkContentEncoding returns a problem if the body is compressed, because the server
+// decompresses none. Otherwise it returns nil.
+func checkContentEncoding(ctx context.Context, r *http.Request) *Problem {
 	if r.ContentLength == 0 {
 		return nil
 	}
@@ -44,7 +44,7 @@ func encoded(ctx context.Context, r *http.Request) *Problem {
 			continue
 		}
 		p := newProblem(ctx, http.StatusUnsupportedMediaType, CodeUnsupportedMediaType,
-			fmt.Sprintf("a body with Content-Encoding %.32q is not taken; send it as it is", coding))
+			fmt.Sprintf("the server does not support Content-Encoding %.32q; send the body without one", coding))
 		p.header.Set("Accept-Encoding", "identity")
 		return p
 	}

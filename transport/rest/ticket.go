@@ -9,9 +9,9 @@ import (
 )
 
 type createTicketInput struct {
-	WithTicket
+	TicketParam
 	Body *struct {
-		Stream domain.Optional[string] `json:"stream,omitzero" nullable:"false" doc:"Makes a ticket for the event stream of this system, which can be used any number of times until the token expires" example:"clinica-sol"`
+		Stream domain.Optional[string] `json:"stream,omitzero" nullable:"false" doc:"The system of an event stream" example:"clinica-sol"`
 	}
 }
 
@@ -26,8 +26,8 @@ func (a *API) registerTickets() {
 	register(a, operation{
 		id: "createTicket", method: http.MethodPost, path: "/api/v1/tickets", tag: "Tickets", status: http.StatusCreated,
 		summary: "Get a ticket for a URL",
-		detail: "A ticket stands for the token of this request, for one use within 30 s. The connection that it opens ends with the token. " +
-			"With `stream` the ticket opens only the event stream of that system, any number of times until the token expires, so that an " +
+		detail: "A ticket replaces the token of this request for one use within 30 s. The connection that it opens ends when the token " +
+			"expires. With `stream`, the ticket opens only the event stream of that system, any number of times until the token expires, so that an " +
 			"`EventSource` can reconnect with it.",
 		errors: []int{413, 415},
 	}, a.createTicket)
@@ -36,8 +36,8 @@ func (a *API) registerTickets() {
 func (a *API) createTicket(ctx context.Context, in *createTicketInput) (*createTicketOutput, error) {
 	issue := a.tickets.Issue
 	if in.Body != nil && !in.Body.Stream.IsZero() {
-		if err := filled("stream", in.Body.Stream); err != nil {
-			return nil, err // and no ticket that opens more than is meant
+		if err := rejectEmpty("stream", in.Body.Stream); err != nil {
+			return nil, err // rather than a ticket that opens more than the caller meant
 		}
 		stream, _ := in.Body.Stream.Get()
 		system := domain.SystemID(stream)

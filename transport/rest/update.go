@@ -19,16 +19,16 @@ import (
 const publishPath = "/api/v1/device-updates"
 
 type publishInput struct {
-	Keyed
-	WithTicket
-	Unread
+	Idempotent
+	TicketParam
+	StreamedBody
 }
 
-// Unread leaves the body unread: the handler reads it item by item.
-type Unread struct{ body io.Reader }
+// StreamedBody is part of inputs whose body the handler reads itself, item by item.
+type StreamedBody struct{ body io.Reader }
 
 // Resolve implements [huma.Resolver].
-func (in *Unread) Resolve(ctx huma.Context) []error {
+func (in *StreamedBody) Resolve(ctx huma.Context) []error {
 	if err := ctx.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return []error{err}
 	}
@@ -39,8 +39,8 @@ func (in *Unread) Resolve(ctx huma.Context) []error {
 type publishOutput struct {
 	Replay
 	Body struct {
-		Accepted  int                                      `json:"accepted" doc:"How many updates were appended"`
-		Positions map[domain.SystemID]domain.PositionRange `json:"positions" doc:"Of the first and the last update of each system"`
+		Accepted  int                                      `json:"accepted" doc:"The number of updates that were appended"`
+		Positions map[domain.SystemID]domain.PositionRange `json:"positions" doc:"The positions of the first and the last update of each system"`
 	}
 }
 
@@ -48,24 +48,23 @@ func (a *API) registerUpdates() {
 	register(a, operation{
 		id: "publishUpdates", method: http.MethodPost, path: publishPath, tag: "Device updates",
 		summary: "Append a batch of device updates",
-		detail: "A JSON array, or one object per line (NDJSON), of at most 1,000 updates and 8 MiB. Each is appended as given, " +
-			"in order. One bad update, or one of a device more than the system may have, rejects the whole batch, " +
-			"with its index, before anything is appended. " +
-			"An empty array is accepted.",
+		detail: "The body is a JSON array, or one object per line (NDJSON), of at most 1,000 updates and 8 MiB. The server appends each update " +
+			"as given, in order. If an update is invalid, or its device exceeds the system's limit, the server rejects the whole batch with " +
+			"the update's index, before it appends anything. An empty array is accepted.",
 		errors: []int{408, 409, 413, 415, 422, 504},
 	}, a.publish)
 	describeBatch[domain.SystemUpdate](a, publishPath, domain.MaxUpdatesPerBatch)
 }
 
-// describeBatch says that the body of a POST is a batch of at most so many. It is
-// described only here: huma would otherwise read and decode it.
-func describeBatch[T any](a *API, path string, most int) {
+// describeBatch documents that the body of a POST is a batch of at most maxItems. The
+// input type does not declare the body, because huma would then read and decode it.
+func describeBatch[T any](a *API, path string, maxItems int) {
 	api := a.huma.OpenAPI()
 	one := api.Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
 	api.Paths[path].Post.RequestBody = &huma.RequestBody{
 		Required: true,
 		Content: map[string]*huma.MediaType{
-			"application/json":     {Schema: &huma.Schema{Type: huma.TypeArray, Items: one, MaxItems: &most}},
+			"application/json":     {Schema: &huma.Schema{Type: huma.TypeArray, Items: one, MaxItems: &maxItems}},
 			"application/x-ndjson": {Schema: one},
 		},
 	}
@@ -80,16 +79,16 @@ func (a *API) publish(ctx context.Context, in *publishInput) (*publishOutput, er
 	if err != nil {
 		return nil, err
 	}
-	var identity hash.Hash
+	var digest hash.Hash
 	if in.IdempotencyKey != "" {
-		identity = sha256.New()
+		digest = sha256.New()
 	}
-	updates, err := readBatch(in.body, identity)
+	updates, err := readBatch(in.body, digest)
 	if err != nil {
 		return nil, unreadable(ctx, err)
 	}
-	if identity != nil {
-		r.Fingerprint = hex.EncodeToString(identity.Sum(nil)[:16])
+	if digest != nil {
+		r.Fingerprint = hex.EncodeToString(digest.Sum(nil)[:16])
 	}
 	if err := a.chargeUpdates(ctx, actor, updates); err != nil {
 		return nil, err
@@ -103,8 +102,8 @@ func (a *API) publish(ctx context.Context, in *publishInput) (*publishOutput, er
 	return out, nil
 }
 
-// chargeUpdates takes the updates from what each system may publish. Systems
-// that the actor may not publish to are left to the refusal that follows.
+// chargeUpdates charges each system's rate limit for its updates. If the actor may not
+// publish to one of the systems, chargeUpdates charges none.
 func (a *API) chargeUpdates(ctx context.Context, actor domain.Actor, updates []domain.SystemUpdate) error {
 	if a.limiter == nil {
 		return nil
@@ -117,12 +116,12 @@ func (a *API) chargeUpdates(ctx context.Context, actor domain.Actor, updates []d
 		counts[updates[i].SystemID]++
 	}
 	if refused, wait := a.limiter.AllowAll(ctx, domain.FlowDeviceUpdates, counts); refused != "" {
-		return a.limited(ctx, domain.FlowDeviceUpdates, refused, wait)
+		return a.rateLimited(ctx, domain.FlowDeviceUpdates, refused, wait)
 	}
 	return nil
 }
 
-// unreadable says why a body could not be read.
+// unreadable converts an error of reading a body to one for the caller.
 func unreadable(ctx context.Context, err error) error {
 	if p := bodyProblem(ctx, err); p != nil {
 		return p
@@ -131,5 +130,5 @@ func unreadable(ctx context.Context, err error) error {
 	if errors.As(err, &own) {
 		return err
 	}
-	return domain.Invalid(CodeInvalidRequest, "the body broke off").WithCause(err)
+	return domain.Invalid(CodeInvalidRequest, "the body ended too early").WithCause(err)
 }

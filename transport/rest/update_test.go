@@ -254,7 +254,7 @@ func FuzzReadBatch(f *testing.F) {
 			return
 		}
 		var cut [][]byte
-		items := &itemReader{in: newItemBuffer(bytes.NewReader(body)), most: maxItem}
+		items := &itemReader{in: newItemBuffer(bytes.NewReader(body)), maxBytes: maxItem}
 		var err error
 		for err == nil {
 			var item []byte
@@ -326,7 +326,7 @@ func BenchmarkCutBatch(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		items := &itemReader{in: newItemBuffer(bytes.NewReader(body)), most: maxItem}
+		items := &itemReader{in: newItemBuffer(bytes.NewReader(body)), maxBytes: maxItem}
 		for {
 			if _, err := items.next(); errors.Is(err, io.EOF) {
 				break
