@@ -14,11 +14,11 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// bridgeReportCommand shows what bridges report.
+// bridgeReportCommand shows the findings that links to Socket.IO servers have reported.
 type bridgeReportCommand struct {
-	System string `help:"Only what is about this system."`
-	Link   string `help:"Only what this bridge reports."`
-	Since  string `help:"Only what was found at or after this time (RFC 3339), or this long ago (such as 24h)." placeholder:"TIME"`
+	System string `help:"Only findings about this system."`
+	Link   string `help:"Only findings of this bridge."`
+	Since  string `help:"Only findings since this time (RFC 3339), or since this long ago (such as 24h)." placeholder:"TIME"`
 	JSON   bool   `name:"json" help:"Print the report as one JSON document."`
 
 	Backends backendFlags `embed:""`
@@ -26,12 +26,13 @@ type bridgeReportCommand struct {
 
 // Help is shown with --help.
 func (*bridgeReportCommand) Help() string {
-	return "Shows what bridges of kind legacy report: what differs where they only compare, and what they could not pass on for certain. " +
-		"Counts are since each bridge began; --since narrows the list alone. " +
-		"Exit code 0: there is nothing in the list. Exit code 1: there is, or the report cannot be read (which is said on stderr)."
+	return "Shows the findings of bridges of kind legacy: the differences that those in shadow mode found, and the events that " +
+		"those in forward mode may have lost or doubled. " +
+		"The counts start with each bridge; --since narrows only the list. " +
+		"Exit code 0: the list is empty. Exit code 1: it is not, or the command could not read the report and says so on stderr."
 }
 
-// differencesError is the result of a report with something in it.
+// differencesError is the result of a report that has findings.
 type differencesError struct{ count int }
 
 func (e *differencesError) Error() string {
@@ -64,7 +65,7 @@ func (c *bridgeReportCommand) Run(ctx context.Context, t terminal, logger *slog.
 	if err != nil {
 		return err
 	}
-	for more := report.More; more; { // MaxFindings a link: few enough to hold
+	for more := report.More; more; { // the store holds few enough findings per link to fit in memory
 		filter.After = report.Findings[len(report.Findings)-1].ID
 		next, err := store.Findings(ctx, filter)
 		if err != nil {
@@ -105,11 +106,11 @@ func showReportJSON(w io.Writer, report *domain.FindingsReport) error {
 	return encoder.Encode(report)
 }
 
-// showReport prints the sums of each link, and then one line or more per finding.
+// showReport prints the counts of each link, and then one line or more per finding.
 func showReport(w io.Writer, report *domain.FindingsReport) error {
 	var text strings.Builder
 	if len(report.Links) == 0 {
-		text.WriteString("no bridge has reported anything\n")
+		text.WriteString("no bridge has reported a finding\n")
 	}
 	for _, l := range report.Links {
 		fmt.Fprintf(&text, "%s  %s  since %s", l.Link, l.System, l.Since.Local().Format(time.DateTime))
@@ -121,7 +122,7 @@ func showReport(w io.Writer, report *domain.FindingsReport) error {
 			fmt.Fprintf(&text, "  %-12s %d\n", what, l.Counts[what])
 		}
 		if l.Dropped > 0 {
-			fmt.Fprintf(&text, "  %-12s %d (there were too many: the oldest are not in the list)\n", "not kept", l.Dropped)
+			fmt.Fprintf(&text, "  %-12s %d (too many findings: the list lacks the oldest)\n", "dropped", l.Dropped)
 		}
 	}
 	for i := range report.Findings {

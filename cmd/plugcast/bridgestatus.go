@@ -15,29 +15,29 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge"
 )
 
-// bridgeCommand is about links to other deployments and servers.
+// bridgeCommand has the commands about links to other deployments and servers.
 type bridgeCommand struct {
-	Status bridgeStatusCommand `cmd:"" help:"Show how the bridges of a running deployment go."`
-	Report bridgeReportCommand `cmd:"" help:"Show what bridges to Socket.IO servers report."`
+	Status bridgeStatusCommand `cmd:"" help:"Show the status of the bridges of a running deployment."`
+	Report bridgeReportCommand `cmd:"" help:"Show the findings of bridges to Socket.IO servers."`
 }
 
-// bridgeStatusCommand asks a running server.
+// bridgeStatusCommand shows the statuses that a running server returns.
 type bridgeStatusCommand struct {
 	URL   string `name:"url" help:"The server to ask." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	Token string `help:"A staff token. Default: one is made with the JWT secret." placeholder:"JWT"`
-	JSON  bool   `name:"json" help:"Print what the server says, as JSON."`
+	Token string `help:"A staff token. Default: the command signs one with the JWT secret." placeholder:"JWT"`
+	JSON  bool   `name:"json" help:"Print the server's answer, as JSON."`
 
 	Auth authFlags `embed:""`
 }
 
-// askTimeout bounds the asking.
-const askTimeout = 10 * time.Second
+// statusTimeout bounds the request.
+const statusTimeout = 10 * time.Second
 
 // Run implements the command.
 func (c *bridgeStatusCommand) Run(ctx context.Context, t terminal) error {
 	server, err := url.Parse(c.URL)
 	if err != nil || server.Scheme != "http" && server.Scheme != "https" || server.Host == "" {
-		return usage("--url looks like http://HOST:PORT")
+		return usage("--url must look like http://HOST:PORT")
 	}
 	if c.Token == "" {
 		if c.Auth.JWTSecret == "" {
@@ -48,9 +48,9 @@ func (c *bridgeStatusCommand) Run(ctx context.Context, t terminal) error {
 			return err
 		}
 	}
-	raw, err := c.ask(ctx, server)
+	raw, err := c.request(ctx, server)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", server.Host, err)
+		return fmt.Errorf("request from %s: %w", server.Host, err)
 	}
 	if c.JSON {
 		_, err := fmt.Fprintf(t.out, "%s\n", strings.TrimSpace(string(raw)))
@@ -66,8 +66,8 @@ func (c *bridgeStatusCommand) Run(ctx context.Context, t terminal) error {
 	return showBridges(t.out, answer.Deployment, answer.Bridges, time.Now())
 }
 
-func (c *bridgeStatusCommand) ask(ctx context.Context, server *url.URL) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+func (c *bridgeStatusCommand) request(ctx context.Context, server *url.URL) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.JoinPath("api/v1/bridges").String(), nil)
 	if err != nil {
@@ -89,8 +89,8 @@ func (c *bridgeStatusCommand) ask(ctx context.Context, server *url.URL) ([]byte,
 	return raw, nil
 }
 
-// unheardAfter is when a status is too old to be believed.
-const unheardAfter = 15 * time.Second
+// staleAfter is the age at which a status counts as outdated: no process runs the bridge.
+const staleAfter = 15 * time.Second
 
 func showBridges(out io.Writer, deployment string, list []bridge.Status, now time.Time) error {
 	fmt.Fprintf(out, "deployment %s\n", plain(deployment))
@@ -104,7 +104,7 @@ func showBridges(out io.Writer, deployment string, list []bridge.Status, now tim
 		s := &list[i]
 		state := "down"
 		switch {
-		case now.Sub(s.At) > unheardAfter:
+		case now.Sub(s.At) > staleAfter:
 			state = "not run"
 		case s.Connected:
 			state = "up"

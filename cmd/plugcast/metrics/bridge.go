@@ -9,13 +9,13 @@ import (
 var (
 	bridgeUpDesc     = describe("bridge_up", "Systems of a bridge that this process runs and that are connected.", "bridge")
 	bridgeSysDesc    = describe("bridge_systems", "Systems of a bridge that this process runs.", "bridge")
-	bridgeEventsDesc = describe("bridge_events_total", "Events that went over a bridge, by what became of them.", "bridge", "way", "result")
-	bridgeBehindDesc = describe("bridge_behind_events", "Events that are known to be still to go over a bridge.", "bridge", "way")
-	bridgeGapsDesc   = describe("bridge_gaps_total", "Times that events were found missing.", "bridge", "way")
+	bridgeEventsDesc = describe("bridge_events_total", "Events that crossed a bridge, by result.", "bridge", "way", "result")
+	bridgeBehindDesc = describe("bridge_behind_events", "Events that are known to wait for a bridge.", "bridge", "way")
+	bridgeGapsDesc   = describe("bridge_gaps_total", "Times that events were missing.", "bridge", "way")
 )
 
-// collectBridges sends the figures of the bridges that this process runs. They name no
-// system.
+// collectBridges sends the metrics of the bridges that this process runs, summed over their
+// systems.
 func collectBridges(statuses []bridge.Status, send sender) {
 	type sum struct {
 		up, systems int

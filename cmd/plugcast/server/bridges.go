@@ -13,15 +13,15 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/peer"
 )
 
-// bridging is what a process does for bridges: it takes in what others send, whether or
-// not it has links of its own. It is the [rest.Bridges].
+// bridging is the part of a process that serves bridges: it imports the events that other
+// deployments send, whether or not it has links of its own. It implements [rest.Bridges].
 type bridging struct {
 	*intake.Intake
 	*bridgestatus.Store
 	runner *bridge.Runner
 }
 
-// newBridging reads the configuration, if there is one.
+// newBridging opens the intake and the status store, and reads the links if any are configured.
 func (s *Server) newBridging(ctx context.Context) (*bridging, error) {
 	c, log := &s.config, s.backend.Log
 	deployment, err := s.backend.Store.Deployment(ctx)
@@ -42,7 +42,7 @@ func (s *Server) newBridging(ctx context.Context) (*bridging, error) {
 	return b, nil
 }
 
-// links reads the links of the configuration, of every kind that there is.
+// links reads the configured links.
 func (s *Server) links(in *intake.Intake) ([]bridge.Link, error) {
 	c := &s.config
 	if c.Bridges == "" {
@@ -71,7 +71,7 @@ func (s *Server) links(in *intake.Intake) ([]bridge.Link, error) {
 	return links, nil
 }
 
-// jobs are what the owner of a partition does for bridges.
+// jobs returns the jobs that the owner of a partition has for bridges.
 func (b *bridging) jobs() []projections.Job {
 	return []projections.Job{b.runner.Run, b.Intake.Run}
 }

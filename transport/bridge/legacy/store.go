@@ -8,19 +8,20 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Rows is where a [Store] keeps its contents.
+// Rows is the database behind a [Store]. It is safe for concurrent use.
 type Rows interface {
-	// LinkState returns what is kept of a link's system, or nil.
+	// LinkState returns the stored state of a link's system, or nil.
 	LinkState(ctx context.Context, link string, system domain.SystemID) (json.RawMessage, error)
-	// SaveLinkState replaces it if it is of the revision was, and reports whether it is.
-	SaveLinkState(ctx context.Context, link string, system domain.SystemID, was uint64, kept json.RawMessage) (bool, error)
-	// AddFindings adds findings of one link's system, and counts to the counts that are
-	// there.
+	// SaveLinkState replaces the stored state if its revision is was, and reports whether it
+	// did.
+	SaveLinkState(ctx context.Context, link string, system domain.SystemID, was uint64, state json.RawMessage) (bool, error)
+	// AddFindings appends findings to the report of a link's system and adds the counts to
+	// the stored ones, together.
 	AddFindings(ctx context.Context, link string, system domain.SystemID,
 		findings []domain.Finding, counts map[string]uint64, dropped uint64) error
 }
 
-// NewStore makes a [Store] that keeps JSON in rows.
+// NewStore returns a [Store] that stores states as JSON in rows.
 func NewStore(rows Rows) Store { return jsonStore{rows} }
 
 type jsonStore struct{ rows Rows }
@@ -32,7 +33,7 @@ func (s jsonStore) LoadState(ctx context.Context, link string, system domain.Sys
 		return saved, err
 	}
 	if err := json.Unmarshal(raw, &saved); err != nil {
-		return saved, fmt.Errorf("what the bridge %s keeps of %s: %w", link, system, err)
+		return saved, fmt.Errorf("legacy: decode the state of %s for %s: %w", link, system, err)
 	}
 	return saved, nil
 }

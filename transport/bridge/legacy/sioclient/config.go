@@ -1,10 +1,9 @@
 // Package sioclient is a client of Socket.IO servers (Socket.IO protocol 5 over
-// Engine.IO protocol 4, by WebSocket): enough of one for a bridge. It opens one
-// connection at a time and never dials again by itself: who holds it decides when,
-// and with what to recover.
+// Engine.IO protocol 4, by WebSocket), with what a bridge needs. It never reconnects by
+// itself: the caller decides when to dial again, and which session to resume.
 //
-// The protocol's facts are from the specifications of the Socket.IO project
-// (engine.io-protocol v4, socket.io-protocol v5) and from what its Node server does.
+// It follows the specifications of the Socket.IO project (engine.io-protocol v4,
+// socket.io-protocol v5) and the behaviour of its Node server.
 package sioclient
 
 import (
@@ -30,45 +29,45 @@ const (
 	DefaultQueue    = 256
 )
 
-// Config says where a server is and how it lets us in. URL is required.
+// Config is the configuration of a connection. URL is required.
 type Config struct {
 	// URL of the server, http or https. Its path is the namespace, as with
-	// socket.io-client; its query goes along with the handshake.
+	// socket.io-client; its query is sent with the handshake.
 	URL string
-	// Path is where the server answers on its host; [DefaultPath] when empty.
+	// Path is the path of the Engine.IO endpoint; [DefaultPath] when empty.
 	Path string
-	// Auth returns what goes with the CONNECT packet, for each attempt anew. Nil is
-	// nothing.
+	// Auth returns the payload of the CONNECT packet. Each Dial calls it; nil means no
+	// payload.
 	Auth func(ctx context.Context) (map[string]json.RawMessage, error)
-	// Header goes with the handshake.
+	// Header is sent with the handshake.
 	Header http.Header
-	// TLS is for https; nil is Go's defaults.
+	// TLS is the configuration for https; nil means Go's defaults.
 	TLS *tls.Config
 	// Timeout bounds the handshake, and each write; [DefaultTimeout] when 0.
 	Timeout time.Duration
-	// MaxFrame bounds a frame from the server, in bytes; [DefaultMaxFrame] when 0. A
-	// longer one ends the connection.
+	// MaxFrame bounds a frame from the server, in bytes; [DefaultMaxFrame] when 0. A longer
+	// frame ends the connection.
 	MaxFrame int64
-	// Queue is how many events wait for whoever takes them, of up to 4 times MaxFrame
-	// together; [DefaultQueue] when 0. When it is full nothing more is read, until the
-	// server gives up.
+	// Queue is the number of events that can wait for [Conn.Events]; [DefaultQueue] when 0.
+	// Together they can have 4 times MaxFrame bytes. While the queue is full, the client
+	// reads nothing, until the server times out.
 	Queue int
 }
 
-// maxWaiting bounds what waits for whoever takes it, in bytes.
+// maxWaiting bounds the waiting events, in bytes.
 func (c Config) maxWaiting() int64 { return 4 * c.MaxFrame }
 
-// Validate says what is wrong with the configuration.
+// Validate checks the configuration.
 func (c Config) Validate() error {
 	_, _, err := c.target()
 	return err
 }
 
-// target is the address of the handshake, and the namespace.
+// target returns the URL of the handshake, and the namespace.
 func (c Config) target() (address, namespace string, err error) {
 	u, err := url.Parse(c.URL)
 	if err != nil {
-		return "", "", errors.New("sioclient: the URL cannot be read") // url.Error repeats it, and it may have a secret in it
+		return "", "", errors.New("sioclient: the URL cannot be parsed") // without the url.Error, which repeats a URL that may contain a secret
 	}
 	switch u.Scheme {
 	case "http", "ws":
@@ -110,26 +109,25 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Session is what a server that keeps connection state needs to know to send what
-// was missed. The zero value asks for a new session.
+// Session identifies a session to resume, on a server that keeps connection state: the server
+// then sends the events that the client missed. The zero value asks for a new session.
 type Session struct {
 	PID    string // private id of the session, given by the server
-	Offset string // of the last event that was taken; none can be recovered without
+	Offset string // offset of the last event that was handled; required to resume
 }
 
-// RefusedError says that the server does not let us into the namespace, in its own
-// words.
+// RefusedError reports that the server refused the namespace, with the server's own message.
 type RefusedError struct{ Message string }
 
 // Error implements error.
 func (e *RefusedError) Error() string { return "sioclient: refused by the server: " + e.Message }
 
 var (
-	// ErrClosed says that the connection was closed by us.
+	// ErrClosed reports that Close or Abort ended the connection.
 	ErrClosed = errors.New("sioclient: closed")
-	// ErrDisconnected says that the server threw us out of the namespace.
+	// ErrDisconnected reports that the server ended the connection to the namespace.
 	ErrDisconnected = errors.New("sioclient: disconnected by the server")
-	// ErrTooLarge says that an event is over what the server takes; the connection
+	// ErrTooLarge reports that an event is larger than the server accepts. The connection
 	// goes on.
-	ErrTooLarge = errors.New("sioclient: the event is larger than the server takes")
+	ErrTooLarge = errors.New("sioclient: the event is larger than the server accepts")
 )

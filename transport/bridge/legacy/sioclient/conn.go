@@ -32,16 +32,16 @@ const (
 // maxAttachments bounds the binary frames that one packet may announce.
 const maxAttachments = 64
 
-// Event is what a server emitted.
+// Event is an event that the server emitted.
 type Event struct {
 	Name   string
-	Args   []json.RawMessage // without Offset; in a binary event placeholders stand for what is binary
-	Binary bool              // it had attachments, which are not kept
-	Offset string            // where it is in the server's memory of the session, or ""
-	Ack    string            // to be given to [Conn.Acknowledge], if not ""
-	At     time.Time         // when it came
+	Args   []json.RawMessage // without the offset; in a binary event with placeholders for the binary values
+	Binary bool              // it had attachments, which the client discards
+	Offset string            // its offset in the server's session, or ""
+	Ack    string            // the argument for [Conn.Acknowledge], if the server asks for an acknowledgement
+	At     time.Time         // when it arrived
 
-	size int64 // about what it takes while it waits, in bytes
+	size int64 // approximate memory while it waits, in bytes
 }
 
 // Conn is an open connection to a namespace. It is safe for concurrent use.
@@ -54,27 +54,27 @@ type Conn struct {
 	recovered bool
 
 	inbox   chan Event
-	room    *semaphore.Weighted // bytes that inbox has room for
-	waiting atomic.Int64        // events that came and nobody took
+	room    *semaphore.Weighted // free bytes of inbox
+	waiting atomic.Int64        // events that arrived and that Events has not yielded
 
 	writes chan write
 	pongs  chan struct{}
 	synced chan struct{}
 
-	closing context.Context // ends with the connection; its cause says why
+	closing context.Context // ends with the connection; its cause is the reason
 	end     context.CancelCauseFunc
 	working sync.WaitGroup
 
-	heard     atomic.Int64  // when the last frame came, in nanoseconds
-	written   atomic.Uint64 // events
-	ponged    atomic.Uint64 // written, when the last pong was
-	confirmed atomic.Uint64 // ponged, when the last ping came
+	heard     atomic.Int64  // when the last frame arrived, in nanoseconds since 1970
+	written   atomic.Uint64 // number of events that were written
+	ponged    atomic.Uint64 // value of written when the last pong was written
+	confirmed atomic.Uint64 // value of ponged when the last ping arrived
 
 	mu     sync.Mutex
 	nextID uint64
 	acks   map[string]chan []json.RawMessage
 
-	assembly packet.Assembly // of the reader
+	assembly packet.Assembly // owned by the goroutine of read
 }
 
 // handshake is the server's first packet.
@@ -91,16 +91,16 @@ type connected struct {
 	PID string `json:"pid"`
 }
 
-// write is a frame on its way out.
+// write is a frame for the writing goroutine.
 type write struct {
 	frame []byte
 	event bool
-	done  chan error // gets one word: nil when the operating system has all of it
+	done  chan error // gets one value: nil once the operating system has the whole frame
 }
 
-// Dial connects, and waits until the server has let us into the namespace, or
-// refused with a [*RefusedError]. The connection lives until [Conn.Close], or until
-// it breaks; ctx bounds the dialling only.
+// Dial connects to the server and its namespace. It fails with a [*RefusedError] if the server
+// refuses the namespace. The connection lives until [Conn.Close], or until it breaks; ctx
+// bounds only Dial itself.
 func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 	cfg = cfg.withDefaults()
 	address, namespace, err := cfg.target()
@@ -127,8 +127,10 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 		return nil, fmt.Errorf("sioclient: dial: %w", err)
 	}
 	c := &Conn{
-		ws: ws, config: cfg, namespace: namespace, inbox: make(chan Event, cfg.Queue), room: semaphore.NewWeighted(cfg.maxWaiting()), writes: make(chan write),
-		pongs: make(chan struct{}, 1), synced: make(chan struct{}, 1), assembly: packet.Assembly{MaxAttachments: maxAttachments}, acks: map[string]chan []json.RawMessage{},
+		ws: ws, config: cfg, namespace: namespace,
+		inbox: make(chan Event, cfg.Queue), room: semaphore.NewWeighted(cfg.maxWaiting()),
+		writes: make(chan write), pongs: make(chan struct{}, 1), synced: make(chan struct{}, 1),
+		assembly: packet.Assembly{MaxAttachments: maxAttachments}, acks: map[string]chan []json.RawMessage{},
 	}
 	c.closing, c.end = context.WithCancelCause(context.Background())
 	ws.SetReadLimit(cfg.MaxFrame)
@@ -150,8 +152,8 @@ func Dial(ctx context.Context, cfg Config, resume Session) (*Conn, error) {
 	return c, nil
 }
 
-// connect speaks until the server has let us in. It returns the packets that came
-// before that: a server may send events while it still works on the answer.
+// connect does the handshakes of Engine.IO and Socket.IO. It returns the packets that arrived
+// before the answer to CONNECT, because a server may send events before it.
 func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early []packet.Packet, err error) {
 	raw, err := c.frame()
 	if err != nil {
@@ -183,7 +185,7 @@ func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early [
 					return nil, errors.New("sioclient: connect: the server does not speak Socket.IO 5")
 				}
 				if !isToken(c.session.PID) {
-					c.session.PID = "" // as if it kept no state
+					c.session.PID = "" // treat the server as one that keeps no state
 				}
 				return early, nil
 			case packet.ConnectError:
@@ -192,7 +194,7 @@ func (c *Conn) connect(auth map[string]json.RawMessage, resume Session) (early [
 				early = append(early, p)
 				size += int64(len(p.Data))
 				if len(early) > c.config.Queue || size > c.config.maxWaiting() {
-					err = errors.New("too much comes before the answer")
+					err = errors.New("too many packets arrived before the answer")
 				}
 			}
 		}
@@ -215,27 +217,27 @@ func (c *Conn) connectPacket(auth map[string]json.RawMessage, resume Session) []
 	}
 	p := packet.Packet{Type: packet.Connect, Namespace: c.namespace}
 	if len(all) > 0 {
-		p.Data, _ = domain.EncodeJSON(all) // raw JSON and strings always marshal
+		p.Data, _ = domain.EncodeJSON(all) // raw JSON and strings can always be encoded
 	}
 	return packet.Append([]byte{engineMessage}, &p)
 }
 
-// refusal is what a CONNECT_ERROR says, kept short: it is the other side's text.
+// refusal returns the error for a CONNECT_ERROR. It bounds the message, which the server wrote.
 func refusal(data []byte) error {
-	var said struct {
+	var answer struct {
 		Message string `json:"message"`
 	}
-	_ = json.Unmarshal(data, &said)
+	_ = json.Unmarshal(data, &answer)
 	const most = 200
-	if said.Message = domain.TruncateLine(said.Message, most); said.Message == "" {
-		said.Message = "no reason given"
+	if answer.Message = domain.TruncateLine(answer.Message, most); answer.Message == "" {
+		answer.Message = "no reason given"
 	}
-	return &RefusedError{Message: said.Message}
+	return &RefusedError{Message: answer.Message}
 }
 
-var errBinary = errors.New("sioclient: a binary frame where none belongs")
+var errBinary = errors.New("sioclient: an unexpected binary frame")
 
-// frame reads the next frame, a text.
+// frame reads the next frame, which must be text.
 func (c *Conn) frame() ([]byte, error) {
 	kind, raw, err := c.anyFrame()
 	if err == nil && kind != websocket.TextMessage {
@@ -259,11 +261,11 @@ func (c *Conn) say(frame []byte) error {
 	return c.ws.WriteMessage(websocket.TextMessage, frame)
 }
 
-// read takes what comes until the connection ends.
+// read handles the server's packets until the connection ends.
 func (c *Conn) read(early []packet.Packet) {
 	defer close(c.inbox)
 	for i := range early {
-		if err := c.take(early[i]); err != nil {
+		if err := c.handle(early[i]); err != nil {
 			c.end(err)
 			return
 		}
@@ -271,13 +273,14 @@ func (c *Conn) read(early []packet.Packet) {
 	for {
 		if err := c.readOne(); err != nil {
 			c.end(err)
-			_ = c.ws.Close() // the writer may be in the middle of something
+			_ = c.ws.Close() // ends a write that is under way
 			return
 		}
 	}
 }
 
-// patience is how long a server may be silent: it pings.
+// patience is the time without a frame after which the server is given up, because it should
+// have sent a ping.
 func (c *Conn) patience() time.Duration {
 	return time.Duration(c.opened.PingInterval+c.opened.PingTimeout) * time.Millisecond
 }
@@ -291,18 +294,18 @@ func (c *Conn) readOne() error {
 	case err != nil:
 		return fmt.Errorf("sioclient: read: %w", err)
 	case kind == websocket.BinaryMessage:
-		p, done, err := c.assembly.Binary(nil) // nobody looks at what is in it
+		p, done, err := c.assembly.Binary(nil) // the client discards attachments
 		if err != nil || !done {
 			return err
 		}
-		return c.take(p)
+		return c.handle(p)
 	case len(raw) == 0:
 		return nil
 	}
 	switch raw[0] {
 	case enginePing:
-		// The Node server sends its next ping only after it got the last pong, so it
-		// has read what was written before that.
+		// The Node server sends the next ping only after it has read the last pong, and so
+		// everything that was written before that pong.
 		c.confirmed.Store(c.ponged.Load())
 		select {
 		case c.pongs <- struct{}{}:
@@ -316,14 +319,14 @@ func (c *Conn) readOne() error {
 		if err != nil || !done {
 			return err
 		}
-		return c.take(p)
+		return c.handle(p)
 	default:
-		return nil // a noop, or of a later version
+		return nil // a noop, or a packet type of a later version
 	}
 }
 
-// take works on a packet. Those of other namespaces are nothing to us.
-func (c *Conn) take(p packet.Packet) error {
+// handle handles a packet. It ignores those of other namespaces, except the answer to [Conn.Sync].
+func (c *Conn) handle(p packet.Packet) error {
 	if p.Namespace != c.namespace {
 		if p.Namespace == syncNamespace {
 			select {
@@ -343,7 +346,7 @@ func (c *Conn) take(p packet.Packet) error {
 		}
 		e := Event{Name: name, Args: args, Binary: p.Type == packet.BinaryEvent, Ack: p.ID, At: c.LastHeard()}
 		e.takeOffset(c.session.PID)
-		return c.hand(e, len(p.Data)+len(args)*argSize)
+		return c.enqueue(e, len(p.Data)+len(args)*argSize)
 	case packet.Ack, packet.BinaryAck:
 		_, args, err := p.Arguments()
 		if err != nil {
@@ -354,11 +357,11 @@ func (c *Conn) take(p packet.Packet) error {
 	return nil
 }
 
-// argSize is about what an argument takes besides its text.
+// argSize is the approximate memory of an argument besides its text, in bytes.
 const argSize = 24
 
-// hand gives an event to whoever takes it, when there is room for it.
-func (c *Conn) hand(e Event, size int) error {
+// enqueue adds an event to the inbox, once there is room for it.
+func (c *Conn) enqueue(e Event, size int) error {
 	e.size = min(int64(size), c.config.maxWaiting())
 	c.waiting.Add(1)
 	if c.room.Acquire(c.closing, e.size) != nil {
@@ -372,8 +375,8 @@ func (c *Conn) hand(e Event, size int) error {
 	}
 }
 
-// takeOffset cuts the offset off the arguments. A server that keeps state adds it
-// to each event as a last argument, a string; but not to those that ask for an ack.
+// takeOffset moves the offset from the arguments to e.Offset. A server that keeps connection
+// state adds it as the last argument, a string, to each event that asks for no acknowledgement.
 func (e *Event) takeOffset(pid string) {
 	if pid == "" || len(e.Args) == 0 || e.Ack != "" {
 		return
@@ -384,13 +387,13 @@ func (e *Event) takeOffset(pid string) {
 	}
 }
 
-// isToken tells whether a text can be what a server remembers a place by: it is kept
-// as text, as often as it changes.
+// isToken reports whether a text can be a private id or an offset. Callers store it often, as
+// text, so it must be short and valid.
 func isToken(s string) bool {
 	return s != "" && len(s) <= 256 && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
 
-// write sends what is to be sent until the connection ends.
+// write writes frames and pongs until the connection ends.
 func (c *Conn) write() {
 	for {
 		var err error
@@ -398,7 +401,7 @@ func (c *Conn) write() {
 		case <-c.closing.Done():
 			return
 		case <-c.pongs:
-			// Marked before it is sent: what is written behind it is not confirmed by it.
+			// Counted before the pong is written: it does not confirm later writes.
 			mark := c.written.Load()
 			if err = c.say([]byte{enginePong}); err == nil {
 				c.ponged.Store(mark)
@@ -411,7 +414,7 @@ func (c *Conn) write() {
 		}
 		if err != nil {
 			c.end(fmt.Errorf("sioclient: write: %w", err))
-			_ = c.ws.Close() // ends the reader
+			_ = c.ws.Close() // ends read
 			return
 		}
 	}

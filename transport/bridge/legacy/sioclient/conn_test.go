@@ -67,8 +67,8 @@ func update(id string, n int) legacyserver.Emission {
 	return legacyserver.Emission{Room: room, Event: "device-update", Args: []any{map[string]any{"deviceId": id, "n": n}}}
 }
 
-// Whether an event was written is known also when the connection ends meanwhile: one
-// that was is not sent again.
+// The result of a write is known even if the connection ends at the same time, so that a
+// caller does not send a written event again.
 func TestEmitWhileTheConnectionEnds(t *testing.T) {
 	t.Parallel()
 	for name, outcome := range map[string]error{"written": nil, "not written": io.ErrShortWrite} {
@@ -91,8 +91,8 @@ func TestEmitWhileTheConnectionEnds(t *testing.T) {
 	}
 }
 
-// Over TLS, to a server behind a proxy that ends it; and not to one whose certificate
-// nobody knows.
+// The client connects over TLS to a server behind a proxy, and refuses a certificate of an
+// unknown issuer.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	server := legacyserver.Start(t, legacyserver.Options{Ack: true})
@@ -116,7 +116,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// What a server calls an offset is kept in a database: not all texts can be.
+// A caller stores the offset in a database, which cannot store every text.
 func TestOffsets(t *testing.T) {
 	t.Parallel()
 	for last, want := range map[string]string{
@@ -192,8 +192,9 @@ func TestRefused(t *testing.T) {
 	if _, err := Dial(t.Context(), Config{URL: server.URL()}, Session{}); !errors.As(err, &refused) || refused.Message != "invalid token" {
 		t.Fatalf("without a token: %v", err)
 	}
-	if _, err := Dial(t.Context(), Config{URL: server.URL() + "/nowhere"}, Session{}); !errors.As(err, &refused) || refused.Message != "Invalid namespace" {
-		t.Fatalf("in a namespace that is not there: %v", err)
+	_, err := Dial(t.Context(), Config{URL: server.URL() + "/nowhere"}, Session{})
+	if !errors.As(err, &refused) || refused.Message != "Invalid namespace" {
+		t.Fatalf("in a namespace that does not exist: %v", err)
 	}
 	if _, err := Dial(t.Context(), Config{URL: server.URL(), Path: "/elsewhere/"}, Session{}); err == nil {
 		t.Fatal("no error where there is no Socket.IO server")
@@ -251,8 +252,8 @@ func TestKicked(t *testing.T) {
 	}
 }
 
-// A server that takes the connection and says nothing must not hold us up when we
-// are to stop.
+// Dial ends with its context, even if the server accepts the connection and then sends
+// nothing.
 func TestDialGivesUp(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -268,7 +269,7 @@ func TestDialGivesUp(t *testing.T) {
 			cancel()
 			_, _ = conn.Read(make([]byte, 1<<16))
 			<-ctx.Done()
-			_, _ = io.Copy(io.Discard, conn) // until the client goes
+			_, _ = io.Copy(io.Discard, conn) // until the client closes
 		}
 	}()
 	if _, err := Dial(ctx, Config{URL: "http://" + listener.Addr().String(), Timeout: time.Hour}, Session{}); err == nil {
@@ -276,8 +277,8 @@ func TestDialGivesUp(t *testing.T) {
 	}
 }
 
-// A server that says more than is taken does not fill our memory: it has to wait. And
-// so for one that says much before it lets us in.
+// A server that sends more than the caller takes does not fill the memory: it has to wait. So
+// does a server that sends much before its answer to CONNECT.
 func TestLargeEventsWait(t *testing.T) {
 	t.Parallel()
 	const total, most = 300, 5
@@ -327,7 +328,7 @@ func TestLargeEventsWait(t *testing.T) {
 	<-stalled
 }
 
-// A server that does not read any more must not hold us up when we are to end.
+// Close and Abort return, even if the server has stopped reading.
 func TestAbort(t *testing.T) {
 	t.Parallel()
 	begun, gone := make(chan struct{}), make(chan struct{})

@@ -14,8 +14,8 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
 
-// Session is what a next connection may resume from, when offset is that of the
-// last event which was taken. It is zero when the server keeps no state.
+// Session returns the session for a later connection to resume after the event with the given
+// offset. It is zero if the server keeps no connection state.
 func (c *Conn) Session(offset string) Session {
 	if c.session.PID == "" {
 		return Session{}
@@ -23,15 +23,16 @@ func (c *Conn) Session(offset string) Session {
 	return Session{PID: c.session.PID, Offset: offset}
 }
 
-// Recovered tells that the server took up the session that was to be resumed, and
-// sends what was missed since its offset.
+// Recovered reports whether the server resumed the session that Dial asked for. Then it sends
+// the events since the session's offset.
 func (c *Conn) Recovered() bool { return c.recovered }
 
-// SocketID is how the server calls this connection.
+// SocketID returns the server's public id of this connection.
 func (c *Conn) SocketID() string { return c.session.SID }
 
-// Events gives what the server emits, in order, until the connection has ended and
-// all that came is taken; [Conn.Err] says why it has. It is for one loop at a time.
+// Events yields the events that the server emits, in order, until the connection has ended
+// and all that arrived were yielded; then [Conn.Err] returns the reason. Only one loop at a time
+// may use it.
 func (c *Conn) Events() iter.Seq[Event] {
 	return func(yield func(Event) bool) {
 		for e := range c.inbox {
@@ -44,34 +45,34 @@ func (c *Conn) Events() iter.Seq[Event] {
 	}
 }
 
-// Waiting is how many events have come and were not taken.
+// Waiting returns the number of events that arrived and were not yielded yet.
 func (c *Conn) Waiting() int { return int(c.waiting.Load()) }
 
-// Done is closed when the connection has ended. Events may still wait.
+// Done returns a channel that is closed when the connection ends. Events may still wait then.
 func (c *Conn) Done() <-chan struct{} { return c.closing.Done() }
 
-// Err is why the connection ended, or nil.
+// Err returns why the connection ended, or nil while it is open.
 func (c *Conn) Err() error { return context.Cause(c.closing) }
 
-// LastHeard is when the last frame came.
+// LastHeard returns when the last frame arrived.
 func (c *Conn) LastHeard() time.Time { return time.Unix(0, c.heard.Load()) }
 
-// Written is how many events were written, and Confirmed how many of them the
-// server has read for sure, as its heartbeat tells. The rest may be lost when the
-// connection breaks.
+// Written returns the number of events that were written. If the connection breaks, the server
+// may not have those that [Conn.Confirmed] does not count.
 func (c *Conn) Written() uint64 { return c.written.Load() }
 
-// Confirmed is described at [Conn.Written].
+// Confirmed returns the number of written events that the server has certainly read, as its
+// pings show.
 func (c *Conn) Confirmed() uint64 { return c.confirmed.Load() }
 
-// Emit writes an event and returns when the operating system has it.
+// Emit writes an event, and returns once the operating system has it. It fails with
+// [ErrTooLarge] or the error of the connection.
 func (c *Conn) Emit(ctx context.Context, name string, args ...any) error {
 	return c.emit(ctx, "", name, args)
 }
 
-// EmitAck writes an event that asks for an acknowledgement, and returns when the
-// operating system has it. The answer's arguments come over the channel, once; or
-// never, when the connection ends first: watch Done as well.
+// EmitAck is Emit for an event that asks for an acknowledgement. The channel gets the answer's
+// arguments, once. It gets nothing if the connection ends first, so watch Done too.
 func (c *Conn) EmitAck(ctx context.Context, name string, args ...any) (<-chan []json.RawMessage, error) {
 	answer := make(chan []json.RawMessage, 1)
 	c.mu.Lock()
@@ -90,7 +91,7 @@ func (c *Conn) EmitAck(ctx context.Context, name string, args ...any) (<-chan []
 	return answer, nil
 }
 
-// Acknowledge answers an event that asked for it.
+// Acknowledge acknowledges an event that the server emitted, by its Ack.
 func (c *Conn) Acknowledge(ctx context.Context, id string, args ...any) error {
 	if args == nil {
 		args = []any{}
@@ -120,8 +121,8 @@ func (c *Conn) send(ctx context.Context, p packet.Packet, args []any) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// The writer always says what became of it, within its timeout: what it wrote just
-	// before the connection ended must not pass for not written.
+	// No select on closing here: write always sends the result, within its timeout, and a
+	// frame that it wrote just before the end must count as written.
 	if err := <-w.done; err != nil {
 		return fmt.Errorf("sioclient: write: %w", err)
 	}
@@ -144,16 +145,15 @@ func (c *Conn) acknowledged(id string, args []json.RawMessage) {
 	}
 }
 
-// syncNamespace is one that no server has.
+// syncNamespace is a namespace that no server has.
 const syncNamespace = "/plugcast-sync"
 
-// Sync returns when the server has taken everything that was written before. It
-// asks for a namespace that is not there: a server says so at once and in order,
-// and that costs it nothing. One Sync at a time is possible.
+// Sync waits until the server has handled everything that was written before. It asks for a
+// namespace that does not exist, which the server refuses at once and in order. Only one Sync
+// may run at a time.
 //
-// It is for the moment before Close. The Node server passes events on after the
-// turn in which it read them, and drops those that were read together with the
-// end of the connection.
+// Call it before Close: the Node server handles events one turn after it read them, and drops
+// those that it read together with the end of the connection.
 func (c *Conn) Sync(ctx context.Context) error {
 	mark := c.written.Load()
 	if err := c.send(ctx, packet.Packet{Type: packet.Connect, Namespace: syncNamespace}, nil); err != nil {
@@ -170,19 +170,19 @@ func (c *Conn) Sync(ctx context.Context) error {
 	}
 }
 
-// Abort ends the connection at once, also what is being written, which has not gone
-// out then. It waits for nothing; [Conn.Close] is still to be called.
+// Abort ends the connection at once, and makes a write that is under way fail. It waits for
+// nothing; the caller still calls [Conn.Close].
 func (c *Conn) Abort() {
 	c.end(ErrClosed)
 	_ = c.ws.Close()
 }
 
-// Close ends the connection and waits for what runs. It does not take leave of the
-// namespace: a server that keeps state would forget the session at once. What came
-// before the end stays in Events. Closing twice is no error.
+// Close ends the connection and waits for its goroutines. It sends no DISCONNECT packet, after
+// which a server would forget the session at once. Events still yields the events that arrived
+// before. Close may be called more than once.
 func (c *Conn) Close() {
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
-	_ = c.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second)) // fails when it is broken already
+	_ = c.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second)) // fails if the connection is broken
 	c.end(ErrClosed)
 	_ = c.ws.Close()
 	c.working.Wait()
