@@ -322,7 +322,7 @@ func TestLargeEventsWait(t *testing.T) {
 		}
 	}
 	cfg.URL += "?early=1"
-	if _, err := Dial(t.Context(), cfg, Session{}); err == nil || !strings.Contains(err.Error(), "too much") {
+	if _, err := Dial(t.Context(), cfg, Session{}); err == nil || !strings.Contains(err.Error(), "too many packets") {
 		t.Errorf("ended with %v", err)
 	}
 	<-stalled
