@@ -32,6 +32,9 @@ func run(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
+	clocks, stopClocks := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(clocks) }()
 	server := &http.Server{Addr: address, Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- server.ListenAndServe() }()
@@ -42,5 +45,7 @@ func run(ctx context.Context, address string) error {
 	}
 	last, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return errors.Join(err, s.Shutdown(last), server.Shutdown(last))
+	err = errors.Join(err, s.Shutdown(last), server.Shutdown(last))
+	stopClocks()
+	return errors.Join(err, <-ended)
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
@@ -30,7 +32,7 @@ func suites() engineio.Config {
 	}
 }
 
-// newProtocolServer makes a server that Shutdown ends.
+// newProtocolServer makes a server. Run has to run while it serves.
 func newProtocolServer(engine engineio.Config) (*protocolServer, error) {
 	s := &protocolServer{}
 	var err error
@@ -51,6 +53,14 @@ func newProtocolServer(engine engineio.Config) (*protocolServer, error) {
 	mux.Handle("/socket.io/", s.sio)
 	s.Handler = mux
 	return s, nil
+}
+
+// Run runs the clocks of both protocols until ctx ends.
+func (s *protocolServer) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.echo.Run(ctx) })
+	group.Go(func() error { return s.sio.Run(ctx) })
+	return group.Wait()
 }
 
 // Shutdown ends all sessions and waits for them until ctx ends.

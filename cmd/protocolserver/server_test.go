@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
@@ -31,6 +32,7 @@ func start(t *testing.T, s conformance.Settings) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	testpeer.Run(t, server.Run)
 	listening := httptest.NewServer(server)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

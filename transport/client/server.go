@@ -81,9 +81,8 @@ type Server struct {
 	parts  Parts
 	open   handoff.Set[*Session]
 
-	ctx     context.Context // ends when the face shuts down
-	cancel  context.CancelFunc
-	ticking *handoff.Ticking
+	ctx    context.Context // ends when the face shuts down
+	cancel context.CancelFunc
 
 	evicting handoff.Group // evictions that run in the background
 	saving   chan struct{} // limits their concurrent saves
@@ -92,7 +91,7 @@ type Server struct {
 // maxConcurrentSaves limits how many evictions save at the same time.
 const maxConcurrentSaves = 32
 
-// NewServer makes a Server, whose clock runs until [Server.Shutdown].
+// NewServer makes a Server. [Server.Run] has to run while it has sessions.
 func NewServer(config Config, parts Parts) (*Server, error) {
 	if parts.Rooms == nil || parts.Logger == nil {
 		return nil, errors.New(config.Face + ": rooms and a logger are needed")
@@ -102,11 +101,17 @@ func NewServer(config Config, parts Parts) (*Server, error) {
 	}
 	s := &Server{config: config, parts: parts, saving: make(chan struct{}, maxConcurrentSaves)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.ticking = handoff.Tick(handoff.Clock[*Session]{
-		Every: config.Tick, Due: s.due, Look: (*Session).tick, Broken: func(one *Session) { one.face.Abort() },
-		Where: config.Face, Logger: parts.Logger,
-	})
 	return s, nil
+}
+
+// Run enforces the deadlines of sessions until ctx ends, and then returns nil. It has to
+// run until [Server.Shutdown] has returned, because sessions that end have deadlines too.
+func (s *Server) Run(ctx context.Context) error {
+	clock := handoff.Clock[*Session]{
+		Every: s.config.Tick, Due: s.due, Tick: (*Session).tick, Panicked: func(one *Session) { one.face.Abort() },
+		Where: s.config.Face, Logger: s.parts.Logger,
+	}
+	return clock.Run(ctx)
 }
 
 // Open counts what the face has open, from before a handshake until the connection is
@@ -203,15 +208,14 @@ func (s *Server) Stop() {
 	s.cancel()
 }
 
-// Shutdown calls Stop and ends each session with end. It waits until everything that Open
-// counts is gone, and then stops the clock. If ctx ends first, it aborts the remaining
-// connections and returns ctx's error. Calling it twice is fine.
+// Shutdown calls Stop, ends each session with end, and waits until everything that Open
+// counts is gone. If ctx ends first, it aborts the remaining connections and returns ctx's
+// error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context, end func(Face)) error {
 	s.Stop()
 	err := s.open.Shutdown(ctx, func(one *Session) { end(one.face) }, func(one *Session) { one.face.Abort() })
 	s.evicting.Close()
 	_ = s.evicting.Drain(ctx, func() {}) // evictions wait only for s.ctx, which has ended
-	s.ticking.Stop()
 	return err
 }
 

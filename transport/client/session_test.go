@@ -13,6 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
 	"github.com/plugcast/plugcast/transport/snapshot"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
@@ -126,6 +127,7 @@ func setup(t *testing.T, keeps bool) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
+	testpeer.Run(t, b.server.Run)
 	var face Face = b.notebook
 	if keeps {
 		face = saver{b.notebook}

@@ -87,29 +87,21 @@ func Shutdown[T any](ctx context.Context, open *Group, all func() []T, end func(
 	return open.Drain(ctx, cut)
 }
 
-// Clock says what is looked at by the clock. One goroutine for all that a server has
-// open costs less than timers for each.
+// Clock calls Tick for the items of a server that are due. One goroutine for all items costs
+// less than a timer for each.
 type Clock[T any] struct {
-	Every  time.Duration
-	Due    func(now time.Time) []T // those that want to be looked at
-	Look   func(one T, now time.Time)
-	Broken func(T) // is called for one whose Look panicked
-	Where  string  // names the server among the panics that were caught
-	Logger *slog.Logger
+	Every    time.Duration
+	Due      func(now time.Time) []T
+	Tick     func(item T, now time.Time)
+	Panicked func(T) // called for an item whose Tick panicked
+	Where    string  // names the server in the log lines of recovered panics
+	Logger   *slog.Logger
 }
 
-// Ticking is a clock that runs.
-type Ticking struct {
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-}
-
-// Tick starts a clock. [Ticking.Stop] ends it.
-func Tick[T any](c Clock[T]) *Ticking {
-	ctx, cancel := context.WithCancel(context.Background())
-	t := &Ticking{cancel: cancel}
-	t.done.Go(func() { isolate.Loop(ctx, c.Logger, c.Where, func() { c.run(ctx) }) })
-	return t
+// Run runs the clock until ctx ends, and then returns nil.
+func (c *Clock[T]) Run(ctx context.Context) error {
+	isolate.Loop(ctx, c.Logger, c.Where, func() { c.run(ctx) })
+	return nil
 }
 
 func (c *Clock[T]) run(ctx context.Context) {
@@ -120,17 +112,11 @@ func (c *Clock[T]) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			for _, one := range c.Due(now) {
-				if !isolate.Do(c.Logger, c.Where, func() { c.Look(one, now) }) {
-					c.Broken(one)
+			for _, item := range c.Due(now) {
+				if !isolate.Do(c.Logger, c.Where, func() { c.Tick(item, now) }) {
+					c.Panicked(item)
 				}
 			}
 		}
 	}
-}
-
-// Stop ends the clock and waits for what it does. Stopping twice is fine.
-func (t *Ticking) Stop() {
-	t.cancel()
-	t.done.Wait()
 }

@@ -49,28 +49,29 @@ func TestSetShutsDown(t *testing.T) {
 	})
 }
 
-// The clock looks at what is due. A panic breaks that one alone, and Stop waits for what
-// is being looked at.
+// The clock ticks the items that are due. A panic affects only its own item.
 func TestClock(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const where = "handoff test"
 		before := isolate.Panics()[where]
 		looked, broken := map[string]int{}, map[string]int{}
-		ticking := Tick(Clock[string]{
+		clock := Clock[string]{
 			Every: time.Second, Where: where, Logger: slog.New(slog.DiscardHandler),
 			Due: func(time.Time) []string { return []string{"bad", "good"} },
-			Look: func(one string, _ time.Time) {
+			Tick: func(one string, _ time.Time) {
 				if one == "bad" {
 					panic("on purpose")
 				}
 				looked[one]++
 			},
-			Broken: func(one string) { broken[one]++ },
-		})
-		time.Sleep(2*time.Second + time.Millisecond)
-		ticking.Stop()
-		ticking.Stop()
+			Panicked: func(one string) { broken[one]++ },
+		}
+		ctx, stop := context.WithTimeout(t.Context(), 2*time.Second+time.Millisecond)
+		defer stop()
+		if err := clock.Run(ctx); err != nil {
+			t.Error(err)
+		}
 		if looked["good"] != 2 || broken["bad"] != 2 || len(looked)+len(broken) != 2 || isolate.Panics()[where]-before != 2 {
 			t.Errorf("looked at %v, broken are %v", looked, broken)
 		}

@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
@@ -26,11 +27,10 @@ type Server struct {
 	sessions Sessions
 	clients  *client.Server
 	sio      *sio.Server
-	keeping  sync.WaitGroup
 }
 
-// New makes a Server, which keeps its clients' sessions in a store. [Server.Shutdown]
-// ends it.
+// New makes a Server that keeps its clients' sessions in a store. [Server.Run] has to run
+// while it serves.
 func New(config Config, parts client.Parts, sessions Sessions) (*Server, error) {
 	if parts.Authenticator == nil || sessions == nil {
 		return nil, errors.New("socketio: an authenticator and sessions are needed")
@@ -53,12 +53,20 @@ func New(config Config, parts client.Parts, sessions Sessions) (*Server, error) 
 		Face: where, MaxRooms: c.MaxRooms, MaxRoomsStaff: c.MaxRooms, OneSubject: true, JoinTimeout: c.JoinTimeout, Tick: c.Tick,
 		Rates: c.Rates, Position: positionIn, Encoding: encoding{},
 	}, parts)
-	if err != nil {
-		return nil, err
-	}
-	ctx := s.clients.Context()
-	s.keeping.Go(func() { isolate.Loop(ctx, parts.Logger, where, func() { s.keep(ctx) }) })
-	return s, nil
+	return s, err
+}
+
+// Run enforces the deadlines of sockets and extends the saved sessions of connected clients
+// until ctx ends, and then returns nil. It has to run until [Server.Shutdown] has returned.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.sio.Run(ctx) })
+	group.Go(func() error { return s.clients.Run(ctx) })
+	group.Go(func() error {
+		isolate.Loop(ctx, s.parts.Logger, where, func() { s.keep(ctx) })
+		return nil
+	})
+	return group.Wait()
 }
 
 // timeout is a context for a change of a session, or for a handshake.
@@ -79,7 +87,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.clients.Stop()
 	err := s.sio.Shutdown(ctx)
 	_ = s.clients.Shutdown(ctx, func(client.Face) {}) // all are gone
-	s.keeping.Wait()
 	return err
 }
 
@@ -193,8 +200,7 @@ func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor
 	return so, nil
 }
 
-// keep puts off the day when the sessions of those who are connected are
-// forgotten, now and again until the server shuts down.
+// keep extends the expiry of the connected clients' sessions every KeepEvery until ctx ends.
 func (s *Server) keep(ctx context.Context) {
 	ticker := time.NewTicker(s.config.KeepEvery)
 	defer ticker.Stop()
@@ -211,7 +217,7 @@ func (s *Server) keep(ctx context.Context) {
 			}
 		})
 		if err := s.sessions.Keep(ctx, refs); err != nil && ctx.Err() == nil {
-			s.parts.Logger.Warn("socketio: sessions are not kept; trying again later", "error", err)
+			s.parts.Logger.Warn("socketio: cannot extend the expiry of sessions; will retry", "error", err)
 		}
 	}
 }

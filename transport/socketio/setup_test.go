@@ -16,6 +16,7 @@ import (
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
@@ -72,6 +73,7 @@ func (b *bundle) start() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	testpeer.Run(b.t, b.server.Run)
 	listening := httptest.NewServer(b.server)
 	b.endpoint = listening.URL + "/socket.io/"
 	b.stop = sync.OnceFunc(func() {

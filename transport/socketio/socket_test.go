@@ -9,6 +9,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 	"github.com/plugcast/plugcast/transport/socketio/sio"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
@@ -40,6 +41,7 @@ func TestSocketThatBreaksWhileItConnects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	testpeer.Run(t, server.Run)
 	listening := httptest.NewServer(server)
 	defer listening.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

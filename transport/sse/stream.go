@@ -45,7 +45,7 @@ type Server struct {
 	clients *client.Server
 }
 
-// New makes a Server. [Server.Shutdown] ends it.
+// New makes a Server. [Server.Run] has to run while it serves.
 func New(c Config) (*Server, error) {
 	c.Beat = cmp.Or(c.Beat, 15*time.Second)
 	c.Stall = cmp.Or(c.Stall, 90*time.Second)
@@ -56,6 +56,10 @@ func New(c Config) (*Server, error) {
 	}
 	return &Server{config: c, clients: clients}, nil
 }
+
+// Run enforces the deadlines of streams until ctx ends, and then returns nil. It has to run
+// until [Server.Shutdown] has returned.
+func (s *Server) Run(ctx context.Context) error { return s.clients.Run(ctx) }
 
 // Shutdown ends all streams, whose readers then connect elsewhere by themselves,
 // and waits until they are gone. When ctx ends before that it does not wait for readers

@@ -60,6 +60,7 @@ func newFace(t *testing.T, change func(*face, *Config)) *face {
 	if f.server, err = New(config); err != nil {
 		t.Fatal(err)
 	}
+	testpeer.Run(t, f.server.Run)
 	mux := http.NewServeMux()
 	mux.Handle(Pattern, f.server)
 	listener := httptest.NewServer(mux)

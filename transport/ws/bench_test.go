@@ -16,6 +16,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
@@ -32,6 +33,7 @@ func BenchmarkSockets(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	testpeer.Run(b, server.Run)
 	web := httptest.NewServer(server)
 	defer web.Close()
 	address := strings.TrimPrefix(web.URL, "http://")

@@ -27,7 +27,7 @@ type Server struct {
 	clients *client.Server
 }
 
-// New makes a Server. [Server.Shutdown] ends it.
+// New makes a Server. [Server.Run] has to run while it serves.
 func New(config Config, parts client.Parts) (*Server, error) {
 	if err := config.validate(parts); err != nil {
 		return nil, err
@@ -45,6 +45,10 @@ func New(config Config, parts client.Parts) (*Server, error) {
 	s.melody = s.newMelody()
 	return s, nil
 }
+
+// Run enforces the deadlines of sockets until ctx ends, and then returns nil. It has to run
+// until [Server.Shutdown] has returned.
+func (s *Server) Run(ctx context.Context) error { return s.clients.Run(ctx) }
 
 // sessionSocket is the key under which a Melody session knows its socket.
 const sessionSocket = "socket"

@@ -17,6 +17,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/rooms"
+	"github.com/plugcast/plugcast/transport/testpeer"
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
@@ -57,6 +58,7 @@ func serve(t *testing.T, config Config, change ...func(*client.Parts)) *testServ
 	if ts.Server, err = New(config, parts); err != nil {
 		t.Fatal(err)
 	}
+	testpeer.Run(t, ts.Run)
 	ts.http = httptest.NewServer(ts.Server)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

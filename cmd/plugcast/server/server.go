@@ -210,6 +210,9 @@ func (s *Server) begin(ctx context.Context, background func(string, func(context
 	background("server", func(context.Context) error { return s.clients.server.Serve(s.clients.Listener) })
 	if s.gateway != nil {
 		background("tokens", s.gateway.tokens.Run)
+		background("websockets", s.gateway.webSockets.Run)
+		background("socketio", s.gateway.socketIO.Run)
+		background("event streams", s.gateway.streams.Run)
 	}
 }
 

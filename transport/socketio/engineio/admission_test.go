@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // flooded is a server of which an address begins more sessions than it may.
@@ -27,6 +29,7 @@ func flood(t *testing.T, test func(f *flooded)) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		testpeer.Run(t, server.Run)
 		defer func() { _ = server.Shutdown(context.Background()) }()
 		test(&flooded{t, server})
 	})

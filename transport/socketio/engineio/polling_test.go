@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/plugcast/plugcast/domain/isolate"
+	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
 // A client may hang up at the moment at which its GET ends: the session goes on if
@@ -155,6 +156,7 @@ func TestStopAfterAWebSocketThatPanics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	testpeer.Run(t, s.Run)
 	server := httptest.NewServer(s)
 	defer server.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -233,6 +235,7 @@ func TestPostToASessionThatIsEnding(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		testpeer.Run(t, server.Run)
 		defer func() { _ = server.Shutdown(context.Background()) }()
 		f := flooded{t, server}
 		id := f.begin("192.0.2.1")

@@ -27,15 +27,14 @@ type Server struct {
 	config Config
 	melody *melody.Melody
 
-	ticking *handoff.Ticking
-	open    handoff.Set[*socket] // WebSockets, also of sessions that ended; counts sessions too
+	open handoff.Set[*socket] // WebSockets, also of sessions that ended; counts sessions too
 
 	mu        sync.Mutex
 	sessions  map[string]*Session
 	admission admission
 }
 
-// New makes a Server. [Server.Shutdown] ends it.
+// New makes a Server. [Server.Run] has to run while it serves.
 func New(config Config) (*Server, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
@@ -43,11 +42,17 @@ func New(config Config) (*Server, error) {
 	s := &Server{config: config.withDefaults(), sessions: map[string]*Session{}}
 	s.admission.sources = map[string]*group{}
 	s.melody = s.newMelody()
-	s.ticking = handoff.Tick(handoff.Clock[*Session]{
-		Every: s.config.Tick, Due: func(now time.Time) []*Session { return s.due(&now) }, Look: (*Session).tick,
-		Broken: func(session *Session) { session.fail(ReasonError) }, Where: where, Logger: s.config.Logger,
-	})
 	return s, nil
+}
+
+// Run sends pings and enforces the deadlines of sessions until ctx ends, and then returns
+// nil. It has to run until [Server.Shutdown] has returned.
+func (s *Server) Run(ctx context.Context) error {
+	clock := handoff.Clock[*Session]{
+		Every: s.config.Tick, Due: func(now time.Time) []*Session { return s.due(&now) }, Tick: (*Session).tick,
+		Panicked: func(session *Session) { session.fail(ReasonError) }, Where: where, Logger: s.config.Logger,
+	}
+	return clock.Run(ctx)
 }
 
 // ServeHTTP begins a session or serves one that began.
@@ -230,7 +235,7 @@ func (s *Server) Len() int {
 // error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
 	all := func() []*Session { return s.due(nil) }
-	err := handoff.Shutdown(ctx, &s.open.Group, all, func(one *Session) { one.Close(ReasonStop) }, func() {
+	return handoff.Shutdown(ctx, &s.open.Group, all, func(one *Session) { one.Close(ReasonStop) }, func() {
 		for _, one := range all() {
 			one.cut()
 		}
@@ -238,8 +243,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			k.cut()
 		}
 	})
-	s.ticking.Stop()
-	return err
 }
 
 // due returns the sessions that want to be looked at, or all when now is nil.

@@ -89,7 +89,7 @@ type Server struct {
 	engine *engineio.Server
 }
 
-// New makes a Server. [Server.Shutdown] ends it.
+// New makes a Server. [Server.Run] has to run while it serves.
 func New(config Config) (*Server, error) {
 	if len(config.Namespaces) == 0 {
 		return nil, errors.New("sio: config: a namespace is needed")
@@ -112,6 +112,10 @@ func New(config Config) (*Server, error) {
 	s.engine, err = engineio.New(config.Engine)
 	return s, err
 }
+
+// Run sends pings and enforces the deadlines of connections until ctx ends, and then returns
+// nil. It has to run until [Server.Shutdown] has returned.
+func (s *Server) Run(ctx context.Context) error { return s.engine.Run(ctx) }
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.ServeHTTP(w, r) }
