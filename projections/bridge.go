@@ -24,8 +24,8 @@ func (s *Store) Deployment(ctx context.Context) (string, error) {
 	return id, readError("read the id of the deployment", err)
 }
 
-// Foreign implements intake.Archive.
-func (s *Store) Foreign(ctx context.Context, system domain.SystemID, events []intake.Key) (domain.Position, map[intake.Key]bool, error) {
+// ArchivedImports implements intake.Archive.
+func (s *Store) ArchivedImports(ctx context.Context, system domain.SystemID, events []intake.Key) (domain.Position, map[intake.Key]bool, error) {
 	var at pos
 	known := map[intake.Key]bool{}
 	ids := make([]string, len(events))

@@ -25,9 +25,9 @@ import (
 
 // Archive is the archive of the log: the database.
 type Archive interface {
-	// Foreign returns how far the system's partition is archived, and which of the events are
+	// ArchivedImports returns how far the system's partition is archived, and which of the events are
 	// in its history, both as of one moment.
-	Foreign(ctx context.Context, system domain.SystemID, events []Key) (domain.Position, map[Key]bool, error)
+	ArchivedImports(ctx context.Context, system domain.SystemID, events []Key) (domain.Position, map[Key]bool, error)
 	// BridgeCursor returns the saved cursor of a source, or false.
 	BridgeCursor(ctx context.Context, system domain.SystemID, source string) (domain.Position, bool, error)
 	// SaveBridgeCursor saves the cursor of a source; it never moves it back.
@@ -238,7 +238,7 @@ func (in *Intake) importOnce(ctx context.Context, b domain.ImportBatch, events [
 	for i := range events {
 		keys[i] = Key{events[i].Origin, events[i].ID}
 	}
-	archived, known, err := in.archive.Foreign(ctx, b.System, keys)
+	archived, known, err := in.archive.ArchivedImports(ctx, b.System, keys)
 	if err != nil {
 		return domain.ImportResult{}, unavailable(err)
 	}
@@ -291,7 +291,7 @@ func (in *Intake) admit(ctx context.Context, b *domain.ImportBatch) (a domain.Ad
 	return a, refused, nil
 }
 
-// fence ensures that history gets no more entries of an earlier stream: an archiver may have
+// fenceArchiver ensures that history gets no more entries of an earlier stream: an archiver may have
 // read them, and would write them after the lookup.
 func (in *Intake) fenceArchiver(ctx context.Context, partition int, incarnation string) error {
 	in.mu.Lock()

@@ -24,7 +24,8 @@ func load(text string) ([]bridge.Link, error) {
 }
 
 const good = `{"bridges":[{"name":"cloud","kind":"plugcast","url":"https://cloud.example.com/","token":{"file":"/run/token"},
- "systems":[{"system":"clinica-sol","direction":"both"},{"system":"centro-luna","direction":"pull","types":["device-update"],"from":"now"}]}]}`
+ "systems":[{"system":"clinica-sol","direction":"both"},
+  {"system":"centro-luna","direction":"pull","types":["device-update"],"from":"now"}]}]}`
 
 func TestLoad(t *testing.T) {
 	t.Parallel()
@@ -59,18 +60,20 @@ func TestLoadRefuses(t *testing.T) {
 		"no such direction":  {replace(`"both"`, `"up"`), `bridges[0].systems[0].direction: must be pull, push or both, not "up"`},
 		"wrong type":         {replace(`"both"`, `7`), "bridges[0].systems[0].direction: must not be number"},
 		"no direction":       {replace(`,"direction":"both"`, ""), "bridges[0].systems[0].direction: is missing"},
-		"types in one":       {replace(`"direction":"both"`, `"direction":"both","types":["device-update","a,b"]`), "bridges[0].systems[0].types[1]: an event type is"},
-		"a type of no name":  {replace(`"direction":"both"`, `"direction":"both","types":[""]`), "bridges[0].systems[0].types[0]: an event type is"},
-		"bad from":           {replace(`"now"`, `"later"`), "bridges[0].systems[1].from: must be beginning or now"},
-		"platform":           {replace(`"clinica-sol"`, `"_platform"`), "bridges[0].systems[0].system: _platform belongs"},
-		"system twice":       {replace(`"centro-luna"`, `"clinica-sol"`), "bridges[0].systems[1].system: clinica-sol appears twice"},
-		"no systems":         {replace(`"systems":[`, `"systems":[],"x":[`), "bridges[0].x: is not known"},
-		"secret in the URL":  {replace(`https://cloud`, `https://me:hunter2@cloud`), "bridges[0].url: must have no user"},
-		"a bad scheme":       {replace(`https://`, `ftp://`), "bridges[0].url: must look like https://HOST"},
-		"the token itself":   {replace(`{"file":"/run/token"}`, `"hunter2"`), "bridges[0].token: must be an object"},
-		"no token":           {replace(`{"file":"/run/token"}`, `{}`), "bridges[0].token: needs either file or env"},
-		"null":               {replace(`"cloud"`, `null`), "bridges[0].name: must not be null"},
-		"name twice":         {strings.Replace(good, `}]}]}`, `}]},`+good[len(`{"bridges":[`):], 1), "bridges[1].name: cloud appears twice"},
+		"types in one": {replace(`"direction":"both"`, `"direction":"both","types":["device-update","a,b"]`),
+			"bridges[0].systems[0].types[1]: an event type is"},
+		"a type of no name": {replace(`"direction":"both"`, `"direction":"both","types":[""]`),
+			"bridges[0].systems[0].types[0]: an event type is"},
+		"bad from":          {replace(`"now"`, `"later"`), "bridges[0].systems[1].from: must be beginning or now"},
+		"platform":          {replace(`"clinica-sol"`, `"_platform"`), "bridges[0].systems[0].system: _platform belongs"},
+		"system twice":      {replace(`"centro-luna"`, `"clinica-sol"`), "bridges[0].systems[1].system: clinica-sol appears twice"},
+		"no systems":        {replace(`"systems":[`, `"systems":[],"x":[`), "bridges[0].x: is not known"},
+		"secret in the URL": {replace(`https://cloud`, `https://me:hunter2@cloud`), "bridges[0].url: must have no user"},
+		"a bad scheme":      {replace(`https://`, `ftp://`), "bridges[0].url: must look like https://HOST"},
+		"the token itself":  {replace(`{"file":"/run/token"}`, `"hunter2"`), "bridges[0].token: must be an object"},
+		"no token":          {replace(`{"file":"/run/token"}`, `{}`), "bridges[0].token: needs either file or env"},
+		"null":              {replace(`"cloud"`, `null`), "bridges[0].name: must not be null"},
+		"name twice":        {strings.Replace(good, `}]}]}`, `}]},`+good[len(`{"bridges":[`):], 1), "bridges[1].name: cloud appears twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,7 +10,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 )
 
-// The shadow appends and emits nothing, and finds exactly what was done to it.
+// A link in shadow mode appends and emits nothing, and finds exactly the differences that exist.
 func TestShadow(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{Recovery: true}, `,"compare":{"windowSeconds":3,"lateSeconds":1}`, `,"mode":"shadow"`)
@@ -18,7 +18,7 @@ func TestShadow(t *testing.T) {
 		b.ours(n)
 		b.their(n, map[string]any{})
 	}
-	// The first moments are excused: afterwards an event that only we have is found.
+	// The first events may have no counterpart. After them, the link finds an event that only our side has.
 	probe := 0
 	b.until("the first moments are over", func() bool {
 		probe++
@@ -51,8 +51,8 @@ func TestShadow(t *testing.T) {
 		t.Errorf("it appended %d and emitted %d", len(b.pulled()), len(b.received()))
 	}
 
-	// A cut that the server bridges by its memory makes no difference, and a death
-	// that it cannot is a gap.
+	// A cut after which the server resumes the session makes no difference. After the
+	// server's death the link reports a gap.
 	b.proxy.Cut()
 	both(200)
 	b.proxy.Mend()
@@ -70,8 +70,8 @@ func TestShadow(t *testing.T) {
 	}
 }
 
-// A server that asks its room for acknowledgements gets ours too: without, the one
-// that only watches would make its emissions fail.
+// A link in shadow mode acknowledges too: otherwise emissions of a server that asks its room for
+// acknowledgements would fail because of it.
 func TestShadowAcknowledges(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", `,"mode":"shadow"`)
@@ -80,8 +80,8 @@ func TestShadowAcknowledges(t *testing.T) {
 	}
 }
 
-// Events that came from another deployment have the times of its clock, which may be
-// far off: they do not disturb the comparison of others.
+// Events from another deployment have the times of its clock, which may be far off. They do not
+// disturb the comparison of other events.
 func TestShadowBesideAnotherClock(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", `,"mode":"shadow"`)
@@ -100,8 +100,8 @@ func TestShadowBesideAnotherClock(t *testing.T) {
 	})
 }
 
-// Who runs the comparison again after another process did begins anew: it has not
-// heard what was compared there.
+// A process that takes the link back from another starts a new comparison, because it does not
+// know what the other has compared.
 func TestShadowAfterAnother(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{Recovery: true}, `,"compare":{"windowSeconds":1,"lateSeconds":1}`, `,"mode":"shadow"`)
@@ -112,14 +112,14 @@ func TestShadowAfterAnother(t *testing.T) {
 	})
 	b.proxy.Cut()
 	b.until("the server noticed", func() bool { return b.server.Members(string(clinic)) == 0 })
-	b.until("the other process has kept its place", func() bool {
+	b.until("the other process saved its state", func() bool {
 		b.store.mu.Lock()
 		defer b.store.mu.Unlock()
 		b.store.saved.Heard, b.store.saved.Revision = time.Now(), 7
 		return !b.store.saved.Open
 	})
 	for n := range 5 {
-		b.oursOf("elsewhere", n) // and compared there
+		b.oursOf("elsewhere", n) // and the other process compared it
 	}
 	b.proxy.Mend()
 	b.joined()
@@ -135,7 +135,7 @@ func TestShadowAfterAnother(t *testing.T) {
 	}
 }
 
-// their has the old system say what ours would.
+// their makes the server emit the payload of an event of ours.
 func (b *bundle) their(n int, but map[string]any) {
 	b.t.Helper()
 	payload := map[string]any{"deviceId": "ours", "online": true, "relayOn": n%2 == 0, "n": n, "timestamp": n}
@@ -145,7 +145,7 @@ func (b *bundle) their(n int, but map[string]any) {
 	b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{payload}})
 }
 
-// differences lists what was found about the device that the test is about.
+// differences lists the findings about the device under test.
 func (b *bundle) differences() []domain.Finding {
 	return slices.DeleteFunc(b.store.found(), func(f domain.Finding) bool { return f.Device != "ours" })
 }

@@ -167,7 +167,8 @@ func (s *systemLink) reportCrash(stored SavedState) {
 	if stored.Open && stored.Pushed != nil && s.system.Mode == Forward && s.system.Direction.Pushes() {
 		s.reporter.add(domain.Finding{
 			Kind: domain.FindingMaybeTwice, After: stored.Pushed,
-			Detail: "the process that ran the bridge died; it may have sent the next events, one page at most, which are sent again with the same ids",
+			Detail: "the process that ran the bridge died; it may have sent the next events, one page at most; " +
+				"they are sent again with the same ids",
 		})
 	}
 }

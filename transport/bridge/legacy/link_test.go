@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/legacyserver"
 )
 
-// Events go both ways, each once, also when the server sends what it gets to the
+// Events go both ways, each once, even if the server sends the events that it receives to the
 // whole room, with or without our mark.
 func TestNoLoop(t *testing.T) {
 	t.Parallel()
@@ -55,8 +55,8 @@ func TestNoLoop(t *testing.T) {
 	}
 }
 
-// A server that remembers gives everything, over cuts of the link and restarts of
-// ours; with acknowledgements it gets everything, too.
+// A server with connection state recovery sends us every event despite cuts of the link and
+// restarts of our process. With acknowledgements it also receives every event.
 func TestRecovered(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{Recovery: true, Ack: true, Echo: "room"}, `,"delivery":"acknowledged"`, "")
@@ -71,7 +71,7 @@ func TestRecovered(t *testing.T) {
 	}
 	for round := range rounds {
 		emit()
-		b.until("something came in", func() bool { return len(b.pulled()) > n-each }) // so that there is an offset
+		b.until("something came in", func() bool { return len(b.pulled()) > n-each }) // so that the link has an offset
 		if round%2 == 0 {
 			b.proxy.Cut()
 			emit()
@@ -106,7 +106,7 @@ func TestRecovered(t *testing.T) {
 	}
 }
 
-// pushedAll tells whether everything in our log went over.
+// pushedAll reports whether the link has saved that it emitted our whole log.
 func (b *bundle) pushedAll() bool {
 	newest, _ := b.log.End(b.t.Context(), clinic)
 	b.store.mu.Lock()
@@ -114,8 +114,8 @@ func (b *bundle) pushedAll() bool {
 	return b.store.saved.Pushed != nil && *b.store.saved.Pushed == newest
 }
 
-// A server that remembers nothing: what it said while the link was down, or while
-// it was dead itself, lies in a gap that is reported. What we said goes over.
+// With a server that keeps no connection state, the link reports a gap for the time in which it
+// was down, or the server was. Our events go over all the same.
 func TestForgetfulServer(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
@@ -149,8 +149,8 @@ func TestForgetfulServer(t *testing.T) {
 	}
 }
 
-// A server that never acknowledges gets each event at most once, and those that it
-// may not have got are reported.
+// Without acknowledgements the server gets each event at most once, and the link reports those
+// that the server may not have.
 func TestNeverAcknowledges(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
@@ -164,7 +164,7 @@ func TestNeverAcknowledges(t *testing.T) {
 		b.ours(n)
 	}
 	b.until("all went out", b.pushedAll)
-	b.stop() // ends the connection in order: all that was written is taken
+	b.stop() // ends the connection in order: the server handles everything that was written
 	b.stop = func() {}
 	maybe := map[int]bool{}
 	for _, f := range b.store.found(domain.FindingMaybeLost) {
@@ -193,12 +193,12 @@ func TestNeverAcknowledges(t *testing.T) {
 	}
 }
 
-// While its place cannot be kept, a link sends no more than a page: it could not say
-// what it sent, should it die.
+// While a link cannot save its state, it emits no more than a page: if it died, nobody could
+// report which events it has emitted.
 func TestStoreAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
-	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
+	b.until("a start was saved", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.store.fail(true)
 	b.ours(0)
 	b.until("it tries to begin anew", func() bool { return b.store.asked() > 0 })
@@ -210,7 +210,7 @@ func TestStoreAway(t *testing.T) {
 	}
 }
 
-// What is no event of ours is reported and passed over.
+// The link reports what is not an event of plugcast, and goes on.
 func TestBadPayloads(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
@@ -237,32 +237,33 @@ func TestBadPayloads(t *testing.T) {
 	}
 }
 
-// Two processes that run the link at once, as after a takeover that one of them has
-// not noticed, append what a server with a memory says once.
+// Two processes that run the link at once, as after a takeover that one of them has not noticed,
+// append each event of a server with offsets once.
 func TestTwoAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{Recovery: true}, "", "")
 	first := b.stop
 	t.Cleanup(first)
-	b.store = &memoryStore{counts: map[string]uint64{}} // neither knows of the other
+	b.store = &memoryStore{counts: map[string]uint64{}} // so that neither process knows of the other
 	b.run()
 	b.until("both have joined", func() bool { return b.server.Members(string(clinic)) == 2 })
 	for n := range 10 {
 		b.server.Emit(theirs(n))
 	}
-	b.server.Emit(theirs(3), theirs(3)) // the same again is not the same event
+	b.server.Emit(theirs(3), theirs(3)) // equal payloads are still two events
 	b.until("both had all", func() bool { return b.log.asked() >= 24 })
 	if got := b.pulled(); !slices.Equal(got, append(upTo(10), 3, 3)) {
 		t.Errorf("came in: %v", got)
 	}
 }
 
-// What our log refuses is reported, and does not count as taken.
+// The link reports an event that our log refuses, and does not count it as pulled.
 func TestLogRefuses(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
 	b.log.refuse("bad")
-	b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{"deviceId": "bad", "online": true}}}, theirs(0))
+	bad := map[string]any{"deviceId": "bad", "online": true}
+	b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{bad}}, theirs(0))
 	b.until("the good one came in", func() bool { return len(b.pulled()) == 1 })
 	b.until("both were noted", func() bool { return b.store.counted("pulled") > 0 && b.store.counted("rejected") == 1 })
 	if n := b.store.counted("pulled"); n != 1 {
@@ -281,7 +282,7 @@ func (r refuser) Admit(_ context.Context, _ domain.SystemID, devices []domain.De
 	return a, nil
 }
 
-// An event of a device too many is reported, and does not stop the link.
+// The link reports an event of a device beyond the quota, and goes on.
 func TestDeviceTooMany(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
@@ -299,8 +300,8 @@ func TestDeviceTooMany(t *testing.T) {
 	}
 }
 
-// While our log is away, nothing that came is lost, and an emitter that asks is
-// answered only when it is safe.
+// While our log fails, no event is lost, and the link acknowledges an event only after the
+// append.
 func TestLogAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
@@ -320,8 +321,8 @@ func TestLogAway(t *testing.T) {
 	b.until("both came in", func() bool { return len(b.pulled()) == 2 })
 }
 
-// What came before the connection broke is appended when our log is back, however
-// long that takes: a server that remembers nothing does not say it again.
+// Events that came before the connection broke are appended once our log works again, however
+// long that takes: a server without offsets does not send them again.
 func TestLogAwayOverACut(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
@@ -342,7 +343,7 @@ func TestLogAwayOverACut(t *testing.T) {
 	}
 }
 
-// What came and could not be appended before our end is part of the gap.
+// Events that could not be appended before our process ends are part of the gap.
 func TestEndWhileTheLogIsAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
@@ -361,8 +362,8 @@ func TestEndWhileTheLogIsAway(t *testing.T) {
 	}
 }
 
-// The three events of the old system become ours, with what the domain has no
-// place for under attributes.
+// The three events of such a server become events of plugcast, with the members that the domain
+// does not know under attributes.
 func TestTranslation(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
@@ -370,7 +371,9 @@ func TestTranslation(t *testing.T) {
 		b.server.Emit(legacyserver.Emission{Room: string(clinic), Event: event, Args: []any{payload}})
 	}
 	emit("device-update", map[string]any{"deviceId": "d1", "online": true, "relayOn": nil, "powerW": 12.5, "errors": "none", "room": "2"})
-	emit("device-offline-status", map[string]any{"deviceId": "d1", "online": false, "relayOn": true, "lastSeenAt": 1795461046705, "by": "cron"})
+	emit("device-offline-status", map[string]any{
+		"deviceId": "d1", "online": false, "relayOn": true, "lastSeenAt": 1795461046705, "by": "cron",
+	})
 	emit("smart-plug-assignment-updated", map[string]any{"deviceId": "d1", "equipmentId": 17, "systemId": string(clinic), "user": "ana"})
 	emit("smart-plug-assignment-updated", map[string]any{"deviceId": "d1", "equipmentId": nil})
 	b.until("all came in", func() bool { return len(b.log.all()) == 4 })

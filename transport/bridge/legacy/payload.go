@@ -292,7 +292,7 @@ func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "
 func quoted(s string) json.RawMessage { return mustJSON(s) }
 
 // mustJSON encodes values made of strings, counts and decoded JSON. All of these can be
-// encoded: see TestWhatWasReadCanBeWritten.
+// encoded: see TestDecodedJSONCanBeEncoded.
 func mustJSON(v any) json.RawMessage {
 	b, err := domain.EncodeJSON(v)
 	if err != nil {

@@ -20,7 +20,7 @@ func newSystemLink(t *testing.T, store *memoryStore) *systemLink {
 	return newLink(config, Parts{Deployment: deployment, Log: log, Reader: log, Store: store, Logger: logger()}).systems[clinic]
 }
 
-// The ticker and the pushing side save at the same time: the later place stays.
+// If the ticker and push save at the same time, the later state stays.
 func TestSavesInOrder(t *testing.T) {
 	t.Parallel()
 	at := func(n uint64) *domain.Position { return &domain.Position{Ms: 1, N: n} }
@@ -29,7 +29,7 @@ func TestSavesInOrder(t *testing.T) {
 	store.onSave = func(saved SavedState) {
 		if *saved.Pushed == *at(1) {
 			close(first)
-			select { // the first is slow
+			select { // the first save is slow
 			case <-second:
 			case <-time.After(100 * time.Millisecond):
 			}
@@ -45,42 +45,42 @@ func TestSavesInOrder(t *testing.T) {
 	saving.Go(func() { s.trySave(t.Context(), state); close(second) })
 	saving.Wait()
 	if saved, err := store.LoadState(t.Context(), "", ""); err != nil || *saved.Pushed != *at(2) {
-		t.Errorf("kept %v, %v", saved.Pushed, err)
+		t.Errorf("saved %v, %v", saved.Pushed, err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.saveLock <- struct{}{} // another save takes long
 	if err := s.save(ended, state); err == nil {
-		t.Error("nothing was saved, and nobody knows")
+		t.Error("save did not save, and returned no error")
 	}
 }
 
-// What a process says last, after another has taken over, does not put that one's
-// place back; and when it runs again it goes on from there.
-func TestLastWordsAfterAnother(t *testing.T) {
+// The last save of a process does not replace the state of a process that has taken the link
+// over. If the first process runs the link again, it continues from the other's state.
+func TestLastSaveAfterATakeover(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
-	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
+	b.until("a start was saved", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.ours(0)
 	b.until("it went out", b.pushedAll)
-	b.store.mu.Lock() // its clock is slow, and it is about to send what we sent
+	b.store.mu.Lock() // another process, whose clock is slow, and which is about to send our event again
 	b.store.saved.Revision++
 	b.store.saved.Pushed, b.store.saved.Heard = &domain.Position{Ms: 1}, time.Now().Add(-time.Hour)
 	want := b.store.saved
 	b.store.mu.Unlock()
 	b.stop()
 	if saved, _ := b.store.LoadState(t.Context(), "", ""); saved != want {
-		t.Errorf("kept %+v, not %+v", saved, want)
+		t.Errorf("saved %+v, not %+v", saved, want)
 	}
 	b.start()
 	b.until("it went on from the other's place", func() bool { return len(b.received()) == 2 })
 }
 
-// That our own log lost events is reported once.
+// The link reports once that our own log lost events.
 func TestOurLogSetBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
-	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
+	b.until("a start was saved", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.stop()
 	b.store.mu.Lock()
 	b.store.saved.Pushed = &domain.Position{Ms: uint64(time.Now().Add(time.Hour).UnixMilli())}
@@ -126,15 +126,15 @@ func TestOurLogChangesUnderTheLink(t *testing.T) {
 	}
 }
 
-// What may be lost is reported at once, also if what came before cannot be appended
-// for long: we may die meanwhile.
-func TestMaybeLostWhileTheLogIsAway(t *testing.T) {
+// The link reports at once which events may be lost, even if it cannot append the incoming ones
+// for long: the process may die in that time.
+func TestMaybeLostWhileTheLogFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{}, "", "")
-	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
+	b.until("a start was saved", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.log.fail(true)
 	b.server.Emit(theirs(0))
-	b.until("the log is away", func() bool { return b.log.tried() > 0 })
+	b.until("the log fails", func() bool { return b.log.tried() > 0 })
 	for n := range 5 {
 		b.ours(n)
 	}
@@ -147,8 +147,8 @@ func TestMaybeLostWhileTheLogIsAway(t *testing.T) {
 	b.log.fail(false)
 }
 
-// All that may be lost is reported, however much was written since the server was
-// last known to have read it.
+// The report covers all events that may be lost, however many were written since the server
+// last confirmed one.
 func TestMuchMayBeLost(t *testing.T) {
 	t.Parallel()
 	const total = 3*maxUnconfirmed + 1
@@ -170,12 +170,12 @@ func TestMuchMayBeLost(t *testing.T) {
 	}
 }
 
-// That a connection is open is kept before anything goes over it: else a death would
-// repeat a page, and nobody would say so.
-func TestOpenIsKeptBeforeAnythingGoesOver(t *testing.T) {
+// The link saves that a connection is open before it emits anything: otherwise nobody would
+// report the page that is sent twice after a crash.
+func TestOpenIsSavedBeforeTheFirstEmission(t *testing.T) {
 	t.Parallel()
 	b := setup(t, legacyserver.Options{Ack: true}, `,"delivery":"acknowledged"`, "")
-	b.until("a beginning was kept", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
+	b.until("a start was saved", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.stop()
 	b.ours(0)
 	var once sync.Once

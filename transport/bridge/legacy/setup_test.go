@@ -37,8 +37,8 @@ type memoryLog struct {
 	keys    map[string]domain.Position
 	failing bool
 	refused domain.DeviceID
-	failed  int // appends
-	seen    int // appends that did not fail
+	failed  int // number of appends that failed
+	seen    int // number of other appends
 }
 
 func newMemoryLog() *memoryLog {
@@ -48,7 +48,7 @@ func newMemoryLog() *memoryLog {
 func (l *memoryLog) Append(_ context.Context, events []domain.Event, opts domain.AppendOptions) (domain.Appended, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failing && opts.Idempotency != nil { // what comes over the link
+	if l.failing && opts.Idempotency != nil { // an event from the link
 		l.failed++
 		return domain.Appended{}, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "away")
 	}
@@ -86,7 +86,7 @@ func (l *memoryLog) Follow(
 
 func (l *memoryLog) all() []domain.Event { return l.Events(clinic) }
 
-// followed tells whether somebody follows it.
+// followed reports whether the link follows the log.
 func (l *memoryLog) followed() bool { return l.Subscribers(clinic) > 0 }
 
 func (l *memoryLog) fail(failing bool) {
@@ -95,21 +95,21 @@ func (l *memoryLog) fail(failing bool) {
 	l.failing = failing
 }
 
-// refuse makes it refuse what is about a device.
+// refuse makes the log refuse events of a device.
 func (l *memoryLog) refuse(device domain.DeviceID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refused = device
 }
 
-// tried is how many appends have failed.
+// tried returns how many appends have failed.
 func (l *memoryLog) tried() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failed
 }
 
-// asked is how many appends have not failed.
+// asked returns how many appends have not failed.
 func (l *memoryLog) asked() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,7 +123,7 @@ type memoryStore struct {
 	findings []domain.Finding
 	counts   map[string]uint64
 	failing  bool
-	failed   int              // questions
+	failed   int              // number of loads that failed
 	onSave   func(SavedState) // is called with what is to be saved, if not nil
 }
 
@@ -135,7 +135,7 @@ func (s *memoryStore) fail(failing bool) {
 	s.failing = failing
 }
 
-// asked is how often it was asked in vain for what it keeps.
+// asked returns how many loads have failed.
 func (s *memoryStore) asked() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +168,9 @@ func (s *memoryStore) SaveState(_ context.Context, _ string, _ domain.SystemID, 
 	return nil
 }
 
-func (s *memoryStore) AddFindings(_ context.Context, _ string, _ domain.SystemID, findings []domain.Finding, counts map[string]uint64, _ uint64) error {
+func (s *memoryStore) AddFindings(
+	_ context.Context, _ string, _ domain.SystemID, findings []domain.Finding, counts map[string]uint64, _ uint64,
+) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.findings = append(s.findings, findings...)
@@ -176,7 +178,7 @@ func (s *memoryStore) AddFindings(_ context.Context, _ string, _ domain.SystemID
 	return nil
 }
 
-// found lists the kinds of what was reported, and returns the findings.
+// found returns the reported findings of the given kinds, or of all kinds.
 func (s *memoryStore) found(kinds ...domain.FindingKind) []domain.Finding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,8 +197,7 @@ func (s *memoryStore) counted(what string) uint64 {
 	return s.counts[what]
 }
 
-// bundle is a server, the way to it, and the link of a platform that can be
-// started and stopped.
+// bundle is a server, the network to it, and a link that a test can start and stop.
 type bundle struct {
 	t      *testing.T
 	server *legacyserver.Server
@@ -208,8 +209,8 @@ type bundle struct {
 	stop   func()
 }
 
-// setup starts a server and a link to it. more is put into the link's
-// configuration, and into its system's.
+// setup starts a server and a link to it. more is added to the link's configuration, and system
+// to its system's.
 func setup(t *testing.T, options legacyserver.Options, more, system string) *bundle {
 	t.Helper()
 	b := &bundle{t: t, server: legacyserver.Start(t, options), log: newMemoryLog(), store: &memoryStore{counts: map[string]uint64{}}}
@@ -226,7 +227,7 @@ type noStatuses struct{}
 
 func (noStatuses) Put(context.Context, string, json.RawMessage) error { return nil }
 
-// start runs the link as a process does that has just begun, until stop.
+// start runs the link, as a new process does, until stop, and waits until it has joined.
 func (b *bundle) start() {
 	b.t.Helper()
 	b.run()
@@ -261,7 +262,7 @@ func logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// joined waits until the link is in its room and stands.
+// joined waits until the link has joined its room.
 func (b *bundle) joined() {
 	b.t.Helper()
 	b.until("the link has joined", func() bool { return b.server.Members(string(clinic)) == 1 })
@@ -273,7 +274,7 @@ func (b *bundle) until(what string, holds func() bool) {
 	testpeer.Eventually(b.t, what, holds)
 }
 
-// theirs is an update that the old system emits.
+// theirs is an update for the server to emit.
 func theirs(n int) legacyserver.Emission {
 	return legacyserver.Emission{Room: string(clinic), Event: "device-update", Args: []any{map[string]any{
 		"deviceId": "theirs", "online": true, "relayOn": n%2 == 0, "n": n,
@@ -297,7 +298,7 @@ func (b *bundle) oursOf(device domain.DeviceID, n int) {
 	}
 }
 
-// pulled lists the numbers of what came into our log over the link.
+// pulled lists the numbers of the events in our log that came over the link.
 func (b *bundle) pulled() []int {
 	var numbers []int
 	for _, e := range b.log.all() {
@@ -313,7 +314,7 @@ func (b *bundle) pulled() []int {
 	return numbers
 }
 
-// received lists the numbers of what the server got from us.
+// received lists the numbers of the events that the server got from us.
 func (b *bundle) received() []int {
 	var numbers []int
 	for _, got := range b.server.Received() {

@@ -2,6 +2,7 @@ package shadow
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -15,7 +16,7 @@ var start = time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 
 func at(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
 
-// seen is an event with five members that no other event has alike.
+// seen makes an event with five members that differ from those of all other events.
 func seen(device string, n int, seconds float64) Observation {
 	members := map[string]any{"deviceId": device}
 	for _, name := range []string{"a", "b", "c", "d"} {
@@ -24,7 +25,7 @@ func seen(device string, n int, seconds float64) Observation {
 	return Observation{Event: "device-update", Device: device, At: at(seconds), Members: members, Ref: fmt.Sprintf("%s/%d", device, n)}
 }
 
-// describe puts a finding into a line.
+// describe formats a finding as a line.
 func describe(f Finding) string {
 	ref := func(o *Observation) string {
 		if o == nil {
@@ -62,8 +63,10 @@ func check(t *testing.T, c *Comparer, want ...string) {
 func TestOnlyMembersOfTheOtherSideCount(t *testing.T) {
 	t.Parallel()
 	c := New(Config{Ignore: []string{"timestamp"}})
-	c.Observe(There, Observation{Event: "e", Device: "d", At: at(0), Members: map[string]any{"deviceId": "d", "relayOn": true, "timestamp": 1.0}})
-	c.Observe(Here, Observation{Event: "e", Device: "d", At: at(0.1), Members: map[string]any{"deviceId": "d", "relayOn": true, "changed": []any{}}})
+	there := map[string]any{"deviceId": "d", "relayOn": true, "timestamp": 1.0}
+	here := map[string]any{"deviceId": "d", "relayOn": true, "changed": []any{}}
+	c.Observe(There, Observation{Event: "e", Device: "d", At: at(0), Members: there})
+	c.Observe(Here, Observation{Event: "e", Device: "d", At: at(0.1), Members: here})
 	check(t, c)
 	if c.Counts().Same != 1 {
 		t.Errorf("%+v", c.Counts())
@@ -82,7 +85,7 @@ func TestLateAndReordered(t *testing.T) {
 	check(t, c, "late d/1 d/1", "reordered d/2 d/2")
 }
 
-// One that stands in for a while for what is lost must not take its place.
+// An event must not be paired with a similar one while its equal may still come.
 func TestNoHastyPairs(t *testing.T) {
 	t.Parallel()
 	c := New(Config{Compare: []string{"deviceId", "a"}})
@@ -98,16 +101,16 @@ func TestNoHastyPairs(t *testing.T) {
 func TestGaps(t *testing.T) {
 	t.Parallel()
 	c := New(Config{})
-	c.Observe(Here, seen("d", 1, 0)) // is truly missing there
+	c.Observe(Here, seen("d", 1, 0)) // never comes on the other side
 	c.Down(There, at(10))
 	c.Observe(Here, seen("d", 2, 11))
 	c.Observe(Here, seen("d", 3, 100))
 	c.Advance(at(200))
-	if got := c.Counts(); got != (Counts{}) || c.pending != 3 { // any of them may still come
+	if got := c.Counts(); got != (Counts{}) || c.pending != 3 { // a counterpart may still come for each
 		t.Errorf("before the end of the gap: %+v, %d wait", got, c.pending)
 	}
 	c.Up(There, at(200), false)
-	c.Observe(Here, seen("d", 4, 200.5)) // missed by a hair, perhaps
+	c.Observe(Here, seen("d", 4, 200.5)) // its counterpart may have come just before
 	c.Observe(Here, seen("d", 5, 210))
 	c.Observe(There, seen("d", 5, 210.1))
 	check(t, c, "only-here d/1 -", "gap 1 10s to 3m20s")
@@ -130,8 +133,7 @@ func TestGaps(t *testing.T) {
 	check(t, c, "only-here d/7 -")
 }
 
-// Two streams with known edits have exactly those differences, in whatever way
-// they interleave.
+// The comparer finds exactly the known differences of two streams, however they interleave.
 func TestKnownEdits(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -169,7 +171,8 @@ func TestKnownEdits(t *testing.T) {
 				case "change":
 					add(Here, o, now)
 					changed := o
-					changed.Members = map[string]any{"deviceId": device, "a": -1.0 - float64(n), "b": o.Members["b"], "c": o.Members["c"], "d": o.Members["d"]}
+					changed.Members = maps.Clone(o.Members)
+					changed.Members["a"] = -1.0 - float64(n)
 					add(There, changed, now+delay())
 					want = append(want, "different "+o.Ref+" "+o.Ref+" a")
 				}
@@ -194,7 +197,7 @@ func TestKnownEdits(t *testing.T) {
 	})
 }
 
-// Whatever comes, memory is bounded, and everything is counted once.
+// For any input, memory is bounded and each event is counted once.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -228,8 +231,8 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// While many events of one device are settled others wait: each is compared with each
-// of the other side once. Allocations tell, and only when no other test runs.
+// Advance compares each pair of events of a device only once, because other devices wait for it.
+// The test counts allocations, and so does not run in parallel.
 func TestManyDifferences(t *testing.T) {
 	const each = DefaultMaxPerDevice
 	var c *Comparer

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// Whatever the decoder takes can be written again, so mustJSON does not panic.
-func TestWhatWasReadCanBeWritten(t *testing.T) {
+// All JSON that the decoder accepts can be encoded again, so that mustJSON does not panic.
+func TestDecodedJSONCanBeEncoded(t *testing.T) {
 	t.Parallel()
-	const deep = 9_990 // about as deep as the decoder goes
+	const deep = 9_990 // about the decoder's limit
 	for _, text := range []string{
 		`{"a":"\u0000\ud800"}`, "{\"a\":\"\xff\"}", `{"a":1e999}`, `{"a":-0}`, `{"":{"":null}}`, `{"a":"\u2028<>&"}`,
 		`{"a":` + strings.Repeat("[", deep) + strings.Repeat("]", deep) + `}`,
