@@ -14,8 +14,7 @@ import (
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
-// encoding writes events as the stream has them. Readers at one place share the
-// bytes.
+// encoding encodes events as lines of the stream. Readers at the same place share the bytes.
 type encoding struct{}
 
 // Encode implements [rooms.Encoding].
@@ -38,8 +37,8 @@ func (encoding) Encode(events []*rooms.Encoded) []byte {
 	return b
 }
 
-// appendName writes a type without line breaks, which would end the field: a
-// type that this build does not know may be anything.
+// appendName appends a type without line breaks, which would end the field. An unknown type
+// may contain any character.
 func appendName(b []byte, t domain.EventType) []byte {
 	for i := range len(t) {
 		if c := t[i]; c == '\n' || c == '\r' {
@@ -51,8 +50,8 @@ func appendName(b []byte, t domain.EventType) []byte {
 	return b
 }
 
-// appendLine writes JSON as one line. Data are kept byte for byte, so they may
-// have line breaks between their parts: there a space does as well.
+// appendLine appends JSON as one line. Data is kept byte for byte, so it may contain line
+// breaks between tokens; those become spaces.
 func appendLine(b, json []byte) []byte {
 	at := len(b)
 	b = append(b, json...)
@@ -66,14 +65,14 @@ func appendLine(b, json []byte) []byte {
 	return b
 }
 
-// stream is one open stream, the face of its session: it takes what the room has for
-// the reader to the request's goroutine, in order. It is in one room, so it is that
-// room as well, and a reader that is out of it is thrown out.
+// stream is one open stream and the face of its session. It passes frames from the room to
+// the request's goroutine, in order. A stream has exactly one room, so it implements that
+// room as well, and a reader that has to leave the room is disconnected.
 type stream struct {
 	session      *client.Session
-	end          context.CancelCauseFunc // of the request's work; a cause may be thrownOut
-	out          atomic.Pointer[writer]  // nil before the stream has begun
-	subscription *rooms.Subscription     // set before frames come
+	end          context.CancelCauseFunc // cancels the request's work; a cause may be disconnected
+	out          atomic.Pointer[writer]  // nil until the stream begins
+	subscription *rooms.Subscription     // set before the first frame
 	items        chan item
 }
 
@@ -82,22 +81,21 @@ var (
 	_ client.Room = (*stream)(nil)
 )
 
-// thrownOut is the cause for which the context of a stream ends whose reader is told
-// why.
-type thrownOut struct{ client.ForcedDisconnect }
+// disconnected is the cause of a canceled stream whose reader gets the reason.
+type disconnected struct{ client.ForcedDisconnect }
 
 // Error implements error.
-func (*thrownOut) Error() string { return "sse: thrown out" }
+func (*disconnected) Error() string { return "sse: disconnected by command" }
 
-// item is a frame, or the news that the reader's place is lost.
+// item is a frame, or a notice that the reader's place is lost.
 type item struct {
 	frame     rooms.Frame
 	restarted *domain.Cursor
-	broken    bool // the stream is to end
+	broken    bool // the stream has to end
 }
 
-// There is one frame at a time; the rest of the channel is for restarts, which are
-// rare, and of which a reader that is stuck needs to hear only some.
+// newStream makes a stream. The channel has room for one frame; the rest is for restarts,
+// which are rare, and a stuck reader needs only some of them.
 func newStream(end context.CancelCauseFunc) *stream {
 	return &stream{end: end, items: make(chan item, 4)}
 }
@@ -116,7 +114,7 @@ func (s *stream) Begin(state *snapshot.Snapshot) bool {
 	return true
 }
 
-// Silence implements [client.Room]: the stream ends.
+// Silence implements [client.Room]. It has nothing to do, because the stream ends.
 func (s *stream) Silence() {}
 
 // Apply implements [client.Face].
@@ -128,18 +126,18 @@ func (s *stream) Apply(c *client.Change) {
 
 // ForceDisconnect implements [client.Face].
 func (s *stream) ForceDisconnect(why client.ForcedDisconnect) {
-	s.end(&thrownOut{why})
+	s.end(&disconnected{why})
 	s.session.End()
 }
 
-// End implements [client.Face]. The reader comes back by itself, and is refused if its
-// credential is the old one.
+// Expire implements [client.Face]. The reader reconnects by itself, and is refused if it
+// still has the old credential.
 func (s *stream) Expire(domain.Code) {
 	s.end(nil)
 	s.session.End()
 }
 
-// Cut implements [client.Face].
+// Abort implements [client.Face].
 func (s *stream) Abort() {
 	s.end(nil)
 	if out := s.out.Load(); out != nil {
@@ -161,20 +159,20 @@ func (s *stream) Deliver(f rooms.Frame) { s.items <- item{frame: f} }
 
 // Restarted implements [rooms.Sink].
 func (s *stream) Restarted(from domain.Cursor) {
-	if len(s.items) < cap(s.items)-1 { // the last place is the frame's
+	if len(s.items) < cap(s.items)-1 { // the last place is reserved for a frame
 		s.items <- item{restarted: &from}
 	}
 }
 
-// Broken implements [rooms.Breaker].
+// Panicked implements [rooms.PanicHandler].
 func (s *stream) Panicked() {
 	select {
 	case s.items <- item{broken: true}:
-	default: // the reader is stuck, and nothing more comes for it
+	default: // the reader is stuck, and gets nothing more
 	}
 }
 
-// pass writes what comes until the reader is gone or ctx ends.
+// pass writes items until the reader is gone or ctx ends.
 func (s *stream) pass(ctx context.Context, out *writer, beat time.Duration) {
 	idle := time.NewTicker(beat)
 	defer idle.Stop()
@@ -204,22 +202,22 @@ func (s *stream) pass(ctx context.Context, out *writer, beat time.Duration) {
 	}
 }
 
-// writer writes to one reader, each time with a deadline.
+// writer writes to one reader, with a deadline per write.
 type writer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
 
 	mu     sync.Mutex
-	latest time.Time // when all has to be written; zero for a stream that goes on
-	over   bool      // the connection is the server's again
+	latest time.Time // the deadline of an ending stream; otherwise zero
+	over   bool      // the handler has returned, and net/http owns the connection again
 }
 
 func (o *writer) begin() error {
 	h := o.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would hold the stream back
+	h.Set("X-Accel-Buffering", "no") // or nginx would buffer the stream
 	o.w.WriteHeader(http.StatusOK)
 	return o.write([]byte("retry: 2000\n\n"))
 }
@@ -244,30 +242,29 @@ func (o *writer) setDeadline() error {
 	return o.control.SetWriteDeadline(deadline)
 }
 
-// hurry ends the patience with a reader whose stream is ending, also in a write
-// that is under way: one that does not read must not hold up a stop.
+// hurry limits the time for the reader of an ending stream, including a write in progress,
+// so that a reader that does not read cannot delay a shutdown.
 func (o *writer) hurry(wait time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.over {
 		o.latest = time.Now().Add(wait)
-		_ = o.control.SetWriteDeadline(o.latest) // a connection that is gone needs none
+		_ = o.control.SetWriteDeadline(o.latest) // fails only if the connection is gone
 	}
 }
 
-// finish keeps a late hurry off the connection.
+// finish makes later calls of hurry do nothing.
 func (o *writer) finish() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.over = true
 }
 
-// restarted tells a reader that its place is not of this log, and from where it
-// goes on.
+// restarted tells a reader that the log does not have its place, and where events continue.
 func (o *writer) restarted(from domain.Cursor) error { return o.event("restarted", from) }
 
-// event writes an event of the stream itself, which has no id: it is no place to
-// resume from.
+// event writes an event of the stream itself. It has no id, because a reader cannot resume
+// from it.
 func (o *writer) event(name string, about any) error {
 	data, err := domain.EncodeJSON(about)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package sse is the Server-Sent Events face of the rooms: a system's events as
-// a text stream that curl and any browser's EventSource can read.
+// Package sse serves a system's events as Server-Sent Events: a text stream that curl and
+// the EventSource of any browser can read.
 package sse
 
 import (
@@ -20,22 +20,22 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// Pattern is where the stream is on a mux.
+// Pattern is the pattern of the stream for a mux.
 const Pattern = "GET /api/v1/systems/{systemId}/events/stream"
 
-// Config holds the parts that the face uses. Refuse is required, and Authenticator,
-// Rooms and Logger among the parts.
+// Config holds the dependencies and limits of a [Server]. Refuse is required, as are
+// Authenticator, Rooms and Logger in Parts.
 type Config struct {
 	Parts client.Parts // a stream counts as a join
-	// Refuse answers a request that gets no stream, in the words of the HTTP API.
+	// Refuse answers a request that gets no stream, in the form of the HTTP API.
 	Refuse func(http.ResponseWriter, *http.Request, error)
-	// Beat is the pace of the comments that keep an idle line open; 15 s when 0.
+	// Beat is the interval of the comments that keep an idle connection open; 15 s if 0.
 	Beat time.Duration
-	// Stall is how long one write may take before the reader counts as gone;
-	// 90 s when 0. A reader that stops for less is waited for.
+	// Stall is how long one write may take before the stream ends; 90 s if 0. A reader that
+	// stops for a shorter time loses nothing.
 	Stall time.Duration
-	// CloseWait is how long a reader may take for what is under way when its
-	// stream is being ended; 5 s when 0.
+	// CloseWait is how long the reader of an ending stream may take for the write in progress;
+	// 5 s if 0.
 	CloseWait time.Duration
 }
 
@@ -61,26 +61,25 @@ func New(c Config) (*Server, error) {
 // until [Server.Shutdown] has returned.
 func (s *Server) Run(ctx context.Context) error { return s.clients.Run(ctx) }
 
-// Shutdown ends all streams, whose readers then connect elsewhere by themselves,
-// and waits until they are gone. When ctx ends before that it does not wait for readers
-// to take what is under way, and returns ctx's error.
+// Shutdown ends all streams and waits until they are gone. Their readers reconnect to
+// another process. If ctx ends first, it does not wait for writes in progress, and returns
+// ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	return s.clients.Shutdown(ctx, func(client.Face) {}) // streams end with the server's context
 }
 
-// Disconnect ends the streams that match, after telling their readers why. It
-// returns how many there were, without waiting for them. An EventSource comes
-// back by itself: only what refuses it then, or the page when it hears
-// forced-disconnect, keeps it away.
+// Disconnect ends the streams that match, after it told their readers the reason. It returns
+// the number of streams without waiting for them. An EventSource reconnects by itself: only
+// a ban, or a page that handles forced-disconnect, keeps it away.
 func (s *Server) Disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) int {
 	return s.clients.Disconnect(match, why)
 }
 
-// ServeHTTP answers with a stream that ends when the reader goes or is thrown
-// out, the token expires, or the server shuts down.
+// ServeHTTP serves a stream until the reader goes or is disconnected, the token expires, or
+// the server shuts down.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.clients.Open().Enter() {
-		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this process is stopping; connect again"))
+		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "this process is shutting down; connect again"))
 		return
 	}
 	defer s.clients.Open().Leave()
@@ -98,14 +97,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer one.session.Close()
 	joined, err := one.session.Restore(ctx, system, options)
 	if err != nil {
-		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the stream cannot be opened now; repeat").WithCause(err))
+		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the stream cannot be opened now; try again in a moment").WithCause(err))
 		return
 	}
 	one.session.List()
 	one.session.Start()
 
-	// A ban may have been raised since the request came, and its command may not have
-	// found this stream.
+	// A ban may have been raised since the check in admit, and its command may not have found
+	// this stream.
 	if b, banned := s.clients.Ban(actor, system); banned {
 		s.config.Refuse(w, r, b.Refusal(time.Now()))
 		return
@@ -122,12 +121,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	one.session.Begin(func(domain.SystemID, client.Room) {})
 	one.pass(ctx, out, s.config.Beat)
-	if why := new(thrownOut); errors.As(context.Cause(ctx), &why) {
-		_ = out.event("forced-disconnect", why.ForcedDisconnect) // a reader that is gone needs it no more
+	if why := new(disconnected); errors.As(context.Cause(ctx), &why) {
+		_ = out.event("forced-disconnect", why.ForcedDisconnect) // fails only if the reader is gone
 	}
 }
 
-// admit reads and checks everything that the request asks for.
+// admit authenticates the request, applies the limits and bans, and parses the options.
 func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Options, error) {
 	var options rooms.Options
 	system, err := domain.ParseSystemID(r.PathValue("systemId"))
@@ -138,7 +137,7 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	if err != nil {
 		return actor, system, options, err
 	}
-	if err := limit.Joins(r.Context(), s.config.Parts.Limiter, actor.QuotaSystem(system)); err != nil { // also one that is refused
+	if err := limit.Joins(r.Context(), s.config.Parts.Limiter, actor.QuotaSystem(system)); err != nil { // before the authorization, so that refused joins count as well
 		return actor, system, options, err
 	}
 	if err := actor.Authorize(domain.ActionRead, system); err != nil {
@@ -151,14 +150,14 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	return actor, system, options, err
 }
 
-// parameters are what a request may have in its URL: a misspelt filter must not pass
-// for none.
+// parameters are the permitted query parameters. Others are refused, because a misspelt
+// filter would otherwise have no effect.
 var parameters = []string{"after", "lastEventId", "types", "type", "devices", "deviceId", "ticket"}
 
-// readOptions reads where to begin and what to leave out. Last-Event-ID, which
-// an EventSource sends by itself when it reconnects, wins over ?lastEventId=, which
-// those send that cannot set a header, and that over ?after=, which stays in the URL
-// that the page made.
+// readOptions parses the start position and the filters. Last-Event-ID, which an EventSource
+// sends when it reconnects, takes precedence over ?lastEventId=, which is for clients that
+// cannot set a header. That takes precedence over ?after=, which stays in the URL that the
+// page made.
 func readOptions(r *http.Request) (rooms.Options, error) {
 	options := rooms.Options{Encoding: encoding{}}
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -168,7 +167,7 @@ func readOptions(r *http.Request) (rooms.Options, error) {
 	for name := range query {
 		if !slices.Contains(parameters, name) {
 			return options, domain.Invalid(codeInvalidRequest,
-				fmt.Sprintf("query.%.64q: there is no such parameter; there are %s", name, strings.Join(parameters, ", ")))
+				fmt.Sprintf("query.%.64q: unknown parameter; the parameters are %s", name, strings.Join(parameters, ", ")))
 		}
 	}
 	if after := cmp.Or(r.Header.Get("Last-Event-ID"), query.Get("lastEventId"), query.Get("after")); after != "" {
@@ -182,5 +181,5 @@ func readOptions(r *http.Request) (rooms.Options, error) {
 	return options, err
 }
 
-// codeInvalidRequest is the HTTP API's code for a request that does not fit.
+// codeInvalidRequest is the HTTP API's code for an invalid request.
 const codeInvalidRequest domain.Code = "invalid-request"

@@ -23,7 +23,7 @@ func (c *testClient) requireThrownOut() {
 	if told != (client.ForcedDisconnect{Reason: why.Reason, CommandID: why.CommandID}) {
 		c.t.Errorf("told %+v", told)
 	}
-	if code, _ := c.expectClose(); code != closeThrownOut.Code {
+	if code, _ := c.expectClose(); code != closeForced.Code {
 		c.t.Errorf("closed with %d", code)
 	}
 }

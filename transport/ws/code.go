@@ -6,14 +6,14 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// CloseRule is a code that this server closes sockets with.
+// CloseRule is a code with which this server closes sockets.
 type CloseRule struct {
 	Code      int
 	Reason    string // sent with the code
-	Reconnect string // what a client does next
+	Reconnect string // the rule for the client
 }
 
-// The close codes, all of them, and what they mean to a client.
+// All close codes of this server, and their rules for the client.
 var (
 	closeTooBig = CloseRule{websocket.CloseMessageTooBig, "a frame is over the limit",
 		"fix the client; after a reconnect the same frame fails again"}
@@ -27,27 +27,27 @@ var (
 		"do not reconnect with this token"}
 	closeNoJoin = CloseRule{4408, "no join in time",
 		"reconnect when there is something to join"}
-	closeThrownOut = CloseRule{4409, "thrown out",
+	closeForced = CloseRule{4409, "thrown out",
 		"do not reconnect unless forced-disconnect said so"}
 	closeFlood = CloseRule{4429, "too many requests",
 		"reconnect after a minute at least, and send less"}
 )
 
-// The codes of error frames that only this face gives. Others come from sessions in
-// package client and from what those name.
+// The codes of error frames that only this face uses. Others come from sessions in package
+// client and from the packages named there.
 const (
-	CodeBadFrame     domain.Code = "bad-frame"     // then the socket is closed with 4400
-	CodeUnknownEvent domain.Code = "unknown-event" // the frame's event is none that clients send
-	CodeInvalidFrame domain.Code = "invalid-frame" // the event is known and its data is not right
+	CodeBadFrame     domain.Code = "bad-frame"     // the socket is closed with 4400
+	CodeUnknownEvent domain.Code = "unknown-event" // clients cannot send this event
+	CodeInvalidFrame domain.Code = "invalid-frame" // the event is known, but its data is invalid
 )
 
-// closeFor says how a socket ends whose credential was refused.
+// closeFor returns the close rule for a refused credential.
 func closeFor(err *domain.Error) CloseRule {
 	switch err.Kind {
 	case domain.KindForbidden:
 		return closeForbidden
 	case domain.KindUnavailable, domain.KindInternal:
-		return closeRestart // the credential may be good: come again
+		return closeRestart // the credential may be valid, so the client should retry
 	case domain.KindLimited:
 		return closeFlood
 	default:

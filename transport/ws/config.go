@@ -11,29 +11,29 @@ import (
 	"github.com/plugcast/plugcast/transport/limit"
 )
 
-// Config holds names and bounds. Zero fields take their defaults.
+// Config holds the names and limits of a [Server]. Zero fields take their defaults.
 type Config struct {
-	Node        string                   // this process, as clients are told
-	Deployment  string                   // id of the deployment, as clients are told; may be empty
+	Node        string                   // the name of this process, which clients see
+	Deployment  string                   // the id of the deployment, which clients see; may be empty
 	CheckOrigin func(*http.Request) bool // whether a page may connect; default: pages of the same host
 
 	MaxFrame      int64 // bytes of a frame from a client; default 64 KiB
-	MaxRooms      int   // systems that a socket may have joined; default 16
+	MaxRooms      int   // how many systems a socket may join; default 16
 	MaxRoomsStaff int   // the same for staff; default 64
 
 	JoinWithin     time.Duration // default 30 s
-	JoinTimeout    time.Duration // for looking up a place and loading a snapshot; default 15 s
+	JoinTimeout    time.Duration // for locating a place and loading a snapshot; default 15 s
 	HeartbeatEvery time.Duration // default 15 s
-	IdleAfter      time.Duration // a heartbeat follows traffic after this long without; default 1 s
-	Tick           time.Duration // how exact the times above are kept; default 250 ms
+	IdleAfter      time.Duration // how long after the last event a heartbeat is sent; default 1 s
+	Tick           time.Duration // the precision of the times above; default 250 ms
 
-	// A client that stops reading stops answering pings as well: to a server it
-	// looks like one that is gone. PongWait is how long it is kept; it resumes
-	// afterwards and loses nothing. A ping is sent every PongWait/4, so a reader
-	// may stop for three quarters of PongWait at least. Default 2 min.
+	// PongWait is how long a client is kept that answers no pings. A client that stops reading
+	// stops answering pings as well, so the server cannot tell it from one that is gone; it
+	// resumes later and loses nothing. A ping is sent every PongWait/4, so a reader may stop
+	// for at least three quarters of PongWait. Default 2 min.
 	PongWait time.Duration
-	// CloseWait is how long a socket may take for its last frames when it is
-	// being closed; default 5 s.
+	// CloseWait is how long a socket that is being closed may take for its last frames;
+	// default 5 s.
 	CloseWait time.Duration
 
 	limit.Rates // of one socket

@@ -32,12 +32,11 @@ const (
 // request is a frame from a client.
 type request struct {
 	Event string
-	ID    json.RawMessage // a number or a string, repeated in the answer; nil when there is none
+	ID    json.RawMessage // a number or a string, repeated in the answer; nil if missing
 	Data  json.RawMessage
 }
 
-// parseRequest reads a frame. An error says that the frame is none: not a JSON
-// object with an event in it.
+// parseRequest parses a frame. It fails if the message is not a JSON object with an event.
 func parseRequest(message []byte) (request, error) {
 	var r request
 	if !domain.IsJSONObject(message) {
@@ -62,9 +61,9 @@ func badFrame(message []byte, detail string) *domain.Error {
 	return domain.Invalid(CodeBadFrame, detail)
 }
 
-const maxID = 128 // bytes of a request's id as it is written
+const maxID = 128 // bytes of a request's id as JSON
 
-// checkID makes a null id none, and refuses what is not a number or a string.
+// checkID removes a null id, and refuses an id that is neither a number nor a string.
 func (r *request) checkID() error {
 	if len(r.ID) == 0 || string(r.ID) == "null" {
 		r.ID = nil
@@ -77,9 +76,9 @@ func (r *request) checkID() error {
 	return nil
 }
 
-// encodeFrame writes a frame to a client. data is one of this package's, or a
-// snapshot. A value that JSON cannot represent, such as a time after the year 9999,
-// counts as an internal error, and the client gets an error frame in its place.
+// encodeFrame encodes a frame to a client. data is a type of this package or a snapshot. If
+// JSON cannot represent a value, such as a time after the year 9999, that counts as an
+// internal error, and the client gets an error frame instead.
 func encodeFrame(event string, id json.RawMessage, data any) []byte {
 	b, err := domain.EncodeJSON(struct {
 		Event string          `json:"event"`
@@ -93,16 +92,16 @@ func encodeFrame(event string, id json.RawMessage, data any) []byte {
 	return b
 }
 
-// errorFrame shows an error to the client, with its facts beside the detail.
+// errorFrame encodes an error with its parameters.
 func errorFrame(id json.RawMessage, err *domain.Error) []byte {
 	return encodeFrame(eventError, id, client.Problem(err))
 }
 
 type connectionStatus struct {
-	Connected bool   `json:"connected"` // false: the credential was refused, and the socket will be closed
+	Connected bool   `json:"connected"` // false if the credential was refused; then the socket is closed
 	SocketID  string `json:"socketId"`
 	Node      string `json:"node"`
-	// Deployment tells whose positions the ones of this socket are.
+	// Deployment identifies the log that the positions of this socket belong to.
 	Deployment string `json:"deployment,omitempty"`
 }
 

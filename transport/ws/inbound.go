@@ -19,24 +19,24 @@ var handlers = map[string]func(*socket, *request) error{
 	eventPing:         (*socket).ping,
 }
 
-// receiveApart handles a frame in a goroutine of its own and waits for it. A
-// join needs a stack of 8 KiB, and a stack that has grown so far stays so while
-// the reading goroutine sits in a read: this saves 4 KiB for each socket.
-func (s *socket) receiveApart(message []byte) {
+// receiveInGoroutine handles a frame in a new goroutine and waits for it. A join needs a
+// stack of 8 KiB, and a goroutine's stack does not shrink while it sits in a read; this
+// saves 4 KiB per socket.
+func (s *socket) receiveInGoroutine(message []byte) {
 	handoff.FrameRead(s.conn.WebsocketConnection())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer s.server.caught(s.conn)
+		defer s.server.recoverPanic(s.conn)
 		s.receive(message)
 	}()
 	<-done
 }
 
-// receive takes a frame from the client, one after the other.
+// receive handles one frame of the client at a time.
 func (s *socket) receive(message []byte) {
 	now := time.Now()
-	// Who sends is alive, even if it does not answer pings yet.
+	// A client that sends is alive, even if it has not answered a ping.
 	_ = s.conn.WebsocketConnection().SetReadDeadline(now.Add(s.server.config.PongWait))
 	if s.isEnding() {
 		return
@@ -52,7 +52,7 @@ func (s *socket) receive(message []byte) {
 }
 
 func (s *socket) handle(r *request, now time.Time) error {
-	idErr := r.checkID() // first, because any answer repeats it
+	idErr := r.checkID() // first, because every answer repeats the id
 	if err := s.session.Frame(now); err != nil {
 		return err
 	}
@@ -61,13 +61,13 @@ func (s *socket) handle(r *request, now time.Time) error {
 	}
 	handler := handlers[r.Event]
 	if handler == nil {
-		return domain.Invalid(CodeUnknownEvent, fmt.Sprintf("there is no event %.80q for clients to send", r.Event))
+		return domain.Invalid(CodeUnknownEvent, fmt.Sprintf("clients cannot send an event %.80q", r.Event))
 	}
 	return handler(s, r)
 }
 
-// control counts a ping or a pong of WebSocket, and reports whether it is to be
-// answered. It runs in the reading goroutine.
+// control counts a ping or a pong of WebSocket, and reports whether to answer it. It runs in
+// the reading goroutine.
 func (s *socket) control() (answer bool) {
 	now := time.Now()
 	_ = s.conn.WebsocketConnection().SetReadDeadline(now.Add(s.server.config.PongWait))
@@ -81,8 +81,8 @@ func (s *socket) control() (answer bool) {
 	return answer
 }
 
-// fail answers a request with an error. Who goes on causing refusals by sending
-// too much is closed.
+// fail answers a request with an error. A client that keeps exceeding its limits is
+// disconnected.
 func (s *socket) fail(r request, err error) {
 	e := s.server.clients.Public(err, r.Event)
 	if e.Kind == domain.KindLimited {
@@ -106,13 +106,14 @@ func (s *socket) isEnding() bool {
 	return s.ending
 }
 
-// reply answers a request with an event. It is called when the request took effect.
+// reply returns a function that answers a request with an event. The session calls it when
+// the request takes effect.
 func reply[T any](s *socket, r *request, event string) func(T) {
 	return func(data T) { s.answer(encodeFrame(event, r.ID, data)) }
 }
 
-// joinSystem lets the socket into a room. Joining again replaces what was asked for the
-// first time.
+// joinSystem lets the socket into a room. A second join of the same system replaces the
+// first.
 func (s *socket) joinSystem(r *request) error {
 	var j rooms.JoinRequest
 	if err := r.decode(joinMembers(&j)...); err != nil {
@@ -147,7 +148,7 @@ func (s *socket) authenticate(r *request) error {
 	return s.session.Authenticate(token, reply[client.Authenticated](s, r, eventAuthenticated))
 }
 
-// ping is for clients that cannot see the pings of the protocol below, such as
+// ping lets clients measure the connection that cannot see WebSocket pings, such as
 // browsers.
 func (s *socket) ping(r *request) error {
 	s.answer(encodeFrame(eventPong, r.ID, nil))

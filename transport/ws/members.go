@@ -10,13 +10,13 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// member is a member that the data of a request may have.
+// member is a permitted member of a request's data.
 type member struct {
 	name string
 	into any // a pointer to a string, *string, bool or rooms.Names
 }
 
-// kind says what the member must be, in words for clients.
+// kind describes the type of the member for clients.
 func (m member) kind() string {
 	switch m.into.(type) {
 	case *bool:
@@ -28,7 +28,7 @@ func (m member) kind() string {
 	}
 }
 
-// joinMembers are the members of a join's data.
+// joinMembers returns the members of a join's data.
 func joinMembers(j *rooms.JoinRequest) []member {
 	return []member{
 		{"systemId", &j.SystemID}, {"after", &j.After}, {"snapshot", &j.Snapshot}, {"types", &j.Types}, {"devices", &j.Devices},
@@ -36,10 +36,10 @@ func joinMembers(j *rooms.JoinRequest) []member {
 	}
 }
 
-// decode reads the request's data into its members. Names are compared to the
-// letter, and others are refused: a join with a misspelt "after" would start
-// from now, and its client would never learn what it missed. Null is the same as
-// leaving out, for a member and for the whole.
+// decode decodes the request's data into its members. Names are case-sensitive, and unknown
+// names are refused: a join with a misspelt "after" would begin at the newest event, and its
+// client would never learn that it missed events. Null means absent, for a member and for
+// the whole data.
 func (r *request) decode(members ...member) error {
 	if len(r.Data) == 0 {
 		return domain.Invalid(CodeInvalidFrame, fmt.Sprintf(`%s needs "data"`, r.Event))
@@ -51,7 +51,7 @@ func (r *request) decode(members ...member) error {
 		return domain.Invalid(CodeInvalidFrame, fmt.Sprintf("the data of %s must be an object", r.Event))
 	}
 	var seen uint64
-	for name, value := range domain.JSONMembers(r.Data) { // that all is valid JSON was found out with the frame
+	for name, value := range domain.JSONMembers(r.Data) { // parseRequest has checked that all of it is valid JSON
 		i := slices.IndexFunc(members, func(m member) bool { return m.name == name })
 		if i < 0 {
 			return r.unknownMember(name, members)

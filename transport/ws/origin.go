@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// sameHost allows requests that come from no page, or from a page of this host.
-// The scheme is not compared: TLS may end before this process.
+// sameHost allows requests without an origin, and requests from pages of this host. The
+// scheme is not compared, because a proxy may terminate TLS.
 func sameHost(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if origin == "" {

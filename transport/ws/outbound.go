@@ -7,36 +7,36 @@ import (
 	"github.com/plugcast/plugcast/transport/limit"
 )
 
-// outgoing is something to be written to a socket: a frame or, at the end, the
-// content of a close frame.
+// outgoing is an item of a socket's queue: a frame or, at the end, the content of a close
+// frame.
 type outgoing struct {
 	bytes []byte
 	close []byte
-	done  func()      // when it was written, or will not be; may be nil
-	from  *membership // whose events are in the frame; nil for all other frames
-	of    *membership // whose room else the frame speaks of: it goes only to a client that is in it
+	done  func()      // called when it has been written, or will not be; may be nil
+	from  *membership // the room of the events in the frame; nil for other frames
+	of    *membership // the room of a frame without events; the frame is dropped if the client has left the room
 	kind  outgoingKind
 }
 
 type outgoingKind uint8
 
 const (
-	answer     outgoingKind = iota // to be sent in any case, and bounded in number
-	onlyNewest                     // a heartbeat: a newer one replaces it, at the end
-	metrics                        // of the admin dashboard: a newer one takes its place
+	answer     outgoingKind = iota // always sent; bounded in number
+	latestOnly                     // a heartbeat: a newer one replaces it and goes to the end of the queue
+	metrics                        // of the admin dashboard: a newer frame takes the place of a queued one
 )
 
-// outbound is a socket's queue. It is guarded by the socket's lock. One thing at
-// a time is with Melody; the rest waits here.
+// outbound is a socket's queue, guarded by the socket's lock. Melody has one item at a time;
+// the others wait here.
 type outbound struct {
 	queue   []outgoing
 	writing bool
-	current outgoing // is being written
+	current outgoing // the item that is being written
 	answers int      // in the queue
-	bytes   int      // of them
+	bytes   int      // the size of those answers
 }
 
-// Bounds of the answers that wait for a client that does not read them.
+// The limits of the answers that wait for a client that does not read them.
 const (
 	maxAnswers     = 64
 	maxAnswerBytes = 8 << 20 // snapshots are the large ones
@@ -45,8 +45,8 @@ const (
 func (o *outbound) push(g outgoing) {
 	switch g.kind {
 	case answer:
-	case onlyNewest: // it speaks of rooms as they are behind what is queued
-		o.filter(func(old *outgoing) bool { return old.kind != onlyNewest })
+	case latestOnly: // it describes the rooms after the queued frames
+		o.filter(func(old *outgoing) bool { return old.kind != latestOnly })
 	case metrics:
 		for i := range o.queue {
 			if o.queue[i].kind == metrics {
@@ -63,29 +63,29 @@ func (o *outbound) push(g outgoing) {
 	o.queue = append(o.queue, g)
 }
 
-// finish says that g was written, or will not be.
+// finish reports that g has been written, or will not be.
 func (g *outgoing) finish() {
 	if g.done != nil {
 		g.done()
 	}
 }
 
-// abandon empties the queue for good, and returns what was in it.
+// abandon empties the queue for good, and returns its items.
 func (o *outbound) abandon() []outgoing {
 	abandoned := append(o.queue, o.current)
-	*o = outbound{writing: true} // nothing is written any more
+	*o = outbound{writing: true} // so that nothing is written again
 	return abandoned
 }
 
-// idle reports whether what comes can be written at once.
+// idle reports whether a new item can be written at once.
 func (o *outbound) idle() bool { return !o.writing && len(o.queue) == 0 }
 
-// overfull reports whether the client asks for more than it reads.
+// overfull reports whether the client requests more answers than it reads.
 func (o *outbound) overfull() bool {
 	return o.answers > maxAnswers || o.answers > 1 && o.bytes > maxAnswerBytes
 }
 
-// next takes what is to be written now, if anything is and nothing is under way.
+// next removes the next item to write, unless one is being written.
 func (o *outbound) next() (outgoing, bool) {
 	if o.writing || len(o.queue) == 0 {
 		return outgoing{}, false
@@ -103,12 +103,12 @@ func (o *outbound) next() (outgoing, bool) {
 	return g, true
 }
 
-// drop takes out the frames of rooms that the socket has left.
+// drop removes the frames of rooms that the socket has left.
 func (o *outbound) drop() {
 	o.filter(func(g *outgoing) bool { return g.from == nil || !g.from.left })
 }
 
-// keepAnswers takes out all frames of rooms.
+// keepAnswers removes all frames with events.
 func (o *outbound) keepAnswers() {
 	o.filter(func(g *outgoing) bool { return g.from == nil })
 }
@@ -128,8 +128,7 @@ func (o *outbound) filter(keep func(*outgoing) bool) {
 	o.queue = kept
 }
 
-// enqueue puts something into the queue, unless the socket is ending or has left
-// what it comes from.
+// enqueue queues an item, unless the socket is ending or has left the item's room.
 func (s *socket) enqueue(g outgoing) {
 	s.mu.Lock()
 	if s.ending || g.from != nil && g.from.left || g.of != nil && g.of.left || g.kind == metrics && !s.watching {
@@ -137,7 +136,7 @@ func (s *socket) enqueue(g outgoing) {
 		g.finish()
 		return
 	}
-	if s.outbound.idle() { // nearly always: then nothing needs a queue
+	if s.outbound.idle() { // the usual case needs no queue
 		s.outbound.writing, s.outbound.current = true, g
 		s.mu.Unlock()
 		s.write(g)
@@ -155,9 +154,8 @@ func (s *socket) enqueue(g outgoing) {
 	}
 }
 
-// write gives Melody the one thing that it has at a time, so its buffer always
-// has room. A connection that is gone takes nothing, and needs nothing: it is on
-// its way to disconnected.
+// write gives Melody an item. Melody has one item at a time, so its buffer always has room.
+// Errors are ignored: they mean that the connection is gone, and disconnected will run.
 func (s *socket) write(g outgoing) {
 	if g.close != nil {
 		_ = s.conn.CloseWithMsg(g.close)
@@ -166,7 +164,7 @@ func (s *socket) write(g outgoing) {
 	_ = s.conn.Write(g.bytes)
 }
 
-// sent runs in Melody's writing goroutine when a frame is out.
+// sent runs in Melody's writing goroutine after a frame was written.
 func (s *socket) sent() {
 	s.mu.Lock()
 	out := s.outbound.current

@@ -11,8 +11,8 @@ func TestNewerHeartbeatComesLast(t *testing.T) {
 	t.Parallel()
 	o := outbound{writing: true}
 	for _, g := range []outgoing{
-		{bytes: []byte("dashboard 1"), kind: metrics}, {bytes: []byte("heartbeat 1"), kind: onlyNewest}, {bytes: []byte("left")},
-		{bytes: []byte("dashboard 22"), kind: metrics}, {bytes: []byte("heartbeat 22"), kind: onlyNewest},
+		{bytes: []byte("dashboard 1"), kind: metrics}, {bytes: []byte("heartbeat 1"), kind: latestOnly}, {bytes: []byte("left")},
+		{bytes: []byte("dashboard 22"), kind: metrics}, {bytes: []byte("heartbeat 22"), kind: latestOnly},
 	} {
 		o.push(g)
 	}

@@ -192,6 +192,6 @@ type stubbornLimiter struct{ joins int }
 // sent by the WebSocket library itself, without a reason.
 func closeRules() []CloseRule {
 	return []CloseRule{
-		closeTooBig, closeRestart, closeBadFrame, closeToken, closeForbidden, closeNoJoin, closeThrownOut, closeFlood,
+		closeTooBig, closeRestart, closeBadFrame, closeToken, closeForbidden, closeNoJoin, closeForced, closeFlood,
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/plugcast/plugcast/transport/limit"
 )
 
-// Subprotocol is the name of the protocol, for Sec-WebSocket-Protocol. A client
-// that offers it gets it; one that offers none is served just as well.
+// Subprotocol is the protocol's name in Sec-WebSocket-Protocol. It is selected if the client
+// offers it, and not required.
 const Subprotocol = "plugcast.v1"
 
 // Server serves sockets. It is an [http.Handler] for GET /ws.
@@ -56,35 +56,38 @@ const sessionSocket = "socket"
 func (s *Server) newMelody() *melody.Melody {
 	m := melody.New()
 	m.Upgrader = &websocket.Upgrader{
-		CheckOrigin:     func(*http.Request) bool { return true }, // checked before, see ServeHTTP
+		CheckOrigin:     func(*http.Request) bool { return true }, // ServeHTTP has checked it
 		Subprotocols:    []string{Subprotocol},
 		WriteBufferPool: &sync.Pool{},
 		WriteBufferSize: 4 << 10,
 	}
 	m.Config.MaxMessageSize = s.config.MaxFrame
-	m.Config.MessageBufferSize = 4 // one frame and a close are all there ever is
+	m.Config.MessageBufferSize = 4 // at most one frame and a close
 	m.Config.PongWait = s.config.PongWait
 	m.Config.WriteWait = s.config.PongWait
 	m.Config.PingPeriod = s.config.PongWait / 4
-	m.HandleConnect(func(session *melody.Session) { defer s.caught(session); socketOf(session).connected(session) })
-	m.HandleDisconnect(func(session *melody.Session) { defer s.caught(session); socketOf(session).disconnected() })
-	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receiveApart(message) })
-	m.HandleMessageBinary(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).receiveBinary() })
+	m.HandleConnect(func(session *melody.Session) { defer s.recoverPanic(session); socketOf(session).connected(session) })
+	m.HandleDisconnect(func(session *melody.Session) { defer s.recoverPanic(session); socketOf(session).disconnected() })
+	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receiveInGoroutine(message) })
+	m.HandleMessageBinary(func(session *melody.Session, _ []byte) {
+		defer s.recoverPanic(session)
+		socketOf(session).receiveBinary()
+	})
 	m.HandlePong(func(session *melody.Session) {
-		defer s.caught(session)
+		defer s.recoverPanic(session)
 		handoff.FrameRead(session.WebsocketConnection())
 		socketOf(session).control()
 	})
-	m.HandleSentMessage(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).sent() })
+	m.HandleSentMessage(func(session *melody.Session, _ []byte) { defer s.recoverPanic(session); socketOf(session).sent() })
 	return m
 }
 
-// where names this face in lists of sockets, and among the panics that were caught.
+// where names this face in lists of sockets and in the log lines of recovered panics.
 const where = "ws"
 
-// caught ends what Melody calls for a socket, in goroutines of its own, when that
-// panics: it closes the socket. It is to be deferred.
-func (s *Server) caught(session *melody.Session) {
+// recoverPanic, deferred in a callback that Melody runs in its own goroutine, recovers a
+// panic and closes the socket.
+func (s *Server) recoverPanic(session *melody.Session) {
 	if value := recover(); value != nil {
 		isolate.Recovered(s.parts.Logger, where, value)
 		_ = session.WebsocketConnection().Close()
@@ -93,15 +96,15 @@ func (s *Server) caught(session *melody.Session) {
 
 func socketOf(session *melody.Session) *socket { return session.MustGet(sessionSocket).(*socket) }
 
-// ServeHTTP upgrades the request. Who shows no valid credential is upgraded too
-// and closed with 4401 at once: browsers do not let a page see HTTP statuses.
+// ServeHTTP upgrades the request. A client without valid credentials is still upgraded and
+// then closed with 4401, because browsers hide HTTP status codes from scripts.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !websocket.IsWebSocketUpgrade(r) {
 		w.Header().Set("Upgrade", "websocket")
-		http.Error(w, "this is a WebSocket endpoint", http.StatusUpgradeRequired)
+		http.Error(w, "this path serves WebSocket only", http.StatusUpgradeRequired)
 		return
 	}
-	// Before the credential is looked at: a foreign page must not use up a ticket.
+	// Before authentication, because a foreign page must not use up a ticket.
 	if !s.config.CheckOrigin(r) {
 		http.Error(w, "pages of this origin are not allowed", http.StatusForbidden)
 		return
@@ -128,19 +131,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// Sockets describes the sockets of this server that are open.
+// Sockets returns the open sockets.
 func (s *Server) Sockets() []domain.Socket { return s.clients.Sockets() }
 
-// Disconnect throws out the sockets that match: they are told why and closed
-// with 4409, or leave one room. It returns how many there were, without waiting for
-// them.
+// Disconnect disconnects the sockets that match: their clients get the reason and close code
+// 4409, or leave one room. It returns the number of sockets without waiting for them.
 func (s *Server) Disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) int {
 	return s.clients.Disconnect(match, why)
 }
 
-// Shutdown closes all sockets with 1012, takes no new ones, and waits until all
-// are gone. When ctx ends before that, the rest is cut off, and Shutdown returns
-// ctx's error. Calling it twice is fine.
+// Shutdown closes all sockets with 1012, accepts no new ones, and waits until all are gone.
+// If ctx ends first, it aborts the remaining connections and returns ctx's error. Calling it
+// twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
 	return s.clients.Shutdown(ctx, func(f client.Face) { f.(*socket).end(closeRestart) })
 }

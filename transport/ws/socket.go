@@ -19,16 +19,16 @@ type socket struct {
 	server  *Server
 	session *client.Session
 	conn    *melody.Session // set once connected
-	refused *domain.Error   // the credential was, and the socket is only opened to say so
+	refused *domain.Error   // why the credential was refused; such a socket is only opened to tell the client
 
 	mu       sync.Mutex
 	outbound outbound
-	watching bool // the metrics feed
+	watching bool // whether the metrics feed is on
 	ending   bool
-	endBy    time.Time // when a socket that is ending is cut off
+	endBy    time.Time // when the connection of an ending socket is aborted
 
 	lastBeat    time.Time
-	lastTraffic time.Time // of events; zero when a heartbeat followed
+	lastTraffic time.Time // of events; zero after a heartbeat
 }
 
 var _ client.Face = (*socket)(nil)
@@ -39,9 +39,9 @@ func newSocket(s *Server, remote string, actor domain.Actor) *socket {
 	return so
 }
 
-// connected runs before Melody writes and reads.
+// connected runs before Melody reads or writes.
 func (s *socket) connected(conn *melody.Session) {
-	conn.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
+	conn.Request = nil // Melody no longer needs it, and its headers would be most of a socket's memory
 	s.conn = conn
 	handoff.OnPing(conn.WebsocketConnection(), s.control)
 	banned := false
@@ -53,11 +53,11 @@ func (s *socket) connected(conn *melody.Session) {
 		Node: s.server.config.Node, Deployment: s.server.config.Deployment,
 	}
 	s.enqueue(outgoing{bytes: encodeFrame(eventConnectionStatus, nil, status)})
-	closing := s.session.List() // from here on others may end it
+	closing := s.session.List() // from here on, other goroutines may end the socket
 	switch {
 	case s.refused != nil:
 		s.end(closeFor(s.refused), errorFrame(nil, s.refused))
-	case s.session.EnforceBan(): // also by a ban that was raised since the handshake
+	case s.session.EnforceBan(): // including bans raised since the handshake
 	case closing:
 		s.end(closeRestart)
 	default:
@@ -65,7 +65,7 @@ func (s *socket) connected(conn *melody.Session) {
 	}
 }
 
-// disconnected runs when the connection is gone, in the reading goroutine.
+// disconnected runs in the reading goroutine after the connection is gone.
 func (s *socket) disconnected() {
 	s.mu.Lock()
 	s.ending = true
@@ -77,7 +77,7 @@ func (s *socket) disconnected() {
 	s.session.Close()
 }
 
-// end sends the last frames and closes the socket, unless it is ending already.
+// end sends the last frames and closes the socket, unless it is already ending.
 func (s *socket) end(rule CloseRule, frames ...[]byte) {
 	s.mu.Lock()
 	if s.ending {
@@ -100,12 +100,12 @@ func (s *socket) end(rule CloseRule, frames ...[]byte) {
 	s.session.End()
 }
 
-// Cut implements [client.Face]: it closes the connection under the socket.
+// Abort implements [client.Face].
 func (s *socket) Abort() { _ = s.conn.WebsocketConnection().Close() }
 
 // ForceDisconnect implements [client.Face].
 func (s *socket) ForceDisconnect(why client.ForcedDisconnect) {
-	s.end(closeThrownOut, encodeFrame(eventForcedDisconnect, nil, why))
+	s.end(closeForced, encodeFrame(eventForcedDisconnect, nil, why))
 }
 
 // End implements [client.Face].
@@ -139,8 +139,8 @@ func (s *socket) Watch(on bool) {
 // Metrics implements [client.Face].
 func (s *socket) Metrics(frame []byte) { s.enqueue(outgoing{bytes: frame, kind: metrics}) }
 
-// Tick implements [client.Face]: it sends heartbeats, and cuts off a client that takes
-// too long for the last frames.
+// Tick implements [client.Face]: it sends heartbeats, and aborts a connection that takes too
+// long for its last frames.
 func (s *socket) Tick(now time.Time) (next time.Time) {
 	c := &s.server.config
 	s.mu.Lock()
@@ -168,21 +168,21 @@ func (s *socket) Tick(now time.Time) (next time.Time) {
 	return next
 }
 
-// beat sends a heartbeat: for each room a place up to which the client has been
-// sent everything. Cursors count a frame as passed only when it is out, so a
-// heartbeat never runs ahead of the events that it speaks of.
+// beat sends a heartbeat: for each room, a place up to which everything was sent to the
+// client. A subscription counts a frame only after it was written, so a heartbeat never runs
+// ahead of the events.
 func (s *socket) beat(now time.Time) {
 	s.session.Beat(func(passed map[domain.SystemID]domain.Cursor) {
 		h := heartbeat{Time: domain.FormatTime(now), Rooms: passed}
-		s.enqueue(outgoing{bytes: encodeFrame(eventHeartbeat, nil, h), kind: onlyNewest})
+		s.enqueue(outgoing{bytes: encodeFrame(eventHeartbeat, nil, h), kind: latestOnly})
 	})
 }
 
-// membership is a socket in the room of a system.
+// membership is the membership of a socket in the room of a system.
 type membership struct {
 	socket       *socket
 	system       domain.SystemID
-	subscription *rooms.Subscription // set before frames come
+	subscription *rooms.Subscription // set before the first frame
 	left         bool                // guarded by the socket's lock
 }
 
@@ -212,14 +212,14 @@ func (m *membership) Silence() {
 	m.socket.outbound.drop()
 }
 
-// Broken implements [rooms.Breaker].
+// Panicked implements [rooms.PanicHandler].
 func (m *membership) Panicked() { m.socket.Abort() }
 
 // Deliver implements [rooms.Sink].
 func (m *membership) Deliver(f rooms.Frame) { m.socket.enqueue(outgoing{bytes: f.Bytes, from: m}) }
 
-// Restarted implements [rooms.Sink]: the client is told as at a join whose
-// position the log does not have.
+// Restarted implements [rooms.Sink]. The client gets the same answer as for a join with a
+// position that the log does not have.
 func (m *membership) Restarted(from domain.Cursor) {
 	m.socket.enqueue(outgoing{bytes: encodeFrame(eventJoined, nil, client.JoinedAt(m.system, from, false)), of: m})
 }

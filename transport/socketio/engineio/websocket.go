@@ -263,17 +263,17 @@ func (s *Server) newMelody() *melody.Melody {
 	m.Config.MessageBufferSize = 4 // a packet, a probe's answer and a close are all there ever is
 	m.Config.WriteWait = s.config.WriteTimeout
 	m.Config.PongWait, m.Config.PingPeriod = 2*never, never
-	m.HandleConnect(func(session *melody.Session) { defer s.caught(session); socketOf(session).connected(session) })
-	m.HandleDisconnect(func(session *melody.Session) { defer s.caught(session); socketOf(session).gone() })
-	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, false) })
-	m.HandleMessageBinary(func(session *melody.Session, message []byte) { socketOf(session).receivedApart(message, true) })
+	m.HandleConnect(func(session *melody.Session) { defer s.recoverPanic(session); socketOf(session).connected(session) })
+	m.HandleDisconnect(func(session *melody.Session) { defer s.recoverPanic(session); socketOf(session).gone() })
+	m.HandleMessage(func(session *melody.Session, message []byte) { socketOf(session).receivedInGoroutine(message, false) })
+	m.HandleMessageBinary(func(session *melody.Session, message []byte) { socketOf(session).receivedInGoroutine(message, true) })
 	m.HandlePong(func(session *melody.Session) {
-		defer s.caught(session)
+		defer s.recoverPanic(session)
 		handoff.FrameRead(session.WebsocketConnection())
 		socketOf(session).session.control()
 	})
-	m.HandleSentMessage(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).sent() })
-	m.HandleSentMessageBinary(func(session *melody.Session, _ []byte) { defer s.caught(session); socketOf(session).sent() })
+	m.HandleSentMessage(func(session *melody.Session, _ []byte) { defer s.recoverPanic(session); socketOf(session).sent() })
+	m.HandleSentMessageBinary(func(session *melody.Session, _ []byte) { defer s.recoverPanic(session); socketOf(session).sent() })
 	return m
 }
 
@@ -282,26 +282,26 @@ const where = "engineio"
 
 // caught ends what Melody calls for a socket, in goroutines of its own, when that
 // panics: it closes the socket. It is to be deferred.
-func (s *Server) caught(session *melody.Session) {
+func (s *Server) recoverPanic(session *melody.Session) {
 	if value := recover(); value != nil {
 		isolate.Recovered(s.config.Logger, where, value)
 		_ = session.WebsocketConnection().Close()
 	}
 }
 
-// receivedApart handles a frame in a goroutine of its own and waits for it: what a
+// receivedInGoroutine handles a frame in a goroutine of its own and waits for it: what a
 // handler needs of stack is not kept while the reading goroutine sits in a read.
-func (k *socket) receivedApart(message []byte, binary bool) {
+func (k *socket) receivedInGoroutine(message []byte, binary bool) {
 	handoff.FrameRead(k.conn.WebsocketConnection())
 	if !binary && len(message) == 1 { // most frames are pongs
-		defer k.server.caught(k.conn)
+		defer k.server.recoverPanic(k.conn)
 		k.received(message, false)
 		return
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer k.server.caught(k.conn)
+		defer k.server.recoverPanic(k.conn)
 		k.received(message, binary)
 	}()
 	<-done
