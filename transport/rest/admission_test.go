@@ -27,7 +27,7 @@ func controller(t testing.TB, capacity, share, queue int, timeout time.Duration)
 	return c
 }
 
-// slowReads are reads that wait for a gate, and say when they began.
+// slowReads delays reads until gate is closed, and signals the beginning of each.
 type slowReads struct {
 	*platform
 	began chan domain.SystemID
@@ -57,9 +57,8 @@ func (s *slowReads) StateAt(ctx context.Context, actor domain.Actor, system doma
 	return s.platform.StateAt(ctx, actor, system, at)
 }
 
-// A system that asks for more at once than it may waits, and is told to come back
-// when as much waits as may; another system's reads, and this one's commands, go
-// on.
+// Reads of a system beyond its share wait, and beyond the queue they get 429. Another
+// system's reads, and this system's commands, go on.
 func TestBusy(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -111,8 +110,8 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// Every read is work of the system that it is about: it waits for that one's share, and
-// one that finds it all taken is told to come back.
+// Every read counts as work of the system that it is about: it waits for that system's
+// share, and gets 429 if the queue is full.
 func TestOperatorsReadsAreAdmitted(t *testing.T) {
 	t.Parallel()
 	work := controller(t, 2*costPage, costPage, 1, time.Minute)
@@ -146,7 +145,8 @@ func TestOperatorsReadsAreAdmitted(t *testing.T) {
 	}
 }
 
-// Every operation is admitted as work, or is a command, which must not wait for reads.
+// Every operation is either admitted as a read, or a command, which must not wait for
+// reads.
 func TestEveryOperationIsAdmitted(t *testing.T) {
 	t.Parallel()
 	commands := []string{
@@ -154,7 +154,7 @@ func TestEveryOperationIsAdmitted(t *testing.T) {
 		"deleteConnection", "switchRelay", "correctEnergy", "disconnect", "publishUpdates", "takeEvents", "setBridgeCursor",
 		"createTicket", // one entry in Redis
 	}
-	admitted := []string{"closeSocket", "commandConnection"} // commands that look up what they are about
+	admitted := []string{"closeSocket", "commandConnection"} // commands that look up their target
 	work := controller(t, 2*costPage, costPage, 1, time.Minute)
 	b := setup(t, func(c *Config) {
 		c.Work, c.Quarantine = work, quarantined{}
@@ -180,9 +180,10 @@ func TestEveryOperationIsAdmitted(t *testing.T) {
 	seen := 0
 	for path, item := range b.api.huma.OpenAPI().Paths {
 		for method, op := range map[string]*huma.Operation{
-			"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete, "HEAD": item.Head, "OPTIONS": item.Options,
+			"GET": item.Get, "POST": item.Post, "PUT": item.Put, "PATCH": item.Patch, "DELETE": item.Delete, "HEAD": item.Head,
+			"OPTIONS": item.Options,
 		} {
-			if op == nil || op.Security == nil { // what is open to all has no system
+			if op == nil || op.Security == nil { // operations without authentication have no system
 				continue
 			}
 			seen++
@@ -224,7 +225,7 @@ func (panickingReads) Head(context.Context, domain.Actor, domain.SystemID) (doma
 	panic("no")
 }
 
-// A read that panics leaves its place to others.
+// A read that panics gives its place back.
 func TestPanicKeepsNoPlace(t *testing.T) {
 	t.Parallel()
 	work, answers := controller(t, 6, 2, 1, time.Minute), controller(t, 1<<30, 1<<30, 1, time.Minute)
@@ -238,7 +239,7 @@ func TestPanicKeepsNoPlace(t *testing.T) {
 	testpeer.Eventually(t, "all work to end", func() bool { return work.Usage() == admission.Usage{} && answers.Usage() == admission.Usage{} })
 }
 
-// lateReads say when one begins to wait for the projection.
+// lateReads signals when a read begins to wait for the projection.
 type lateReads struct {
 	*platform
 	began chan struct{}
@@ -249,7 +250,7 @@ func (l *lateReads) WaitForSystem(ctx context.Context, system domain.SystemID, a
 	return l.platform.WaitForSystem(ctx, system, at)
 }
 
-// Reads that wait for the projection take nobody's turn.
+// Reads that wait for the projection do not count as reads in progress.
 func TestWaitingForThePositionTakesNoTurn(t *testing.T) {
 	t.Parallel()
 	work := controller(t, 6, 2, 1, time.Minute)
@@ -285,14 +286,14 @@ func TestWaitingForThePositionTakesNoTurn(t *testing.T) {
 	}
 }
 
-// largeSnapshots are snapshots of so many bytes, counted.
+// largeSnapshots writes snapshots of the given size, and counts them.
 type largeSnapshots struct {
 	size  int
 	loads chan struct{}
 }
 
 func (s *largeSnapshots) Base(context.Context, domain.SystemID) (domain.Position, domain.Cursor, error) {
-	return domain.Position{}, domain.Cursor{Seq: 1}, nil // never that of a snapshot: each one is made
+	return domain.Position{}, domain.Cursor{Seq: 1}, nil // never that of a cached snapshot, so that each request makes one
 }
 
 func (s *largeSnapshots) WriteSnapshot(_ context.Context, system domain.SystemID, write func([]byte) error) (domain.Cursor, error) {
@@ -308,12 +309,12 @@ func (s *largeSnapshots) WriteSnapshot(_ context.Context, system domain.SystemID
 	return domain.Cursor{}, write([]byte(`"}`))
 }
 
-// Callers who do not read what they asked for hold a bounded number of bytes: the
-// next of their system are told to come back, others are not concerned, and when
-// they are gone nothing is held.
+// Callers that do not read their answers hold a bounded number of bytes: further
+// requests of their system get 429, other systems notice nothing, and the server frees
+// the bytes when the callers are gone.
 func TestUnreadAnswersAreBounded(t *testing.T) {
 	t.Parallel()
-	const size = 3 << 20 // more than the kernel takes
+	const size = 3 << 20 // more than the kernel buffers
 	source := &largeSnapshots{size: size, loads: make(chan struct{}, 1000)}
 	answers := controller(t, 40<<20, 10<<20, 100, 50*time.Millisecond)
 	cache := snapshot.New(snapshot.Config{Source: source, Memory: answers, Timeout: 10 * time.Second})
@@ -332,7 +333,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 	}
 	testpeer.Eventually(t, "the answers to be admitted", func() bool { return answers.Usage().Units > size && answers.Usage().Waiting == 0 })
 	r := b.send(domain.RoleViewer, "GET", sol+"/snapshot")
-	if r.status != 200 { // unless it came between two
+	if r.status != 200 { // 200 if it came between two others
 		b.want(r, 429, admission.CodeBusy)
 	}
 	if u := answers.Usage(); u.Units > 10<<20 {
@@ -352,7 +353,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// A page of events is written in pieces, and a caller who goes away ends it.
+// sendPage writes a page of events in pieces, and stops when the caller is gone.
 func TestSendPage(t *testing.T) {
 	t.Parallel()
 	events := make([]domain.Event, 50)
@@ -379,11 +380,11 @@ func TestSendPage(t *testing.T) {
 	pieces := 0
 	sendPage(events, true, func([]byte) bool { pieces++; return pieces < 3 })
 	if pieces != 3 {
-		t.Errorf("%d pieces were sent to a caller who is gone", pieces)
+		t.Errorf("sendPage sent %d pieces to a caller that is gone", pieces)
 	}
 }
 
-// A page of the past ends at a number of bytes as well.
+// A page of a past state also ends at a number of bytes.
 func TestPagesOfThePastEndAtBytes(t *testing.T) {
 	t.Parallel()
 	list := make([]string, 100)

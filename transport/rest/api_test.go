@@ -22,24 +22,24 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// platform is the log, its projection and the rest that the API stands on, in
-// memory: a naive second implementation, exact about conditions and keys. The
-// real ones meet this face in the tests of the whole program.
+// platform implements the log, its projection and the API's other dependencies in
+// memory: a naive second implementation, exact about conditions and keys. The tests of
+// the whole program use this package with the real ones.
 type platform struct {
 	mu      sync.Mutex
 	events  []domain.Event
 	heads   map[string]domain.Position // by system and aggregate
 	keys    map[string]remembered
-	lag     int           // how many of the newest events the projection has not seen
+	lag     int           // the number of the newest events that the projection does not have
 	moved   chan struct{} // closed when lag or events change
-	waiting chan struct{} // gets one when a read begins to wait
-	fail    error         // of every append
-	broken  error         // of every read
+	waiting chan struct{} // receives when a read begins to wait
+	fail    error         // returned by every append
+	broken  error         // returned by every read
 	sockets []domain.Socket
 	asked   []domain.FindingsFilter
 	kept    map[domain.ConnectionID]*keptCredential
-	noKey   bool // there is no key to seal with
-	made    int  // keys
+	noKey   bool // no secret key is configured
+	made    int  // the number of keys made
 	nodes   nodeTable
 	tickets map[string]domain.Actor
 	allow   func(flow domain.Flow, system domain.SystemID, n int) bool
@@ -130,7 +130,7 @@ func (p *platform) count() int {
 	return len(p.events)
 }
 
-// fold applies what keep lets through.
+// fold applies the events whose positions keep accepts.
 func (p *platform) fold(system domain.SystemID, keep func(domain.Position) bool) (*domain.State, error) {
 	st := domain.NewState(system)
 	for i := range p.events[:max(0, len(p.events)-p.lag)] {
@@ -143,7 +143,7 @@ func (p *platform) fold(system domain.SystemID, keep func(domain.Position) bool)
 	return st, nil
 }
 
-// commandStates is what domain.Service reads: it is never behind.
+// commandStates returns states to domain.Service. They are always up to date.
 type commandStates struct{ p *platform }
 
 func (s commandStates) State(_ context.Context, system domain.SystemID, _ domain.Needs, _ domain.Position) (*domain.State, error) {
@@ -155,7 +155,9 @@ func (s commandStates) State(_ context.Context, system domain.SystemID, _ domain
 	return s.p.fold(system, func(domain.Position) bool { return true })
 }
 
-func (p *platform) StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, _ domain.Needs, atLeast domain.Position) (*domain.State, error) {
+func (p *platform) StateFor(ctx context.Context, actor domain.Actor, system domain.SystemID, _ domain.Needs,
+	atLeast domain.Position,
+) (*domain.State, error) {
 	return p.WholeState(ctx, actor, system, atLeast)
 }
 
@@ -192,7 +194,7 @@ func (p *platform) WaitForSystem(ctx context.Context, system domain.SystemID, at
 	return err
 }
 
-// page keeps the rows of one kind up to limit behind an id.
+// page returns up to limit rows of one kind after an id.
 func page[K ~string, V any](rows map[K]V, after K, limit int) (more bool) {
 	keys := slices.Sorted(maps.Keys(rows))
 	for i, key := range slices.DeleteFunc(keys, func(key K) bool { return key <= after }) {
@@ -244,7 +246,7 @@ func (p *platform) Snapshot(ctx context.Context, system domain.SystemID) (*snaps
 	return snapshot.Of(st.Snapshot())
 }
 
-// reached reports whether the projection has what is at or before the position.
+// reached reports whether the projection has all events up to the position.
 func (p *platform) reached(at domain.Position) bool {
 	n := len(p.events) - p.lag
 	return at.IsZero() || n > 0 && !p.events[n-1].Position.Before(at)
@@ -321,7 +323,9 @@ func (p *platform) SystemOfConnection(ctx context.Context, actor domain.Actor, i
 }
 
 // Page implements Sockets; the sockets are in order.
-func (p *platform) Page(_ context.Context, systems []domain.SystemID, after string, limit int) (page []domain.Socket, next string, err error) {
+func (p *platform) Page(_ context.Context, systems []domain.SystemID, after string, limit int) (
+	page []domain.Socket, next string, err error,
+) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
@@ -371,7 +375,7 @@ func (p *platform) IssueStream(_ context.Context, actor domain.Actor, system dom
 }
 
 func (p *platform) Stream(context.Context, string, domain.SystemID) (domain.Actor, bool, error) {
-	return domain.Actor{}, false, errors.ErrUnsupported // the stream is a face of its own
+	return domain.Actor{}, false, errors.ErrUnsupported // only the event stream uses stream tickets
 }
 
 func (p *platform) Allow(_ context.Context, flow domain.Flow, system domain.SystemID, n int) (bool, time.Duration) {
@@ -393,13 +397,13 @@ var (
 	secret = auth.Config{Secret: []byte("0123456789abcdef0123456789abcdef")}
 )
 
-// bundle is one API with its server.
+// bundle is an API with its server and its dependencies.
 type bundle struct {
 	*platform
 	t      testing.TB
 	api    *API
 	server *httptest.Server
-	tokens map[domain.Role]string // all for clinica-sol
+	tokens map[domain.Role]string // for clinica-sol
 }
 
 func setup(t testing.TB, change ...func(*Config)) *bundle {
@@ -409,11 +413,12 @@ func setup(t testing.TB, change ...func(*Config)) *bundle {
 	return b
 }
 
-// assemble makes an API without a network, for a clock that a test moves.
+// assemble makes an API without a network, for tests with their own clock.
 func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	p := &platform{
 		heads: map[string]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
-		tickets: map[string]domain.Actor{}, kept: map[domain.ConnectionID]*keptCredential{}, allow: func(domain.Flow, domain.SystemID, int) bool { return true },
+		tickets: map[string]domain.Actor{}, kept: map[domain.ConnectionID]*keptCredential{},
+		allow: func(domain.Flow, domain.SystemID, int) bool { return true },
 	}
 	b := &bundle{platform: p, t: t, tokens: map[domain.Role]string{}}
 	for _, role := range domain.Roles() {
@@ -426,7 +431,8 @@ func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	var commands int
 	c := Config{
 		Service: domain.NewService(p, commandStates{p}, nil, func() string { commands++; return fmt.Sprint("cmd-", commands) }),
-		Reads:   p, Snapshots: p, Authenticator: authenticator, Tickets: p, Sockets: p, Credentials: p, Outcomes: p, Nodes: p, Limiter: p, Findings: p, DeadLetters: deadLetters{p}, Version: "test",
+		Reads:   p, Snapshots: p, Authenticator: authenticator, Tickets: p, Sockets: p, Credentials: p,
+		Outcomes: p, Nodes: p, Limiter: p, Findings: p, DeadLetters: deadLetters{p}, Version: "test",
 		Bridges: &intakeStub{cursors: map[string]domain.Position{}},
 		Log:     slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -449,7 +455,7 @@ func (b *bundle) token(role domain.Role, systems ...domain.SystemID) string {
 	return token
 }
 
-// reply is a response that was read.
+// reply is a response with its body.
 type reply struct {
 	status int
 	header http.Header
@@ -459,8 +465,8 @@ type reply struct {
 
 func (r reply) code() string { return fmt.Sprint(r.body["code"]) }
 
-// send makes a request as the role. What is "Name: value" among more is a
-// header, and the last other string the body.
+// send makes a request with the role's token. Strings in more of the form "Name: value"
+// are headers; the last other string is the body.
 func (b *bundle) send(role domain.Role, method, path string, more ...string) reply {
 	b.t.Helper()
 	header, body := http.Header{}, ""
@@ -534,7 +540,7 @@ func (b *bundle) want(r reply, status int, code domain.Code) {
 		return
 	}
 	if got := r.header.Get("Content-Type"); got != problemType {
-		b.t.Errorf("%s came as %s", code, got)
+		b.t.Errorf("the Content-Type of %s is %s", code, got)
 	}
 	if id := r.header.Get("X-Request-Id"); id == "" || r.body["requestId"] != id {
 		b.t.Errorf("%s: request id %q in the header, %v in the problem", code, id, r.body["requestId"])

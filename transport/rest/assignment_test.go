@@ -140,7 +140,8 @@ func TestRelay(t *testing.T) {
 	path := sol + "/devices/d1/relay"
 	r := b.send(domain.RoleOperator, "POST", path, `{"on":true,"toggleAfter":"30m"}`)
 	b.want(r, 202, "")
-	if got := string(b.events[4].Data); got != `{"commandId":"`+r.body["commandId"].(string)+`","deviceId":"d1","on":true,"toggleAfterS":1800}` {
+	wantData := `{"commandId":"` + r.body["commandId"].(string) + `","deviceId":"d1","on":true,"toggleAfterS":1800}`
+	if got := string(b.events[4].Data); got != wantData {
 		t.Errorf("appended %s", got)
 	}
 	b.want(b.send(domain.RoleOperator, "POST", path, `{}`), 400, CodeInvalidRequest)
@@ -157,17 +158,18 @@ func TestEnergyCorrection(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.furnish()
-	b.want(b.send(domain.RoleService, "POST", "/api/v1/device-updates", `[{"systemId":"clinica-sol","deviceId":"d1","energyWh":100.25}]`), 200, "")
+	b.want(b.send(service, "POST", publishPath, `[{"systemId":"clinica-sol","deviceId":"d1","energyWh":100.25}]`), 200, "")
 	path := sol + "/devices/d1/energy-correction"
 	r := b.send(domain.RoleOperator, "POST", path+"?wait=5s", `{"energyWh":5000.1234,"reason":"read by hand"}`)
 	b.want(r, 200, "")
 	if device := r.body["device"].(map[string]any); device["energyWh"] != 5000.123 || device["energyOffsetWh"] != 4899.873 {
 		t.Errorf("the answer shows %v", device)
 	}
-	if got := string(b.events[5].Data); got != `{"commandId":"`+r.body["commandId"].(string)+`","deviceId":"d1","energyWh":5000.123,"reason":"read by hand"}` {
+	wantData := `{"commandId":"` + r.body["commandId"].(string) + `","deviceId":"d1","energyWh":5000.123,"reason":"read by hand"}`
+	if got := string(b.events[5].Data); got != wantData {
 		t.Errorf("appended %s", got)
 	}
-	b.want(b.send(domain.RoleService, "POST", "/api/v1/device-updates", `[{"systemId":"clinica-sol","deviceId":"d1","energyWh":101.25}]`), 200, "")
+	b.want(b.send(service, "POST", publishPath, `[{"systemId":"clinica-sol","deviceId":"d1","energyWh":101.25}]`), 200, "")
 	if got := b.send(domain.RoleViewer, "GET", sol+"/devices/d1"); got.body["energyWh"] != 5001.123 {
 		t.Errorf("it goes on with %v", got.body["energyWh"])
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// intakeStub is [Bridges] as the tests of this face need it: a cursor per source,
-// and what was taken.
+// intakeStub implements [Bridges] with a cursor per source. It records the imported
+// batches.
 type intakeStub struct {
 	mu      sync.Mutex
 	cursors map[string]domain.Position
@@ -43,7 +43,7 @@ func (s *intakeStub) Cursor(_ context.Context, _ domain.SystemID, source string)
 	return at, known, nil
 }
 
-// oneTooMany is a source that does not begin.
+// oneTooMany is a source beyond the limit of sources.
 const oneTooMany = "one-too-many"
 
 func (s *intakeStub) SkipTo(_ context.Context, _ domain.SystemID, source string, at domain.Position) error {
@@ -69,7 +69,8 @@ func (s *intakeStub) List(context.Context) ([]json.RawMessage, error) {
 	return []json.RawMessage{json.RawMessage(`{"bridge":"cloud"}`)}, nil
 }
 
-const bridged = `{"event":"device-update","position":"7-0","seq":3,"id":"a","systemId":"clinica-sol","time":"2026-11-23T18:00:00.123456Z",` +
+const bridged = `{"event":"device-update","position":"7-0","seq":3,"id":"a","systemId":"clinica-sol",` +
+	`"time":"2026-11-23T18:00:00.123456Z",` +
 	`"actor":"x","correlationId":"k","origin":"third","version":1,"data":{"deviceId":"d1","relayOn":true}}`
 
 func TestTakeEvents(t *testing.T) {
@@ -88,14 +89,15 @@ func TestTakeEvents(t *testing.T) {
 	if e.ID != "a" || e.Origin != "third" || e.Position != (domain.Position{Ms: 7}) || string(e.Data) != `{"deviceId":"d1","relayOn":true}` {
 		t.Errorf("the intake got %+v", e)
 	}
-	b.want(b.send(domain.RoleBridge, "POST", events+"&after=9-0&through=12-0", ""), 200, "") // nothing that is wanted
+	b.want(b.send(domain.RoleBridge, "POST", events+"&after=9-0&through=12-0", ""), 200, "") // an empty batch
 
 	behind := b.send(domain.RoleBridge, "POST", events+"&after=13-0&through=14-0", "[]")
 	b.want(behind, 409, domain.CodeBridgeBehind)
 	if behind.body["cursor"] != "12-0" {
-		t.Errorf("the sender is told to go on from %v", behind.body["cursor"])
+		t.Errorf("the answer says to continue from %v", behind.body["cursor"])
 	}
-	for _, role := range []domain.Role{domain.RoleViewer, operator, domain.RoleAuditor, domain.RoleAdmin, service} { // they would act in anybody's name
+	// Only a bridge may append events with any actor's name.
+	for _, role := range []domain.Role{domain.RoleViewer, operator, domain.RoleAuditor, domain.RoleAdmin, service} {
 		b.want(b.send(role, "POST", events+"&after=0-0&through=9-0", "[]"), 403, domain.CodeForbidden)
 		b.want(b.send(role, "PUT", sol+"/bridge/cursor?source=far", `{"position":"5-1"}`), 403, domain.CodeForbidden)
 	}
@@ -103,10 +105,12 @@ func TestTakeEvents(t *testing.T) {
 	b.want(b.send(domain.RoleBridge, "GET", sol+"/events", ""), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleBridge, "POST", publishPath, oneItem), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleBridge, "PUT", sol+"/devices/d1/assignment", `{"equipmentId":"laser-1"}`), 403, domain.CodeForbidden)
-	b.want(b.send(domain.RoleBridge, "POST", "/api/v1/systems/centro-luna/bridge/events?source=far&after=0-0&through=9-0", "[]"), 403, domain.CodeForbidden)
+	foreign := b.send(domain.RoleBridge, "POST", "/api/v1/systems/centro-luna/bridge/events?source=far&after=0-0&through=9-0", "[]")
+	b.want(foreign, 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=x", "[]"), 400, domain.CodeInvalidPosition)
 	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=9-0", `[{"position":7}]`), 400, CodeInvalidRequest)
-	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=9-0", "["+strings.Repeat(bridged+",", domain.MaxImportBatch)+bridged+"]"),
+	tooMany := "[" + strings.Repeat(bridged+",", domain.MaxImportBatch) + bridged + "]"
+	b.want(b.send(domain.RoleBridge, "POST", events+"&after=0-0&through=9-0", tooMany),
 		413, domain.CodeBatchTooLarge)
 }
 

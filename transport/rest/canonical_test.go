@@ -7,8 +7,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// What cannot be written again is refused with the item and the field, before
-// anything is appended.
+// The server refuses a value that it cannot write as canonical JSON. It names the item
+// and the field, and appends nothing.
 func TestPublishRefusesWhatCannotBeWrittenAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -44,8 +44,8 @@ func TestPublishRefusesWhatCannotBeWrittenAgain(t *testing.T) {
 	}
 }
 
-// An update is appended with its times in UTC, its whole numbers as whole numbers,
-// and its attributes token for token.
+// The server appends an update with its times in UTC, its whole numbers as whole
+// numbers, and its attributes token for token.
 func TestPublishIsCanonical(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -65,8 +65,8 @@ func TestPublishIsCanonical(t *testing.T) {
 	}
 }
 
-// No body with a text that cannot be kept gets in, whatever it is about, and a
-// byte order mark is called by its name.
+// Every operation refuses a body with text that Postgres cannot store. The error names a
+// byte order mark as such.
 func TestBodiesWithTextsThatCannotBeKept(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -102,8 +102,8 @@ func TestBodiesWithTextsThatCannotBeKept(t *testing.T) {
 	}
 }
 
-// Every member of a bridged envelope is refused by its name when it is not what it
-// should be. What is wrong with the data is for the intake.
+// The server refuses a bridged envelope with a malformed member, and names the member.
+// The intake checks the data.
 func TestBridgedEnvelopesAreChecked(t *testing.T) {
 	t.Parallel()
 	stub := &intakeStub{cursors: map[string]domain.Position{}}

@@ -26,8 +26,8 @@ const (
 	operator = domain.RoleOperator
 )
 
-// provocations bring each code about in clinica-sol with the devices d1 and d2
-// and the equipment e1, which d2 feeds, and e2.
+// provocations provoke each code in clinica-sol, which has the devices d1 and d2, the
+// equipment e1, which d2 feeds, and the equipment e2.
 var provocations = map[domain.Code]func(*bundle) reply{
 	CodeInvalidRequest:             func(b *bundle) reply { return b.send(operator, "PUT", assignD1, `{"equipmentId":`) },
 	domain.CodeInvalidSystemID:     func(b *bundle) reply { return b.send(operator, "GET", "/api/v1/systems/a%20b/devices") },
@@ -64,7 +64,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	domain.CodeNotAssigned:       func(b *bundle) reply { return b.send(operator, "DELETE", assignD1) },
 	CodeUnknownSocket:            func(b *bundle) reply { return b.send(domain.RoleAdmin, "DELETE", "/api/v1/sockets/nope") },
 	CodeMethodNotAllowed:         func(b *bundle) reply { return b.send(operator, "PATCH", sol+"/devices") },
-	CodeBodyTimeout:              nil, // needs a clock that a test moves: TestSlowBody
+	CodeBodyTimeout:              nil, // needs a test's clock: TestSlowBody
 	domain.CodeEquipmentOccupied: func(b *bundle) reply {
 		return b.send(operator, "PUT", assignD1, e1)
 	},
@@ -73,7 +73,8 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	},
 	domain.CodeStale: func(b *bundle) reply { return b.send(operator, "PUT", assignD1, e1, `If-Match: "1-0"`) },
 	domain.CodeBatchTooLarge: func(b *bundle) reply {
-		return b.send(service, "POST", publishPath, "["+strings.Repeat(`{"systemId":"clinica-sol","deviceId":"d1"},`, domain.MaxUpdatesPerBatch)+`{}]`)
+		one := `{"systemId":"clinica-sol","deviceId":"d1"},`
+		return b.send(service, "POST", publishPath, "["+strings.Repeat(one, domain.MaxUpdatesPerBatch)+`{}]`)
 	},
 	CodeBodyTooLarge:         func(b *bundle) reply { return b.exchange("POST", publishPath, b.header(service), spaces(10<<20)) },
 	CodeUnsupportedMediaType: func(b *bundle) reply { return b.send(operator, "PUT", assignD1, e1, "Content-Type: text/plain") },
@@ -91,7 +92,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	domain.CodeInternal:    func(b *bundle) reply { b.broken = errDown; return b.send(operator, "GET", sol+"/devices") },
 	domain.CodeUnavailable: func(b *bundle) reply { b.broken = errDown; return b.send(domain.RoleAdmin, "GET", "/api/v1/sockets") },
 	domain.CodeContention:  func(b *bundle) reply { b.fail = &domain.ConflictError{}; return b.send(operator, "PUT", assignD1, e2) },
-	CodeProjectionBehind:   nil, // needs a clock that a test moves: TestProjectionBehind
+	CodeProjectionBehind:   nil, // needs a test's clock: TestProjectionBehind
 	domain.CodeConnectionExists: func(b *bundle) reply {
 		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"made","kind":"shelly-outbound"}`)
 	},
@@ -100,7 +101,7 @@ var provocations = map[domain.Code]func(*bundle) reply{
 		b.noKey = true
 		return b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"kind":"shelly-cloud","authCode":"good"}`)
 	},
-	domain.CodeTooManyDevices: func(b *bundle) reply { // the quota itself: TestASystemHasSoManyDevices of the program
+	domain.CodeTooManyDevices: func(b *bundle) reply { // TestASystemHasSoManyDevices of the program tests the quota
 		b.fail = domain.Fail(domain.KindConflict, domain.CodeTooManyDevices, "the system has 2 devices already, and may have 2")
 		return b.send(service, "POST", publishPath, oneItem)
 	},
@@ -110,8 +111,8 @@ var provocations = map[domain.Code]func(*bundle) reply{
 	},
 }
 
-// Every code of the table can be met, with the status that the table says, and
-// none of these requests appends anything.
+// A request can get every code of the table, with the status in the table, and none of
+// these requests appends anything.
 func TestEveryCode(t *testing.T) {
 	t.Parallel()
 	for _, row := range codes {
@@ -122,7 +123,7 @@ func TestEveryCode(t *testing.T) {
 				t.Fatal("the table has it, this test has not")
 			}
 			if provoke == nil {
-				return // the comment beside it says where it is tested, or why it cannot be
+				return // the comment beside the code says which test covers it, or why none can
 			}
 			b := setup(t)
 			b.furnish()
@@ -155,8 +156,8 @@ func TestEveryCode(t *testing.T) {
 	}
 }
 
-// Whatever code the domain can answer with is in the table, with the status that
-// its kind has by default wherever the table does not mean otherwise.
+// The table has every code of the domain, and gives it the status of its kind unless
+// there is a reason for another one.
 func TestTableIsComplete(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
@@ -169,7 +170,8 @@ func TestTableIsComplete(t *testing.T) {
 			t.Errorf("%s is not in the description", c.Code)
 		}
 	}
-	for _, file := range []string{"../../domain/error.go", "../auth/authenticator.go", "../limit/limit.go", "../shelly/credential/new.go", "code.go"} {
+	files := []string{"../../domain/error.go", "../auth/authenticator.go", "../limit/limit.go", "../shelly/credential/new.go", "code.go"}
+	for _, file := range files {
 		for name, code := range declaredCodes(t, file) {
 			if !known[code] {
 				t.Errorf("%s: %s (%s) is not in the table", file, name, code)
@@ -218,7 +220,7 @@ func (b *bundle) header(role domain.Role) http.Header {
 	return http.Header{"Authorization": {"Bearer " + b.tokens[role]}, "Content-Type": {"application/json"}}
 }
 
-// A fault of ours is told to the log and to nobody else.
+// Only the log gets the cause of an internal error.
 func TestInternalErrorsStayInside(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -160,8 +160,8 @@ func (a *API) registerConnections() {
 		id: "createConnection", method: http.MethodPost, path: connectionListPath, tag: tag, status: http.StatusCreated,
 		summary: "Add a Shelly connection",
 		detail: "Kind `shelly-cloud` is a Shelly Cloud account to which the server connects; `authCode` is the code from the redirect of " +
-			"Shelly's OAuth. Kind `shelly-outbound` is a key with which devices connect to the server: the answer has the `dialInUrl` to enter in a " +
-			"device as its outbound WebSocket. The server tells it only once, not again to a repeat under the same Idempotency-Key; " +
+			"Shelly's OAuth. Kind `shelly-outbound` is a key with which devices connect to the server: the answer has the `dialInUrl` to " +
+			"enter in a device as its outbound WebSocket. The server tells it only once, not again to a repeat under the same Idempotency-Key; " +
 			"`rotateKey` makes another one. No read and no event contains a key or a code.",
 		errors: []int{409, 413, 415, 422, 504},
 	}, a.createConnection)

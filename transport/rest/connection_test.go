@@ -11,10 +11,7 @@ func TestConnections(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for id, system := range map[domain.ConnectionID]domain.SystemID{"acc1": "clinica-sol", "acc2": "centro-luna", "acc3": "clinica-sol"} {
-		c := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: id, Kind: domain.ConnectionShellyCloud}}
-		if _, err := b.api.service.Execute(t.Context(), system, c, domain.Request{Actor: domain.Actor{Subject: "x", Role: domain.RoleStaff}}); err != nil {
-			t.Fatal(err)
-		}
+		b.connect(system, id, domain.ConnectionShellyCloud)
 	}
 	list := b.send(domain.RoleViewer, "GET", sol+"/connections")
 	if got := list.body["connections"].([]any); len(got) != 2 || got[0].(map[string]any)["connectionId"] != "acc1" {
@@ -32,7 +29,7 @@ func TestConnections(t *testing.T) {
 	before := b.count()
 	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc1/explode"), 400, CodeInvalidRequest)
 	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc1/delete"), 400, CodeInvalidRequest)
-	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc2/stop"), 404, domain.CodeUnknownConnection) // a neighbour's
+	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc2/stop"), 404, domain.CodeUnknownConnection) // another system's
 	b.want(b.send(domain.RoleViewer, "POST", "/api/websocket/acc1/stop"), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc2/stop?systemId=centro-luna"), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleOperator, "POST", "/api/websocket/acc2/stop?systemId=clinica-sol"), 404, domain.CodeUnknownConnection)
@@ -42,15 +39,12 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// Where several systems have a connection of one id, ?systemId= says which.
+// If several systems have a connection with one id, ?systemId= selects one.
 func TestConnectionCommandNamesTheSystem(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, system := range []domain.SystemID{"clinica-sol", "centro-luna"} {
-		c := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: "shared", Kind: domain.ConnectionShellyCloud}}
-		if _, err := b.api.service.Execute(t.Context(), system, c, domain.Request{Actor: domain.Actor{Subject: "x", Role: domain.RoleStaff}}); err != nil {
-			t.Fatal(err)
-		}
+		b.connect(system, "shared", domain.ConnectionShellyCloud)
 	}
 	b.want(b.send(domain.RoleStaff, "POST", "/api/websocket/shared/stop?systemId=centro-luna"), 202, "")
 	for system, stopped := range map[string]bool{"clinica-sol": false, "centro-luna": true} {
@@ -60,7 +54,7 @@ func TestConnectionCommandNamesTheSystem(t *testing.T) {
 	}
 }
 
-// refusalStub knows one refusal.
+// refusalStub returns one refusal.
 type refusalStub struct{}
 
 func (refusalStub) LastRefusals(system domain.SystemID, id domain.ConnectionID) []domain.DeviceRefusal {
@@ -70,7 +64,7 @@ func (refusalStub) LastRefusals(system domain.SystemID, id domain.ConnectionID) 
 	return []domain.DeviceRefusal{{Reason: "bad-frame", DeviceID: "plug-1", Remote: "192.0.2.1:5", Detail: "it is not JSON"}}
 }
 
-// Refusals are for operators; others see the connection.
+// Operators see the refusals of a connection; other roles see only the connection.
 func TestConnectionShowsLastRefusals(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.Refusals = refusalStub{} })
@@ -79,7 +73,8 @@ func TestConnectionShowsLastRefusals(t *testing.T) {
 	for role, want := range map[domain.Role]bool{domain.RoleViewer: false, domain.RoleOperator: true, domain.RoleAdmin: true} {
 		r := b.send(role, "GET", sol+"/connections/acc1")
 		b.want(r, 200, "")
-		if got := strings.Contains(r.raw, `"lastRefusals":[{"at":"0001-01-01T00:00:00Z","reason":"bad-frame","deviceId":"plug-1"`); got != want || r.body["connectionId"] != "acc1" {
+		refusal := `"lastRefusals":[{"at":"0001-01-01T00:00:00Z","reason":"bad-frame","deviceId":"plug-1"`
+		if got := strings.Contains(r.raw, refusal); got != want || r.body["connectionId"] != "acc1" {
 			t.Errorf("%s sees %s", role, r.raw)
 		}
 	}

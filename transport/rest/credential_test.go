@@ -12,12 +12,12 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
-// keptCredential is what platform keeps of a connection, with its key in the
-// clear, so that a test can ask who would be let in.
+// keptCredential is a credential that platform stores, with its key in the clear, so
+// that a test can ask whether a device could connect.
 type keptCredential struct {
 	system domain.SystemID
 	kind   domain.ConnectionKind
-	key    string // that devices dial in with
+	key    string // with which devices dial in
 	code   string
 }
 
@@ -25,7 +25,7 @@ type keptCredential struct {
 type madeCredential struct {
 	p      *platform
 	id     domain.ConnectionID
-	before *keptCredential // that was kept when it was made
+	before *keptCredential // stored when Make ran
 	next   *keptCredential
 	stored bool
 }
@@ -94,8 +94,8 @@ const (
 	conns = sol + "/connections"
 )
 
-// lets reports whether a dial-in URL would let a device in.
-func (b *bundle) lets(t *testing.T, dialInURL any) bool {
+// admits reports whether a device could connect with a dial-in URL.
+func (b *bundle) admits(t *testing.T, dialInURL any) bool {
 	t.Helper()
 	at, err := url.Parse(fmt.Sprint(dialInURL))
 	if err != nil {
@@ -129,7 +129,8 @@ func TestCreateOutboundConnection(t *testing.T) {
 		t.Fatalf("%d %v %s", made.status, made.header, made.raw)
 	}
 	dial := fmt.Sprint(made.body["dialInUrl"])
-	if want := strings.Replace(b.server.URL, "http://", "ws://", 1) + "/shelly/acc1/key-"; !strings.HasPrefix(dial, want) || !b.lets(t, dial) {
+	want := strings.Replace(b.server.URL, "http://", "ws://", 1) + "/shelly/acc1/key-"
+	if !strings.HasPrefix(dial, want) || !b.admits(t, dial) {
 		t.Errorf("dial-in URL %s", dial)
 	}
 	got := b.send(domain.RoleViewer, "GET", conns+"/acc1")
@@ -143,12 +144,13 @@ func TestCreateOutboundConnection(t *testing.T) {
 		t.Errorf("%v %s %s", list.header, list.raw, got.raw)
 	}
 	b.want(b.send(admin, "POST", conns, `{"connectionId":"acc1","kind":"shelly-outbound"}`), 409, domain.CodeConnectionExists)
-	if !b.lets(t, dial) {
+	if !b.admits(t, dial) {
 		t.Error("a refused request took the key away")
 	}
-	// Without an id it gets one.
+	// The server makes an id if the caller gives none.
 	other := b.send(admin, "POST", conns, `{"kind":"shelly-outbound"}`)
-	if id, err := domain.ParseConnectionID(fmt.Sprint(other.body["connectionId"])); other.status != 201 || err != nil || !b.lets(t, other.body["dialInUrl"]) {
+	id, err := domain.ParseConnectionID(fmt.Sprint(other.body["connectionId"]))
+	if other.status != 201 || err != nil || !b.admits(t, other.body["dialInUrl"]) {
 		t.Errorf("%s %v %s", id, err, other.raw)
 	}
 }
@@ -206,7 +208,7 @@ func TestCreateCloudConnection(t *testing.T) {
 	b.want(b.send(admin, "PATCH", conns+"/acc1", `{"rotateKey":true}`), 400, domain.CodeInvalidCommand)
 	b.want(b.send(admin, "PATCH", conns+"/acc1", `{"authCode":"bad-hunter2"}`), 400, domain.CodeInvalidCommand)
 	if b.kept["acc1"].code != "good-hunter3" {
-		t.Errorf("a refused request changed what is kept")
+		t.Errorf("a refused request changed the stored credentials")
 	}
 	var all strings.Builder
 	for _, e := range b.events {
@@ -228,7 +230,7 @@ func TestCreateCloudConnection(t *testing.T) {
 	}
 }
 
-// The public URL is where devices reach us, whatever way the caller came.
+// The dial-in URL begins with the public URL, not with the URL that the caller used.
 func TestPublicURL(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.PublicURL, _ = url.Parse("https://plugs.example.com/x/") })
@@ -244,7 +246,8 @@ func TestUpdateConnection(t *testing.T) {
 	made := b.send(admin, "POST", conns, `{"connectionId":"acc1","kind":"shelly-outbound","name":"cellar"}`)
 	first, tag := made.body["dialInUrl"], made.header.Get("ETag")
 	renamed := b.send(admin, "PATCH", conns+"/acc1?wait=5s", `{"name":"attic"}`, "If-Match: "+tag)
-	if renamed.status != 200 || renamed.body["connection"].(map[string]any)["name"] != "attic" || renamed.body["dialInUrl"] != nil || !b.lets(t, first) {
+	if renamed.status != 200 || renamed.body["connection"].(map[string]any)["name"] != "attic" ||
+		renamed.body["dialInUrl"] != nil || !b.admits(t, first) {
 		t.Errorf("%d %s", renamed.status, renamed.raw)
 	}
 	if same := b.send(admin, "PATCH", conns+"/acc1", `{"name":"attic"}`); same.status != 202 || same.body["unchanged"] != true {
@@ -257,11 +260,11 @@ func TestUpdateConnection(t *testing.T) {
 	b.want(b.send(admin, "PATCH", conns+"/nope", `{"rotateKey":true}`), 404, domain.CodeUnknownConnection)
 	b.want(b.send(domain.RoleOperator, "PATCH", conns+"/acc1", `{"rotateKey":true}`), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleViewer, "PATCH", conns+"/acc1", `{"name":"x"}`), 403, domain.CodeForbidden)
-	if !b.lets(t, first) || b.count() != before || len(b.kept) != 1 {
+	if !b.admits(t, first) || b.count() != before || len(b.kept) != 1 {
 		t.Errorf("refused requests took the key away, or appended %d events, or kept %v", b.count()-before, b.kept)
 	}
 	rotated := b.send(admin, "PATCH", conns+"/acc1?wait=5s", `{"rotateKey":true}`, "If-Match: "+renamed.header.Get("ETag"))
-	if rotated.status != 200 || b.lets(t, first) || !b.lets(t, rotated.body["dialInUrl"]) || rotated.header.Get("ETag") == "" {
+	if rotated.status != 200 || b.admits(t, first) || !b.admits(t, rotated.body["dialInUrl"]) || rotated.header.Get("ETag") == "" {
 		t.Errorf("%d %s", rotated.status, rotated.raw)
 	}
 	events := b.send(admin, "GET", sol+"/events?type=disconnect-requested")
@@ -271,14 +274,14 @@ func TestUpdateConnection(t *testing.T) {
 	b.want(b.send(admin, "PATCH", conns+"/acc1?wait=5s", `{"name":null}`), 200, "")
 }
 
-// A repeat does nothing, and does not tell the key again.
+// A repeat does nothing, and its answer does not have the key.
 func TestRepeatedCredentialCommands(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	create := func() reply { return b.send(admin, "POST", conns, `{"kind":"shelly-outbound"}`, "Idempotency-Key: k1") }
 	first, again := create(), create()
 	if again.status != 201 || again.body["connectionId"] != first.body["connectionId"] || again.body["position"] != first.body["position"] ||
-		again.body["dialInUrl"] != nil || again.header.Get("Idempotency-Replayed") != "true" || !b.lets(t, first.body["dialInUrl"]) {
+		again.body["dialInUrl"] != nil || again.header.Get("Idempotency-Replayed") != "true" || !b.admits(t, first.body["dialInUrl"]) {
 		t.Errorf("%s after %s", again.raw, first.raw)
 	}
 	rotate := func() reply {
@@ -286,14 +289,15 @@ func TestRepeatedCredentialCommands(t *testing.T) {
 	}
 	changed, repeat := rotate(), rotate()
 	if repeat.status != 202 || repeat.body["position"] != changed.body["position"] || repeat.body["dialInUrl"] != nil ||
-		!b.lets(t, changed.body["dialInUrl"]) || b.lets(t, first.body["dialInUrl"]) {
+		!b.admits(t, changed.body["dialInUrl"]) || b.admits(t, first.body["dialInUrl"]) {
 		t.Errorf("%s after %s", repeat.raw, changed.raw)
 	}
-	b.want(b.send(admin, "PATCH", conns+"/"+first.body["connectionId"].(string), `{"name":"x"}`, "Idempotency-Key: k2"), 422, domain.CodeKeyReused)
+	other := b.send(admin, "PATCH", conns+"/"+first.body["connectionId"].(string), `{"name":"x"}`, "Idempotency-Key: k2")
+	b.want(other, 422, domain.CodeKeyReused)
 }
 
-// What a crash or a refusal between the secret and the event leaves behind lets
-// nobody in, and is no obstacle to its own system.
+// A crash or a refusal between the storing of a credential and the appending of its
+// event leaves a credential that admits no device and does not hinder its own system.
 func TestCredentialAndEventComeApart(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -310,25 +314,24 @@ func TestCredentialAndEventComeApart(t *testing.T) {
 	if b.kept["acc1"] == nil {
 		t.Error("after an unknown outcome the key is gone, while the connection may be there")
 	}
-	if key := b.kept["acc1"].key; b.lets(t, "ws://h/shelly/acc1/"+key) {
+	if key := b.kept["acc1"].key; b.admits(t, "ws://h/shelly/acc1/"+key) {
 		t.Error("a reservation lets somebody in")
 	}
 	fail(nil)
-	// As a crash leaves it: a reservation without a connection, which the next
-	// attempt takes over.
+	// A crash leaves a stored credential without a connection. The next attempt replaces it.
 	made := b.send(admin, "POST", conns, body)
-	if made.status != 201 || !b.lets(t, made.body["dialInUrl"]) {
+	if made.status != 201 || !b.admits(t, made.body["dialInUrl"]) {
 		t.Fatalf("%d %s", made.status, made.raw)
 	}
 	first := made.body["dialInUrl"]
 	fail(domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the log is away"))
 	b.want(b.send(admin, "PATCH", conns+"/acc1", `{"rotateKey":true}`), 503, domain.CodeUnavailable)
-	if !b.lets(t, first) {
+	if !b.admits(t, first) {
 		t.Error("a refused rotation took the key away")
 	}
 	fail(domain.Fail(domain.KindUnknownOutcome, domain.CodeUnknownOutcome, "the log broke off"))
 	b.want(b.send(admin, "PATCH", conns+"/acc1", `{"rotateKey":true}`), 504, domain.CodeUnknownOutcome)
-	if b.lets(t, first) {
+	if b.admits(t, first) {
 		t.Error("the old key works, although it may have been declared void")
 	}
 	b.want(b.send(admin, "DELETE", conns+"/acc1"), 504, domain.CodeUnknownOutcome)
@@ -345,7 +348,7 @@ func TestDeleteConnection(t *testing.T) {
 	b.want(b.send(service, "POST", publishPath, `[{"systemId":"clinica-sol","deviceId":"d1","online":true,"connectionId":"acc1"}]`), 200, "")
 	b.want(b.send(domain.RoleOperator, "DELETE", conns+"/acc1"), 403, domain.CodeForbidden)
 	b.want(b.send(admin, "DELETE", conns+"/acc1", `If-Match: "1-0"`), 412, domain.CodeStale)
-	if !b.lets(t, made.body["dialInUrl"]) {
+	if !b.admits(t, made.body["dialInUrl"]) {
 		t.Error("a refused deletion took the key away")
 	}
 	b.nodes = nodeTable{live: []string{"a", "b"}, answers: []string{"a", "b"}}
@@ -365,18 +368,19 @@ func TestDeleteConnection(t *testing.T) {
 		}
 	}
 	again := b.send(admin, "POST", conns, body)
-	if again.status != 201 || !b.lets(t, again.body["dialInUrl"]) || b.lets(t, made.body["dialInUrl"]) {
+	if again.status != 201 || !b.admits(t, again.body["dialInUrl"]) || b.admits(t, made.body["dialInUrl"]) {
 		t.Errorf("made again: %d %s", again.status, again.raw)
 	}
 }
 
-// A device behind a connection that is stopped or down is stale, on every read.
+// A device whose connection is stopped or down is stale in the answer to every read.
 func TestStaleDevices(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.furnish()
 	b.want(b.send(admin, "POST", conns, `{"connectionId":"acc1","kind":"shelly-outbound"}`), 201, "")
-	b.want(b.send(service, "POST", publishPath, `[{"systemId":"clinica-sol","deviceId":"d1","connectionId":"acc1"},{"systemId":"clinica-sol","deviceId":"d2","connectionId":"gone"}]`), 200, "")
+	b.want(b.send(service, "POST", publishPath, `[{"systemId":"clinica-sol","deviceId":"d1","connectionId":"acc1"},`+
+		`{"systemId":"clinica-sol","deviceId":"d2","connectionId":"gone"}]`), 200, "")
 	fresh := b.send(domain.RoleViewer, "GET", sol+"/devices/d1")
 	if _, says := fresh.body["stale"]; says {
 		t.Errorf("%s", fresh.raw)

@@ -8,7 +8,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// deadLetters answers with one, which says what it was asked for.
+// deadLetters returns one dead letter, which contains the arguments of List.
 type deadLetters struct{ *platform }
 
 // List implements DeadLetters.

@@ -49,7 +49,9 @@ func TestPast(t *testing.T) {
 	first := b.events[0]
 	off := `[{"systemId":"clinica-sol","deviceId":"d1","relayOn":false}]`
 	b.want(b.send(domain.RoleService, "POST", publishPath, off), 200, "")
-	for _, at := range []string{first.Position.String(), domain.FormatTime(first.Time), "2026-11-23T19:00:00.001Z", "2026-11-23T19:00:00.001%2B01:00"} {
+	for _, at := range []string{
+		first.Position.String(), domain.FormatTime(first.Time), "2026-11-23T19:00:00.001Z", "2026-11-23T19:00:00.001%2B01:00",
+	} {
 		then := b.send(domain.RoleAuditor, "GET", sol+"/devices/d1?at="+at)
 		wantOn := at != "2026-11-23T19:00:00.001Z" // an hour later: the newest state
 		if then.status != 200 || then.body["relayOn"] != wantOn {
@@ -67,13 +69,14 @@ func TestPast(t *testing.T) {
 	b.want(b.send(domain.RoleAuditor, "GET", sol+"/snapshot?at=12:00"), 400, CodeInvalidRequest)
 }
 
-// A parameter that is no text is the caller's fault, and never reaches the
-// database, which takes no NUL.
+// A parameter that is not UTF-8 text without NUL gets 400, and never reaches the
+// database, which stores no NUL.
 func TestParametersAreText(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	for _, path := range []string{
-		"/devices?after=%00", "/equipment?after=a%00b", "/connections?after=%ff", "/events?actor=%00", "/events?correlationId=%c0%80", "/events?type=%00",
+		"/devices?after=%00", "/equipment?after=a%00b", "/connections?after=%ff", "/events?actor=%00",
+		"/events?correlationId=%c0%80", "/events?type=%00",
 	} {
 		b.want(b.send(domain.RoleAdmin, "GET", sol+path), 400, CodeInvalidRequest)
 	}

@@ -26,8 +26,8 @@ func (a *API) registerDisconnects() {
 	register(a, operation{
 		id: "disconnect", method: http.MethodPost, path: "/api/v1/disconnects", tag: "Sockets", status: http.StatusAccepted,
 		summary: "Disconnect all sockets of a system, a subject or a role",
-		detail: "Disconnects every socket that matches all of the given selectors: in the room of the system, with a token of the subject, with " +
-			"a token of the role. Give at least one of `systemId`, `subject` and `role`. Only staff may leave out `systemId`. " +
+		detail: "Disconnects every socket that matches all of the given selectors: in the room of the system, with a token of the subject, " +
+			"with a token of the role. Give at least one of `systemId`, `subject` and `role`. Only staff may leave out `systemId`. " +
 			"With `banFor` the server also refuses every matching client until the ban ends: its joins of the system, if `systemId` is " +
 			"given, and all of its live connections otherwise. With `systemId`, a socket that is also in rooms of other systems, or that " +
 			"belongs to staff, leaves the room of that system and stays open. A ban of a system does not apply to staff. A ban applies " +

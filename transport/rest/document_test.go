@@ -13,7 +13,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// routes is every route with its successful status, as testdata/routes.txt says.
+// routes lists every route with its successful statuses, in the form of
+// testdata/routes.txt.
 func routes(t *testing.T, document []byte) (list []string, operations map[string]map[string]any) {
 	var doc struct {
 		OpenAPI string
@@ -42,7 +43,7 @@ func routes(t *testing.T, document []byte) (list []string, operations map[string
 	return list, operations
 }
 
-// Removing a route, or changing the status of its success, breaks somebody.
+// Removing a route, or changing its successful status, breaks a client.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -52,7 +53,7 @@ func TestRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text := strings.Join(got, "\n") + "\n"; text != string(want) {
-		t.Errorf("testdata/routes.txt says otherwise; there is:\n%s", text)
+		t.Errorf("testdata/routes.txt differs from the routes:\n%s", text)
 	}
 }
 
@@ -102,7 +103,7 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// What is appended is described, though it is read by hand.
+// The document describes device updates, although the handler decodes them itself.
 func TestDocumentDescribesUpdates(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -127,8 +128,8 @@ func TestDocumentDescribesUpdates(t *testing.T) {
 	}
 }
 
-// The page works without any other host: nothing in it points to one, and the
-// browser is told to refuse it.
+// The page works without any other host: nothing in it refers to one, and the content
+// policy makes the browser refuse one.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -161,7 +162,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// A method that is not there is told so, for every path of the document.
+// A request with an unsupported method gets 405, for every path of the document.
 func TestEveryPathKnowsItsMethods(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -176,8 +177,7 @@ func TestEveryPathKnowsItsMethods(t *testing.T) {
 	}
 }
 
-// The document describes every field of a device, in what is published and in what
-// is read.
+// The document describes every field of a device, in updates and in reads.
 func TestDocumentHasEveryDeviceField(t *testing.T) {
 	t.Parallel()
 	var doc struct {

@@ -17,7 +17,8 @@ func TestEquipment(t *testing.T) {
 	if got.status != 200 || got.body["name"] != "Laser 1" || got.body["deviceId"] != "d1" || tag == "" {
 		t.Errorf("%s %s", tag, got.raw)
 	}
-	changed := b.send(domain.RoleOperator, "PATCH", path+"?wait=5s", `{"kind":null,"location":"room 3","attributes":{"serial":"A1"}}`, "If-Match: "+tag)
+	changed := b.send(domain.RoleOperator, "PATCH", path+"?wait=5s",
+		`{"kind":null,"location":"room 3","attributes":{"serial":"A1"}}`, "If-Match: "+tag)
 	now, _ := changed.body["equipment"].(map[string]any)
 	if changed.status != 200 || changed.body["equipmentId"] != "e1" || now["name"] != "Laser 1" || now["kind"] != nil ||
 		now["location"] != "room 3" || now["attributes"].(map[string]any)["serial"] != "A1" {
@@ -36,7 +37,7 @@ func TestEquipment(t *testing.T) {
 	}
 	b.want(b.send(domain.RoleViewer, "GET", sol+"/devices/d1/assignment"), 404, domain.CodeNotAssigned)
 	b.want(b.send(domain.RoleOperator, "DELETE", path), 404, domain.CodeUnknownEquipment)
-	b.want(b.send(domain.RoleViewer, "GET", path), 200, "") // history still speaks of it
+	b.want(b.send(domain.RoleViewer, "GET", path), 200, "") // because history refers to it
 	list := b.send(domain.RoleViewer, "GET", sol+"/equipment")
 	all := b.send(domain.RoleViewer, "GET", sol+"/equipment?retired=true")
 	if len(list.body["equipment"].([]any)) != 1 || len(all.body["equipment"].([]any)) != 2 {
@@ -44,8 +45,8 @@ func TestEquipment(t *testing.T) {
 	}
 }
 
-// Equipment that the caller does not name gets an id, and under a key always the
-// same.
+// The server makes an id for equipment without one, and the same id for every repeat
+// under an Idempotency-Key.
 func TestEquipmentGetsAnID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -17,7 +17,7 @@ import (
 	"github.com/plugcast/plugcast/transport/auth"
 )
 
-// spaces is a body of n bytes.
+// spaces returns a body of n bytes.
 func spaces(n int) io.Reader { return strings.NewReader(strings.Repeat(" ", n)) }
 
 func TestRequestID(t *testing.T) {
@@ -50,7 +50,7 @@ func TestUnknownRoutes(t *testing.T) {
 	}
 }
 
-// A panic ends the request and nothing else.
+// A panic ends only its own request.
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.Sockets = nilSockets{} })
@@ -88,10 +88,11 @@ func TestBodies(t *testing.T) {
 		"no body":                        {"PUT", path, domain.RoleOperator, nil, 400, CodeInvalidRequest},
 		"no batch":                       {"POST", publishPath, domain.RoleService, nil, 400, CodeInvalidRequest},
 		"wrong type":                     {"PUT", path, domain.RoleOperator, strings.NewReader(`{"equipmentId":7}`), 400, CodeInvalidRequest},
-		"unknown field":                  {"PUT", path, domain.RoleOperator, strings.NewReader(`{"equipmentId":"e1","equipmentid":"e2"}`), 400, CodeInvalidRequest},
-		"two values":                     {"PUT", path, domain.RoleOperator, strings.NewReader(`{"equipmentId":"e1"} {}`), 400, CodeInvalidRequest},
-		"a list":                         {"PUT", path, domain.RoleOperator, strings.NewReader(`[]`), 400, CodeInvalidRequest},
-		"null":                           {"PUT", path, domain.RoleOperator, strings.NewReader(`null`), 400, CodeInvalidRequest},
+		"unknown field": {"PUT", path, domain.RoleOperator, strings.NewReader(`{"equipmentId":"e1","equipmentid":"e2"}`), 400,
+			CodeInvalidRequest},
+		"two values": {"PUT", path, domain.RoleOperator, strings.NewReader(`{"equipmentId":"e1"} {}`), 400, CodeInvalidRequest},
+		"a list":     {"PUT", path, domain.RoleOperator, strings.NewReader(`[]`), 400, CodeInvalidRequest},
+		"null":       {"PUT", path, domain.RoleOperator, strings.NewReader(`null`), 400, CodeInvalidRequest},
 	} {
 		r := b.exchange(c.method, c.path, b.header(c.role), c.body)
 		if r.status != c.status || r.code() != string(c.code) {
@@ -103,7 +104,7 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// Values that somebody sent are not sent back: they may be long or secret.
+// Problems do not quote values of the request, because they may be long or secret.
 func TestProblemsDoNotEcho(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -144,7 +145,7 @@ func TestCrossOrigin(t *testing.T) {
 	b.want(own, 200, "")
 }
 
-// stalled is a body that never comes.
+// stalled is a body that never sends a byte.
 func stalled(t *testing.T, deadline *time.Time) (http.ResponseWriter, *http.Request) {
 	pr, pw := io.Pipe()
 	t.Cleanup(func() { _ = pw.Close() })
@@ -171,7 +172,7 @@ func (d *deadlineRecorder) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// A body that comes too slowly ends its own request and holds nothing else up.
+// A body that the client sends too slowly ends its own request and delays no other.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -191,8 +192,8 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
-// Where there is no body, a deadline for it would end the wait for something
-// else.
+// A request without a body gets no deadline for the body, because that would end its
+// wait for an outcome.
 func TestNoDeadlineWithoutBody(t *testing.T) {
 	t.Parallel()
 	var deadline time.Time
@@ -203,7 +204,7 @@ func TestNoDeadlineWithoutBody(t *testing.T) {
 	}
 }
 
-// A caller that goes away in the middle of an answer is no fault of ours.
+// The server does not log an error when a caller goes away in the middle of an answer.
 func TestCallerGoesAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -226,8 +227,8 @@ func (p *brokenPipe) Write([]byte) (int, error) {
 	return 0, errors.New("write: broken pipe")
 }
 
-// The rest of a body that is too large is read, within bounds, so that the
-// caller gets to read the answer.
+// The server reads the rest of a body that is too large, within bounds, so that the
+// caller can read the answer.
 func TestTooLargeBodyIsDrained(t *testing.T) {
 	t.Parallel()
 	whole := bytes.NewReader(make([]byte, 100))

@@ -32,9 +32,9 @@ func (a *API) registerFindings() {
 	register(a, operation{
 		id: "listFindings", method: http.MethodGet, path: "/api/v1/bridges/findings", tag: "Bridges",
 		summary: "List the findings of bridges",
-		detail: "Only for staff. A finding is something that a bridge to a Socket.IO server could not pass on for certain, or a difference that " +
-			"it found while it only compares: a gap, a rejected payload, an event that differs. Lists the oldest first. Counts begin with the " +
-			"first finding.",
+		detail: "Only for staff. A finding is something that a bridge to a Socket.IO server could not pass on for certain, or a difference " +
+			"that it found while it only compares: a gap, a rejected payload, an event that differs. Lists the oldest first. Counts begin " +
+			"with the first finding.",
 	}, a.listFindings)
 }
 

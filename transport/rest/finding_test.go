@@ -29,11 +29,14 @@ func (p *platform) Findings(_ context.Context, filter domain.FindingsFilter) (*d
 func TestFindings(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	r := b.send(domain.RoleStaff, "GET", "/api/v1/bridges/findings?systemId=clinica-sol&link=old&since="+start.Format(time.RFC3339)+"&after=7&limit=2")
+	r := b.send(domain.RoleStaff, "GET", "/api/v1/bridges/findings?systemId=clinica-sol&link=old&since="+
+		start.Format(time.RFC3339)+"&after=7&limit=2")
 	b.want(r, 200, "")
-	want := `{"links":[{"system":"clinica-sol","link":"old","counts":{"same":9},"dropped":0,"since":"` + start.Format(time.RFC3339Nano) + `"}],` +
-		`"findings":[{"id":41,"system":"clinica-sol","link":"old","kind":"only-here","at":"` + start.Format(time.RFC3339Nano) + `","through":"17-1","here":{"deviceId":"d1"}},` +
-		`{"id":42,"system":"clinica-sol","link":"old","kind":"gap","at":"` + start.Format(time.RFC3339Nano) + `","from":"` + start.Format(time.RFC3339Nano) +
+	at := start.Format(time.RFC3339Nano)
+	want := `{"links":[{"system":"clinica-sol","link":"old","counts":{"same":9},"dropped":0,"since":"` + at + `"}],` +
+		`"findings":[{"id":41,"system":"clinica-sol","link":"old","kind":"only-here","at":"` + at +
+		`","through":"17-1","here":{"deviceId":"d1"}},` +
+		`{"id":42,"system":"clinica-sol","link":"old","kind":"gap","at":"` + at + `","from":"` + at +
 		`","to":"` + start.Format(time.RFC3339Nano) + `"}],"more":true,"next":"42"}`
 	if got := r.raw; got != want && got != want+"\n" {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -41,7 +41,8 @@ func TestOutcomesAreFollowed(t *testing.T) {
 		t.Errorf("ended at %d with %v", got, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if err := o.Follow(ctx, "clinica-sol", domain.Position{}, func(*domain.Event) bool { cancel(); return false }); !errors.Is(err, context.Canceled) {
+	err = o.Follow(ctx, "clinica-sol", domain.Position{}, func(*domain.Event) bool { cancel(); return false })
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
 	for range outcomesAtOnce {

@@ -40,7 +40,8 @@ func TestHealth(t *testing.T) {
 	}
 	close(broken)
 	r := readyAt(t, b)
-	if r.body["status"] != "unready" || r.body["checks"].(map[string]any)["postgres"] != "failing" || r.body["checks"].(map[string]any)["redis"] != "ok" {
+	checks := r.body["checks"].(map[string]any)
+	if r.body["status"] != "unready" || checks["postgres"] != "failing" || checks["redis"] != "ok" {
 		t.Errorf("%s", r.raw)
 	}
 	if strings.Contains(r.raw, "10.0.0.7") {
@@ -48,7 +49,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// readyAt asks until the answer of before is too old to be given again.
+// readyAt repeats the request until the server no longer answers from its cache.
 func readyAt(t *testing.T, b *bundle) (r reply) {
 	testpeer.Eventually(t, "the server to be unready", func() bool {
 		r = b.send("", "GET", "/readyz")

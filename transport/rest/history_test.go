@@ -83,7 +83,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// Each event is in the bytes that every face sends.
+// The page contains each event in the exact bytes that the other protocols send.
 func TestEventsAreEnvelopes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -113,7 +113,7 @@ func TestEventsRefusals(t *testing.T) {
 		"after=x":                               domain.CodeInvalidPosition,
 		"before=1-x":                            domain.CodeInvalidPosition,
 		"deviceId=a%20b":                        domain.CodeInvalidDeviceID,
-		"type=":                                 domain.CodeInvalidFilter, // whoever forgot to fill it would get everything
+		"type=":                                 domain.CodeInvalidFilter, // an empty filter must not match everything
 		"types=a,":                              domain.CodeInvalidFilter,
 		"type=a&types=":                         domain.CodeInvalidFilter,
 		"devices=":                              domain.CodeInvalidDeviceID,
@@ -122,7 +122,7 @@ func TestEventsRefusals(t *testing.T) {
 		"type=" + strings.Repeat("x", 65):       domain.CodeInvalidFilter,
 		"types=a" + strings.Repeat(",a", 64):    domain.CodeInvalidFilter,
 		"devices=d" + strings.Repeat(",d", 256): domain.CodeInvalidFilter,
-		"deviceid=d1":                           CodeInvalidRequest, // misspelt: it must not pass for no filter
+		"deviceid=d1":                           CodeInvalidRequest, // the server must not ignore a misspelt filter
 		"after-position=":                       "",
 	} {
 		r := b.send(domain.RoleAuditor, "GET", sol+"/events?"+query)
@@ -155,7 +155,9 @@ func TestReadsWaitForTheProjection(t *testing.T) {
 	b.furnish()
 	last := b.events[3].Position.String()
 	b.setLag(3)
-	for _, path := range []string{"/devices", "/devices/d2", "/snapshot", "/snapshot?at=" + last, "/equipment", "/events", "/audit/head", "/connections"} {
+	for _, path := range []string{
+		"/devices", "/devices/d2", "/snapshot", "/snapshot?at=" + last, "/equipment", "/events", "/audit/head", "/connections",
+	} {
 		sign := "?"
 		if strings.Contains(path, "?") {
 			sign = "&"
@@ -175,8 +177,8 @@ func TestReadsWaitForTheProjection(t *testing.T) {
 	}
 }
 
-// A projection that does not get there in time is no reason to answer from an
-// older state.
+// If the projection does not reach the position in time, the server refuses instead of
+// answering from an older state.
 func TestProjectionBehind(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

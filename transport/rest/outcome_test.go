@@ -17,17 +17,17 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// nodeTable is the processes of the deployment, as a test wants them.
+// nodeTable holds the processes that a test simulates.
 type nodeTable struct {
 	live    []string
 	missing []string
-	later   []string // that began after all commands; they live
-	answers []string // who reports as soon as something is asked of all
+	later   []string // live processes that started after all commands
+	answers []string // processes that answer a command for all at once
 	relay   *domain.RelaySwitchCompleted
-	broken  error // of Follow
+	broken  error // returned by Follow
 }
 
-// react does in the same breath what the processes do. The caller holds the lock.
+// react appends the answers of the processes at once. The caller holds the lock.
 func (p *platform) react(events []domain.Event) {
 	for _, e := range events {
 		switch e.Type {
@@ -52,7 +52,7 @@ func (p *platform) report(request domain.Event, node string, shelly, browser int
 	}, request.CausationID)
 }
 
-// add appends what nobody commanded. The caller holds the lock.
+// add appends an event of a process. The caller holds the lock.
 func (p *platform) add(system domain.SystemID, data domain.Data, cause string) {
 	e, err := domain.NewEvent(system, data, domain.Cause{Actor: "node:x", CausationID: cause})
 	if err != nil {
@@ -105,11 +105,12 @@ func (p *platform) Follow(ctx context.Context, system domain.SystemID, after dom
 	}
 }
 
-// connect gives clinica-sol the connection acc1.
-func (b *bundle) connect() {
+// connect creates a connection.
+func (b *bundle) connect(system domain.SystemID, id domain.ConnectionID, kind domain.ConnectionKind) {
 	b.t.Helper()
-	c := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: "acc1", Kind: domain.ConnectionShellyOutbound}}
-	if _, err := b.api.service.Execute(b.t.Context(), "clinica-sol", c, domain.Request{Actor: domain.Actor{Role: domain.RoleStaff}}); err != nil {
+	c := domain.CreateConnection{ConnectionCreated: domain.ConnectionCreated{ConnectionID: id, Kind: kind}}
+	staff := domain.Request{Actor: domain.Actor{Subject: "x", Role: domain.RoleStaff}}
+	if _, err := b.api.service.Execute(b.t.Context(), system, c, staff); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -118,7 +119,7 @@ func (r reply) nodes() string {
 	return fmt.Sprint(r.body["outcome"], " ", r.body["nodes"], " ", r.body["unanswered"])
 }
 
-// serve is send without a network, for a clock that a test moves.
+// serve is send without a network, for tests with their own clock.
 func (b *bundle) serve(role domain.Role, method, path, body string) reply {
 	b.t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
@@ -141,7 +142,7 @@ const (
 	bothNodes   = "completed [map[browserSockets:0 node:a shellySockets:0] map[browserSockets:10 node:b shellySockets:1]] <nil>"
 )
 
-// When all have answered the wait is over, and the answer says what each did.
+// The wait ends once all processes have answered, and the answer has their reports.
 func TestWaitForNodes(t *testing.T) {
 	t.Parallel()
 	for name, send := range map[string]func(*bundle, string) reply{
@@ -159,7 +160,7 @@ func TestWaitForNodes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			b.connect()
+			b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 			b.nodes = nodeTable{live: []string{"b"}, missing: []string{"a"}, answers: []string{"a", "b"}}
 			taken := send(b, "")
 			b.want(taken, 202, "")
@@ -176,13 +177,13 @@ func TestWaitForNodes(t *testing.T) {
 	}
 }
 
-// Whoever does not answer in time is named, be it one that lives or one that is
-// missing.
+// The answer names the processes that did not answer in time, both live and missing
+// ones.
 func TestUnansweredNodes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := assemble(t)
-		b.connect()
+		b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 		b.nodes = nodeTable{live: []string{"d", "b", "a"}, missing: []string{"c"}, answers: []string{"a", "b"}}
 		r := b.serve(operator, "POST", stopAndWait, "")
 		b.want(r, 202, "")
@@ -192,17 +193,17 @@ func TestUnansweredNodes(t *testing.T) {
 	})
 }
 
-// A process that leaves in order after the command has nothing open, and need not
-// answer. One that is missing has not left.
+// A process that signs off after the command has no open sockets, and need not answer.
+// A missing process has not signed off.
 func TestNodeLeavesWhileOthersAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := assemble(t)
-		b.connect()
+		b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 		for _, missing := range []bool{false, true} {
 			b.nodes = nodeTable{live: []string{"a", "b", "gone"}, answers: []string{"a", "b"}}
 			go func() {
-				time.Sleep(time.Second) // of a bubble
+				time.Sleep(time.Second) // of synctest's clock
 				b.mu.Lock()
 				defer b.mu.Unlock()
 				b.nodes.live = []string{"a", "b"}
@@ -218,11 +219,11 @@ func TestNodeLeavesWhileOthersAnswer(t *testing.T) {
 	})
 }
 
-// An answer that comes late is waited for, and ends the wait.
+// The server waits for a late answer, which ends the wait.
 func TestLateNode(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.connect()
+	b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 	b.nodes = nodeTable{live: []string{"a", "b"}, answers: []string{"a"}}
 	go func() {
 		<-b.waiting
@@ -241,11 +242,11 @@ func TestLateNode(t *testing.T) {
 }
 
 // A repeat under the same key finds the answers in history, and does not wait for
-// processes that began later.
+// processes that started later.
 func TestWaitOfRepeat(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.connect()
+	b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 	b.nodes = nodeTable{live: []string{"a", "b"}, answers: []string{"a", "b"}}
 	first := b.send(operator, "POST", stopAndWait, "Idempotency-Key: k")
 	b.want(first, 200, "")
@@ -260,12 +261,12 @@ func TestWaitOfRepeat(t *testing.T) {
 	}
 }
 
-// A command is taken also when its outcome cannot be found.
+// The server accepts a command even if it cannot read the outcome.
 func TestOutcomeCannotBeFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.furnish()
-	b.connect()
+	b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 	b.nodes = nodeTable{live: []string{"a"}, broken: errors.New("dial tcp 10.0.0.7: connection refused")}
 	r := b.send(operator, "POST", stopAndWait)
 	b.want(r, 202, "")
@@ -284,7 +285,7 @@ func TestOutcomeCannotBeFound(t *testing.T) {
 func TestStartWaitsForReadModel(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.connect()
+	b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 	b.want(b.send(operator, "POST", "/api/websocket/acc1/stop"), 202, "")
 	r := b.send(operator, "POST", "/api/websocket/acc1/start?wait=20s")
 	b.want(r, 200, "")
@@ -293,8 +294,7 @@ func TestStartWaitsForReadModel(t *testing.T) {
 	}
 }
 
-// The browser sockets are closed by a stop unless it says otherwise, and by
-// nothing else unless it says so.
+// By default, a stop closes the browser sockets, and the other commands do not.
 func TestCloseSocketsDefault(t *testing.T) {
 	t.Parallel()
 	for _, one := range []struct {
@@ -308,7 +308,7 @@ func TestCloseSocketsDefault(t *testing.T) {
 		{"restart", `{"closeSockets":true}`, true},
 	} {
 		b := setup(t)
-		b.connect()
+		b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 		b.want(b.send(operator, "POST", "/api/websocket/acc1/"+one.verb, one.body), 202, "")
 		var d domain.DisconnectRequested
 		if err := json.Unmarshal(b.events[len(b.events)-1].Data, &d); err != nil || d.ConnectionID != "acc1" || d.CloseSockets != one.want {
@@ -355,7 +355,7 @@ func TestRelayWithoutOutcome(t *testing.T) {
 	})
 }
 
-// Of one socket only the process that holds it is waited for.
+// A command on one socket waits only for the process that holds it.
 func TestWaitForSocket(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -382,11 +382,14 @@ func TestDisconnects(t *testing.T) {
 	}{
 		"a system, by its admin": {role: domain.RoleAdmin, body: `{"systemId":"clinica-sol","reason":"closed"}`, status: 202,
 			want: domain.DisconnectRequested{TargetSystem: "clinica-sol", Reason: "closed"}, system: "clinica-sol"},
-		"a subject and a role in a system": {role: domain.RoleAdmin, body: `{"systemId":"clinica-sol","subject":"maria","role":"viewer","reconnect":true}`,
-			status: 202, want: domain.DisconnectRequested{TargetSystem: "clinica-sol", Subject: "maria", Role: "viewer", Reconnect: true}, system: "clinica-sol"},
+		"a subject and a role in a system": {role: domain.RoleAdmin,
+			body:   `{"systemId":"clinica-sol","subject":"maria","role":"viewer","reconnect":true}`,
+			status: 202, system: "clinica-sol",
+			want: domain.DisconnectRequested{TargetSystem: "clinica-sol", Subject: "maria", Role: "viewer", Reconnect: true}},
 		"a subject, by staff, with a ban": {role: domain.RoleStaff, body: `{"subject":"maria","banFor":"10m"}`, status: 202,
 			want: domain.DisconnectRequested{Subject: "maria"}, system: domain.PlatformSystem, ban: 10 * time.Minute},
-		"a role, by staff":     {role: domain.RoleStaff, body: `{"role":"service"}`, status: 202, want: domain.DisconnectRequested{Role: "service"}, system: domain.PlatformSystem},
+		"a role, by staff": {role: domain.RoleStaff, body: `{"role":"service"}`, status: 202,
+			want: domain.DisconnectRequested{Role: "service"}, system: domain.PlatformSystem},
 		"a subject, by admin":  {role: domain.RoleAdmin, body: `{"subject":"maria"}`, status: 403, code: domain.CodeForbidden},
 		"another system":       {role: domain.RoleAdmin, body: `{"systemId":"centro-luna"}`, status: 403, code: domain.CodeForbidden},
 		"by an operator":       {role: operator, body: `{"systemId":"clinica-sol"}`, status: 403, code: domain.CodeForbidden},
@@ -394,8 +397,9 @@ func TestDisconnects(t *testing.T) {
 		"no body":              {role: domain.RoleStaff, body: ``, status: 400, code: CodeInvalidRequest},
 		"no such role":         {role: domain.RoleStaff, body: `{"role":"janitor"}`, status: 400, code: CodeInvalidRequest},
 		"a system that is not": {role: domain.RoleStaff, body: `{"systemId":"a b"}`, status: 400, code: domain.CodeInvalidSystemID},
-		"a misspelt member":    {role: domain.RoleStaff, body: `{"systemID":"clinica-sol","role":"viewer"}`, status: 400, code: CodeInvalidRequest},
-		"a ban of a week":      {role: domain.RoleStaff, body: `{"role":"viewer","banFor":"168h"}`, status: 400, code: domain.CodeInvalidCommand},
+		"a misspelt member": {role: domain.RoleStaff, body: `{"systemID":"clinica-sol","role":"viewer"}`, status: 400,
+			code: CodeInvalidRequest},
+		"a ban of a week": {role: domain.RoleStaff, body: `{"role":"viewer","banFor":"168h"}`, status: 400, code: domain.CodeInvalidCommand},
 		"a ban into the past": {role: domain.RoleStaff, body: `{"role":"viewer","banFor":"-1s"}`, status: 400,
 			code: domain.CodeInvalidCommand},
 		"a ban to come back through": {role: domain.RoleStaff, body: `{"role":"viewer","banFor":"1m","reconnect":true}`, status: 400,
@@ -430,7 +434,7 @@ func TestDisconnects(t *testing.T) {
 	}
 }
 
-// A repeat is the same request although its ban would end later.
+// A repeat is the same request, although its ban would end later.
 func TestRepeatedBan(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -442,7 +446,7 @@ func TestRepeatedBan(t *testing.T) {
 	}
 }
 
-// The event stream's refusal of who is banned is a problem like any other.
+// The event stream refuses a banned client with a problem document.
 func TestRefuseBanned(t *testing.T) {
 	t.Parallel()
 	refuse := Refuse(slog.New(slog.DiscardHandler))

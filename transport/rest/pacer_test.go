@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Refusals are held back for a moment, for no longer than the caller has to wait, and
+// The pacer delays a refusal for a moment, no longer than the caller has to wait, and
 // not beyond the end of the request.
 func TestRefusalsAreHeldBack(t *testing.T) {
 	t.Parallel()
@@ -35,7 +35,7 @@ func TestRefusalsAreHeldBack(t *testing.T) {
 	}
 }
 
-// Only so many refusals are held back at a time.
+// The pacer delays at most maxDelayed refusals at a time.
 func TestHeldRefusalsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// quarantined is a quarantine of 3 entries, in two partitions.
+// quarantined is a [Quarantine] of 3 entries in two partitions.
 type quarantined struct{}
 
 func (quarantined) Quarantine(_ context.Context, _ domain.Actor, q domain.QuarantineQuery) (page domain.QuarantinePage, err error) {
@@ -62,7 +62,7 @@ func TestQuarantine(t *testing.T) {
 		t.Errorf("of one system: %s", r.raw)
 	}
 	r = b.send(domain.RoleStaff, "GET", "/api/v1/quarantine?before=0-0/0")
-	if entries := r.body["entries"].([]any); len(entries) != 0 { // nothing lies before the first place
+	if entries := r.body["entries"].([]any); len(entries) != 0 { // no entry is before the first place
 		t.Errorf("before 0-0/0: %s", r.raw)
 	}
 	for _, query := range []string{"before=9-0", "before=x/1", "systemId=a%20b", "limit=0"} {

@@ -11,9 +11,12 @@ import (
 
 func (b *bundle) seat() {
 	b.sockets = []domain.Socket{
-		{SocketID: "s1", Node: "n1", Face: "ws", Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{"clinica-sol"}, ConnectedAt: start},
-		{SocketID: "s2", Node: "n2", Face: "ws", Subject: "ana", Role: domain.RoleViewer, Systems: []domain.SystemID{"centro-luna"}, ConnectedAt: start},
-		{SocketID: "s3", Node: "n2", Face: "ws", Subject: "chain", Role: domain.RoleViewer, Systems: []domain.SystemID{"clinica-sol", "centro-luna"}, ConnectedAt: start},
+		{SocketID: "s1", Node: "n1", Face: "ws", Subject: "maria", Role: domain.RoleViewer, ConnectedAt: start,
+			Systems: []domain.SystemID{"clinica-sol"}},
+		{SocketID: "s2", Node: "n2", Face: "ws", Subject: "ana", Role: domain.RoleViewer, ConnectedAt: start,
+			Systems: []domain.SystemID{"centro-luna"}},
+		{SocketID: "s3", Node: "n2", Face: "ws", Subject: "chain", Role: domain.RoleViewer, ConnectedAt: start,
+			Systems: []domain.SystemID{"clinica-sol", "centro-luna"}},
 		{SocketID: "s4", Node: "n2", Face: "ws", Subject: "new", Role: domain.RoleViewer, ConnectedAt: start},
 	}
 }
@@ -55,11 +58,13 @@ func TestCloseSocket(t *testing.T) {
 	if err := json.Unmarshal(b.events[0].Data, &d); err != nil {
 		t.Fatal(err)
 	}
-	want := domain.DisconnectRequested{CommandID: r.body["commandId"].(string), SocketID: "s1", TargetSystem: "clinica-sol", Reason: "bye", CloseSockets: true}
+	want := domain.DisconnectRequested{
+		CommandID: r.body["commandId"].(string), SocketID: "s1", TargetSystem: "clinica-sol", Reason: "bye", CloseSockets: true,
+	}
 	if d != want || b.events[0].SystemID != "clinica-sol" {
 		t.Errorf("appended %+v to %s", d, b.events[0].SystemID)
 	}
-	b.want(b.send(domain.RoleAdmin, "DELETE", "/api/v1/sockets/s2"), 404, CodeUnknownSocket) // nobody's business
+	b.want(b.send(domain.RoleAdmin, "DELETE", "/api/v1/sockets/s2"), 404, CodeUnknownSocket) // in another system only
 	shared := b.send(domain.RoleAdmin, "DELETE", "/api/v1/sockets/s3")
 	b.want(shared, 403, domain.CodeForbidden)
 	if strings.Contains(shared.raw, "luna") {
@@ -76,7 +81,7 @@ func TestCloseSocket(t *testing.T) {
 	}
 }
 
-// A ticket stands for the token that it was made with, once.
+// A ticket replaces the token that made it, once.
 func TestTickets(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -91,26 +96,27 @@ func TestTickets(t *testing.T) {
 	b.want(b.send("", "GET", sol+"/devices?token="+b.tokens[domain.RoleViewer]), 401, "token-invalid")
 }
 
-// A ticket for a stream is made for a system that the token may read.
+// The server makes a stream ticket only for a system that the token may read.
 func TestTicketsOfStreams(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"stream":"clinica-sol"}`)
 	b.want(r, 201, "")
-	if at, err := time.Parse(time.RFC3339, r.body["expiresAt"].(string)); err != nil || r.body["ticket"] != "stream of clinica-sol" || time.Until(at) < time.Minute {
+	at, err := time.Parse(time.RFC3339, r.body["expiresAt"].(string))
+	if err != nil || r.body["ticket"] != "stream of clinica-sol" || time.Until(at) < time.Minute {
 		t.Errorf("%s", r.raw)
 	}
 	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"stream":"centro-luna"}`), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"stream":"a/b"}`), 400, domain.CodeInvalidSystemID)
 	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{"Stream":"clinica-sol"}`), 400, CodeInvalidRequest)
-	for _, unfilled := range []string{`{"stream":""}`, `{"stream":null}`} { // not a ticket that opens everything
+	for _, unfilled := range []string{`{"stream":""}`, `{"stream":null}`} { // must not make a ticket that opens everything
 		b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", unfilled), 400, CodeInvalidRequest)
 	}
 	b.want(b.send(domain.RoleViewer, "POST", "/api/v1/tickets", `{}`), 201, "")
 }
 
-// What is to be thrown out is said: a member that a client did not fill in does not
-// stand for all.
+// A selector that a client did not fill in does not match all sockets: the server
+// refuses it.
 func TestDisconnectOfNobodyInParticular(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -9,7 +9,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Text that no database holds is refused before anything is asked for with it.
+// The server refuses text that Postgres cannot store before it uses the text.
 func TestTextThatNoDatabaseHolds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -36,7 +36,7 @@ func TestTextThatNoDatabaseHolds(t *testing.T) {
 	b.want(b.send(domain.RoleAuditor, "GET", sol+"/events?actor=cl%C3%ADnica"), 200, "")
 }
 
-// A body in a coding that is not undone here is not taken for malformed JSON.
+// The server refuses a compressed body as such, not as malformed JSON.
 func TestContentEncoding(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -56,7 +56,7 @@ func TestContentEncoding(t *testing.T) {
 				t.Errorf("%s is not named: %s", coding, r.raw)
 			}
 			if r.header.Get("Accept-Encoding") != "identity" {
-				t.Errorf("%s: what is taken is not said", coding)
+				t.Errorf("%s: Accept-Encoding is missing", coding)
 			}
 		}
 	}
@@ -78,8 +78,8 @@ func TestContentEncoding(t *testing.T) {
 	}
 }
 
-// Every way to say how long to wait is described the same, with an example that
-// the description allows.
+// The document describes every wait parameter alike, with an example that matches the
+// pattern.
 func TestWaitIsDescribed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -99,12 +99,15 @@ func TestWaitIsDescribed(t *testing.T) {
 			if err != nil || pattern == "" {
 				t.Fatalf("%s: pattern %q, %v", name, pattern, err)
 			}
-			for text, want := range map[string]bool{"5s": true, "500ms": true, "1.5s": true, "0": true, "1m2s": true, "5": false, "soon": false, "-1s": false} {
+			for text, want := range map[string]bool{
+				"5s": true, "500ms": true, "1.5s": true, "0": true, "1m2s": true, "5": false, "soon": false, "-1s": false,
+			} {
 				if re.MatchString(text) != want {
 					t.Errorf("%s: %s matches %q: %v", name, pattern, text, !want)
 				}
 			}
-			if text, _ := json.Marshal(parameter); !strings.Contains(string(text), `"example":"5s"`) && !strings.Contains(string(text), `"examples":["5s"]`) {
+			text, _ := json.Marshal(parameter)
+			if !strings.Contains(string(text), `"example":"5s"`) && !strings.Contains(string(text), `"examples":["5s"]`) {
 				t.Errorf("%s: no example: %s", name, text)
 			}
 		}
@@ -114,7 +117,7 @@ func TestWaitIsDescribed(t *testing.T) {
 	}
 }
 
-// What is wrong with a body is said in the words of JSON, not of this program.
+// The error of a malformed body speaks of JSON, not of Go types.
 func TestProblemsNameNoTypes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -27,8 +27,8 @@ func (a *API) registerTickets() {
 		id: "createTicket", method: http.MethodPost, path: "/api/v1/tickets", tag: "Tickets", status: http.StatusCreated,
 		summary: "Get a ticket for a URL",
 		detail: "A ticket replaces the token of this request for one use within 30 s. The connection that it opens ends when the token " +
-			"expires. With `stream`, the ticket opens only the event stream of that system, any number of times until the token expires, so that an " +
-			"`EventSource` can reconnect with it.",
+			"expires. With `stream`, the ticket opens only the event stream of that system, any number of times until the token expires, so that " +
+			"an `EventSource` can reconnect with it.",
 		errors: []int{413, 415},
 	}, a.createTicket)
 }

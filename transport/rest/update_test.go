@@ -14,7 +14,7 @@ import (
 	"github.com/plugcast/plugcast/transport/limit"
 )
 
-// batchOf makes n updates of clinica-sol, as an array or one per line.
+// batchOf returns a batch of n updates of clinica-sol, as an array or one per line.
 func batchOf(n int, lines bool) []byte {
 	var b bytes.Buffer
 	for i := range n {
@@ -52,7 +52,7 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// The forms that a batch may have all mean the same.
+// The forms of a batch all have the same meaning.
 func TestPublishForms(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -88,9 +88,10 @@ func TestPublishRefusals(t *testing.T) {
 		code  domain.Code
 		index any
 	}{
-		"500th item is bad":     {"[" + string(bytes.Join(bad, []byte(","))) + "]", domain.RoleService, domain.CodeInvalidUpdate, 499.0},
-		"500th line is bad":     {string(bytes.Join(bad, []byte("\n"))), domain.RoleService, domain.CodeInvalidUpdate, 499.0},
-		"foreign system":        {`[` + oneItem[1:len(oneItem)-1] + `,{"systemId":"centro-luna","deviceId":"d"}]`, domain.RoleService, domain.CodeForbidden, 1.0},
+		"500th item is bad": {"[" + string(bytes.Join(bad, []byte(","))) + "]", domain.RoleService, domain.CodeInvalidUpdate, 499.0},
+		"500th line is bad": {string(bytes.Join(bad, []byte("\n"))), domain.RoleService, domain.CodeInvalidUpdate, 499.0},
+		"foreign system": {`[` + oneItem[1:len(oneItem)-1] + `,{"systemId":"centro-luna","deviceId":"d"}]`, domain.RoleService,
+			domain.CodeForbidden, 1.0},
 		"ill-formed system":     {`[{"systemId":"a b","deviceId":"d"}]`, domain.RoleService, domain.CodeInvalidSystemID, 0.0},
 		"no device":             {`[{"systemId":"clinica-sol"}]`, domain.RoleService, domain.CodeInvalidDeviceID, 0.0},
 		"role may not":          {oneItem, domain.RoleOperator, domain.CodeForbidden, nil},
@@ -137,8 +138,8 @@ func TestPublishOnce(t *testing.T) {
 	}
 }
 
-// What does not make another request of it: white space, and whether the updates are
-// an array or lines.
+// White space, and the choice between an array and lines, do not make a batch another
+// request.
 func TestSameRequestUnderOneKey(t *testing.T) {
 	t.Parallel()
 	const (
@@ -179,7 +180,8 @@ func TestSameRequestUnderOneKey(t *testing.T) {
 		}
 	}
 	for _, body := range []string{
-		`{"name":"Lamp","attributes":{"b":[true],"a":1}}`, `{"name":"Lamp","attributes":{"a":1.0,"b":[true]}}`, `{"name":" Lamp","attributes":{"a":1,"b":[true]}}`,
+		`{"name":"Lamp","attributes":{"b":[true],"a":1}}`, `{"name":"Lamp","attributes":{"a":1.0,"b":[true]}}`,
+		`{"name":" Lamp","attributes":{"a":1,"b":[true]}}`,
 	} {
 		b.want(command(body), 422, domain.CodeKeyReused)
 	}
@@ -188,8 +190,8 @@ func TestSameRequestUnderOneKey(t *testing.T) {
 	}
 }
 
-// Each update is charged to the system that it is for, and each request to one of
-// the caller's own, also one that is refused or has nothing in it.
+// The server charges each update to its system, and each request to a system of the
+// caller, also a refused or empty one.
 func TestPublishIsLimited(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -217,7 +219,7 @@ func TestPublishIsLimited(t *testing.T) {
 	}
 }
 
-// Wherever a network cuts the body into pieces, it means the same.
+// A body has the same meaning wherever the network splits it.
 func TestBatchInPieces(t *testing.T) {
 	t.Parallel()
 	for _, lines := range []bool{false, true} {
@@ -240,12 +242,13 @@ func TestBatchInPieces(t *testing.T) {
 	}
 }
 
-// The cutting of a body into items agrees with a general JSON decoder on what is
-// a batch at all, and on each item's bytes.
+// itemReader agrees with a general JSON decoder on whether a body is a batch, and on the
+// bytes of each item.
 func FuzzReadBatch(f *testing.F) {
 	for _, seed := range []string{
 		`[]`, `[{}]`, `{}`, `[{},{}]`, "{}\n{}\n", `[{"a":"}]\\\"{"}]`, `[{"a":[{}]} , {"b":"\u007d"}]`, `[{}`, `[{},]`, `[,{}]`,
-		`[{}{}]`, `{"a":"`, `[{]}]`, `[{}]x`, ` [ ] `, `{} [] {}`, `null`, `[null]`, "[{}]\n[{}]", string(batchOf(2, false)), string(batchOf(2, true)),
+		`[{}{}]`, `{"a":"`, `[{]}]`, `[{}]x`, ` [ ] `, `{} [] {}`, `null`, `[null]`, "[{}]\n[{}]",
+		string(batchOf(2, false)), string(batchOf(2, true)),
 	} {
 		f.Add([]byte(seed))
 	}
@@ -261,7 +264,7 @@ func FuzzReadBatch(f *testing.F) {
 			if item, err = items.next(); err == nil {
 				cut = append(cut, bytes.Clone(item))
 				if !json.Valid(item) {
-					err = errors.New("not JSON") // readBatch sees it when it parses the item
+					err = errors.New("not JSON") // readBatch notices it when it parses the item
 				}
 			}
 		}
@@ -279,7 +282,7 @@ func FuzzReadBatch(f *testing.F) {
 	})
 }
 
-// decodeBatch is the general, slow way.
+// decodeBatch reads a batch with a general decoder, which is slower.
 func decodeBatch(body []byte) (items []json.RawMessage, valid bool) {
 	if trimmed := bytes.TrimLeft(body, " \n\r\t"); len(trimmed) > 0 && trimmed[0] == '[' {
 		if json.Unmarshal(body, &items) != nil {
@@ -319,8 +322,7 @@ func BenchmarkReadBatch(b *testing.B) {
 	}
 }
 
-// BenchmarkCutBatch is the part of BenchmarkReadBatch that is not the parsing of
-// each item.
+// BenchmarkCutBatch measures BenchmarkReadBatch without the parsing of the items.
 func BenchmarkCutBatch(b *testing.B) {
 	body := batchOf(1000, false)
 	b.SetBytes(int64(len(body)))

@@ -15,7 +15,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
 )
 
-// How the client connects, resumes and gives up.
+// The client connects, resumes and gives up as its own tests say.
 func TestClient(t *testing.T) {
 	t.Parallel()
 	client := nodejs.Folder(t, "client")
@@ -28,13 +28,13 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// mostGzipped is what the client may weigh: the entry with all that it imports,
-// as published, without React.
-const mostGzipped = 8 << 10 // bytes
+// maxGzipped is the maximum size of the published client without React: the entry with
+// all its imports, compressed.
+const maxGzipped = 8 << 10 // bytes
 
-// What npm would publish: the types hold in strict mode, nothing but the built
-// files is in it, the entry is small, and programs of others can install it,
-// import it under Node, render it on a server and check their types against it.
+// The npm package has correct types in strict mode and only the built files, and its
+// entry is small. Other programs can install it, import it under Node, render it on a
+// server and check their types against it.
 func TestPublishedPackage(t *testing.T) {
 	t.Parallel()
 	client := nodejs.Folder(t, "client")
@@ -42,7 +42,9 @@ func TestPublishedPackage(t *testing.T) {
 	nodejs.Install(t, client)
 	nodejs.Install(t, react18)
 	tarball := pack(t, nodejs.Copy(t, client))
-	for react, modules := range map[string]string{"19.": filepath.Join(client, "node_modules"), "18.": filepath.Join(react18, "node_modules")} {
+	for react, modules := range map[string]string{
+		"19.": filepath.Join(client, "node_modules"), "18.": filepath.Join(react18, "node_modules"),
+	} {
 		t.Run("React "+react, func(t *testing.T) {
 			t.Parallel()
 			app := consumer(t, client, tarball, modules)
@@ -59,12 +61,11 @@ func TestPublishedPackage(t *testing.T) {
 	}
 }
 
-// pack builds and packs the client, looks at what came out, and returns where it
-// is.
+// pack builds and packs the client, checks the package, and returns its path.
 func pack(t *testing.T, client string) string {
 	t.Helper()
 	to := t.TempDir()
-	runIn(t, client, "npm", "run", "build") // no script runs by itself here, see .npmrc
+	runIn(t, client, "npm", "run", "build") // .npmrc disables npm's automatic scripts
 	out := runIn(t, client, "npm", "pack", "--json", "--pack-destination", to, "--loglevel", "error", "--foreground-scripts=false")
 	type packedFile struct{ Path string }
 	var packed []struct {
@@ -94,7 +95,7 @@ func pack(t *testing.T, client string) string {
 	slices.Sort(sources)
 	var size bytes.Buffer
 	zip, _ := gzip.NewWriterLevel(&size, gzip.BestCompression)
-	for _, name := range sources { // all of them, though the entry needs no more than it imports
+	for _, name := range sources { // all sources, although the entry does not import all
 		body, err := os.ReadFile(filepath.Join(client, name))
 		if err != nil {
 			t.Fatal(err)
@@ -103,18 +104,17 @@ func pack(t *testing.T, client string) string {
 	}
 	_ = zip.Close()
 	t.Logf("the client is %d bytes gzipped", size.Len())
-	if size.Len() >= mostGzipped {
-		t.Errorf("the client is %d bytes gzipped, may be %d", size.Len(), mostGzipped)
+	if size.Len() >= maxGzipped {
+		t.Errorf("the client is %d bytes gzipped, the maximum is %d", size.Len(), maxGzipped)
 	}
 	react, err := os.ReadFile(filepath.Join(client, "dist", "react", "index.js"))
 	if err != nil || !bytes.HasPrefix(react, []byte(`"use client";`)) {
-		t.Errorf("the React part does not begin as Next.js wants it: %.40s, %v", react, err)
+		t.Errorf("the React part does not begin as Next.js requires: %.40s, %v", react, err)
 	}
 	return filepath.Join(to, packed[0].Filename)
 }
 
-// consumer makes a project that has the packed client installed, and the React of
-// modules.
+// consumer makes a project with the packed client, and with React from modules.
 func consumer(t *testing.T, client, tarball, modules string) string {
 	t.Helper()
 	app := t.TempDir()
@@ -136,7 +136,7 @@ func consumer(t *testing.T, client, tarball, modules string) string {
 	return app
 }
 
-// runIn runs a program in a folder and returns what it wrote.
+// runIn runs a program in a folder and returns its output.
 func runIn(t *testing.T, dir, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, args...)

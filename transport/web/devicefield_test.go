@@ -11,7 +11,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// The fold in JavaScript takes every field of the table, and forgets it.
+// The fold in JavaScript sets every field of the table, and removes it if it is null.
 func TestClientFoldsEveryDeviceField(t *testing.T) {
 	t.Parallel()
 	client := newFolder(t)
@@ -26,10 +26,9 @@ func TestClientFoldsEveryDeviceField(t *testing.T) {
 		}
 		for _, value := range append(values, nil) {
 			data := mustJSON(t, map[string]any{"deviceId": "d", f.Name: value})
-			e := domain.Event{Type: domain.TypeDeviceUpdate, Version: 1, SystemID: "s", Time: begin, Position: domain.Position{Ms: 1}, Seq: 1, Data: data}
-			got := client.fold(t, domain.NewState("s").Snapshot(), []domain.Event{e})
+			got := client.fold(t, domain.NewState("s").Snapshot(), []domain.Event{firstUpdate(data)})
 			if f.Name == "energyOffsetWh" {
-				value = nil // which corrections alone set
+				value = nil // only corrections set this field
 			}
 			if len(got.Devices) != 1 || string(mustJSON(t, got.Devices[0][f.Name])) != string(mustJSON(t, value)) {
 				t.Errorf("%s folds to %v", data, got.Devices)
@@ -39,15 +38,21 @@ func TestClientFoldsEveryDeviceField(t *testing.T) {
 		if f.Name == "attributes" {
 			continue
 		}
-		e := domain.Event{Type: domain.TypeDeviceUpdate, Version: 1, SystemID: "s", Time: begin, Position: domain.Position{Ms: 1}, Seq: 1, Data: wrong}
-		if got := client.fold(t, domain.NewState("s").Snapshot(), []domain.Event{e}); len(got.Devices) != 0 {
-			t.Errorf("%s folds to %v: the client does not look at the field", wrong, got.Devices)
+		if got := client.fold(t, domain.NewState("s").Snapshot(), []domain.Event{firstUpdate(wrong)}); len(got.Devices) != 0 {
+			t.Errorf("%s folds to %v: the client does not check the field", wrong, got.Devices)
 		}
 	}
 }
 
-// The types of the client and the docs name every field of the table, and the
-// docs no other.
+// firstUpdate returns the first event of system s.
+func firstUpdate(data json.RawMessage) domain.Event {
+	return domain.Event{
+		Type: domain.TypeDeviceUpdate, Version: 1, SystemID: "s", Time: begin, Position: domain.Position{Ms: 1}, Seq: 1, Data: data,
+	}
+}
+
+// The types of the client and the docs name every field of the table, and the docs name
+// no other.
 func TestEveryDeviceFieldIsDescribed(t *testing.T) {
 	t.Parallel()
 	types := section(t, "client/src/events.ts", "export interface Device {", "\n}")
@@ -72,7 +77,7 @@ func sameSet(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-// section is the part of a file between two texts.
+// section returns the part of a file between two texts.
 func section(t *testing.T, file, from, to string) string {
 	t.Helper()
 	raw, err := os.ReadFile(file)

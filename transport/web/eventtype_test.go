@@ -11,7 +11,7 @@ import (
 )
 
 // The types of the client have every event type with all its fields, and the docs have every event type.
-// TestEveryDeviceFieldIsDescribed looks at the fields of a device-update.
+// TestEveryDeviceFieldIsDescribed checks the fields of a device-update.
 func TestEveryEventTypeIsDescribed(t *testing.T) {
 	t.Parallel()
 	types := section(t, "client/src/events.ts", "export interface EventData", "\n}")

@@ -18,7 +18,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/nodejs"
 )
 
-// folder is a process that folds as the client does.
+// folder is a Node process that folds events with the client's code.
 type folder struct {
 	in  io.Writer
 	out *bufio.Reader
@@ -40,7 +40,7 @@ func newFolder(t *testing.T) *folder {
 	}
 	t.Cleanup(func() {
 		_ = in.Close()
-		_ = cmd.Wait() // ended by its input or by the test's context
+		_ = cmd.Wait() // the end of its input or the test's context ends it
 	})
 	return &folder{in: in, out: bufio.NewReader(out)}
 }
@@ -61,7 +61,7 @@ func (f *folder) fold(t interface{ Fatal(...any) }, snapshot *domain.Snapshot, e
 	return got
 }
 
-// folded is what client/test/fold.mjs writes.
+// folded is the output of client/test/fold.mjs.
 type folded struct {
 	Gap         int
 	Position    domain.Position
@@ -72,7 +72,7 @@ type folded struct {
 	Connections []map[string]any
 }
 
-// The client and the server make the same state of the same events.
+// The client and the server fold the same events to the same state.
 func TestFoldAgrees(t *testing.T) {
 	t.Parallel()
 	client := newFolder(t)
@@ -90,7 +90,7 @@ func TestFoldAgrees(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got := client.fold(t, snapshot, events[max(0, from-2):]) // a few come twice
+		got := client.fold(t, snapshot, events[max(0, from-2):]) // the first few are in the snapshot already
 		want := folded{Gap: -1}
 		if err := json.Unmarshal(mustJSON(t, st.Snapshot()), &want); err != nil {
 			t.Fatal(err)
@@ -101,7 +101,7 @@ func TestFoldAgrees(t *testing.T) {
 	})
 }
 
-// copyOf is a snapshot that later events do not change.
+// copyOf returns a copy of a snapshot, which later events do not change.
 func copyOf(t interface{ Fatal(...any) }, s *domain.Snapshot) *domain.Snapshot {
 	var c domain.Snapshot
 	if err := json.Unmarshal(mustJSON(t, s), &c); err != nil {
@@ -121,8 +121,8 @@ func TestClientNoticesAGap(t *testing.T) {
 	}
 }
 
-// known drops what is null or empty, which the client does not tell from absent,
-// and gives times one form.
+// known removes null and empty members, which are the same as absent ones to the client,
+// and gives all times one format.
 func known(f folded) folded {
 	for _, list := range [][]map[string]any{f.Devices, f.Equipment, f.Assignments, f.Connections} {
 		for _, row := range list {
@@ -151,20 +151,20 @@ func mustJSON(t interface{ Fatal(...any) }, v any) []byte {
 
 var begin = time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
 
-// fieldValues are values of the fields of a device, but for its clock.
+// fieldValues are example values of the fields of a device except deviceTime.
 var fieldValues = map[string][]any{
 	"online": {true, false}, "relayOn": {true, false}, "channel": {0, 3}, "powerW": {0, 12.5}, "voltageV": {230.1}, "currentA": {0.05},
 	"frequencyHz": {50}, "powerFactor": {0.98, -1}, "energyWh": {0, 100954.03}, "counterWh": {0, 100954.03},
-	"energySince": {begin}, "energyOffsetWh": {-3.1, 0.7}, "counterFalls": {[]any{}, []domain.CounterFall{{At: begin, CounterWh: 2.5, EnergyWh: 7}}}, "temperatureC": {-4.5},
-	"source": {"", "init"}, "errors": {[]string{}, []string{"overtemp"}}, "connectionId": {"c1", "c2"}, "name": {"Lamp"},
+	"energySince": {begin}, "energyOffsetWh": {-3.1, 0.7}, "temperatureC": {-4.5},
+	"counterFalls": {[]any{}, []domain.CounterFall{{At: begin, CounterWh: 2.5, EnergyWh: 7}}},
+	"source":       {"", "init"}, "errors": {[]string{}, []string{"overtemp"}}, "connectionId": {"c1", "c2"}, "name": {"Lamp"},
 	"attributes": {map[string]any{}, map[string]any{"a": 1}},
 }
 
-// drawEvent makes any event about a few devices, pieces of equipment and
-// connections.
+// drawEvent draws an event about a few devices, pieces of equipment and connections.
 func drawEvent(t *rapid.T, n int) domain.Event {
 	id := func(kind string) string { return fmt.Sprint(kind, rapid.IntRange(1, 3).Draw(t, kind)) }
-	// maybe is a field that is absent, null or one of the values.
+	// maybe returns a member that is absent, null or one of the values.
 	maybe := func(name string, values ...any) string {
 		switch i := rapid.IntRange(-2, len(values)-1).Draw(t, name); i {
 		case -2:
@@ -179,11 +179,11 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 		unit := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Microsecond}).Draw(t, "unit")
 		at := begin.Add(time.Duration(rapid.IntRange(0, 1000).Draw(t, "device clock")) * unit)
 		switch rapid.IntRange(0, 5).Draw(t, "device clock is") {
-		case 0: // about as far ahead as it may be
+		case 0: // about as far ahead as is allowed
 			at = at.Add(domain.MaxClockAhead + time.Duration(n)*time.Second)
 		case 1: // far ahead
 			at = at.AddDate(73, 0, 0)
-		case 2: // one that was never set
+		case 2: // a clock that was never set
 			at = time.Unix(rapid.Int64Range(0, 1e9).Draw(t, "since 1970"), 0).UTC()
 		}
 		return maybe("deviceTime", at)
@@ -200,7 +200,8 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 			return data + deviceTime()
 		}},
 		{domain.TypeDeviceOfflineStatus, func() string {
-			return `"deviceId":"` + id("d") + `","reason":"heartbeat-missed"` + maybe("online", true, false) + maybe("relayOn", true) + maybe("lastSeenAt", begin)
+			return `"deviceId":"` + id("d") + `","reason":"heartbeat-missed"` +
+				maybe("online", true, false) + maybe("relayOn", true) + maybe("lastSeenAt", begin)
 		}},
 		{domain.TypeEnergyCorrected, func() string {
 			return `"deviceId":"` + id("d") + `","commandId":"c"` + maybe("energyWh", 5000, 0.1, 33.333)
@@ -208,7 +209,8 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 		{domain.TypeAssignmentUpdated, func() string { return `"deviceId":"` + id("d") + `"` + maybe("equipmentId", "e1", "e2") }},
 		{domain.TypeEquipmentRegistered, func() string { return `"equipmentId":"` + id("e") + `","name":"Laser","kind":"laser"` }},
 		{domain.TypeEquipmentUpdated, func() string {
-			return `"equipmentId":"` + id("e") + `"` + maybe("name", "Láser") + maybe("kind", "lamp") + maybe("location", "room 3") + maybe("attributes", map[string]any{"b": 2})
+			return `"equipmentId":"` + id("e") + `"` + maybe("name", "Láser") + maybe("kind", "lamp") +
+				maybe("location", "room 3") + maybe("attributes", map[string]any{"b": 2})
 		}},
 		{domain.TypeEquipmentRetired, func() string { return `"equipmentId":"` + id("e") + `"` }},
 		{domain.TypeConnectionCreated, func() string { return `"connectionId":"` + id("c") + `","kind":"shelly-cloud"` }},
@@ -225,18 +227,21 @@ func drawEvent(t *rapid.T, n int) domain.Event {
 	one := drawn[rapid.IntRange(0, len(drawn)-1).Draw(t, "type")]
 	data, version := one.data(), 1
 	switch rapid.IntRange(0, 19).Draw(t, "fault") {
-	case 0: // of tomorrow
+	case 0: // a version that does not exist yet
 		version = 2
-	case 1: // data that is not of its type's shape
+	case 1: // data with a malformed member
 		data += rapid.SampledFrom([]string{
-			`,"relayOn":"yes"`, `,"channel":1.5`, `,"powerW":"7"`, `,"errors":[1]`, `,"counterFalls":[1]`, `,"counterFalls":[{"at":"noon"}]`, `,"energySince":7`, `,"energyWh":"much"`, `,"deviceTime":"noon"`, `,"deviceTime":"2026-11-23"`, `,"deviceTime":"2026-11-23T18:00:00"`, `,"deviceTime":"Nov 23, 2026"`, `,"name":7`,
+			`,"relayOn":"yes"`, `,"channel":1.5`, `,"powerW":"7"`, `,"errors":[1]`, `,"counterFalls":[1]`,
+			`,"counterFalls":[{"at":"noon"}]`, `,"energySince":7`, `,"energyWh":"much"`, `,"deviceTime":"noon"`,
+			`,"deviceTime":"2026-11-23"`, `,"deviceTime":"2026-11-23T18:00:00"`, `,"deviceTime":"Nov 23, 2026"`, `,"name":7`,
 			`,"deviceId":"a b"`, `,"equipmentId":".."`, `,"connectionId":7`, `,"reason":false`, `,"online":0`, `,"kind":1`, `,"location":[]`,
-		}).Draw(t, "what is wrong")
+		}).Draw(t, "malformed member")
 	}
+	clock := rapid.SampledFrom([]time.Duration{0, 0, 123456 * time.Microsecond, time.Hour, -time.Hour})
 	return domain.Event{
 		ID: fmt.Sprint("id-", n), Type: one.of, Version: version, SystemID: "s", Actor: "maria", Data: json.RawMessage("{" + data + "}"),
 		Origin:   rapid.SampledFrom([]string{"", "elsewhere"}).Draw(t, "origin"),
-		Time:     begin.Add(time.Duration(n)*time.Second + rapid.SampledFrom([]time.Duration{0, 0, 123456 * time.Microsecond, time.Hour, -time.Hour}).Draw(t, "clock")),
+		Time:     begin.Add(time.Duration(n)*time.Second + clock.Draw(t, "clock")),
 		Position: domain.Position{Ms: uint64(begin.UnixMilli() + int64(n)*1000)}, Seq: uint64(n),
 	}
 }

@@ -1,7 +1,7 @@
-// Package web is the live page: the plugs of one system as they change. It is a
-// few small scripts without a framework or a build step, embedded, and asks no
-// other host for anything. What connects it is the JavaScript client, whose
-// sources in client/src are served as they are, for other pages too.
+// Package web serves the live page, which shows the plugs of one system as they change.
+// The page is a few small embedded scripts without a framework or a build step, and
+// requests nothing from other hosts. It connects through the JavaScript client. The
+// package serves the client's sources in client/src unchanged, for other pages too.
 //
 // The page takes its token from the URL's fragment, which browsers do not send:
 // /#system=clinica-sol&token=….
@@ -21,16 +21,16 @@ import (
 //go:embed assets client/src/*.js
 var assets embed.FS
 
-// Where the files are in the embedding, and where they are served. The client's
-// React part is below its folder and is not embedded: pages that have React have
-// a bundler.
+// folders maps folders of the embedded files to the paths at which they are served. The
+// client's React part, in a folder below, is not embedded: pages with React have a
+// bundler.
 var folders = []struct{ from, at string }{
 	{"assets", "/web/"},
 	{"client/src", "/web/client/"},
 }
 
-// policy lets the page run its own scripts and talk to its own host, and nothing
-// else: not even a script that somebody smuggles into a device's name.
+// policy allows the page only its own scripts and requests to its own host. It blocks,
+// for example, a script that an attacker hides in a device's name.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
@@ -41,8 +41,8 @@ type file struct {
 	tag  string
 }
 
-// Handler serves the page at / and what it consists of below /web/. The client
-// is at /web/client/index.js, where pages of other origins may import it from.
+// Handler serves the page at / and its files below /web/. It serves the client at
+// /web/client/index.js, from where pages of other origins can import it.
 func Handler() http.Handler {
 	files := map[string]file{}
 	for at, body := range read(assets) {
@@ -58,15 +58,15 @@ func Handler() http.Handler {
 			http.NotFound(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "this page can only be read", http.StatusMethodNotAllowed)
+			http.Error(w, "this page supports only GET and HEAD", http.StatusMethodNotAllowed)
 		default:
 			f.serve(w, r)
 		}
 	})
 }
 
-// serve answers with the file, or with 304 when the browser has it. The browser
-// asks each time, so that a new version of the program brings its own page.
+// serve answers with the file, or with 304 if the browser has it. The browser asks each
+// time, so that it gets the new page of a new version of the program at once.
 func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	if strings.HasPrefix(f.name, "/web/client/") {
@@ -81,7 +81,7 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(f.body))
 }
 
-// contentTypes does not ask the machine, whose table may say otherwise.
+// contentTypes is fixed, because the table of the machine may differ.
 var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -89,13 +89,13 @@ var contentTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// read returns all files, by where they are served.
+// read returns the contents of all files by the paths at which they are served.
 func read(from fs.FS) map[string]string {
 	found := map[string]string{}
 	for _, folder := range folders {
 		entries, err := fs.ReadDir(from, folder.from)
 		if err != nil {
-			panic("web: embedded files: " + err.Error()) // only a broken build can get here
+			panic("web: embedded files: " + err.Error()) // only a broken build gets here
 		}
 		for _, entry := range entries {
 			body, err := fs.ReadFile(from, path.Join(folder.from, entry.Name()))

@@ -38,7 +38,9 @@ func TestPage(t *testing.T) {
 			t.Errorf("%s again: %d", path, again.StatusCode)
 		}
 	}
-	for _, path := range []string{"/web/", "/web/nothing.js", "/web/index.html", "/web/client/", "/web/client/events.ts", "/x", "/web/../handler.go"} {
+	for _, path := range []string{
+		"/web/", "/web/nothing.js", "/web/index.html", "/web/client/", "/web/client/events.ts", "/x", "/web/../handler.go",
+	} {
 		if resp := get(t, "GET", path); resp.StatusCode != 404 {
 			t.Errorf("%s: %d", path, resp.StatusCode)
 		}
@@ -48,13 +50,15 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// The page asks no other host for anything, and holds nothing that its own
-// policy forbids.
+// The page requests nothing from other hosts, and contains nothing that its own policy
+// forbids.
 func TestPageKeepsToItself(t *testing.T) {
 	t.Parallel()
 	all := read(assets)
 	for name, body := range all {
-		for _, forbidden := range []string{"//cdn", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "@import url", `@import "`, "document.write"} {
+		for _, forbidden := range []string{
+			"//cdn", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "@import url", `@import "`, "document.write",
+		} {
 			if strings.Contains(body, forbidden) {
 				t.Errorf("%s has %s", name, forbidden)
 			}
@@ -78,8 +82,8 @@ func TestPageKeepsToItself(t *testing.T) {
 	}
 }
 
-// What the page says. The test runs in a copy that says what browsers know
-// without being told: that the page's scripts are modules.
+// The page's words are correct. The test copies the scripts and adds a package.json that
+// tells Node that they are modules, as browsers assume.
 func TestWords(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

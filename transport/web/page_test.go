@@ -14,7 +14,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/browser"
 )
 
-// gateway is a server of the page's protocol that says what a test tells it to.
+// gateway starts a server of the page's protocol, and sends each connection to sockets.
 func gateway(t *testing.T, sockets chan<- *websocket.Conn) string {
 	upgrader := websocket.Upgrader{Subprotocols: []string{"plugcast.v1"}}
 	mux := http.NewServeMux()
@@ -50,8 +50,7 @@ func update(seq int, data string) string {
 	return string(e.AppendEnvelope(nil))
 }
 
-// A browser that forbids the page to keep anything shows it all the same, and
-// takes a token from the form.
+// The page works in a browser that denies it storage, and takes a token from the form.
 func TestPageWithoutStorage(t *testing.T) {
 	t.Parallel()
 	sockets := make(chan *websocket.Conn, 4)
@@ -76,8 +75,8 @@ func TestPageWithoutStorage(t *testing.T) {
 	b.Shows("document.querySelector('#login').hidden", "true")
 }
 
-// The page in a real browser, under its own policy: what it shows of a snapshot
-// and of live events, that it resumes, and that it ends when it is told to.
+// In a real browser, under its own policy, the page shows a snapshot and live events,
+// resumes, and asks for a new link when its token expires.
 func TestPageInBrowser(t *testing.T) {
 	t.Parallel()
 	sockets := make(chan *websocket.Conn, 4)
@@ -107,7 +106,7 @@ func TestPageInBrowser(t *testing.T) {
 	b.Shows(card(".relay"), "Encendido")
 	b.Shows(card(".equipment"), "Láser")
 	b.Shows(card(".power"), "12,5 W")
-	b.Shows("location.hash", "#system=clinica-sol") // the token is not left in the address
+	b.Shows("location.hash", "#system=clinica-sol") // the page removes the token from the address
 
 	say(t, first, "["+update(2, `{"deviceId":"d1","powerW":3}`)+","+update(3, `{"deviceId":"d1","relayOn":null}`)+"]")
 	b.Shows(card(".relay"), "Desconocido")
