@@ -36,8 +36,7 @@ func bridgesFile(t *testing.T, name, url string, system domain.SystemID, directi
 	return config
 }
 
-// site is a deployment with one process, which can be killed and started again at
-// the same address.
+// site is a deployment with one process, which a test can kill and restart at the same address.
 type site struct {
 	*deployment
 	name    string
@@ -229,9 +228,8 @@ func checkSame(t *testing.T, a, b *site, system domain.SystemID, count int) {
 	}
 }
 
-// A far end that lost what was taken from it, because it was not archived: it stays
-// here, the gap is said, and what comes there from then on comes over, whichever end
-// has the link.
+// A far end lost imported events that it had not archived. They stay here, the link reports the
+// gap, and later events of the far end are imported, whichever end has the link.
 func TestBridgeAfterTheFarEndWasSetBack(t *testing.T) {
 	t.Parallel()
 	for _, direction := range []bridge.Direction{bridge.Pull, bridge.Push} {
@@ -326,7 +324,7 @@ func TestRelayCommandOverABridge(t *testing.T) {
 	}
 }
 
-// What another server says does nothing to the terminal that shows it.
+// Texts of another server cannot control the terminal that shows them.
 func TestBridgeCommandsShowForeignTexts(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

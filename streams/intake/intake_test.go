@@ -276,10 +276,8 @@ func TestStartAndRewind(t *testing.T) {
 // bound, and known sources continue.
 func TestTooManySources(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	ctx := t.Context()
-	const most = 128
-	for n := range most {
+	b, ctx := setup(t), t.Context()
+	for n := range 128 {
 		if err := b.SkipTo(ctx, system, fmt.Sprint("far-", n), domain.Position{Ms: 1}); err != nil {
 			t.Fatal(n, err)
 		}

@@ -189,7 +189,7 @@ func TestNeverAcknowledges(t *testing.T) {
 		t.Errorf("out of order, or twice: %v", got)
 	}
 	if maybe[total-1] {
-		t.Error("what was written before an orderly end is said to be lost, perhaps")
+		t.Error("events that were written before an orderly end are reported as lost")
 	}
 }
 
@@ -201,7 +201,7 @@ func TestStoreAway(t *testing.T) {
 	b.until("a start was saved", func() bool { saved, _ := b.store.LoadState(t.Context(), "", ""); return saved.Pushed != nil })
 	b.store.fail(true)
 	b.ours(0)
-	b.until("it tries to begin anew", func() bool { return b.store.asked() > 0 })
+	b.until("it tries to load its state", func() bool { return b.store.asked() > 0 })
 	b.ours(1)
 	b.store.fail(false)
 	b.until("all went out", b.pushedAll)
@@ -311,7 +311,7 @@ func TestLogAway(t *testing.T) {
 	b.server.Emit(theirs(1))
 	select {
 	case <-answered:
-		t.Error("acknowledged what is nowhere")
+		t.Error("acknowledged an event that was not appended")
 	case <-time.After(50 * time.Millisecond):
 	}
 	b.log.fail(false)
@@ -358,7 +358,7 @@ func TestEndWhileTheLogIsAway(t *testing.T) {
 	b.start()
 	b.until("the gap was reported", func() bool { return len(b.store.found(domain.FindingGap)) == 1 })
 	if gap := b.store.found(domain.FindingGap)[0]; gap.From.Before(before) || gap.From.After(after) {
-		t.Errorf("what came after %s is not in the gap from %s to %s", before, gap.From, gap.To)
+		t.Errorf("events after %s are not in the gap from %s to %s", before, gap.From, gap.To)
 	}
 }
 

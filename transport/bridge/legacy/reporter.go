@@ -89,7 +89,7 @@ func (r *reporter) detail() json.RawMessage {
 	}{r.totals})
 }
 
-// flush stores what was collected. If the store fails, the next flush tries again.
+// flush stores the findings and counts. If the store fails, the next flush tries again.
 func (r *reporter) flush(ctx context.Context) {
 	r.mu.Lock()
 	findings, counts, dropped := r.findings, r.counts, r.dropped

@@ -124,7 +124,7 @@ type memoryStore struct {
 	counts   map[string]uint64
 	failing  bool
 	failed   int              // number of loads that failed
-	onSave   func(SavedState) // is called with what is to be saved, if not nil
+	onSave   func(SavedState) // called with each state before it is saved, if not nil
 }
 
 var errAway = errors.New("away")
