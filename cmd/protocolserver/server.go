@@ -126,8 +126,8 @@ func (c *client) Event(e sio.Event) {
 	}
 }
 
-// Answered implements [sio.Answerer].
-func (c *client) Answered(id string, args []json.RawMessage, attachments [][]byte) {
+// Acknowledged implements [sio.AckHandler].
+func (c *client) Acknowledged(id string, args []json.RawMessage, attachments [][]byte) {
 	if c.open[id] {
 		delete(c.open, id)
 		c.emit("", "answered", args, attachments)

@@ -20,7 +20,7 @@ func BenchmarkRest(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				_ = s.rest(s.rooms[0])
+				_ = s.offsetSuffix(s.rooms[0])
 			}
 		})
 	}

@@ -11,21 +11,21 @@ import (
 	"github.com/plugcast/plugcast/transport/strictjson"
 )
 
-// The codes of errors that only this face gives. Others come from sessions in package
-// client and from what those name.
+// The codes of errors that only this face uses. Others come from sessions in package client
+// and from the packages named there.
 const (
-	CodeUnknownEvent domain.Code = "unknown-event" // none that clients send
-	CodeInvalidEvent domain.Code = "invalid-event" // the event is known and its arguments are not right
-	CodeBinary       domain.Code = "binary"        // binary data, which no event takes; then the connection is closed
+	CodeUnknownEvent domain.Code = "unknown-event" // clients cannot send this event
+	CodeInvalidEvent domain.Code = "invalid-event" // the event is known, but its arguments are invalid
+	CodeBinary       domain.Code = "binary"        // no event accepts binary data; the connection is closed
 )
 
-// refusal is an error as the error of connect_error.
+// refusal returns an error in the form of a connect_error.
 func refusal(err *domain.Error) *sio.Refusal {
 	return &sio.Refusal{Message: err.Detail, Data: client.Problem(err)}
 }
 
-// shown makes a refusal of an error that is the client's doing. Others pass: the
-// client is sent away to try again.
+// shown returns a refusal for an error that the client caused. Other errors are returned
+// unchanged: they make the client retry later.
 func shown(err error) error {
 	e := new(domain.Error)
 	if errors.As(err, &e) {
@@ -38,10 +38,10 @@ func shown(err error) error {
 	return err
 }
 
-// readArgument reads the first argument of an event: a string into *text, or an
-// object with the members that into has, to the letter, and no others: a join with
-// a misspelt "after" would start from now, and its client would never learn what it
-// missed.
+// readArgument decodes the first argument of an event: a string into *text, or an object
+// into into. Names are case-sensitive, and unknown names are refused: a join with a misspelt
+// "after" would begin at the newest event, and its client would never learn that it missed
+// events.
 func readArgument(e *sio.Event, text *string, into any) error {
 	if len(e.Args) == 0 {
 		return domain.Invalid(CodeInvalidEvent, fmt.Sprintf("%s needs an argument", e.Name))

@@ -8,24 +8,24 @@ import (
 	"github.com/plugcast/plugcast/transport/limit"
 )
 
-// Config holds names and bounds. Zero fields take their defaults.
+// Config holds the names and limits of a [Server]. Zero fields take their defaults.
 type Config struct {
-	Node        string                   // this process, as clients are told
+	Node        string                   // the name of this process, which clients see
 	CheckOrigin func(*http.Request) bool // whether a page may connect; default: any
-	// NewID and Elsewhere are those of [engineio.Config]: with them any process
-	// can serve the requests of a session.
+	// NewID and Elsewhere are those of [engineio.Config]. With them, any process can serve the
+	// requests of a session.
 	NewID     func() string
 	Elsewhere func(r *http.Request, id string) http.Handler
 
 	MaxFrame     int64         // bytes of a packet from a client; default 64 KiB
-	MaxUnsettled int           // connections that have not shown who they are; beyond that a silent one goes; default 16,384
-	MaxRooms     int           // systems that a socket may have joined; default 16
-	JoinTimeout  time.Duration // for looking up a place and loading a snapshot; default 15 s
-	KeepEvery    time.Duration // how often the sessions of those who are connected are kept; default 1 h
+	MaxUnsettled int           // unauthenticated connections, beyond which a silent one is closed; default 16,384
+	MaxRooms     int           // how many systems a socket may join; default 16
+	JoinTimeout  time.Duration // for locating a place and loading a snapshot; default 15 s
+	KeepEvery    time.Duration // how often the expiry of connected clients' sessions is extended; default 1 h
 
 	PingInterval time.Duration // default 25 s
 	PingTimeout  time.Duration // default 20 s
-	Tick         time.Duration // how exact times are kept; default 250 ms
+	Tick         time.Duration // the precision of deadlines; default 250 ms
 
 	limit.Rates // of one socket
 }

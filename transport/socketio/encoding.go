@@ -8,14 +8,13 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/engineio"
 )
 
-// encoding writes events as packets: each under its own name, with its data, its
-// envelope without the data, and its position. Readers at one place share the
-// bytes.
+// encoding encodes events as packets: each with its name, its data, its envelope without the
+// data, and its position. Readers at the same place share the bytes.
 type encoding struct{}
 
 // Encode implements [rooms.Encoding].
 func (encoding) Encode(events []*rooms.Encoded) []byte {
-	const around = 80 // a name, a position and what is between, beyond the envelope
+	const around = 80 // the name, position and punctuation around the envelope
 	size := 0
 	for _, e := range events {
 		size += len(e.Envelope) + around
@@ -38,30 +37,30 @@ func (encoding) Encode(events []*rooms.Encoded) []byte {
 	return b
 }
 
-// nameOf is the event's name in quotes, as its envelope begins with it. A name
-// that the client's library has for itself would make it drop the connection.
+// nameOf returns the event's name in quotes, as its envelope begins with it. Names that the
+// client's library reserves get a prefix, because they would make it close the connection.
 func nameOf(e *rooms.Encoded) []byte {
 	switch e.Type {
 	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":
 		return []byte(`"event:` + string(e.Type) + `"`)
 	}
 	const before = len(`{"event":`)
-	end := bytes.Index(e.Envelope, []byte(`,"position":`)) // not in the name: its quotes are escaped
+	end := bytes.Index(e.Envelope, []byte(`,"position":`)) // cannot match within the name, whose quotes are escaped
 	return e.Envelope[before:end]
 }
 
-// lastPosition is the position of the last event of a frame.
+// lastPosition returns the position of the last event of a frame.
 func lastPosition(frame []byte) domain.Position {
 	frame = frame[:len(frame)-len(`"]`)]
 	at, err := domain.ParsePosition(string(frame[bytes.LastIndexByte(frame, '"')+1:]))
 	if err != nil {
-		panic("socketio: a frame without a position: " + err.Error()) // a fault of Encode
+		panic("socketio: a frame without a position: " + err.Error()) // a bug in Encode
 	}
 	return at
 }
 
-// withRest returns a frame whose offsets have rest behind their positions.
-func withRest(frame, rest []byte) []byte {
+// withSuffix returns a frame with rest appended to the position of each event.
+func withSuffix(frame, rest []byte) []byte {
 	events := bytes.Count(frame, []byte{engineio.Separator}) + 1
 	b := make([]byte, 0, len(frame)+events*len(rest))
 	for len(frame) > 0 {

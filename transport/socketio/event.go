@@ -22,7 +22,7 @@ var handlers = map[string]func(*socket, *sio.Event) error{
 	"ping":                  (*socket).ping,
 }
 
-// ok acknowledges what has no other answer, and failed what was refused.
+// ok acknowledges an event without another answer, and failed a refused event.
 type ok struct {
 	OK bool `json:"ok"`
 }
@@ -39,7 +39,7 @@ func (s *socket) Event(e sio.Event) {
 	}
 	err := s.handle(&e, time.Now())
 	switch {
-	case errors.Is(err, errTaken):
+	case errors.Is(err, errClaimed):
 		s.Abort()
 	case err != nil:
 		s.fail(&e, err)
@@ -52,7 +52,7 @@ func (s *socket) handle(e *sio.Event, now time.Time) error {
 	}
 	handler := handlers[e.Name]
 	if handler == nil {
-		return domain.Invalid(CodeUnknownEvent, fmt.Sprintf("there is no event %.80q for clients to send", e.Name))
+		return domain.Invalid(CodeUnknownEvent, fmt.Sprintf("clients cannot send an event %.80q", e.Name))
 	}
 	return handler(s, e)
 }
@@ -71,11 +71,11 @@ func (s *socket) Control() (answer, stays bool) {
 
 // Refused implements [sio.Handler].
 func (s *socket) Refused(err error) {
-	s.emit("error", client.Problem(domain.Invalid(CodeBinary, "no event takes binary data: send JSON").WithCause(err)))
+	s.emit("error", client.Problem(domain.Invalid(CodeBinary, "no event accepts binary data; send JSON").WithCause(err)))
 }
 
-// fail answers an event with an error: in its acknowledgement, or else as an event.
-// A client that goes on causing refusals by sending too much is closed.
+// fail answers an event with an error, in its acknowledgement or as an event. A client that
+// keeps exceeding its limits is disconnected.
 func (s *socket) fail(e *sio.Event, err error) {
 	shown := s.server.clients.Public(err, e.Name)
 	if e.WantsAck() {
@@ -94,7 +94,7 @@ func (s *socket) acknowledge(e *sio.Event, answer any) {
 	}
 }
 
-// ping is for clients that want to know how far away the server is.
+// ping lets clients measure the round trip.
 func (s *socket) ping(e *sio.Event) error {
 	if e.WantsAck() {
 		s.acknowledge(e, ok{true})
@@ -104,9 +104,9 @@ func (s *socket) ping(e *sio.Event) error {
 	return nil
 }
 
-// joinSystem lets the socket into a room. One that is in it already and asks for
-// nothing else stays where it is: applications join whenever they connect, also
-// when they were put back into their rooms.
+// joinSystem lets the socket into a room. A socket that is already in the room and requests
+// nothing else keeps its place: applications join on every connect, even after the server
+// has restored their rooms.
 func (s *socket) joinSystem(e *sio.Event) error {
 	var j rooms.JoinRequest
 	if err := readArgument(e, &j.SystemID, &j); err != nil {

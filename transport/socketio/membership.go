@@ -9,18 +9,18 @@ import (
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
-// membership is a socket in the room of a system: the receipt of the events that it
-// sends.
+// membership is the membership of a socket in the room of a system, and the receipt of the
+// room's events.
 type membership struct {
 	socket       *socket
 	system       domain.SystemID
 	subscription *rooms.Subscription
 
 	// Guarded by the socket's sending.
-	sent   domain.Position // of the last event that was queued, or where it joined; zero before its snapshot is
-	silent bool            // offsets go on to name the room until the session has lost it
-	held   bool            // nothing is sent until Release
-	next   *rooms.Frame    // which came while it was held
+	sent   domain.Position // the position of the last queued event, or of the join; zero until the snapshot is queued
+	silent bool            // offsets still name the room until the session has left it
+	held   bool            // nothing is sent until Resume
+	next   *rooms.Frame    // the frame that came while held
 }
 
 var (
@@ -28,8 +28,8 @@ var (
 	_ client.Pauser = (*membership)(nil)
 )
 
-// Enter implements [client.Room]. A snapshot is still to come then: offsets of other
-// rooms' events must not say that the client has it.
+// Enter implements [client.Room]. If a snapshot is still to be sent, sent stays zero:
+// offsets of other rooms' events must not say that the client has it.
 func (m *membership) Enter(subscription *rooms.Subscription, at rooms.Joined) {
 	m.subscription = subscription
 	if at.Snapshot == nil {
@@ -44,14 +44,14 @@ func (m *membership) Silence() {
 	m.silent = true
 }
 
-// isQuiet reports whether nothing is for the client. The caller holds sending.
-func (m *membership) isQuiet() bool { return m.silent || m.socket.ended }
+// isSilent reports whether the room must send nothing. The caller holds sending.
+func (m *membership) isSilent() bool { return m.silent || m.socket.ended }
 
 // Begin implements [client.Room].
 func (m *membership) Begin(state *snapshot.Snapshot) bool {
 	if err := m.sendSnapshot(state); err != nil {
 		m.socket.emit("error", client.Problem(m.socket.server.clients.Public(err, "send a snapshot")))
-		m.socket.Abort() // it comes back after a pause, and asks again
+		m.socket.Abort() // the client reconnects after a pause, and joins again
 		return false
 	}
 	return true
@@ -70,16 +70,16 @@ func (r *sentSnapshot) Sent() {
 	_, unsent := s.unsent[r]
 	delete(s.unsent, r)
 	s.mu.Unlock()
-	if unsent { // else the socket was over before, and let go of it
+	if unsent { // otherwise the ended socket has released it
 		r.state.Release()
 	}
 }
 
-// sendSnapshot queues a snapshot, and releases it when it was sent or the socket
-// is over.
+// sendSnapshot queues a snapshot. It is released when it has been sent or the socket has
+// ended.
 func (m *membership) sendSnapshot(state *snapshot.Snapshot) error {
 	s := m.socket
-	kept := false // by its receipt
+	kept := false // whether its receipt holds it
 	defer func() {
 		if !kept { // also after a panic
 			state.Release()
@@ -89,14 +89,14 @@ func (m *membership) sendSnapshot(state *snapshot.Snapshot) error {
 	wrap := func(rest []byte) ([]byte, error) {
 		return state.Wrap(`42["snapshot",`, `,"`+at.String()+string(rest)+`"]`)
 	}
-	_, _ = wrap(m.rest()) // takes a while the first time, and deliveries wait for sending
+	_, _ = wrap(m.offsetSuffix()) // slow on the first call, so it runs before sending is locked, which deliveries wait for
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	if m.isQuiet() {
+	if m.isSilent() {
 		return nil
 	}
 	m.sent = at
-	packet, err := wrap(s.rest(m))
+	packet, err := wrap(s.offsetSuffix(m))
 	if err != nil {
 		return err
 	}
@@ -116,31 +116,31 @@ func (m *membership) sendSnapshot(state *snapshot.Snapshot) error {
 	return nil
 }
 
-// rest is [socket.rest] for a caller that does not hold sending.
-func (m *membership) rest() []byte {
+// offsetSuffix is [socket.offsetSuffix] for a caller that does not hold sending.
+func (m *membership) offsetSuffix() []byte {
 	m.socket.sending.Lock()
 	defer m.socket.sending.Unlock()
-	return m.socket.rest(m)
+	return m.socket.offsetSuffix(m)
 }
 
-// emitPlace sends an event of this face's own that is a place in the system.
+// emitPlace sends an event of this face that is also a place in the system.
 func (m *membership) emitPlace(name string, data any, at domain.Position) {
 	s := m.socket
-	encoded, err := domain.EncodeJSON(data) // outside the lock: deliveries wait for sending
+	encoded, err := domain.EncodeJSON(data) // before the lock, which deliveries wait for
 	if err != nil {
 		s.server.parts.Logger.Error("socketio: encode", "event", name, "error", err)
 		return
 	}
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	if m.isQuiet() {
+	if m.isSilent() {
 		return
 	}
 	m.sent = at
-	s.emit(name, json.RawMessage(encoded), at.String()+string(s.rest(m)))
+	s.emit(name, json.RawMessage(encoded), at.String()+string(s.offsetSuffix(m)))
 }
 
-// Broken implements [rooms.Breaker].
+// Panicked implements [rooms.PanicHandler].
 func (m *membership) Panicked() { m.socket.Abort() }
 
 // Deliver implements [rooms.Sink].
@@ -149,17 +149,17 @@ func (m *membership) Deliver(f rooms.Frame) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	if m.held {
-		later := f // or f would be allocated for each delivery
+		later := f // without this copy, f would be allocated on each delivery
 		m.next = &later
 		return
 	}
-	if m.isQuiet() {
+	if m.isSilent() {
 		return
 	}
 	m.sent = lastPosition(f.Bytes)
 	packets := f.Bytes
-	if rest := s.rest(m); len(rest) > 0 {
-		packets = withRest(packets, rest)
+	if rest := s.offsetSuffix(m); len(rest) > 0 {
+		packets = withSuffix(packets, rest)
 	}
 	s.io.Session().Send(packets, m)
 }
@@ -172,8 +172,8 @@ func (m *membership) Pause() domain.Position {
 	return m.sent
 }
 
-// Resume implements [client.Pauser]. There is at most one frame to go on with: the next
-// comes when that is sent.
+// Resume implements [client.Pauser]. At most one frame is waiting, because the next comes
+// after it was sent.
 func (m *membership) Resume() {
 	m.socket.sending.Lock()
 	f := m.next
@@ -187,7 +187,7 @@ func (m *membership) Resume() {
 // Sent implements [engineio.Receipt].
 func (m *membership) Sent() { m.subscription.Sent() }
 
-// Restarted implements [rooms.Sink]: the client is told where it goes on.
+// Restarted implements [rooms.Sink]: it tells the client where events continue.
 func (m *membership) Restarted(from domain.Cursor) {
 	m.emitPlace("joined", client.JoinedAt(m.system, from, false), from.Position)
 }

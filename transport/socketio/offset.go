@@ -7,19 +7,19 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// offset is the last argument of an event: where its reader is when it has the
-// event. It is written POSITION for the first revision, and else
+// offset is the last argument of an event: the place of a reader that has the event. It is
+// POSITION for the first revision, and otherwise
 // POSITION;REVISION;SYSTEM=POSITION;SYSTEM=POSITION…
 type offset struct {
 	position domain.Position // of the event
 	revision uint64
-	// rooms are all but the event's, in a revision after the first. One with the zero
-	// position has given its reader nothing yet.
+	// rooms are the other rooms, in a revision after the first. A zero position means that the
+	// reader has got nothing of that room yet.
 	rooms map[domain.SystemID]domain.Position
 }
 
-// parseOffset reads an offset. It is not ok for what is none, such as the last
-// argument of an event that an application sent to itself.
+// parseOffset parses an offset. ok is false for other text, such as the last argument of an
+// event that an application sent to itself.
 func parseOffset(s string) (o offset, ok bool) {
 	parts := strings.Split(s, ";")
 	var err error
@@ -29,7 +29,7 @@ func parseOffset(s string) (o offset, ok bool) {
 	if o.revision = 1; len(parts) == 1 {
 		return o, true
 	}
-	// Fewer bits than it has: it will be counted on.
+	// 62 bits, so that the revision can still be incremented.
 	if o.revision, err = strconv.ParseUint(parts[1], 10, 62); err != nil {
 		return offset{}, false
 	}
@@ -45,9 +45,8 @@ func parseOffset(s string) (o offset, ok bool) {
 	return o, true
 }
 
-// positionIn is the position that s, which may be an offset, has for a system.
-// Clients may give what they got as the last argument wherever a position is asked
-// for.
+// positionIn returns the position of a system in s, which may be an offset: clients may send
+// the last argument of an event wherever a position is expected.
 func positionIn(s string, system domain.SystemID) (domain.Position, error) {
 	if o, ok := parseOffset(s); ok {
 		if at, named := o.rooms[system]; named {

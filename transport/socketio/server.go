@@ -39,7 +39,7 @@ func New(config Config, parts client.Parts, sessions Sessions) (*Server, error) 
 	c := &s.config
 	var err error
 	s.sio, err = sio.New(sio.Config{
-		Namespaces: map[string]sio.Namespace{packet.Main: s.connect}, Greet: s.greet, Logger: parts.Logger,
+		Namespaces: map[string]sio.Namespace{packet.Main: s.connect}, OnHandshake: s.readHandshake, Logger: parts.Logger,
 		Engine: engineio.Config{
 			PingInterval: c.PingInterval, PingTimeout: c.PingTimeout, Tick: c.Tick, MaxPayload: c.MaxFrame, MaxUnsettled: c.MaxUnsettled,
 			CheckOrigin: c.CheckOrigin, NewID: c.NewID, Elsewhere: c.Elsewhere,
@@ -69,20 +69,20 @@ func (s *Server) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// timeout is a context for a change of a session, or for a handshake.
+// timeout returns a context for a change of a session, or for a handshake.
 func (s *Server) timeout() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(s.clients.Context(), s.config.JoinTimeout)
 }
 
-// where names this face in lists of sockets, and among the panics that were caught.
+// where names this face in lists of sockets and in the log lines of recovered panics.
 const where = "socketio"
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.sio.ServeHTTP(w, r) }
 
-// Shutdown closes all sockets so that their clients come back elsewhere, takes no
-// new ones, and waits until all are gone. When ctx ends before that, the rest is
-// cut off, and Shutdown returns ctx's error. Calling it twice is fine.
+// Shutdown closes all sockets so that their clients reconnect to another process, accepts no
+// new ones, and waits until all are gone. If ctx ends first, it aborts the remaining
+// connections and returns ctx's error. Calling it twice is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.clients.Stop()
 	err := s.sio.Shutdown(ctx)
@@ -90,45 +90,44 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Sockets describes the sockets of this server that are open.
+// Sockets returns the open sockets.
 func (s *Server) Sockets() []domain.Socket { return s.clients.Sockets() }
 
-// Disconnect throws out the sockets that match: they are told why, and come back if
-// they may. Some only leave one room. It returns how many there were, without waiting
-// for them.
+// Disconnect disconnects the sockets that match, or takes them out of one room, and tells
+// their clients the reason. It returns the number of sockets without waiting for them.
 func (s *Server) Disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) int {
 	return s.clients.Disconnect(match, why)
 }
 
-// shownAtHandshake is what the request showed that began a connection.
-type shownAtHandshake struct {
+// handshakeCredential is the result of the authentication of the request that began a
+// connection.
+type handshakeCredential struct {
 	actor domain.Actor
 	err   error
 }
 
-// greet looks for a credential in the request itself, where clients that are no
-// browsers can put one.
-func (s *Server) greet(r *http.Request) any {
+// readHandshake authenticates the request itself if it has a credential, which clients other
+// than browsers can put there.
+func (s *Server) readHandshake(r *http.Request) any {
 	query := r.URL.Query()
 	if r.Header.Get("Authorization") == "" && !query.Has("ticket") && !query.Has("token") && !query.Has("access_token") {
-		return nil // nearly always: then auth.token says who it is
+		return nil // the usual case: the credential is auth.token
 	}
 	ctx, cancel := s.timeout()
 	defer cancel()
 	actor, err := s.parts.Authenticator.Authenticate(ctx, r)
-	return shownAtHandshake{actor, err}
+	return handshakeCredential{actor, err}
 }
 
-// connectAuth is what a client sends when it connects. Members that are not known here
-// are the application's own.
+// connectAuth is the auth option of a client. Unknown members belong to the application.
 type connectAuth struct {
 	Token, PID, Offset string
-	// After is the place that a client kept by itself which has no connection state
-	// recovery: joins that name none begin behind it.
+	// After is a place that the application keeps, for clients without connection state
+	// recovery. Joins without a place begin after it.
 	After string
 }
 
-// readAuth reads a client's auth, which may be null or missing.
+// readAuth parses a client's auth option, which may be null or missing.
 func readAuth(sent []byte) (a connectAuth, err error) {
 	if len(sent) == 0 || string(sent) == "null" {
 		return a, nil
@@ -142,7 +141,8 @@ func readAuth(sent []byte) (a connectAuth, err error) {
 func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, error) {
 	a, err := readAuth(sent)
 	if err != nil {
-		return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent, "auth's token, pid, offset and after must be strings, each there once"))
+		return sio.Accepted{}, refusal(domain.Invalid(CodeInvalidEvent,
+			"auth's token, pid, offset and after must be strings, and appear at most once"))
 	}
 	if a.After != "" {
 		if _, err := positionIn(a.After, ""); err != nil {
@@ -171,15 +171,14 @@ func (s *Server) connect(io *sio.Socket, sent json.RawMessage) (sio.Accepted, er
 
 func (s *Server) authenticate(ctx context.Context, io *sio.Socket, token string) (domain.Actor, error) {
 	if token == "" {
-		if at, ok := io.Greeting().(shownAtHandshake); ok {
+		if at, ok := io.HandshakeData().(handshakeCredential); ok {
 			return at.actor, at.err
 		}
 	}
 	return s.parts.Authenticator.Verify(ctx, token)
 }
 
-// restore makes the socket of a client, in its rooms if it has been here before
-// and nothing is missing.
+// restore makes the socket of a client, in its previous rooms if it can resume them.
 func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor, a connectAuth) (*socket, error) {
 	var shown *offset
 	if o, ok := parseOffset(a.Offset); ok && len(a.Offset) <= maxOffset {
@@ -189,13 +188,13 @@ func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor
 		so := newSocket(s, io, actor, ref)
 		if err := so.reclaim(ctx, shown); err == nil {
 			return so, nil
-		} else if !errors.Is(err, errLost) {
+		} else if !errors.Is(err, errNotResumable) {
 			return nil, err
 		}
 	}
 	so := newSocket(s, io, actor, newRef(actor))
 	if shown != nil {
-		so.saved.Revision = shown.revision // the client will show it again, and must not be taken at its word
+		so.saved.Revision = shown.revision // the client will send this offset again, and the new session must not treat it as its own
 	}
 	return so, nil
 }

@@ -17,47 +17,47 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// Sessions keeps what clients need to go on where they were, for all processes. It
-// is safe for concurrent use. The holder of a session is the socket that claimed it
-// last: a connection that hangs must not save over what its client did on the next.
-// The sessions of one subject and of one system are bounded: a new session replaces
-// those that expire first.
+// Sessions stores the state that clients need to resume, for all processes. It is safe for
+// concurrent use. The holder of a session is the socket that claimed it last, so that a
+// connection that hangs cannot overwrite what its client did on a later one. The number of
+// sessions per subject and per system is limited: a new session replaces those that expire
+// first.
 type Sessions interface {
-	// Claim returns what was saved last, and takes the session from its holder. ok
-	// is false when there is nothing, or nothing any more.
+	// Claim returns the last saved state, and makes holder the session's holder. ok is false
+	// if there is none, or if it has expired.
 	Claim(ctx context.Context, ref domain.SessionRef, holder string) (saved []byte, ok bool, err error)
-	// Save keeps something, durably when it returns. ok is false, and nothing is
-	// saved, when another holder has claimed the session.
+	// Save stores the state durably. ok is false, and nothing is saved, if another holder has
+	// claimed the session.
 	Save(ctx context.Context, ref domain.SessionRef, holder string, saved []byte) (ok bool, err error)
-	// End says that nothing is left to resume, or that the client does not mean to:
-	// the session expires soon, unless another holder has claimed it.
+	// End makes the session expire soon, because its client has nothing to resume or does not
+	// intend to, unless another holder has claimed it.
 	End(ctx context.Context, ref domain.SessionRef, holder string) error
 	// Keep extends the sessions' expiry.
 	Keep(ctx context.Context, refs []domain.SessionRef) error
 }
 
-// Session is what a client came to be in. It changes when the client joins or
-// leaves a room, and not with the events.
+// Session is the state from which a client resumes. It changes when the client joins or
+// leaves a room, but not with the events.
 type Session struct {
 	Revision uint64                        `json:"revision"` // counts the changes; the first join is 1
 	Rooms    map[domain.SystemID]RoomState `json:"rooms,omitempty"`
-	Admin    bool                          `json:"admin,omitempty"` // in the room of the admin dashboard
-	// Left are rooms that the client did not ask to leave: one that shows an earlier
-	// revision was not told.
+	Admin    bool                          `json:"admin,omitempty"` // whether the client is in the room of the admin dashboard
+	// Left are the rooms that the client had to leave. A client that sends an earlier revision
+	// does not know of them.
 	Left map[domain.SystemID]Departure `json:"left,omitempty"`
 }
 
-// Departure is when and why a client was taken out of a room.
+// Departure says when and why a client had to leave a room.
 type Departure struct {
 	Revision uint64 `json:"revision"`
 	Reason   string `json:"reason"`
 }
 
-// mostLeft bounds the departures that are kept; the oldest are dropped.
-const mostLeft = 64
+// maxDepartures limits the stored departures; the oldest are dropped.
+const maxDepartures = 64
 
-// leave takes the client out of rooms, in a revision of its own, or of the room of the
-// admin dashboard. It notes those that the client did not ask to leave.
+// leave removes rooms in a new revision, or the room of the admin dashboard. It records the
+// rooms that the client had to leave.
 func (s *Session) leave(gone []client.Left) {
 	if slices.ContainsFunc(gone, func(one client.Left) bool { return one.Room == "" }) {
 		s.Revision++
@@ -75,7 +75,7 @@ func (s *Session) leave(gone []client.Left) {
 		}
 		delete(s.Rooms, one.SystemID)
 	}
-	for len(s.Left) > mostLeft {
+	for len(s.Left) > maxDepartures {
 		oldest := slices.MinFunc(slices.Collect(maps.Keys(s.Left)), func(a, b domain.SystemID) int {
 			return cmp.Or(cmp.Compare(s.Left[a].Revision, s.Left[b].Revision), cmp.Compare(a, b))
 		})
@@ -83,9 +83,9 @@ func (s *Session) leave(gone []client.Left) {
 	}
 }
 
-// untold returns the rooms that a client was not told to have left, which showed an
-// offset or nil.
-func (s *Session) untold(shown *offset) (gone []client.Left) {
+// unnotified returns the rooms that a client with this offset, or nil, does not know it has
+// left.
+func (s *Session) unnotified(shown *offset) (gone []client.Left) {
 	for _, system := range slices.Sorted(maps.Keys(s.Left)) {
 		if d := s.Left[system]; shown == nil || shown.revision < d.Revision {
 			gone = append(gone, client.Left{SystemID: system, Reason: d.Reason})
@@ -97,38 +97,37 @@ func (s *Session) untold(shown *offset) (gone []client.Left) {
 // isWorthKeeping reports whether the client is in any room.
 func (s *Session) isWorthKeeping() bool { return len(s.Rooms) > 0 || s.Admin }
 
-// RoomState is how a client is in a room.
+// RoomState is the state of a client in a room.
 type RoomState struct {
-	Revision uint64             `json:"revision"`           // in which it joined
-	After    domain.Position    `json:"after"`              // what comes behind this is for it
-	Snapshot bool               `json:"snapshot,omitempty"` // it wanted the state, which is sent again to who did not get it
+	Revision uint64             `json:"revision"`           // the revision of the join
+	After    domain.Position    `json:"after"`              // events after this are for the client
+	Snapshot bool               `json:"snapshot,omitempty"` // the client requested the state, which is sent again if it did not get it
 	Types    []domain.EventType `json:"types,omitempty"`
 	Devices  []domain.DeviceID  `json:"devices,omitempty"`
 	Conflate bool               `json:"conflate,omitempty"`
 }
 
-// options are the join with which a client goes on in a room that it showed an
-// offset for, or nil when it has none.
+// options returns the join with which a client resumes a room, given its offset or nil.
 func (r *RoomState) options(system domain.SystemID, shown *offset) rooms.Options {
 	o := rooms.Options{
 		After: &r.After, Filter: domain.EventFilter{Types: r.Types, Devices: r.Devices}, Conflate: r.Conflate, Encoding: encoding{},
 		Snapshot: r.Snapshot,
 	}
 	if shown == nil || shown.revision < r.Revision {
-		return o // it got nothing since it joined
+		return o // the client has got nothing since it joined
 	}
 	at, named := shown.rooms[system]
 	if !named { // the event was of this room
 		at = shown.position
 	} else if at.IsZero() {
-		return o // what it begins with was not sent when the offset was made
+		return o // the room's snapshot was not sent yet when the offset was made
 	}
 	o.After, o.Snapshot = &at, false
 	return o
 }
 
 const (
-	pidLength = 26 // of rand.Text
+	pidLength = 26 // the length of rand.Text
 	maxOffset = 4 << 10
 )
 
@@ -137,13 +136,12 @@ func newRef(actor domain.Actor) domain.SessionRef {
 	return domain.SessionRef{System: actor.QuotaSystem(""), Subject: actor.Subject, PID: rand.Text()}
 }
 
-// pidOf is what the client shows to resume a session. The system is in it because
-// the client's next token may list its systems in another order.
+// pidOf returns the pid with which the client resumes a session. It contains the system
+// because the client's next token may list its systems in another order.
 func pidOf(ref domain.SessionRef) string { return ref.PID + "." + string(ref.System) }
 
-// parsePID names the session that the actor's client means. It is not ok for what
-// is no pid. The actor's subject is part of the name, so a pid is worth nothing to
-// anybody else.
+// parsePID returns the session of a pid. ok is false if the text is not a pid. The actor's
+// subject is part of the reference, so a pid is worthless to another subject.
 func parsePID(pid string, actor domain.Actor) (ref domain.SessionRef, ok bool) {
 	random, name, ok := strings.Cut(pid, ".")
 	if !ok || len(random) != pidLength || strings.Trim(random, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
@@ -153,25 +151,25 @@ func parsePID(pid string, actor domain.Actor) (ref domain.SessionRef, ok bool) {
 	return domain.SessionRef{System: system, Subject: actor.Subject, PID: random}, err == nil
 }
 
-// claim returns the session of a client that comes back with its pid. It is not ok
-// when there is none that can be read.
+// claim claims the session of a client that resumes with its pid. ok is false if there is
+// none that can be read.
 func (s *socket) claim(ctx context.Context) (session Session, ok bool, err error) {
 	saved, ok, err := s.server.sessions.Claim(ctx, s.ref, s.io.ID())
 	if err != nil || !ok {
 		return Session{}, false, err
 	}
-	if err := json.Unmarshal(saved, &session); err != nil { // as from another version: it will not get better
-		s.server.parts.Logger.Warn("socketio: a session cannot be read; its client begins anew", "error", err)
+	if err := json.Unmarshal(saved, &session); err != nil { // for example from another version; a retry would not help
+		s.server.parts.Logger.Warn("socketio: cannot read a session; its client starts over", "error", err)
 		return Session{}, false, nil
 	}
 	return session, true, nil
 }
 
-// errTaken says that the client has come back on another connection.
-var errTaken = errors.New("socketio: the client is on another connection")
+// errClaimed says that the client has resumed the session on another connection.
+var errClaimed = errors.New("socketio: the client is on another connection")
 
-// copied is a copy of the session.
-func (s *socket) copied() Session {
+// cloneSession returns a deep copy of the session.
+func (s *socket) cloneSession() Session {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	next := s.saved
@@ -182,15 +180,15 @@ func (s *socket) copied() Session {
 	return next
 }
 
-// Keeps implements [client.Saver].
+// IsSaved implements [client.Saver].
 func (s *socket) IsSaved(system domain.SystemID) bool {
-	_, in := s.copied().Rooms[system]
+	_, in := s.cloneSession().Rooms[system]
 	return in
 }
 
 // Save implements [client.Saver].
 func (s *socket) Save(ctx context.Context, c *client.Change) (any, error) {
-	next := s.copied()
+	next := s.cloneSession()
 	if e := c.Entered; e != nil {
 		next.Revision++
 		next.Rooms[e.System] = RoomState{
@@ -205,7 +203,7 @@ func (s *socket) Save(ctx context.Context, c *client.Change) (any, error) {
 	return &next, s.store(ctx, &next)
 }
 
-// store saves the session, or fails with errTaken.
+// store saves the session, or fails with errClaimed.
 func (s *socket) store(ctx context.Context, session *Session) error {
 	saved, err := json.Marshal(session)
 	if err != nil {
@@ -213,7 +211,7 @@ func (s *socket) store(ctx context.Context, session *Session) error {
 	}
 	ok, err := s.server.sessions.Save(ctx, s.ref, s.io.ID(), saved)
 	if err == nil && !ok {
-		err = errTaken
+		err = errClaimed
 	}
 	if err == nil && !session.isWorthKeeping() {
 		s.endSession(ctx)
@@ -221,19 +219,19 @@ func (s *socket) store(ctx context.Context, session *Session) error {
 	return err
 }
 
-// endSession lets the session expire soon. When the store does not answer, the
-// session expires later.
+// endSession makes the session expire soon. If the store does not answer, the session
+// expires later.
 func (s *socket) endSession(ctx context.Context) {
 	if err := s.server.sessions.End(ctx, s.ref, s.io.ID()); err != nil {
-		s.server.parts.Logger.Debug("socketio: a session is kept longer than needed", "error", err)
+		s.server.parts.Logger.Debug("socketio: cannot end a session early; it expires later", "error", err)
 	}
 }
 
-// errLost says that a client cannot go on where it was: it begins anew, and is told.
-var errLost = errors.New("socketio: the place is lost")
+// errNotResumable says that a client cannot resume its place. It starts over, and is told.
+var errNotResumable = errors.New("socketio: the session cannot be resumed")
 
-// reclaim claims the client's session and resumes it. When it fails the socket is over,
-// and in no room.
+// reclaim claims the client's session and resumes it. If it fails, the socket has ended and
+// is in no room.
 func (s *socket) reclaim(ctx context.Context, shown *offset) error {
 	recovered := false
 	defer func() {
@@ -243,7 +241,7 @@ func (s *socket) reclaim(ctx context.Context, shown *offset) error {
 	}()
 	session, known, err := s.claim(ctx)
 	if err == nil && !known {
-		err = errLost
+		err = errNotResumable
 	}
 	if err == nil {
 		err = s.resume(ctx, session, shown)
@@ -252,12 +250,12 @@ func (s *socket) reclaim(ctx context.Context, shown *offset) error {
 	return err
 }
 
-// resume puts a client that comes back into its rooms, parked, all of them or
-// none. A room that it may not be in any more costs it that room alone: it is told, as
-// it would have been while connected. errLost means that it has to start over.
+// resume puts a client back into its rooms, parked: either all of them or none. A room that
+// the client may no longer be in is left, and the client is told, as it would have been
+// while connected. errNotResumable means that the client has to start over.
 func (s *socket) resume(ctx context.Context, session Session, shown *offset) error {
 	if shown != nil && shown.revision > session.Revision {
-		return errLost // the store came back from an older copy, which knows less of it than the client
+		return errNotResumable // the store was restored from an older copy than the client's
 	}
 	var lost []client.Left
 	for system := range session.Rooms {
@@ -267,7 +265,7 @@ func (s *socket) resume(ctx context.Context, session Session, shown *offset) err
 	}
 	if len(lost) > 0 {
 		if session.leave(lost); !session.isWorthKeeping() {
-			return errLost
+			return errNotResumable
 		}
 		if err := s.store(ctx, &session); err != nil {
 			return err
@@ -283,9 +281,9 @@ func (s *socket) resume(ctx context.Context, session Session, shown *offset) err
 			return err
 		}
 		if !at.Recovered && !options.Snapshot {
-			return errLost
+			return errNotResumable
 		}
 	}
-	s.saved, s.untold = session, session.untold(shown)
+	s.saved, s.unnotified = session, session.unnotified(shown)
 	return nil
 }

@@ -14,28 +14,27 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/sio"
 )
 
-// socket is one live client: the handler of a Socket.IO socket, and the face of its
-// session.
+// socket is one live client: the handler of a Socket.IO socket, and the face of its session.
 //
 // Its locks are taken in the order sending, mu, both under those of the client's
 // session; see package client.
 type socket struct {
-	server *Server
-	client *client.Session
-	io     *sio.Socket
-	ref    domain.SessionRef // what the client resumes with
-	after  string            // as the client showed it; "" when it did not
-	untold []client.Left     // rooms that the client was taken out of since it last heard of us
+	server     *Server
+	client     *client.Session
+	io         *sio.Socket
+	ref        domain.SessionRef // the session that the client resumes
+	after      string            // the place that the client sent at the handshake, or ""
+	unnotified []client.Left     // rooms that the client had to leave while it was not connected
 
-	// sending is held from the moment at which an event's offset is known until
-	// the event is queued: an offset must not speak of what comes behind it.
+	// sending is held from the computation of an event's offset until the event is queued,
+	// because an offset must not cover events that follow it.
 	sending  sync.Mutex
-	saved    Session       // as the store has it; one change at a time replaces it
-	rooms    []*membership // that offsets speak of
+	saved    Session       // the saved state; one change at a time replaces it
+	rooms    []*membership // the rooms that offsets name
 	watching bool          // the metrics feed
-	ended    bool          // nothing more is for this client, while its connection may go on
+	ended    bool          // nothing more is sent to this client, although its connection may stay open
 
-	measuring atomic.Bool // a frame of the metrics feed is on its way
+	metricsInFlight atomic.Bool // a frame of the metrics feed has not been sent yet
 
 	mu     sync.Mutex
 	over   bool
@@ -53,7 +52,7 @@ func newSocket(s *Server, io *sio.Socket, actor domain.Actor, ref domain.Session
 	return so
 }
 
-// connectionStatus is the first that a client gets, as from the old system.
+// connectionStatus is the first event that a client gets, as from the old system.
 type connectionStatus struct {
 	Connected bool   `json:"connected"`
 	SocketID  string `json:"socketId"`
@@ -64,31 +63,31 @@ type connectionStatus struct {
 func (s *socket) Connected() {
 	s.client.List()
 	if s.client.IsEnded() {
-		return // gone before it was here
+		return // the connection closed during the handshake
 	}
-	if s.client.EnforceBan() { // since the handshake
+	if s.client.EnforceBan() { // a ban raised since the handshake
 		return
 	}
 	s.emit("connection-status", connectionStatus{true, s.io.ID(), s.server.config.Node})
 	s.client.Start()
-	for _, one := range s.untold {
+	for _, one := range s.unnotified {
 		s.emit("left", one)
 	}
 	s.client.Begin(func(system domain.SystemID, room client.Room) {
-		if slices.ContainsFunc(s.untold, func(one client.Left) bool { return one.SystemID == system }) {
+		if slices.ContainsFunc(s.unnotified, func(one client.Left) bool { return one.SystemID == system }) {
 			m := room.(*membership)
-			m.Restarted(m.subscription.Progress()) // it joined again, and may not know that either
+			m.Restarted(m.subscription.Progress()) // it has joined again since, and may not know that either
 		}
 	})
-	s.untold = nil
-	if s.copied().Admin {
+	s.unnotified = nil
+	if s.cloneSession().Admin {
 		s.client.RestoreAdmin()
 	}
 }
 
 // Disconnected implements [sio.Handler].
 func (s *socket) Disconnected(reason string) {
-	s.client.End() // first: a socket that is over is not listed any more
+	s.client.End() // first, because an ended socket is not listed again
 	s.mu.Lock()
 	unsent := s.unsent
 	s.over, s.unsent = true, nil
@@ -97,9 +96,9 @@ func (s *socket) Disconnected(reason string) {
 		receipt.state.Release()
 	}
 	if reason == sio.ReasonClient || reason == sio.ReasonServer {
-		s.flush() // the connection goes on, with the client's next socket
+		s.flush() // the connection stays open for the client's next socket
 	}
-	if reason == sio.ReasonClient && s.hasJoined() { // the client says that it goes: few come back
+	if reason == sio.ReasonClient && s.hasJoined() { // the client disconnected on purpose, and rarely resumes
 		ctx, cancel := s.server.timeout()
 		defer cancel()
 		s.endSession(ctx)
@@ -107,8 +106,8 @@ func (s *socket) Disconnected(reason string) {
 	s.client.Close()
 }
 
-// flush waits until an event that is on its way into the queue is there, and lets no
-// more in.
+// flush waits until an event that is being queued is in the queue, and allows no further
+// ones.
 func (s *socket) flush() {
 	s.sending.Lock()
 	defer s.sending.Unlock()
@@ -126,8 +125,9 @@ func (s *socket) NewRoom(system domain.SystemID) client.Room {
 	return &membership{socket: s, system: system}
 }
 
-// Apply implements [client.Face]. What is queued before has the offsets of the revision
-// before, and an offset of the new one says that the client was told.
+// Apply implements [client.Face]. Frames that were queued before have offsets with the
+// previous revision, so an offset with the new revision proves that the client was told of
+// the change.
 func (s *socket) Apply(c *client.Change) {
 	s.sending.Lock()
 	defer s.sending.Unlock()
@@ -146,34 +146,36 @@ func (s *socket) Apply(c *client.Change) {
 	}
 }
 
-// forget takes a room out of the offsets. The caller holds sending.
+// forget removes a room from the offsets. The caller holds sending.
 func (s *socket) forget(system domain.SystemID) {
 	s.rooms = slices.DeleteFunc(s.rooms, func(m *membership) bool { return m.system == system })
 }
 
-// ForceDisconnect implements [client.Face]. A client that may come back does so by itself. One
-// that may not is disconnected by the server, after which unmodified clients stay away.
+// ForceDisconnect implements [client.Face]. A client that may reconnect does so by itself.
+// Otherwise the server disconnects the client's socket, after which unmodified clients do
+// not reconnect.
 func (s *socket) ForceDisconnect(why client.ForcedDisconnect) {
 	s.emit("forced-disconnect", why)
 	s.client.End()
 	if !why.Reconnect {
 		s.io.Disconnect()
 	}
-	s.io.Session().Close(engineio.ReasonForced) // the session's order is held, so this must not wait in flush for a delivery
+	s.io.Session().Close(engineio.ReasonForced) // the session's order is held, so this must not wait for a delivery as flush does
 }
 
-// End implements [client.Face]. The client comes back by itself, and with a fresh token
-// if its auth is a function.
+// Expire implements [client.Face]. The client reconnects by itself, with a fresh token if
+// its auth option is a function.
 func (s *socket) Expire(code domain.Code) {
 	s.emit("error", client.Problem(domain.Fail(domain.KindUnauthenticated, code, "the token has expired")))
 	s.client.End()
 	s.Abort()
 }
 
-// Cut implements [client.Face]: the client comes back after a pause.
+// Abort implements [client.Face]. The client reconnects after a pause.
 func (s *socket) Abort() { s.io.Session().Close(engineio.ReasonForced) }
 
-// Tick implements [client.Face]. Package engineio keeps the times of connections.
+// Tick implements [client.Face]. It does nothing, because package engineio enforces the
+// deadlines of connections.
 func (s *socket) Tick(time.Time) (next time.Time) { return time.Time{} }
 
 // Watch implements [client.Face].
@@ -183,7 +185,8 @@ func (s *socket) Watch(on bool) {
 	s.watching = on
 }
 
-// Metrics implements [client.Face]. It leaves frames out while one is on its way.
+// Metrics implements [client.Face]. It drops a frame while the previous one has not been
+// sent.
 func (s *socket) Metrics(frame []byte) {
 	var envelope struct {
 		Event string          `json:"event"`
@@ -198,7 +201,7 @@ func (s *socket) Metrics(frame []byte) {
 	packet = append(packet, envelope.Data...)
 	s.sending.Lock()
 	defer s.sending.Unlock()
-	if s.watching && s.measuring.CompareAndSwap(false, true) {
+	if s.watching && s.metricsInFlight.CompareAndSwap(false, true) {
 		s.io.Session().Send(append(packet, ']'), measured{s})
 	}
 }
@@ -207,22 +210,22 @@ func (s *socket) Metrics(frame []byte) {
 type measured struct{ socket *socket }
 
 // Sent implements [engineio.Receipt].
-func (m measured) Sent() { m.socket.measuring.Store(false) }
+func (m measured) Sent() { m.socket.metricsInFlight.Store(false) }
 
-// emit sends an event of this face's own.
+// emit sends an event of this face.
 func (s *socket) emit(name string, args ...any) {
 	if err := s.io.Emit(name, args...); err != nil {
 		s.server.parts.Logger.Error("socketio: encode", "event", name, "error", err)
 	}
 }
 
-// rest is what the offsets of a room's events have behind their positions now, see
+// offsetSuffix returns the part of the current offset that follows an event's position, see
 // [offset]. The caller holds sending.
-func (s *socket) rest(of *membership) []byte {
+func (s *socket) offsetSuffix(of *membership) []byte {
 	if s.saved.Revision <= 1 {
 		return nil
 	}
-	const each = 48 // bytes that a room takes, nearly always
+	const each = 48 // bytes per room in nearly all cases
 	b := append(make([]byte, 0, each*len(s.rooms)), ';')
 	b = strconv.AppendUint(b, s.saved.Revision, 10)
 	for _, other := range s.rooms {

@@ -71,11 +71,11 @@ func (s *Server) hasRoom(remote string, now time.Time) bool {
 }
 
 func (g *group) hasRoom(sessions, unsettled int, now time.Time) bool {
-	return g.sessions < sessions && g.unsettledLen() < unsettled || g.giveWay(now) != nil
+	return g.sessions < sessions && g.unsettledLen() < unsettled || g.evictable(now) != nil
 }
 
-// giveWay is the session that ends when another needs its place, or nil.
-func (g *group) giveWay(now time.Time) *Session {
+// evictable is the session that ends when another needs its place, or nil.
+func (g *group) evictable(now time.Time) *Session {
 	for i := range g.unsettled {
 		if oldest := g.unsettled[i].Front(); oldest != nil {
 			session := oldest.Value.(*Session)
@@ -100,9 +100,9 @@ func (s *Server) enter(session *Session, now time.Time) (victim *Session) {
 	}
 	switch {
 	case g.sessions >= c.MaxSessionsPerAddress || g.unsettledLen() >= c.MaxUnsettledPerAddress:
-		victim = g.giveWay(now)
+		victim = g.evictable(now)
 	case a.all.sessions >= c.MaxSessions || a.all.unsettledLen() >= c.MaxUnsettled:
-		victim = a.all.giveWay(now)
+		victim = a.all.evictable(now)
 	}
 	g.sessions++
 	a.all.sessions++

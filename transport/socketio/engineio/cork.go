@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// corkMost bounds what a cork holds back, in bytes.
-const corkMost = 16 << 10
+// maxCorked bounds what a cork holds back, in bytes.
+const maxCorked = 16 << 10
 
 // cork is a connection that holds a write back while another is known to follow:
 // each packet is a WebSocket frame of its own, and a frame for each system call
@@ -26,7 +26,7 @@ func (c *cork) NetConn() net.Conn { return c.Conn }
 
 // Write implements [net.Conn].
 func (c *cork) Write(b []byte) (int, error) {
-	if c.more.Load() && len(c.held)+len(b) <= corkMost {
+	if c.more.Load() && len(c.held)+len(b) <= maxCorked {
 		c.held = append(c.held, b...)
 		return len(b), nil
 	}

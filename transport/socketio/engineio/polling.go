@@ -14,9 +14,9 @@ import (
 // servePoll answers a GET with what is queued, waiting for something to come.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	defer s.endOnPanic()
-	items, waiting, beside := s.beginPoll(markOf(r))
-	if beside {
-		s.endBeside(r.Context())
+	items, waiting, concurrent := s.beginPoll(requestMark(r))
+	if concurrent {
+		s.endConcurrent(r.Context())
 	}
 	if waiting != nil {
 		select {
@@ -36,17 +36,17 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.answerPoll(w, items)
 }
 
-// markOf is what a client makes a request unlike all others with, for caches; "" if
+// requestMark is what a client makes a request unlike all others with, for caches; "" if
 // it does not. Browsers and proxies send a request again by themselves when a
 // connection breaks before an answer comes, and the client never knows. The mark
 // is the same then.
-func markOf(r *http.Request) string { return r.URL.Query().Get("t") }
+func requestMark(r *http.Request) string { return r.URL.Query().Get("t") }
 
 // beginPoll takes what is there for a GET or, when nothing is, lets it wait. There
 // is neither for one that comes while another waits, nor for one that is sent
 // again, whose first answer may be lost: both end the session, and a client that
 // can recover does. Nor is there for one of a session that a WebSocket carries.
-func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, beside bool) {
+func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, concurrent bool) {
 	s.mu.Lock()
 	again := mark != "" && mark == s.got
 	s.got = mark
@@ -74,9 +74,9 @@ func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, besid
 		if s.probing != nil && s.probing.answered {
 			// The client waits for this GET to end before it goes on. Or it goes on
 			// already, and the GET may not be: as when it is the first since the handshake.
-			wait := pausing
+			wait := upgradePause
 			if s.polls == 2 { // the handshake and this one
-				wait = overtaken
+				wait = reorderWindow
 			}
 			time.AfterFunc(wait, func() { s.release(waiting) })
 		}
@@ -85,11 +85,11 @@ func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, besid
 	return items, waiting, false
 }
 
-// endBeside ends a session of which two GETs wait, the second with that context.
+// endConcurrent ends a session of which two GETs wait, the second with that context.
 // The first hears a close packet, unless the second was given up: then it was sent
-// before, was overtaken, and the first is refused as one that comes too late.
-func (s *Session) endBeside(ctx context.Context) {
-	enough := time.NewTimer(overtaken)
+// before, was reorderWindow, and the first is refused as one that comes too late.
+func (s *Session) endConcurrent(ctx context.Context) {
+	enough := time.NewTimer(reorderWindow)
 	defer enough.Stop()
 	select {
 	case <-ctx.Done():
@@ -186,7 +186,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		s.fail(ReasonClosed)
 		return
 	}
-	if s.isPosted(markOf(r)) {
+	if s.isPosted(requestMark(r)) {
 		body = noopPacket // it was handled when it came first
 	}
 	for rest := bytes.ToValidUTF8(body, []byte("\uFFFD")); ; { // as browsers and Node read it
@@ -211,7 +211,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 }
 
 // leave waits a moment for the last GET of a client that is going, if there is
-// none: it may have been overtaken.
+// none: it may have been reorderWindow.
 func (s *Session) leave(ctx context.Context) {
 	s.mu.Lock()
 	if s.poll != nil || s.state == closed {
@@ -221,7 +221,7 @@ func (s *Session) leave(ctx context.Context) {
 	came := make(chan struct{})
 	s.leaving = came
 	s.mu.Unlock()
-	enough := time.NewTimer(overtaken)
+	enough := time.NewTimer(reorderWindow)
 	defer enough.Stop()
 	select {
 	case <-came:
@@ -237,7 +237,7 @@ func (s *Session) readPayload(w http.ResponseWriter, r *http.Request) ([]byte, e
 		return nil, &http.MaxBytesError{Limit: most}
 	}
 	// The deadline stays: net/http reads what is left of a body after the handler, and lifts
-	// the deadline itself when a whole body was read. In a test there may be none.
+	// the deadline itself when a single body was read. In a test there may be none.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.server.config.WriteTimeout))
 	reader := http.MaxBytesReader(w, r.Body, most)
 	if r.ContentLength < 0 {
@@ -248,17 +248,17 @@ func (s *Session) readPayload(w http.ResponseWriter, r *http.Request) ([]byte, e
 	return body, err
 }
 
-// beginPost reports whether a POST may come now. One beside another ends the
+// beginPost reports whether a POST may come now. One concurrent another ends the
 // session.
 func (s *Session) beginPost() bool {
 	s.mu.Lock()
-	beside := s.posting
-	ok := !beside && s.state != closed && s.socket == nil
+	concurrent := s.posting
+	ok := !concurrent && s.state != closed && s.socket == nil
 	if ok {
 		s.posting = true
 	}
 	s.mu.Unlock()
-	if beside {
+	if concurrent {
 		s.fail(ReasonError)
 	}
 	return ok

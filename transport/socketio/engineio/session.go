@@ -85,7 +85,7 @@ type outgoing struct {
 	bytes   []byte // packets as a payload has them, or the data of a binary message
 	receipt Receipt
 	binary  bool
-	whole   bool // a single packet, whatever is in it
+	single  bool // a single packet, whatever is in it
 	close   bool // the end of the session
 }
 
@@ -94,15 +94,15 @@ type poll struct {
 	items chan []outgoing // of capacity 1; gets one value, nil for a GET that may not be
 }
 
-// overtaken is how long a request is waited for that was sent before another one
+// reorderWindow is how long a request is waited for that was sent before another one
 // and may come after it: clients have two connections at a time.
-const overtaken = 100 * time.Millisecond
+const reorderWindow = 100 * time.Millisecond
 
-// pausing is when a GET of a client that upgrades ends: behind the answer to its
+// upgradePause is when a GET of a client that upgrades ends: behind the answer to its
 // probe, or the client begins another GET, and soon. Until then the client waits
 // with its polling stopped, and one whose connection is cut just then waits for its
 // ping timeout: it forgets to begin polling again (engine.io-client 6.6).
-const pausing = 10 * time.Millisecond
+const upgradePause = 10 * time.Millisecond
 
 func newSession(s *Server, remote string, now time.Time) *Session {
 	c := &s.config
@@ -150,7 +150,7 @@ func (s *Session) Send(packets []byte, receipt Receipt) {
 
 // SendText queues a text message, without its type, which may be any text.
 func (s *Session) SendText(data []byte) {
-	s.enqueue(outgoing{bytes: append([]byte{packetMessage}, data...), whole: true})
+	s.enqueue(outgoing{bytes: append([]byte{packetMessage}, data...), single: true})
 }
 
 // SendBinary queues a binary message.
@@ -222,7 +222,7 @@ func (s *Session) Close(reason string) {
 	s.schedule()
 	next.write()
 	probing.end()
-	s.over()
+	s.notifyClosed()
 }
 
 // fail ends the session at once. Nothing that is queued goes out.
@@ -256,12 +256,12 @@ func (s *Session) finish(reason string, last []byte) {
 	s.server.remove(s)
 	carrier.end()
 	probing.end()
-	s.over()
+	s.notifyClosed()
 }
 
 // over tells the handler. A connection that ends right behind [Session.Close] may be the
 // first to call it, and the reason is that of Close.
-func (s *Session) over() {
+func (s *Session) notifyClosed() {
 	s.closed.Do(func() {
 		s.mu.Lock()
 		reason := s.reason

@@ -62,7 +62,7 @@ func (k *socket) next() writing {
 	case k.current.close:
 		k.cork.more.Store(false)
 		return writing{to: k, close: true}
-	case k.current.binary || k.current.whole:
+	case k.current.binary || k.current.single:
 		data := k.rest
 		k.rest = nil
 		k.cork.more.Store(len(s.queue) > 0)
@@ -170,7 +170,7 @@ func (k *socket) takeOver(p packet, err error) {
 		s.mu.Unlock()
 		_ = k.conn.Write(probeAnswer)
 		if waiting != nil {
-			time.AfterFunc(pausing, func() { s.release(waiting) })
+			time.AfterFunc(upgradePause, func() { s.release(waiting) })
 		}
 	case p.kind == packetUpgrade && k.answered:
 		s.probing, s.socket, s.clock.upgrade = nil, k, time.Time{}

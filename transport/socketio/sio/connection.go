@@ -23,12 +23,12 @@ const (
 
 // connection is an Engine.IO session with what it is connected to.
 type connection struct {
-	server   *Server
-	session  *engineio.Session
-	greeting any
-	assembly packet.Assembly // used for one message at a time, like refused
-	refused  int
-	connects *rate.Limiter // nil before the first
+	server        *Server
+	session       *engineio.Session
+	handshakeData any
+	assembly      packet.Assembly // used for one message at a time, like refused
+	refused       int
+	connects      *rate.Limiter // nil before the first
 
 	mu       sync.Mutex
 	closed   bool
@@ -115,8 +115,8 @@ func (c *connection) handle(p *packet.Packet) error {
 			return nil
 		}
 		_, args, err := p.Arguments()
-		if a, asks := s.handler.(Answerer); asks && err == nil {
-			a.Answered(p.ID, args, p.Attachments)
+		if a, asks := s.handler.(AckHandler); asks && err == nil {
+			a.Acknowledged(p.ID, args, p.Attachments)
 		}
 		return err
 	default:

@@ -58,20 +58,20 @@ type Handler interface {
 	Disconnected(reason string)
 }
 
-// Answerer is a [Handler] whose events the client may have to acknowledge. Other
+// AckHandler is a [Handler] whose events the client may have to acknowledge. Other
 // handlers do not hear of acknowledgements.
-type Answerer interface {
-	// Answered takes an acknowledgement of the event that had the id, or had none: the
+type AckHandler interface {
+	// Acknowledged takes an acknowledgement of the event that had the id, or had none: the
 	// client says which it means. It is called as Event is.
-	Answered(id string, args []json.RawMessage, attachments [][]byte)
+	Acknowledged(id string, args []json.RawMessage, attachments [][]byte)
 }
 
 // Config holds names and bounds. Zero fields take their defaults.
 type Config struct {
 	Namespaces map[string]Namespace // by name, which begins with a slash
-	// Greet looks at the request that begins a connection, and makes what
-	// [Socket.Greeting] returns. It may be nil.
-	Greet          func(r *http.Request) any
+	// OnHandshake looks at the request that begins a connection, and makes what
+	// [Socket.HandshakeData] returns. It may be nil.
+	OnHandshake    func(r *http.Request) any
 	MaxAttachments int        // of one packet from a client; default 0
 	Controls       rate.Limit // packets per second without a message, before a namespace accepts the client, with ten times that at once; default 10
 	MaxRefused     int        // refusals to connect after which the connection is closed; default 16
@@ -103,8 +103,8 @@ func New(config Config) (*Server, error) {
 	s := &Server{config: config}
 	config.Engine.Open = func(session *engineio.Session, r *http.Request) engineio.Handler {
 		c := newConnection(s, session)
-		if config.Greet != nil {
-			c.greeting = config.Greet(r)
+		if config.OnHandshake != nil {
+			c.handshakeData = config.OnHandshake(r)
 		}
 		return c
 	}

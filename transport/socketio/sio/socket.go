@@ -33,8 +33,8 @@ func (e *Event) WantsAck() bool { return e.ID != "" }
 // ID is the client's in this namespace, new with each connect.
 func (s *Socket) ID() string { return s.id }
 
-// Greeting is what Config.Greet made of the request that began the connection.
-func (s *Socket) Greeting() any { return s.connection.greeting }
+// HandshakeData is what Config.OnHandshake made of the request that began the connection.
+func (s *Socket) HandshakeData() any { return s.connection.handshakeData }
 
 // Session is what carries the client, and whatever other namespaces it is connected to.
 // What is sent there are packets that name this socket's namespace, each in a message.
