@@ -77,7 +77,7 @@ func TestBusy(t *testing.T) {
 				reads = &slowReads{platform: c.Reads.(*platform), began: make(chan domain.SystemID, 100), gate: make(chan struct{})}
 				c.Reads, c.Work = reads, work
 			})
-			b.furnish()
+			b.seed()
 			const queue = 2
 			answers := make(chan reply, 100)
 			for range c.most + queue {
@@ -259,7 +259,7 @@ func TestWaitingForThePositionTakesNoTurn(t *testing.T) {
 		reads = &lateReads{platform: c.Reads.(*platform), began: make(chan struct{}, 20)}
 		c.Reads, c.Work = reads, work
 	})
-	b.furnish()
+	b.seed()
 	b.setLag(1)
 	last := b.events[len(b.events)-1].Position.String()
 	answers := make(chan reply, 20)

@@ -37,7 +37,7 @@ type platform struct {
 	broken  error         // returned by every read
 	sockets []domain.Socket
 	asked   []domain.FindingsFilter
-	kept    map[domain.ConnectionID]*keptCredential
+	secrets map[domain.ConnectionID]*storedCredential
 	noKey   bool // no secret key is configured
 	made    int  // the number of keys made
 	nodes   nodeTable
@@ -417,7 +417,7 @@ func setup(t testing.TB, change ...func(*Config)) *bundle {
 func assemble(t testing.TB, change ...func(*Config)) *bundle {
 	p := &platform{
 		heads: map[string]domain.Position{}, keys: map[string]remembered{}, moved: make(chan struct{}), waiting: make(chan struct{}),
-		tickets: map[string]domain.Actor{}, kept: map[domain.ConnectionID]*keptCredential{},
+		tickets: map[string]domain.Actor{}, secrets: map[domain.ConnectionID]*storedCredential{},
 		allow: func(domain.Flow, domain.SystemID, int) bool { return true },
 	}
 	b := &bundle{platform: p, t: t, tokens: map[domain.Role]string{}}
@@ -516,8 +516,8 @@ const (
 	oneItem = `[{"systemId":"clinica-sol","deviceId":"d1","online":true,"relayOn":true,"powerW":12.5}]`
 )
 
-// furnish gives clinica-sol the devices d1 and d2 and the equipment e1 and e2.
-func (b *bundle) furnish() {
+// seed gives clinica-sol the devices d1 and d2 and the equipment e1 and e2.
+func (b *bundle) seed() {
 	b.t.Helper()
 	for _, step := range []reply{
 		b.send(domain.RoleService, "POST", publishPath, oneItem),

@@ -78,7 +78,7 @@ func (a *API) getAssignment(ctx context.Context, in *getAssignmentInput) (*condi
 	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
 		return nil, err
 	}
-	st, err := a.readRows(ctx, &in.InSystem, &in.FreshnessParam, &AtParam{}, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
+	st, err := a.readRows(ctx, &in.InSystem, &ReadParams{FreshnessParam: in.FreshnessParam}, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
 	if err != nil {
 		return nil, err
 	}

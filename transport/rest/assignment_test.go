@@ -10,16 +10,17 @@ import (
 func TestAssignment(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	path, other := sol+"/devices/d1/assignment", sol+"/devices/d2/assignment"
 	b.want(b.send(domain.RoleViewer, "GET", path), 404, domain.CodeNotAssigned)
 	b.want(b.send(domain.RoleViewer, "GET", sol+"/devices/nope/assignment"), 404, domain.CodeUnknownDevice)
 
-	taken := b.send(domain.RoleOperator, "PUT", path, `{"equipmentId":"e1"}`)
-	b.want(taken, 202, "")
+	accepted := b.send(domain.RoleOperator, "PUT", path, `{"equipmentId":"e1"}`)
+	b.want(accepted, 202, "")
 	last := b.events[len(b.events)-1]
-	if taken.body["position"] != last.Position.String() || taken.body["commandId"] != last.CausationID || taken.body["outcome"] != nil {
-		t.Errorf("%s", taken.raw)
+	if accepted.body["position"] != last.Position.String() || accepted.body["commandId"] != last.CausationID ||
+		accepted.body["outcome"] != nil {
+		t.Errorf("%s", accepted.raw)
 	}
 	got := b.send(domain.RoleViewer, "GET", path)
 	if got.body["equipmentId"] != "e1" || got.body["assignedBy"] != "operator" || got.header.Get("ETag") != `"`+last.Position.String()+`"` {
@@ -53,7 +54,7 @@ func TestAssignment(t *testing.T) {
 func TestAssignmentConditions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	path := sol + "/devices/d1/assignment"
 	put := func(equipment string, header ...string) reply {
 		return b.send(domain.RoleOperator, "PUT", path, append(header, `{"equipmentId":"`+equipment+`"}`)...)
@@ -80,7 +81,7 @@ func TestAssignmentConditions(t *testing.T) {
 func TestCommandOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	path, before := sol+"/devices/d1/assignment", b.count()
 	first := b.send(domain.RoleOperator, "PUT", path, `{"equipmentId":"e1"}`, "Idempotency-Key: k")
 	b.want(b.send(domain.RoleOperator, "DELETE", path), 202, "")
@@ -108,7 +109,7 @@ func TestCommandOnce(t *testing.T) {
 func TestWait(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	path := sol + "/devices/d1/assignment"
 	for _, bad := range []string{"soon", "-1s", "31s"} {
 		b.want(b.send(domain.RoleOperator, "PUT", path+"?wait="+bad, `{"equipmentId":"e1"}`), 400, CodeInvalidRequest)
@@ -136,7 +137,7 @@ func TestWait(t *testing.T) {
 func TestRelay(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	path := sol + "/devices/d1/relay"
 	r := b.send(domain.RoleOperator, "POST", path, `{"on":true,"toggleAfter":"30m"}`)
 	b.want(r, 202, "")
@@ -157,7 +158,7 @@ func TestRelay(t *testing.T) {
 func TestEnergyCorrection(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	b.want(b.send(service, "POST", publishPath, `[{"systemId":"clinica-sol","deviceId":"d1","energyWh":100.25}]`), 200, "")
 	path := sol + "/devices/d1/energy-correction"
 	r := b.send(domain.RoleOperator, "POST", path+"?wait=5s", `{"energyWh":5000.1234,"reason":"read by hand"}`)

@@ -138,7 +138,7 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 	if err := a.limitEvents(ctx, in.SystemID, b.Events); err != nil {
 		return nil, err
 	}
-	taken, err := a.bridges.Import(ctx, b)
+	result, err := a.bridges.Import(ctx, b)
 	if behind := new(domain.ImportGapError); errors.As(err, &behind) {
 		return nil, domain.Fail(domain.KindConflict, domain.CodeBridgeBehind, "the log of this source is imported up to "+
 			behind.Cursor.String()+" only; continue from there").With("cursor", behind.Cursor)
@@ -147,8 +147,8 @@ func (a *API) takeEvents(ctx context.Context, in *bridgeEventsInput) (*bridgeEve
 		return nil, err
 	}
 	out := &bridgeEventsOutput{}
-	out.Body.Accepted, out.Body.Duplicates, out.Body.Own, out.Body.Refused = taken.Accepted, taken.Duplicates, taken.Own, taken.Refused
-	out.Body.Position = taken.Cursor
+	out.Body.Accepted, out.Body.Duplicates, out.Body.Own, out.Body.Refused = result.Accepted, result.Duplicates, result.Own, result.Refused
+	out.Body.Position = result.Cursor
 	return out, nil
 }
 

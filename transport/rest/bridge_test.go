@@ -15,9 +15,9 @@ import (
 // intakeStub implements [Bridges] with a cursor per source. It records the imported
 // batches.
 type intakeStub struct {
-	mu      sync.Mutex
-	cursors map[string]domain.Position
-	taken   []domain.ImportBatch
+	mu       sync.Mutex
+	cursors  map[string]domain.Position
+	imported []domain.ImportBatch
 }
 
 func (s *intakeStub) Deployment() string { return "this-one" }
@@ -32,7 +32,7 @@ func (s *intakeStub) Import(_ context.Context, b domain.ImportBatch) (domain.Imp
 		return domain.ImportResult{}, &domain.ImportGapError{Source: b.Source, After: b.After, Cursor: s.cursors[b.Source]}
 	}
 	s.cursors[b.Source] = b.Through
-	s.taken = append(s.taken, b)
+	s.imported = append(s.imported, b)
 	return domain.ImportResult{Accepted: len(b.Events), Cursor: b.Through}, nil
 }
 
@@ -85,7 +85,7 @@ func TestTakeEvents(t *testing.T) {
 	if diff := cmp.Diff(map[string]any{"accepted": 2.0, "duplicates": 0.0, "own": 0.0, "position": "9-0"}, got.body); diff != "" {
 		t.Error(diff)
 	}
-	e := stub.taken[0].Events[0]
+	e := stub.imported[0].Events[0]
 	if e.ID != "a" || e.Origin != "third" || e.Position != (domain.Position{Ms: 7}) || string(e.Data) != `{"deviceId":"d1","relayOn":true}` {
 		t.Errorf("the intake got %+v", e)
 	}

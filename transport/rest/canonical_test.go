@@ -154,12 +154,12 @@ func TestBridgedEnvelopesAreChecked(t *testing.T) {
 			t.Errorf("%s: %s", c.to, r.raw)
 		}
 	}
-	if len(stub.taken) != 0 {
-		t.Errorf("the intake got %+v", stub.taken)
+	if len(stub.imported) != 0 {
+		t.Errorf("the intake got %+v", stub.imported)
 	}
 	odd := strings.Replace(bridged, `"relayOn":true`, "\n\"name\" : \"\\u0000\"", 1)
 	b.want(b.send(domain.RoleBridge, "POST", path, strings.Replace(odd, `18:00:00.123456Z`, `19:00:00.1234567+01:00`, 1)), 200, "")
-	if e := stub.taken[0].Events[0]; domain.FormatTime(e.Time) != "2026-11-23T18:00:00.123456Z" {
+	if e := stub.imported[0].Events[0]; domain.FormatTime(e.Time) != "2026-11-23T18:00:00.123456Z" {
 		t.Errorf("the intake got %+v", e)
 	}
 }

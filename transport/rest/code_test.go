@@ -126,7 +126,7 @@ func TestEveryCode(t *testing.T) {
 				return // the comment beside the code says which test covers it, or why none can
 			}
 			b := setup(t)
-			b.furnish()
+			b.seed()
 			b.want(b.send(operator, "PUT", sol+"/devices/d2/assignment", e1), 202, "")
 			b.want(b.send(service, "POST", publishPath, strings.ReplaceAll(oneItem, "12.5", "1"), "Idempotency-Key: used"), 200, "")
 			b.want(b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"made","kind":"shelly-outbound"}`), 201, "")

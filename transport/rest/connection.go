@@ -30,8 +30,7 @@ func (in *InConnection) authorize(ctx context.Context, action domain.Action) (do
 
 type listConnectionsInput struct {
 	InSystem
-	FreshnessParam
-	AtParam
+	ReadParams
 	PageParams
 	ConditionalRead
 }
@@ -50,8 +49,7 @@ type connectionPage struct {
 
 type getConnectionInput struct {
 	InConnection
-	FreshnessParam
-	AtParam
+	ReadParams
 	ConditionalRead
 }
 
@@ -203,7 +201,7 @@ func (a *API) listConnections(ctx context.Context, in *listConnectionsInput) (*l
 		id:   func(c *domain.Connection) string { return string(c.ConnectionID) },
 		size: func(*domain.Connection) int { return rowBytes },
 	}
-	st, connections, next, err := readPage(ctx, a, &in.InSystem, &in.FreshnessParam, &in.AtParam, &in.PageParams,
+	st, connections, next, err := readPage(ctx, a, &in.InSystem, &in.ReadParams, &in.PageParams,
 		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
 			return a.reads.ConnectionPage(ctx, actor, in.SystemID, domain.ConnectionID(in.After), in.Limit, domain.Position{})
 		}, list)
@@ -225,7 +223,7 @@ func (a *API) getConnection(ctx context.Context, in *getConnectionInput) (*condi
 		return nil, err
 	}
 	needs := domain.Needs{Connections: []domain.ConnectionID{in.ConnectionID}}
-	st, err := a.readRows(ctx, &in.InSystem, &in.FreshnessParam, &in.AtParam, needs)
+	st, err := a.readRows(ctx, &in.InSystem, &in.ReadParams, needs)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func (refusalStub) LastRefusals(system domain.SystemID, id domain.ConnectionID) 
 func TestConnectionShowsLastRefusals(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.Refusals = refusalStub{} })
-	b.furnish()
+	b.seed()
 	b.want(b.send(domain.RoleAdmin, "POST", sol+"/connections", `{"connectionId":"acc1","kind":"shelly-outbound"}`), 201, "")
 	for role, want := range map[domain.Role]bool{domain.RoleViewer: false, domain.RoleOperator: true, domain.RoleAdmin: true} {
 		r := b.send(role, "GET", sol+"/connections/acc1")

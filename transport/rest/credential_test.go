@@ -12,9 +12,9 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/credential"
 )
 
-// keptCredential is a credential that platform stores, with its key in the clear, so
+// storedCredential is a credential that platform stores, with its key in the clear, so
 // that a test can ask whether a device could connect.
-type keptCredential struct {
+type storedCredential struct {
 	system domain.SystemID
 	kind   domain.ConnectionKind
 	key    string // with which devices dial in
@@ -25,15 +25,15 @@ type keptCredential struct {
 type madeCredential struct {
 	p      *platform
 	id     domain.ConnectionID
-	before *keptCredential // stored when Make ran
-	next   *keptCredential
+	before *storedCredential // stored when Make ran
+	next   *storedCredential
 	stored bool
 }
 
 func (p *platform) Make(_ context.Context, c credential.Request) (credential.New, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next := &keptCredential{system: c.System, kind: c.Kind, code: c.AuthCode.Reveal()}
+	next := &storedCredential{system: c.System, kind: c.Kind, code: c.AuthCode.Reveal()}
 	switch {
 	case c.Kind == domain.ConnectionShellyOutbound:
 		p.made++
@@ -43,33 +43,33 @@ func (p *platform) Make(_ context.Context, c credential.Request) (credential.New
 	case !strings.HasPrefix(c.AuthCode.Reveal(), "good"):
 		return nil, domain.Invalid(domain.CodeInvalidCommand, "authCode is none")
 	}
-	return &madeCredential{p: p, id: c.ConnectionID, before: p.kept[c.ConnectionID], next: next}, nil
+	return &madeCredential{p: p, id: c.ConnectionID, before: p.secrets[c.ConnectionID], next: next}, nil
 }
 
 func (m *madeCredential) Keep(context.Context) error {
 	m.p.mu.Lock()
 	defer m.p.mu.Unlock()
-	switch now := m.p.kept[m.id]; {
+	switch now := m.p.secrets[m.id]; {
 	case m.stored:
 		return nil
 	case now != m.before:
 		return domain.Fail(domain.KindUnavailable, domain.CodeContention, "somebody else changes it")
 	}
-	m.p.kept[m.id], m.stored = m.next, true
+	m.p.secrets[m.id], m.stored = m.next, true
 	return nil
 }
 
 func (m *madeCredential) Undo(context.Context) error {
 	m.p.mu.Lock()
 	defer m.p.mu.Unlock()
-	if m.p.kept[m.id] != m.next {
+	if m.p.secrets[m.id] != m.next {
 		return nil
 	}
 	if m.before == nil {
-		delete(m.p.kept, m.id)
+		delete(m.p.secrets, m.id)
 		return nil
 	}
-	m.p.kept[m.id] = m.before
+	m.p.secrets[m.id] = m.before
 	return nil
 }
 
@@ -78,12 +78,12 @@ func (m *madeCredential) DialInKey() string { return m.next.key }
 func (p *platform) Removal(_ context.Context, system domain.SystemID, id domain.ConnectionID) (func(context.Context) error, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	seen := p.kept[id]
+	seen := p.secrets[id]
 	return func(context.Context) error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if now := p.kept[id]; now != nil && now == seen && now.system == system {
-			delete(p.kept, id)
+		if now := p.secrets[id]; now != nil && now == seen && now.system == system {
+			delete(p.secrets, id)
 		}
 		return nil
 	}, nil
@@ -106,12 +106,12 @@ func (b *bundle) admits(t *testing.T, dialInURL any) bool {
 		t.Fatalf("dial-in URL %v", dialInURL)
 	}
 	b.mu.Lock()
-	kept := b.kept[domain.ConnectionID(parts[2])]
+	stored := b.secrets[domain.ConnectionID(parts[2])]
 	b.mu.Unlock()
-	if kept == nil || kept.key != parts[3] {
+	if stored == nil || stored.key != parts[3] {
 		return false
 	}
-	st, err := commandStates{b.platform}.State(t.Context(), kept.system, domain.Needs{}, domain.Position{})
+	st, err := commandStates{b.platform}.State(t.Context(), stored.system, domain.Needs{}, domain.Position{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,8 +186,8 @@ func TestCreateConnectionRefusals(t *testing.T) {
 			t.Errorf("%s: %s", name, r.raw)
 		}
 	}
-	if len(b.kept) != 0 || b.count() != 0 {
-		t.Errorf("kept %v, %d events", b.kept, b.count())
+	if len(b.secrets) != 0 || b.count() != 0 {
+		t.Errorf("stored %v, %d events", b.secrets, b.count())
 	}
 	if strings.Contains(b.log.String(), "hunter2") {
 		t.Errorf("the log shows a code: %s", b.log.String())
@@ -198,16 +198,16 @@ func TestCreateCloudConnection(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	made := b.send(admin, "POST", conns, `{"connectionId":"acc1","kind":"shelly-cloud","authCode":"good-hunter2"}`)
-	if made.status != 201 || made.body["dialInUrl"] != nil || b.kept["acc1"].code != "good-hunter2" {
+	if made.status != 201 || made.body["dialInUrl"] != nil || b.secrets["acc1"].code != "good-hunter2" {
 		t.Fatalf("%d %s", made.status, made.raw)
 	}
 	renewed := b.send(admin, "PATCH", conns+"/acc1?wait=5s", `{"authCode":"good-hunter3"}`)
-	if renewed.status != 200 || renewed.body["dialInUrl"] != nil || b.kept["acc1"].code != "good-hunter3" {
+	if renewed.status != 200 || renewed.body["dialInUrl"] != nil || b.secrets["acc1"].code != "good-hunter3" {
 		t.Fatalf("%d %s", renewed.status, renewed.raw)
 	}
 	b.want(b.send(admin, "PATCH", conns+"/acc1", `{"rotateKey":true}`), 400, domain.CodeInvalidCommand)
 	b.want(b.send(admin, "PATCH", conns+"/acc1", `{"authCode":"bad-hunter2"}`), 400, domain.CodeInvalidCommand)
-	if b.kept["acc1"].code != "good-hunter3" {
+	if b.secrets["acc1"].code != "good-hunter3" {
 		t.Errorf("a refused request changed the stored credentials")
 	}
 	var all strings.Builder
@@ -260,8 +260,8 @@ func TestUpdateConnection(t *testing.T) {
 	b.want(b.send(admin, "PATCH", conns+"/nope", `{"rotateKey":true}`), 404, domain.CodeUnknownConnection)
 	b.want(b.send(domain.RoleOperator, "PATCH", conns+"/acc1", `{"rotateKey":true}`), 403, domain.CodeForbidden)
 	b.want(b.send(domain.RoleViewer, "PATCH", conns+"/acc1", `{"name":"x"}`), 403, domain.CodeForbidden)
-	if !b.admits(t, first) || b.count() != before || len(b.kept) != 1 {
-		t.Errorf("refused requests took the key away, or appended %d events, or kept %v", b.count()-before, b.kept)
+	if !b.admits(t, first) || b.count() != before || len(b.secrets) != 1 {
+		t.Errorf("refused requests took the key away, or appended %d events, or stored %v", b.count()-before, b.secrets)
 	}
 	rotated := b.send(admin, "PATCH", conns+"/acc1?wait=5s", `{"rotateKey":true}`, "If-Match: "+renamed.header.Get("ETag"))
 	if rotated.status != 200 || b.admits(t, first) || !b.admits(t, rotated.body["dialInUrl"]) || rotated.header.Get("ETag") == "" {
@@ -306,15 +306,15 @@ func TestCredentialAndEventComeApart(t *testing.T) {
 
 	fail(domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the log is away"))
 	b.want(b.send(admin, "POST", conns, body), 503, domain.CodeUnavailable)
-	if len(b.kept) != 0 {
-		t.Errorf("a refused creation keeps %v", b.kept)
+	if len(b.secrets) != 0 {
+		t.Errorf("a refused creation stores %v", b.secrets)
 	}
 	fail(domain.Fail(domain.KindUnknownOutcome, domain.CodeUnknownOutcome, "the log broke off"))
 	b.want(b.send(admin, "POST", conns, body), 504, domain.CodeUnknownOutcome)
-	if b.kept["acc1"] == nil {
+	if b.secrets["acc1"] == nil {
 		t.Error("after an unknown outcome the key is gone, while the connection may be there")
 	}
-	if key := b.kept["acc1"].key; b.admits(t, "ws://h/shelly/acc1/"+key) {
+	if key := b.secrets["acc1"].key; b.admits(t, "ws://h/shelly/acc1/"+key) {
 		t.Error("a reservation lets somebody in")
 	}
 	fail(nil)
@@ -335,7 +335,7 @@ func TestCredentialAndEventComeApart(t *testing.T) {
 		t.Error("the old key works, although it may have been declared void")
 	}
 	b.want(b.send(admin, "DELETE", conns+"/acc1"), 504, domain.CodeUnknownOutcome)
-	if b.kept["acc1"] == nil {
+	if b.secrets["acc1"] == nil {
 		t.Error("a deletion that may not have happened took the key away")
 	}
 }
@@ -353,8 +353,8 @@ func TestDeleteConnection(t *testing.T) {
 	}
 	b.nodes = nodeTable{live: []string{"a", "b"}, answers: []string{"a", "b"}}
 	gone := b.send(admin, "DELETE", conns+"/acc1?wait=5s&reason=sold", "If-Match: "+made.header.Get("ETag"))
-	if gone.status != 200 || gone.nodes() != bothNodes || len(b.kept) != 0 {
-		t.Errorf("%d %s, kept %v", gone.status, gone.raw, b.kept)
+	if gone.status != 200 || gone.nodes() != bothNodes || len(b.secrets) != 0 {
+		t.Errorf("%d %s, stored %v", gone.status, gone.raw, b.secrets)
 	}
 	b.want(b.send(admin, "GET", conns+"/acc1"), 404, domain.CodeUnknownConnection)
 	b.want(b.send(admin, "DELETE", conns+"/acc1"), 404, domain.CodeUnknownConnection)
@@ -377,7 +377,7 @@ func TestDeleteConnection(t *testing.T) {
 func TestStaleDevices(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	b.want(b.send(admin, "POST", conns, `{"connectionId":"acc1","kind":"shelly-outbound"}`), 201, "")
 	b.want(b.send(service, "POST", publishPath, `[{"systemId":"clinica-sol","deviceId":"d1","connectionId":"acc1"},`+
 		`{"systemId":"clinica-sol","deviceId":"d2","connectionId":"gone"}]`), 200, "")

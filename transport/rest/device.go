@@ -55,8 +55,7 @@ func asOf(st *domain.State) AsOf {
 
 type listDevicesInput struct {
 	InSystem
-	FreshnessParam
-	AtParam
+	ReadParams
 	PageParams
 }
 
@@ -70,15 +69,13 @@ type listDevicesOutput struct {
 
 type getDeviceInput struct {
 	InDevice
-	FreshnessParam
-	AtParam
+	ReadParams
 	ConditionalRead
 }
 
 type snapshotInput struct {
 	InSystem
-	FreshnessParam
-	AtParam
+	ReadParams
 }
 
 func (a *API) registerDevices() {
@@ -107,7 +104,7 @@ var deviceListing = listing[*domain.Device]{
 }
 
 func (a *API) listDevices(ctx context.Context, in *listDevicesInput) (*listDevicesOutput, error) {
-	st, devices, next, err := readPage(ctx, a, &in.InSystem, &in.FreshnessParam, &in.AtParam, &in.PageParams,
+	st, devices, next, err := readPage(ctx, a, &in.InSystem, &in.ReadParams, &in.PageParams,
 		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
 			return a.reads.DevicePage(ctx, actor, in.SystemID, domain.DeviceID(in.After), in.Limit, domain.Position{})
 		}, deviceListing)
@@ -127,7 +124,7 @@ func (a *API) getDevice(ctx context.Context, in *getDeviceInput) (*conditionalOu
 	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
 		return nil, err
 	}
-	st, err := a.readRows(ctx, &in.InSystem, &in.FreshnessParam, &in.AtParam, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
+	st, err := a.readRows(ctx, &in.InSystem, &in.ReadParams, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +154,7 @@ func (a *API) getSnapshot(ctx context.Context, in *snapshotInput) (*huma.StreamR
 // readSnapshot returns the present state, which it shares with concurrent requests, or
 // folds a past one.
 func (a *API) readSnapshot(ctx context.Context, in *snapshotInput) (*snapshot.Snapshot, error) {
-	r, err := a.beginRead(ctx, &in.InSystem, &in.FreshnessParam, &in.AtParam)
+	r, err := a.beginRead(ctx, &in.InSystem, &in.ReadParams)
 	if err != nil {
 		return nil, err
 	}

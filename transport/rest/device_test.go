@@ -9,7 +9,7 @@ import (
 func TestDevices(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	b.want(b.send(domain.RoleOperator, "PUT", sol+"/devices/d1/assignment", `{"equipmentId":"e1"}`), 202, "")
 
 	list := b.send(domain.RoleViewer, "GET", sol+"/devices")
@@ -45,7 +45,7 @@ func TestDevices(t *testing.T) {
 func TestPast(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	first := b.events[0]
 	off := `[{"systemId":"clinica-sol","deviceId":"d1","relayOn":false}]`
 	b.want(b.send(domain.RoleService, "POST", publishPath, off), 200, "")

@@ -41,8 +41,7 @@ func viewEquipment(st *domain.State, e *domain.Equipment) *equipmentView {
 
 type listEquipmentInput struct {
 	InSystem
-	FreshnessParam
-	AtParam
+	ReadParams
 	PageParams
 	Retired bool `query:"retired" doc:"Also list retired equipment"`
 }
@@ -57,8 +56,7 @@ type listEquipmentOutput struct {
 
 type getEquipmentInput struct {
 	InEquipment
-	FreshnessParam
-	AtParam
+	ReadParams
 	ConditionalRead
 }
 
@@ -136,7 +134,7 @@ func (a *API) listEquipment(ctx context.Context, in *listEquipmentInput) (*listE
 		id:   func(e *domain.Equipment) string { return string(e.EquipmentID) },
 		size: func(e *domain.Equipment) int { return rowBytes + len(e.Attributes) },
 	}
-	st, page, next, err := readPage(ctx, a, &in.InSystem, &in.FreshnessParam, &in.AtParam, &in.PageParams,
+	st, page, next, err := readPage(ctx, a, &in.InSystem, &in.ReadParams, &in.PageParams,
 		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
 			return a.reads.EquipmentPage(ctx, actor, in.SystemID, domain.EquipmentID(in.After), in.Limit, in.Retired, domain.Position{})
 		}, list)
@@ -158,7 +156,7 @@ func (a *API) getEquipment(ctx context.Context, in *getEquipmentInput) (*conditi
 		return nil, err
 	}
 	needs := domain.Needs{Equipment: []domain.EquipmentID{in.EquipmentID}}
-	st, err := a.readRows(ctx, &in.InSystem, &in.FreshnessParam, &in.AtParam, needs)
+	st, err := a.readRows(ctx, &in.InSystem, &in.ReadParams, needs)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 func TestEquipment(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	b.want(b.send(domain.RoleOperator, "PUT", sol+"/devices/d1/assignment", `{"equipmentId":"e1"}`), 202, "")
 	path := sol + "/equipment/e1"
 	got := b.send(domain.RoleViewer, "GET", path)

@@ -71,7 +71,7 @@ func (nilSockets) Page(context.Context, []domain.SystemID, string, int) ([]domai
 func TestBodies(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	before := b.count()
 	path := sol + "/devices/d1/assignment"
 	for name, c := range map[string]struct {

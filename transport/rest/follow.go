@@ -7,35 +7,38 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Timeline has the events of each system in order.
+// Timeline returns the events of each system in order.
 type Timeline interface {
-	// Follow gives fn the events after a position, in order, until fn fails or ctx ends,
-	// and returns that error. behind is not used here.
+	// Follow calls fn with the events after a position, in order, until fn returns an
+	// error or ctx ends, and returns that error. This package does not use behind.
 	Follow(ctx context.Context, system domain.SystemID, after domain.Position, fn func(events []domain.Event, behind uint64) error) error
 }
 
-// followed is [Outcomes] on the timeline.
-type followed struct {
+// timelineOutcomes implements [Outcomes] on a timeline.
+type timelineOutcomes struct {
 	timeline Timeline
-	waiting  chan struct{} // one for each that follows
+	slots    chan struct{} // has one entry per waiting command
 }
 
-// NewOutcomes makes the [Outcomes] of a timeline. At most 1,000 commands wait at a time.
+// NewOutcomes returns the [Outcomes] of a timeline. At most maxWaiting commands wait at a
+// time.
 func NewOutcomes(t Timeline) Outcomes { return newOutcomes(t) }
 
-func newOutcomes(t Timeline) followed { return followed{t, make(chan struct{}, outcomesAtOnce)} }
+func newOutcomes(t Timeline) timelineOutcomes {
+	return timelineOutcomes{t, make(chan struct{}, maxWaiting)}
+}
 
-// outcomesAtOnce is how many commands wait in this process.
-const outcomesAtOnce = 1000
+// maxWaiting is the maximum number of commands that wait in this process.
+const maxWaiting = 1000
 
 var errFound = errors.New("the outcome was found")
 
-// Follow implements [Outcomes]. It costs a subscription, and the reading of
-// what was appended since the position. It fails when too many do.
-func (o followed) Follow(ctx context.Context, system domain.SystemID, after domain.Position, fn func(*domain.Event) bool) error {
+// Follow implements [Outcomes]. Each call costs a subscription, and a read of the events
+// since the position. Follow fails if maxWaiting other calls are in progress.
+func (o timelineOutcomes) Follow(ctx context.Context, system domain.SystemID, after domain.Position, fn func(*domain.Event) bool) error {
 	select {
-	case o.waiting <- struct{}{}:
-		defer func() { <-o.waiting }()
+	case o.slots <- struct{}{}:
+		defer func() { <-o.slots }()
 	default:
 		return errors.New("too many commands wait for their outcome")
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// endlessTimeline gives batches of three until somebody has enough or goes away.
+// endlessTimeline returns batches of three events until fn fails or ctx ends.
 type endlessTimeline struct{}
 
 func (endlessTimeline) Follow(
@@ -45,10 +45,10 @@ func TestOutcomesAreFollowed(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
-	for range outcomesAtOnce {
-		o.waiting <- struct{}{}
+	for range maxWaiting {
+		o.slots <- struct{}{}
 	}
 	if err := o.Follow(t.Context(), "clinica-sol", domain.Position{}, nil); err == nil {
-		t.Error("one more than the most may follow")
+		t.Error("more than maxWaiting calls are in progress")
 	}
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// Check is a condition of readiness. Ask returns nil if the checked part works.
+// Check is a condition of readiness. Run returns nil if the checked part works.
 type Check struct {
 	Name string
-	Ask  func(ctx context.Context) error
+	Run  func(ctx context.Context) error
 }
 
 // The checks run at most once per checkEvery, because anybody can ask for them.
@@ -121,7 +121,7 @@ func (r *Readiness) check() readyBody {
 	body := readyBody{Status: "ready", Checks: map[string]string{}}
 	var group sync.WaitGroup
 	for i, c := range r.checks {
-		group.Go(func() { failures[i] = isolate.Run(r.log, "rest", func() error { return c.Ask(ctx) }) })
+		group.Go(func() { failures[i] = isolate.Run(r.log, "rest", func() error { return c.Run(ctx) }) })
 	}
 	group.Go(func() { isolate.Do(r.log, "rest", func() { body.Degraded = r.degraded(ctx) }) })
 	group.Wait()

@@ -17,7 +17,7 @@ import (
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	b.want(b.send(domain.RoleOperator, "PUT", sol+"/devices/d2/assignment", `{"equipmentId":"e1"}`, "X-Request-Id: req-9"), 202, "")
 	at := func(i int) string { return b.events[i].Position.String() }
 	when := func(i int) string { return url.QueryEscape(domain.FormatTime(b.events[i].Time)) }
@@ -87,7 +87,7 @@ func TestEvents(t *testing.T) {
 func TestEventsAreEnvelopes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	r := b.send(domain.RoleAuditor, "GET", sol+"/events?limit=1")
 	want := b.events[0]
 	want.Seq = 1
@@ -138,7 +138,7 @@ func TestEventsRefusals(t *testing.T) {
 func TestAuditHead(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	at, hash, err := b.Head(t.Context(), domain.Actor{}, "clinica-sol")
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestAuditHead(t *testing.T) {
 func TestReadsWaitForTheProjection(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	last := b.events[3].Position.String()
 	b.setLag(3)
 	for _, path := range []string{

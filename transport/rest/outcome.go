@@ -83,8 +83,8 @@ func (a *API) disconnectAndWait(
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if receipt.Replayed && !d.targeted {
-		taken := receipt.Position.Time()
-		if d.live, d.expected, err = a.expected(waiting, taken); err != nil {
+		acceptedAt := receipt.Position.Time()
+		if d.live, d.expected, err = a.expected(waiting, acceptedAt); err != nil {
 			a.logNoOutcome(ctx, err)
 		}
 	}

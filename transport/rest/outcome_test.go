@@ -162,10 +162,10 @@ func TestWaitForNodes(t *testing.T) {
 			b := setup(t)
 			b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 			b.nodes = nodeTable{live: []string{"b"}, missing: []string{"a"}, answers: []string{"a", "b"}}
-			taken := send(b, "")
-			b.want(taken, 202, "")
-			if taken.nodes() != "<nil> <nil> <nil>" {
-				t.Errorf("without waiting: %s", taken.raw)
+			accepted := send(b, "")
+			b.want(accepted, 202, "")
+			if accepted.nodes() != "<nil> <nil> <nil>" {
+				t.Errorf("without waiting: %s", accepted.raw)
 			}
 			waited := send(b, "?wait=20s")
 			b.want(waited, 200, "")
@@ -265,7 +265,7 @@ func TestWaitOfRepeat(t *testing.T) {
 func TestOutcomeCannotBeFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	b.connect("clinica-sol", "acc1", domain.ConnectionShellyOutbound)
 	b.nodes = nodeTable{live: []string{"a"}, broken: errors.New("dial tcp 10.0.0.7: connection refused")}
 	r := b.send(operator, "POST", stopAndWait)
@@ -325,7 +325,7 @@ func TestWaitForRelay(t *testing.T) {
 		{DeviceID: "d1", Outcome: domain.OutcomeUnknown, Error: "the device did not answer"},
 	} {
 		b := setup(t)
-		b.furnish()
+		b.seed()
 		b.nodes.relay = &done
 		r := b.send(operator, "POST", sol+"/devices/d1/relay?wait=20s", `{"on":true}`, "Idempotency-Key: k")
 		b.want(r, 200, "")

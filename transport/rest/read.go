@@ -95,6 +95,13 @@ func (in *AtParam) parse() (domain.Position, time.Time, error) {
 	return domain.Position{}, at, nil
 }
 
+// ReadParams is part of the input of reads that can wait for the read model or return
+// a past state.
+type ReadParams struct {
+	FreshnessParam
+	AtParam
+}
+
 // awaitProjection calls wait, which waits for the read model to reach the position. It
 // returns [CodeProjectionBehind] after the timeout.
 func awaitProjection(ctx context.Context, at domain.Position, timeout time.Duration, wait func(context.Context) error) error {
@@ -120,8 +127,8 @@ type authorizedRead struct {
 
 // beginRead authorizes a read, and waits for the position that the caller asked for.
 // That may take seconds, so call it before [API.reserve] and [API.admitRead].
-func (a *API) beginRead(ctx context.Context, in *InSystem, fresh *FreshnessParam, at *AtParam) (r authorizedRead, err error) {
-	r.system, r.past = in.SystemID, at.At != ""
+func (a *API) beginRead(ctx context.Context, in *InSystem, params *ReadParams) (r authorizedRead, err error) {
+	r.system, r.past = in.SystemID, params.At != ""
 	action := domain.ActionRead
 	if r.past {
 		action = domain.ActionHistory
@@ -130,11 +137,11 @@ func (a *API) beginRead(ctx context.Context, in *InSystem, fresh *FreshnessParam
 		return r, err
 	}
 	if r.past {
-		if r.position, r.pastTime, err = at.parse(); err != nil {
+		if r.position, r.pastTime, err = params.parse(); err != nil {
 			return r, err
 		}
 	}
-	return r, a.awaitPosition(ctx, in.SystemID, fresh)
+	return r, a.awaitPosition(ctx, in.SystemID, &params.FreshnessParam)
 }
 
 // readState returns the whole past state that the caller asked for, or else the result
@@ -162,10 +169,8 @@ func (a *API) readState(
 }
 
 // readRows returns the part of the state that needs names.
-func (a *API) readRows(
-	ctx context.Context, in *InSystem, fresh *FreshnessParam, at *AtParam, needs domain.Needs,
-) (*domain.State, error) {
-	r, err := a.beginRead(ctx, in, fresh, at)
+func (a *API) readRows(ctx context.Context, in *InSystem, params *ReadParams, needs domain.Needs) (*domain.State, error) {
+	r, err := a.beginRead(ctx, in, params)
 	if err != nil {
 		return nil, err
 	}
@@ -176,14 +181,14 @@ func (a *API) readRows(
 
 // readPage returns a page of a list. The page counts against the system's unsent
 // answers until it is sent.
-func readPage[T any](ctx context.Context, a *API, in *InSystem, fresh *FreshnessParam, at *AtParam, paged *PageParams,
+func readPage[T any](ctx context.Context, a *API, in *InSystem, params *ReadParams, page *PageParams,
 	read func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error), list listing[T],
 ) (st *domain.State, entries []T, next string, err error) {
-	r, err := a.beginRead(ctx, in, fresh, at)
+	r, err := a.beginRead(ctx, in, params)
 	if err != nil {
 		return nil, nil, "", err
 	}
-	answer, err := a.reserve(ctx, in.SystemID, memoryPerByte*min(paged.Limit*maxRowBytes, pageBytes))
+	answer, err := a.reserve(ctx, in.SystemID, memoryPerByte*min(page.Limit*maxRowBytes, pageBytes))
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -196,7 +201,7 @@ func readPage[T any](ctx context.Context, a *API, in *InSystem, fresh *Freshness
 		return nil, nil, "", err
 	}
 	if entries = list.of(st.Snapshot()); r.past {
-		entries, next = paginate(paged, entries, list.id, list.size)
+		entries, next = paginate(page, entries, list.id, list.size)
 	} else if more {
 		next = list.id(entries[len(entries)-1])
 	}

@@ -120,7 +120,7 @@ func TestTicketsOfStreams(t *testing.T) {
 func TestDisconnectOfNobodyInParticular(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	before := b.count()
 	for _, name := range []string{"systemId", "subject", "role"} {
 		for _, unfilled := range []string{`""`, "null"} {

@@ -13,7 +13,7 @@ import (
 func TestTextThatNoDatabaseHolds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	before := b.count()
 	for _, bad := range []string{"%00", "a%00b", "%ff", "%c3"} {
 		for _, name := range []string{"actor", "type", "correlationId", "deviceId", "after", "from"} {
@@ -40,7 +40,7 @@ func TestTextThatNoDatabaseHolds(t *testing.T) {
 func TestContentEncoding(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	before := b.count()
 	for _, c := range []struct {
 		role               domain.Role
@@ -121,7 +121,7 @@ func TestWaitIsDescribed(t *testing.T) {
 func TestProblemsNameNoTypes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.furnish()
+	b.seed()
 	inside := regexp.MustCompile(`\b[Gg]o\b|struct|unmarshal|json:|domain\.|rest\.|uint64|float64|[A-Z][a-z]+[A-Z][a-z]+\.`)
 	for _, c := range [][]string{
 		{"PUT", assignD1, `{"equipmentId":7}`}, {"PUT", assignD1, `{"equipmentId":null}`}, {"PUT", assignD1, `"x"`},

@@ -263,13 +263,13 @@ func (s *Server) Close() {
 func (s *Server) checks() []rest.Check {
 	backend := s.backend
 	return []rest.Check{
-		{Name: "draining", Ask: func(context.Context) error {
+		{Name: "draining", Run: func(context.Context) error {
 			if s.draining.Load() {
 				return errors.New("the process is stopping")
 			}
 			return nil
 		}},
-		{Name: "redis", Ask: func(ctx context.Context) error { return backend.Log.Client().Ping(ctx).Err() }},
-		{Name: "postgres", Ask: backend.Store.Ping},
+		{Name: "redis", Run: func(ctx context.Context) error { return backend.Log.Client().Ping(ctx).Err() }},
+		{Name: "postgres", Run: backend.Store.Ping},
 	}
 }
