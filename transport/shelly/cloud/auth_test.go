@@ -89,6 +89,33 @@ func TestFaultCasesAuth(t *testing.T) {
 			t.Error("the renewed token is not kept, or there were two sockets at once")
 		}
 	})
+	t.Run("renewed token while a command is pending", func(t *testing.T) {
+		t.Parallel()
+		b, a, _ := begin(t, shellycloud.Config{})
+		b.supervisor.mu.Lock()
+		s := b.supervisor.workers[sol]["acc1"].session
+		b.supervisor.mu.Unlock()
+		b.eventually("it is connected", func() bool { return s.connectionState() == domain.StateConnected })
+		a.Deaf(true)
+		b.begin(to(true, "cmd-1"))
+		b.eventually("the session sends it", func() bool { return len(s.requests) == 0 })
+		fresh, _, err := s.renew(t.Context(), b.store.get("acc1"), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.keepSecret(fresh)
+		renewed := s.link.renewed
+		renewed <- renewal{secret: fresh}
+		b.eventually("the session has the token", func() bool { return len(renewed) == 0 })
+		a.CloseSockets(4401, "Token-Broken") // of the old token
+		b.eventually("there is another socket", func() bool { return a.Counts().Dials == 2 && a.Counts().Sockets == 1 })
+		if n := a.Counts().Exchanges; n != 2 {
+			t.Errorf("a token that was renewed already is renewed again: %d exchanges", n)
+		}
+		if states := b.states("acc1"); len(states) != 1 {
+			t.Errorf("the renewal was reported: %v", states)
+		}
+	})
 	t.Run("tokens that end during slow handshakes", func(t *testing.T) {
 		t.Parallel()
 		const life, slow = 500 * time.Millisecond, 3

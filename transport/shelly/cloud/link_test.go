@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -324,6 +325,70 @@ func TestStoppedAndDeleted(t *testing.T) {
 		defer b.supervisor.mu.Unlock()
 		return b.supervisor.workers[sol]["acc1"] == nil && a.Counts().Sockets == 0
 	})
+}
+
+// A worker that panics as its process loses the partition makes room for another, so the
+// connection runs again when the partition returns.
+func TestWorkerThatPanicsAsThePartitionIsLost(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, quick(), shellycloud.Config{})
+	b.account(sol, "acc1")
+	asked := make(chan struct{})
+	panicked := false // the first call is over before the second
+	b.supervisor.parts.Store = &hookedStore{Store: b.store, before: func(ctx context.Context) {
+		if !panicked {
+			panicked = true
+			close(asked)
+			<-ctx.Done()
+			panic("as the partition is lost")
+		}
+	}}
+	stop := b.run(b.supervisor)
+	<-asked
+	stop()
+	b.run(b.supervisor)
+	b.connected(sol, "acc1")
+}
+
+// A session may end by itself while its worker looks whether to replace it. The worker
+// then starts another one at once, because nothing would wake it again.
+func TestSessionEndsWhileItIsToBeReplaced(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, quick(), shellycloud.Config{})
+	a, _ := b.account(sol, "acc1")
+	given := b.store.get("acc1")
+	b.log.fail = domain.Invalid(domain.CodeInvalidUpdate, "no")
+	release := b.log.hold()
+	looking := make(chan struct{})
+	b.supervisor.parts.Store = &hookedStore{Store: b.store, before: func(ctx context.Context) {
+		close(looking)
+		<-ctx.Done() // the session has ended
+		b.store.put("acc1", Secret{AuthCode: a.NewAuthCode()})
+	}}
+	w := newWorker(b.supervisor, domain.ConnectionRef{System: sol, ID: "acc1"})
+	c, err := b.store.Connection(t.Context(), sol, "acc1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signal(w.wake)
+	go func() {
+		<-looking
+		release()
+	}()
+	if !w.serve(t.Context(), newSession(b.supervisor.env, c, given, nil, w.logger)) {
+		t.Error("the worker waits, although the session is to be replaced")
+	}
+}
+
+// hookedStore is a store that calls before ahead of each read of one connection.
+type hookedStore struct {
+	Store
+	before func(context.Context)
+}
+
+func (s *hookedStore) Connection(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (Connection, error) {
+	s.before(ctx)
+	return s.Store.Connection(ctx, system, id)
 }
 
 // When the log refuses updates for good, the devices' state here differs from the log: a

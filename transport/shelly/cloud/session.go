@@ -150,6 +150,9 @@ func (s *session) attempt(ctx context.Context) ending {
 		return dropped(reasonUnreachable, err)
 	}
 	end := s.connect(ctx, g)
+	if end.rejected && s.secret.AccessToken != g.token { // renewed before the socket ended
+		end.rejected, end.planned = false, true
+	}
 	end.lapsed = end.rejected && !g.alive(time.Now())
 	return end
 }

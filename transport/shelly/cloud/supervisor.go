@@ -139,19 +139,25 @@ func (s *Supervisor) wake(number int, c domain.ConnectionRef, why cause) {
 		}
 		s.workers[c.System][c.ID] = w
 		ctx := p.ctx
-		p.workers.Go(func() { isolate.Loop(ctx, w.logger, where, func() { w.run(ctx) }) })
+		p.workers.Go(func() {
+			defer s.forget(w, true) // also if the partition is lost after a panic
+			isolate.Loop(ctx, w.logger, where, func() { w.run(ctx) })
+		})
 	}
 	w.woken |= why
 	signal(w.wake)
 }
 
-// forget removes a worker that is about to end. Unless forced, it keeps a worker that
-// was woken in the meantime, and returns false.
+// forget removes a worker that is about to end, unless another has its place. Unless
+// forced, it keeps a worker that was woken in the meantime, and returns false.
 func (s *Supervisor) forget(w *worker, forced bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !forced && len(w.wake) > 0 {
 		return false
+	}
+	if s.workers[w.conn.System][w.conn.ID] != w {
+		return true
 	}
 	delete(s.workers[w.conn.System], w.conn.ID)
 	if len(s.workers[w.conn.System]) == 0 {

@@ -83,7 +83,6 @@ func (w *worker) run(ctx context.Context) {
 			_ = backoff.SleepOr(ctx, retry.Next(), w.wake) // the loop checks ctx
 		}
 	}
-	w.supervisor.forget(w, true)
 }
 
 // isWanted reports whether the connection is to have a session.
@@ -119,12 +118,14 @@ func (w *worker) causes() cause {
 }
 
 // serve runs a session until ctx ends, the session is to be replaced, or the session
-// ends by itself. In the last case it returns false.
+// ends by itself. It returns false in the last case, unless the session is to be replaced
+// as well: the wake for that is consumed.
 func (w *worker) serve(ctx context.Context, s *session) (planned bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	w.setSession(s, cancel)
 	defer w.setSession(nil, nil)
 	var watching sync.WaitGroup
+	replaced := false // valid when watching is done
 	watching.Go(func() {
 		for ctx.Err() == nil {
 			select {
@@ -133,6 +134,7 @@ func (w *worker) serve(ctx context.Context, s *session) (planned bool) {
 				replace := true // also when checking panics
 				isolate.Do(w.logger, where, func() { replace = w.mustReplace(ctx, s) })
 				if replace {
+					replaced = true
 					cancel()
 				}
 			}
@@ -142,7 +144,7 @@ func (w *worker) serve(ctx context.Context, s *session) (planned bool) {
 	planned = ctx.Err() != nil
 	cancel()
 	watching.Wait()
-	return planned
+	return planned || replaced
 }
 
 // mustReplace reports whether the session is to end, because of a command or because
