@@ -70,7 +70,7 @@ func ParseDeployment(s string) (string, error) {
 }
 
 // ParseOrigin returns s if it is a well-formed origin: the id of a deployment, or the name of a link to a server that
-// is not one, such as legacy:NAME. It is 1 to 128 characters of A-Z a-z 0-9 . _ : and -. Otherwise ParseOrigin
+// is not one, such as socketio:NAME. It is 1 to 128 characters of A-Z a-z 0-9 . _ : and -. Otherwise ParseOrigin
 // returns an [Error] with [CodeInvalidDeployment].
 func ParseOrigin(s string) (string, error) {
 	if !isID(s, maxOrigin, true) {

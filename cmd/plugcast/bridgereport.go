@@ -26,7 +26,7 @@ type bridgeReportCommand struct {
 
 // Help is shown with --help.
 func (*bridgeReportCommand) Help() string {
-	return "Shows the findings of bridges of kind legacy: the differences that those in shadow mode found, and the events that " +
+	return "Shows the findings of bridges of kind socketio: the differences that those in shadow mode found, and the events that " +
 		"those in forward mode may have lost or doubled. " +
 		"The counts start with each bridge; --since narrows only the list. " +
 		"Exit code 0: the list is empty. Exit code 1: it is not, or the command could not read the report and says so on stderr."

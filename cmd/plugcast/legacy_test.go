@@ -43,7 +43,7 @@ func newOldWorldAfter(t *testing.T, options legacyserver.Options, more, system s
 	w := &oldWorld{deployment: newDeployment(t), t: t, system: "clinica-sol", server: legacyserver.Start(t, options)}
 	w.proxy = netcut.New(t, w.server.Addr())
 	w.bridges = filepath.Join(t.TempDir(), "bridges.json")
-	text := fmt.Sprintf(`{"bridges":[{"name":"old","kind":"legacy","url":%q,"token":{"env":"OLD_TOKEN"}%s,
+	text := fmt.Sprintf(`{"bridges":[{"name":"old","kind":"socketio","url":%q,"token":{"env":"OLD_TOKEN"}%s,
 		"systems":[{"system":%q,"direction":"both"%s}]}]}`, w.proxy.URL(), more, w.system, system)
 	if err := os.WriteFile(w.bridges, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

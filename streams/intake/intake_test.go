@@ -215,7 +215,7 @@ func TestTakeWhatCameOverALink(t *testing.T) {
 	b := setup(t)
 	b.archive()
 	defer func() { b.stop() }()
-	origin := "legacy:" + strings.Repeat("x", 64) // the longest name that a link has
+	origin := "socketio:" + strings.Repeat("x", 64) // the longest name that a link has
 	b.expect(b.take(batch("a", 0, update("1", origin, 10))), 1, 0, 0, 10)
 	b.expect(b.take(batch("b", 0, update("1", origin, 7))), 0, 1, 0, 7)
 	if all := b.archived(); len(all) != 1 || all[0].Origin != origin {

@@ -19,8 +19,8 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge/shadow"
 )
 
-// Kind is the kind of these links in the configuration.
-const Kind = "legacy"
+// Kind is the kind of these links in the configuration: users look for the name of the server they link to.
+const Kind = "socketio"
 
 // Mode is what a link does with the events of a system.
 type Mode string

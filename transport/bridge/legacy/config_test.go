@@ -8,7 +8,7 @@ import (
 	"github.com/plugcast/plugcast/transport/bridge"
 )
 
-const good = `{"bridges":[{"name":"old","kind":"legacy","url":"http://old.example","ackSeconds":5,"echoSeconds":0,
+const good = `{"bridges":[{"name":"old","kind":"socketio","url":"http://old.example","ackSeconds":5,"echoSeconds":0,
  "systems":[{"system":"clinica-sol","direction":"both","types":["device-update"]}]}]}`
 
 // The error names the member, and says what it must be.

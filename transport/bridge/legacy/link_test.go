@@ -388,7 +388,7 @@ func TestTranslation(t *testing.T) {
 		if string(e.Data) != want[i] {
 			t.Errorf("got  %s\nwant %s", e.Data, want[i])
 		}
-		if e.Origin != "legacy:old" || e.Actor != "legacy:old" {
+		if e.Origin != "socketio:old" || e.Actor != "socketio:old" {
 			t.Errorf("it is from %q by %q", e.Origin, e.Actor)
 		}
 		if _, err := state.Apply(&e); err != nil {

@@ -215,7 +215,7 @@ func setup(t *testing.T, options legacyserver.Options, more, system string) *bun
 	t.Helper()
 	b := &bundle{t: t, server: legacyserver.Start(t, options), log: newMemoryLog(), store: &memoryStore{counts: map[string]uint64{}}}
 	b.proxy = netcut.New(t, b.server.Addr())
-	b.config = fmt.Sprintf(`{"bridges":[{"name":"old","kind":"legacy","url":%q%s,"systems":[{"system":%q,"direction":"both"%s}]}]}`,
+	b.config = fmt.Sprintf(`{"bridges":[{"name":"old","kind":"socketio","url":%q%s,"systems":[{"system":%q,"direction":"both"%s}]}]}`,
 		b.proxy.URL(), more, clinic, system)
 	b.start()
 	t.Cleanup(func() { b.stop() })
@@ -302,7 +302,7 @@ func (b *bundle) oursOf(device domain.DeviceID, n int) {
 func (b *bundle) pulled() []int {
 	var numbers []int
 	for _, e := range b.log.all() {
-		if e.Origin != "legacy:old" {
+		if e.Origin != "socketio:old" {
 			continue
 		}
 		var data struct{ Attributes struct{ N int } }
