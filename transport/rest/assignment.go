@@ -78,7 +78,8 @@ func (a *API) getAssignment(ctx context.Context, in *getAssignmentInput) (*condi
 	if _, err := domain.ParseDeviceID(string(in.DeviceID)); err != nil {
 		return nil, err
 	}
-	st, err := a.readRows(ctx, &in.InSystem, &ReadParams{FreshnessParam: in.FreshnessParam}, domain.Needs{Devices: []domain.DeviceID{in.DeviceID}})
+	needs := domain.Needs{Devices: []domain.DeviceID{in.DeviceID}}
+	st, err := a.readRows(ctx, &in.InSystem, &ReadParams{FreshnessParam: in.FreshnessParam}, needs)
 	if err != nil {
 		return nil, err
 	}

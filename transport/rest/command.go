@@ -148,14 +148,14 @@ func replayOf(replayed bool) Replay {
 // wait, or if the read model takes longer than that; the command is accepted in any
 // case.
 func (a *API) stateAfter(
-	ctx context.Context, system domain.SystemID, shows domain.Needs, r domain.Receipt, in *WaitParam,
+	ctx context.Context, system domain.SystemID, needs domain.Needs, r domain.Receipt, in *WaitParam,
 ) (st *domain.State, err error) {
 	timeout, err := in.duration()
 	if err != nil || timeout == 0 {
 		return nil, err
 	}
 	err = awaitProjection(ctx, r.Position, timeout, func(ctx context.Context) error {
-		st, err = a.reads.StateFor(ctx, actorOf(ctx), system, shows, r.Position)
+		st, err = a.reads.StateFor(ctx, actorOf(ctx), system, needs, r.Position)
 		return err
 	})
 	if domain.HasCode(err, CodeProjectionBehind) {

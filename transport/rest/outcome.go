@@ -210,8 +210,9 @@ func (a *API) answerSwitch(ctx context.Context, system domain.SystemID, in *Wait
 	return out
 }
 
-// follow waits for an outcome. It logs an error of the log; the command was accepted
-// nevertheless, so the caller gets an answer without an outcome instead of the error.
+// follow waits for an outcome, and logs an error other than the end of ctx. The command
+// was accepted in any case, so the caller gets an answer without an outcome instead of
+// the error.
 func (a *API) follow(ctx context.Context, system domain.SystemID, after domain.Position, fn func(*domain.Event) bool) error {
 	err := a.outcomes.Follow(ctx, system, after, fn)
 	if err != nil && ctx.Err() == nil {
