@@ -7,16 +7,15 @@ import (
 	"github.com/plugcast/plugcast/transport/edge"
 )
 
-// admission limits how many sessions there are, per address and in all. A session
-// may stand for no connection: its client polls now and then, or never comes back.
+// admission limits the number of sessions, per address and in total. A session may have no
+// connection: its client may poll rarely, or never return.
 //
-// Sessions of unauthenticated clients have limits of their own: a
-// handshake costs a client one small request. At such a limit a session ends whose
-// client was refused, or sent what no client sends that is logging in. If there is
-// none, a silent one ends: its client has sent nothing since the handshake. The oldest
-// goes first. A session whose client goes on logging in is left alone for loginTime,
-// and newcomers are refused. To go on means to hold a connection, of which an address
-// has no more than the network edge lets it have.
+// Sessions of unauthenticated clients have limits of their own, because a handshake costs a
+// client one small request. At such a limit, a session ends whose client was refused or sent
+// something that no client sends during a login. If there is none, a silent session ends,
+// whose client has sent nothing since the handshake. The oldest ends first. A session whose
+// client continues its login is kept for loginTime, and new sessions are refused. Continuing
+// requires a connection, and the network edge limits the connections of an address.
 //
 // It is guarded by the server's lock.
 type admission struct {
@@ -24,7 +23,7 @@ type admission struct {
 	sources map[string]*group // by address
 }
 
-// group is the sessions that one limit is for.
+// group is the set of sessions that one limit applies to.
 type group struct {
 	sessions  int               // all of them
 	unsettled [stages]list.List // those that are not settled, the oldest first
@@ -37,18 +36,18 @@ func (g *group) unsettledLen() (n int) {
 	return n
 }
 
-// stage is how far the client of an unsettled session has come. They are in the order
-// in which sessions end for others.
+// stage is the progress of an unsettled session's client. Sessions are ended in the order of
+// the stages.
 type stage int
 
 const (
-	stageRefused  stage = iota // has shown what is not valid, or what shows nothing
+	stageRefused  stage = iota // has sent an invalid credential, or something useless
 	stageSilent                // has sent nothing since the handshake
 	stageSpeaking              // is logging in
 	stages
 )
 
-// place is where a session is among the unsettled.
+// place is a session's place in the lists of unsettled sessions.
 type place struct {
 	source     string
 	began      time.Time
@@ -56,8 +55,8 @@ type place struct {
 	all, among *list.Element // in the server's group and the address's; nil when it is settled
 }
 
-// loginTime is how long a client may take from its handshake to its token before
-// others may have its place.
+// loginTime is how long a client may take from its handshake to its token before other
+// clients may take its place.
 const loginTime = 3 * time.Second
 
 // hasRoom reports whether a session of that address may begin.
@@ -74,7 +73,7 @@ func (g *group) hasRoom(sessions, unsettled int, now time.Time) bool {
 	return g.sessions < sessions && g.unsettledLen() < unsettled || g.evictable(now) != nil
 }
 
-// evictable is the session that ends when another needs its place, or nil.
+// evictable returns the session that ends if another needs its place, or nil.
 func (g *group) evictable(now time.Time) *Session {
 	for i := range g.unsettled {
 		if oldest := g.unsettled[i].Front(); oldest != nil {
@@ -88,8 +87,8 @@ func (g *group) evictable(now time.Time) *Session {
 	return nil
 }
 
-// enter lists a session, and returns one that has to go for it. The caller holds
-// the lock.
+// enter lists a session, and returns a session that has to end for it. The caller holds the
+// lock.
 func (s *Server) enter(session *Session, now time.Time) (victim *Session) {
 	c, a := &s.config, &s.admission
 	source := edge.Source(session.remote)
@@ -113,17 +112,16 @@ func (s *Server) enter(session *Session, now time.Time) (victim *Session) {
 	return victim
 }
 
-// spoke notes that the client of a session has sent something since its handshake.
-// The caller holds the lock.
+// spoke records that the client of a session has sent something since its handshake. The
+// caller holds the lock.
 func (s *Server) spoke(session *Session) {
 	if session.place.stage == stageSilent {
 		s.move(session, stageSpeaking)
 	}
 }
 
-// refuse notes that the client of a session has not shown who it is, although it
-// could have: others have its place before those that are about to. It stays so until
-// the client has.
+// refuse records that the client of a session had the opportunity to authenticate and did
+// not. Its session ends before others, until it is settled.
 func (s *Server) refuse(session *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,7 +140,7 @@ func (s *Server) move(session *Session, to stage) {
 	p.stage, p.all, p.among = to, all.unsettled[to].PushBack(session), g.unsettled[to].PushBack(session)
 }
 
-// settle counts a session no longer as one that is not settled.
+// settle removes a session from the unsettled ones.
 func (s *Server) settle(session *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +158,7 @@ func (s *Server) settled(session *Session) {
 	p.all, p.among = nil, nil
 }
 
-// remove takes a session that has ended from all lists.
+// remove removes an ended session from all lists.
 func (s *Server) remove(session *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// Config holds the times and bounds of a [Server]. Zero fields take their
-// defaults, which are the Node server's where it has the same.
+// Config holds the times and limits of a [Server]. Zero fields take their defaults, which
+// are the Node server's where it has the same setting.
 type Config struct {
-	// Open makes the handler of a session that is beginning. r is the request
-	// that began it; its header is no more to be had when Open has returned. Until
-	// then s has nothing to carry it: what is sent to it waits.
+	// Open makes the handler of a new session. r is the request that began it; its header must
+	// not be used after Open has returned. Messages that are sent before then wait.
 	Open func(s *Session, r *http.Request) Handler
 
 	PingInterval   time.Duration // between a pong and the next ping; default 25 s
@@ -24,7 +23,7 @@ type Config struct {
 	SettleTimeout  time.Duration // for a session to be settled, see [Session.Settle]; default 45 s
 	WriteTimeout   time.Duration // for one write to a client; default 30 s
 	CloseTimeout   time.Duration // for what is queued when a session is closed; default 5 s
-	Tick           time.Duration // how exact the times above are kept; default 250 ms
+	Tick           time.Duration // the precision of the times above; default 250 ms
 
 	MaxPayload   int64 // bytes of a packet or a payload from a client; default 1,000,000
 	MaxQueue     int   // bytes that may wait for a client, unless it is a single packet; default 8 MiB
@@ -32,21 +31,21 @@ type Config struct {
 	MaxSessions  int   // sessions at once; default 65,536
 	MaxUnsettled int   // sessions that are not settled; beyond that a silent one goes; default 16,384
 
-	// The same for the clients of one IPv4 address or IPv6 /64. Default: three
-	// quarters of MaxSessions, and half of MaxUnsettled.
+	// The same limits for the clients of one IPv4 address or IPv6 /64. Default: three quarters
+	// of MaxSessions, and half of MaxUnsettled.
 	MaxSessionsPerAddress, MaxUnsettledPerAddress int
 
-	// CheckOrigin says whether a page may connect; default: any may. Allowed pages
-	// of other origins get the headers that browsers ask for.
+	// CheckOrigin reports whether a page may connect; default: any may. Allowed pages of other
+	// origins get the headers that browsers require.
 	CheckOrigin func(*http.Request) bool
-	// Known is told of each request that belongs to a session, also the one that begins
-	// it. All others are refused.
+	// Known is called for each request of a session, including the one that begins it. All
+	// other requests are refused.
 	Known func(r *http.Request)
-	// NewID makes the id of a session: unguessable, and of the characters of
-	// base64url, a dot and a tilde. Default: 120 random bits.
+	// NewID makes the id of a session: unguessable, with the characters of base64url, a dot
+	// and a tilde. Default: 120 random bits.
 	NewID func() string
-	// Elsewhere finds who serves a request for a session that this server does not
-	// know, or nil when nobody does.
+	// Elsewhere returns a handler for a request of a session that this server does not know,
+	// or nil.
 	Elsewhere func(r *http.Request, id string) http.Handler
 
 	Logger *slog.Logger
@@ -95,13 +94,13 @@ func (c Config) validate() error {
 		time.Duration(c.MaxUnsettledPerAddress), time.Duration(c.MaxSessions), time.Duration(c.MaxSessionsPerAddress),
 	} {
 		if d < 0 {
-			return errors.New("engineio: config: no time and no bound is negative")
+			return errors.New("engineio: config: a time or a limit is negative")
 		}
 	}
 	return nil
 }
 
-// NewID is 120 random bits, in the characters of base64url.
+// NewID returns 120 random bits in base64url.
 func NewID() string {
 	var b [15]byte
 	_, _ = rand.Read(b[:]) // never fails

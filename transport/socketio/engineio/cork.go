@@ -7,21 +7,21 @@ import (
 	"sync/atomic"
 )
 
-// maxCorked bounds what a cork holds back, in bytes.
+// maxCorked limits the bytes that a cork holds back.
 const maxCorked = 16 << 10
 
-// cork is a connection that holds a write back while another is known to follow:
-// each packet is a WebSocket frame of its own, and a frame for each system call
-// is dear when a batch of events goes out.
+// cork is a connection that holds a write back while another is known to follow. Each packet
+// is a WebSocket frame, and a system call per frame is expensive when a batch of events goes
+// out.
 //
-// Writes come one after the other: the WebSocket library sees to that.
+// The WebSocket library calls Write from one goroutine at a time.
 type cork struct {
 	net.Conn
-	more atomic.Bool // another write follows soon, whatever happens
+	more atomic.Bool // another write certainly follows soon
 	held []byte
 }
 
-// NetConn is the connection below, which package handoff looks for.
+// NetConn returns the underlying connection, for package handoff.
 func (c *cork) NetConn() net.Conn { return c.Conn }
 
 // Write implements [net.Conn].
@@ -40,7 +40,7 @@ func (c *cork) Write(b []byte) (int, error) {
 	return max(0, n-held), err
 }
 
-// corking is a response whose connection gets a cork when it is taken over.
+// corking is a response whose connection gets a cork when it is hijacked.
 type corking struct {
 	http.ResponseWriter
 	socket *socket

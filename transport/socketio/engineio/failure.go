@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// failure is how a request is refused. The numbers and the texts are those of the
-// Node server, which clients and load balancers know.
+// failure is the refusal of a request. The numbers and texts are those of the Node server,
+// which clients and load balancers know.
 type failure struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -31,5 +31,5 @@ func (f failure) write(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(f.status)
-	_, _ = w.Write(body) // the client may be gone
+	_, _ = w.Write(body) // fails only if the client is gone
 }

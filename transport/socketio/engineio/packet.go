@@ -17,15 +17,15 @@ const (
 	packetUpgrade = '5'
 	packetNoop    = '6'
 
-	// packetBinary marks a binary message where only text can go: base64 follows.
+	// packetBinary marks a binary message where only text is possible: base64 follows.
 	packetBinary = 'b'
 )
 
-// Separator stands between the packets of a payload. It is a control character,
-// which JSON writes as an escape: a packet never contains it.
+// Separator separates the packets of a payload. It is a control character, which JSON
+// escapes, so a packet with JSON never contains it.
 const Separator = 0x1e
 
-// probe is what a WebSocket says before it takes a session over.
+// probe is the data of the ping that a WebSocket sends before it takes a session over.
 const probe = "probe"
 
 var (
@@ -36,14 +36,14 @@ var (
 	errBadPacket = errors.New("engineio: bad packet")
 )
 
-// packet is one packet as it was received.
+// packet is a received packet.
 type packet struct {
 	kind   byte
 	data   []byte
 	binary bool
 }
 
-// parsePacket reads a packet in text. Its data are part of b.
+// parsePacket parses a packet in text. Its data is a part of b.
 func parsePacket(b []byte) (packet, error) {
 	if len(b) == 0 {
 		return packet{}, errBadPacket
@@ -69,7 +69,7 @@ func cutPacket(payload []byte) (first, rest []byte) {
 	return payload, nil
 }
 
-// appendItem adds what one item of a queue is in a payload.
+// appendItem appends an item of a queue to a payload.
 func appendItem(b []byte, item *outgoing) []byte {
 	if len(b) > 0 {
 		b = append(b, Separator)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// servePoll answers a GET with what is queued, waiting for something to come.
+// servePoll answers a GET with the queue, and waits if the queue is empty.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	defer s.endOnPanic()
 	items, waiting, concurrent := s.beginPoll(requestMark(r))
@@ -36,16 +36,16 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.answerPoll(w, items)
 }
 
-// requestMark is what a client makes a request unlike all others with, for caches; "" if
-// it does not. Browsers and proxies send a request again by themselves when a
-// connection breaks before an answer comes, and the client never knows. The mark
-// is the same then.
+// requestMark returns the parameter with which a client makes each request unique, for
+// caches; "" if there is none. Browsers and proxies repeat a request when a connection
+// breaks before the answer, without the client's knowledge. A repeated request has the same
+// mark.
 func requestMark(r *http.Request) string { return r.URL.Query().Get("t") }
 
-// beginPoll takes what is there for a GET or, when nothing is, lets it wait. There
-// is neither for one that comes while another waits, nor for one that is sent
-// again, whose first answer may be lost: both end the session, and a client that
-// can recover does. Nor is there for one of a session that a WebSocket carries.
+// beginPoll takes the queue for a GET or, if it is empty, lets the GET wait. It returns
+// neither for a GET while another waits, nor for a repeated GET, whose first answer may be
+// lost: both end the session, and a client that can recover does so. It also returns neither
+// if a WebSocket carries the session.
 func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, concurrent bool) {
 	s.mu.Lock()
 	again := mark != "" && mark == s.got
@@ -72,8 +72,8 @@ func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, concu
 		waiting = &poll{items: make(chan []outgoing, 1)}
 		s.poll = waiting
 		if s.probing != nil && s.probing.answered {
-			// The client waits for this GET to end before it goes on. Or it goes on
-			// already, and the GET may not be: as when it is the first since the handshake.
+			// The client waits for this GET to end before it continues. Or it has continued
+			// already, and the GET is late, for example the first one after the handshake.
 			wait := upgradePause
 			if s.polls == 2 { // the handshake and this one
 				wait = reorderWindow
@@ -85,9 +85,9 @@ func (s *Session) beginPoll(mark string) (items []outgoing, waiting *poll, concu
 	return items, waiting, false
 }
 
-// endConcurrent ends a session of which two GETs wait, the second with that context.
-// The first hears a close packet, unless the second was given up: then it was sent
-// before, was reorderWindow, and the first is refused as one that comes too late.
+// endConcurrent ends a session with two waiting GETs; ctx is the second one's. The first
+// gets a close packet, unless the second was given up: then the second was sent earlier and
+// overtaken, and the first is refused as late.
 func (s *Session) endConcurrent(ctx context.Context) {
 	enough := time.NewTimer(reorderWindow)
 	defer enough.Stop()
@@ -99,8 +99,8 @@ func (s *Session) endConcurrent(ctx context.Context) {
 	}
 }
 
-// hungUp reports whether the session ends with a GET that was given up: not when
-// the GET was over without having taken anything, as at an upgrade.
+// hungUp reports whether the session ends because its GET was given up. It does not if the
+// GET had ended without taking anything, as at an upgrade.
 func (s *Session) hungUp(waiting *poll) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +111,7 @@ func (s *Session) hungUp(waiting *poll) bool {
 	return len(items) > 1 || len(items) == 1 && (items[0].binary || !bytes.Equal(items[0].bytes, noopPacket))
 }
 
-// answerPoll writes a payload, and tells whom it may concern.
+// answerPoll writes a payload, and calls the receipts.
 func (s *Session) answerPoll(w http.ResponseWriter, items []outgoing) {
 	err := s.writePayload(w, items)
 	if items[len(items)-1].close {
@@ -154,8 +154,8 @@ func (s *Session) writePayload(w http.ResponseWriter, items []outgoing) error {
 	return control.Flush()
 }
 
-// endOnPanic ends the session when a request of it panics. The program's own
-// handler catches the panic.
+// endOnPanic ends the session if a request of it panics, and panics again for the program's
+// own recovery.
 func (s *Session) endOnPanic() {
 	if value := recover(); value != nil {
 		s.fail(ReasonError)
@@ -163,7 +163,7 @@ func (s *Session) endOnPanic() {
 	}
 }
 
-// servePost takes the packets of a POST.
+// servePost handles the packets of a POST.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	if !s.beginPost() {
 		s.control()
@@ -187,7 +187,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.isPosted(requestMark(r)) {
-		body = noopPacket // it was handled when it came first
+		body = noopPacket // the first copy was handled
 	}
 	for rest := bytes.ToValidUTF8(body, []byte("\uFFFD")); ; { // as browsers and Node read it
 		var first []byte
@@ -201,17 +201,17 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 			s.leave(r.Context())
 		}
 		if s.receive(p); rest == nil || !s.is(open) {
-			break // one that is ending takes nothing but the client's own close
+			break // an ending session accepts only the client's close
 		}
 	}
 	header := w.Header()
 	header.Set("Content-Type", "text/html")
 	header.Set("Content-Length", "2")
-	_, _ = io.WriteString(w, "ok") // a client that is gone will be missed by its GET
+	_, _ = io.WriteString(w, "ok") // fails only if the client is gone, which its GET will notice
 }
 
-// leave waits a moment for the last GET of a client that is going, if there is
-// none: it may have been reorderWindow.
+// leave waits up to reorderWindow for the last GET of a client that closes, if none is
+// waiting, because that GET may have been overtaken.
 func (s *Session) leave(ctx context.Context) {
 	s.mu.Lock()
 	if s.poll != nil || s.state == closed {
@@ -233,11 +233,11 @@ func (s *Session) leave(ctx context.Context) {
 func (s *Session) readPayload(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	most := s.server.config.MaxPayload
 	if r.ContentLength > most {
-		w.Header().Set("Connection", "close") // rather than read what nobody wants
+		w.Header().Set("Connection", "close") // instead of reading the body
 		return nil, &http.MaxBytesError{Limit: most}
 	}
-	// The deadline stays: net/http reads what is left of a body after the handler, and lifts
-	// the deadline itself when a single body was read. In a test there may be none.
+	// The deadline stays: net/http reads the rest of a body after the handler, and removes the
+	// deadline itself after a complete body. Tests may have no deadline.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.server.config.WriteTimeout))
 	reader := http.MaxBytesReader(w, r.Body, most)
 	if r.ContentLength < 0 {
@@ -248,8 +248,7 @@ func (s *Session) readPayload(w http.ResponseWriter, r *http.Request) ([]byte, e
 	return body, err
 }
 
-// beginPost reports whether a POST may come now. One concurrent another ends the
-// session.
+// beginPost reports whether a POST is allowed now. A concurrent POST ends the session.
 func (s *Session) beginPost() bool {
 	s.mu.Lock()
 	concurrent := s.posting
@@ -264,7 +263,7 @@ func (s *Session) beginPost() bool {
 	return ok
 }
 
-// isPosted reports whether a POST is the last one again, and notes its mark.
+// isPosted reports whether a POST repeats the last one, and stores its mark.
 func (s *Session) isPosted(mark string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

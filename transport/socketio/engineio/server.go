@@ -19,10 +19,10 @@ const (
 	transportWebSocket = "websocket"
 )
 
-// version is the protocol's, as a handshake names it.
+// version is the version of the protocol in a handshake.
 const version = "4"
 
-// Server serves sessions. It is an [http.Handler] for one path, whichever.
+// Server serves sessions. It is an [http.Handler] for one path.
 type Server struct {
 	config Config
 	melody *melody.Melody
@@ -55,7 +55,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return clock.Run(ctx)
 }
 
-// ServeHTTP begins a session or serves one that began.
+// ServeHTTP begins a session or serves an existing one.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.config.CheckOrigin(r) {
 		failForbidden.write(w)
@@ -105,9 +105,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// AllowPage sets the headers that a page of another origin needs, and answers a
-// browser that asks before it sends. Whether the page may be there was found out
-// before.
+// AllowPage sets the headers for a page of another origin, and answers a preflight request.
+// The caller has checked that the origin is allowed.
 func AllowPage(w http.ResponseWriter, r *http.Request) (answered bool) {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
@@ -151,9 +150,9 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, transport, as
 	}
 }
 
-// begin makes a session, which carrier carries if it is not nil. The caller is
-// counted as open. When Open panics nothing refers to the session: it was not
-// counted, so nothing may finish it.
+// begin makes a session, with carrier as its carrier unless that is nil. The caller must be
+// counted as open. If Open panics, nothing refers to the session, so it must not be
+// finished.
 func (s *Server) begin(r *http.Request, carrier *socket) *Session {
 	session := newSession(s, r.RemoteAddr, time.Now())
 	upgrades := []string{transportWebSocket}
@@ -162,7 +161,7 @@ func (s *Server) begin(r *http.Request, carrier *socket) *Session {
 	}
 	session.push(outgoing{bytes: s.openPacket(session, upgrades)})
 	session.handler = s.config.Open(session, r)
-	s.open.AddMember() // until finish, which has to come from here on
+	s.open.AddMember() // until finish, which has to be called from here on
 	if carrier != nil {
 		session.mu.Lock()
 		carrier.session, session.socket = session, carrier
@@ -186,7 +185,7 @@ func (s *Server) begin(r *http.Request, carrier *socket) *Session {
 	return session
 }
 
-// openData is what the first packet says.
+// openData is the content of the first packet.
 type openData struct {
 	ID           string   `json:"sid"`
 	Upgrades     []string `json:"upgrades"`
@@ -195,7 +194,7 @@ type openData struct {
 	MaxPayload   int64    `json:"maxPayload"`   // bytes
 }
 
-// openPacket is the first that a client gets.
+// openPacket returns the first packet of a session.
 func (s *Server) openPacket(session *Session, upgrades []string) []byte {
 	c := &s.config
 	data, _ := json.Marshal(openData{ // texts and numbers
@@ -204,7 +203,7 @@ func (s *Server) openPacket(session *Session, upgrades []string) []byte {
 	return append([]byte{packetOpen}, data...)
 }
 
-// add lists a session, and returns one that has to go for it.
+// add lists a session, and returns a session that has to end for it.
 func (s *Server) add(session *Session) (victim *Session, stopping bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,7 +211,7 @@ func (s *Server) add(session *Session) (victim *Session, stopping bool) {
 	return s.enter(session, time.Now()), s.open.Closing()
 }
 
-// find returns the session that a request is for.
+// find returns the session of a request.
 func (s *Server) find(id string) *Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,16 +222,16 @@ func (s *Server) find(id string) *Session {
 	return session
 }
 
-// Len is how many sessions there are.
+// Len returns the number of sessions.
 func (s *Server) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.sessions)
 }
 
-// Shutdown closes all sessions, takes no new ones, and waits until all are gone.
-// When ctx ends before that, the rest is cut off, and Shutdown returns ctx's
-// error. Calling it twice is fine.
+// Shutdown closes all sessions, accepts no new ones, and waits until all are gone. If ctx
+// ends first, it cuts the remaining connections and returns ctx's error. Calling it twice is
+// fine.
 func (s *Server) Shutdown(ctx context.Context) error {
 	all := func() []*Session { return s.due(nil) }
 	return handoff.Shutdown(ctx, &s.open.Group, all, func(one *Session) { one.Close(ReasonStop) }, func() {
@@ -245,7 +244,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	})
 }
 
-// due returns the sessions that want to be looked at, or all when now is nil.
+// due returns the sessions whose deadline has come, or all if now is nil.
 func (s *Server) due(now *time.Time) []*Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,54 +6,52 @@ import (
 	"time"
 )
 
-// Handler takes what comes over a session.
+// Handler handles the messages of a session.
 type Handler interface {
-	// Message takes a message, one after the other in the order in which the
-	// client sent them. data is the handler's to keep. While it works, the client
-	// waits, and nobody else does.
+	// Message handles a message. Messages come one after the other, in the order in which the
+	// client sent them. The handler may keep data. While Message runs, only this client waits.
 	Message(data []byte, binary bool)
-	// Control counts something else that the client sent: a packet or a frame of the
-	// protocols below that is no message, or a request that cannot be served. answer
-	// says whether it gets the answer that it asks for, if any. The session is closed
-	// when it may not stay. Control is called at any time.
+	// Control counts other input of the client: a packet or a frame of the underlying
+	// protocols without a message, or a request that cannot be served. answer says whether the
+	// input gets its answer, if it has one. If stays is false, the session is closed. Control
+	// is called at any time.
 	Control() (answer, stays bool)
-	// Closed is called once, when the session takes nothing more, with one of the
-	// reasons or what [Session.Close] was given. It may be called while Message
-	// works.
+	// Closed is called once, when the session accepts nothing more, with one of the reasons or
+	// the argument of [Session.Close]. It may be called while Message runs.
 	Closed(reason string)
 }
 
-// Receipt is told when what it belongs to was written to the client's connection.
-// That is not to say that the client has it.
+// Receipt is called when its item was written to the client's connection. That does not
+// prove that the client has received it.
 type Receipt interface{ Sent() }
 
-// The reasons for which a session ends by itself, in the words of the Node server.
+// The reasons with which a session ends by itself, in the words of the Node server.
 const (
 	ReasonClosed  = "transport close" // the client closed it, or its connection broke
 	ReasonError   = "transport error" // the client broke a rule of the transport
 	ReasonTimeout = "ping timeout"    // no pong in time
-	ReasonParse   = "parse error"     // a packet that is none
+	ReasonParse   = "parse error"     // a malformed packet
 	ReasonForced  = "forced close"    // the server closed it
 	ReasonStop    = "server shutting down"
 )
 
-// Session is the connection of one client, whatever carries it. Its methods are
-// safe for concurrent use.
+// Session is the connection of one client, over any transport. Its methods are safe for
+// concurrent use.
 type Session struct {
 	server  *Server
 	id      string
 	remote  string
 	handler Handler
 
-	due    atomic.Int64 // when tick should look at the session, Unix nanoseconds
-	place  place        // where admission has it; guarded by the server's lock
-	closed sync.Once    // the handler knows
+	due    atomic.Int64 // when the clock calls tick next, in Unix nanoseconds
+	place  place        // its place in admission; guarded by the server's lock
+	closed sync.Once    // guards the call of Handler.Closed
 
 	order sync.Mutex // held while a message is handled
 
 	mu      sync.Mutex
 	state   state
-	reason  string // for which it is not open any more
+	reason  string // why it is no longer open
 	queue   []outgoing
 	queued  int           // bytes in queue
 	poll    *poll         // a GET that waits for something to take
@@ -71,11 +69,11 @@ type state uint8
 
 const (
 	open    state = iota
-	closing       // what is queued still goes out
+	closing       // the queue is still sent
 	closed
 )
 
-// clock holds the times that a session has to keep; zero for none.
+// clock holds the deadlines of a session; zero for none.
 type clock struct {
 	ping, pong, settle, upgrade, close time.Time
 }
@@ -85,7 +83,7 @@ type outgoing struct {
 	bytes   []byte // packets as a payload has them, or the data of a binary message
 	receipt Receipt
 	binary  bool
-	single  bool // a single packet, whatever is in it
+	single  bool // bytes is one packet, even if it contains Separator
 	close   bool // the end of the session
 }
 
@@ -94,14 +92,14 @@ type poll struct {
 	items chan []outgoing // of capacity 1; gets one value, nil for a GET that may not be
 }
 
-// reorderWindow is how long a request is waited for that was sent before another one
-// and may come after it: clients have two connections at a time.
+// reorderWindow is how long the server waits for a request that was sent before another one
+// and may arrive after it, because clients have two connections at a time.
 const reorderWindow = 100 * time.Millisecond
 
-// upgradePause is when a GET of a client that upgrades ends: behind the answer to its
-// probe, or the client begins another GET, and soon. Until then the client waits
-// with its polling stopped, and one whose connection is cut just then waits for its
-// ping timeout: it forgets to begin polling again (engine.io-client 6.6).
+// upgradePause is how soon a waiting GET of an upgrading client ends after the answer to the
+// client's probe: not before, or the client begins another GET, and soon, because the client
+// has stopped polling until then. If its connection breaks in that time, it waits for its
+// ping timeout, because it does not resume polling (engine.io-client 6.6).
 const upgradePause = 10 * time.Millisecond
 
 func newSession(s *Server, remote string, now time.Time) *Session {
@@ -111,13 +109,13 @@ func newSession(s *Server, remote string, now time.Time) *Session {
 	return session
 }
 
-// ID is the session's, as the client has it.
+// ID returns the session's id, as the client has it.
 func (s *Session) ID() string { return s.id }
 
-// Remote is the network address of the client.
+// Remote returns the network address of the client.
 func (s *Session) Remote() string { return s.remote }
 
-// Transport is what carries the session: polling or websocket.
+// Transport returns the session's carrier: polling or websocket.
 func (s *Session) Transport() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,8 +125,8 @@ func (s *Session) Transport() string {
 	return transportPolling
 }
 
-// Settle says that the client has shown who it is: the session may stay as long
-// as it answers pings, and counts no longer as one of the unsettled.
+// Settle reports that the client is authenticated. The session may stay as long as it
+// answers pings, and no longer counts as unsettled.
 func (s *Session) Settle() {
 	s.server.settle(s)
 	s.mu.Lock()
@@ -137,18 +135,18 @@ func (s *Session) Settle() {
 	s.schedule()
 }
 
-// Refused says that the client has shown a credential that is not valid: while the
-// session is not settled, it is among the first to end when others need its place.
+// Refused reports that the client has sent an invalid credential. While the session is not
+// settled, it is among the first to end when others need its place.
 func (s *Session) Refused() { s.server.refuse(s) }
 
-// Send queues messages: their packets, each with its type, joined by [Separator].
-// Nobody changes the bytes afterwards. The receipt may be nil; it is not called
-// when the session ends before. Sending to a session that ended does nothing.
+// Send queues messages: their packets, each with its type, joined by [Separator]. The caller
+// must not change the bytes afterwards. The receipt may be nil; it is not called if the
+// session ends first. Send does nothing on an ended session.
 func (s *Session) Send(packets []byte, receipt Receipt) {
 	s.enqueue(outgoing{bytes: packets, receipt: receipt})
 }
 
-// SendText queues a text message, without its type, which may be any text.
+// SendText queues a text message without its type. The text may contain any character.
 func (s *Session) SendText(data []byte) {
 	s.enqueue(outgoing{bytes: append([]byte{packetMessage}, data...), single: true})
 }
@@ -168,20 +166,20 @@ func (s *Session) enqueue(item outgoing) {
 	s.mu.Unlock()
 	next.write()
 	if full {
-		s.fail(ReasonError) // the client asks for more than it reads
+		s.fail(ReasonError) // the client requests more than it reads
 	}
 }
 
-// push puts an item into the queue. The caller holds the lock.
+// push appends an item to the queue. The caller holds the lock.
 func (s *Session) push(item outgoing) {
 	s.queue = append(s.queue, item)
 	s.queued += len(item.bytes)
 }
 
-// take empties the queue for one payload. The end of the session stays for a payload
-// of its own: socket.io-client handles packets a moment after it has read them, and
-// none of those before an end that it read with them. So it would never learn why.
-// The caller holds the lock.
+// take empties the queue for one payload. The end of the session stays for a payload of its
+// own, because socket.io-client handles packets a moment after it has read them, and drops
+// those that it read together with the end. So it would never learn the reason. The caller
+// holds the lock.
 func (s *Session) take() []outgoing {
 	items := s.queue
 	if last := len(items) - 1; last > 0 && items[last].close {
@@ -192,8 +190,8 @@ func (s *Session) take() []outgoing {
 	return items
 }
 
-// advance moves what is queued to what carries the session, as far as that is
-// ready, and returns what the caller has to write without the lock.
+// advance gives queued items to the carrier, as far as it is ready, and returns the item
+// that the caller has to write after unlocking.
 func (s *Session) advance() writing {
 	switch {
 	case s.socket != nil:
@@ -205,8 +203,8 @@ func (s *Session) advance() writing {
 	return writing{}
 }
 
-// Close ends the session when what was sent before it is out, or after
-// CloseTimeout. Closing twice is fine.
+// Close ends the session after the queue was sent, or after CloseTimeout. Closing twice is
+// fine.
 func (s *Session) Close(reason string) {
 	s.mu.Lock()
 	if s.state != open {
@@ -225,11 +223,11 @@ func (s *Session) Close(reason string) {
 	s.notifyClosed()
 }
 
-// fail ends the session at once. Nothing that is queued goes out.
+// fail ends the session at once. The queue is not sent.
 func (s *Session) fail(reason string) { s.finish(reason, closePacket) }
 
-// finish ends the session at once, with a last packet for a GET that waits. The GET
-// is refused when that is nil.
+// finish ends the session at once, with a last packet for a waiting GET. If last is nil, the
+// GET is refused.
 func (s *Session) finish(reason string, last []byte) {
 	s.mu.Lock()
 	if s.state == closed {
@@ -259,8 +257,8 @@ func (s *Session) finish(reason string, last []byte) {
 	s.notifyClosed()
 }
 
-// over tells the handler. A connection that ends right behind [Session.Close] may be the
-// first to call it, and the reason is that of Close.
+// notifyClosed calls the handler's Closed. A connection that ends directly after
+// [Session.Close] may be the first to call it; the reason is still that of Close.
 func (s *Session) notifyClosed() {
 	s.closed.Do(func() {
 		s.mu.Lock()
@@ -271,10 +269,10 @@ func (s *Session) notifyClosed() {
 	})
 }
 
-// receive handles a packet that came over what carries the session.
+// receive handles a packet from the carrier.
 func (s *Session) receive(p packet) {
 	if p.kind != packetMessage && p.kind != packetClose {
-		s.control() // a pong that is one too many is one all the same
+		s.control() // a pong beyond the limit still counts as a pong
 	}
 	switch p.kind {
 	case packetMessage:
@@ -297,14 +295,14 @@ func (s *Session) receive(p packet) {
 		s.schedule()
 	case packetClose:
 		s.finish(ReasonClosed, noopPacket)
-	case packetNoop, packetUpgrade: // of no use here, and no harm
+	case packetNoop, packetUpgrade: // useless here, but harmless
 		s.server.refuse(s)
 	default:
 		s.fail(ReasonParse)
 	}
 }
 
-// control counts what is no message, and reports whether it is to be answered.
+// control counts input without a message, and reports whether to answer it.
 func (s *Session) control() (answer bool) {
 	answer, stays := s.handler.Control()
 	if !stays {
@@ -319,7 +317,7 @@ func (s *Session) is(want state) bool {
 	return s.state == want
 }
 
-// tick looks at the times that the session has to keep.
+// tick handles the session's deadlines.
 func (s *Session) tick(now time.Time) {
 	past := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	s.mu.Lock()
@@ -343,8 +341,8 @@ func (s *Session) tick(now time.Time) {
 	s.schedule()
 }
 
-// check is for who cannot wait for the next tick. It reports whether the session
-// is still there.
+// check runs due deadlines without waiting for the next tick, and reports whether the
+// session still exists.
 func (s *Session) check(now time.Time) bool {
 	for s.due.Load() <= now.UnixNano() && !s.is(closed) {
 		s.tick(now)
@@ -352,12 +350,12 @@ func (s *Session) check(now time.Time) bool {
 	return !s.is(closed)
 }
 
-// ping asks whether the client is there. It had to be asked at due; when the ping
-// goes out later than that, so ends the time for the pong.
+// ping sends a ping that was due at the given time. The deadline of the pong moves with the
+// time at which the ping is written.
 func (s *Session) ping(due time.Time) {
 	c := &s.server.config
 	s.mu.Lock()
-	if !s.clock.ping.Equal(due) { // somebody else has seen it too, and was faster
+	if !s.clock.ping.Equal(due) { // a concurrent call was faster
 		s.mu.Unlock()
 		return
 	}
@@ -370,7 +368,7 @@ func (s *Session) ping(due time.Time) {
 	s.enqueue(outgoing{bytes: pingPacket, receipt: (*pinged)(s)})
 }
 
-// pinged is a session that has sent its ping.
+// pinged is the receipt of a session's ping.
 type pinged Session
 
 // Sent implements [Receipt].
@@ -393,7 +391,7 @@ func (s *Session) cut() {
 	carrier.cut()
 }
 
-// schedule works out when to look at the session next.
+// schedule computes when tick is called next.
 func (s *Session) schedule() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

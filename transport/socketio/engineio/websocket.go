@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/handoff"
 )
 
-// socket is a WebSocket: it carries a session, or wants to.
+// socket is a WebSocket that carries a session, or is about to take it over.
 type socket struct {
 	server  *Server
 	session *Session // set before it is connected, when it is to take a session over; nil for good when begin panicked
@@ -29,8 +29,7 @@ type socket struct {
 	ended    bool
 }
 
-// writing is what is to be written to a socket, without the lock; the zero value
-// is nothing.
+// writing is an item to write to a socket after unlocking; the zero value is none.
 type writing struct {
 	to     *socket
 	packet []byte
@@ -38,12 +37,12 @@ type writing struct {
 	close  bool
 }
 
-// next is the packet that is to be written next, if any is and none is under way.
-// The caller holds the session's lock.
+// next returns the next packet to write, unless one is being written. The caller holds the
+// session's lock.
 func (k *socket) next() writing {
 	s := k.session
 	if k.busy || k.ended {
-		return writing{} // behind a close nothing goes out, nor may it hold that back
+		return writing{} // nothing follows a close frame, and nothing may delay it
 	}
 	if len(k.rest) == 0 {
 		if len(s.queue) == 0 {
@@ -75,8 +74,8 @@ func (k *socket) next() writing {
 	}
 }
 
-// write gives Melody the one thing that it has at a time, so its buffer always
-// has room. A connection that is gone takes nothing, and needs nothing.
+// write gives Melody an item. Melody has one item at a time, so its buffer always has room.
+// Errors are ignored: they mean that the connection is gone.
 func (w writing) write() {
 	switch {
 	case w.to == nil:
@@ -89,7 +88,7 @@ func (w writing) write() {
 	}
 }
 
-// sent runs in Melody's writing goroutine when a packet is out.
+// sent runs in Melody's writing goroutine after a packet was written.
 func (k *socket) sent() {
 	s := k.session
 	var receipt Receipt
@@ -110,7 +109,7 @@ func (k *socket) sent() {
 	}
 }
 
-// end closes the connection in an orderly way. A nil socket has none.
+// end closes the connection with a close frame. A nil socket has none.
 func (k *socket) end() {
 	if k == nil {
 		return
@@ -122,14 +121,14 @@ func (k *socket) end() {
 	_ = k.conn.CloseWithMsg(melody.FormatCloseMessage(websocket.CloseNormalClosure, ""))
 }
 
-// cut closes the connection under the socket.
+// cut closes the TCP connection at once.
 func (k *socket) cut() {
 	if k != nil {
 		_ = k.conn.WebsocketConnection().Close()
 	}
 }
 
-// received takes a frame from the client.
+// received handles a frame from the client.
 func (k *socket) received(message []byte, binary bool) {
 	p, err := packet{kind: packetMessage, data: message, binary: true}, error(nil)
 	if !binary {
@@ -155,8 +154,8 @@ func (k *socket) received(message []byte, binary bool) {
 	}
 }
 
-// takeOver handles what a WebSocket says before it carries the session: a probe,
-// and when that was answered, that it takes over.
+// takeOver handles the frames of a WebSocket before it carries the session: a probe and,
+// after its answer, the upgrade.
 func (k *socket) takeOver(p packet, err error) {
 	s := k.session
 	s.mu.Lock()
@@ -187,7 +186,7 @@ func (k *socket) takeOver(p packet, err error) {
 	}
 }
 
-// release ends a GET that waits, if it still does: the client needs it over.
+// release ends a waiting GET, if it still waits, because the client needs it to end.
 func (s *Session) release(waiting *poll) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +196,7 @@ func (s *Session) release(waiting *poll) {
 	}
 }
 
-// abandon gives up a WebSocket that was to take the session over, which goes on
+// abandon closes a WebSocket that was about to take the session over. The session continues
 // as before.
 func (k *socket) abandon() {
 	s := k.session
@@ -209,7 +208,7 @@ func (k *socket) abandon() {
 	k.end()
 }
 
-// gone runs when the connection is, in the reading goroutine.
+// gone runs in the reading goroutine after the connection is gone.
 func (k *socket) gone() {
 	k.server.open.Remove(k)
 	s := k.session
@@ -228,8 +227,7 @@ func (k *socket) gone() {
 	}
 }
 
-// serveWebSocket begins a session over a WebSocket, or lets one take session
-// over.
+// serveWebSocket begins a session over a WebSocket, or lets the WebSocket take session over.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, session *Session) {
 	if !s.open.Enter() {
 		failStopping.write(w)
@@ -251,16 +249,16 @@ const sessionSocket = "socket"
 func socketOf(session *melody.Session) *socket { return session.MustGet(sessionSocket).(*socket) }
 
 func (s *Server) newMelody() *melody.Melody {
-	// The pings of Engine.IO tell who is alive, so those of WebSocket need not.
+	// Engine.IO's own pings detect dead clients, so WebSocket pings are not needed.
 	const never = 24 * time.Hour
 	m := melody.New()
 	m.Upgrader = &websocket.Upgrader{
-		CheckOrigin:     func(*http.Request) bool { return true }, // checked before, see ServeHTTP
+		CheckOrigin:     func(*http.Request) bool { return true }, // ServeHTTP has checked it
 		WriteBufferPool: &sync.Pool{},
 		WriteBufferSize: 4 << 10,
 	}
 	m.Config.MaxMessageSize = s.config.MaxPayload
-	m.Config.MessageBufferSize = 4 // a packet, a probe's answer and a close are all there ever is
+	m.Config.MessageBufferSize = 4 // at most a packet, a probe's answer and a close
 	m.Config.WriteWait = s.config.WriteTimeout
 	m.Config.PongWait, m.Config.PingPeriod = 2*never, never
 	m.HandleConnect(func(session *melody.Session) { defer s.recoverPanic(session); socketOf(session).connected(session) })
@@ -277,11 +275,11 @@ func (s *Server) newMelody() *melody.Melody {
 	return m
 }
 
-// where names this layer among the panics that were caught.
+// where names this layer in the log lines of recovered panics.
 const where = "engineio"
 
-// caught ends what Melody calls for a socket, in goroutines of its own, when that
-// panics: it closes the socket. It is to be deferred.
+// recoverPanic, deferred in a callback that Melody runs in its own goroutine, recovers a
+// panic and closes the socket.
 func (s *Server) recoverPanic(session *melody.Session) {
 	if value := recover(); value != nil {
 		isolate.Recovered(s.config.Logger, where, value)
@@ -289,8 +287,8 @@ func (s *Server) recoverPanic(session *melody.Session) {
 	}
 }
 
-// receivedInGoroutine handles a frame in a goroutine of its own and waits for it: what a
-// handler needs of stack is not kept while the reading goroutine sits in a read.
+// receivedInGoroutine handles a frame in a new goroutine and waits for it, so that the
+// reading goroutine does not keep the stack that a handler needs.
 func (k *socket) receivedInGoroutine(message []byte, binary bool) {
 	handoff.FrameRead(k.conn.WebsocketConnection())
 	if !binary && len(message) == 1 { // most frames are pongs
@@ -307,10 +305,10 @@ func (k *socket) receivedInGoroutine(message []byte, binary bool) {
 	<-done
 }
 
-// connected runs before Melody writes and reads.
+// connected runs before Melody reads or writes.
 func (k *socket) connected(conn *melody.Session) {
 	r := conn.Request
-	conn.Request = nil // Melody needs it no more, and its headers are most of what a socket would keep
+	conn.Request = nil // Melody no longer needs it, and its headers would be most of a socket's memory
 	k.conn = conn
 	k.server.open.Add(k)
 	handoff.OnPing(conn.WebsocketConnection(), func() bool { return k.session.control() }) // the session is known by then

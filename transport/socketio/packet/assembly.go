@@ -7,13 +7,12 @@ import (
 	"io"
 )
 
-// ErrAttachments is the error of an attachment where none may be.
+// ErrAttachments is the error for an attachment where none is allowed.
 var ErrAttachments = fmt.Errorf("%w: binary data", ErrBad)
 
-// Assembly puts packets together from messages: a packet with attachments is a
-// text and so many binary messages after it. It is for one direction of one
-// connection, used by one goroutine at a time. The zero value takes no
-// attachments.
+// Assembly assembles packets from messages: a packet with attachments is one text message,
+// followed by one binary message per attachment. It serves one direction of one connection,
+// from one goroutine at a time. The zero value accepts no attachments.
 type Assembly struct {
 	MaxAttachments int // of one packet
 
@@ -21,7 +20,7 @@ type Assembly struct {
 	missing int
 }
 
-// Text takes a text message. done says that p is whole.
+// Text adds a text message. done reports that p is complete.
 func (a *Assembly) Text(message []byte) (p Packet, done bool, err error) {
 	if a.waiting != nil {
 		return Packet{}, false, bad("text where an attachment belongs")
@@ -46,7 +45,7 @@ func (a *Assembly) Text(message []byte) (p Packet, done bool, err error) {
 	return Packet{}, false, nil
 }
 
-// Binary takes a binary message. done says that p is whole.
+// Binary adds a binary message. done reports that p is complete.
 func (a *Assembly) Binary(message []byte) (p Packet, done bool, err error) {
 	if a.waiting == nil {
 		return Packet{}, false, fmt.Errorf("%w: one that belongs to nothing", ErrAttachments)
@@ -59,8 +58,7 @@ func (a *Assembly) Binary(message []byte) (p Packet, done bool, err error) {
 	return p, true, nil
 }
 
-// checkPlaceholders refuses data with a placeholder for an attachment that is not
-// there.
+// checkPlaceholders refuses data with a placeholder for a missing attachment.
 func checkPlaceholders(data []byte, attachments int) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()

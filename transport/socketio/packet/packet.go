@@ -1,6 +1,5 @@
-// Package packet reads and writes the packets of version 5 of the Socket.IO
-// protocol (socket.io-protocol, revision 5), which travel as the messages of
-// Engine.IO. It does no I/O.
+// Package packet encodes and decodes the packets of version 5 of the Socket.IO protocol
+// (socket.io-protocol, revision 5), which are sent as messages of Engine.IO. It does no I/O.
 package packet
 
 import (
@@ -11,7 +10,7 @@ import (
 	"strconv"
 )
 
-// Type is the kind of a packet, as its first character.
+// Type is the type of a packet: its first character.
 type Type byte
 
 // The types of packet.
@@ -25,38 +24,38 @@ const (
 	BinaryAck    Type = '6'
 )
 
-// Main is the namespace of packets that name none.
+// Main is the namespace of packets that do not name one.
 const Main = "/"
 
-// Packet is one packet, whole: with its attachments.
+// Packet is a complete packet, including its attachments.
 type Packet struct {
 	Type      Type
 	Namespace string
-	// ID joins an event and its acknowledgement: the digits that the one who asks
-	// chose, or "" when no answer is wanted.
+	// ID connects an event with its acknowledgement: digits that the sender of the event
+	// chose, or "" if it requests no acknowledgement.
 	ID string
-	// Data is JSON, or nil when there is none. In a binary packet a placeholder
-	// {"_placeholder":true,"num":N} stands for Attachments[N].
+	// Data is JSON, or nil if there is none. In a binary packet, a placeholder
+	// {"_placeholder":true,"num":N} represents Attachments[N].
 	Data        json.RawMessage
 	Attachments [][]byte
 }
 
-// Bounds of what Parse takes.
+// The limits of Parse.
 const (
 	maxNamespace = 256       // bytes
-	maxID        = 1<<53 - 1 // JavaScript counts exactly that far
+	maxID        = 1<<53 - 1 // the largest exact integer in JavaScript
 	maxDepth     = 64        // of arrays and objects in the data
 )
 
-// ErrBad says that something is no packet. Whoever sent it breaks the protocol.
+// ErrBad is the error for a malformed packet. Its sender violates the protocol.
 var ErrBad = errors.New("packet: bad packet")
 
 func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrBad, fmt.Sprintf(format, args...))
 }
 
-// Parse reads the text of a packet, and how many attachments follow. Its data are
-// valid JSON of the kind that the type has. They are part of b.
+// Parse parses the text of a packet, and returns how many attachments follow. Its data is
+// valid JSON of the kind that the type requires, and a part of b.
 func Parse(b []byte) (p Packet, attachments int, err error) {
 	if len(b) == 0 || b[0] < byte(Connect) || b[0] > byte(BinaryAck) {
 		return p, 0, bad("no type")
@@ -102,7 +101,7 @@ func cutDigits(b []byte) (digits, rest []byte) {
 	return b[:i], b[i:]
 }
 
-// shallow refuses what is nested so deep that reading it costs much.
+// shallow reports whether data is not nested so deeply that parsing it is expensive.
 func shallow(b []byte) bool {
 	depth, quoted := 0, false
 	for i := 0; i < len(b); i++ {
@@ -123,7 +122,7 @@ func shallow(b []byte) bool {
 	return true
 }
 
-// check says whether the data are of the kind that the type has.
+// check checks that the data is of the kind that the type requires.
 func (p *Packet) check() error {
 	first := byte(0)
 	if len(p.Data) > 0 {
@@ -146,14 +145,14 @@ func (p *Packet) check() error {
 	return nil
 }
 
-// reserved are the names that events of the library itself have.
+// reserved are the names of the library's own events.
 var reserved = map[string]bool{
 	"connect": true, "connect_error": true, "disconnect": true, "disconnecting": true, "newListener": true, "removeListener": true,
 }
 
-// Arguments are the parts of an event or of an acknowledgement. Those of an event
-// begin with its name, which is given apart: a string that the library does not
-// use itself, or a number as it is written.
+// Arguments returns the arguments of an event or an acknowledgement. An event's data begins
+// with its name, which is returned separately: a string that the library does not reserve,
+// or a number as text.
 func (p *Packet) Arguments() (name string, args []json.RawMessage, err error) {
 	if err := json.Unmarshal(p.Data, &args); err != nil {
 		return "", nil, bad("data that are no array")
@@ -173,8 +172,8 @@ func (p *Packet) Arguments() (name string, args []json.RawMessage, err error) {
 	return name, args[1:], nil
 }
 
-// Append adds the text of a packet to b, without its attachments, which follow as
-// binary messages.
+// Append appends the text of a packet to b, without its attachments, which follow as binary
+// messages.
 func Append(b []byte, p *Packet) []byte {
 	b = append(b, byte(p.Type))
 	if p.Type == BinaryEvent || p.Type == BinaryAck {

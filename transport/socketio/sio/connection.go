@@ -12,16 +12,16 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
 
-// Why a client is out of a namespace while its connection goes on, in the words of
-// the Node server.
+// The reasons with which a client leaves a namespace while its connection stays open, in the
+// words of the Node server.
 const (
-	// ReasonClient is why a client is disconnected that asked for it.
+	// ReasonClient means that the client disconnected.
 	ReasonClient = "client namespace disconnect"
-	// ReasonServer is why a client is disconnected by [Socket.Disconnect].
+	// ReasonServer means that [Socket.Disconnect] was called.
 	ReasonServer = "server namespace disconnect"
 )
 
-// connection is an Engine.IO session with what it is connected to.
+// connection is an Engine.IO session with its sockets, one per namespace.
 type connection struct {
 	server        *Server
 	session       *engineio.Session
@@ -84,13 +84,12 @@ func (c *connection) all() []*Socket {
 	return slices.Clone(c.sockets)
 }
 
-// handle does what a packet says, or returns an error when a client may not send
-// it.
+// handle handles a packet, or returns an error if a client must not send it.
 func (c *connection) handle(p *packet.Packet) error {
 	s := c.find(p.Namespace)
 	if p.Type == packet.Connect {
 		if s != nil {
-			return errors.New("sio: connected already")
+			return errors.New("sio: already connected")
 		}
 		if !c.mayConnect() {
 			return errors.New("sio: too many connects")
@@ -120,12 +119,12 @@ func (c *connection) handle(p *packet.Packet) error {
 		}
 		return err
 	default:
-		return errors.New("sio: a packet that servers send")
+		return errors.New("sio: only servers send this type of packet")
 	}
 	return nil
 }
 
-// mayConnect counts a connect: each may cost the check of a signature.
+// mayConnect counts a connect, because each may cost a signature check.
 func (c *connection) mayConnect() bool {
 	if c.connects == nil {
 		c.connects = rate.NewLimiter(1, c.server.config.MaxConnects)
@@ -163,12 +162,12 @@ func (c *connection) accept(s *Socket, auth json.RawMessage) (Accepted, error) {
 	return namespace(s, auth)
 }
 
-// refuse tells the client why it may not connect, or to come back later. One that
-// goes on trying is closed.
+// refuse sends the client the refusal, or makes it retry later. It closes the connection of
+// a client that keeps trying.
 func (c *connection) refuse(namespace string, err error) {
 	shown := new(Refusal)
 	if !errors.As(err, &shown) {
-		c.server.config.Logger.Warn("sio: a client is sent away to try again", "namespace", namespace, "error", err)
+		c.server.config.Logger.Warn("sio: cannot accept a client; it will retry", "namespace", namespace, "error", err)
 		c.session.Close(engineio.ReasonForced)
 		return
 	}
@@ -210,7 +209,7 @@ func (c *connection) find(namespace string) *Socket {
 	return nil
 }
 
-// add lists a socket, unless the connection was closed meanwhile.
+// add lists a socket, unless the connection was closed in the meantime.
 func (c *connection) add(s *Socket) (reason string, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -221,7 +220,7 @@ func (c *connection) add(s *Socket) (reason string, open bool) {
 	return "", true
 }
 
-// drop takes a socket out, and reports whether it was there.
+// drop removes a socket, and reports whether it was listed.
 func (c *connection) drop(s *Socket, reason string) bool {
 	c.mu.Lock()
 	at := -1

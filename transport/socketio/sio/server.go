@@ -14,25 +14,23 @@ import (
 	"github.com/plugcast/plugcast/transport/socketio/packet"
 )
 
-// Namespace decides about a client that connects to it, with what the client sent
-// along, or nil. The client waits for the answer, and nobody else does. A
-// [Refusal] is shown to the client, which then does not come back by itself. After
-// any other error, which is logged, the connection is closed, and an unmodified
-// client tries again after a random pause.
+// Namespace decides whether to accept a client that connects to it. auth is the client's
+// auth, or nil. Only this client waits for the decision. A [Refusal] is sent to the client,
+// which then does not reconnect by itself. After any other error, which is logged, the
+// connection is closed, and an unmodified client retries after a random pause.
 //
-// Nothing is sent to the socket before the handler's Connected is called.
+// Nothing may be sent to the socket before the handler's Connected is called.
 type Namespace func(s *Socket, auth json.RawMessage) (Accepted, error)
 
-// Accepted is the answer to a client that may connect.
+// Accepted is the result for a client that may connect.
 type Accepted struct {
 	Handler Handler
-	// PID is what the client shows when it comes back, so that it can go on where
-	// it was; "" when that is not offered. See connection state recovery in the
-	// client: one that gets the same id again knows that it missed nothing.
+	// PID is the id with which the client resumes (connection state recovery); "" if that is
+	// not supported. A client that gets the same id again knows that it missed nothing.
 	PID string
 }
 
-// Refusal is an error that the client is shown, as the error of connect_error.
+// Refusal is an error that the client gets as a connect_error.
 type Refusal struct {
 	Message string
 	Data    any // for the error's data; nil for none
@@ -41,45 +39,46 @@ type Refusal struct {
 // Error implements error.
 func (r *Refusal) Error() string { return r.Message }
 
-// Handler takes what a client sends to a namespace.
+// Handler handles the input of a client in a namespace.
 type Handler interface {
-	// Connected is called first, when the client was told that it is connected.
+	// Connected is called first, after the client was told that it is connected.
 	Connected()
-	// Event takes an event, one after the other. While it works, the client waits.
+	// Event handles an event. Events come one after the other; the client waits.
 	Event(Event)
-	// Control counts what the client sent that is no event, such as a pong; see
-	// [engineio.Handler]. It may be called while Event works.
+	// Control counts input that is no event, such as a pong; see [engineio.Handler]. It may be
+	// called while Event runs.
 	Control() (answer, stays bool)
-	// Refused is told of what ends the connection when the client may hear of it, as
-	// of an event with attachments where none may be.
+	// Refused is called with an error that closes the connection and that the client should
+	// know, such as an event with attachments where none are allowed.
 	Refused(err error)
-	// Disconnected is called once, last of all but possibly while Event works. The
-	// reason is [ReasonClient], [ReasonServer], or why the connection ended.
+	// Disconnected is called once and last, but possibly while Event runs. The reason is
+	// [ReasonClient], [ReasonServer], or the reason why the connection ended.
 	Disconnected(reason string)
 }
 
-// AckHandler is a [Handler] whose events the client may have to acknowledge. Other
-// handlers do not hear of acknowledgements.
+// AckHandler is a [Handler] that also handles the client's acknowledgements of events.
 type AckHandler interface {
-	// Acknowledged takes an acknowledgement of the event that had the id, or had none: the
-	// client says which it means. It is called as Event is.
+	// Acknowledged handles an acknowledgement with the id of an event, as the client sent it.
+	// It is called like Event.
 	Acknowledged(id string, args []json.RawMessage, attachments [][]byte)
 }
 
-// Config holds names and bounds. Zero fields take their defaults.
+// Config holds the names and limits of a [Server]. Zero fields take their defaults.
 type Config struct {
 	Namespaces map[string]Namespace // by name, which begins with a slash
-	// OnHandshake looks at the request that begins a connection, and makes what
-	// [Socket.HandshakeData] returns. It may be nil.
+	// OnHandshake is called with the request that begins a connection. [Socket.HandshakeData]
+	// returns its result. It may be nil.
 	OnHandshake    func(r *http.Request) any
-	MaxAttachments int        // of one packet from a client; default 0
-	Controls       rate.Limit // packets per second without a message, before a namespace accepts the client, with ten times that at once; default 10
-	MaxRefused     int        // refusals to connect after which the connection is closed; default 16
-	MaxConnects    int        // connects at once, and one more each second; the connection is closed beyond that; default 32
-	Logger         *slog.Logger
+	MaxAttachments int // of one packet from a client; default 0
+	// Controls limits the packets without a message, per second, before a namespace accepts
+	// the client, with a burst of ten times that; default 10.
+	Controls    rate.Limit
+	MaxRefused  int // refusals to connect after which the connection is closed; default 16
+	MaxConnects int // connects at once, and one more each second; the connection is closed beyond that; default 32
+	Logger      *slog.Logger
 
-	// Engine is the configuration of what is below. Open and SettleTimeout are set
-	// here: a connection is settled when a namespace accepted it.
+	// Engine is the configuration of Engine.IO. This package sets Open, and settles a
+	// connection when a namespace accepts it.
 	Engine engineio.Config
 }
 
@@ -120,15 +119,15 @@ func (s *Server) Run(ctx context.Context) error { return s.engine.Run(ctx) }
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.ServeHTTP(w, r) }
 
-// Shutdown closes all connections, takes no new ones, and waits until all are
-// gone. When ctx ends before that, the rest is cut off, and Shutdown returns
-// ctx's error. Calling it twice is fine.
+// Shutdown closes all connections, accepts no new ones, and waits until all are gone. If ctx
+// ends first, it cuts the remaining connections and returns ctx's error. Calling it twice is
+// fine.
 func (s *Server) Shutdown(ctx context.Context) error { return s.engine.Shutdown(ctx) }
 
-// Connections is how many there are, with and without a namespace.
+// Connections returns the number of connections, with and without a namespace.
 func (s *Server) Connections() int { return s.engine.Len() }
 
-// encode writes a packet as the message of a payload.
+// encode encodes a packet as an Engine.IO message.
 func encode(p packet.Packet) []byte {
 	size := 2 + len(p.Namespace) + 1 + len(p.ID) + len(p.Data)
 	return packet.Append(append(make([]byte, 0, size), '4'), &p)

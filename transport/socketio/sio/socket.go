@@ -30,17 +30,18 @@ type Event struct {
 // WantsAck reports whether the client waits for [Socket.Ack].
 func (e *Event) WantsAck() bool { return e.ID != "" }
 
-// ID is the client's in this namespace, new with each connect.
+// ID returns the client's id in this namespace, new with each connect.
 func (s *Socket) ID() string { return s.id }
 
-// HandshakeData is what Config.OnHandshake made of the request that began the connection.
+// HandshakeData returns the result of Config.OnHandshake for the request that began the
+// connection.
 func (s *Socket) HandshakeData() any { return s.connection.handshakeData }
 
-// Session is what carries the client, and whatever other namespaces it is connected to.
-// What is sent there are packets that name this socket's namespace, each in a message.
+// Session returns the connection, which may carry other namespaces too. Packets that are
+// sent there must name this socket's namespace, one packet per message.
 func (s *Socket) Session() *engineio.Session { return s.connection.session }
 
-// Emit sends an event. Its arguments are anything that JSON can say.
+// Emit sends an event. Its arguments are any values that JSON can represent.
 func (s *Socket) Emit(name string, args ...any) error {
 	data, err := array(name, args)
 	if err != nil {
@@ -50,7 +51,7 @@ func (s *Socket) Emit(name string, args ...any) error {
 	return nil
 }
 
-// Ack answers an event that wants it. To others it does nothing.
+// Ack acknowledges an event that requests it. For other events it does nothing.
 func (s *Socket) Ack(e Event, args ...any) error {
 	data, err := array("", args)
 	if err != nil {
@@ -62,8 +63,8 @@ func (s *Socket) Ack(e Event, args ...any) error {
 	return nil
 }
 
-// Disconnect takes the client out of the namespace, behind what was sent before.
-// An unmodified client does not come back by itself after that.
+// Disconnect disconnects the client from the namespace, after everything sent before. An
+// unmodified client does not reconnect after that.
 func (s *Socket) Disconnect() {
 	if s.connection.drop(s, ReasonServer) {
 		s.send(packet.Packet{Type: packet.Disconnect})
@@ -75,11 +76,11 @@ func (s *Socket) send(p packet.Packet) {
 	s.connection.session.Send(encode(p), nil)
 }
 
-// disconnected tells the handler.
+// disconnected calls the handler's Disconnected, once.
 func (s *Socket) disconnected(reason string) { s.gone.Do(func() { s.handler.Disconnected(reason) }) }
 
-// array writes a JSON array: a name, if there is one, and arguments. What is JSON
-// already is taken as it is, and there are no escapes for the sake of HTML.
+// array encodes a JSON array: a name, if there is one, and arguments. Raw JSON is copied,
+// and HTML is not escaped.
 func array(name string, args []any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
