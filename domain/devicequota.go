@@ -3,14 +3,19 @@ package domain
 import (
 	"context"
 	"fmt"
+	"time"
 )
+
+// MaxQuotaWait is how long [Service.Publish] lets the quota look up the devices of one request, of all its systems together.
+const MaxQuotaWait = 700 * time.Millisecond
 
 // DeviceQuota bounds how many devices each system has. A device exists from its first
 // update, and its name leaves rows and entries for good.
 type DeviceQuota interface {
 	// Admit admits, in the order given, those of the devices that the system has and as
-	// many of the others as it may still have. Settle must follow. It fails only when
-	// ctx ends.
+	// many of the others as it may still have. The caller must settle the Admission. At the
+	// deadline of ctx at the latest, Admit stops waiting for a lookup to begin, and decides
+	// without it. It fails only when ctx is canceled.
 	Admit(ctx context.Context, system SystemID, devices []DeviceID) (Admission, error)
 }
 
@@ -18,14 +23,17 @@ type DeviceQuota interface {
 type Admission struct {
 	Refused map[DeviceID]bool // the devices beyond the limit; nil when there are none
 	Most    int               // how many devices the system may have
-	// OnSettle hears whether the new devices that were admitted are in the log; nil when
+	// OnSettle learns which of the new devices that were admitted are in the log; nil when
 	// none of them is new.
-	OnSettle func(appended bool)
+	OnSettle func(appended func(DeviceID) bool)
 }
 
-// Settle says, once, whether the events of the devices that were admitted were
-// appended.
-func (a Admission) Settle(appended bool) {
+// Settle reports, once, whether the events of the admitted devices were appended. They count
+// as appended if nobody knows.
+func (a Admission) Settle(appended bool) { a.SettleEach(func(DeviceID) bool { return appended }) }
+
+// SettleEach is Settle for devices that may differ. It calls appended for each new device.
+func (a Admission) SettleEach(appended func(DeviceID) bool) {
 	if a.OnSettle != nil {
 		a.OnSettle(appended)
 	}

@@ -318,10 +318,10 @@ func (q *quota) Admit(_ context.Context, system SystemID, devices []DeviceID) (A
 		}
 	}
 	q.open++
-	a.OnSettle = func(appended bool) {
+	a.OnSettle = func(appended func(DeviceID) bool) {
 		q.open--
 		for id := range fresh {
-			if appended {
+			if appended(id) {
 				q.known[system][id] = true
 			}
 		}

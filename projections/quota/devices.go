@@ -5,6 +5,7 @@ package quota
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -33,15 +34,19 @@ const (
 	// recountAfter is how old a count may be, and how long the rows are not queried again after
 	// they did not answer.
 	recountAfter = 5 * time.Second
-	// queryTimeout bounds each of two waits: for the rows to catch up with the log, and for
-	// their answer.
-	queryTimeout = time.Second
+	// catchUpTimeout bounds how long a query waits for the rows to catch up with the log, and
+	// queryTimeout how long for their answer. Together a caller waits for 1 s at most, and for
+	// hardly longer in a queue, because no query begins after [domain.MaxQuotaWait].
+	catchUpTimeout = 600 * time.Millisecond
+	queryTimeout   = 400 * time.Millisecond
 	// maxRemembered bounds the cached devices of all systems together: about 20 bytes each.
 	// A system itself counts as costOfSystem devices.
 	maxRemembered = 1 << 20
 	costOfSystem  = 16
-	// maxWanted bounds the devices of waiting callers that one query includes.
+	// maxWanted bounds the devices of waiting callers that one query includes, and maxAbsent
+	// the devices that a system is remembered not to have.
 	maxWanted = 1000
+	maxAbsent = 1000
 )
 
 // Devices is a [domain.DeviceQuota] with the same limit for every system. It is safe for
@@ -49,13 +54,15 @@ const (
 //
 // It queries nothing for cached devices. For other devices it makes one round trip to the
 // database, one at a time per system and for all waiting callers together, and counts the
-// system's devices at most every 5 s.
+// system's devices at most every 5 s. Until the next count, a device that is refused again
+// costs nothing.
 //
 // The quota is approximate. A process does not see at once which devices other processes admit,
-// so concurrent processes may together admit a few too many. While the database does not
-// answer, publishing continues, and each process admits as many new devices as a system may
-// have in all. A device that is in the log but not settled yet may count twice, so the last
-// free place may be refused once.
+// so concurrent processes may together admit a few too many, and a process that has refused a
+// device may refuse it for 5 s more after another process has admitted it. While the database
+// does not answer, or lags behind the log, publishing continues, and each process admits as many
+// new devices as a system may have in all. A device that is in the log but not settled yet may
+// count twice, so the last free place may be refused once.
 type Devices struct {
 	limit  int
 	memory int // bound of remembered
@@ -67,6 +74,7 @@ type Devices struct {
 	systems    map[domain.SystemID]*system
 	remembered int
 	uses       uint64
+	failed     time.Time // time when the rows of any system last did not answer: all are in one database
 }
 
 var _ domain.DeviceQuota = (*Devices)(nil)
@@ -76,16 +84,16 @@ type system struct {
 	querying chan struct{} // holds a token while no query about the system runs
 
 	known  map[uint64]struct{} // hashes of devices that the system is known to have
+	absent map[uint64]struct{} // hashes of devices that the system did not have since the last count
 	wanted []domain.DeviceID   // unknown devices of callers that wait for a query
 	used   uint64              // number of the last use
 
-	count      int // number of devices in the rows at counted
-	appended   int // number of new devices that were appended since
-	pending    int // number of new devices that are admitted and not settled
-	unverified int // number of new devices that were admitted without an answer since the last count
+	count     int            // number of devices in the rows at counted
+	confirmed int            // number of known devices that the rows were found to have
+	appended  int            // number of other known devices, appended since the last count
+	pending   map[uint64]int // number of callers that append an unknown device, by its hash
 
 	counted time.Time // time of the last count, or attempt to count
-	failed  time.Time // time when the rows last did not answer
 	behind  time.Time // time when the rows last did not catch up
 }
 
@@ -98,40 +106,51 @@ func New(limit int, rows Rows, log Log) *Devices {
 
 // Admit implements [domain.DeviceQuota].
 func (d *Devices) Admit(ctx context.Context, id domain.SystemID, devices []domain.DeviceID) (domain.Admission, error) {
-	s, unknown := d.use(id, devices)
+	s, unknown, verified := d.use(id, devices)
 	if len(unknown) == 0 {
 		return domain.Admission{}, nil
 	}
-	select {
-	case <-s.querying:
-		defer func() { s.querying <- struct{}{} }()
-	case <-ctx.Done():
-		return domain.Admission{}, ctx.Err()
+	if !verified {
+		var err error
+		if verified, err = d.lookUp(ctx, id, s, unknown); err != nil {
+			return domain.Admission{}, err
+		}
 	}
-	// The queries do not end with the caller, because a caller could end them at will.
-	fresh, answered := d.lookUp(context.WithoutCancel(ctx), id, s, unknown)
-	return d.admit(id, s, fresh, answered), nil
+	return d.admit(id, s, unknown, verified), nil
 }
 
-// use returns the cached data of a system, and those of the devices that are not cached, each
-// once.
-func (d *Devices) use(id domain.SystemID, devices []domain.DeviceID) (*system, []domain.DeviceID) {
+// use returns the cached data of a system, those of the devices that are not cached, each once,
+// and whether none of these needs a query.
+func (d *Devices) use(id domain.SystemID, devices []domain.DeviceID) (s *system, unknown []domain.DeviceID, verified bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.systems[id]
-	if s == nil {
-		s = &system{querying: make(chan struct{}, 1), known: map[uint64]struct{}{}}
+	if s = d.systems[id]; s == nil {
+		s = &system{
+			querying: make(chan struct{}, 1),
+			known:    map[uint64]struct{}{}, absent: map[uint64]struct{}{}, pending: map[uint64]int{},
+		}
 		s.querying <- struct{}{}
 		d.systems[id] = s
 		defer d.remember(costOfSystem)
 	}
 	d.uses++
 	s.used = d.uses
-	unknown := d.unknown(s, devices)
-	if len(s.wanted)+len(unknown) <= maxWanted {
+	if unknown = d.unknown(s, devices); len(unknown) == 0 {
+		return s, nil, true
+	}
+	if verified = d.absent(s, unknown); !verified && len(s.wanted)+len(unknown) <= maxWanted {
 		s.wanted = append(s.wanted, unknown...)
 	}
-	return s, unknown
+	return s, unknown, verified
+}
+
+// absent reports whether the system is remembered not to have any of the devices. The caller
+// holds d.mu.
+func (d *Devices) absent(s *system, devices []domain.DeviceID) bool {
+	return !s.due() && !slices.ContainsFunc(devices, func(device domain.DeviceID) bool {
+		_, absent := s.absent[d.hash(device)]
+		return !absent
+	})
 }
 
 // unknown returns those of the devices that are not cached, each once. The caller holds d.mu.
@@ -156,138 +175,219 @@ func (d *Devices) unknown(s *system, devices []domain.DeviceID) (unknown []domai
 
 func (d *Devices) hash(device domain.DeviceID) uint64 { return maphash.String(d.seed, string(device)) }
 
-// lookUp returns which of the devices the rows do not have, and whether the rows answered. A
-// refusal needs rows that contain everything that was in the log when it was considered.
-func (d *Devices) lookUp(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID,
-) (fresh []domain.DeviceID, answered bool) {
-	d.mu.Lock()
-	fresh = d.unknown(s, devices) // another caller's query may have included them
-	caughtUp := s.due() || len(fresh) > s.room(d.limit)
-	if len(fresh) == 0 || time.Since(s.failed) < recountAfter {
-		d.mu.Unlock()
-		return fresh, false
+// lookUp caches which of the devices the system has. It reports whether those that are still
+// unknown are new for certain, or fit in any case. A refusal needs rows that contain everything
+// that was in the log when it was considered.
+func (d *Devices) lookUp(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID) (verified bool, err error) {
+	waiting, cancel := context.WithTimeout(ctx, domain.MaxQuotaWait)
+	defer cancel()
+	select {
+	case <-s.querying:
+		defer func() { s.querying <- struct{}{} }()
+	case <-waiting.Done():
 	}
+	if waiting.Err() != nil {
+		if err := ctx.Err(); errors.Is(err, context.Canceled) {
+			return false, err
+		}
+		return false, nil
+	}
+	d.mu.Lock()
+	fresh := d.unknown(s, devices) // another caller's query may have included them
+	if len(fresh) == 0 || d.absent(s, fresh) {
+		d.mu.Unlock()
+		return true, nil
+	}
+	exact := s.due() || !d.fit(s, fresh)
 	wanted := append(s.wanted, fresh...)
 	s.wanted = nil
 	d.mu.Unlock()
 	for {
-		if err := d.query(ctx, id, s, wanted, caughtUp); err != nil {
-			d.mu.Lock()
-			s.failed = time.Now()
-			d.mu.Unlock()
-			return fresh, false
+		caughtUp := exact && d.catchUp(waiting, id, s)
+		if !d.query(ctx, id, s, wanted, caughtUp) {
+			return false, nil
 		}
 		d.mu.Lock()
 		fresh = d.unknown(s, fresh)
-		fits := len(fresh) <= s.room(d.limit)
+		fit := d.fit(s, fresh)
 		d.mu.Unlock()
-		if caughtUp || fits {
-			return fresh, true
+		if exact || fit {
+			return caughtUp || fit, nil
 		}
-		caughtUp, wanted = true, fresh
+		exact, wanted = true, fresh
 	}
 }
 
-// query caches which of the devices the system has, according to the rows. With caughtUp it
-// first waits for a bounded time until the rows have caught up with the log, and only then it
-// counts: a count that lags would miss the devices appended since the last one.
-func (d *Devices) query(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID, caughtUp bool) error {
+// query caches which of the devices the system has, according to the rows, and reports whether
+// they answered. It counts the system's devices only if the rows have caught up with the log: a
+// count that lags would miss the devices appended since the last one.
+func (d *Devices) query(ctx context.Context, id domain.SystemID, s *system, devices []domain.DeviceID, caughtUp bool) bool {
 	d.mu.Lock()
-	due, appended := s.due(), s.appended
-	caughtUp = caughtUp && time.Since(s.behind) >= recountAfter
+	paused := time.Since(d.failed) < recountAfter
+	due, appended, most := s.due(), s.appended, 0
 	d.mu.Unlock()
-	most := 0
-	if caughtUp && d.catchUp(ctx, id, s) == nil && due {
+	if paused {
+		return false
+	}
+	if caughtUp && due {
 		most = d.limit
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	// The query does not end with the caller, because a caller could end it at will.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 	defer cancel()
 	known, count, err := d.rows.FindDevices(ctx, id, devices, most)
-	if err != nil {
-		return err
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.learn(id, s, known)
+	if err != nil {
+		d.failed = time.Now()
+		return false
+	}
 	if due {
 		s.counted = time.Now()
+		d.forgetAbsent(id, s)
+	}
+	s.confirmed += d.learn(id, s, known)
+	if caughtUp {
+		d.learnAbsent(id, s, devices)
 	}
 	if most > 0 {
-		s.count, s.appended, s.unverified = count, s.appended-appended, 0
+		s.count, s.appended = count, s.appended-appended
 	}
-	return nil
+	return true
 }
 
-// catchUp waits until the rows contain what is in the log now.
-func (d *Devices) catchUp(ctx context.Context, id domain.SystemID, s *system) error {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	newest, err := d.log.Newest(ctx, id)
-	if err == nil {
-		err = d.rows.WaitForSystem(ctx, id, newest)
+// catchUp waits until the rows contain what is in the log now, and reports whether they do. It
+// waits only until the deadline of ctx, but does not end when ctx is canceled.
+func (d *Devices) catchUp(ctx context.Context, id domain.SystemID, s *system) bool {
+	d.mu.Lock()
+	paused := time.Since(s.behind) < recountAfter || time.Since(d.failed) < recountAfter
+	d.mu.Unlock()
+	if paused {
+		return false
 	}
-	if err != nil {
+	last, _ := ctx.Deadline()
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), last)
+	defer cancel()
+	waiting, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	newest, err := d.log.Newest(waiting, id)
+	if err == nil {
+		err = d.rows.WaitForSystem(waiting, id, newest)
+	}
+	if err != nil && ctx.Err() == nil { // unless too little time was left
 		d.mu.Lock()
 		s.behind = time.Now()
 		d.mu.Unlock()
 	}
-	return err
+	return err == nil
 }
 
 // due reports whether the rows should be counted again.
 func (s *system) due() bool { return time.Since(s.counted) >= recountAfter }
 
-// room returns how many new devices the system may still have.
-func (s *system) room(limit int) int {
-	return max(limit-max(s.count+s.appended, len(s.known))-s.pending, 0)
+// room returns how many new devices the system may still have. If they are not verified, the
+// devices that were in the rows at the last count do not count: some of the new ones may be among
+// them.
+func (s *system) room(limit int, verified bool) int {
+	room := limit - s.appended - len(s.pending)
+	if verified {
+		room -= max(s.count, s.confirmed)
+	}
+	return max(room, 0)
 }
 
-// admit admits as many of the new devices as there is room for.
-func (d *Devices) admit(id domain.SystemID, s *system, fresh []domain.DeviceID, answered bool) domain.Admission {
-	if len(fresh) == 0 {
-		return domain.Admission{}
+// fit reports whether there is room for all of the unknown devices. Those that another caller
+// appends have their places already. The caller holds d.mu.
+func (d *Devices) fit(s *system, unknown []domain.DeviceID) bool {
+	places := 0
+	for _, device := range unknown {
+		if s.pending[d.hash(device)] == 0 {
+			places++
+		}
 	}
+	return places <= s.room(d.limit, true)
+}
+
+// admit admits as many of the devices as there is room for.
+func (d *Devices) admit(id domain.SystemID, s *system, devices []domain.DeviceID, verified bool) domain.Admission {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	room := s.room(d.limit)
-	if !answered {
-		room = max(d.limit-s.unverified, 0)
-	}
-	a, n := domain.Admission{Most: d.limit}, min(room, len(fresh))
-	if n > 0 {
-		s.pending += n
-		if !answered {
-			s.unverified += n
+	a, room := domain.Admission{Most: d.limit}, s.room(d.limit, verified)
+	var admitted []domain.DeviceID
+	for _, device := range d.unknown(s, devices) {
+		hash := d.hash(device)
+		if s.pending[hash] == 0 {
+			if room == 0 {
+				if a.Refused == nil {
+					a.Refused = map[domain.DeviceID]bool{}
+				}
+				a.Refused[device] = true
+				continue
+			}
+			room--
 		}
-		a.OnSettle = func(appended bool) { d.settle(id, s, fresh[:n], appended) }
+		s.pending[hash]++
+		admitted = append(admitted, device)
 	}
-	if n < len(fresh) {
-		a.Refused = make(map[domain.DeviceID]bool, len(fresh)-n)
-		for _, device := range fresh[n:] {
-			a.Refused[device] = true
-		}
+	if admitted != nil {
+		a.OnSettle = func(appended func(domain.DeviceID) bool) { d.settle(id, s, admitted, appended) }
 	}
 	return a
 }
 
-func (d *Devices) settle(id domain.SystemID, s *system, devices []domain.DeviceID, appended bool) {
+func (d *Devices) settle(id domain.SystemID, s *system, devices []domain.DeviceID, appended func(domain.DeviceID) bool) {
+	in := slices.DeleteFunc(slices.Clone(devices), func(device domain.DeviceID) bool { return !appended(device) })
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.pending -= len(devices)
-	if appended {
-		s.appended += len(devices)
-		d.learn(id, s, devices)
+	for _, device := range devices {
+		hash := d.hash(device)
+		if s.pending[hash]--; s.pending[hash] <= 0 {
+			delete(s.pending, hash)
+		}
 	}
+	s.appended += d.learn(id, s, in)
 }
 
-// learn caches that the system has the devices. The caller holds d.mu.
-func (d *Devices) learn(id domain.SystemID, s *system, devices []domain.DeviceID) {
-	before := len(s.known)
+// learn caches that the system has the devices. It returns how many of them were unknown. The
+// caller holds d.mu.
+func (d *Devices) learn(id domain.SystemID, s *system, devices []domain.DeviceID) (added int) {
+	before, size := len(s.known), s.size()
 	for _, device := range devices {
-		s.known[d.hash(device)] = struct{}{}
+		hash := d.hash(device)
+		s.known[hash] = struct{}{}
+		delete(s.absent, hash)
+		delete(s.pending, hash) // known devices need no places
 	}
+	d.resized(id, s, size)
+	return len(s.known) - before
+}
+
+// learnAbsent caches that the system does not have those of the devices that are unknown. The
+// caller holds d.mu.
+func (d *Devices) learnAbsent(id domain.SystemID, s *system, devices []domain.DeviceID) {
+	size := s.size()
+	for _, device := range d.unknown(s, devices) {
+		if len(s.absent) < maxAbsent {
+			s.absent[d.hash(device)] = struct{}{}
+		}
+	}
+	d.resized(id, s, size)
+}
+
+// forgetAbsent empties the cache of devices that the system does not have. The caller holds d.mu.
+func (d *Devices) forgetAbsent(id domain.SystemID, s *system) {
+	size := s.size()
+	clear(s.absent)
+	d.resized(id, s, size)
+}
+
+// size returns what the cached data of the system count towards Devices.remembered.
+func (s *system) size() int { return costOfSystem + len(s.known) + len(s.absent) }
+
+// resized adjusts the size of the cache after that of a system changed. The caller holds d.mu.
+func (d *Devices) resized(id domain.SystemID, s *system, before int) {
 	if d.systems[id] == s { // still cached
-		d.remember(len(s.known) - before)
+		d.remember(s.size() - before)
 	}
 }
 
@@ -303,7 +403,7 @@ func (d *Devices) remember(more int) {
 	}
 	var all []used
 	for id, s := range d.systems {
-		if s.pending == 0 {
+		if len(s.pending) == 0 {
 			all = append(all, used{id, s.used})
 		}
 	}
@@ -312,7 +412,7 @@ func (d *Devices) remember(more int) {
 		if d.remembered <= d.memory/2 {
 			return
 		}
-		d.remembered -= costOfSystem + len(d.systems[u.id].known)
+		d.remembered -= d.systems[u.id].size()
 		delete(d.systems, u.id)
 	}
 }

@@ -288,7 +288,7 @@ func TestMemoryOfTheQuota(t *testing.T) {
 	q := New(1<<30, m, m)
 	q.memory = memory
 	learn := func(id domain.SystemID, from, to int) {
-		s, _ := q.use(id, nil)
+		s, _, _ := q.use(id, nil)
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.learn(id, s, plugs(from, to))
@@ -322,7 +322,7 @@ func BenchmarkKnownDevices(b *testing.B) {
 	m := newMemory()
 	q := New(50_000, m, m)
 	all := plugs(0, 50_000)
-	s, _ := q.use(sol, nil)
+	s, _, _ := q.use(sol, nil)
 	q.learn(sol, s, all)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
