@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,7 +22,8 @@ type PositionRange struct {
 
 // Publish appends the device updates unchanged and in order, one event each. If one is invalid, the actor may not
 // publish to its system, or its device exceeds the system's quota ([CodeTooManyDevices]), Publish appends nothing and
-// returns an [Error] with the index of that update. Other errors:
+// returns an [Error] with the index of that update. The quota does not refuse a repeat of a batch of which the log has a part
+// or all. Other errors:
 // [CodeBatchTooLarge] beyond [MaxUpdatesPerBatch], and those of the log. It ignores the request's BeforeAppend.
 func (s *Service) Publish(ctx context.Context, updates []SystemUpdate, r Request) (PublishResult, error) {
 	if len(updates) > MaxUpdatesPerBatch {
@@ -45,23 +47,49 @@ func (s *Service) Publish(ctx context.Context, updates []SystemUpdate, r Request
 			return PublishResult{}, AtIndex(err, i)
 		}
 	}
-	settle, err := s.admit(ctx, updates)
-	if err != nil {
-		return PublishResult{}, err
+	key := r.idempotency()
+	settle, refusal := s.admit(ctx, updates)
+	if refusal != nil {
+		if begun, err := s.begun(ctx, updates, key); err != nil || !begun {
+			return PublishResult{}, cmp.Or(err, refusal)
+		}
 	}
-	appended, err := s.log.Append(ctx, events, AppendOptions{Idempotency: r.idempotency()})
-	settle(err == nil)
+	appended, err := s.log.Append(ctx, events, AppendOptions{Idempotency: key})
+	settle(err == nil || HasCode(err, CodeUnknownOutcome))
 	if err != nil {
 		return PublishResult{}, err
 	}
 	return publishResult(events, appended), nil
 }
 
-// admit asks the quota to admit the devices of a batch. Unless admit fails, the caller must call settle.
-func (s *Service) admit(ctx context.Context, updates []SystemUpdate) (settle func(appended bool), err error) {
-	if s.quota == nil {
-		return func(bool) {}, nil
+// begun reports whether the log knows the key in a system of the batch. Publish needs to know only after a refusal, which
+// therefore costs these round trips instead of every batch.
+func (s *Service) begun(ctx context.Context, updates []SystemUpdate, key *Idempotency) (bool, error) {
+	if key == nil {
+		return false, nil
 	}
+	asked := map[SystemID]bool{}
+	for i := range updates {
+		system := updates[i].SystemID
+		if asked[system] {
+			continue
+		}
+		asked[system] = true
+		if earlier, err := s.log.Recall(ctx, system, *key); err != nil || earlier.Replayed {
+			return earlier.Replayed, err
+		}
+	}
+	return false, nil
+}
+
+// admit asks the quota to admit the devices of a batch. The caller must call settle. After a failure, settle does nothing.
+func (s *Service) admit(ctx context.Context, updates []SystemUpdate) (settle func(appended bool), err error) {
+	nothing := func(bool) {}
+	if s.quota == nil {
+		return nothing, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, MaxQuotaWait)
+	defer cancel()
 	devices := map[SystemID][]DeviceID{}
 	for i := range updates {
 		devices[updates[i].SystemID] = append(devices[updates[i].SystemID], updates[i].DeviceID)
@@ -76,7 +104,7 @@ func (s *Service) admit(ctx context.Context, updates []SystemUpdate) (settle fun
 		a, err := s.quota.Admit(ctx, system, ids)
 		if err != nil {
 			settle(false)
-			return nil, Fail(KindUnavailable, CodeUnavailable, "it took too long to look up the devices; nothing was appended").WithCause(err)
+			return nothing, Fail(KindUnavailable, CodeUnavailable, "the request ended before the devices were looked up").WithCause(err)
 		}
 		admissions[system] = a
 		refused = refused || a.Refused != nil
@@ -86,7 +114,7 @@ func (s *Service) admit(ctx context.Context, updates []SystemUpdate) (settle fun
 	}
 	settle(false)
 	i := slices.IndexFunc(updates, func(u SystemUpdate) bool { return admissions[u.SystemID].Refused[u.DeviceID] })
-	return nil, AtIndex(admissions[updates[i].SystemID].Refusal().With("deviceId", updates[i].DeviceID), i)
+	return nothing, AtIndex(admissions[updates[i].SystemID].Refusal().With("deviceId", updates[i].DeviceID), i)
 }
 
 func publishResult(events []Event, appended Appended) PublishResult {
