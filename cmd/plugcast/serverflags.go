@@ -65,7 +65,7 @@ type connectionFlags struct {
 	PublicURL        string        `name:"public-url" group:"Shelly" help:"URL at which devices reach this server from outside. Default: the URL that the API caller used." placeholder:"https://plugcast.example.com"`
 	SilentAfter      time.Duration `name:"silent-after" group:"Shelly" help:"How long a device counts as alive after its last message; longer if the device reports less often." default:"120s"`
 	MaxDevices       int           `name:"max-devices" group:"Shelly" help:"How many devices may dial in over one connection; further devices are refused." default:"10000"`
-	MaxSystemDevices int           `name:"max-system-devices" group:"Shelly" help:"How many devices a system may have, whichever way they come: dialled in, over the Shelly Cloud, published or over a bridge. Further devices are refused." default:"50000"`
+	MaxSystemDevices int           `name:"max-system-devices" group:"Shelly" help:"How many devices a system may have in all." default:"50000"`
 	CloudHosts       []string      `name:"cloud-hosts" group:"Shelly" help:"HOST:PORT of further servers, besides *.shelly.cloud, that cloud accounts may use, for simulators; plain HTTP is allowed there." placeholder:"HOST:PORT"`
 }
 

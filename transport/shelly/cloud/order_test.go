@@ -308,6 +308,25 @@ func TestAccountWithDevicesTooMany(t *testing.T) {
 	}
 }
 
+// Devices of an account that have no channel, such as gateways, hold no places.
+func TestDevicesWithoutChannels(t *testing.T) {
+	t.Parallel()
+	b := newLimitedBench(t, quick(), shellycloud.Config{}, 5)
+	a, _ := b.account(sol, "acc1")
+	for i := range 3 {
+		a.AddDevice(fmt.Sprint("8cbfea9a1b2", i), 0)
+	}
+	b.run(b.supervisor)
+	b.connected(sol, "acc1")
+	admission, err := b.quota.Admit(t.Context(), sol, []domain.DeviceID{"a", "b", "c", "d"})
+	if err != nil || admission.Refused != nil {
+		t.Errorf("beside one plug and three gateways, of 4 devices are refused: %v, %v", admission.Refused, err)
+	}
+	if admission, err = b.quota.Admit(t.Context(), sol, []domain.DeviceID{"e"}); err != nil || admission.Refused == nil {
+		t.Errorf("a device too many is admitted: %v", err)
+	}
+}
+
 func TestUnreadableEntryTakesNothingAway(t *testing.T) {
 	t.Parallel()
 	cfg := quick()

@@ -252,7 +252,6 @@ func (s *session) apply(f snapshot) *ending {
 	}
 	s.fetchWait.Reset()
 	s.noteRefused(f.admission)
-	f.admission.Settle(true) // the outbox retries until the log has the devices
 	stamps := make(map[domain.DeviceID]stamp, len(f.all.devices))
 	for _, entry := range f.all.devices {
 		id := entry.id.resolve(s.isMember)
@@ -262,6 +261,11 @@ func (s *session) apply(f snapshot) *ending {
 		}
 		stamps[id] = s.applyEntry(id, entry, f.rows[id])
 	}
+	// The outbox retries until the log has the devices, except those without a channel, such as gateways.
+	f.admission.SettleEach(func(id domain.DeviceID) bool {
+		d := s.devices[id]
+		return d != nil && len(d.state.Channels()) > 0
+	})
 	if f.all.refused > 0 {
 		s.logger.Warn("cannot read the states of some devices", "devices", f.all.refused)
 	} else {

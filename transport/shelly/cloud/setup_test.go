@@ -87,7 +87,8 @@ func (b *bench) listen() string {
 // another returns a supervisor as another process would have it.
 func (b *bench) another(cfg Config) *Supervisor {
 	r, err := New(cfg, Parts{
-		Store: b.store, Secrets: b.store, Known: b.store, Events: b.log, Heartbeats: b.beats, Quota: b.quota, Refusals: b.refusals, Logger: b.output.Logger(),
+		Store: b.store, Secrets: b.store, Known: b.store, Events: b.log, Heartbeats: b.beats, Quota: b.quota, Refusals: b.refusals,
+		Logger: b.output.Logger(),
 	})
 	if err != nil {
 		b.t.Fatal(err)
