@@ -74,8 +74,8 @@ func New(config Config) *Enforcer { return &Enforcer{config: config, early: map[
 
 // React is the [domain.Reaction] to a command: it carries it out and reports the result.
 // It may be repeated, because it ignores sockets that are closed already.
-func (d *Enforcer) React(ctx context.Context, e domain.Event) error {
-	data, err := e.Decode()
+func (e *Enforcer) React(ctx context.Context, event domain.Event) error {
+	data, err := event.Decode()
 	if err != nil {
 		return err
 	}
@@ -83,44 +83,44 @@ func (d *Enforcer) React(ctx context.Context, e domain.Event) error {
 	if !ok {
 		return nil // of a later version
 	}
-	if e.Origin != "" {
-		return d.reactForeign(ctx, &e, &request)
+	if event.Origin != "" {
+		return e.reactForeign(ctx, &event, &request)
 	}
-	by := openedBy(&e)
-	if d.raise(ctx, &request) {
+	by := openedBy(&event)
+	if e.raise(ctx, &request) {
 		by = *request.BanUntil // clients that have reconnected since are banned as well
 	}
-	done := d.drop(e.SystemID, &request, by)
-	done.CommandID, done.Node = request.CommandID, d.config.Node
-	done.BrowserSockets += d.takeEarly(request.CommandID)
-	return d.report(ctx, &e, done)
+	done := e.drop(event.SystemID, &request, by)
+	done.CommandID, done.Node = request.CommandID, e.config.Node
+	done.BrowserSockets += e.takeEarly(request.CommandID)
+	return e.report(ctx, &event, done)
 }
 
 // reactForeign carries out a command of another deployment: it drops the device
 // sockets of the connection here. It ignores the clients and the ban of the command,
 // because they belong to the other deployment; this deployment's own tokens decide
 // which clients may connect here. Nobody waits for an empty report.
-func (d *Enforcer) reactForeign(ctx context.Context, e *domain.Event, request *domain.DisconnectRequested) error {
-	by := openedBy(e)
-	if given := e.Time.Add(ClockSkew); given.Before(by) {
+func (e *Enforcer) reactForeign(ctx context.Context, event *domain.Event, request *domain.DisconnectRequested) error {
+	by := openedBy(event)
+	if given := event.Time.Add(ClockSkew); given.Before(by) {
 		by = given // a link that was cut brings old commands
 	}
 	devices := *request
 	devices.CloseSockets = false
-	done := d.drop(e.SystemID, &devices, by)
+	done := e.drop(event.SystemID, &devices, by)
 	if done.ShellySockets == 0 {
 		return nil
 	}
-	done.CommandID, done.Node = request.CommandID, d.config.Node
-	return d.report(ctx, e, done)
+	done.CommandID, done.Node = request.CommandID, e.config.Node
+	return e.report(ctx, event, done)
 }
 
 // report appends the result once, however many attempts it needs; a stopping process
 // tries for a moment longer. The counts cannot be determined a second time, so the
 // reaction does not retry a report that failed for good.
-func (d *Enforcer) report(ctx context.Context, e *domain.Event, done domain.DisconnectCompleted) error {
-	report, err := domain.NewEvent(e.SystemID, done, domain.Cause{
-		Actor: "node:" + d.config.Node, CorrelationID: e.CorrelationID, CausationID: done.CommandID,
+func (e *Enforcer) report(ctx context.Context, event *domain.Event, done domain.DisconnectCompleted) error {
+	report, err := domain.NewEvent(event.SystemID, done, domain.Cause{
+		Actor: "node:" + e.config.Node, CorrelationID: event.CorrelationID, CausationID: done.CommandID,
 	})
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func (d *Enforcer) report(ctx context.Context, e *domain.Event, done domain.Disc
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastReportTime, cancel) })()
 	once := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: report.Actor, Key: "disconnect/" + report.CausationID}}
-	if _, err := domain.AppendUntilDone(appending, d.config.Log, []domain.Event{report}, once, nil); err != nil {
+	if _, err := domain.AppendUntilDone(appending, e.config.Log, []domain.Event{report}, once, nil); err != nil {
 		return domain.Permanent(fmt.Errorf("cannot report the dropped sockets: %w", err))
 	}
 	return nil
@@ -141,66 +141,66 @@ func openedBy(e *domain.Event) time.Time { return e.Position.Time().Add(ClockSke
 // raise keeps out whom the command throws out, before that, and reports whether
 // there is a ban for now. One that Redis does not take holds here, and the
 // others write it too: no reason to leave the sockets open.
-func (d *Enforcer) raise(ctx context.Context, request *domain.DisconnectRequested) bool {
+func (e *Enforcer) raise(ctx context.Context, request *domain.DisconnectRequested) bool {
 	if request.BanUntil == nil || !time.Now().Before(*request.BanUntil) || request.SocketID != "" || request.ConnectionID != "" {
 		return false // a socket does not come back, and a connection is kept out by being stopped
 	}
-	err := d.config.Bans.Raise(ctx, domain.Ban{
+	err := e.config.Bans.Raise(ctx, domain.Ban{
 		System: request.TargetSystem, Subject: request.Subject, Role: request.Role,
 		Reason: request.Reason, CommandID: request.CommandID, Until: *request.BanUntil,
 	})
 	if err != nil {
-		d.config.Logger.Error("cannot save a ban: it holds in this process only", "command", request.CommandID, "error", err)
+		e.config.Logger.Error("cannot save a ban: it holds in this process only", "command", request.CommandID, "error", err)
 	}
 	return true
 }
 
 // Enforce disconnects the local clients that a ban of another process matches: this
 // process has not read the command yet, or never will.
-func (d *Enforcer) Enforce(f domain.Ban) {
+func (e *Enforcer) Enforce(ban domain.Ban) {
 	request := &domain.DisconnectRequested{
-		CommandID: f.CommandID, TargetSystem: f.System, Subject: f.Subject, Role: f.Role, Reason: f.Reason, CloseSockets: true,
+		CommandID: ban.CommandID, TargetSystem: ban.System, Subject: ban.Subject, Role: ban.Role, Reason: ban.Reason, CloseSockets: true,
 	}
-	dropped := d.dropClients(request, func(s *domain.Socket) bool {
-		return !s.ConnectedAt.After(f.Until) && (f.System == "" || s.Role != domain.RoleStaff) // a ban of a system does not apply to staff
+	dropped := e.dropClients(request, func(s *domain.Socket) bool {
+		return !s.ConnectedAt.After(ban.Until) && (ban.System == "" || s.Role != domain.RoleStaff) // a ban of a system does not apply to staff
 	})
 	if dropped == 0 {
 		return
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.early) >= earlyKept {
-		clear(d.early)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.early) >= earlyKept {
+		clear(e.early)
 	}
-	d.early[f.CommandID] += dropped
+	e.early[ban.CommandID] += dropped
 }
 
-func (d *Enforcer) takeEarly(commandID string) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n := d.early[commandID]
-	delete(d.early, commandID)
+func (e *Enforcer) takeEarly(commandID string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := e.early[commandID]
+	delete(e.early, commandID)
 	return n
 }
 
 // drop closes the matching sockets that were opened in time, and counts them. The
 // connection belongs to the system in which the command was given.
-func (d *Enforcer) drop(
+func (e *Enforcer) drop(
 	system domain.SystemID, request *domain.DisconnectRequested, openedBy time.Time,
 ) (done domain.DisconnectCompleted) {
 	if request.ConnectionID != "" {
-		for _, s := range d.config.Devices {
+		for _, s := range e.config.Devices {
 			done.ShellySockets += s.Drop(domain.ConnectionRef{System: system, ID: request.ConnectionID}, openedBy)
 		}
 	}
-	done.BrowserSockets = d.dropClients(request, func(s *domain.Socket) bool { return !s.ConnectedAt.After(openedBy) })
+	done.BrowserSockets = e.dropClients(request, func(s *domain.Socket) bool { return !s.ConnectedAt.After(openedBy) })
 	return done
 }
 
 // dropClients closes the sockets of clients that match the command and are meant,
 // and returns how many there were. Of a command on one system, those that live on
 // without it leave its room alone.
-func (d *Enforcer) dropClients(request *domain.DisconnectRequested, meant func(*domain.Socket) bool) int {
+func (e *Enforcer) dropClients(request *domain.DisconnectRequested, meant func(*domain.Socket) bool) int {
 	if !request.CloseSockets {
 		return 0
 	}
@@ -209,7 +209,7 @@ func (d *Enforcer) dropClients(request *domain.DisconnectRequested, meant func(*
 		why.Room = request.TargetSystem
 	}
 	dropped := 0
-	for _, face := range d.config.Clients {
+	for _, face := range e.config.Clients {
 		dropped += face.Disconnect(func(s domain.Socket) bool { return named(request, &s) && meant(&s) }, why)
 	}
 	return dropped

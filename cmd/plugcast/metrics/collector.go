@@ -40,16 +40,16 @@ var (
 
 // Describe implements [prometheus.Collector]. It describes nothing, which makes the
 // collector an unchecked one: what there is depends on the roles of the process.
-func (f *Sampler) Describe(chan<- *prometheus.Desc) {}
+func (s *Sampler) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements [prometheus.Collector].
-func (f *Sampler) Collect(ch chan<- prometheus.Metric) {
+func (s *Sampler) Collect(ch chan<- prometheus.Metric) {
 	// The registry collects in a goroutine of its own.
-	isolate.Do(f.parts.Logger, "metrics", func() { f.collect(ch) })
+	isolate.Do(s.parts.Logger, "metrics", func() { s.collect(ch) })
 }
 
-func (f *Sampler) collect(ch chan<- prometheus.Metric) {
-	p := &f.parts
+func (s *Sampler) collect(ch chan<- prometheus.Metric) {
+	p := &s.parts
 	send := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
 	}
@@ -87,10 +87,10 @@ func (f *Sampler) collect(ch chan<- prometheus.Metric) {
 	}
 	collectBridges(p.Bridges.Statuses(), send)
 	if p.Worker != nil {
-		for _, lag := range f.projection() {
+		for _, lag := range s.projection() {
 			send(lagDesc, prometheus.GaugeValue, lag.BehindMs/1000, strconv.Itoa(lag.Partition))
 		}
-		f.collectProjections(send)
+		s.collectProjections(send)
 	}
 }
 

@@ -119,17 +119,17 @@ func NewSampler(parts Parts) *Sampler {
 
 // Own measures since the last call and returns the figures that the node publishes, as
 // JSON. Figures that cannot be encoded must not keep the node from being listed.
-func (f *Sampler) Own() json.RawMessage {
-	raw, err := json.Marshal(f.measure())
+func (s *Sampler) Own() json.RawMessage {
+	raw, err := json.Marshal(s.measure())
 	if err != nil {
-		f.parts.Logger.Error("metrics: this node's figures cannot be written", "error", err)
+		s.parts.Logger.Error("metrics: this node's figures cannot be written", "error", err)
 		return json.RawMessage(`{}`)
 	}
 	return raw
 }
 
-func (f *Sampler) measure() nodeFigures {
-	p := &f.parts
+func (s *Sampler) measure() nodeFigures {
+	p := &s.parts
 	log := p.Log.Stats()
 	var hub rooms.Stats
 	if p.Hub != nil {
@@ -138,16 +138,16 @@ func (f *Sampler) measure() nodeFigures {
 	now := sample{
 		at: time.Now(), appends: log.Appends, deliveries: hub.Deliveries, latency: hub.Latency, systems: map[domain.SystemID]uint64{},
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	seconds := max(now.at.Sub(f.before.at).Seconds(), 0.001)
-	latency := now.latency.Since(f.before.latency)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seconds := max(now.at.Sub(s.before.at).Seconds(), 0.001)
+	latency := now.latency.Since(s.before.latency)
 	n := nodeFigures{
-		Node: p.Node, Address: p.Address, Roles: p.Roles, StartedAt: f.started, Sockets: len(p.Sockets.Own()), Rooms: hub.Rooms,
-		Appends: log.Appends, AppendErrors: log.AppendErrors, AppendsPerSecond: float64(log.Appends-f.before.appends) / seconds,
-		Deliveries: hub.Deliveries, DeliveriesPerSecond: float64(hub.Deliveries-f.before.deliveries) / seconds,
+		Node: p.Node, Address: p.Address, Roles: p.Roles, StartedAt: s.started, Sockets: len(p.Sockets.Own()), Rooms: hub.Rooms,
+		Appends: log.Appends, AppendErrors: log.AppendErrors, AppendsPerSecond: float64(log.Appends-s.before.appends) / seconds,
+		Deliveries: hub.Deliveries, DeliveriesPerSecond: float64(hub.Deliveries-s.before.deliveries) / seconds,
 		DeliveryLatencyMs: latencyFigures{millis(latency.Quantile(0.5)), millis(latency.Quantile(0.95)), millis(latency.Quantile(0.99))},
-		Partitions:        f.lags, Systems: []systemFigures{},
+		Partitions:        s.lags, Systems: []systemFigures{},
 	}
 	n.DeviceSockets, n.ShellyConnections = p.devices()
 	n.DeadLetters = p.Reactions.Stats().Dead
@@ -156,14 +156,14 @@ func (f *Sampler) measure() nodeFigures {
 	}
 	n.Projections = projectionFigures{Failing: stuck(p.Store, now.at)}
 	if p.Worker != nil {
-		n.Projections.Quarantine = figuresOfQuarantine(f.quarantine)
+		n.Projections.Quarantine = figuresOfQuarantine(s.quarantine)
 	}
-	for _, s := range hub.Systems {
-		now.systems[s.SystemID] = s.Deliveries
-		rate := float64(s.Deliveries-min(f.before.systems[s.SystemID], s.Deliveries)) / seconds
-		n.Systems = append(n.Systems, systemFigures{s.SystemID, s.Subscriptions, rate})
+	for _, one := range hub.Systems {
+		now.systems[one.SystemID] = one.Deliveries
+		rate := float64(one.Deliveries-min(s.before.systems[one.SystemID], one.Deliveries)) / seconds
+		n.Systems = append(n.Systems, systemFigures{one.SystemID, one.Subscriptions, rate})
 	}
-	f.before = now
+	s.before = now
 	return n
 }
 
@@ -185,7 +185,7 @@ func (p *Parts) devices() (sockets int, connections map[string]int) {
 }
 
 // Run keeps the lags of owned partitions up to date, once a second, until ctx ends.
-func (f *Sampler) Run(ctx context.Context) error {
+func (s *Sampler) Run(ctx context.Context) error {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
 	for {
@@ -194,12 +194,12 @@ func (f *Sampler) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-every.C:
 		}
-		f.lookAtLags(ctx)
+		s.lookAtLags(ctx)
 	}
 }
 
-func (f *Sampler) lookAtLags(ctx context.Context) {
-	p := &f.parts
+func (s *Sampler) lookAtLags(ctx context.Context) {
+	p := &s.parts
 	if p.Worker == nil {
 		return
 	}
@@ -220,14 +220,14 @@ func (f *Sampler) lookAtLags(ctx context.Context) {
 		p.Logger.Debug("metrics: quarantine", "error", err)
 		return
 	}
-	f.mu.Lock()
-	f.lags, f.quarantine = mine, quarantine
-	f.mu.Unlock()
+	s.mu.Lock()
+	s.lags, s.quarantine = mine, quarantine
+	s.mu.Unlock()
 }
 
 // projection is what a worker saw last.
-func (f *Sampler) projection() []partitionFigures {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.lags
+func (s *Sampler) projection() []partitionFigures {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lags
 }

@@ -46,10 +46,10 @@ func New(rows Rows, ring credential.Keyring, hosts credential.Hosts) *Vault {
 // Make readies a new credential and keeps nothing yet: it only notes what is kept now.
 // Errors: [credential.CodeNoSecretKey] when it would have to be sealed and there is no key
 // for that, [domain.CodeInvalidCommand] when it is none. No error shows any of it.
-func (c *Vault) Make(ctx context.Context, r credential.Request) (credential.New, error) {
-	one := &made{rows: c.rows, next: domain.ConnectionSecret{ConnectionID: r.ConnectionID, System: r.System, Kind: r.Kind}}
+func (v *Vault) Make(ctx context.Context, r credential.Request) (credential.New, error) {
+	one := &made{rows: v.rows, next: domain.ConnectionSecret{ConnectionID: r.ConnectionID, System: r.System, Kind: r.Kind}}
 	if r.Kind == domain.ConnectionShellyCloud {
-		code, err := credential.ParseAuthCode(r.AuthCode.Reveal(), c.hosts)
+		code, err := credential.ParseAuthCode(r.AuthCode.Reveal(), v.hosts)
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +57,7 @@ func (c *Vault) Make(ctx context.Context, r credential.Request) (credential.New,
 		if err != nil {
 			return nil, fmt.Errorf("write an account: %w", err)
 		}
-		if err := c.seal(&one.next, text); err != nil {
+		if err := v.seal(&one.next, text); err != nil {
 			return nil, err
 		}
 	} else {
@@ -65,7 +65,7 @@ func (c *Vault) Make(ctx context.Context, r credential.Request) (credential.New,
 		one.next.KeyHash = credential.Hash(one.key)
 	}
 	var err error
-	if one.before, err = c.kept(ctx, r.System, r.ConnectionID); err != nil {
+	if one.before, err = v.kept(ctx, r.System, r.ConnectionID); err != nil {
 		return nil, err
 	}
 	if one.before != nil {
@@ -75,8 +75,8 @@ func (c *Vault) Make(ctx context.Context, r credential.Request) (credential.New,
 }
 
 // kept is what a system keeps for a connection, or nil.
-func (c *Vault) kept(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (*domain.ConnectionSecret, error) {
-	secret, err := c.rows.Secret(ctx, system, id)
+func (v *Vault) kept(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (*domain.ConnectionSecret, error) {
+	secret, err := v.rows.Secret(ctx, system, id)
 	if domain.HasCode(err, domain.CodeUnknownConnection) {
 		return nil, nil
 	}
@@ -85,33 +85,33 @@ func (c *Vault) kept(ctx context.Context, system domain.SystemID, id domain.Conn
 
 // Removal readies the removal of what is kept for a connection now. Calling the answer
 // does nothing when something else is kept by then.
-func (c *Vault) Removal(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (func(context.Context) error, error) {
-	secret, err := c.kept(ctx, system, id)
+func (v *Vault) Removal(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (func(context.Context) error, error) {
+	secret, err := v.kept(ctx, system, id)
 	if err != nil || secret == nil {
 		return func(context.Context) error { return nil }, err
 	}
-	return func(ctx context.Context) error { return c.rows.DeleteSecret(ctx, system, id, secret.Revision) }, nil
+	return func(ctx context.Context) error { return v.rows.DeleteSecret(ctx, system, id, secret.Revision) }, nil
 }
 
 // seal puts a plain secret into the row, encrypted with the key that seals now.
-func (c *Vault) seal(row *domain.ConnectionSecret, plain []byte) error {
-	if c.ring.Empty() {
+func (v *Vault) seal(row *domain.ConnectionSecret, plain []byte) error {
+	if v.ring.Empty() {
 		return domain.Fail(domain.KindUnavailable, credential.CodeNoSecretKey,
 			"credentials of Shelly Cloud accounts cannot be kept: this server has no PLUGCAST_SECRET_KEY")
 	}
-	sealed, err := c.ring.Seal(row.System, row.ConnectionID, plain)
+	sealed, err := v.ring.Seal(row.System, row.ConnectionID, plain)
 	row.KeyID, row.Sealed = sealed.KeyID, sealed.Sealed
 	return err
 }
 
 // open decrypts what is kept of a cloud account. The row is for save.
-func (c *Vault) open(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (
+func (v *Vault) open(ctx context.Context, system domain.SystemID, id domain.ConnectionID) (
 	plain []byte, row *domain.ConnectionSecret, err error,
 ) {
-	if row, err = c.rows.Secret(ctx, system, id); err != nil {
+	if row, err = v.rows.Secret(ctx, system, id); err != nil {
 		return nil, nil, err
 	}
-	plain, err = c.ring.Open(system, id, credential.Sealed{KeyID: row.KeyID, Sealed: row.Sealed})
+	plain, err = v.ring.Open(system, id, credential.Sealed{KeyID: row.KeyID, Sealed: row.Sealed})
 	return plain, row, err
 }
 
@@ -120,12 +120,12 @@ func (c *Vault) open(ctx context.Context, system domain.SystemID, id domain.Conn
 // with the newest key, and so moves to it by and by. It fails with
 // [domain.CodeContention] when the row was replaced meanwhile: whoever replaced it
 // knows better.
-func (c *Vault) save(ctx context.Context, row *domain.ConnectionSecret, plain []byte) error {
+func (v *Vault) save(ctx context.Context, row *domain.ConnectionSecret, plain []byte) error {
 	next := *row
-	if err := c.seal(&next, plain); err != nil {
+	if err := v.seal(&next, plain); err != nil {
 		return err
 	}
-	revision, err := c.rows.PutSecret(ctx, next)
+	revision, err := v.rows.PutSecret(ctx, next)
 	if err != nil {
 		return err
 	}
@@ -135,20 +135,20 @@ func (c *Vault) save(ctx context.Context, row *domain.ConnectionSecret, plain []
 }
 
 // Warn logs which kept credentials cannot be read.
-func (c *Vault) Warn(ctx context.Context, logger *slog.Logger) error {
-	with, err := c.rows.SealedWith(ctx)
+func (v *Vault) Warn(ctx context.Context, logger *slog.Logger) error {
+	with, err := v.rows.SealedWith(ctx)
 	if err != nil {
 		return err
 	}
 	var unknown []string
 	for _, id := range with {
-		if !c.ring.Knows(id) {
+		if !v.ring.Knows(id) {
 			unknown = append(unknown, id)
 		}
 	}
 	switch {
 	case len(unknown) == 0:
-	case c.ring.Empty():
+	case v.ring.Empty():
 		logger.Warn("there are Shelly Cloud accounts, and no key to read their credentials: set PLUGCAST_SECRET_KEY", "keyIds", unknown)
 	default:
 		logger.Warn("credentials of Shelly Cloud accounts were encrypted with keys that are not in PLUGCAST_SECRET_KEY", "keyIds", unknown)
@@ -213,13 +213,13 @@ func (m *made) undo(ctx context.Context, revision string) error {
 func (m *made) DialInKey() string { return m.key.Reveal() }
 
 // Secret implements [cloud.Secrets].
-func (c *Vault) Secret(ctx context.Context, of domain.ConnectionRef) (cloud.Secret, error) {
-	secret, _, err := c.account(ctx, of)
+func (v *Vault) Secret(ctx context.Context, of domain.ConnectionRef) (cloud.Secret, error) {
+	secret, _, err := v.account(ctx, of)
 	return secret, err
 }
 
-func (c *Vault) account(ctx context.Context, of domain.ConnectionRef) (cloud.Secret, *domain.ConnectionSecret, error) {
-	plain, row, err := c.open(ctx, of.System, of.ID)
+func (v *Vault) account(ctx context.Context, of domain.ConnectionRef) (cloud.Secret, *domain.ConnectionSecret, error) {
+	plain, row, err := v.open(ctx, of.System, of.ID)
 	if err != nil {
 		return cloud.Secret{}, nil, err
 	}
@@ -231,20 +231,20 @@ func (c *Vault) account(ctx context.Context, of domain.ConnectionRef) (cloud.Sec
 }
 
 // SaveSecret implements [cloud.Secrets].
-func (c *Vault) SaveSecret(ctx context.Context, of domain.ConnectionRef, secret cloud.Secret) error {
+func (v *Vault) SaveSecret(ctx context.Context, of domain.ConnectionRef, secret cloud.Secret) error {
 	plain, err := json.Marshal(secret)
 	if err != nil {
 		return errors.New("an account cannot be written as JSON")
 	}
 	for {
-		kept, row, err := c.account(ctx, of)
+		kept, row, err := v.account(ctx, of)
 		if err != nil {
 			return err
 		}
 		if kept.AuthCode != secret.AuthCode || kept.ClientID != secret.ClientID {
 			return nil // replaced while it was being renewed
 		}
-		if err = c.save(ctx, row, plain); !domain.HasCode(err, domain.CodeContention) || ctx.Err() != nil {
+		if err = v.save(ctx, row, plain); !domain.HasCode(err, domain.CodeContention) || ctx.Err() != nil {
 			return err
 		}
 	}

@@ -46,27 +46,27 @@ func newVault(t *testing.T, keys ...string) *Vault {
 }
 
 // with is the same database under other keys.
-func (c *Vault) with(t *testing.T, keys ...string) *Vault {
+func (v *Vault) with(t *testing.T, keys ...string) *Vault {
 	t.Helper()
 	ring, err := credential.ParseKeyring(strings.Join(keys, ","))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(c.rows, ring, nil)
+	return New(v.rows, ring, nil)
 }
 
-func (c *Vault) mustMake(t *testing.T, system domain.SystemID, id domain.ConnectionID) credential.New {
+func (v *Vault) mustMake(t *testing.T, system domain.SystemID, id domain.ConnectionID) credential.New {
 	t.Helper()
-	made, err := c.Make(t.Context(), credential.Request{System: system, ConnectionID: id, Kind: domain.ConnectionShellyOutbound})
+	made, err := v.Make(t.Context(), credential.Request{System: system, ConnectionID: id, Kind: domain.ConnectionShellyOutbound})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return made
 }
 
-func (c *Vault) mustKeep(t *testing.T, system domain.SystemID, id domain.ConnectionID) credential.New {
+func (v *Vault) mustKeep(t *testing.T, system domain.SystemID, id domain.ConnectionID) credential.New {
 	t.Helper()
-	made := c.mustMake(t, system, id)
+	made := v.mustMake(t, system, id)
 	for range 2 { // a command that is decided anew keeps it again
 		if err := made.Keep(t.Context()); err != nil {
 			t.Fatal(err)
@@ -76,9 +76,9 @@ func (c *Vault) mustKeep(t *testing.T, system domain.SystemID, id domain.Connect
 }
 
 // matches reports whether a key is the one that is kept.
-func (c *Vault) matches(t *testing.T, system domain.SystemID, id domain.ConnectionID, key string) bool {
+func (v *Vault) matches(t *testing.T, system domain.SystemID, id domain.ConnectionID, key string) bool {
 	t.Helper()
-	secret, err := c.rows.Secret(t.Context(), system, id)
+	secret, err := v.rows.Secret(t.Context(), system, id)
 	if err != nil {
 		t.Fatal(err)
 	}

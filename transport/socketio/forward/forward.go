@@ -59,15 +59,15 @@ const (
 
 // New makes the Forwarder of the process that has the name node.
 func New(registry Nodes, node string, logger *slog.Logger) *Forwarder {
-	p := &Forwarder{registry: registry, own: peerKey(node), logger: logger, nodes: map[string]*url.URL{}}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	f := &Forwarder{registry: registry, own: peerKey(node), logger: logger, nodes: map[string]*url.URL{}}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.DialContext = (&net.Dialer{Timeout: peerTimeout}).DialContext
 	// A poll that is sent again on a fresh connection would take what comes after
 	// what the first took and lost.
 	transport.DisableKeepAlives = true
-	p.proxy = &httputil.ReverseProxy{
+	f.proxy = &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(peerOf(r.In.Context()))
@@ -75,7 +75,7 @@ func New(registry Nodes, node string, logger *slog.Logger) *Forwarder {
 			r.Out.Host = r.In.Host // origins are compared with it
 			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 			r.SetXForwarded()
-			r.Out.Header.Set(forwarded, p.own)
+			r.Out.Header.Set(forwarded, f.own)
 		},
 		ModifyResponse: func(r *http.Response) error {
 			if r.StatusCode < http.StatusBadRequest {
@@ -86,7 +86,7 @@ func New(registry Nodes, node string, logger *slog.Logger) *Forwarder {
 		// A client that is told so begins a new session, and goes on where it was.
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if dial := new(net.OpError); errors.As(err, &dial) && dial.Op == "dial" && r.Context().Err() == nil { // else it is there
-				p.forget(peerOf(r.Context()))
+				f.forget(peerOf(r.Context()))
 			}
 			logger.Debug("a peer cannot be reached", "peer", peerOf(r.Context()).Host, "error", err)
 			w.Header().Set("Content-Type", "application/json")
@@ -95,7 +95,7 @@ func New(registry Nodes, node string, logger *slog.Logger) *Forwarder {
 		},
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
-	return p
+	return f
 }
 
 // peerKey stands for a process in the ids of its sessions.
@@ -105,87 +105,87 @@ func peerKey(node string) string {
 }
 
 // NewID makes the id of a session of this process.
-func (p *Forwarder) NewID() string { return p.own + "." + rand.Text() }
+func (f *Forwarder) NewID() string { return f.own + "." + rand.Text() }
 
 // Elsewhere finds who serves a request for a session that this process does not
 // know, or nil.
-func (p *Forwarder) Elsewhere(r *http.Request, id string) http.Handler {
+func (f *Forwarder) Elsewhere(r *http.Request, id string) http.Handler {
 	key, _, ok := strings.Cut(id, ".")
-	if !ok || len(key) != keyLength || key == p.own || r.Header.Get(forwarded) != "" {
+	if !ok || len(key) != keyLength || key == f.own || r.Header.Get(forwarded) != "" {
 		return nil
 	}
-	peer := p.find(key)
+	peer := f.find(key)
 	if peer == nil {
 		return nil
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.pass(w, r, peer) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.pass(w, r, peer) })
 }
 
 // pass lets a peer answer a request, or serve a WebSocket until it is closed.
-func (p *Forwarder) pass(w http.ResponseWriter, r *http.Request, peer *url.URL) {
-	if !p.open.Enter() {
+func (f *Forwarder) pass(w http.ResponseWriter, r *http.Request, peer *url.URL) {
+	if !f.open.Enter() {
 		w.Header().Set("Connection", "close")
 		http.Error(w, "this server is stopping", http.StatusServiceUnavailable)
 		return
 	}
-	defer p.open.Leave()
+	defer f.open.Leave()
 	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), peerInContext{}, peer))
 	defer cancel()
-	defer context.AfterFunc(p.ctx, cancel)()
+	defer context.AfterFunc(f.ctx, cancel)()
 	for name := range w.Header() { // the peer sets its own
 		w.Header().Del(name)
 	}
 	answer := newResponse(ctx, w, r)
 	defer answer.done()
-	p.proxy.ServeHTTP(answer, r.WithContext(ctx))
+	f.proxy.ServeHTTP(answer, r.WithContext(ctx))
 }
 
 // Shutdown ends what is passed on: its clients go on elsewhere, where they were. It
 // waits until all is over, or ctx ends.
-func (p *Forwarder) Shutdown(ctx context.Context) error {
-	p.open.Close()
-	p.cancel()
-	return p.open.Drain(ctx, func() {}) // what is cancelled ends by itself
+func (f *Forwarder) Shutdown(ctx context.Context) error {
+	f.open.Close()
+	f.cancel()
+	return f.open.Drain(ctx, func() {}) // what is cancelled ends by itself
 }
 
 type peerInContext struct{}
 
 func peerOf(ctx context.Context) *url.URL { return ctx.Value(peerInContext{}).(*url.URL) }
 
-func (p *Forwarder) find(key string) *url.URL {
-	p.mu.Lock()
-	peer, age := p.nodes[key], time.Since(p.asked)
-	p.mu.Unlock()
+func (f *Forwarder) find(key string) *url.URL {
+	f.mu.Lock()
+	peer, age := f.nodes[key], time.Since(f.asked)
+	f.mu.Unlock()
 	if age < askAgain || peer != nil && age < stale {
 		return peer
 	}
-	_, _, _ = p.asking.Do("", func() (any, error) {
-		p.ask()
+	_, _, _ = f.asking.Do("", func() (any, error) {
+		f.ask()
 		return nil, nil
 	})
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.nodes[key]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.nodes[key]
 }
 
 // forget lets the registry be read again for a peer that could not be reached: a
 // process may come back under its name at another address.
-func (p *Forwarder) forget(peer *url.URL) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	maps.DeleteFunc(p.nodes, func(_ string, known *url.URL) bool { return known == peer })
+func (f *Forwarder) forget(peer *url.URL) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.nodes, func(_ string, known *url.URL) bool { return known == peer })
 }
 
 // ask reads the registry.
-func (p *Forwarder) ask() {
+func (f *Forwarder) ask() {
 	ctx, cancel := context.WithTimeout(context.Background(), peerTimeout)
 	defer cancel()
-	listed, err := p.registry.Nodes(ctx)
+	listed, err := f.registry.Nodes(ctx)
 	if err != nil {
-		p.mu.Lock()
-		p.asked = time.Now() // what was known goes on being so
-		p.mu.Unlock()
-		p.logger.Warn("the addresses of the other processes are not known; clients of theirs may begin anew", "error", err)
+		f.mu.Lock()
+		f.asked = time.Now() // what was known goes on being so
+		f.mu.Unlock()
+		f.logger.Warn("the addresses of the other processes are not known; clients of theirs may begin anew", "error", err)
 		return
 	}
 	nodes := make(map[string]*url.URL, len(listed))
@@ -195,7 +195,7 @@ func (p *Forwarder) ask() {
 			nodes[peerKey(name)] = &url.URL{Scheme: "http", Host: n.Address}
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.nodes, p.asked = nodes, time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.nodes, f.asked = nodes, time.Now()
 }

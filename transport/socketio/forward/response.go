@@ -34,70 +34,70 @@ type deadlines interface {
 
 // newResponse begins one that ends with ctx. The caller has to call done.
 func newResponse(ctx context.Context, w http.ResponseWriter, r *http.Request) *response {
-	p := &response{ResponseWriter: w, conn: http.NewResponseController(w)} // in a test there may be no deadlines
+	one := &response{ResponseWriter: w, conn: http.NewResponseController(w)} // in a test there may be no deadlines
 	if r.ContentLength != 0 {
-		_ = p.conn.SetReadDeadline(time.Now().Add(proxyTimeout)) // net/http puts it off for the next request
+		_ = one.conn.SetReadDeadline(time.Now().Add(proxyTimeout)) // net/http puts it off for the next request
 	}
-	p.stop = context.AfterFunc(ctx, p.end)
-	return p
+	one.stop = context.AfterFunc(ctx, one.end)
+	return one
 }
 
 // end ends what is being read and written, in a moment.
-func (p *response) end() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.over = true
+func (r *response) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
 	soon := time.Now().Add(proxyEnd)
-	_ = p.conn.SetReadDeadline(soon)
-	_ = p.conn.SetWriteDeadline(soon)
+	_ = r.conn.SetReadDeadline(soon)
+	_ = r.conn.SetWriteDeadline(soon)
 }
 
 // writes sets the deadline of the write that follows; the one of end stays.
-func (p *response) writes(conn deadlines) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.over {
+func (r *response) writes(conn deadlines) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
 		_ = conn.SetWriteDeadline(time.Now().Add(proxyTimeout))
 	}
 }
 
 // done sends what is left, and leaves the connection to the next request.
-func (p *response) done() {
-	control, isResponse := p.conn.(*http.ResponseController)
+func (r *response) done() {
+	control, isResponse := r.conn.(*http.ResponseController)
 	if isResponse {
 		_ = control.Flush() // a client that is gone needs none
 	}
-	p.stop()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if isResponse && !p.over {
+	r.stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if isResponse && !r.over {
 		_ = control.SetWriteDeadline(time.Time{})
 	}
 }
 
 // Write implements [http.ResponseWriter].
-func (p *response) Write(b []byte) (int, error) {
-	p.writes(p.conn)
-	return p.ResponseWriter.Write(b)
+func (r *response) Write(b []byte) (int, error) {
+	r.writes(r.conn)
+	return r.ResponseWriter.Write(b)
 }
 
 // Unwrap is for [http.ResponseController].
-func (p *response) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // Hijack implements [http.Hijacker].
-func (p *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, buffered, err := http.NewResponseController(p.ResponseWriter).Hijack()
+func (r *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(r.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	p.mu.Lock()
-	p.conn = conn
-	over := p.over
-	p.mu.Unlock()
+	r.mu.Lock()
+	r.conn = conn
+	over := r.over
+	r.mu.Unlock()
 	if over {
-		p.end() // net/http has put the deadlines off
+		r.end() // net/http has put the deadlines off
 	}
-	return &proxiedConn{conn, p}, buffered, nil
+	return &proxiedConn{conn, r}, buffered, nil
 }
 
 // proxiedConn is the connection of a WebSocket that is passed on.
