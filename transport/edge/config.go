@@ -1,6 +1,7 @@
 // Package edge limits what a network client can hold before any face handles it: the
 // number of connections, per address and in total; the time that a request may take to
-// arrive; and the time that a response may wait for its reader.
+// arrive; and the time that a response may wait for its reader. It also keeps a panic of a
+// handler to its request ([Isolate]).
 package edge
 
 import (

@@ -60,7 +60,7 @@ func (s *Server) adminHandler(figures *prometheus.Registry) http.Handler {
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	names := append([]string{s.config.AdminListen}, s.config.AdminHosts...)
-	return edge.KnownHosts(edge.Isolate(mux, s.config.Logger, edge.BrokenPlainly), names,
+	return knownHosts(edge.Isolate(mux, s.config.Logger, edge.BrokenPlainly), names,
 		"the admin server does not answer to this host name; see --admin-hosts")
 }
 

@@ -1,4 +1,4 @@
-package edge
+package server
 
 import (
 	"net"
@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// KnownHosts serves requests that name this server by an IP address, as localhost, or by
+// knownHosts serves requests that name this server by an IP address, as localhost, or by
 // the host of one of the names, which are HOST or HOST:PORT. It answers others with 421
 // and the refusal. A browser that a page of the Internet makes ask for 127.0.0.1 under a
 // name of the page's own (DNS rebinding) sends that name.
-func KnownHosts(next http.Handler, names []string, refusal string) http.Handler {
+func knownHosts(next http.Handler, names []string, refusal string) http.Handler {
 	known := map[string]bool{"localhost": true, "": true} // no browser leaves the host out
 	for _, name := range names {
 		known[hostName(name)] = true
