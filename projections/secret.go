@@ -16,9 +16,9 @@ func (s *Store) Secret(ctx context.Context, system domain.SystemID, id domain.Co
 	secret := &domain.ConnectionSecret{System: system, ConnectionID: id}
 	var keyID *string
 	err := s.pool.QueryRow(ctx, `
-		SELECT kind, key_hash, key_id, sealed, revision::text, created_at, changed_at
+		SELECT kind, key_hash, key_id, sealed, revision::text
 		  FROM connection_secrets WHERE system_id = $1 AND connection_id = $2`, system, id).
-		Scan(&secret.Kind, &secret.KeyHash, &keyID, &secret.Sealed, &secret.Revision, &secret.CreatedAt, &secret.ChangedAt)
+		Scan(&secret.Kind, &secret.KeyHash, &keyID, &secret.Sealed, &secret.Revision)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, unknownConnection(id)
 	}

@@ -120,9 +120,6 @@ func New(p Parts) *Dispatcher {
 	return d
 }
 
-// Holders returns the holders that the dispatcher asks.
-func (d *Dispatcher) Holders() []shelly.Holder { return d.parts.Holders }
-
 // Close cancels the appends of outcomes that are under way, and waits for them. The
 // reactions and [Dispatcher.RunTimeouts] must have returned before.
 func (d *Dispatcher) Close() {
