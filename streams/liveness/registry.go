@@ -252,10 +252,10 @@ func (r *Registry) requeue(partition int, members []string, changes [][]change) 
 func (r *Registry) write(ctx context.Context, lost Lost, partition int, members []string, changes [][]change) error {
 	now := time.Now()
 	args := []any{r.node}
-	var memberOf []int // by change: index of its member
+	var owners []int // by change: index of its member
 	for i := range members {
 		for _, c := range changes[i] {
-			memberOf = append(memberOf, i)
+			owners = append(owners, i)
 			args = append(args, string(c.verb), members[i], c.session, now.Sub(c.at).Milliseconds(), c.within.Milliseconds(), string(c.reason))
 		}
 	}
@@ -264,7 +264,7 @@ func (r *Registry) write(ctx context.Context, lost Lost, partition int, members 
 		return fmt.Errorf("write: %w", err)
 	}
 	for _, n := range gone {
-		member := members[memberOf[n]]
+		member := members[owners[n]]
 		session := args[1+int(n)*fields+2].(string)
 		isolate.Do(r.logger, "liveness", func() { lost(parseMember(member), session) })
 	}

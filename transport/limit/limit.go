@@ -72,7 +72,7 @@ func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across 
 		b.mu.Lock()
 		b.paused = now.Add(wait)
 		b.mu.Unlock()
-		return limited(domain.FlowFrames, wait)
+		return limited(string(domain.FlowFrames), wait)
 	}
 	return nil
 }
@@ -81,11 +81,11 @@ func (b *Budget) Frame(ctx context.Context, now time.Time, rates *Rates, across 
 func (b *Budget) frame(now time.Time, rates *Rates) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := spend(&b.frames, rates.Frames, now, domain.FlowFrames); err != nil {
+	if err := spend(&b.frames, rates.Frames, now, string(domain.FlowFrames)); err != nil {
 		return 0, err
 	}
 	if wait := b.paused.Sub(now); wait > 0 { // otherwise only one frame of a batch would be refused
-		return 0, limited(domain.FlowFrames, wait)
+		return 0, limited(string(domain.FlowFrames), wait)
 	}
 	if b.unchecked++; b.unchecked < frameBatch {
 		return 0, nil
@@ -113,7 +113,7 @@ func (b *Budget) Control(
 // sockets.
 func (b *Budget) Join(ctx context.Context, now time.Time, rates *Rates, across Limiter, system domain.SystemID) error {
 	b.mu.Lock()
-	err := spend(&b.joins, rates.Joins, now, domain.FlowJoins)
+	err := spend(&b.joins, rates.Joins, now, string(domain.FlowJoins))
 	b.mu.Unlock()
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func Joins(ctx context.Context, across Limiter, system domain.SystemID) error {
 		return nil
 	}
 	if ok, wait := across.Allow(ctx, domain.FlowJoins, system, 1); !ok {
-		return limited(domain.FlowJoins, wait)
+		return limited(string(domain.FlowJoins), wait)
 	}
 	return nil
 }
@@ -152,7 +152,7 @@ func (b *Budget) Refused(now time.Time, rates *Rates) (stays bool) {
 }
 
 // spend takes one token from a limiter, which it makes on first use.
-func spend(l **rate.Limiter, r Rate, now time.Time, what domain.Flow) error {
+func spend(l **rate.Limiter, r Rate, now time.Time, what string) error {
 	if *l == nil {
 		*l = rate.NewLimiter(r.PerSecond, r.Burst)
 	}
@@ -165,7 +165,7 @@ func spend(l **rate.Limiter, r Rate, now time.Time, what domain.Flow) error {
 	return limited(what, wait)
 }
 
-func limited(what domain.Flow, wait time.Duration) *domain.Error {
+func limited(what string, wait time.Duration) *domain.Error {
 	ms := max((wait + time.Millisecond - 1).Milliseconds(), 1)
 	return domain.Fail(domain.KindLimited, CodeRateLimited, fmt.Sprintf("too many %s; wait %d ms", what, ms)).With("retryAfterMs", ms)
 }
