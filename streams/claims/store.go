@@ -3,7 +3,8 @@
 // commands out closes it, whichever comes first. Without a claim, a device that was offline
 // when the command was given, and that is back when the command expires, could not be told from
 // a device that received the command. The command would then stay open until no process can
-// complete it any more.
+// complete it any more. Package claims also reads the recent commands and outcomes from the log
+// ([Store.Recent]), so that a new owner of a partition knows which commands are still open.
 package claims
 
 import (

@@ -81,6 +81,8 @@ type Log interface {
 // Config holds the reactions of a [Dispatcher] and what it works with. DeadLetters and Logger
 // may be nil.
 type Config struct {
+	// On has the reactions by type of event. The context of each run ends after [Limits.Time].
+	// A panic counts as a permanent error: see [domain.Permanent].
 	On  map[domain.EventType]domain.Reaction
 	Log Log
 	// DeadLetters stores the events whose reaction was given up.

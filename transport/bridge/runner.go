@@ -150,7 +150,7 @@ func (r *Runner) publish(ctx context.Context, state *State) {
 func (r *Runner) put(ctx context.Context, status Status) error {
 	raw, err := json.Marshal(status)
 	if err != nil {
-		return fmt.Errorf("bridge: status of %s for %s: %w", status.Bridge, status.System, err)
+		return fmt.Errorf("bridge: status of bridge %s for %s: %w", status.Bridge, status.System, err)
 	}
 	return r.config.Statuses.Put(ctx, status.Bridge+"/"+string(status.System), raw)
 }

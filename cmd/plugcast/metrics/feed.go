@@ -70,12 +70,12 @@ func (f *Feed) feed(ctx context.Context) {
 	if len(watchers) == 0 {
 		return
 	}
-	board, err := f.nodes.Nodes(ctx)
+	registry, err := f.nodes.Nodes(ctx)
 	if err != nil {
 		f.logger.Debug("metrics: nodes", "error", err)
 		return
 	}
-	frame, err := json.Marshal(map[string]any{"event": "metrics", "data": summarise(decodeNodes(board), time.Now())})
+	frame, err := json.Marshal(map[string]any{"event": "metrics", "data": summarise(decodeNodes(registry), time.Now())})
 	if err != nil {
 		f.logger.Error("metrics: the figures cannot be written", "error", err)
 		return

@@ -10,11 +10,11 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// decodeNodes reads what is on the board, in order of name.
-func decodeNodes(board map[string]json.RawMessage) (nodes []nodeFigures) {
-	for _, name := range slices.Sorted(maps.Keys(board)) {
+// decodeNodes reads the entries of the registry of nodes, in order of name.
+func decodeNodes(registry map[string]json.RawMessage) (nodes []nodeFigures) {
+	for _, name := range slices.Sorted(maps.Keys(registry)) {
 		var n nodeFigures
-		if json.Unmarshal(board[name], &n) == nil { // another version's node may say other things
+		if json.Unmarshal(registry[name], &n) == nil { // another version's node may say other things
 			nodes = append(nodes, n)
 		}
 	}
@@ -60,7 +60,7 @@ func summarise(nodes []nodeFigures, now time.Time) Platform {
 		s.DeliveryLatencyMs.P50 = max(s.DeliveryLatencyMs.P50, n.DeliveryLatencyMs.P50)
 		s.DeliveryLatencyMs.P95 = max(s.DeliveryLatencyMs.P95, n.DeliveryLatencyMs.P95)
 		s.DeliveryLatencyMs.P99 = max(s.DeliveryLatencyMs.P99, n.DeliveryLatencyMs.P99)
-		for _, one := range n.Partitions { // one that has just moved is on the board twice: the worse counts
+		for _, one := range n.Partitions { // one that has just moved is in the registry twice: the worse counts
 			lags[one.Partition] = max(lags[one.Partition], one.BehindMs)
 		}
 		for _, one := range n.Systems {

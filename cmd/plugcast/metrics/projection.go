@@ -125,15 +125,15 @@ var (
 )
 
 // collectProjections gives Prometheus what this worker knows.
-func (f *Sampler) collectProjections(send sender) {
-	f.mu.Lock()
-	quarantine := f.quarantine
-	f.mu.Unlock()
+func (s *Sampler) collectProjections(send sender) {
+	s.mu.Lock()
+	quarantine := s.quarantine
+	s.mu.Unlock()
 	send(quarantineDesc, prometheus.GaugeValue, float64(quarantine.Entries))
 	for partition, n := range quarantine.ByPartition {
 		send(partitionQuarantineDesc, prometheus.GaugeValue, float64(n), strconv.Itoa(partition))
 	}
-	for _, one := range f.parts.Store.Failing() {
+	for _, one := range s.parts.Store.Failing() {
 		send(failingDesc, prometheus.GaugeValue, time.Since(one.Since).Seconds(), strconv.Itoa(one.Partition))
 	}
 }

@@ -108,7 +108,7 @@ type Connection struct {
 	State   domain.ConnectionState // as last appended, or ""
 }
 
-// Store has the connections and their secrets. Its reads include everything that was
+// Store has the connections; their secrets are in [Secrets]. Its reads include everything that was
 // appended before the call: otherwise a new owner would repeat its predecessor's
 // reports, and open the socket of a connection that was stopped.
 type Store interface {
