@@ -73,14 +73,19 @@ func NewProjector(store *Store, log Log, partition int) *Projector {
 	}
 }
 
-// Run projects from the checkpoint on until ctx ends or it fails. It may be called again after
-// an error, and then starts from the state of the database.
+// Run projects from the checkpoint on until ctx ends, and then returns nil, or until it fails.
+// It may be called again, and then starts from the state of the database.
 func (p *Projector) Run(ctx context.Context) error {
 	for {
-		if err := p.begin(ctx); err != nil {
+		if err := p.begin(ctx); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
 			return fmt.Errorf("projections: start partition %d: %w", p.partition, err)
 		}
 		err := p.log.Follow(ctx, p.partition, p.at, func(events []domain.Event) error { return p.project(ctx, events) })
+		if ctx.Err() != nil {
+			return nil
+		}
 		if !errors.Is(err, errReplaced) {
 			return fmt.Errorf("projections: project partition %d: %w", p.partition, err)
 		}

@@ -249,7 +249,7 @@ func (l *List) fetch(ctx context.Context, learned func(domain.Ban)) error {
 	return nil
 }
 
-// Run keeps the list up to date until ctx ends: it loads the bans that other processes raised,
+// Run keeps the list up to date until ctx ends, and then returns nil: it loads the bans that other processes raised,
 // writes bans that could not be written, and removes bans that are over. It calls learned with
 // each ban that another process raised: matching clients may have connected already.
 func (l *List) Run(ctx context.Context, learned func(domain.Ban)) error {
@@ -257,7 +257,7 @@ func (l *List) Run(ctx context.Context, learned func(domain.Ban)) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-l.refused:
 			if soon := time.Now().Add(retryPause); soon.Before(due) {
 				due = soon

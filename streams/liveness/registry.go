@@ -174,8 +174,8 @@ func merge(waiting []change, c change) []change {
 const maxWaiting = 4
 
 // Run writes the reported changes every quarter of a second until ctx ends, and then writes the
-// rest. It returns ctx's error, or an error if the last write failed. It calls
-// lost, which may be nil, from its own goroutine.
+// rest. It returns nil, or an error if the last write failed. It calls lost, which may be nil,
+// from its own goroutine.
 func (r *Registry) Run(ctx context.Context, lost Lost) error {
 	if lost == nil {
 		lost = func(domain.DeviceRef, string) {}
@@ -191,7 +191,7 @@ func (r *Registry) Run(ctx context.Context, lost Lost) error {
 			if err := r.flush(last, lost); err != nil {
 				return fmt.Errorf("liveness: %w", err)
 			}
-			return ctx.Err()
+			return nil
 		case <-ticker.C:
 		}
 		err := r.flush(ctx, lost)

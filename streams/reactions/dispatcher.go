@@ -161,8 +161,8 @@ func (d *Dispatcher) Stats() Stats {
 	return s
 }
 
-// Run runs reactions until ctx ends, each job in a goroutine of its own, and waits for them. It
-// returns ctx's error.
+// Run runs reactions until ctx ends, each job in a goroutine of its own, waits for them, and
+// returns nil. It is called once: the events that it leaves are read again after a start.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() {
 		d.mu.Lock()
@@ -181,7 +181,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		}
 	})
 	jobs.Wait()
-	return ctx.Err()
+	return nil
 }
 
 // work does a job.

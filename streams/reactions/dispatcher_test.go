@@ -100,7 +100,7 @@ func dispatch(t *testing.T, limits Limits, react domain.Reaction) *dispatching {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := d.Run(ctx); !errors.Is(err, context.Canceled) {
+		if err := d.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})

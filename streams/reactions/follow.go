@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/domain/isolate"
@@ -13,27 +12,27 @@ import (
 )
 
 // Follow passes every event from now on, of all partitions, to the dispatcher, and runs the
-// dispatcher until ctx ends. It closes ready when an event appended from then on is certain to
+// dispatcher until ctx ends, and then returns nil. It closes ready when an event appended from then on is certain to
 // be handled.
 func Follow(ctx context.Context, log *streams.Log, d *Dispatcher, ready chan<- struct{}) error {
 	starts := make([]domain.Position, log.Partitions())
 	for partition := range starts {
 		var err error
-		if starts[partition], err = log.Tail(ctx, partition); err != nil {
+		if starts[partition], err = log.Tail(ctx, partition); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
 			return fmt.Errorf("reactions: %w", err)
 		}
 		d.StartAt(partition, starts[partition])
 	}
 	close(ready)
-	group, ctx := errgroup.WithContext(ctx)
+	var running sync.WaitGroup
 	for partition, at := range starts {
-		group.Go(func() error {
-			isolate.Loop(ctx, d.logger, "reactions", func() { follow(ctx, log, d, partition, &at) })
-			return ctx.Err()
-		})
+		running.Go(func() { isolate.Loop(ctx, d.logger, "reactions", func() { follow(ctx, log, d, partition, &at) }) })
 	}
-	group.Go(func() error { return d.Run(ctx) })
-	return group.Wait()
+	err := d.Run(ctx)
+	running.Wait()
+	return err
 }
 
 // follow reads one partition after at, which it moves, until ctx ends or the log is closed.

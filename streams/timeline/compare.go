@@ -18,6 +18,16 @@ const (
 	compareTimeout  = 5 * time.Second
 )
 
+// compare starts the comparison with the archive, once. The caller holds the lock of a partition that is not closed, so
+// that Close waits for it.
+func (t *Timeline) compare() {
+	if t.config.CompareEvery > 0 {
+		t.comparing.Do(func() {
+			t.working.Go(func() { isolate.Loop(t.closing, t.logger, "timeline", t.compareLoop) })
+		})
+	}
+}
+
 // compareLoop compares the numbers given to subscriptions with the archive, until Close. Each
 // system is compared independently: one whose comparison fails or hangs is paused, and does not
 // delay the others.

@@ -51,6 +51,7 @@ func (p *partition) start(at domain.Position) *run {
 	ctx, cancel := context.WithCancel(p.timeline.closing)
 	r := &run{partition: p, tracker: newTracker(at, p.timeline.config.Window), stop: cancel}
 	p.run = r
+	p.timeline.compare()
 	p.timeline.working.Go(func() {
 		defer cancel()
 		err := isolate.Run(p.timeline.logger, "timeline", func() error {

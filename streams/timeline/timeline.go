@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
-	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/streams"
 )
 
@@ -68,10 +67,11 @@ type Timeline struct {
 	closing    context.Context
 	close      context.CancelFunc
 	working    sync.WaitGroup
+	comparing  sync.Once // starts compareLoop
 }
 
-// New returns a Timeline, and starts the goroutine that compares it with the archive. Close
-// ends that.
+// New returns a Timeline. It starts nothing: the first subscription starts the comparison with
+// the archive, and Close ends it.
 func New(log *streams.Log, history History, cfg Config) *Timeline {
 	if cfg.Window == 0 {
 		cfg.Window = DefaultWindow
@@ -90,9 +90,6 @@ func New(log *streams.Log, history History, cfg Config) *Timeline {
 		t.partitions[i].timeline, t.partitions[i].number = t, i
 	}
 	t.closing, t.close = context.WithCancel(context.Background())
-	if cfg.CompareEvery > 0 {
-		t.working.Go(func() { isolate.Loop(t.closing, t.logger, "timeline", t.compareLoop) })
-	}
 	return t
 }
 

@@ -40,7 +40,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-every.C:
 			f.feed(ctx)
 		}

@@ -191,7 +191,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		case <-every.C:
 		}
 		s.lookAtLags(ctx)
