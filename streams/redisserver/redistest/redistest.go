@@ -13,6 +13,7 @@ package redistest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,6 +48,8 @@ type harness struct {
 }
 
 var running *harness
+
+var errNotRunning = errors.New("redistest: this package's TestMain has to call redistest.Main or redistest.Run")
 
 // Main runs a package's tests and exits.
 func Main(m *testing.M) { os.Exit(Run(m.Run)) }
@@ -85,7 +88,7 @@ func (h *harness) close() error {
 func current(t testing.TB) *harness {
 	t.Helper()
 	if running == nil {
-		t.Fatal("redistest: this package's TestMain has to call redistest.Main or redistest.Run")
+		t.Fatal(errNotRunning)
 	}
 	return running
 }
@@ -102,22 +105,53 @@ func URL(t testing.TB) string {
 	if h.err != nil {
 		t.Fatal(h.err)
 	}
+	url, giveBack, err := h.borrow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := giveBack(); err != nil {
+			t.Error(err)
+		}
+	})
+	return url
+}
+
+// Use is [URL] for an example, which has no test to end: the database is the caller's until f returns. It returns f's
+// error, or that of the Redis.
+func Use(f func(url string) error) error {
+	h := running
+	if h == nil {
+		return errNotRunning
+	}
+	h.start.Do(h.startShared)
+	if h.err != nil {
+		return h.err
+	}
+	url, giveBack, err := h.borrow()
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(url), giveBack())
+}
+
+// borrow takes a database of the shared server until giveBack, which empties it.
+func (h *harness) borrow() (url string, giveBack func() error, err error) {
 	var number int
 	select {
 	case number = <-h.free:
 	default:
-		t.Fatalf("redistest: all %d databases are in use", sharedDatabases)
+		return "", nil, fmt.Errorf("redistest: all %d databases are in use", sharedDatabases)
 	}
-	t.Cleanup(func() {
+	return "redis://" + h.shared.Addr() + "/" + strconv.Itoa(number), func() error {
 		client := redis.NewClient(&redis.Options{Addr: h.shared.Addr(), DB: number})
 		defer client.Close()
 		if err := client.FlushDB(context.Background()).Err(); err != nil {
-			t.Errorf("redistest: empty database %d: %v", number, err)
-			return
+			return fmt.Errorf("redistest: empty database %d: %w", number, err)
 		}
 		h.free <- number
-	})
-	return "redis://" + h.shared.Addr() + "/" + strconv.Itoa(number)
+		return nil
+	}, nil
 }
 
 // Connect returns a client of the Redis at a URL, such as that of [URL]. It is closed
