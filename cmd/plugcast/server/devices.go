@@ -23,7 +23,7 @@ type devices struct {
 	outbound    *outbound.Server  // nil in a process that serves no clients
 	cloud       *cloud.Supervisor // nil in a process that owns no partitions
 	switching   *switching.Dispatcher
-	connections *connection.Supervisor
+	connections *connection.Reactor
 	droppers    []disconnect.Devices
 }
 

@@ -12,7 +12,7 @@ import (
 // Every event that processes react to is counted as such, and no other.
 func TestReactionsAreThoseThatAreLimited(t *testing.T) {
 	t.Parallel()
-	on := reactionsTo(&devices{connections: &connection.Supervisor{}, switching: &switching.Dispatcher{}}, &disconnect.Enforcer{})
+	on := reactionsTo(&devices{connections: &connection.Reactor{}, switching: &switching.Dispatcher{}}, &disconnect.Enforcer{})
 	for _, typ := range domain.EventTypes() {
 		if (on[typ] != nil) != typ.TriggersReaction() {
 			t.Errorf("%s: reacted to %t, counted as an action %t", typ, on[typ] != nil, typ.TriggersReaction())

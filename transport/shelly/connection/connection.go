@@ -1,7 +1,6 @@
-// Package connection is what every process does when it hears of Shelly connections: it
-// tells the holders of devices in it which connections let devices in. The owner of a
-// partition makes sure that every device of a connection that is said to be online is
-// expected by the heartbeats.
+// Package connection carries out the commands on Shelly connections in each process: it tells
+// the parts that hold devices which connections let devices in, and makes the heartbeats expect
+// the devices of a connection that is started.
 package connection
 
 import (
@@ -52,7 +51,7 @@ type Cloud interface {
 	Changed(partition int, c domain.ConnectionRef, t domain.EventType)
 }
 
-// Config holds the parts that a [Supervisor] works with. Outbound is nil in a process
+// Config holds the parts that a [Reactor] works with. Outbound is nil in a process
 // that serves no clients, and Cloud in one that owns no partitions.
 type Config struct {
 	Store       Store
@@ -66,47 +65,47 @@ type Config struct {
 	Logger      *slog.Logger
 }
 
-// Supervisor is safe for concurrent use.
-type Supervisor struct{ config Config }
+// Reactor has the reactions to commands on connections. It is safe for concurrent use.
+type Reactor struct{ config Config }
 
-// New makes a Supervisor.
-func New(config Config) *Supervisor { return &Supervisor{config} }
+// New makes a Reactor.
+func New(config Config) *Reactor { return &Reactor{config} }
 
 // Elsewhere reports whether another deployment, to which there is a bridge, was the
 // last to say something of a device that no process here holds: that one carries its
 // commands out.
-func (s *Supervisor) Elsewhere(ctx context.Context, d domain.DeviceRef) (bool, error) {
-	if held, err := s.config.Heartbeats.Held(ctx, d); held || err != nil {
+func (r *Reactor) Elsewhere(ctx context.Context, d domain.DeviceRef) (bool, error) {
+	if held, err := r.config.Heartbeats.Held(ctx, d); held || err != nil {
 		return false, err
 	}
-	known, err := s.config.Store.DevicesAt(ctx, d.System, []domain.DeviceID{d.Device}, domain.Position{})
+	known, err := r.config.Store.DevicesAt(ctx, d.System, []domain.DeviceID{d.Device}, domain.Position{})
 	device := known[d.Device] // nil also when a bridge leaves out updates
 	return err == nil && (device == nil || device.Origin != ""), err
 }
 
 // Reactions are what every process does on hearing of connections and corrections.
-func (s *Supervisor) Reactions() map[domain.EventType]domain.Reaction {
+func (r *Reactor) Reactions() map[domain.EventType]domain.Reaction {
 	on := map[domain.EventType]domain.Reaction{
-		domain.TypeEnergyCorrected: s.energyCorrected,
+		domain.TypeEnergyCorrected: r.energyCorrected,
 	}
 	for _, t := range []domain.EventType{
 		domain.TypeConnectionCreated, domain.TypeConnectionUpdated, domain.TypeConnectionStarted,
 		domain.TypeConnectionRestarted, domain.TypeConnectionStopped, domain.TypeConnectionDeleted,
 	} {
-		on[t] = s.connectionChanged
+		on[t] = r.connectionChanged
 	}
 	return on
 }
 
 // energyCorrected passes the correction to the holders of the device in this process.
 // Until they have it, the fold adds the correction to their updates.
-func (s *Supervisor) energyCorrected(ctx context.Context, e domain.Event) error {
+func (r *Reactor) energyCorrected(ctx context.Context, e domain.Event) error {
 	base, _, _ := strings.Cut(string(e.Device()), ":")
-	rows, err := s.config.Known.Channels(ctx, e.SystemID, domain.DeviceID(base))
+	rows, err := r.config.Known.Channels(ctx, e.SystemID, domain.DeviceID(base))
 	if err != nil {
 		return err
 	}
-	for _, h := range s.config.Holders {
+	for _, h := range r.config.Holders {
 		h.Correct(domain.DeviceRef{System: e.SystemID, Device: domain.DeviceID(base)}, rows)
 	}
 	return nil
@@ -114,20 +113,20 @@ func (s *Supervisor) energyCorrected(ctx context.Context, e domain.Event) error 
 
 // connectionChanged passes on what was commanded of a connection. Device sockets
 // that are open are another event's matter: see package disconnect.
-func (s *Supervisor) connectionChanged(ctx context.Context, e domain.Event) error {
+func (r *Reactor) connectionChanged(ctx context.Context, e domain.Event) error {
 	data, err := e.Decode()
 	if err != nil || data == nil {
 		return err // nil: of a later version
 	}
 	c := domain.ConnectionRef{System: e.SystemID, ID: connectionOf(data)}
-	if s.config.Outbound != nil {
-		letIn(s.config.Outbound, c, data, e.Position)
+	if r.config.Outbound != nil {
+		letIn(r.config.Outbound, c, data, e.Position)
 	}
-	if s.config.Cloud != nil {
-		s.config.Cloud.Changed(s.config.Partition(e.SystemID), c, e.Type)
+	if r.config.Cloud != nil {
+		r.config.Cloud.Changed(r.config.Partition(e.SystemID), c, e.Type)
 	}
 	if _, started := data.(domain.ConnectionStarted); started {
-		return s.started(ctx, c)
+		return r.started(ctx, c)
 	}
 	return nil
 }
@@ -135,8 +134,8 @@ func (s *Supervisor) connectionChanged(ctx context.Context, e domain.Event) erro
 // started looks for the devices of a connection that was started: nobody did while
 // it was stopped. Through an account of the Shelly Cloud, the cloud says who is
 // there.
-func (s *Supervisor) started(ctx context.Context, c domain.ConnectionRef) error {
-	connection, err := s.config.Store.ConnectionOf(ctx, c.System, c.ID)
+func (r *Reactor) started(ctx context.Context, c domain.ConnectionRef) error {
+	connection, err := r.config.Store.ConnectionOf(ctx, c.System, c.ID)
 	switch {
 	case domain.HasCode(err, domain.CodeUnknownConnection):
 		return nil // deleted since
@@ -145,7 +144,7 @@ func (s *Supervisor) started(ctx context.Context, c domain.ConnectionRef) error 
 	case connection.Kind != domain.ConnectionShellyOutbound, connection.Origin != "":
 		return nil
 	}
-	return s.awaitDevices(ctx, c)
+	return r.awaitDevices(ctx, c)
 }
 
 // connectionOf is the connection that a command is about.

@@ -19,11 +19,11 @@ const lookAfterEvery = 10 * time.Minute
 // LookAfter is a job of the partition's owner: it awaits the devices of the partition's
 // connections, now and then, until ctx ends: the registry may have been lost with a Redis,
 // and with it those that never come back. What is known of a device is not changed by that.
-func (s *Supervisor) LookAfter(ctx context.Context, partition int) {
+func (r *Reactor) LookAfter(ctx context.Context, partition int) {
 	for ctx.Err() == nil {
-		connections, err := s.config.Store.ConnectionsIn(ctx, partition)
+		connections, err := r.config.Store.ConnectionsIn(ctx, partition)
 		if err != nil && ctx.Err() == nil {
-			s.config.Logger.Warn("cannot look which devices are awaited; trying again later", "partition", partition, "error", err)
+			r.config.Logger.Warn("cannot look which devices are awaited; trying again later", "partition", partition, "error", err)
 		}
 		var outbound []domain.ConnectionRef
 		for _, c := range connections {
@@ -31,7 +31,7 @@ func (s *Supervisor) LookAfter(ctx context.Context, partition int) {
 				outbound = append(outbound, domain.ConnectionRef{System: c.System, ID: c.ConnectionID})
 			}
 		}
-		eachApart(ctx, s.config.Logger, outbound, s.awaitDevices)
+		eachApart(ctx, r.config.Logger, outbound, r.awaitDevices)
 		_ = backoff.Sleep(ctx, lookAfterEvery)
 	}
 }
@@ -80,8 +80,8 @@ func lookAfterOne(ctx context.Context, logger *slog.Logger, c domain.ConnectionR
 
 // awaitDevices gives the devices that came in through an outbound connection, and
 // are said to be online, their time to be heard of: some may never dial in again.
-func (s *Supervisor) awaitDevices(ctx context.Context, c domain.ConnectionRef) error {
-	devices, err := s.config.Store.DevicesOf(ctx, c.System, c.ID)
+func (r *Reactor) awaitDevices(ctx context.Context, c domain.ConnectionRef) error {
+	devices, err := r.config.Store.DevicesOf(ctx, c.System, c.ID)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (s *Supervisor) awaitDevices(ctx context.Context, c domain.ConnectionRef) e
 		if d.Online == nil || !*d.Online || d.Origin != "" {
 			continue // another deployment holds it, and looks for it
 		}
-		s.config.Heartbeats.Await(domain.DeviceRef{System: c.System, Device: d.DeviceID}, s.config.SilentAfter)
+		r.config.Heartbeats.Await(domain.DeviceRef{System: c.System, Device: d.DeviceID}, r.config.SilentAfter)
 	}
 	return nil
 }
