@@ -86,7 +86,7 @@ type nodeFigures struct {
 	DeadLetters         uint64             `json:"deadLetters"`       // events whose reaction was given up
 	Panics              uint64             `json:"panics"`            // that were caught
 	Partitions          []partitionFigures `json:"partitions"`        // that this process owns
-	Projections         projectionFigures  `json:"projections"`       // what does not go as it should
+	Projections         ProjectionFigures  `json:"projections"`       // what does not go as it should
 	Systems             []systemFigures    `json:"systems"`           // the busiest
 }
 
@@ -154,7 +154,7 @@ func (s *Sampler) measure() nodeFigures {
 	for _, count := range isolate.Panics() {
 		n.Panics += count
 	}
-	n.Projections = projectionFigures{Failing: stuck(p.Store, now.at)}
+	n.Projections = ProjectionFigures{Failing: stuck(p.Store, now.at)}
 	if p.Worker != nil {
 		n.Projections.Quarantine = figuresOfQuarantine(s.quarantine)
 	}

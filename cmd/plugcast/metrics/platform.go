@@ -31,7 +31,7 @@ type Platform struct {
 	DeliveriesPerSecond float64            `json:"deliveriesPerSecond"`
 	DeliveryLatencyMs   latencyFigures     `json:"deliveryLatencyMs"` // of the slowest node
 	ProjectionLag       []partitionFigures `json:"projectionLag"`
-	Projections         projectionFigures  `json:"projections"` // what does not go as it should
+	Projections         ProjectionFigures  `json:"projections"` // what does not go as it should
 	DeviceSockets       int                `json:"deviceSockets"`
 	ShellyConnections   map[string]int     `json:"shellyConnections"` // to the Shelly Cloud, by state
 	DeadLetters         uint64             `json:"deadLetters"`

@@ -2,18 +2,15 @@ package metrics
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/projections"
-	"github.com/plugcast/plugcast/transport/rest"
 )
 
 // The projection faults that operators see: entries that were put into quarantine,
@@ -23,14 +20,14 @@ import (
 // are over by then.
 const stuckAfter = 3 * time.Second
 
-// projectionFigures is what a worker says of its projections, in its own figures.
-type projectionFigures struct {
+// ProjectionFigures says which projections do not work: in the figures of a worker, of its own.
+type ProjectionFigures struct {
 	Failing    []projections.FailingPartition `json:"failing"`              // of the partitions that this process owns
-	Quarantine *quarantineFigures             `json:"quarantine,omitempty"` // of all partitions, as far as this process knows
+	Quarantine *QuarantineFigures             `json:"quarantine,omitempty"` // of all partitions, as far as this process knows
 }
 
-// quarantineFigures is how much is in quarantine.
-type quarantineFigures struct {
+// QuarantineFigures is how much is in quarantine.
+type QuarantineFigures struct {
 	Entries    int64              `json:"entries"`
 	Oldest     *time.Time         `json:"oldest,omitempty"`
 	Newest     *time.Time         `json:"newest,omitempty"`
@@ -42,8 +39,8 @@ type partitionEntries struct {
 	Entries   int64 `json:"entries"`
 }
 
-func figuresOfQuarantine(size domain.QuarantineSize) *quarantineFigures {
-	q := &quarantineFigures{Entries: size.Entries, Partitions: []partitionEntries{}}
+func figuresOfQuarantine(size domain.QuarantineSize) *QuarantineFigures {
+	q := &QuarantineFigures{Entries: size.Entries, Partitions: []partitionEntries{}}
 	if size.Entries > 0 {
 		q.Oldest, q.Newest = &size.Oldest, &size.Newest
 	}
@@ -60,9 +57,9 @@ func stuck(store *projections.Store, now time.Time) []projections.FailingPartiti
 
 // summariseProjections merges the figures of the workers. Two workers may report a
 // partition that has just moved: the report that has failed for longer counts.
-func summariseProjections(nodes []nodeFigures) projectionFigures {
+func summariseProjections(nodes []nodeFigures) ProjectionFigures {
 	failing := map[int]projections.FailingPartition{}
-	sum := projectionFigures{Failing: []projections.FailingPartition{}}
+	sum := ProjectionFigures{Failing: []projections.FailingPartition{}}
 	for _, n := range nodes {
 		for _, one := range n.Projections.Failing {
 			if known, is := failing[one.Partition]; !is || one.Since.Before(known.Since) {
@@ -79,42 +76,17 @@ func summariseProjections(nodes []nodeFigures) projectionFigures {
 	return sum
 }
 
-// Degradations returns the parts that do not work properly while this process serves.
-// It reads the figures of all nodes, because all of them serve clients of this one.
-func Degradations(ctx context.Context, nodes Nodes, store *projections.Store) []rest.Degradation {
-	sum := projectionFigures{}
-	if board, err := nodes.Nodes(ctx); err == nil { // else the check of Redis fails
-		sum = summariseProjections(decodeNodes(board))
+// ReadProjections sums up the figures that all nodes last gave of their projections. What cannot
+// be read is left out.
+func ReadProjections(ctx context.Context, nodes Nodes, store *projections.Store) ProjectionFigures {
+	sum := ProjectionFigures{}
+	if registry, err := nodes.Nodes(ctx); err == nil { // otherwise the check of Redis fails
+		sum = summariseProjections(decodeNodes(registry))
 	}
-	if size, err := store.QuarantineSize(ctx); err == nil { // else that of Postgres does
+	if size, err := store.QuarantineSize(ctx); err == nil { // otherwise that of Postgres fails
 		sum.Quarantine = figuresOfQuarantine(size)
 	}
-	return degradationsOf(sum)
-}
-
-func degradationsOf(sum projectionFigures) []rest.Degradation {
-	var found []rest.Degradation
-	if len(sum.Failing) > 0 {
-		oldest := slices.MinFunc(sum.Failing, func(a, b projections.FailingPartition) int { return a.Since.Compare(b.Since) })
-		var partitions []string
-		for _, one := range sum.Failing {
-			partitions = append(partitions, strconv.Itoa(one.Partition))
-		}
-		found = append(found, rest.Degradation{
-			Check: "projection", Count: int64(len(sum.Failing)), Since: oldest.Since,
-			Detail: fmt.Sprintf("the projection of partition %s fails and is retried: state and history of its systems are not updated (%s)",
-				strings.Join(partitions, ", "), oldest.Reason),
-		})
-	}
-	if q := sum.Quarantine; q != nil && q.Entries > 0 {
-		found = append(found, rest.Degradation{
-			Check: "quarantine", Count: q.Entries, Since: *q.Oldest,
-			Detail: fmt.Sprintf("%d entries of the log could not be read or projected and are in quarantine, the newest since %s: "+
-				"see GET /api/v1/quarantine",
-				q.Entries, domain.FormatTime(*q.Newest)),
-		})
-	}
-	return found
+	return sum
 }
 
 var (

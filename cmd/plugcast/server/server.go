@@ -3,7 +3,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -85,9 +84,7 @@ func Open(ctx context.Context, config Config) (s *Server, err error) {
 	if s.bridging, err = s.newBridging(ctx); err != nil {
 		return s, err
 	}
-	s.readiness = rest.NewReadiness(s.checks(), func(ctx context.Context) []rest.Degradation {
-		return metrics.Degradations(ctx, s.sockets, store)
-	}, c.Logger)
+	s.readiness = s.newReadiness()
 	s.dashboard = metrics.NewFeed(s.sockets, c.Logger)
 	enforcing := disconnect.Config{Node: c.NodeName, Log: log, Bans: s.bans, Devices: s.devices.droppers, Logger: c.Logger}
 	if c.has(RoleGateway) {
@@ -256,20 +253,5 @@ func (s *Server) Close() {
 			s.config.Logger.Error("closing", "error", err)
 		}
 		s.backend = nil
-	}
-}
-
-// checks are what must work before this process is sent requests.
-func (s *Server) checks() []rest.Check {
-	backend := s.backend
-	return []rest.Check{
-		{Name: "draining", Run: func(context.Context) error {
-			if s.draining.Load() {
-				return errors.New("the process is stopping")
-			}
-			return nil
-		}},
-		{Name: "redis", Run: func(ctx context.Context) error { return backend.Log.Client().Ping(ctx).Err() }},
-		{Name: "postgres", Run: backend.Store.Ping},
 	}
 }
