@@ -63,9 +63,9 @@ func (c *devCommand) portIsFree() error {
 	if c.ServicesOnly {
 		return nil
 	}
-	listener, err := server.Listen("--listen", c.Server.Listen)
+	listener, err := server.Listen(c.Server.Listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("--listen: %w", err)
 	}
 	return listener.Close()
 }

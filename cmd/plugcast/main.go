@@ -110,7 +110,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &wrong), errors.As(err, &config):
+	case errors.As(err, &config):
+		fmt.Fprintf(stderr, "plugcast: %s\n", oneLine(inFlags(config)))
+		if !config.Unavailable {
+			return exitUsage
+		}
+	case errors.As(err, &wrong):
 		fmt.Fprintf(stderr, "plugcast: %s\n", oneLine(err))
 		return exitUsage
 	case interrupted(ctx, err):

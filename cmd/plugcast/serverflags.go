@@ -1,8 +1,8 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"time"
@@ -50,13 +50,9 @@ func (f *edgeFlags) config(logger *slog.Logger) (edge.Config, error) {
 	if err != nil {
 		return edge.Config{}, usage("--trusted-proxies: %v", err)
 	}
-	c := edge.Config{
+	return edge.Config{
 		MaxConnections: f.MaxConnections, MaxPerAddress: f.MaxConnectionsPerAddress, TrustedProxies: proxies, Logger: logger,
-	}
-	if err := c.Validate(); err != nil {
-		return edge.Config{}, usage("--max-connections and --max-connections-per-address: %v", err)
-	}
-	return c, nil
+	}, nil
 }
 
 // connectionFlags are about Shelly connections, as far as dev and serve share
@@ -71,11 +67,10 @@ type connectionFlags struct {
 
 // outbound is the configuration of the server that devices dial into.
 func (f *connectionFlags) outbound() (outbound.Config, error) {
-	if f.MaxDevices < 1 || f.MaxSystemDevices < 1 {
-		return outbound.Config{}, usage("--max-devices and --max-system-devices must be 1 or more, not %d and %d",
-			f.MaxDevices, f.MaxSystemDevices)
+	if f.MaxDevices < 1 {
+		return outbound.Config{}, usage("--max-devices: must be 1 or more, not %d", f.MaxDevices)
 	}
-	return outbound.Config{SilentAfter: f.SilentAfter, MaxDevices: f.MaxDevices}, nil
+	return outbound.Config{MaxDevices: f.MaxDevices}, nil
 }
 
 // publicURL is nil when there is none.
@@ -113,28 +108,15 @@ type processFlags struct {
 	Secret   secretFlags  `embed:""`
 }
 
-// config reads all flags. It fails with a usageError.
+// config reads all flags. It fails with a usageError; [server.Open] checks the rest.
 func (f *processFlags) config(logger *slog.Logger) (c server.Config, err error) {
-	for _, role := range f.Roles {
-		if role != server.RoleGateway && role != server.RoleWorker {
-			return c, usage("--roles are gateway and worker, not %q", role)
-		}
-	}
-	if len(f.Roles) == 0 {
-		return c, usage("--roles must name gateway, worker or both")
-	}
 	s := &f.Server
 	c = server.Config{
 		Backend: backend.Config(f.Backends), Roles: f.Roles, Logger: logger, Version: version(), Getenv: os.Getenv,
 		Auth: f.Auth.config(), Limits: s.Limits.config(), Unauthenticated: s.Limits.unauthenticated(), DrainTimeout: s.DrainTimeout,
 		NodeName: s.NodeName, Listen: s.Listen, Advertise: s.Advertise, AdminListen: s.AdminListen, AdminHosts: s.AdminHosts,
-		CloudHosts: s.Connections.CloudHosts, MaxDevices: s.Connections.MaxSystemDevices, Bridges: s.Bridges,
-	}
-	if err := c.Auth.Validate(); err != nil {
-		return c, usage("%v", err)
-	}
-	if err := c.Limits.Validate(); err != nil {
-		return c, usage("%v", err)
+		SilentAfter: s.Connections.SilentAfter, MaxSystemDevices: s.Connections.MaxSystemDevices,
+		CloudHosts: s.Connections.CloudHosts, Bridges: s.Bridges,
 	}
 	if c.Edge, err = s.Edge.config(logger); err != nil {
 		return c, err
@@ -151,8 +133,20 @@ func (f *processFlags) config(logger *slog.Logger) (c server.Config, err error) 
 	if c.Outbound, err = s.Connections.outbound(); err != nil {
 		return c, err
 	}
-	if _, _, err := net.SplitHostPort(s.Advertise); err != nil && s.Advertise != "" {
-		return c, usage("--advertise is HOST:PORT, not %q", s.Advertise)
-	}
 	return c, f.Backends.require()
+}
+
+// flagsOf are the flags that a field of [server.Config] comes from.
+var flagsOf = map[string]string{
+	"Roles": "--roles", "Listen": "--listen", "AdminListen": "--admin-listen", "Advertise": "--advertise", "Bridges": "--bridges",
+	"SilentAfter": "--silent-after", "MaxSystemDevices": "--max-system-devices",
+	"Edge": "--max-connections and --max-connections-per-address",
+}
+
+// inFlags says what is wrong with the configuration in the words of the command line.
+func inFlags(wrong *server.ConfigError) error {
+	if flags, ok := flagsOf[wrong.Field]; ok {
+		return fmt.Errorf("%s: %w", flags, wrong.Err)
+	}
+	return wrong.Err // it says by itself what it is about
 }

@@ -50,7 +50,7 @@ func (s *Server) links(in *intake.Intake) ([]bridge.Link, error) {
 	}
 	file, err := os.Open(c.Bridges)
 	if err != nil {
-		return nil, fmt.Errorf("--bridges: %w", err)
+		return nil, unavailable("Bridges", err)
 	}
 	defer file.Close()
 	links, err := bridge.Load(file, map[string]bridge.Factory{
@@ -63,7 +63,7 @@ func (s *Server) links(in *intake.Intake) ([]bridge.Link, error) {
 		}),
 	}, c.Getenv)
 	if err != nil {
-		return nil, &ConfigError{fmt.Errorf("--bridges %s: %w", c.Bridges, err)}
+		return nil, invalid("Bridges", fmt.Errorf("%s: %w", c.Bridges, err))
 	}
 	if !c.has(RoleWorker) {
 		c.Logger.Info("bridges are run by workers; this process has only checked their configuration", "bridges", c.Bridges)

@@ -24,7 +24,13 @@ type devices struct {
 	cloud       *cloud.Supervisor // nil in a process that owns no partitions
 	switching   *switching.Dispatcher
 	connections *connection.Reactor
-	droppers    []disconnect.Devices
+	holders     []holder // outbound and cloud, as far as there are
+}
+
+// holder holds the connections of devices: those that dialled in, or those of cloud accounts.
+type holder interface {
+	shelly.Holder
+	disconnect.Devices
 }
 
 // newDevices makes what the roles of the process need.
@@ -33,7 +39,7 @@ func (s *Server) newDevices() (*devices, error) {
 	d := &devices{liveness: liveness.New(log, c.NodeName, c.Logger), refusals: shelly.NewRefusals(c.Logger)}
 	connections := connection.Config{
 		Store: s.backend.Store, Known: store, Heartbeats: d.liveness, Partition: log.Partition,
-		SilentAfter: c.Outbound.SilentAfter, Logger: c.Logger,
+		SilentAfter: c.SilentAfter, Logger: c.Logger,
 	}
 	var err error
 	if c.has(RoleGateway) {
@@ -44,25 +50,26 @@ func (s *Server) newDevices() (*devices, error) {
 		if err != nil {
 			return nil, err
 		}
-		connections.Outbound, connections.Holders = d.outbound, []shelly.Holder{d.outbound}
-		d.droppers = append(d.droppers, d.outbound)
+		connections.Outbound, d.holders = d.outbound, append(d.holders, d.outbound)
 	}
 	if c.has(RoleWorker) {
-		d.cloud, err = cloud.New(cloud.Config{AllowHost: c.CloudHosts.Lists, SilentAfter: c.Outbound.SilentAfter}, cloud.Parts{
+		d.cloud, err = cloud.New(cloud.Config{AllowHost: c.CloudHosts.Lists, SilentAfter: c.SilentAfter}, cloud.Parts{
 			Store: store, Secrets: s.vault, Known: store, Events: log, Heartbeats: d.liveness,
 			Quota: s.quota, Refusals: d.refusals, Logger: c.Logger,
 		})
 		if err != nil {
 			return nil, err
 		}
-		connections.Cloud, connections.Holders = d.cloud, append(connections.Holders, d.cloud)
-		d.droppers = append(d.droppers, d.cloud)
+		connections.Cloud, d.holders = d.cloud, append(d.holders, d.cloud)
+	}
+	for _, one := range d.holders {
+		connections.Holders = append(connections.Holders, one)
 	}
 	d.connections = connection.New(connections)
-	claims := claims.New(log)
+	claimed := claims.New(log)
 	d.switching = switching.New(switching.Parts{
 		Log: log, Holders: connections.Holders, Partition: log.Partition, Logger: c.Logger,
-		Claims: claims, Recent: claims.Recent, Elsewhere: d.connections.Elsewhere,
+		Claims: claimed, Recent: claimed.Recent, Elsewhere: d.connections.Elsewhere,
 	})
 	return d, nil
 }

@@ -6,11 +6,11 @@ import (
 	"net"
 )
 
-// Listen listens on HOST:PORT. Its error names the flag that the address came from.
-func Listen(flag, address string) (net.Listener, error) {
+// Listen listens on HOST:PORT.
+func Listen(address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if operation := new(net.OpError); errors.As(err, &operation) {
-		return nil, fmt.Errorf("cannot listen on %s (%w): choose another address with %s", address, operation.Err, flag)
+		return nil, fmt.Errorf("cannot listen on %s (%w): choose another address", address, operation.Err)
 	}
 	return listener, err
 }
@@ -22,12 +22,12 @@ const defaultAdminListen = "127.0.0.1:9090"
 // listenAdmin listens for operators.
 func listenAdmin(address string) (net.Listener, error) {
 	if address != "" {
-		return Listen("--admin-listen", address)
+		return Listen(address)
 	}
-	if listener, err := Listen("--admin-listen", defaultAdminListen); err == nil {
+	if listener, err := Listen(defaultAdminListen); err == nil {
 		return listener, nil
 	}
-	return Listen("--admin-listen", "127.0.0.1:0")
+	return Listen("127.0.0.1:0")
 }
 
 // advertised is the address at which other processes reach a listener, if none is given.
@@ -45,7 +45,7 @@ func advertised(given string, listener net.Listener) (string, error) {
 	}
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
-		return "", fmt.Errorf("the addresses of this machine (set --advertise): %w", err)
+		return "", fmt.Errorf("cannot read the addresses of this machine: %w", err)
 	}
 	for _, one := range addresses {
 		if n, ok := one.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {

@@ -56,8 +56,12 @@ type listening struct {
 
 // Open connects to Redis and Postgres and listens, so that Addr is known and a
 // mistake in the configuration is an error here and not later. It serves nothing
-// before [Server.Run]. Close must follow. A [ConfigError] is the configuration's fault.
+// before [Server.Run]. After success, Close must follow. A [ConfigError] is about a field of
+// the configuration.
 func Open(ctx context.Context, config Config) (s *Server, err error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
 	s = &Server{config: config.withDefaults()}
 	defer func() {
 		if err != nil {
@@ -77,7 +81,7 @@ func Open(ctx context.Context, config Config) (s *Server, err error) {
 	s.sockets = presence.New(log.Client(), log.Prefix(), c.NodeName, c.Logger)
 	s.bans = ban.New(log.Client(), log.Prefix(), c.Logger)
 	s.deadLetters = reactions.NewDeadLetters(log)
-	s.quota = quota.New(c.MaxDevices, store, log)
+	s.quota = quota.New(c.MaxSystemDevices, store, log)
 	if s.devices, err = s.newDevices(); err != nil {
 		return s, err
 	}
@@ -86,7 +90,10 @@ func Open(ctx context.Context, config Config) (s *Server, err error) {
 	}
 	s.readiness = s.newReadiness()
 	s.dashboard = metrics.NewFeed(s.sockets, c.Logger)
-	enforcing := disconnect.Config{Node: c.NodeName, Log: log, Bans: s.bans, Devices: s.devices.droppers, Logger: c.Logger}
+	enforcing := disconnect.Config{Node: c.NodeName, Log: log, Bans: s.bans, Logger: c.Logger}
+	for _, one := range s.devices.holders {
+		enforcing.Devices = append(enforcing.Devices, one)
+	}
 	if c.has(RoleGateway) {
 		if s.gateway, err = s.newGateway(); err != nil {
 			return s, err
@@ -108,12 +115,14 @@ func Open(ctx context.Context, config Config) (s *Server, err error) {
 // listen makes the listeners and what serves them, and at last what measures all parts.
 func (s *Server) listen() (err error) {
 	c := &s.config
-	if s.clients.Listener, err = Listen("--listen", c.Listen); err != nil {
-		return err
+	if s.clients.Listener, err = Listen(c.Listen); err != nil {
+		return unavailable("Listen", err)
 	}
 	if s.operators.Listener, err = listenAdmin(c.AdminListen); err != nil {
-		return err
+		return unavailable("AdminListen", err)
 	}
+	// The handlers serve the figures; the sampler, which fills them, is made last, because it
+	// measures the servers of the handlers as well.
 	figures := metrics.NewRegistry()
 	if s.clients.server, err = edge.New(c.Edge, s.clientHandler(figures)); err != nil {
 		return err
@@ -132,7 +141,7 @@ func (s *Server) listen() (err error) {
 	if s.gateway != nil {
 		parts.Hub, parts.Work, parts.Answers = s.gateway.hub, s.gateway.work, s.gateway.answers
 		if parts.Address, err = advertised(c.Advertise, s.clients); err != nil {
-			return err
+			return unavailable("Advertise", err)
 		}
 	}
 	s.sampler = metrics.NewSampler(parts)
