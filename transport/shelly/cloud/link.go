@@ -78,10 +78,14 @@ func (s *session) loop() ending {
 		if s.redial && len(s.pending) == 0 {
 			return ending{planned: true, reason: "the token was renewed"}
 		}
-		// While the log is behind, the session applies nothing from the cloud.
+		// While the log is behind, the session applies only the first snapshot of a socket,
+		// so that the socket takes commands.
 		inbox, fetched, gone := s.socket.inbox, s.fetched, (chan struct{})(nil)
 		if s.outbox.full() {
-			inbox, fetched, gone = nil, nil, s.socket.gone
+			inbox, gone = nil, s.socket.gone
+			if s.synced {
+				fetched = nil
+			}
 		}
 		timer.Reset(time.Until(s.wakeAt()))
 		var end *ending

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/transport/shelly"
 	"github.com/plugcast/plugcast/transport/shelly/status"
 	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
@@ -241,6 +242,46 @@ func TestBufferOverflowFetchesAgain(t *testing.T) {
 	if !strings.Contains(b.output.String(), "once more") {
 		t.Error("the states were not fetched once more")
 	}
+}
+
+// While the log is behind, a new socket takes the states and commands. The log has the
+// states later.
+func TestNewSocketWhileTheLogIsBehind(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, quick(), shellycloud.Config{})
+	a, d := b.account(sol, "acc1")
+	b.run(b.supervisor)
+	b.connected(sol, "acc1")
+	b.supervisor.mu.Lock()
+	s := b.supervisor.workers[sol]["acc1"].session
+	b.supervisor.mu.Unlock()
+	release := b.log.hold()
+	defer release()
+	other := domain.DeviceUpdate{DeviceID: "other", RelayOn: domain.Some(true), Changed: []string{"relayOn"}}
+	many := slices.Repeat([]shelly.Update{{DeviceUpdate: other}}, maxWaiting)
+	s.outbox.push(many, nil)
+	b.eventually("these are being appended", func() bool { return !s.outbox.full() })
+	s.outbox.push(many, nil)
+	for dials := 2; dials <= 3; dials++ {
+		asked := a.Counts().AllStatus
+		a.BreakSockets()
+		b.eventually("there is another socket", func() bool { return a.Counts().Dials == dials })
+		b.eventually("it is live", func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.live
+		})
+		if n := a.Counts().AllStatus - asked; n != 1 {
+			t.Errorf("socket %d fetches the states %d times", dials, n)
+		}
+	}
+	b.begin(to(true, "cmd-1"))
+	b.eventually("the device is switched", func() bool { return d.On(0) })
+	if !s.outbox.full() {
+		t.Error("the log has caught up")
+	}
+	release()
+	b.relay(sol, plug, true)
 }
 
 func TestNewDeviceIsFound(t *testing.T) {

@@ -282,8 +282,13 @@ func (s *session) apply(f snapshot) *ending {
 		}
 	}
 	s.held, s.heldBytes = nil, 0
+	full := s.outbox.full()
 	for _, d := range s.devices { // also for updates that waited when the last socket ended
-		s.publish(d, time.Now())
+		if full { // tick publishes them when there is room
+			d.due, s.dueAt = now, now
+		} else {
+			s.publish(d, time.Now())
+		}
 	}
 	s.fetchAt = now // to find out when the next is due
 	if !s.synced {
