@@ -1,9 +1,11 @@
 package cloud
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -366,6 +368,45 @@ func TestDevicesWithoutChannels(t *testing.T) {
 	if admission, err = b.quota.Admit(t.Context(), sol, []domain.DeviceID{"e"}); err != nil || admission.Refused == nil {
 		t.Errorf("a device too many is admitted: %v", err)
 	}
+}
+
+// Each channel of a device counts against the system's quota.
+func TestChannelsOfAnAccountCount(t *testing.T) {
+	t.Parallel()
+	cfg := quick()
+	cfg.ResyncEvery = 20 * time.Millisecond
+	b := newLimitedBench(t, cfg, shellycloud.Config{}, 4)
+	a := b.cloud.AddAccount("acc1", b.url)
+	for i := range 3 {
+		a.AddDevice(fmt.Sprint("8cbfea9a1b2", i), 3)
+	}
+	b.connect(sol, "acc1", Secret{AuthCode: a.AuthCode()})
+	lookups := &countedKnown{Known: b.store}
+	b.supervisor.parts.Known = lookups
+	b.run(b.supervisor)
+	b.connected(sol, "acc1")
+	b.eventually("one of three is refused", func() bool { return len(b.refusals.LastRefusals(sol, "acc1")) == 1 })
+	b.eventually("the others are in the log", func() bool {
+		b.log.mu.Lock()
+		defer b.log.mu.Unlock()
+		return len(b.log.state(sol).Devices) == 6 // the last one's channels come with it
+	})
+	asked := a.Counts().AllStatus
+	b.eventually("the states are fetched again", func() bool { return a.Counts().AllStatus >= asked+3 })
+	if n := lookups.count.Load(); n != 2 {
+		t.Errorf("the rows of two devices are looked up %d times", n)
+	}
+}
+
+// countedKnown counts the look-ups.
+type countedKnown struct {
+	shelly.Known
+	count atomic.Int32
+}
+
+func (k *countedKnown) Channels(ctx context.Context, system domain.SystemID, base domain.DeviceID) ([]*domain.Device, error) {
+	k.count.Add(1)
+	return k.Known.Channels(ctx, system, base)
 }
 
 func TestUnreadableEntryTakesNothingAway(t *testing.T) {

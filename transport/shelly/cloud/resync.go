@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
@@ -40,7 +41,7 @@ type resync struct {
 type snapshot struct {
 	all       allStatus
 	rows      map[domain.DeviceID][]*domain.Device // of new devices
-	admission domain.Admission                     // of those of them that the system does not have
+	admission domain.Admission                     // of their channels; see rowsOfNew
 	err       error
 }
 
@@ -183,27 +184,40 @@ func (s *session) fetch(now time.Time) {
 	})
 }
 
-// rowsOfNew returns the stored rows of the devices that are new on the account, and asks
-// the quota to admit those that have none.
+// rowsOfNew asks the quota to admit the channels of the devices that are new on the account,
+// and returns the stored rows of the devices that are not refused. A device is refused if all
+// of its channels are, so the last admitted device brings all of its channels. A device
+// without channels, such as a gateway, holds no place. The Admission's Refused has the ids of
+// the refused devices.
 func (s *session) rowsOfNew(ctx context.Context, all allStatus) (map[domain.DeviceID][]*domain.Device, domain.Admission, error) {
-	rows, fresh := map[domain.DeviceID][]*domain.Device{}, []domain.DeviceID(nil)
+	channels, wanted := map[domain.DeviceID][]domain.DeviceID{}, []domain.DeviceID(nil)
 	for _, d := range all.devices {
 		id := d.id.resolve(s.isMember)
 		if m := s.membershipOf(id); m == byRow || m == onAccount {
 			continue
 		}
-		channels, err := s.parts.Known.Channels(ctx, s.conn.System, id)
-		if err != nil {
-			return nil, domain.Admission{}, fmt.Errorf("cloud: look up device: %w", err)
-		}
-		if rows[id] = channels; len(channels) == 0 {
-			fresh = append(fresh, id)
-		}
+		shown := shelly.NewDevice(s.conn, id, nil, s.cfg.Policy)
+		shown.Full(d.status, time.Now())
+		channels[id] = shown.Channels()
+		wanted = append(wanted, channels[id]...)
 	}
-	admission, err := s.parts.Quota.Admit(ctx, s.conn.System, fresh)
+	admission, err := s.parts.Quota.Admit(ctx, s.conn.System, wanted)
 	if err != nil {
 		return nil, domain.Admission{}, fmt.Errorf("cloud: admit devices: %w", err)
 	}
+	isAdmitted := func(channel domain.DeviceID) bool { return !admission.Refused[channel] }
+	rows, refused := map[domain.DeviceID][]*domain.Device{}, map[domain.DeviceID]bool{}
+	for id := range channels {
+		if len(channels[id]) > 0 && !slices.ContainsFunc(channels[id], isAdmitted) {
+			refused[id] = true
+			continue
+		}
+		if rows[id], err = s.parts.Known.Channels(ctx, s.conn.System, id); err != nil {
+			admission.Settle(false)
+			return nil, domain.Admission{}, fmt.Errorf("cloud: look up device: %w", err)
+		}
+	}
+	admission.Refused = refused
 	return rows, admission, nil
 }
 
@@ -261,11 +275,7 @@ func (s *session) apply(f snapshot) *ending {
 		}
 		stamps[id] = s.applyEntry(id, entry, f.rows[id])
 	}
-	// The outbox retries until the log has the devices, except those without a channel, such as gateways.
-	f.admission.SettleEach(func(id domain.DeviceID) bool {
-		d := s.devices[id]
-		return d != nil && len(d.state.Channels()) > 0
-	})
+	f.admission.Settle(true) // the outbox retries until the log has the channels
 	if f.all.refused > 0 {
 		s.logger.Warn("cannot read the states of some devices", "devices", f.all.refused)
 	} else {
