@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -12,18 +11,12 @@ import (
 
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/shelly/credential"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 // secretKey is a key of PLUGCAST_SECRET_KEY that differs by its letter.
 func secretKey(letter string) string {
 	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, credential.KeySize)))
-}
-
-// authCode is what Shelly's OAuth redirects with, for an account on a server.
-func authCode(server string) string {
-	claims := fmt.Sprintf(`{"sub":"shelly-diy","user_id":"6550","user_api_url":%q}`, server)
-	enc := base64.RawURLEncoding.EncodeToString
-	return enc([]byte(`{"alg":"HS256"}`)) + "." + enc([]byte(claims)) + "." + enc([]byte("hunter2"))
 }
 
 // The life of connections over HTTP, on the real stores.
@@ -54,13 +47,15 @@ func TestConnectionsOverHTTP(t *testing.T) {
 	if namesake.DialInURL == made.DialInURL {
 		t.Errorf("two systems have the dial-in URL %s", made.DialInURL)
 	}
-	code := authCode("http://127.0.0.1:4000")
+	shelly := shellycloud.New(shellycloud.Config{})
+	t.Cleanup(shelly.Close)
+	code := shelly.AddAccount("6550", "http://127.0.0.1:4000").AuthCode()
 	mustCall(t, 201, "POST", sol, admin, map[string]string{"kind": "shelly-cloud", "authCode": code}, &cloud, "Idempotency-Key", "k")
 	mustCall(t, 201, "POST", sol, admin, map[string]string{"kind": "shelly-cloud", "authCode": code}, &again, "Idempotency-Key", "k")
 	if cloud.Connection == nil || again.ConnectionID != cloud.ConnectionID {
 		t.Errorf("%+v, again %+v", cloud, again)
 	}
-	foreign := authCode("https://evil.example")
+	foreign := shelly.AddAccount("6551", "https://evil.example").AuthCode()
 	_, _, raw, err := call(t.Context(), "POST", sol, admin, map[string]string{"kind": "shelly-cloud", "authCode": foreign})
 	if err != nil || json.Unmarshal(raw, &problem) != nil || problem.Code != "invalid-command" || strings.Contains(string(raw), foreign[:20]) {
 		t.Errorf("%s, %v", raw, err)

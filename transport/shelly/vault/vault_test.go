@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/plugcast/plugcast/projections/pgserver/pgtest"
 	"github.com/plugcast/plugcast/transport/shelly/cloud"
 	"github.com/plugcast/plugcast/transport/shelly/credential"
+	"github.com/plugcast/plugcast/transport/testpeer/shellycloud"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m.Run)) }
@@ -25,13 +25,6 @@ func migrate(ctx context.Context, url string) error { return migrations.Apply(ct
 // secretKey is a key of PLUGCAST_SECRET_KEY that differs by its letter.
 func secretKey(letter string) string {
 	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, credential.KeySize)))
-}
-
-// authCode is what Shelly's OAuth redirects with, for an account on a server.
-func authCode(server string) string {
-	claims := fmt.Sprintf(`{"sub":"shelly-diy","user_id":"6550","user_api_url":%q}`, server)
-	enc := base64.RawURLEncoding.EncodeToString
-	return enc([]byte(`{"alg":"HS256"}`)) + "." + enc([]byte(claims)) + "." + enc([]byte("hunter2"))
 }
 
 // newVault is the vault of a database of its own, with the keys.
@@ -189,7 +182,9 @@ func TestSecretKeysRotate(t *testing.T) {
 	t.Parallel()
 	before := newVault(t, secretKey("a"))
 	ctx := t.Context()
-	code := authCode("https://shelly-1-eu.shelly.cloud")
+	peer := shellycloud.New(shellycloud.Config{})
+	t.Cleanup(peer.Close)
+	code := peer.AddAccount("6550", "https://shelly-1-eu.shelly.cloud").AuthCode()
 	first, err := before.Make(ctx, credential.Request{System: "sol", ConnectionID: "acc1", Kind: domain.ConnectionShellyCloud, AuthCode: credential.Conceal(code)})
 	if err == nil {
 		err = first.Keep(ctx)
