@@ -76,7 +76,9 @@ func New(c Config) *Cache {
 
 // Close cancels the snapshots in progress; waiting callers get an error.
 func (c *Cache) Close() {
+	c.mu.Lock() // join starts nothing behind it
 	c.close()
+	c.mu.Unlock()
 	c.making.Wait()
 }
 
@@ -109,6 +111,11 @@ func (c *Cache) Snapshot(ctx context.Context, system domain.SystemID) (*Snapshot
 func (c *Cache) join(system domain.SystemID) *making {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.ctx.Err(); err != nil {
+		closed := &making{done: make(chan struct{}), err: fmt.Errorf("snapshot: %w", err)}
+		close(closed.done)
+		return closed
+	}
 	l := c.systems[system]
 	if l == nil {
 		l = &line{}
