@@ -19,9 +19,10 @@ type xread struct {
 	client *redis.Client
 	dials  *atomic.Int64 // how often the client connected
 
-	trusted int64 // value of dials when everything was last verified
-	full    bool  // the last read left entries in the log
-	blocked bool  // a blocking read has worked
+	begun   time.Time // when the last read began; zero before the first
+	trusted int64     // value of dials when everything was last verified
+	full    bool      // the last read left entries in the log
+	blocked bool      // a blocking read has worked
 }
 
 // maxReadBytes bounds the reply to one XREAD, as far as the largest recent entries predict it.
@@ -34,6 +35,11 @@ const maxReadBytes = 8 * maxPageBytes
 // entry costs a read over all partitions: 120 µs of Redis for 16 partitions, instead of 20 for
 // one.
 const readPause = 2 * time.Millisecond
+
+// longPause is how long after the last read began so much may have been appended to every
+// partition that a read of full pages would be huge: 64 partitions times 1000 entries of
+// 8 KiB are 500 MiB. A smaller read after a mere silence costs one more round trip.
+const longPause = time.Second
 
 // partResult is the result of a read for one partition.
 type partResult struct {
@@ -97,7 +103,7 @@ func (x *xread) deliver(results []partResult) (delivered bool) {
 // stream in between.
 func (x *xread) read(ctx context.Context, results []partResult, wait time.Duration) (doubtful []*part, err error) {
 	keys := x.reader.log.keys
-	count := x.reader.count(len(results))
+	count := x.begin(len(results))
 	args := make([]any, 0, 6+2*len(results))
 	args = append(args, "xread", "count", count)
 	if wait > 0 { // 0 would block without limit
@@ -137,6 +143,17 @@ func (x *xread) read(ctx context.Context, results []partResult, wait time.Durati
 	}
 	x.trusted = dials
 	return doubtful, nil
+}
+
+// begin returns how many entries the read that begins now asks of each partition. All
+// partitions may be behind in the first read of a connection, and after a pause.
+func (x *xread) begin(partitions int) (count int) {
+	now := time.Now()
+	if now.Sub(x.begun) > longPause {
+		x.reader.behind = partitions
+	}
+	x.begun = now
+	return x.reader.count(partitions)
 }
 
 // decode decodes the reply of an XREAD: the streams in the order of the request, without those

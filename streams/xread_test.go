@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/plugcast/plugcast/domain"
 )
@@ -65,6 +67,33 @@ func TestEntriesOfARead(t *testing.T) {
 				c.behind, c.partitions, c.largest, got, c.want)
 		}
 	}
+}
+
+// After a pause every partition may be behind, so the next read asks little of each.
+func TestReadAfterAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const partitions = 64
+		r := &reader{}
+		for range 10 {
+			r.sizer.learn(maxBatch, pageStats{entries: maxBatch, largest: 300})
+		}
+		x := &xread{reader: r}
+		for _, c := range []struct {
+			pause time.Duration
+			want  int
+		}{
+			{0, maxBatch / partitions}, // the first read of a connection
+			{time.Second / 2, maxBatch},
+			{2 * time.Second, maxBatch / partitions},
+		} {
+			time.Sleep(c.pause) // the bubble's clock
+			if got := x.begin(partitions); got != c.want {
+				t.Errorf("after %v: %d entries of each partition, want %d", c.pause, got, c.want)
+			}
+			r.behind = 0 // nothing came
+		}
+	})
 }
 
 // A partition whose entries cannot be decoded, or make the decoder panic, does not stop the
