@@ -65,7 +65,7 @@ func (c *devCommand) portIsFree() error {
 	}
 	listener, err := server.Listen(c.Server.Listen)
 	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
+		return inFlags(&server.ConfigError{Field: "Listen", Err: err})
 	}
 	return listener.Close()
 }

@@ -145,8 +145,12 @@ var flagsOf = map[string]string{
 
 // inFlags says what is wrong with the configuration in the words of the command line.
 func inFlags(wrong *server.ConfigError) error {
-	if flags, ok := flagsOf[wrong.Field]; ok {
-		return fmt.Errorf("%s: %w", flags, wrong.Err)
+	flags := flagsOf[wrong.Field]
+	switch wrong.Field {
+	case "Listen", "AdminListen":
+		return fmt.Errorf("%w: choose another address with %s", wrong.Err, flags)
+	case "Auth", "Limits":
+		return wrong.Err // it says by itself what it is about
 	}
-	return wrong.Err // it says by itself what it is about
+	return fmt.Errorf("%s: %w", flags, wrong.Err)
 }

@@ -10,7 +10,7 @@ import (
 func Listen(address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if operation := new(net.OpError); errors.As(err, &operation) {
-		return nil, fmt.Errorf("cannot listen on %s (%w): choose another address", address, operation.Err)
+		return nil, fmt.Errorf("cannot listen on %s (%w)", address, operation.Err)
 	}
 	return listener, err
 }
