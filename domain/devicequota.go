@@ -23,17 +23,14 @@ type DeviceQuota interface {
 type Admission struct {
 	Refused map[DeviceID]bool // the devices beyond the limit; nil when there are none
 	Most    int               // how many devices the system may have
-	// OnSettle learns which of the new devices that were admitted are in the log; nil when
+	// OnSettle learns whether the new devices that were admitted are in the log; nil when
 	// none of them is new.
-	OnSettle func(appended func(DeviceID) bool)
+	OnSettle func(appended bool)
 }
 
 // Settle reports, once, whether the events of the admitted devices were appended. They count
 // as appended if nobody knows.
-func (a Admission) Settle(appended bool) { a.SettleEach(func(DeviceID) bool { return appended }) }
-
-// SettleEach is Settle for devices that may differ. It calls appended for each new device.
-func (a Admission) SettleEach(appended func(DeviceID) bool) {
+func (a Admission) Settle(appended bool) {
 	if a.OnSettle != nil {
 		a.OnSettle(appended)
 	}

@@ -318,10 +318,10 @@ func (q *quota) Admit(_ context.Context, system SystemID, devices []DeviceID) (A
 		}
 	}
 	q.open++
-	a.OnSettle = func(appended func(DeviceID) bool) {
+	a.OnSettle = func(appended bool) {
 		q.open--
 		for id := range fresh {
-			if appended(id) {
+			if appended {
 				q.known[system][id] = true
 			}
 		}

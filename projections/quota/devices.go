@@ -330,13 +330,12 @@ func (d *Devices) admit(id domain.SystemID, s *system, devices []domain.DeviceID
 		admitted = append(admitted, device)
 	}
 	if admitted != nil {
-		a.OnSettle = func(appended func(domain.DeviceID) bool) { d.settle(id, s, admitted, appended) }
+		a.OnSettle = func(appended bool) { d.settle(id, s, admitted, appended) }
 	}
 	return a
 }
 
-func (d *Devices) settle(id domain.SystemID, s *system, devices []domain.DeviceID, appended func(domain.DeviceID) bool) {
-	in := slices.DeleteFunc(slices.Clone(devices), func(device domain.DeviceID) bool { return !appended(device) })
+func (d *Devices) settle(id domain.SystemID, s *system, devices []domain.DeviceID, appended bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, device := range devices {
@@ -345,7 +344,9 @@ func (d *Devices) settle(id domain.SystemID, s *system, devices []domain.DeviceI
 			delete(s.pending, hash)
 		}
 	}
-	s.appended += d.learn(id, s, in)
+	if appended {
+		s.appended += d.learn(id, s, devices)
+	}
 }
 
 // learn caches that the system has the devices. It returns how many of them were unknown. The

@@ -217,18 +217,3 @@ func TestSettledDevicesThatAreNotInTheLog(t *testing.T) {
 		}
 	})
 }
-
-// Of the devices that are admitted together, only those hold places that were appended.
-func TestSettleEach(t *testing.T) {
-	t.Parallel()
-	m := newMemory()
-	q := New(3, m, m)
-	a, err := q.Admit(t.Context(), sol, plugs(0, 3))
-	if err != nil || a.Refused != nil {
-		t.Fatal(a.Refused, err)
-	}
-	a.SettleEach(func(id domain.DeviceID) bool { return id == "plug-0" })
-	if n := publish(t, q, m, sol, plugs(10, 13)); n != 1 {
-		t.Errorf("%d of 3 devices are refused beside one", n)
-	}
-}
