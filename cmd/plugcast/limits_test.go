@@ -31,22 +31,28 @@ func mustBeLimited(t *testing.T, method, url, token string, body any) {
 	}
 }
 
-// Requests are counted per system, by all nodes together.
+// Requests are counted per system, by all nodes together, and a page counts as two.
 func TestRequestLimit(t *testing.T) {
 	t.Parallel()
 	const burst = 40
 	nodes := limitedNodes(t, "requests", burst)
 	viewer := testToken(t, domain.RoleViewer, "clinica-sol")
-	done := 0
-	for status := 0; status != http.StatusTooManyRequests; done++ {
-		var err error
-		url := nodes[done%2].base + "/api/v1/systems/clinica-sol/devices"
-		if status, _, _, err = call(t.Context(), "GET", url, viewer, nil); err != nil {
-			t.Fatal(err)
+	for _, c := range []struct {
+		system domain.SystemID
+		path   string
+		cost   int
+	}{{"clinica-sol", "/devices", 2}, {"clinica-mar", "/devices/none", 1}} {
+		token, done := testToken(t, domain.RoleViewer, c.system), 0
+		for status := 0; status != http.StatusTooManyRequests; done++ {
+			var err error
+			url := nodes[done%2].base + "/api/v1/systems/" + string(c.system) + c.path
+			if status, _, _, err = call(t.Context(), "GET", url, token, nil); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if done <= burst || done > 2*burst {
-		t.Errorf("request %d was the first refused; the burst is %d", done, burst)
+		if first := burst / c.cost; done <= first || done > 2*first {
+			t.Errorf("request %d to %s was the first refused; the burst is %d, and each counts %d", done, c.path, burst, c.cost)
+		}
 	}
 	for _, n := range nodes {
 		mustBeLimited(t, "GET", n.base+"/api/v1/systems/clinica-sol/devices", viewer, nil)
