@@ -14,7 +14,7 @@ import (
 
 // A page of a list has up to limit rows of one kind after an id, in order of id, from the first
 // for an empty id. It also ends at [PageBytes]. more reports whether there are further rows. A
-// page is a part of the system's state at or after a position, with the related rows, read in
+// page is a part of the system's present state, with the related rows, read in
 // one statement and so as of one moment.
 
 // PageBytes is the size in bytes at which a page ends before its limit of rows. A page has at
@@ -24,35 +24,32 @@ const PageBytes = 4 << 20
 // DevicePage returns a page of the system's devices, with their assignments and
 // their connections.
 func (s *Store) DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
-	atLeast domain.Position,
 ) (st *domain.State, more bool, err error) {
-	return s.listPage(ctx, actor, system, devicePage, string(after), limit, atLeast)
+	return s.listPage(ctx, actor, system, devicePage, string(after), limit)
 }
 
 // EquipmentPage returns a page of the system's equipment, with the assignments of the plugs
 // that feed it. Retired equipment is included only if retired is set.
 func (s *Store) EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int,
-	retired bool, atLeast domain.Position,
+	retired bool,
 ) (st *domain.State, more bool, err error) {
 	query := equipmentPage
 	if retired {
 		query = allEquipmentPage
 	}
-	return s.listPage(ctx, actor, system, query, string(after), limit, atLeast)
+	return s.listPage(ctx, actor, system, query, string(after), limit)
 }
 
 // ConnectionPage returns a page of the system's connections.
 func (s *Store) ConnectionPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.ConnectionID, limit int,
-	atLeast domain.Position,
 ) (st *domain.State, more bool, err error) {
-	return s.listPage(ctx, actor, system, connectionPage, string(after), limit, atLeast)
+	return s.listPage(ctx, actor, system, connectionPage, string(after), limit)
 }
 
 func (s *Store) listPage(ctx context.Context, actor domain.Actor, system domain.SystemID, query, after string, limit int,
-	atLeast domain.Position,
 ) (*domain.State, bool, error) {
 	more := false
-	st, err := s.reach(ctx, system, atLeast, func(l *loading) error {
+	st, err := s.reach(ctx, system, domain.Position{}, func(l *loading) error {
 		err := s.read(ctx, scopeOf(actor), l.scan, query, system, s.partition(system), after, pageSize(limit), PageBytes)
 		more = l.more
 		return err

@@ -42,7 +42,7 @@ func TestLists(t *testing.T) {
 	for limit := 1; limit <= 8; limit++ {
 		checkPages(t, limit, want.Devices, func(d *domain.Device) domain.DeviceID { return d.DeviceID },
 			func(after domain.DeviceID) ([]*domain.Device, bool, error) {
-				st, more, err := b.store.DevicePage(ctx, staff, system, after, limit, domain.Position{})
+				st, more, err := b.store.DevicePage(ctx, staff, system, after, limit)
 				if err != nil {
 					return nil, false, err
 				}
@@ -68,7 +68,7 @@ func TestLists(t *testing.T) {
 			}
 			checkPages(t, limit, equipment, func(e *domain.Equipment) domain.EquipmentID { return e.EquipmentID },
 				func(after domain.EquipmentID) ([]*domain.Equipment, bool, error) {
-					st, more, err := b.store.EquipmentPage(ctx, staff, system, after, limit, retired, domain.Position{})
+					st, more, err := b.store.EquipmentPage(ctx, staff, system, after, limit, retired)
 					if err != nil {
 						return nil, false, err
 					}
@@ -83,7 +83,7 @@ func TestLists(t *testing.T) {
 		}
 		checkPages(t, limit, want.Connections, func(c *domain.Connection) domain.ConnectionID { return c.ConnectionID },
 			func(after domain.ConnectionID) ([]*domain.Connection, bool, error) {
-				st, more, err := b.store.ConnectionPage(ctx, staff, system, after, limit, domain.Position{})
+				st, more, err := b.store.ConnectionPage(ctx, staff, system, after, limit)
 				if err != nil {
 					return nil, false, err
 				}
@@ -125,7 +125,7 @@ func TestPagesEndAtBytes(t *testing.T) {
 	projectAll(t, b.store, log)
 	seen, pages := 0, 0
 	for after, more := domain.DeviceID(""), true; more; pages++ {
-		st, is, err := b.store.DevicePage(t.Context(), staff, system, after, 0, domain.Position{})
+		st, is, err := b.store.DevicePage(t.Context(), staff, system, after, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,7 +70,7 @@ func TestRebuildBringsTheSameRows(t *testing.T) {
 			log.add(must(t, system, 1_900_000_000_000, domain.DeviceUpdate{DeviceID: "d", Online: domain.Some(true)}))
 			projectAll(t, b.store, log)
 			viewer := domain.Actor{Systems: []domain.SystemID{system}}
-			st, _, err := b.store.DevicePage(t.Context(), viewer, system, "", 0, domain.Position{})
+			st, _, err := b.store.DevicePage(t.Context(), viewer, system, "", 0)
 			if err != nil || len(st.Devices) != 1 {
 				t.Errorf("%v, %v", st, err)
 			}

@@ -195,12 +195,12 @@ func readsOf(t *testing.T, store *projections.Store, actor domain.Actor, system 
 		}
 		counts[what] = min(n, 1)
 	}
-	devices, _, err := store.DevicePage(ctx, actor, system, "", 0, domain.Position{})
+	devices, _, err := store.DevicePage(ctx, actor, system, "", 0)
 	note("devices", len(devices.Devices), err)
 	note("assignments", len(devices.Assignments), nil)
-	equipment, _, err := store.EquipmentPage(ctx, actor, system, "", 0, true, domain.Position{})
+	equipment, _, err := store.EquipmentPage(ctx, actor, system, "", 0, true)
 	note("equipment", len(equipment.Equipment), err)
-	connections, _, err := store.ConnectionPage(ctx, actor, system, "", 0, domain.Position{})
+	connections, _, err := store.ConnectionPage(ctx, actor, system, "", 0)
 	note("connections", len(connections.Connections), err)
 	events, _, err := store.Events(ctx, actor, system, domain.EventQuery{})
 	note("events", len(events), err)
@@ -230,14 +230,14 @@ func TestRoleDoesNotStick(t *testing.T) {
 	defer store.Close()
 	log := newScript(must(t, "stick-0", 1000, domain.DeviceUpdate{DeviceID: "d"}))
 	for n := range 3 {
-		if _, _, err := store.DevicePage(t.Context(), staff, "stick-0", "", 0, domain.Position{}); err != nil {
+		if _, _, err := store.DevicePage(t.Context(), staff, "stick-0", "", 0); err != nil {
 			t.Fatal(err)
 		}
 		// The owner writes on the same connection, which a reader could not.
 		log.add(must(t, "stick-0", uint64(2000+n), domain.DeviceUpdate{DeviceID: "d"}))
 		projectAll(t, store, log)
 		b.exec(t, "ALTER TABLE projection.devices RENAME TO hidden")
-		if _, _, err := store.DevicePage(t.Context(), staff, "stick-0", "", 0, domain.Position{}); err == nil {
+		if _, _, err := store.DevicePage(t.Context(), staff, "stick-0", "", 0); err == nil {
 			t.Fatal("it read a table that is not there")
 		}
 		b.exec(t, "ALTER TABLE projection.hidden RENAME TO devices")

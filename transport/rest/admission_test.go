@@ -46,10 +46,9 @@ func (s *slowReads) block(ctx context.Context, system domain.SystemID) {
 }
 
 func (s *slowReads) DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
-	atLeast domain.Position,
 ) (*domain.State, bool, error) {
 	s.block(ctx, system)
-	return s.platform.DevicePage(ctx, actor, system, after, limit, atLeast)
+	return s.platform.DevicePage(ctx, actor, system, after, limit)
 }
 
 func (s *slowReads) StateAt(ctx context.Context, actor domain.Actor, system domain.SystemID, at domain.Position) (*domain.State, error) {

@@ -207,9 +207,8 @@ func page[K ~string, V any](rows map[K]V, after K, limit int) (more bool) {
 }
 
 func (p *platform) DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
-	atLeast domain.Position,
 ) (*domain.State, bool, error) {
-	st, err := p.WholeState(ctx, actor, system, atLeast)
+	st, err := p.WholeState(ctx, actor, system, domain.Position{})
 	if err != nil {
 		return nil, false, err
 	}
@@ -217,9 +216,9 @@ func (p *platform) DevicePage(ctx context.Context, actor domain.Actor, system do
 }
 
 func (p *platform) EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int,
-	retired bool, atLeast domain.Position,
+	retired bool,
 ) (*domain.State, bool, error) {
-	st, err := p.WholeState(ctx, actor, system, atLeast)
+	st, err := p.WholeState(ctx, actor, system, domain.Position{})
 	if err != nil {
 		return nil, false, err
 	}
@@ -228,9 +227,8 @@ func (p *platform) EquipmentPage(ctx context.Context, actor domain.Actor, system
 }
 
 func (p *platform) ConnectionPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.ConnectionID, limit int,
-	atLeast domain.Position,
 ) (*domain.State, bool, error) {
-	st, err := p.WholeState(ctx, actor, system, atLeast)
+	st, err := p.WholeState(ctx, actor, system, domain.Position{})
 	if err != nil {
 		return nil, false, err
 	}

@@ -203,7 +203,7 @@ func (a *API) listConnections(ctx context.Context, in *listConnectionsInput) (*l
 	}
 	st, connections, next, err := readPage(ctx, a, &in.InSystem, &in.ReadParams, &in.PageParams,
 		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
-			return a.reads.ConnectionPage(ctx, actor, in.SystemID, domain.ConnectionID(in.After), in.Limit, domain.Position{})
+			return a.reads.ConnectionPage(ctx, actor, in.SystemID, domain.ConnectionID(in.After), in.Limit)
 		}, list)
 	if err != nil {
 		return nil, err

@@ -136,7 +136,7 @@ func (a *API) listEquipment(ctx context.Context, in *listEquipmentInput) (*listE
 	}
 	st, page, next, err := readPage(ctx, a, &in.InSystem, &in.ReadParams, &in.PageParams,
 		func(ctx context.Context, actor domain.Actor) (*domain.State, bool, error) {
-			return a.reads.EquipmentPage(ctx, actor, in.SystemID, domain.EquipmentID(in.After), in.Limit, in.Retired, domain.Position{})
+			return a.reads.EquipmentPage(ctx, actor, in.SystemID, domain.EquipmentID(in.After), in.Limit, in.Retired)
 		}, list)
 	if err != nil {
 		return nil, err

@@ -29,17 +29,16 @@ type Reads interface {
 	WaitForSystem(ctx context.Context, system domain.SystemID, at domain.Position) error
 	// DevicePage returns up to limit devices after an id, in order of id, as a part of
 	// the present state with their assignments and connections. more reports whether
-	// further devices follow. A page of large rows may end before limit. DevicePage
-	// waits as StateFor does.
+	// further devices follow. A page of large rows may end before limit.
 	DevicePage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.DeviceID, limit int,
-		atLeast domain.Position) (st *domain.State, more bool, err error)
+	) (st *domain.State, more bool, err error)
 	// EquipmentPage is DevicePage for equipment, with the assignments of the plugs that
 	// feed it. It leaves out retired equipment unless retired is true.
 	EquipmentPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.EquipmentID, limit int, retired bool,
-		atLeast domain.Position) (st *domain.State, more bool, err error)
+	) (st *domain.State, more bool, err error)
 	// ConnectionPage is DevicePage for connections.
 	ConnectionPage(ctx context.Context, actor domain.Actor, system domain.SystemID, after domain.ConnectionID, limit int,
-		atLeast domain.Position) (st *domain.State, more bool, err error)
+	) (st *domain.State, more bool, err error)
 	// Events returns archived events that match, in the query's order. more reports
 	// whether further events follow: a page of large events ends before its limit.
 	Events(ctx context.Context, actor domain.Actor, system domain.SystemID, query domain.EventQuery) (
