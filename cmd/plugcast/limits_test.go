@@ -41,7 +41,10 @@ func TestRequestLimit(t *testing.T) {
 		system domain.SystemID
 		path   string
 		cost   int
-	}{{"clinica-sol", "/devices", 2}, {"clinica-mar", "/devices/none", 1}} {
+	}{
+		{"clinica-sol", "/devices", 2}, {"clinica-mar", "/devices/none", 1}, {"clinica-luz", "/snapshot", 3},
+		{"clinica-paz", "/snapshot?at=2026-01-01T00:00:00Z", 6},
+	} {
 		token, done := testToken(t, domain.RoleViewer, c.system), 0
 		for status := 0; status != http.StatusTooManyRequests; done++ {
 			var err error
@@ -60,6 +63,21 @@ func TestRequestLimit(t *testing.T) {
 		mustCall(t, http.StatusForbidden, "GET", n.base+"/api/v1/systems/centro-luna/devices",
 			testToken(t, domain.RoleViewer, "third"), nil, nil) // and it does not pay for a stranger
 	}
+}
+
+// A read that costs more than the burst still passes when nothing was asked before, and
+// a tenant that has used up its limit does not keep staff from the lists about it.
+func TestCostlyReadsPassASmallLimit(t *testing.T) {
+	t.Parallel()
+	nodes := limitedNodes(t, "requests", 1)
+	for system, path := range map[domain.SystemID]string{
+		"clinica-sol": "/devices", "clinica-mar": "/events", "clinica-luz": "/snapshot?at=2026-01-01T00:00:00Z",
+	} {
+		url, token := nodes[0].base+"/api/v1/systems/"+string(system)+path, testToken(t, domain.RoleAdmin, system)
+		mustCall(t, http.StatusOK, "GET", url, token, nil, nil)
+		mustBeLimited(t, "GET", url, token, nil)
+	}
+	mustCall(t, http.StatusOK, "GET", nodes[1].base+"/api/v1/dead-letters?systemId=clinica-sol", testToken(t, domain.RoleStaff), nil, nil)
 }
 
 // Updates are counted one by one, whatever batches they come in.

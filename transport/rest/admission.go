@@ -11,12 +11,14 @@ import (
 	"github.com/plugcast/plugcast/transport/snapshot"
 )
 
-// The costs of reads, in the units of Config.Work. A unit is about one database
-// connection. A fold of history also keeps one processor busy.
+// The costs of reads, in the rate limit and in the units of Config.Work. A unit of
+// work is about one database connection. A fold of history also keeps one processor
+// busy.
 const (
-	costRow  = 1 // single rows
-	costPage = 2 // a page of a list or of history
-	costFold = 6 // the state at a time in the past
+	costRow      = 1 // single rows, and everything that is no read
+	costPage     = 2 // a page of a list or of history
+	costSnapshot = 3 // in the rate limit; see snapshot.Config.Cost
+	costFold     = 6 // the state at a time in the past
 )
 
 // Snapshots returns the present states of systems, encoded.
@@ -62,8 +64,7 @@ func (a *API) reserve(ctx context.Context, system domain.SystemID, bytes int) (*
 	return grant, nil
 }
 
-// admitRead waits until a read of the given cost may begin. The read counts in the rate
-// limit with its cost too, of which its request has taken 1 already. Call done after the read
+// admitRead waits until a read of the given cost may begin. Call done after the read
 // and before the answer is sent: a client that reads slowly must not keep others from
 // the database. Defer done, so that a read that panics gives its place back. A read
 // about no system counts as the platform's.
@@ -73,11 +74,6 @@ func (a *API) reserve(ctx context.Context, system domain.SystemID, bytes int) (*
 func (a *API) admitRead(ctx context.Context, system domain.SystemID, cost int) (done func(), err error) {
 	if system == "" {
 		system = domain.PlatformSystem
-	}
-	if more := cost - costRow; more > 0 && a.limiter != nil {
-		if ok, wait := a.limiter.Allow(ctx, domain.FlowRequests, system, more); !ok {
-			return nil, a.rateLimited(ctx, domain.FlowRequests, system, wait)
-		}
 	}
 	grant, err := a.work.Admit(ctx, system, cost)
 	return grant.Release, err

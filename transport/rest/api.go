@@ -142,6 +142,7 @@ func New(c Config) (*API, error) {
 // operation describes one operation; register adds the parts that all share.
 type operation struct {
 	id, method, path string
+	cost             int // in the rate limit; 0 means 1
 	tag              string
 	summary          string
 	detail           string
@@ -178,7 +179,7 @@ func register[I, O any](a *API, op operation, handle func(context.Context, *I) (
 		// boundedBody ends the body before huma's limit.
 		MaxBodyBytes: maxBatchBody + 1, BodyReadTimeout: bodyTimeout,
 		RejectUnknownQueryParameters: true,
-		Middlewares:                  huma.Middlewares{a.admit},
+		Middlewares:                  huma.Middlewares{a.admit(max(op.cost, costRow))},
 	}, bounded)
 	if !slices.Contains(op.errors, http.StatusUnprocessableEntity) {
 		delete(responses, "422") // huma's status for invalid input; this API answers 400
@@ -190,27 +191,35 @@ func register[I, O any](a *API, op operation, handle func(context.Context, *I) (
 	}
 }
 
-// admit authenticates the request and applies the rate limit. Every request counts
-// as one, also if it fails later.
-func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
-	r, w := humago.Unwrap(ctx)
-	actor, err := a.authenticator.Authenticate(r.Context(), r)
-	if err != nil {
-		problemOf(r.Context(), a.log, err).write(w)
-		return
-	}
-	if a.limiter != nil {
-		system := actor.QuotaSystem(domain.SystemID(r.PathValue("systemId")))
-		if ok, wait := a.limiter.Allow(r.Context(), domain.FlowRequests, system, 1); !ok {
-			a.rateLimited(r.Context(), domain.FlowRequests, system, wait).write(w)
+// admit returns a middleware that authenticates the request and applies the rate limit.
+// Every request counts with its cost, also if it fails later. It is charged once: a
+// second charge for a part of the cost would find the bucket empty whenever others of
+// the system ask at the same time.
+func (a *API) admit(cost int) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		r, w := humago.Unwrap(ctx)
+		actor, err := a.authenticator.Authenticate(r.Context(), r)
+		if err != nil {
+			problemOf(r.Context(), a.log, err).write(w)
 			return
 		}
+		if a.limiter != nil {
+			cost := cost
+			if ctx.Query("at") != "" {
+				cost = costFold
+			}
+			system := actor.QuotaSystem(domain.SystemID(r.PathValue("systemId")))
+			if ok, wait := a.limiter.Allow(r.Context(), domain.FlowRequests, system, cost); !ok {
+				a.rateLimited(r.Context(), domain.FlowRequests, system, wait).write(w)
+				return
+			}
+		}
+		if p := checkContentEncoding(r.Context(), r); p != nil {
+			p.write(w)
+			return
+		}
+		next(huma.WithValue(ctx, actorKey, actor))
 	}
-	if p := checkContentEncoding(r.Context(), r); p != nil {
-		p.write(w)
-		return
-	}
-	next(huma.WithValue(ctx, actorKey, actor))
 }
 
 func actorOf(ctx context.Context) domain.Actor {

@@ -144,7 +144,7 @@ type switchRelayInput struct {
 func (a *API) registerConnections() {
 	const tag = "Connections"
 	register(a, operation{
-		id: "listConnections", method: http.MethodGet, path: connectionListPath, tag: tag,
+		id: "listConnections", cost: costPage, method: http.MethodGet, path: connectionListPath, tag: tag,
 		summary: "List the Shelly connections of a system",
 	}, a.listConnections)
 	register(a, operation{

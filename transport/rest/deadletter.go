@@ -28,7 +28,7 @@ type deadLettersOutput struct {
 
 func (a *API) registerDeadLetters() {
 	register(a, operation{
-		id: "listDeadLetters", method: http.MethodGet, path: "/api/v1/dead-letters", tag: "Sockets",
+		id: "listDeadLetters", cost: costPage, method: http.MethodGet, path: "/api/v1/dead-letters", tag: "Sockets",
 		summary: "List the events that processes could not react to",
 		detail: "Only for staff. Lists the newest first. A process reacts to commands: it drops sockets, switches relays and admits devices. " +
 			"It retries a reaction that fails, and gives it up after the last try. The newest 100 of each system are kept for 7 days " +

@@ -80,7 +80,7 @@ type snapshotInput struct {
 
 func (a *API) registerDevices() {
 	register(a, operation{
-		id: "listDevices", method: http.MethodGet, path: systemPath + "/devices", tag: "Devices",
+		id: "listDevices", cost: costPage, method: http.MethodGet, path: systemPath + "/devices", tag: "Devices",
 		summary: "List the devices of a system",
 	}, a.listDevices)
 	register(a, operation{
@@ -90,7 +90,7 @@ func (a *API) registerDevices() {
 			"neither offline nor switched off.",
 	}, a.getDevice)
 	register(a, operation{
-		id: "getSnapshot", method: http.MethodGet, path: systemPath + "/snapshot", tag: "Devices",
+		id: "getSnapshot", cost: costSnapshot, method: http.MethodGet, path: systemPath + "/snapshot", tag: "Devices",
 		summary:      "Get the whole state of a system",
 		detail:       "Returns the snapshot that a join with `snapshot` sends. The events after its position continue it.",
 		responseType: reflect.TypeFor[domain.Snapshot](),

@@ -105,7 +105,7 @@ type equipmentOutput struct {
 func (a *API) registerEquipment() {
 	const tag = "Equipment"
 	register(a, operation{
-		id: "listEquipment", method: http.MethodGet, path: equipmentListPath, tag: tag, summary: "List the equipment of a system",
+		id: "listEquipment", cost: costPage, method: http.MethodGet, path: equipmentListPath, tag: tag, summary: "List the equipment of a system",
 	}, a.listEquipment)
 	register(a, operation{
 		id: "getEquipment", method: http.MethodGet, path: equipmentPath, tag: tag, summary: "Get a piece of equipment",

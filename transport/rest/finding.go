@@ -30,7 +30,7 @@ type findingsOutput struct {
 
 func (a *API) registerFindings() {
 	register(a, operation{
-		id: "listFindings", method: http.MethodGet, path: "/api/v1/bridges/findings", tag: "Bridges",
+		id: "listFindings", cost: costPage, method: http.MethodGet, path: "/api/v1/bridges/findings", tag: "Bridges",
 		summary: "List the findings of bridges",
 		detail: "Only for staff. A finding is something that a bridge to a Socket.IO server could not pass on for certain, or a difference " +
 			"that it found while it only compares: a gap, a rejected payload, an event that differs. Lists the oldest first. Counts begin " +

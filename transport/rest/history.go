@@ -82,7 +82,7 @@ type headOutput struct {
 
 func (a *API) registerHistory() {
 	register(a, operation{
-		id: "listEvents", method: http.MethodGet, path: systemPath + "/events", tag: "History",
+		id: "listEvents", cost: costPage, method: http.MethodGet, path: systemPath + "/events", tag: "History",
 		summary:      "Read the history of a system",
 		detail:       "Returns the events that match all filters. A page of large events has fewer than `limit`.",
 		responseType: reflect.TypeFor[eventPage](),

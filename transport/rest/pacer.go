@@ -21,18 +21,16 @@ type pacer struct {
 
 func newPacer() *pacer { return &pacer{slots: make(chan struct{}, maxDelayed)} }
 
-// delay waits until the caller may try again, for at most maxDelay, and returns how
-// long it waited. It returns when ctx ends, and at once if maxDelayed other answers are
-// delayed already.
-func (p *pacer) delay(ctx context.Context, wait time.Duration) time.Duration {
+// delay waits for maxDelay and returns how long it waited. It returns when ctx ends,
+// and at once if maxDelayed other answers are delayed already.
+func (p *pacer) delay(ctx context.Context) time.Duration {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	default:
 		return 0
 	}
-	wait = min(wait, maxDelay)
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(maxDelay)
 	defer timer.Stop()
 	began := time.Now()
 	select {

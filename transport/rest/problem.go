@@ -155,7 +155,7 @@ func cause(e *domain.Error) error {
 // rateLimited returns the problem for a caller that is over its rate limit. It delays
 // the caller first; see [pacer].
 func (a *API) rateLimited(ctx context.Context, flow domain.Flow, system domain.SystemID, wait time.Duration) *Problem {
-	seconds := retryAfter(wait - a.pacer.delay(ctx, wait))
+	seconds := retryAfter(wait - a.pacer.delay(ctx))
 	p := newProblem(ctx, http.StatusTooManyRequests, limit.CodeRateLimited,
 		fmt.Sprintf("too many %s for system %q; try again in %s s", flow, system, seconds))
 	p.header.Set("Retry-After", seconds)

@@ -29,7 +29,7 @@ type quarantineOutput struct {
 
 func (a *API) registerQuarantine() {
 	register(a, operation{
-		id: "listQuarantine", method: http.MethodGet, path: "/api/v1/quarantine", tag: "History",
+		id: "listQuarantine", cost: costPage, method: http.MethodGet, path: "/api/v1/quarantine", tag: "History",
 		summary: "List entries that could not be read or projected",
 		detail: "Only for staff. Lists the entry with the newest position first. Each entry keeps its place in the history of its system, with " +
 			"the type undecodable if it could not be stored unchanged. Entries that name no system appear only here.",

@@ -42,7 +42,7 @@ type closeSocketInput struct {
 
 func (a *API) registerSockets() {
 	register(a, operation{
-		id: "listSockets", method: http.MethodGet, path: "/api/v1/sockets", tag: "Sockets",
+		id: "listSockets", cost: costPage, method: http.MethodGet, path: "/api/v1/sockets", tag: "Sockets",
 		summary: "List the live sockets of all nodes",
 		detail: "Lists them in order of id. Leaves out sockets that are in no room of the token's systems, so a page may have fewer than " +
 			"`limit`.",

@@ -165,8 +165,10 @@ func (s *Server) Node() string { return s.config.NodeName }
 // under way are finished, sockets are told to reconnect elsewhere, partitions
 // are given back. It is called once.
 func (s *Server) Run(ctx context.Context) error {
-	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
-	running, stop := context.WithCancel(running)
+	// All parts run until the drain is over, also when one of them has failed: the faces'
+	// clocks end the sockets that are drained.
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	// A part that panics is restarted; an error ends the process.
 	background := func(what string, run func(context.Context) error) {
@@ -193,11 +195,11 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-hearing:
 		s.begin(ctx, background)
 	case <-ctx.Done():
-	case <-running.Done():
+	case <-failed.Done():
 	}
 	select {
 	case <-ctx.Done():
-	case <-running.Done():
+	case <-failed.Done():
 	}
 	s.drain(ctx)
 	stop()
