@@ -25,7 +25,9 @@ func (s *Store) Deployment(ctx context.Context) (string, error) {
 }
 
 // ArchivedImports implements intake.Archive.
-func (s *Store) ArchivedImports(ctx context.Context, system domain.SystemID, events []intake.Key) (domain.Position, map[intake.Key]bool, error) {
+func (s *Store) ArchivedImports(
+	ctx context.Context, system domain.SystemID, events []intake.Key,
+) (domain.Position, map[intake.Key]bool, error) {
 	var at pos
 	known := map[intake.Key]bool{}
 	ids := make([]string, len(events))

@@ -28,7 +28,8 @@ var floors = []floor{
 		"transport/ws", "transport/socketio", "transport/sse", "transport/web", "transport/rest", "transport/shelly", "transport/bridge",
 	}},
 	{"shared by the edges", "", []string{
-		"transport/admission", "transport/auth", "transport/client", "transport/disconnect", "transport/edge", "transport/handoff", "transport/limit",
+		"transport/admission", "transport/auth", "transport/client", "transport/disconnect", "transport/edge", "transport/handoff",
+		"transport/limit",
 		"transport/rooms", "transport/snapshot", "transport/strictjson",
 	}},
 	{"stores", "Redis and Postgres", []string{"streams", "projections", "migrations"}},
@@ -191,6 +192,7 @@ func checkPicture(t *testing.T, drawn string) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("the picture in docs/architecture.md is not what the imports say: draw it again with go test ./cmd/plugcast -run TestArchitecture -update")
+		t.Errorf("the picture in docs/architecture.md is not what the imports say: " +
+			"draw it again with go test ./cmd/plugcast -run TestArchitecture -update")
 	}
 }

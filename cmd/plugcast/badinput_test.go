@@ -49,19 +49,21 @@ func TestBadRequests(t *testing.T) {
 		status             int
 		code               string
 	}{
-		"malformed JSON":         {"POST", updates, service, `[{"systemId":`, nil, 400, "invalid-update"},
-		"a 10 MB body":           {"POST", updates, service, "[" + strings.Repeat(" ", 10<<20) + "]", nil, 413, "body-too-large"},
-		"an unknown device":      {"PUT", url + "/devices/nope/assignment", operator, `{"equipmentId":"laser-1"}`, nil, 404, "unknown-device"},
-		"unknown equipment":      {"PUT", assignment, operator, `{"equipmentId":"nope"}`, nil, 404, "unknown-equipment"},
-		"occupied equipment":     {"PUT", url + "/devices/plug-2/assignment", operator, `{"equipmentId":"laser-1"}`, nil, 409, "equipment-occupied"},
-		"an ill-formed system":   {"GET", n.base + "/api/v1/systems/no%20spaces/devices", operator, nil, nil, 400, "invalid-system-id"},
-		"an ill-formed item":     {"POST", updates, service, `[{"systemId":"no spaces","deviceId":"d"}]`, nil, 400, "invalid-system-id"},
-		"a foreign token":        {"PUT", assignment, foreign, `{"equipmentId":"laser-1"}`, nil, 403, "forbidden"},
-		"a foreign item":         {"POST", updates, testToken(t, domain.RoleService, "centro-luna"), "[" + item + "]", nil, 403, "forbidden"},
-		"a role that may not":    {"POST", updates, operator, "[" + item + "]", nil, 403, "forbidden"},
-		"a bad 500th item":       {"POST", updates, service, "[" + strings.Join(batch, ",") + "]", nil, 400, "invalid-device-id"},
-		"an old If-Match":        {"DELETE", assignment, operator, nil, []string{"If-Match", `"1-0"`}, 412, "stale"},
-		"a used key":             {"POST", updates, service, "[" + item + "," + item + "]", []string{"Idempotency-Key", "used"}, 422, "idempotency-key-reused"},
+		"malformed JSON":    {"POST", updates, service, `[{"systemId":`, nil, 400, "invalid-update"},
+		"a 10 MB body":      {"POST", updates, service, "[" + strings.Repeat(" ", 10<<20) + "]", nil, 413, "body-too-large"},
+		"an unknown device": {"PUT", url + "/devices/nope/assignment", operator, `{"equipmentId":"laser-1"}`, nil, 404, "unknown-device"},
+		"unknown equipment": {"PUT", assignment, operator, `{"equipmentId":"nope"}`, nil, 404, "unknown-equipment"},
+		"occupied equipment": {"PUT", url + "/devices/plug-2/assignment", operator,
+			`{"equipmentId":"laser-1"}`, nil, 409, "equipment-occupied"},
+		"an ill-formed system": {"GET", n.base + "/api/v1/systems/no%20spaces/devices", operator, nil, nil, 400, "invalid-system-id"},
+		"an ill-formed item":   {"POST", updates, service, `[{"systemId":"no spaces","deviceId":"d"}]`, nil, 400, "invalid-system-id"},
+		"a foreign token":      {"PUT", assignment, foreign, `{"equipmentId":"laser-1"}`, nil, 403, "forbidden"},
+		"a foreign item":       {"POST", updates, testToken(t, domain.RoleService, "centro-luna"), "[" + item + "]", nil, 403, "forbidden"},
+		"a role that may not":  {"POST", updates, operator, "[" + item + "]", nil, 403, "forbidden"},
+		"a bad 500th item":     {"POST", updates, service, "[" + strings.Join(batch, ",") + "]", nil, 400, "invalid-device-id"},
+		"an old If-Match":      {"DELETE", assignment, operator, nil, []string{"If-Match", `"1-0"`}, 412, "stale"},
+		"a used key": {"POST", updates, service, "[" + item + "," + item + "]",
+			[]string{"Idempotency-Key", "used"}, 422, "idempotency-key-reused"},
 		"no token":               {"POST", updates, "", "[" + item + "]", nil, 401, "token-missing"},
 		"a broken token":         {"POST", updates, "a.b.c", "[" + item + "]", nil, 401, "token-invalid"},
 		"a token in the URL":     {"GET", url + "/devices?token=" + operator, "", nil, nil, 401, ""},
@@ -121,14 +123,15 @@ func TestBadFrames(t *testing.T) {
 		code    string // of the error frame, or ""
 		close   int    // code, or 0 when the socket stays open
 	}{
-		"malformed JSON":      {viewer, websocket.TextMessage, `{"event":`, "bad-frame", 4400},
-		"a frame over 64 KiB": {viewer, websocket.TextMessage, `{"event":"ping","x":"` + strings.Repeat("x", 70<<10) + `"}`, "", websocket.CloseMessageTooBig},
-		"a binary frame":      {viewer, websocket.BinaryMessage, join("clinica-sol"), "bad-frame", 4400},
-		"no token":            {"", websocket.TextMessage, join("clinica-sol"), "token-missing", 4401},
-		"a foreign system":    {viewer, websocket.TextMessage, join("centro-luna"), "forbidden", 0},
-		"an ill-formed one":   {viewer, websocket.TextMessage, join("no spaces"), "invalid-system-id", 0},
-		"an unknown frame":    {viewer, websocket.TextMessage, `{"event":"dance"}`, "unknown-event", 0},
-		"the admin room":      {viewer, websocket.TextMessage, `{"event":"join-admin-dashboard"}`, "forbidden", 0},
+		"malformed JSON": {viewer, websocket.TextMessage, `{"event":`, "bad-frame", 4400},
+		"a frame over 64 KiB": {viewer, websocket.TextMessage,
+			`{"event":"ping","x":"` + strings.Repeat("x", 70<<10) + `"}`, "", websocket.CloseMessageTooBig},
+		"a binary frame":    {viewer, websocket.BinaryMessage, join("clinica-sol"), "bad-frame", 4400},
+		"no token":          {"", websocket.TextMessage, join("clinica-sol"), "token-missing", 4401},
+		"a foreign system":  {viewer, websocket.TextMessage, join("centro-luna"), "forbidden", 0},
+		"an ill-formed one": {viewer, websocket.TextMessage, join("no spaces"), "invalid-system-id", 0},
+		"an unknown frame":  {viewer, websocket.TextMessage, `{"event":"dance"}`, "unknown-event", 0},
+		"the admin room":    {viewer, websocket.TextMessage, `{"event":"join-admin-dashboard"}`, "forbidden", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -74,7 +74,8 @@ func (s *site) publish(ctx context.Context, token string, system domain.SystemID
 	for i := range count {
 		body := fmt.Sprintf(`[{"systemId":%q,"deviceId":"%s-%d","online":true,"powerW":%d}]`, system, s.name, i%7, i)
 		for {
-			status, _, _, err := call(ctx, "POST", s.base()+"/api/v1/device-updates", token, body, "Idempotency-Key", fmt.Sprintf("%s-%d", s.name, i))
+			status, _, _, err := call(ctx, "POST", s.base()+"/api/v1/device-updates", token, body,
+				"Idempotency-Key", fmt.Sprintf("%s-%d", s.name, i))
 			if err == nil && status == 200 {
 				break
 			}

@@ -57,7 +57,8 @@ func TestBridgedCommandsOnOurConnection(t *testing.T) {
 	}
 
 	bridged("connection-stopped", time.Now(), map[string]any{"connectionId": "plugs", "commandId": "s1"})
-	bridged("disconnect-requested", time.Now(), map[string]any{"connectionId": "plugs", "commandId": "s1", "closeSockets": true, "reconnect": false})
+	bridged("disconnect-requested", time.Now(),
+		map[string]any{"connectionId": "plugs", "commandId": "s1", "closeSockets": true, "reconnect": false})
 	testpeer.Eventually(t, "the plug to be refused", func() bool { return !plug.Connected() && plug.Refused() == http.StatusForbidden })
 	bridged("connection-started", time.Now(), map[string]any{"connectionId": "plugs", "commandId": "s2"})
 	testpeer.Eventually(t, "the plug to be let in", plug.Connected)
@@ -78,7 +79,8 @@ func TestBridgedStopOfANamesake(t *testing.T) {
 		}
 		return id != ""
 	})
-	events := `{"event":"connection-stopped","position":"1-0","id":"a","systemId":"clinica-sol","time":"2026-11-23T18:00:00Z","actor":"x","version":1,` +
+	events := `{"event":"connection-stopped","position":"1-0","id":"a","systemId":"clinica-sol",` +
+		`"time":"2026-11-23T18:00:00Z","actor":"x","version":1,` +
 		`"data":{"connectionId":"plugs","commandId":"c1"}}
 {"event":"disconnect-requested","position":"2-0","id":"b","systemId":"clinica-sol","time":"2090-11-23T18:00:00Z","actor":"x","version":1,` +
 		`"data":{"connectionId":"plugs","commandId":"c1","closeSockets":true,"reconnect":false}}
@@ -86,7 +88,8 @@ func TestBridgedStopOfANamesake(t *testing.T) {
 	mustCall(t, http.StatusOK, "POST", n.base+"/api/v1/systems/clinica-sol/bridge/events?source=far&after=0-0&through=2-0",
 		testToken(t, domain.RoleBridge, "clinica-sol"), events, nil)
 	// A disconnect of the neighbour's own reports when the process has heard of all that.
-	mustCall(t, http.StatusOK, "POST", n.base+"/api/v1/disconnects?wait=20s", testToken(t, domain.RoleAdmin, "clinica-sol"), `{"systemId":"clinica-sol"}`, nil)
+	mustCall(t, http.StatusOK, "POST", n.base+"/api/v1/disconnects?wait=20s",
+		testToken(t, domain.RoleAdmin, "clinica-sol"), `{"systemId":"clinica-sol"}`, nil)
 	if _, outcome := switched(t, n.base, "centro-luna", id, true); outcome != domain.OutcomeCompleted {
 		t.Errorf("the plug is switched with %s", outcome)
 	}

@@ -141,7 +141,8 @@ func showFinding(w io.Writer, f *domain.Finding) {
 	}
 	switch {
 	case f.From != nil && f.To != nil:
-		fmt.Fprintf(w, "  from %s to %s (%s)", f.From.Local().Format(time.DateTime), f.To.Local().Format(time.DateTime), f.To.Sub(*f.From).Round(time.Millisecond))
+		fmt.Fprintf(w, "  from %s to %s (%s)",
+			f.From.Local().Format(time.DateTime), f.To.Local().Format(time.DateTime), f.To.Sub(*f.From).Round(time.Millisecond))
 	case f.DelayMS != 0:
 		fmt.Fprintf(w, "  %d ms later there", f.DelayMS)
 	}

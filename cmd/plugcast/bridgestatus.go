@@ -114,7 +114,8 @@ func showBridges(out io.Writer, deployment string, list []bridge.Status, now tim
 			flow *bridge.Flow
 		}{{"pull", s.Pull}, {"push", s.Push}} {
 			if f.flow != nil {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", plain(s.Bridge), plain(string(s.System)), state, f.way, f.flow.Position,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n",
+					plain(s.Bridge), plain(string(s.System)), state, f.way, f.flow.Position,
 					f.flow.Behind, f.flow.Accepted, f.flow.Duplicates, f.flow.Own, f.flow.Filtered, f.flow.Refused, f.flow.Gaps)
 			}
 		}

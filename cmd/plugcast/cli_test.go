@@ -71,9 +71,8 @@ func TestWrongUsage(t *testing.T) {
 		secret   = "PLUGCAST_JWT_SECRET=" + testSecret
 	)
 	for name, c := range map[string]struct {
-		env  []string
-		args string
-		says string
+		env        []string
+		args, says string
 	}{
 		"unknown command":       {nil, "dance", "dance"},
 		"unknown flag":          {nil, "serve --dance", "--dance (see plugcast serve --help)"},
@@ -97,8 +96,10 @@ func TestWrongUsage(t *testing.T) {
 		"bad roles":             {[]string{secret, redis, postgres}, "serve --roles king", "king"},
 		"secret key":            {[]string{secret, redis, postgres, "PLUGCAST_SECRET_KEY=aHVudGVyMg=="}, "serve", "secret key 1 has 7 bytes"},
 		"public URL":            {[]string{secret, redis, postgres}, "serve --public-url plugs.example.com", "--public-url"},
-		"an origin with a path": {[]string{secret, redis, postgres}, "serve --allowed-origins https://a.example,https://b.example/app", `"https://b.example/app" can never match`},
-		"an origin of the Web":  {[]string{secret, redis, postgres, "PLUGCAST_ALLOWED_ORIGINS=https://*.net"}, "serve", "anyone can register a name below net"},
+		"an origin with a path": {[]string{secret, redis, postgres},
+			"serve --allowed-origins https://a.example,https://b.example/app", `"https://b.example/app" can never match`},
+		"an origin of the Web": {[]string{secret, redis, postgres, "PLUGCAST_ALLOWED_ORIGINS=https://*.net"},
+			"serve", "anyone can register a name below net"},
 		"a proxy by name":       {[]string{secret, redis, postgres}, "serve --trusted-proxies nginx", `"nginx"`},
 		"too many connections":  {[]string{secret, redis, postgres}, "serve --max-connections 99999999999", "ulimit -n"},
 		"silent at once":        {[]string{secret, redis, postgres}, "serve --silent-after 0s", "--silent-after: must be more than 0"},
@@ -311,7 +312,8 @@ func TestMigrate(t *testing.T) {
 	url := pgtest.Database(t, nil)
 	env := []string{"PLUGCAST_POSTGRES_URL=" + url, "PLUGCAST_REDIS_URL=redis://127.0.0.1:1", "PLUGCAST_JWT_SECRET=" + testSecret,
 		"PLUGCAST_LOG_LEVEL=warn"}
-	for _, args := range []string{"serve --listen 127.0.0.1:0", "tail --system s", "replay --system s --out -", "verify --system s", "rebuild"} {
+	for _, args := range []string{
+		"serve --listen 127.0.0.1:0", "tail --system s", "replay --system s --out -", "verify --system s", "rebuild"} {
 		plugcast(t, env, strings.Fields(args)...).wants(t, exitFailed, "run plugcast migrate")
 	}
 	if r := plugcast(t, env, "migrate", "status"); r.code != exitDone || !strings.Contains(r.stdout, "not applied") {
@@ -333,7 +335,8 @@ func TestAddressThatCannotBeListenedOn(t *testing.T) {
 	taken := mute(t)
 	for _, address := range []string{taken, "nonsense", "127.0.0.1:70000"} {
 		plugcast(t, d.env, "serve", "--listen", address).wants(t, exitFailed, "cannot listen on "+address)
-		plugcast(t, d.env, "serve", "--listen", "127.0.0.1:0", "--admin-listen", address).wants(t, exitFailed, "another address with --admin-listen")
+		plugcast(t, d.env, "serve", "--listen", "127.0.0.1:0", "--admin-listen", address).
+			wants(t, exitFailed, "another address with --admin-listen")
 	}
 }
 

@@ -203,7 +203,9 @@ func (d *devRun) append(t *testing.T, secret string, system domain.SystemID, pow
 		status, _, _, err := call(t.Context(), "POST", d.base(t)+"/api/v1/device-updates", signed(t, secret, domain.RoleService, system), body)
 		return err == nil && status == 200
 	})
-	testpeer.Eventually(t, "a read to see it", func() bool { return strings.Contains(d.history(t, secret, system), fmt.Sprintf(`"powerW":%d`, power)) })
+	testpeer.Eventually(t, "a read to see it", func() bool {
+		return strings.Contains(d.history(t, secret, system), fmt.Sprintf(`"powerW":%d`, power))
+	})
 }
 
 // history is the newest events of a system, as the server answers them.

@@ -243,7 +243,8 @@ func TestFloodOfHandshakes(t *testing.T) {
 	}
 	flood.Wait()
 	token := testToken(t, domain.RoleViewer, "clinica-sol")
-	if status, _, _, err := call(t.Context(), "POST", n.base+path+"&sid="+slow, "", `40{"token":"`+token+`"}`); err != nil || status != http.StatusOK {
+	if status, _, _, err := call(t.Context(), "POST", n.base+path+"&sid="+slow, "",
+		`40{"token":"`+token+`"}`); err != nil || status != http.StatusOK {
 		t.Fatalf("after the flood: %d (%v)", status, err)
 	}
 	if answer := <-answered; !strings.HasPrefix(answer, "40{") {

@@ -97,7 +97,7 @@ func (f *authFlags) config() auth.Config {
 // limitFlags are the rate limits: per system, per second and at once. 0 per
 // second switches one off.
 type limitFlags struct {
-	LimitRequests           int `group:"Rate limits, per system" help:"HTTP requests per second; a page of a list counts as two." default:"500"`
+	LimitRequests           int `group:"Rate limits, per system" help:"HTTP requests per second; a list page counts as two." default:"500"`
 	LimitRequestsBurst      int `group:"Rate limits, per system" help:"HTTP requests at once." default:"1000"`
 	LimitJoins              int `group:"Rate limits, per system" help:"Joins per second." default:"200"`
 	LimitJoinsBurst         int `group:"Rate limits, per system" help:"Joins at once." default:"2000"`

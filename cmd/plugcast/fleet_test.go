@@ -156,7 +156,8 @@ func TestPowerCutOfFiveThousandDevices(t *testing.T) {
 		powerUp()
 		testpeer.Within(t, 5*time.Minute, "all plugs to be back", func() bool { return db.notices(region, true) >= len(nodes)*perNode })
 	})
-	t.Logf("a bystander's time from publishing to its socket, median and 99th percentile: calm %v, during the cut %v, during the return %v", calm, cut, back)
+	t.Logf("a bystander's time from publishing to its socket, median and 99th percentile: "+
+		"calm %v, during the cut %v, during the return %v", calm, cut, back)
 	if off, on := db.notices(region, false), db.notices(region, true); off != len(nodes)*perNode || on != len(nodes)*perNode {
 		t.Errorf("%d notices of silence and %d of return for %d plugs", off, on, len(nodes)*perNode)
 	}
@@ -203,7 +204,9 @@ func bystanders(t *testing.T, nodes []*node, system domain.SystemID, happens fun
 }
 
 // roundTrip is how long an update takes from its publisher to a socket.
-func roundTrip(ctx context.Context, n *node, token string, system domain.SystemID, reader *websocket.Conn, power int) (time.Duration, error) {
+func roundTrip(
+	ctx context.Context, n *node, token string, system domain.SystemID, reader *websocket.Conn, power int,
+) (time.Duration, error) {
 	began := time.Now()
 	status, _, answer, err := call(ctx, "POST", n.base+"/api/v1/device-updates", token,
 		[]map[string]any{{"systemId": system, "deviceId": "lamp", "powerW": power}})

@@ -75,7 +75,8 @@ func (d *deployment) createConnection(t *testing.T, system domain.SystemID, id d
 		t.Fatal(err)
 	}
 	defer log.Close()
-	e, err := domain.NewEvent(system, domain.ConnectionCreated{ConnectionID: id, Kind: domain.ConnectionShellyOutbound}, domain.Cause{Actor: "test"})
+	e, err := domain.NewEvent(system, domain.ConnectionCreated{ConnectionID: id, Kind: domain.ConnectionShellyOutbound},
+		domain.Cause{Actor: "test"})
 	if err == nil {
 		_, err = log.Append(t.Context(), []domain.Event{e}, domain.AppendOptions{})
 	}
@@ -226,7 +227,8 @@ func TestBanKeepsOut(t *testing.T) {
 	d := newDeployment(t)
 	a, b := d.start(t, "", "--node-name", "a"), d.start(t, "", "--node-name", "b")
 	staff, admin := testToken(t, domain.RoleStaff), testToken(t, domain.RoleAdmin, system)
-	viewer, operator, auditor := testToken(t, domain.RoleViewer, system), testToken(t, domain.RoleOperator, system), testToken(t, domain.RoleAuditor, system)
+	viewer, operator := testToken(t, domain.RoleViewer, system), testToken(t, domain.RoleOperator, system)
+	auditor := testToken(t, domain.RoleAuditor, system)
 	disconnect := func(token string, body map[string]any) (answer dropAnswer) {
 		body["reason"] = "maintenance"
 		mustCall(t, http.StatusOK, "POST", a.base+"/api/v1/disconnects?wait=20s", token, body, &answer)

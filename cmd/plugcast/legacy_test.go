@@ -74,9 +74,10 @@ func (w *oldWorld) their(n int, more ...any) {
 
 func (w *oldWorld) ours(device string, n int) {
 	w.t.Helper()
-	mustCall(w.t, http.StatusOK, "POST", w.node.base+"/api/v1/device-updates", testToken(w.t, domain.RoleService, w.system), []any{map[string]any{
-		"systemId": w.system, "deviceId": device, "online": true, "relayOn": n%2 == 0, "attributes": map[string]any{"n": n},
-	}}, nil)
+	mustCall(w.t, http.StatusOK, "POST", w.node.base+"/api/v1/device-updates",
+		testToken(w.t, domain.RoleService, w.system), []any{map[string]any{
+			"systemId": w.system, "deviceId": device, "online": true, "relayOn": n%2 == 0, "attributes": map[string]any{"n": n},
+		}}, nil)
 }
 
 // history is the numbers of all updates of a device that are in history.
@@ -223,7 +224,8 @@ func TestBridgeToSocketIO(t *testing.T) {
 		}
 	}
 	var overHTTP domain.FindingsReport
-	mustCall(t, http.StatusOK, "GET", w.node.base+"/api/v1/bridges/findings?systemId="+string(w.system), testToken(t, domain.RoleStaff, "*"), nil, &overHTTP)
+	mustCall(t, http.StatusOK, "GET", w.node.base+"/api/v1/bridges/findings?systemId="+string(w.system),
+		testToken(t, domain.RoleStaff, "*"), nil, &overHTTP)
 	if len(overHTTP.Findings) != len(report.Findings) {
 		t.Errorf("over HTTP there are %d findings", len(overHTTP.Findings))
 	}

@@ -39,7 +39,8 @@ func TestSameNames(t *testing.T) {
 	}
 	staff := testToken(t, domain.RoleStaff)
 	_, _, answer, err := call(t.Context(), "POST", n.base+"/api/websocket/plugs/stop", staff, nil)
-	if err != nil || !strings.Contains(string(answer), string(domain.CodeAmbiguousConnection)) || !strings.Contains(string(answer), "?systemId=") {
+	if err != nil || !strings.Contains(string(answer), string(domain.CodeAmbiguousConnection)) ||
+		!strings.Contains(string(answer), "?systemId=") {
 		t.Errorf("a command that could mean either: %s, %v", answer, err)
 	}
 	var stopped struct {
@@ -63,7 +64,8 @@ func TestSameNames(t *testing.T) {
 	}
 	mustCall(t, http.StatusAccepted, "DELETE", n.base+"/api/v1/systems/clinica-sol/connections/plugs", staff, nil, nil)
 	testpeer.Eventually(t, "the other's to be back", func() bool {
-		_, _, answer, err := call(t.Context(), "POST", n.base+"/api/v1/systems/centro-luna/devices/"+string(names["centro-luna"][0])+"/relay?wait=2s",
+		_, _, answer, err := call(t.Context(), "POST",
+			n.base+"/api/v1/systems/centro-luna/devices/"+string(names["centro-luna"][0])+"/relay?wait=2s",
 			testToken(t, domain.RoleOperator, "centro-luna"), map[string]any{"on": false})
 		return err == nil && strings.Contains(string(answer), string(domain.OutcomeCompleted))
 	})

@@ -63,7 +63,8 @@ func BenchmarkNeighbour(b *testing.B) {
 		name string
 		role domain.Role
 	}{
-		{"reactions", domain.RoleBridge}, {"unread-answers", domain.RoleViewer}, {"large-reads", domain.RoleViewer}, {"control-frames", domain.RoleViewer},
+		{"reactions", domain.RoleBridge}, {"unread-answers", domain.RoleViewer}, {"large-reads", domain.RoleViewer},
+		{"control-frames", domain.RoleViewer},
 	} {
 		b.Run(attack.name, func(b *testing.B) {
 			end := startAttack(b, attack.name, n.base, enemy, testToken(b, attack.role, enemy))
@@ -172,7 +173,8 @@ func (v *victim) measure(b *testing.B, calm *timings) (t timings) {
 	for _, of := range []struct {
 		name      string
 		now, then []time.Duration
-	}{{"delivery", t.delivery, calmOf(calm).delivery}, {"read", t.read, calmOf(calm).read}, {"disconnect", t.disconnect, calmOf(calm).disconnect}} {
+	}{{"delivery", t.delivery, calmOf(calm).delivery}, {"read", t.read, calmOf(calm).read},
+		{"disconnect", t.disconnect, calmOf(calm).disconnect}} {
 		slices.Sort(of.now)
 		b.ReportMetric(1000*at(of.now, 0.5).Seconds(), of.name+"-p50-ms")
 		b.ReportMetric(1000*at(of.now, 0.99).Seconds(), of.name+"-p99-ms")

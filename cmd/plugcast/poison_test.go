@@ -111,7 +111,9 @@ func TestPoisonFromOutside(t *testing.T) {
 	d.verify(t, neighbour)
 
 	if detail := n.degraded(t, "quarantine"); !strings.HasPrefix(detail, "15 entries") {
-		testpeer.Eventually(t, "/readyz to tell of the quarantine", func() bool { return strings.HasPrefix(n.degraded(t, "quarantine"), "15 entries") })
+		testpeer.Eventually(t, "/readyz to tell of the quarantine", func() bool {
+			return strings.HasPrefix(n.degraded(t, "quarantine"), "15 entries")
+		})
 	}
 	var page struct {
 		Entries []domain.Quarantined

@@ -134,7 +134,8 @@ func TestCommandOnOneRoom(t *testing.T) {
 	elsewhere := native(both, luna)
 
 	var answer dropAnswer
-	mustCall(t, http.StatusOK, "POST", a.base+"/api/v1/disconnects?wait=20s", admin, map[string]any{"systemId": sol, "reason": "cleaning"}, &answer)
+	mustCall(t, http.StatusOK, "POST", a.base+"/api/v1/disconnects?wait=20s", admin,
+		map[string]any{"systemId": sol, "reason": "cleaning"}, &answer)
 	if answer.browsers() != "[a=0 b=7]" {
 		t.Errorf("the answer is %+v", answer)
 	}

@@ -44,7 +44,8 @@ type deviceView struct {
 func devices(t *testing.T, base string, system domain.SystemID) map[domain.DeviceID]deviceView {
 	t.Helper()
 	var list struct{ Devices []deviceView }
-	mustCall(t, http.StatusOK, "GET", base+"/api/v1/systems/"+string(system)+"/devices?limit=1000", testToken(t, domain.RoleAdmin, system), nil, &list)
+	mustCall(t, http.StatusOK, "GET", base+"/api/v1/systems/"+string(system)+"/devices?limit=1000",
+		testToken(t, domain.RoleAdmin, system), nil, &list)
 	views := map[domain.DeviceID]deviceView{}
 	for _, d := range list.Devices {
 		views[d.DeviceID] = d
@@ -202,7 +203,9 @@ func TestStopOfAConnectionAmongThreeProcesses(t *testing.T) {
 	t.Logf("a stop of 300 browser sockets and 20 device sockets: answered after %v, all browsers closed after %v, all plugs after %v",
 		answered, closed, time.Since(began))
 	for _, name := range []string{"a", "b", "c"} {
-		testpeer.Eventually(t, "the plugs to be refused when they dial back", func() bool { return fleets[name].Refused(http.StatusForbidden) == plugs[name] })
+		testpeer.Eventually(t, "the plugs to be refused when they dial back", func() bool {
+			return fleets[name].Refused(http.StatusForbidden) == plugs[name]
+		})
 	}
 	for _, s := range tr.others {
 		s.requireOpen()
@@ -282,7 +285,8 @@ func TestOwnerOfACloudConnectionIsKilled(t *testing.T) {
 	d := newDeployment(t)
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
-	d.env = append(d.env, "PLUGCAST_SECRET_KEY="+base64.StdEncoding.EncodeToString(key), "PLUGCAST_CLOUD_HOSTS="+strings.TrimPrefix(server.URL, "http://"))
+	d.env = append(d.env, "PLUGCAST_SECRET_KEY="+base64.StdEncoding.EncodeToString(key),
+		"PLUGCAST_CLOUD_HOSTS="+strings.TrimPrefix(server.URL, "http://"))
 	nodes := []*node{d.start(t, ""), d.start(t, "")}
 	admin := testToken(t, domain.RoleAdmin, system)
 	mustCall(t, http.StatusCreated, "POST", nodes[0].base+"/api/v1/systems/clinica-sol/connections", admin,
@@ -327,7 +331,9 @@ func TestOwnerOfACloudConnectionIsKilled(t *testing.T) {
 	for _, p := range plugs { // nobody hears of this
 		p.Press(0, !p.On(0))
 	}
-	testpeer.Eventually(t, "another to hold the connection", func() bool { return account.Counts().Sockets == 1 && account.Counts().Dials == 2 })
+	testpeer.Eventually(t, "another to hold the connection", func() bool {
+		return account.Counts().Sockets == 1 && account.Counts().Dials == 2
+	})
 	t.Logf("another process holds the connection %v after its owner was killed", time.Since(began))
 	testpeer.Eventually(t, "the state to be the cloud's again", func() bool { return same(survivor.base) })
 	plugs[0].Press(0, !plugs[0].On(0))

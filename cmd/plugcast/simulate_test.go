@@ -50,7 +50,9 @@ func TestSimulate(t *testing.T) {
 	go func() {
 		code <- run(ctx, []string{"simulate", "--url", url, "--devices", "5", "--log-level", "debug"}, &stdout, &stderr)
 	}()
-	testpeer.Eventually(t, "the plugs to say that they are not let in", func() bool { return strings.Contains(stderr.String(), "is stopped (403)") })
+	testpeer.Eventually(t, "the plugs to say that they are not let in", func() bool {
+		return strings.Contains(stderr.String(), "is stopped (403)")
+	})
 	status.Store(0)
 	testpeer.Eventually(t, "all to be connected", func() bool { return strings.Contains(stderr.String(), "5 of 5 plugs connected to ws://") })
 	cancel()
@@ -67,7 +69,8 @@ func TestSimulateWithAWrongKey(t *testing.T) {
 	var status atomic.Int64
 	status.Store(http.StatusUnauthorized)
 	r := plugcast(t, []string{"PLUGCAST_URL=" + plugServer(t, &status)}, "simulate", "--devices", "3")
-	if r.code != exitFailed || !strings.Contains(r.stderr, "plugcast: connect to ws://") || !strings.Contains(r.stderr, "knows no such connection or key (401)") {
+	if r.code != exitFailed || !strings.Contains(r.stderr, "plugcast: connect to ws://") ||
+		!strings.Contains(r.stderr, "knows no such connection or key (401)") {
 		t.Errorf("%+v", r)
 	}
 	if strings.Contains(r.stderr, "hunter2") {
@@ -89,7 +92,9 @@ func TestSimulateWithoutAServer(t *testing.T) {
 	var stdout, stderr testpeer.Buffer
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, []string{"simulate", "--url", url, "--devices", "2"}, &stdout, &stderr) }()
-	testpeer.Eventually(t, "the command to say that nobody is there", func() bool { return strings.Contains(stderr.String(), "cannot be reached") })
+	testpeer.Eventually(t, "the command to say that nobody is there", func() bool {
+		return strings.Contains(stderr.String(), "cannot be reached")
+	})
 	cancel()
 	if got := <-code; got != exitDone || strings.Contains(stderr.String(), "hunter2") {
 		t.Errorf("exit code %d, %q", got, stderr.String())

@@ -209,7 +209,8 @@ func TestUnmodifiedApplications(t *testing.T) {
 		if a.connects <= cuts {
 			t.Errorf("%s was cut off %d times only", a.name, a.connects-1)
 		}
-		if !slices.Contains(a.opened, "polling") || a.upgrades == 0 || len(a.refused) > 0 && !allOf(a.refused, "xhr poll error", "timeout", "websocket error") {
+		if !slices.Contains(a.opened, "polling") || a.upgrades == 0 ||
+			len(a.refused) > 0 && !allOf(a.refused, "xhr poll error", "timeout", "websocket error") {
 			t.Errorf("%s opened by %v, upgraded %d times, and was refused: %v", a.name, a.opened, a.upgrades, a.refused)
 		}
 		t.Logf("%s: %d events over %d connections", a.name, len(a.seqs), a.connects)

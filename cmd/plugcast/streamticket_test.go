@@ -21,7 +21,8 @@ func TestTicketOfAStream(t *testing.T) {
 		map[string]any{"stream": "clinica-sol"}, &made)
 	open := func(system, query string) (*http.Response, string) {
 		t.Helper()
-		request, err := http.NewRequestWithContext(t.Context(), "GET", n.base+"/api/v1/systems/"+system+"/events/stream?ticket="+made.Ticket+query, nil)
+		request, err := http.NewRequestWithContext(t.Context(), "GET",
+			n.base+"/api/v1/systems/"+system+"/events/stream?ticket="+made.Ticket+query, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

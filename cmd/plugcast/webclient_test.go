@@ -62,7 +62,8 @@ func application(t *testing.T) *httptest.Server {
 	nodejs.Install(t, filepath.Join(client, "test/react18"))
 	site := t.TempDir()
 	for react, modules := range map[string]string{"18": "test/react18/node_modules", "19": "node_modules"} {
-		bundle := nodejs.Command(t, client, "test/app/bundle.mjs", "test/app/app.jsx", filepath.Join(site, react+".js"), filepath.Join(client, modules))
+		bundle := nodejs.Command(t, client, "test/app/bundle.mjs", "test/app/app.jsx",
+			filepath.Join(site, react+".js"), filepath.Join(client, modules))
 		if out, err := bundle.CombinedOutput(); err != nil {
 			t.Fatalf("bundle: %v\n%s", err, out)
 		}
@@ -104,7 +105,8 @@ func TestClientExamples(t *testing.T) {
 	publish := func(update map[string]any) {
 		t.Helper()
 		update["systemId"], update["deviceId"] = system, "lamp"
-		mustCall(t, http.StatusOK, "POST", server.base+"/api/v1/device-updates", testToken(t, domain.RoleService, system), []map[string]any{update}, nil)
+		mustCall(t, http.StatusOK, "POST", server.base+"/api/v1/device-updates",
+			testToken(t, domain.RoleService, system), []map[string]any{update}, nil)
 	}
 	publish(map[string]any{"relayOn": true, "powerW": 7})
 	fragment := url.Values{"server": {server.base}, "system": {string(system)}, "token": {testToken(t, domain.RoleOperator, system)}}
@@ -386,7 +388,8 @@ func (p *page) remains() (r remains) {
 	}
 	r.HeapBytes = heap.UsedSize
 	r.Timers = p.Eval("test.count.timers.size")
-	r.Page = p.Eval("JSON.stringify([window, document].map((target) => Object.entries(getEventListeners(target)).map(([name, all]) => [name, all.length])))")
+	r.Page = p.Eval("JSON.stringify([window, document]." +
+		"map((target) => Object.entries(getEventListeners(target)).map(([name, all]) => [name, all.length])))")
 	return r
 }
 

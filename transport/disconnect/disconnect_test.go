@@ -106,7 +106,9 @@ func enforcer(log domain.Appender, bans Bans) *Enforcer {
 
 // hears lets a process with sockets hear a command of some time ago, and waits
 // for its report.
-func hears(t *testing.T, log *reportLog, held *heldSockets, request domain.DisconnectRequested, ago time.Duration) domain.DisconnectCompleted {
+func hears(
+	t *testing.T, log *reportLog, held *heldSockets, request domain.DisconnectRequested, ago time.Duration,
+) domain.DisconnectCompleted {
 	t.Helper()
 	raised := &raisedBans{held: held}
 	d := enforcer(log, raised)
@@ -150,7 +152,8 @@ func held(ago ...time.Duration) *heldSockets {
 		for _, d := range ago {
 			at := time.Now().Add(-d)
 			id := string(system) + " " + d.String()
-			h.browsers[id] = domain.Socket{SocketID: id, Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{system}, ConnectedAt: at}
+			h.browsers[id] = domain.Socket{
+				SocketID: id, Subject: "maria", Role: domain.RoleViewer, Systems: []domain.SystemID{system}, ConnectedAt: at}
 			plugs := domain.ConnectionRef{System: system, ID: domain.ConnectionID("of-" + system)}
 			h.shelly[plugs] = append(h.shelly[plugs], at)
 		}
@@ -165,23 +168,28 @@ func TestDropWhatIsNamed(t *testing.T) {
 		request         domain.DisconnectRequested
 		shelly, browser int
 	}{
-		"a connection and the system's clients": {domain.DisconnectRequested{ConnectionID: "of-clinica-sol", TargetSystem: "clinica-sol", CloseSockets: true}, 3, 3},
-		"a connection alone":                    {domain.DisconnectRequested{ConnectionID: "of-clinica-sol", TargetSystem: "clinica-sol"}, 3, 0},
-		"another connection":                    {domain.DisconnectRequested{ConnectionID: "of-nobody", TargetSystem: "clinica-sol"}, 0, 0},
-		"a system's clients":                    {domain.DisconnectRequested{TargetSystem: "clinica-sol", CloseSockets: true}, 0, 3},
-		"a socket":                              {domain.DisconnectRequested{SocketID: "clinica-sol 1h0m0s", TargetSystem: "clinica-sol", CloseSockets: true}, 0, 1},
-		"a subject":                             {domain.DisconnectRequested{Subject: "maria", CloseSockets: true}, 0, 6},
-		"a subject in a system":                 {domain.DisconnectRequested{Subject: "maria", TargetSystem: "clinica-sol", CloseSockets: true}, 0, 3},
-		"another subject":                       {domain.DisconnectRequested{Subject: "ana", CloseSockets: true}, 0, 0},
-		"a role":                                {domain.DisconnectRequested{Role: domain.RoleViewer, CloseSockets: true}, 0, 6},
-		"another role":                          {domain.DisconnectRequested{Role: domain.RoleAdmin, Subject: "maria", CloseSockets: true}, 0, 0},
+		"a connection and the system's clients": {domain.DisconnectRequested{
+			ConnectionID: "of-clinica-sol", TargetSystem: "clinica-sol", CloseSockets: true}, 3, 3},
+		"a connection alone": {domain.DisconnectRequested{ConnectionID: "of-clinica-sol", TargetSystem: "clinica-sol"}, 3, 0},
+		"another connection": {domain.DisconnectRequested{ConnectionID: "of-nobody", TargetSystem: "clinica-sol"}, 0, 0},
+		"a system's clients": {domain.DisconnectRequested{TargetSystem: "clinica-sol", CloseSockets: true}, 0, 3},
+		"a socket": {domain.DisconnectRequested{
+			SocketID: "clinica-sol 1h0m0s", TargetSystem: "clinica-sol", CloseSockets: true}, 0, 1},
+		"a subject": {domain.DisconnectRequested{Subject: "maria", CloseSockets: true}, 0, 6},
+		"a subject in a system": {domain.DisconnectRequested{
+			Subject: "maria", TargetSystem: "clinica-sol", CloseSockets: true}, 0, 3},
+		"another subject": {domain.DisconnectRequested{Subject: "ana", CloseSockets: true}, 0, 0},
+		"a role":          {domain.DisconnectRequested{Role: domain.RoleViewer, CloseSockets: true}, 0, 6},
+		"another role":    {domain.DisconnectRequested{Role: domain.RoleAdmin, Subject: "maria", CloseSockets: true}, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			sockets := held(time.Hour, time.Minute, time.Second)
 			one.request.Reason, one.request.Reconnect = "maintenance", true
 			got := hears(t, &reportLog{}, sockets, one.request, 0)
-			if want := (domain.DisconnectCompleted{CommandID: "c1", Node: "here", ShellySockets: one.shelly, BrowserSockets: one.browser}); got != want {
+			if want := (domain.DisconnectCompleted{
+				CommandID: "c1", Node: "here", ShellySockets: one.shelly, BrowserSockets: one.browser,
+			}); got != want {
 				t.Errorf("reported %+v, want %+v", got, want)
 			}
 			if want := (client.ForcedDisconnect{
@@ -196,7 +204,8 @@ func TestDropWhatIsNamed(t *testing.T) {
 	}
 	t.Run("nothing is there", func(t *testing.T) {
 		t.Parallel()
-		if got := hears(t, &reportLog{}, nil, domain.DisconnectRequested{ConnectionID: "x", CloseSockets: true}, 0); got.Node != "here" || got.BrowserSockets != 0 {
+		request := domain.DisconnectRequested{ConnectionID: "x", CloseSockets: true}
+		if got := hears(t, &reportLog{}, nil, request, 0); got.Node != "here" || got.BrowserSockets != 0 {
 			t.Errorf("reported %+v", got)
 		}
 	})
@@ -253,11 +262,13 @@ func TestBanThatIsLearned(t *testing.T) {
 	d.Enforce(domain.Ban{Subject: "maria", Until: time.Now().Add(time.Hour)}) // it serves no clients
 	d.config.Clients = []Clients{sockets}
 	d.Enforce(domain.Ban{System: "clinica-sol", Subject: "maria", CommandID: "c1", Reason: "maintenance", Until: time.Now().Add(time.Hour)})
-	if want := (client.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Room: "clinica-sol"}); len(sockets.browsers) != 2 || sockets.told != want {
+	want := client.ForcedDisconnect{Reason: "maintenance", CommandID: "c1", Room: "clinica-sol"}
+	if len(sockets.browsers) != 2 || sockets.told != want {
 		t.Errorf("%d are left, told %+v", len(sockets.browsers), sockets.told)
 	}
 	// When the command is heard after all, they are counted.
-	request, err := domain.NewEvent("clinica-sol", domain.DisconnectRequested{CommandID: "c1", TargetSystem: "clinica-sol", CloseSockets: true}, domain.Cause{})
+	request, err := domain.NewEvent("clinica-sol",
+		domain.DisconnectRequested{CommandID: "c1", TargetSystem: "clinica-sol", CloseSockets: true}, domain.Cause{})
 	if err == nil {
 		err = d.React(t.Context(), request)
 	}

@@ -46,7 +46,7 @@ var codes = []struct {
 	{auth.CodeTokenMissing, 401, "The request has no token."},
 	{auth.CodeTokenInvalid, 401, "The server does not accept the token, or the token was sent in the URL."},
 	{auth.CodeTokenExpired, 401, "The token has expired."},
-	{auth.CodeTicketInvalid, 401, "The ticket is unknown, was used before or has expired."},
+	{auth.CodeTicketInvalid, 401, "The ticket is unknown, used or expired."},
 	{domain.CodeForbidden, 403, "The token is not for this system, or its role does not allow this."},
 	{domain.CodeBanned, 403, "The client is banned from event streams: Retry-After and `retryAfterMs` say when the ban ends. " +
 		"Other requests are not banned."},

@@ -36,8 +36,9 @@ func used() (goroutines int, heap uint64) {
 // over nothing is left of them. It is not parallel: it counts what the process
 // uses.
 func TestHostileClients(t *testing.T) {
-	b := setup(t, Config{PingInterval: time.Second, PingTimeout: time.Second, MaxUnsettled: 2000}) // half of them from one address, which all have here
-	b.guest = "mallory:centro-luna"                                                                // has a token, as some of the hostile do
+	// One address may have half of the 2,000 unsettled sessions, and all clients here share one.
+	b := setup(t, Config{PingInterval: time.Second, PingTimeout: time.Second, MaxUnsettled: 2000})
+	b.guest = "mallory:centro-luna" // some of the hostile clients have a valid token
 	b.start()
 	honest := b.client("eva:clinica-sol")
 	honest.ctx = t.Context()

@@ -41,8 +41,9 @@ func TestEventAsTheOldSystemSentIt(t *testing.T) {
 	c := b.joined(sol)
 	appended := b.source.Append(sol, &domain.DeviceUpdate{DeviceID: "plug-1", RelayOn: domain.Some(true)})[0]
 	e := c.next()
-	want := []string{string(appended.Data), `{"event":"device-update","position":"` + appended.Position.String() + `","seq":1,"id":"` + appended.ID +
-		`","systemId":"clinica-sol","time":"` + domain.FormatTime(appended.Time) + `","actor":"` + appended.Actor + `","version":1}`,
+	want := []string{string(appended.Data),
+		`{"event":"device-update","position":"` + appended.Position.String() + `","seq":1,"id":"` + appended.ID +
+			`","systemId":"clinica-sol","time":"` + domain.FormatTime(appended.Time) + `","actor":"` + appended.Actor + `","version":1}`,
 		`"` + appended.Position.String() + `"`}
 	var got []string
 	for _, arg := range e.args {
@@ -63,7 +64,8 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	other := b.client("")
-	if refusal := other.tryWith(func(string) string { return `{"Token":"eva:clinica-sol","more":{"of":"its own"}}` }); !strings.Contains(refusal, "token-") {
+	capital := func(string) string { return `{"Token":"eva:clinica-sol","more":{"of":"its own"}}` }
+	if refusal := other.tryWith(capital); !strings.Contains(refusal, "token-") {
 		t.Errorf("Token passes for token: %s", refusal)
 	}
 	if text, closed := b.client("broken").attempt(); !closed {

@@ -97,7 +97,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer one.session.Close()
 	joined, err := one.session.Restore(ctx, system, options)
 	if err != nil {
-		s.config.Refuse(w, r, domain.Fail(domain.KindUnavailable, domain.CodeUnavailable, "the stream cannot be opened now; try again in a moment").WithCause(err))
+		s.config.Refuse(w, r, domain.Fail(
+			domain.KindUnavailable, domain.CodeUnavailable, "the stream cannot be opened now; try again in a moment").WithCause(err))
 		return
 	}
 	one.session.List()
@@ -137,7 +138,8 @@ func (s *Server) admit(r *http.Request) (domain.Actor, domain.SystemID, rooms.Op
 	if err != nil {
 		return actor, system, options, err
 	}
-	if err := limit.Joins(r.Context(), s.config.Parts.Limiter, actor.QuotaSystem(system)); err != nil { // before the authorization, so that refused joins count as well
+	// The quota comes before the authorization, so that refused joins count as well.
+	if err := limit.Joins(r.Context(), s.config.Parts.Limiter, actor.QuotaSystem(system)); err != nil {
 		return actor, system, options, err
 	}
 	if err := actor.Authorize(domain.ActionRead, system); err != nil {
@@ -177,7 +179,8 @@ func readOptions(r *http.Request) (rooms.Options, error) {
 		}
 		options.After = &position
 	}
-	options.Filter, err = domain.ParseEventFilter(slices.Concat(query["type"], query["types"]), slices.Concat(query["deviceId"], query["devices"]))
+	options.Filter, err = domain.ParseEventFilter(
+		slices.Concat(query["type"], query["types"]), slices.Concat(query["deviceId"], query["devices"]))
 	return options, err
 }
 

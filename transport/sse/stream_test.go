@@ -290,7 +290,8 @@ func TestBan(t *testing.T) {
 			if response.StatusCode != http.StatusTeapot || f.Len() != 0 {
 				t.Fatalf("status %d, %d listed", response.StatusCode, f.Len())
 			}
-			if ms, _ := refused.Params["retryAfterMs"].(int64); refused.Code != domain.CodeBanned || refused.Kind != domain.KindForbidden || ms < 1000 {
+			ms, _ := refused.Params["retryAfterMs"].(int64)
+			if refused.Code != domain.CodeBanned || refused.Kind != domain.KindForbidden || ms < 1000 {
 				t.Errorf("refused with %v %v", refused, refused.Params)
 			}
 			ban.Lower("", "clinica-sol")

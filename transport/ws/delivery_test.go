@@ -190,7 +190,13 @@ func TestSilentPeer(t *testing.T) {
 // TestGreedyClient asks for snapshots and reads none.
 func TestGreedyClient(t *testing.T) {
 	t.Parallel()
-	ts := serve(t, Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1e6, Burst: 1e6}, Joins: limit.Rate{PerSecond: 1e6, Burst: 1e6}}, CloseWait: 50 * time.Millisecond})
+	ts := serve(t, Config{
+		Rates: limit.Rates{
+			Frames: limit.Rate{PerSecond: 1e6, Burst: 1e6},
+			Joins:  limit.Rate{PerSecond: 1e6, Burst: 1e6},
+		},
+		CloseWait: 50 * time.Millisecond,
+	})
 	for i := range 1000 {
 		ts.source.Append(sol, clienttest.Update(fmt.Sprint("plug-", i), 1))
 	}

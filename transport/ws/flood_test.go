@@ -20,7 +20,11 @@ import (
 func TestRateLimits(t *testing.T) {
 	t.Parallel()
 	limiter := &stubbornLimiter{}
-	ts := serve(t, Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1e6, Burst: 1e6}, Joins: limit.Rate{PerSecond: 0.001, Burst: 2}, Refused: limit.Rate{PerSecond: 1e6, Burst: 1e6}}}, func(p *client.Parts) { p.Limiter = limiter })
+	ts := serve(t, Config{Rates: limit.Rates{
+		Frames:  limit.Rate{PerSecond: 1e6, Burst: 1e6},
+		Joins:   limit.Rate{PerSecond: 0.001, Burst: 2},
+		Refused: limit.Rate{PerSecond: 1e6, Burst: 1e6},
+	}}, func(p *client.Parts) { p.Limiter = limiter })
 	c := ts.connect("viewer")
 	requireWait := func(f frame) time.Duration {
 		t.Helper()

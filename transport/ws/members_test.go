@@ -17,7 +17,8 @@ func TestDataIsReadToTheLetter(t *testing.T) {
 	ts := serve(t, Config{})
 	c := ts.connect("viewer")
 	for _, bad := range []struct{ event, data, detail string }{
-		{"join-system", `{"systemId":"clinica-sol","aftr":"0-0"}`, `join-system has no member "aftr"; there are systemId, after, snapshot, types, devices, conflate`},
+		{"join-system", `{"systemId":"clinica-sol","aftr":"0-0"}`,
+			`join-system has no member "aftr"; there are systemId, after, snapshot, types, devices, conflate`},
 		{"join-system", `{"systemId":"clinica-sol","After":"0-0"}`, `no member "After"`},
 		{"join-system", `{"systemId":"clinica-sol","type":[],"device":[]}`, `no member "device"`},
 		{"join-system", `{"systemId":"clinica-sol","":1}`, `no member ""`},

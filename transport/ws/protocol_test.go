@@ -70,7 +70,8 @@ func TestErrorsLeaveTheSocketOpen(t *testing.T) {
 		{`{"event":"join-system","data":{"systemId":"clinica-sol","types":[""]}}`, domain.CodeInvalidFilter, ""},
 		{`{"event":"join-system","data":{"systemId":"clinica-sol","types":{"device-update":true}}}`, CodeInvalidFrame, ""},
 		{`{"event":"join-system","data":{"systemId":"clinica-sol","devices":["a b"]}}`, domain.CodeInvalidDeviceID, ""},
-		{`{"event":"join-system","data":{"systemId":"clinica-sol","types":["a"` + strings.Repeat(`,"a"`, 64) + `]}}`, domain.CodeInvalidFilter, ""},
+		{`{"event":"join-system","data":{"systemId":"clinica-sol",` +
+			`"types":["a"` + strings.Repeat(`,"a"`, 64) + `]}}`, domain.CodeInvalidFilter, ""},
 		{`{"event":"join-system","id":"x","data":{"systemId":"somebody-else"}}`, domain.CodeForbidden, `"x"`},
 		{`{"event":"join-system","data":{"systemId":"_platform"}}`, domain.CodeForbidden, ""},
 		{`{"event":"join-system","data":{"systemId":"centro-luna"}}`, client.CodeTooManyRooms, ""},
@@ -110,32 +111,31 @@ func TestCloseCodes(t *testing.T) {
 		{"binary frame", Config{}, "viewer", func(_ *testServer, c *testClient) {
 			_ = c.WriteMessage(websocket.BinaryMessage, []byte(`{"event":"ping"}`))
 		}, 4400, CodeBadFrame},
-		{"not JSON", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"event":`) }, 4400, CodeBadFrame},
-		{"an array", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`[{"event":"ping"}]`) }, 4400, CodeBadFrame},
-		{"empty", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(``) }, 4400, CodeBadFrame},
-		{"more behind", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"event":"ping"} {}`) }, 4400, CodeBadFrame},
-		{"no event", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"data":{}}`) }, 4400, CodeBadFrame},
-		{"another case", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"Event":"ping"}`) }, 4400, CodeBadFrame},
-		{"event twice", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"event":"ping","event":"leave-system"}`) }, 4400, CodeBadFrame},
-		{"data twice", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"data":{},"event":"ping","data":{}}`) }, 4400, CodeBadFrame},
-		{"not UTF-8", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send("{\"event\":\"ping\",\"x\":\"\xff\"}") }, 4400, CodeBadFrame},
-		{"event is no string", Config{}, "viewer", func(_ *testServer, c *testClient) { c.send(`{"event":1}`) }, 4400, CodeBadFrame},
-		{"no token", Config{}, "", func(_ *testServer, c *testClient) {
-			c.send(`{"event":"join-system","data":{"systemId":"clinica-sol"}}`)
-		}, 4401, "token-missing"},
+		{"not JSON", Config{}, "viewer", sends(`{"event":`), 4400, CodeBadFrame},
+		{"an array", Config{}, "viewer", sends(`[{"event":"ping"}]`), 4400, CodeBadFrame},
+		{"empty", Config{}, "viewer", sends(``), 4400, CodeBadFrame},
+		{"more behind", Config{}, "viewer", sends(`{"event":"ping"} {}`), 4400, CodeBadFrame},
+		{"no event", Config{}, "viewer", sends(`{"data":{}}`), 4400, CodeBadFrame},
+		{"another case", Config{}, "viewer", sends(`{"Event":"ping"}`), 4400, CodeBadFrame},
+		{"event twice", Config{}, "viewer", sends(`{"event":"ping","event":"leave-system"}`), 4400, CodeBadFrame},
+		{"data twice", Config{}, "viewer", sends(`{"data":{},"event":"ping","data":{}}`), 4400, CodeBadFrame},
+		{"not UTF-8", Config{}, "viewer", sends("{\"event\":\"ping\",\"x\":\"\xff\"}"), 4400, CodeBadFrame},
+		{"event is no string", Config{}, "viewer", sends(`{"event":1}`), 4400, CodeBadFrame},
+		{"no token", Config{}, "", sends(`{"event":"join-system","data":{"systemId":"clinica-sol"}}`), 4401, "token-missing"},
 		{"invalid token", Config{}, "forged", nil, 4401, "token-invalid"},
 		{"token expires", Config{}, "short", nil, 4401, client.CodeTokenExpired},
 		{"kept out", Config{}, "banned", nil, 4403, domain.CodeForbidden},
 		{"no keys", Config{}, "broken", nil, 1012, domain.CodeUnavailable},
 		{"no join", Config{JoinWithin: 20 * time.Millisecond}, "viewer", nil, 4408, client.CodeNoJoin},
-		{"only refused joins", Config{JoinWithin: 100 * time.Millisecond}, "viewer", func(_ *testServer, c *testClient) {
-			c.send(`{"event":"join-system","data":{"systemId":"somebody-else"}}`)
-		}, 4408, client.CodeNoJoin},
+		{"only refused joins", Config{JoinWithin: 100 * time.Millisecond}, "viewer",
+			sends(`{"event":"join-system","data":{"systemId":"somebody-else"}}`), 4408, client.CodeNoJoin},
 		{"thrown out", Config{}, "viewer", func(ts *testServer, c *testClient) {
 			c.stillOpen()
 			ts.Disconnect(func(domain.Socket) bool { return true }, client.ForcedDisconnect{Reason: "closing time"})
 		}, 4409, ""},
-		{"flood", Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1, Burst: 5}, Refused: limit.Rate{PerSecond: 1, Burst: 5}}}, "viewer", func(_ *testServer, c *testClient) {
+		{"flood", Config{
+			Rates: limit.Rates{Frames: limit.Rate{PerSecond: 1, Burst: 5}, Refused: limit.Rate{PerSecond: 1, Burst: 5}},
+		}, "viewer", func(_ *testServer, c *testClient) {
 			for range 50 {
 				c.send(`{"event":"ping"}`)
 			}
@@ -144,9 +144,7 @@ func TestCloseCodes(t *testing.T) {
 			c.stillOpen()
 			go func() { _ = ts.Shutdown(context.Background()) }()
 		}, 1012, ""},
-		{"large frame", Config{}, "viewer", func(_ *testServer, c *testClient) {
-			c.send(`{"event":"ping","data":"` + strings.Repeat("x", 300<<10) + `"}`)
-		}, 1009, ""},
+		{"large frame", Config{}, "viewer", sends(`{"event":"ping","data":"` + strings.Repeat("x", 300<<10) + `"}`), 1009, ""},
 	} {
 		closed[one.close] = true
 		t.Run(one.name, func(t *testing.T) {
@@ -174,6 +172,11 @@ func TestCloseCodes(t *testing.T) {
 			t.Errorf("close code %d is not tested or not described", rule.Code)
 		}
 	}
+}
+
+// sends returns a step that sends one text frame.
+func sends(text string) func(*testServer, *testClient) {
+	return func(_ *testServer, c *testClient) { c.send(text) }
 }
 
 func TestFrameOfTheLargestSize(t *testing.T) {

@@ -66,7 +66,8 @@ func TestFilters(t *testing.T) {
 	ts := serve(t, Config{HeartbeatEvery: 30 * time.Millisecond})
 	c, _ := ts.join("viewer", sol, `"types":["device-update"]`, `"devices":["plug-1"]`, `"after":"0-0"`)
 	offline := domain.DeviceOfflineStatus{DeviceID: "plug-1", Reason: domain.ReasonReported}
-	ts.source.Append(sol, clienttest.Update("plug-1", 1), clienttest.Update("plug-2", 2), offline, clienttest.Update("plug-1", 3), clienttest.Update("plug-2", 4))
+	ts.source.Append(sol, clienttest.Update("plug-1", 1), clienttest.Update("plug-2", 2),
+		offline, clienttest.Update("plug-1", 3), clienttest.Update("plug-2", 4))
 	if got := c.events(2); got[0].Seq != 1 || got[1].Seq != 4 {
 		t.Errorf("events %d and %d", got[0].Seq, got[1].Seq)
 	}

@@ -217,7 +217,9 @@ func TestFaultCasesAuth(t *testing.T) {
 		b, a, d := begin(t, shellycloud.Config{})
 		elsewhere := b.listen()
 		a.Move(elsewhere)
-		b.eventually("there is a socket there", func() bool { return a.Counts().Sockets == 1 && b.supervisor.Stats()[domain.StateConnected] == 1 })
+		b.eventually("there is a socket there", func() bool {
+			return a.Counts().Sockets == 1 && b.supervisor.Stats()[domain.StateConnected] == 1
+		})
 		d.Press(0, true)
 		b.relay(sol, plug, true)
 		token, err := readClaims(b.store.get("acc1").AccessToken)

@@ -61,14 +61,15 @@ func outputOf(doc map[string]any) any {
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	frames := map[string]string{
-		"cloud-integrator-online.json":                      "online of 8cbfea9a1b2c false",
-		"cloud-integrator-settings.json":                    `settings of 8cbfea9a1b2c, name "Heater"`,
-		"cloud-integrator-statusonchange.json":              "status of 8cbfea9a1b2c , 1 members, output true",
-		"cloud-integrator-actionresponse-wronghost.json":    "ignored: Integrator:ActionResponse",
-		"cloud-integrator-actionrequest-verify.json":        "ignored: Integrator:ActionRequest",
-		"cloud-rte-commandresponse-error.json":              `response to 11: answered true, ok false, "WRONG_ID"`,
-		"cloud-rte-commandresponse-ok.json":                 `response to 10: answered true, ok true, ""`,
-		"cloud-rte-jrpcresponse-error.json":                 `response to hub_7f3a_1235: answered true, ok false, "-105: Argument 'id', value 3 not found!"`,
+		"cloud-integrator-online.json":                   "online of 8cbfea9a1b2c false",
+		"cloud-integrator-settings.json":                 `settings of 8cbfea9a1b2c, name "Heater"`,
+		"cloud-integrator-statusonchange.json":           "status of 8cbfea9a1b2c , 1 members, output true",
+		"cloud-integrator-actionresponse-wronghost.json": "ignored: Integrator:ActionResponse",
+		"cloud-integrator-actionrequest-verify.json":     "ignored: Integrator:ActionRequest",
+		"cloud-rte-commandresponse-error.json":           `response to 11: answered true, ok false, "WRONG_ID"`,
+		"cloud-rte-commandresponse-ok.json":              `response to 10: answered true, ok true, ""`,
+		"cloud-rte-jrpcresponse-error.json": `response to hub_7f3a_1235: answered true, ok false, ` +
+			`"-105: Argument 'id', value 3 not found!"`,
 		"cloud-rte-jrpcresponse-ok.json":                    `response to hub_7f3a_1234: answered true, ok true, ""`,
 		"cloud-rte-online-down.json":                        "online of 8cbfea9a1b2c false",
 		"cloud-rte-online-up.json":                          "online of 8cbfea9a1b2c true",
@@ -108,13 +109,16 @@ func TestSamples(t *testing.T) {
 func TestDecode(t *testing.T) {
 	t.Parallel()
 	for frame, want := range map[string]string{
-		`{"event":"Shelly:StatusOnChange","deviceId":12133370,"status":[]}`:                                "status of b923fa , 0 members, output <nil>",
-		`{"event":"Shelly:Online","device":{"id":"12133370"},"online":true}`:                               "online of b923fa true",
-		`{"event":"Shelly:CommandResponse","trid":"12","data":{"isok":false,"errors":{"a":"b"}}}`:          `response to 12: answered true, ok false, "a: b"`,
-		`{"event":"Shelly:CommandResponse","trid":12}`:                                                     `response to 12: answered false, ok false, ""`,
-		`{"event":"Shelly:JrpcResponse","trid":"12","response":{"result":null}}`:                           `response to 12: answered true, ok true, ""`,
-		`{"event":"Shelly:JrpcResponse","trid":"12","response":{"result":{},"error":"x"}}`:                 `response to 12: answered false, ok false, ""`,
-		`{"event":"Shelly:JrpcResponse","trid":"12","response":{"error":"Server Away"}}`:                   `response to 12: answered true, ok false, "Server Away"`,
+		`{"event":"Shelly:StatusOnChange","deviceId":12133370,"status":[]}`:  "status of b923fa , 0 members, output <nil>",
+		`{"event":"Shelly:Online","device":{"id":"12133370"},"online":true}`: "online of b923fa true",
+		`{"event":"Shelly:CommandResponse","trid":"12",` +
+			`"data":{"isok":false,"errors":{"a":"b"}}}`: `response to 12: answered true, ok false, "a: b"`,
+		`{"event":"Shelly:CommandResponse","trid":12}`:                           `response to 12: answered false, ok false, ""`,
+		`{"event":"Shelly:JrpcResponse","trid":"12","response":{"result":null}}`: `response to 12: answered true, ok true, ""`,
+		`{"event":"Shelly:JrpcResponse","trid":"12",` +
+			`"response":{"result":{},"error":"x"}}`: `response to 12: answered false, ok false, ""`,
+		`{"event":"Shelly:JrpcResponse","trid":"12",` +
+			`"response":{"error":"Server Away"}}`: `response to 12: answered true, ok false, "Server Away"`,
 		`{"event":"Error","message":"UNAUTHORIZED"}`:                                                       "failure: UNAUTHORIZED",
 		`{"event":"Shelly:Settings","deviceId":"12133370","settings":{"sys":{"device":{"name":"Laser"}}}}`: `settings of b923fa, name "Laser"`,
 	} {

@@ -136,7 +136,9 @@ func TestNothingPrintsASecret(t *testing.T) {
 	secret := Conceal(plain)
 	var out strings.Builder
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
-		for _, v := range []any{k, &k, secret, &secret, []Secret{secret}, map[string]Secret{"k": secret}, struct{ S Secret }{secret}, struct{ K *Keyring }{&k}, struct{ s Secret }{secret}, struct{ k Keyring }{k}, Secret{}} {
+		for _, v := range []any{
+			k, &k, secret, &secret, []Secret{secret}, map[string]Secret{"k": secret}, struct{ S Secret }{secret}, struct{ K *Keyring }{&k},
+			struct{ s Secret }{secret}, struct{ k Keyring }{k}, Secret{}} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}
 	}
@@ -200,7 +202,8 @@ func TestParseAuthCode(t *testing.T) {
 		_, err := ParseAuthCode(text, hosts)
 		if !domain.HasCode(err, domain.CodeInvalidCommand) {
 			t.Errorf("%s: %v", name, err)
-		} else if text != "" && strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "evil") || strings.Contains(err.Error(), "hunter2") {
+		} else if text != "" && strings.Contains(err.Error(), text) ||
+			strings.Contains(err.Error(), "evil") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: the error shows the code: %v", name, err)
 		}
 	}

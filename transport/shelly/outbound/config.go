@@ -57,7 +57,7 @@ type Config struct {
 	SilentAfter    time.Duration // how long a device counts as alive after a frame; default 120 s
 	CloseGrace     time.Duration // how long a device counts as alive after its socket closed; default 10 s
 	RequestTimeout time.Duration // a device must answer a request in this time; default 10 s
-	VerifyFor      time.Duration // how long after a command a report of the opposite state is verified; default 30 s (measured: FW 2.0.1-beta1)
+	VerifyFor      time.Duration // how long after a command a contrary report is verified; default 30 s (measured: FW 2.0.1-beta1)
 	ExpectFor      time.Duration // how long after a command a matching change counts as caused by it; default 30 s
 	// Cooldowns are how long a device is refused after it failed in its first seconds:
 	// after the first failure, the second, and so on; default 30, 60, 120, 300 s

@@ -78,10 +78,14 @@ func TestRequests(t *testing.T) {
 	t.Parallel()
 	const plug domain.DeviceID = "shellyplugsg3-8cbfea9a1b2c"
 	for want, got := range map[string][]byte{
-		`{"jsonrpc":"2.0","id":3,"src":"plugcast","dst":"shellyplugsg3-8cbfea9a1b2c","method":"Switch.Set","params":{"id":1,"on":true}}`:                     SwitchSet(3, plug, 1, true, 0),
-		`{"jsonrpc":"2.0","id":3,"src":"plugcast","dst":"shellyplugsg3-8cbfea9a1b2c","method":"Switch.Set","params":{"id":0,"on":false,"toggle_after":1.5}}`: SwitchSet(3, plug, 0, false, 1500*time.Millisecond),
-		`{"jsonrpc":"2.0","id":4,"src":"plugcast","dst":"shellyplugsg3-8cbfea9a1b2c","method":"Switch.GetStatus","params":{"id":0}}`:                         SwitchGetStatus(4, plug, 0),
-		`{"jsonrpc":"2.0","id":5,"src":"plugcast","dst":"shellyplugsg3-8cbfea9a1b2c","method":"Shelly.GetStatus"}`:                                           GetStatus(5, plug),
+		`{"jsonrpc":"2.0","id":3,"src":"plugcast","dst":"shellyplugsg3-8cbfea9a1b2c",` +
+			`"method":"Switch.Set","params":{"id":1,"on":true}}`: SwitchSet(3, plug, 1, true, 0),
+		`{"jsonrpc":"2.0","id":3,"src":"plugcast","dst":"shellyplugsg3-8cbfea9a1b2c",` +
+			`"method":"Switch.Set","params":{"id":0,"on":false,"toggle_after":1.5}}`: SwitchSet(3, plug, 0, false, 1500*time.Millisecond),
+		`{"jsonrpc":"2.0","id":4,"src":"plugcast","dst":"shellyplugsg3-8cbfea9a1b2c",` +
+			`"method":"Switch.GetStatus","params":{"id":0}}`: SwitchGetStatus(4, plug, 0),
+		`{"jsonrpc":"2.0","id":5,"src":"plugcast","dst":"shellyplugsg3-8cbfea9a1b2c",` +
+			`"method":"Shelly.GetStatus"}`: GetStatus(5, plug),
 	} {
 		if string(got) != want {
 			t.Errorf("%s\nwant %s", got, want)
@@ -145,7 +149,8 @@ func TestNoHandlerIsShort(t *testing.T) {
 // One bad byte in a text leaves the rest of the frame readable.
 func TestDecodeMendsTexts(t *testing.T) {
 	t.Parallel()
-	f, err := Decode([]byte(`{"src":"plug","method":"NotifyStatus","params":{"switch:0":{"output":true,"source":"b` + "\xfctt" + `on\u0000\ud800"}}}`))
+	f, err := Decode([]byte(`{"src":"plug","method":"NotifyStatus",` +
+		`"params":{"switch:0":{"output":true,"source":"b` + "\xfctt" + `on\u0000\ud800"}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}

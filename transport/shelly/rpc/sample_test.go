@@ -62,7 +62,8 @@ func TestSamples(t *testing.T) {
 func meaning(t *testing.T, name string, raw []byte) string {
 	switch {
 	case strings.HasPrefix(name, "mqtt-gen2-status"):
-		return "one component, as MQTT sends it: " + updates(t, "shellyplugsg3-8cbfea9a1b2c", document(t, []byte(`{"switch:0":`+string(raw)+`}`)), nil)
+		return "one component, as MQTT sends it: " + updates(t, "shellyplugsg3-8cbfea9a1b2c",
+			document(t, []byte(`{"switch:0":`+string(raw)+`}`)), nil)
 	case strings.HasPrefix(name, "mqtt-"):
 		return "refused: MQTT is not spoken here"
 	case strings.HasPrefix(name, "gen1-"):
@@ -92,7 +93,8 @@ func meaning(t *testing.T, name string, raw []byte) string {
 
 // before is the state of the device before a delta: off and cool.
 func before(t *testing.T) status.Document {
-	return document(t, []byte(`{"switch:0":{"id":0,"source":"init","output":false,"apower":2.5,"errors":["undervoltage"],"aenergy":{"total":100}}}`))
+	return document(t, []byte(`{"switch:0":{"id":0,"source":"init","output":false,"apower":2.5,`+
+		`"errors":["undervoltage"],"aenergy":{"total":100}}}`))
 }
 
 func document(t *testing.T, raw []byte) status.Document {

@@ -418,7 +418,8 @@ func TestOddities(t *testing.T) {
 	p.SetStaleOutput(true)
 	socket.call(t, 1, "Switch.Set", `{"id":0,"on":false}`)
 	socket.next(t)
-	if stale, truth := socket.next(t).component(t, "switch:0"), socket.next(t).component(t, "switch:0"); stale["output"] != true || truth["output"] != false {
+	stale, truth := socket.next(t).component(t, "switch:0"), socket.next(t).component(t, "switch:0")
+	if stale["output"] != true || truth["output"] != false {
 		t.Errorf("stale %v, then %v", stale, truth)
 	}
 	p.SetStaleOutput(false)

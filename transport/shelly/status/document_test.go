@@ -346,14 +346,18 @@ func TestParseMendsTexts(t *testing.T) {
 func TestReadingsBeyondRelays(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
-		`{"light:0":{"id":0,"output":true,"brightness":50,"apower":12.5,"aenergy":{"total":7,"by_minute":[1,2,3]},"transition":{"x":1}}}`: `powerW 12.5, {"light:0":{"aenergy":{"total":7},"apower":12.5,"brightness":50,"output":true}}`,
-		`{"cover:0":{"state":"open","current_pos":100,"apower":0},"input:0":{"state":false}}`:                                             `powerW 0, {"cover:0":{"apower":0,"current_pos":100,"state":"open"}}`,
-		`{"em:0":{"total_act_power":900,"a_voltage":231,"user_calibrated_phase":[]},"emdata:0":{"total_act":5}}`:                          `powerW 900, {"em:0":{"a_voltage":231,"total_act_power":900},"emdata:0":{"total_act":5}}`,
-		`{"lights":[{"ison":true,"brightness":3,"x":1}],"meters":[]}`:                                                                     `powerW 0, {"lights":[{"brightness":3,"ison":true}]}`,
-		`{"light:x":{},"light:01":{},"lights:0":{},"temperature:0":{"tC":1}}`:                                                             ``,
-		`{"cover:0":{"state":"<open> & \u2028"}}`:                                                                                         `powerW 0, {"cover:0":{"state":"<open> & \u2028"}}`,
-		`{"light:0":{"output":true},"switch:0":{"output":true}}`:                                                                          `powerW 0, `,
-		`{"cover:0":{"state":"open"},"switch:1":{"output":true}}`:                                                                         `powerW 0, {"cover:0":{"state":"open"}}`,
+		`{"light:0":{"id":0,"output":true,"brightness":50,"apower":12.5,` +
+			`"aenergy":{"total":7,"by_minute":[1,2,3]},"transition":{"x":1}}}`: `powerW 12.5, {"light:0":` +
+			`{"aenergy":{"total":7},"apower":12.5,"brightness":50,"output":true}}`,
+		`{"cover:0":{"state":"open","current_pos":100,"apower":0},` +
+			`"input:0":{"state":false}}`: `powerW 0, {"cover:0":{"apower":0,"current_pos":100,"state":"open"}}`,
+		`{"em:0":{"total_act_power":900,"a_voltage":231,"user_calibrated_phase":[]},` +
+			`"emdata:0":{"total_act":5}}`: `powerW 900, {"em:0":{"a_voltage":231,"total_act_power":900},"emdata:0":{"total_act":5}}`,
+		`{"lights":[{"ison":true,"brightness":3,"x":1}],"meters":[]}`:         `powerW 0, {"lights":[{"brightness":3,"ison":true}]}`,
+		`{"light:x":{},"light:01":{},"lights:0":{},"temperature:0":{"tC":1}}`: ``,
+		`{"cover:0":{"state":"<open> & \u2028"}}`:                             `powerW 0, {"cover:0":{"state":"<open> & \u2028"}}`,
+		`{"light:0":{"output":true},"switch:0":{"output":true}}`:              `powerW 0, `,
+		`{"cover:0":{"state":"open"},"switch:1":{"output":true}}`:             `powerW 0, {"cover:0":{"state":"open"}}`,
 	} {
 		readings := parse(t, raw).Readings()
 		got := ""

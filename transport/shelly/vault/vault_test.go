@@ -102,7 +102,8 @@ func TestReservation(t *testing.T) {
 	if err := late.Undo(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if !c.matches(t, "sol", "acc1", again.DialInKey()) || c.matches(t, "sol", "acc1", left.DialInKey()) || again.DialInKey() == left.DialInKey() {
+	if !c.matches(t, "sol", "acc1", again.DialInKey()) || c.matches(t, "sol", "acc1", left.DialInKey()) ||
+		again.DialInKey() == left.DialInKey() {
 		t.Error("the wrong key is kept")
 	}
 }
@@ -185,7 +186,8 @@ func TestSecretKeysRotate(t *testing.T) {
 	peer := shellycloud.New(shellycloud.Config{})
 	t.Cleanup(peer.Close)
 	code := peer.AddAccount("6550", "https://shelly-1-eu.shelly.cloud").AuthCode()
-	first, err := before.Make(ctx, credential.Request{System: "sol", ConnectionID: "acc1", Kind: domain.ConnectionShellyCloud, AuthCode: credential.Conceal(code)})
+	first, err := before.Make(ctx, credential.Request{
+		System: "sol", ConnectionID: "acc1", Kind: domain.ConnectionShellyCloud, AuthCode: credential.Conceal(code)})
 	if err == nil {
 		err = first.Keep(ctx)
 	}
@@ -219,7 +221,8 @@ func TestSecretKeysRotate(t *testing.T) {
 		keys []string
 		says string
 	}{
-		"no key": {nil, "no key to read"}, "the wrong key": {[]string{secretKey("c")}, "not in PLUGCAST_SECRET_KEY"}, "the key": {[]string{secretKey("b")}, ""},
+		"no key": {nil, "no key to read"}, "the wrong key": {[]string{secretKey("c")}, "not in PLUGCAST_SECRET_KEY"},
+		"the key": {[]string{secretKey("b")}, ""},
 	} {
 		var log strings.Builder
 		if err := before.with(t, c.keys...).Warn(ctx, slog.New(slog.NewTextHandler(&log, nil))); err != nil ||
@@ -228,7 +231,10 @@ func TestSecretKeysRotate(t *testing.T) {
 		}
 	}
 	none := before.with(t)
-	if _, err := none.Make(ctx, credential.Request{System: "sol", ConnectionID: "acc2", Kind: domain.ConnectionShellyCloud, AuthCode: credential.Conceal(code)}); !domain.HasCode(err, credential.CodeNoSecretKey) {
+	request := credential.Request{
+		System: "sol", ConnectionID: "acc2", Kind: domain.ConnectionShellyCloud, AuthCode: credential.Conceal(code),
+	}
+	if _, err := none.Make(ctx, request); !domain.HasCode(err, credential.CodeNoSecretKey) {
 		t.Errorf("%v", err)
 	}
 	none.mustKeep(t, "sol", "acc2") // a dial-in key needs no secret key

@@ -23,7 +23,8 @@ func flood(t *testing.T, test func(f *flooded)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		server, err := New(Config{
-			Open: func(*Session, *http.Request) Handler { return silent{} }, MaxUnsettled: 40, MaxUnsettledPerAddress: 10, MaxSessions: 150, MaxSessionsPerAddress: 100,
+			Open:         func(*Session, *http.Request) Handler { return silent{} },
+			MaxUnsettled: 40, MaxUnsettledPerAddress: 10, MaxSessions: 150, MaxSessionsPerAddress: 100,
 			PingInterval: time.Hour, SettleTimeout: time.Hour,
 		})
 		if err != nil {

@@ -108,7 +108,8 @@ func closesOnLarger(t *testing.T, at endpoint) {
 func refusesOctetStream(t *testing.T, at endpoint) {
 	p := at.polling(t)
 	header := http.Header{"Content-Type": {"application/octet-stream"}}
-	if answer, err := p.Do(at.ctx, http.MethodPost, header, strings.NewReader("4hello")); err == nil && answer.Status != http.StatusBadRequest {
+	answer, err := p.Do(at.ctx, http.MethodPost, header, strings.NewReader("4hello"))
+	if err == nil && answer.Status != http.StatusBadRequest {
 		t.Errorf("answered %d %q, want 400", answer.Status, answer.Body)
 	}
 	at.forgets(t, p)

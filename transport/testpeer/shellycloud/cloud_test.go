@@ -95,7 +95,8 @@ func TestTokens(t *testing.T) {
 	if status, _ := b.states(token); status != http.StatusOK {
 		t.Errorf("all_status is %d", status)
 	}
-	if status, _ := b.exchange(url.Values{"client_id": {"shelly-diy"}, "grant_type": {"code"}, "code": {"x"}}); status != http.StatusUnauthorized {
+	wrong := url.Values{"client_id": {"shelly-diy"}, "grant_type": {"code"}, "code": {"x"}}
+	if status, _ := b.exchange(wrong); status != http.StatusUnauthorized {
 		t.Errorf("a wrong code is %d", status)
 	}
 	refresh := url.Values{"client_id": {"shelly-diy"}, "grant_type": {"refresh_token"}, "refresh_token": {"r"}}
@@ -180,7 +181,8 @@ func TestSocket(t *testing.T) {
 	next(`"output":false`, `"source":"SHC"`)
 	request(`{"event":"Shelly:CommandRequest","trid":11,"deviceId":"12133370","data":{"cmd":"relay","params":{"turn":"off","id":0}}}`)
 	next(`"trid":11`, `"isok":false`, `"WRONG_ID"`)
-	request(`{"event":"Shelly:JrpcRequest","trid":"a","deviceId":"154755902610220","method":"Switch.Set","params":{"id":0,"on":true,"toggle_after":0.01}}`)
+	request(`{"event":"Shelly:JrpcRequest","trid":"a","deviceId":"154755902610220",` +
+		`"method":"Switch.Set","params":{"id":0,"on":true,"toggle_after":0.01}}`)
 	next(`"Shelly:JrpcResponse"`, `"trid":"a"`, `"was_on":false`)
 	next(`"output":true`)
 	next(`"output":false`, `"source":"timer"`)
