@@ -8,9 +8,9 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// Isolate answers a request whose handler panics with refuse, unless the answer has
-// begun: then the connection is broken off. net/http would break it off in any case,
-// without a count.
+// Isolate answers a request with refuse if its handler panics. If the answer has begun,
+// Isolate breaks off the connection. net/http would break it off in any case, but it
+// keeps no count of panics.
 func Isolate(next http.Handler, logger *slog.Logger, refuse func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := &begunWriter{ResponseWriter: w}
@@ -20,7 +20,7 @@ func Isolate(next http.Handler, logger *slog.Logger, refuse func(http.ResponseWr
 				return
 			}
 			if err, is := value.(error); is && errors.Is(err, http.ErrAbortHandler) {
-				panic(value) // the way to give up on a connection on purpose
+				panic(value) // a handler aborts its connection on purpose with this value
 			}
 			err := isolate.Recovered(logger, "http", value)
 			if answer.begun {
@@ -32,12 +32,14 @@ func Isolate(next http.Handler, logger *slog.Logger, refuse func(http.ResponseWr
 	})
 }
 
-// BrokenPlainly is the refusal for handlers that speak no problem documents.
+// BrokenPlainly is the refuse function of handlers that do not answer with problem
+// documents.
 func BrokenPlainly(w http.ResponseWriter, _ *http.Request, _ error) {
 	http.Error(w, "internal error; the server's log has the details", http.StatusInternalServerError)
 }
 
-// begunWriter notes whether an answer has begun, or the connection was taken over.
+// begunWriter records whether the answer has begun, or a handler has taken over the
+// connection.
 type begunWriter struct {
 	http.ResponseWriter
 	begun bool
@@ -45,7 +47,7 @@ type begunWriter struct {
 
 // Unwrap lets [http.ResponseController] find the rest of the writer.
 func (w *begunWriter) Unwrap() http.ResponseWriter {
-	w.begun = true // by a flush or a takeover; a deadline alone is taken for one
+	w.begun = true // assumes a flush or a takeover, although the caller may only set a deadline
 	return w.ResponseWriter
 }
 

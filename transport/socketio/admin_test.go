@@ -6,8 +6,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-// Whoever is told that joining or leaving the admin dashboard failed is where it
-// was, now and after a cut, and can try again.
+// If joining or leaving the admin dashboard fails, the client stays where it was, also
+// after a cut, and can try again.
 func TestAdminDashboard(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

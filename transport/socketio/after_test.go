@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A client without connection state recovery keeps the place by itself, and shows it
-// when it connects: joins that name none begin behind it.
+// A client without connection state recovery keeps its position itself and sends it when
+// it connects. A join that names no position begins behind it.
 func TestAfterInAuth(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -16,7 +16,7 @@ func TestAfterInAuth(t *testing.T) {
 	first := b.client("eva:clinica-sol").connect()
 	first.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"})
 	first.expect("clinica-sol 1", "clinica-sol 2")
-	kept := first.offset // as the last argument of an event says it
+	kept := first.offset // the last argument of each event
 	c := b.client("eva:clinica-sol,centro-luna")
 	c.after = kept
 	c.connect()
@@ -24,9 +24,9 @@ func TestAfterInAuth(t *testing.T) {
 	c.join("clinica-sol")
 	c.expect("clinica-sol 3")
 	c.ask(nil, "leave-system", map[string]any{"systemId": "clinica-sol"})
-	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"}) // its own goes first
+	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"}) // the position of the join wins
 	c.expect("clinica-sol 1", "clinica-sol 2", "clinica-sol 3")
-	c.join(map[string]any{"systemId": "clinica-sol", "types": []string{"device-update"}}) // where it is already, it goes on
+	c.join(map[string]any{"systemId": "clinica-sol", "types": []string{"device-update"}}) // it is in the room and continues
 	b.append(sol, 1)
 	c.expect("clinica-sol 4")
 

@@ -8,8 +8,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// BenchmarkRest is what a delivery costs more for a client that is in several
-// rooms.
+// BenchmarkRest measures the extra cost of a delivery to a client in several rooms.
 func BenchmarkRest(b *testing.B) {
 	for _, rooms := range []int{1, 16} {
 		b.Run(fmt.Sprint(rooms, "-rooms"), func(b *testing.B) {
@@ -26,8 +25,8 @@ func BenchmarkRest(b *testing.B) {
 	}
 }
 
-// BenchmarkDelivery is an event from its source to 50 clients of one room, which read
-// it.
+// BenchmarkDelivery measures an event from its source until 50 clients of one room have
+// read it.
 func BenchmarkDelivery(b *testing.B) {
 	bundle := setup(b, Config{})
 	clients := make([]*testClient, 50)

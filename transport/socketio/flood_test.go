@@ -16,11 +16,11 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
-// few lets a socket send five frames, and five more that are refused.
+// few allows a socket five frames, and five more that the server refuses.
 var few = Config{Rates: limit.Rates{Frames: limit.Rate{PerSecond: 0.01, Burst: 5}, Refused: limit.Rate{PerSecond: 0.01, Burst: 5}}}
 
-// endsWith reads until the connection is closed, and returns the code of the last
-// error that came before.
+// endsWith reads until the server closes the connection, and returns the code of the
+// last error before that.
 func (c *testClient) endsWith() (code domain.Code) {
 	c.b.t.Helper()
 	for {
@@ -41,8 +41,8 @@ func (c *testClient) endsWith() (code domain.Code) {
 	}
 }
 
-// What carries no event counts as well: the packets of Engine.IO that the server
-// answers with nothing, and acknowledgements of nothing.
+// The limit also counts packets without an event: Engine.IO packets that the server does
+// not answer, and unknown events.
 func TestFloodsOfPacketsWithoutAnEvent(t *testing.T) {
 	t.Parallel()
 	for name, packet := range map[string]string{"noop": "6", "pong": "3", "upgrade": "5", "unknown event": `42["nothing"]`} {
@@ -63,7 +63,7 @@ func TestFloodsOfPacketsWithoutAnEvent(t *testing.T) {
 	}
 }
 
-// What ends a frame that never ends does not end a client that sends much.
+// The bound on an endless frame does not stop a client that sends many large frames.
 func TestManyLargeFrames(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -76,7 +76,7 @@ func TestManyLargeFrames(t *testing.T) {
 	}
 }
 
-// A connection that shows no token has a bound of its own.
+// A connection without a token has its own limit.
 func TestFloodBeforeTheToken(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -94,7 +94,7 @@ func TestFloodBeforeTheToken(t *testing.T) {
 	c.endsWith()
 }
 
-// The pings and pongs of WebSocket count too; gorilla answers each ping by itself.
+// The limit counts WebSocket pings and pongs too; gorilla answers each ping by itself.
 func TestFloodOfControlFrames(t *testing.T) {
 	t.Parallel()
 	for name, kind := range map[string]int{"ping": websocket.PingMessage, "pong": websocket.PongMessage} {
@@ -140,7 +140,7 @@ func TestFloodOfControlFrames(t *testing.T) {
 	}
 }
 
-// Requests of a session that cannot be served count for the session.
+// Invalid requests count for their session.
 func TestFloodOfRequestsThatCannotBeServed(t *testing.T) {
 	t.Parallel()
 	b := setup(t, few)
@@ -172,7 +172,7 @@ func TestFloodOfRequestsThatCannotBeServed(t *testing.T) {
 	}
 }
 
-// Attempts to upgrade count for the session, also those that a client gives up.
+// Attempts to upgrade count for the session, even if the client abandons them.
 func TestFloodOfUpgrades(t *testing.T) {
 	t.Parallel()
 	b := setup(t, few)
@@ -218,15 +218,15 @@ func TestFloodOfHandshakes(t *testing.T) {
 	b.client("eva:centro-luna").connect()
 }
 
-// frames is a limiter that has none left for sol.
+// frames is a limiter that refuses all frames of sol.
 type frames struct{}
 
 func (frames) Allow(_ context.Context, flow domain.Flow, system domain.SystemID, _ int) (bool, time.Duration) {
 	return flow != domain.FlowFrames || system != sol, time.Second
 }
 
-// An event with binary data is refused with a word, and then the connection ends:
-// the attachments cannot be told from what follows.
+// The server answers binary data with an error and closes the connection, because it
+// cannot tell attachments from the packets that follow.
 func TestBinaryData(t *testing.T) {
 	t.Parallel()
 	for name, send := range map[string]func(c *testClient) error{

@@ -15,8 +15,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// A connection that hangs may wake up when its client is on another one. What it
-// was about to save must not replace what the client did since.
+// A hanging connection may wake up after its client moved to another one. Its pending
+// save must not replace the client's later changes.
 func TestHangingConnectionDoesNotSave(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -49,7 +49,7 @@ func TestHangingConnectionDoesNotSave(t *testing.T) {
 	c.expect("centro-luna 2")
 }
 
-// A new token either takes effect whole or not at all.
+// The server applies a new token completely or not at all.
 func TestTokenThatCannotBeSaved(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -75,8 +75,8 @@ func TestTokenThatCannotBeSaved(t *testing.T) {
 	c.expect("centro-luna 1")
 }
 
-// Another filter begins where the client is: what is on its way to it is neither
-// lost nor sent twice.
+// A new filter begins at the client's position: the server neither loses nor repeats
+// events in flight.
 func TestAnotherFilterKeepsThePlace(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -100,8 +100,8 @@ func TestAnotherFilterKeepsThePlace(t *testing.T) {
 	}
 }
 
-// Who was turned away from a room while it joined is not in it after a cut, nor
-// left half in it when that cannot be saved.
+// A ban during a join keeps the client out of the room, also after a cut. If the server
+// cannot save that, it closes the connection, so that no half join remains.
 func TestBanThatIsRaisedWhileAClientJoins(t *testing.T) {
 	t.Parallel()
 	for name, away := range map[string]bool{"saved": false, "the store is away": true} {
@@ -138,8 +138,8 @@ func TestBanThatIsRaisedWhileAClientJoins(t *testing.T) {
 	}
 }
 
-// The old place is over when the client hears that it is connected anew: no event
-// of before comes behind that.
+// Once the client learns that it has reconnected, it receives no event of its earlier
+// membership.
 func TestNothingOfBeforeAfterConnectingAnew(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -172,7 +172,7 @@ func TestNothingOfBeforeAfterConnectingAnew(t *testing.T) {
 	}
 }
 
-// dismissal takes sockets out of the first system's room that are in others as well.
+// dismissal removes the sockets that are in sol and in other rooms from sol.
 func dismissal(b *bundle) int {
 	in := func(s domain.Socket) bool { return slices.Contains(s.Systems, sol) && len(s.Systems) > 1 }
 	return b.server.Disconnect(in, client.ForcedDisconnect{Reason: "cleaning", Room: sol})
@@ -180,8 +180,9 @@ func dismissal(b *bundle) int {
 
 const toldToHaveLeft = `{"systemId":"clinica-sol","reason":"cleaning"}`
 
-// A client that a command took out of a room goes on in its others after a cut, from
-// where it was, and not in that one. One that was cut before it was told is told then.
+// After a cut, a client that a command removed from a room continues in its other rooms,
+// from its position, and stays out of that room. If the cut came before the notice, the
+// client gets the notice when it returns.
 func TestDismissedClientGoesOn(t *testing.T) {
 	t.Parallel()
 	for name, reads := range map[string]bool{"told": true, "cut before it was told": false} {
@@ -211,8 +212,8 @@ func TestDismissedClientGoesOn(t *testing.T) {
 			if !c.recovered {
 				t.Error("not recovered")
 			}
-			// A client whose offset is from before the command is told, also when it was: it
-			// showed nothing since.
+			// The server repeats the notice to a client whose offset is older than the command,
+			// because that client has not shown that it got it.
 			if e := c.next(); e.name != "left" || string(e.args[0]) != toldToHaveLeft {
 				t.Fatalf("got %s %s", e.name, e.args)
 			}
@@ -226,8 +227,9 @@ func TestDismissedClientGoesOn(t *testing.T) {
 	}
 }
 
-// A client that was banned from one room while it was away goes on in its others, and is
-// told: a tenant's ban does not cost it what other tenants' rooms had for it.
+// A client that was banned from one room while it was away continues in its others and
+// gets a notice: a ban by one tenant costs the client nothing in the rooms of other
+// tenants.
 func TestBannedWhileAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -244,14 +246,14 @@ func TestBannedWhileAway(t *testing.T) {
 	}
 	c.expect("centro-luna 2")
 	b.ban.Lower("eva", sol)
-	c.resume() // it was told, and is not put back
+	c.resume() // the client got the notice, and its old membership does not return
 	b.append(sol, 1)
 	b.append(luna, 1)
 	c.expect("centro-luna 3")
 }
 
-// A command that comes while the client's join is being saved waits for that: neither
-// of the two changes of the session is lost.
+// A command that arrives while the server saves a join waits for the save: the session
+// keeps both changes.
 func TestDismissedWhileAJoinIsSaved(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -275,8 +277,8 @@ func TestDismissedWhileAJoinIsSaved(t *testing.T) {
 	}
 }
 
-// A command whose effect cannot be saved closes the connection: nobody stays in a room
-// that the session goes on to have.
+// If the server cannot save the effect of a command, it closes the connection: the
+// client must not stay in a room that its session still lists.
 func TestDismissalThatCannotBeSaved(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -288,7 +290,7 @@ func TestDismissalThatCannotBeSaved(t *testing.T) {
 	}
 }
 
-// untilSaved waits until the one session that is saved is so.
+// untilSaved waits until a saved session satisfies the condition.
 func (b *bundle) untilSaved(holds func(Session) bool) {
 	b.t.Helper()
 	testpeer.Eventually(b.t, "the session to be saved", func() bool {

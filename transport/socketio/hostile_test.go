@@ -11,30 +11,28 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
-// attempts of each attack are many where one costs little, so that a leak shows.
+// attempts gives cheap attacks many attempts, so that a leak shows.
 var attempts = map[string]int{
 	"ever new namespaces":        10_000,
 	"a flood of CONNECT packets": 10_000,
-	"handshakes never used":      4_000, // four times as many as may be
+	"handshakes never used":      4_000, // four times the limit
 	"a reader that never reads":  10_000,
-	"polls left waiting":         64, // each for two seconds
+	"polls left waiting":         64, // each takes two seconds
 	"frames over the limit":      200,
 	"bodies over the limit":      200,
 }
 
-// used is what this process uses when it has nothing to do: goroutines, and bytes
-// of heap.
+// used returns the goroutines and the bytes of heap that the idle process uses.
 func used() (goroutines int, heap uint64) {
 	runtime.GC()
-	runtime.GC() // pools give up what they have in two steps
+	runtime.GC() // a sync.Pool releases its items in two collections
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return runtime.NumGoroutine(), m.HeapAlloc
 }
 
-// Hostile clients are refused, honest ones are served meanwhile, and when all is
-// over nothing is left of them. It is not parallel: it counts what the process
-// uses.
+// The server refuses hostile clients, keeps serving honest ones, and retains nothing
+// afterwards. The test is not parallel because it measures the whole process.
 func TestHostileClients(t *testing.T) {
 	// One address may have half of the 2,000 unsettled sessions, and all clients here share one.
 	b := setup(t, Config{PingInterval: time.Second, PingTimeout: time.Second, MaxUnsettled: 2000})
@@ -64,7 +62,7 @@ func TestHostileClients(t *testing.T) {
 		}
 		cancel()
 		b.append(sol, 1)
-		if honest.connect(); !honest.recovered { // also while the rest is being cleared away
+		if honest.connect(); !honest.recovered { // the server may still be closing the attack's connections
 			t.Errorf("%s: an honest client was forgotten", name)
 		}
 		if e := honest.next(); e.name != "device-update" {
@@ -72,7 +70,7 @@ func TestHostileClients(t *testing.T) {
 		}
 		honest.cut()
 		var left string
-		testpeer.Eventually(t, "the server to be rid of "+name, func() bool { // connections that are being closed take a moment more
+		testpeer.Eventually(t, "the server to be rid of "+name, func() bool { // closing connections takes a moment
 			goroutinesNow, heapNow := gone(name)
 			left = fmt.Sprintf("%d goroutines and %d KiB are left, and were %d and %d before", goroutinesNow, heapNow>>10, goroutines, heap>>10)
 			return goroutinesNow <= goroutines+5 && heapNow < heap+2<<20

@@ -18,8 +18,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
-// ledger is what was appended: whom each event of a system is about, by its seq
-// less one.
+// ledger records the appended events: per system, the device of each event, at index
+// seq-1.
 type ledger struct {
 	b       *bundle
 	mu      sync.Mutex
@@ -33,8 +33,8 @@ func (l *ledger) append(system domain.SystemID, device string) {
 	l.b.source.Append(system, &domain.DeviceUpdate{DeviceID: domain.DeviceID(device), PowerW: domain.Some(1.5)})
 }
 
-// between returns the seqs of the events behind one and up to another that
-// are about a device, or any.
+// between returns the seqs after one and up to another, of the events about the device,
+// or of all events if device is "".
 func (l *ledger) between(system domain.SystemID, after, upTo uint64, device string) (seqs []uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,27 +52,27 @@ func (l *ledger) newest(system domain.SystemID) uint64 {
 	return uint64(len(l.devices[system]))
 }
 
-// model is a client, and what it is to get.
+// model is a client with the state that it expects.
 type model struct {
 	*testClient
 	t      *testing.T
 	rand   *rand.Rand
 	ledger *ledger
 	in     map[domain.SystemID]*whereabouts
-	hung   []*conformance.WebSocket // connections of before, that are still open
+	hung   []*conformance.WebSocket // earlier connections that are still open
 	steps  []string
 
-	commands sync.WaitGroup // that take it out of rooms
-	told     int            // how many it was told of
+	commands sync.WaitGroup // commands that remove the client from rooms
+	told     int            // how many of them the client learned of
 }
 
-// whereabouts is where the model is in a room.
+// whereabouts is the expected state of the client in one room.
 type whereabouts struct {
-	last     uint64 // everything up to here came, or is not for it
-	device   string // it is for; "" for any
+	last     uint64 // the client got every event up to here that passes its filter
+	device   string // the device in the filter; "" for any
 	conflate bool
-	snapshot bool // is to come first
-	unsure   bool // the answer to a join was not waited for
+	snapshot bool // the client expects a snapshot first
+	unsure   bool // the client did not wait for the answer to its join
 }
 
 func (m *model) fail(format string, args ...any) {
@@ -80,7 +80,7 @@ func (m *model) fail(format string, args ...any) {
 	m.t.Fatalf("%s\nafter: %s", fmt.Sprintf(format, args...), strings.Join(m.steps, ", "))
 }
 
-// got holds an event against the model.
+// got checks an event against the model.
 func (m *model) got(e event) {
 	m.t.Helper()
 	var said struct {
@@ -94,7 +94,7 @@ func (m *model) got(e event) {
 		m.told++
 		delete(m.in, said.SystemID)
 		return
-	case "joined": // behind that, because it joined again before it was told
+	case "joined": // behind a "left": the client joined again before it got that notice
 		_ = json.Unmarshal(e.args[0], &said)
 		if m.in[said.SystemID] != nil {
 			m.fail("got %s %s", e.name, e.args)
@@ -136,7 +136,7 @@ func (m *model) ok(name string, argument any) (answer map[string]any, ok bool) {
 	return answer, ok
 }
 
-// joins is a random join.
+// joins returns a random join.
 func (m *model) joins(system domain.SystemID) (request map[string]any, p whereabouts) {
 	request = map[string]any{"systemId": system}
 	if m.rand.IntN(2) == 0 {
@@ -160,16 +160,16 @@ func (m *model) join(system domain.SystemID) {
 		request["after"] = "0-0"
 	}
 	answer, ok := m.ok("join-system", request)
-	old = m.in[system] // a command may have come before
+	old = m.in[system] // a command may have removed the client in the meantime
 	m.steps = append(m.steps, fmt.Sprint(request, " ", ok))
 	switch at := uint64(answer["seq"].(float64)); {
 	case !ok:
 		m.fail("join-system: %v", answer)
-	case old != nil && len(request) == 1: // it stays where it is
+	case old != nil && len(request) == 1: // the client keeps its position
 		return
-	case old != nil && old.unsure && !unsure && !p.snapshot: // it was put back behind its back, and goes on from there
+	case old != nil && old.unsure && !unsure && !p.snapshot: // the server has restored the room, and the client continues there
 		return
-	case old != nil && !unsure && !p.snapshot: // another filter, from where it is
+	case old != nil && !unsure && !p.snapshot: // a new filter begins at the client's position
 		p.last = old.last
 		if old.snapshot {
 			m.fail("an answer before the snapshot")
@@ -189,7 +189,7 @@ func (m *model) leave(system domain.SystemID) {
 	delete(m.in, system)
 }
 
-// again connects after a cut, and must be where it was.
+// again connects after a cut and demands that the server recovers the client.
 func (m *model) again(how string) {
 	m.t.Helper()
 	m.steps = append(m.steps, fmt.Sprintf("%s (%s)", how, m.offset))
@@ -198,7 +198,7 @@ func (m *model) again(how string) {
 	}
 }
 
-// sure reports whether the client knows of a room that it is in.
+// sure reports whether the client is certain to be in a room.
 func (m *model) sure() bool {
 	for _, p := range m.in {
 		if !p.unsure {
@@ -208,7 +208,7 @@ func (m *model) sure() bool {
 	return false
 }
 
-// step does one thing that clients, networks and servers do.
+// step does one random action of a client, a network or a server.
 func (m *model) step() {
 	m.t.Helper()
 	system := []domain.SystemID{sol, luna}[m.rand.IntN(2)]
@@ -217,22 +217,22 @@ func (m *model) step() {
 		m.join(system)
 	case 3:
 		m.leave(system)
-	case 4: // with what is on its way
+	case 4: // a cut loses the packets in flight
 		m.again("cut")
 	case 5:
 		m.steps = append(m.steps, "restart")
-		for m.cut(); len(m.hung) > 0; m.hung = m.hung[1:] { // or the server waits for them to close
+		for m.cut(); len(m.hung) > 0; m.hung = m.hung[1:] { // otherwise the server waits for these connections to close
 			m.hung[0].Close()
 		}
 		m.b.start()
 		m.again("cut")
-	case 6: // the connection of before hangs, and goes on in another process
+	case 6: // the earlier connection hangs, and the client continues in another process
 		if len(m.hung) < 3 {
 			m.hung = append(m.hung, m.ws)
 			m.ws = nil
 		}
 		m.again("take over")
-		for _, ws := range m.hung { // it may fail: the connection may be gone
+		for _, ws := range m.hung { // an error is fine: the connection may be gone
 			_ = ws.Send(`42["join-system",{"systemId":"clinica-sol","conflate":true}]`, `42["leave-system","centro-luna"]`)
 		}
 	case 7: // cut before the answer to a join
@@ -246,7 +246,7 @@ func (m *model) step() {
 		if m.again("cut"); m.in[system].unsure {
 			m.join(system)
 		}
-	case 8: // what cannot be saved changes nothing
+	case 8: // a join that the server cannot save changes nothing
 		m.obeyed()
 		m.b.sessions.fail(true)
 		request, _ := m.joins(system)
@@ -259,7 +259,7 @@ func (m *model) step() {
 		if ok {
 			m.fail("joined without saving: %v", answer)
 		}
-	case 9: // out of the namespace and in again, over the same connection
+	case 9: // the client leaves the namespace and returns over the same connection
 		m.send("41")
 		auth, _ := json.Marshal(map[string]string{"token": m.token, "pid": m.pid, "offset": m.offset})
 		m.send("40" + string(auth))
@@ -271,7 +271,7 @@ func (m *model) step() {
 		if m.connected(text); !m.recovered && m.sure() {
 			m.fail("not recovered")
 		}
-	case 10, 11: // a command takes it out of a room while it does something else
+	case 10, 11: // a command removes the client from a room during another action
 		m.command(system)
 		switch other := []domain.SystemID{sol, luna}[m.rand.IntN(2)]; m.rand.IntN(4) {
 		case 0:
@@ -291,8 +291,8 @@ func (m *model) step() {
 	}
 }
 
-// command takes the model out of a room, if it is in both: else its socket would be
-// closed. It does not wait for that.
+// command removes the client from a room if it is in both rooms; otherwise the server
+// would close its socket. It does not wait for the effect.
 func (m *model) command(system domain.SystemID) {
 	m.steps = append(m.steps, fmt.Sprint("command to leave ", system))
 	server := m.b.server
@@ -302,7 +302,7 @@ func (m *model) command(system domain.SystemID) {
 	})
 }
 
-// obeyed waits until no command is being carried out.
+// obeyed waits until the server has carried out all commands.
 func (m *model) obeyed() {
 	m.commands.Wait()
 	dismissed := func() bool {
@@ -321,8 +321,9 @@ func (m *model) obeyed() {
 	}
 }
 
-// catchUp reads until everything has come that was appended before. Of a room that it
-// was put back into behind its back it does not know what is to come.
+// catchUp reads until every event appended so far has arrived. It skips rooms that the
+// server restored without the client's knowledge, because the model cannot predict their
+// events.
 func (m *model) catchUp() {
 	m.t.Helper()
 	m.steps = append(m.steps, "catch up")
@@ -334,8 +335,8 @@ func (m *model) catchUp() {
 	}
 }
 
-// Whatever a client, its network and the servers do: in each room it gets each
-// event once and in order, from where it joined.
+// A client gets each event of a room once and in order, from the position at which it
+// joined, through random cuts, restarts, takeovers and commands.
 func TestEachEventOnceWhateverHappens(t *testing.T) {
 	t.Parallel()
 	for range 6 {
@@ -357,7 +358,7 @@ func TestEachEventOnceWhateverHappens(t *testing.T) {
 					t.Logf("after: %s", strings.Join(m.steps, ", "))
 				}
 			})
-			b.sessions.before(func(string) { // what comes while somebody joins
+			b.sessions.before(func(string) { // events that arrive during a join
 				l.append(sol, "plug-1")
 				l.append(luna, "plug-2")
 			})

@@ -11,8 +11,8 @@ import (
 	"github.com/plugcast/plugcast/transport/limit"
 )
 
-// A command that takes a client out of a room which it is just joining takes effect
-// behind the join, and the client hears of both in this order.
+// A command that removes a client from a room during its join takes effect after the
+// join. The client learns of both in this order.
 func TestTakenOutWhileJoining(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -23,7 +23,7 @@ func TestTakenOutWhileJoining(t *testing.T) {
 		if system != sol {
 			return
 		}
-		if asked++; asked == 2 { // the socket is in the room, and its client does not know yet
+		if asked++; asked == 2 { // the socket is in the room, but its client does not know yet
 			out = dismissal(b)
 		}
 	}
@@ -38,8 +38,8 @@ func TestTakenOutWhileJoining(t *testing.T) {
 	}
 }
 
-// Joins and commands take effect in any order. The last notice that the client got of a
-// room always matches whether it is in it.
+// Joins and commands take effect in any order. The last notice about a room always tells
+// the client whether it is in the room.
 func TestLastNoticeIsHowItIs(t *testing.T) {
 	t.Parallel()
 	fast := limit.Rate{PerSecond: 1e6, Burst: 1e6}
@@ -67,7 +67,7 @@ func TestLastNoticeIsHowItIs(t *testing.T) {
 		in = true
 		commands.Wait()
 		listed := slices.Contains(b.server.Sockets()[0].Systems, sol)
-		for in && !listed { // told when that is saved
+		for in && !listed { // the notice follows the save
 			take(c.next())
 		}
 		c.ask(take, "ping", nil)
@@ -77,16 +77,16 @@ func TestLastNoticeIsHowItIs(t *testing.T) {
 	}
 }
 
-// A command holds the session's order while it throws a client out, so it waits for no
-// delivery: one that finds the queue full ends the connection, and would wait for the
-// command.
+// A command holds the session's order lock while it disconnects a client, so it must not
+// wait for deliveries: a delivery that finds the queue full ends the connection, and
+// would wait for the command.
 func TestThrowingOutWaitsForNoDelivery(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	c := b.joined(sol)
 	s := b.server.all()[0]
 	thrown := make(chan int, 1)
-	s.sending.Lock() // as a delivery does
+	s.sending.Lock() // a delivery holds this lock
 	defer s.sending.Unlock()
 	go func() {
 		thrown <- b.server.Disconnect(func(domain.Socket) bool { return true }, client.ForcedDisconnect{Reason: "cleaning", Reconnect: true})

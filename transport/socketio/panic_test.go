@@ -17,7 +17,7 @@ type badFeed struct{}
 
 func (badFeed) Subscribe(func([]byte)) func() { panic("a bad feed") }
 
-// A panic while a socket is served closes that socket, and no other one notices.
+// A panic in a socket closes that socket. The other sockets notice nothing.
 func TestPanicClosesOneSocket(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -42,7 +42,7 @@ func TestPanicClosesOneSocket(t *testing.T) {
 	}
 }
 
-// badLimiter panics when a client of it comes back to a second room.
+// badLimiter panics when a returning client rejoins its second room.
 type badLimiter struct{ joins atomic.Int32 }
 
 func (l *badLimiter) Allow(_ context.Context, flow domain.Flow, _ domain.SystemID, _ int) (bool, time.Duration) {
@@ -52,7 +52,7 @@ func (l *badLimiter) Allow(_ context.Context, flow domain.Flow, _ domain.SystemI
 	return true, 0
 }
 
-// A panic in the middle of a recovery leaves no room behind that was restored before.
+// After a panic in a recovery, no restored room remains.
 func TestPanicInARecovery(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -68,7 +68,7 @@ func TestPanicInARecovery(t *testing.T) {
 	c.resume()
 }
 
-// emptySystem is a source of snapshots.
+// emptySystem is a source of empty snapshots.
 type emptySystem struct{}
 
 func (emptySystem) WriteSnapshot(_ context.Context, _ domain.SystemID, write func([]byte) error) (domain.Cursor, error) {
@@ -79,7 +79,8 @@ func (emptySystem) Base(context.Context, domain.SystemID) (domain.Position, doma
 	return domain.Position{}, domain.Cursor{}, nil
 }
 
-// A panic while a snapshot is queued lets go of it, and of the lock that deliveries take.
+// A panic while the server queues a snapshot releases the snapshot and the lock that
+// deliveries take.
 func TestPanicReleasesTheSnapshot(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -96,7 +97,7 @@ func TestPanicReleasesTheSnapshot(t *testing.T) {
 	}
 	s := b.server.all()[0]
 	m, rooms := s.rooms[0], s.rooms
-	s.saved.Revision, s.rooms = 2, []*membership{nil} // which panics
+	s.saved.Revision, s.rooms = 2, []*membership{nil} // the nil membership panics
 	state := get()
 	if isolate.Do(nil, "test", func() { m.Begin(state) }) {
 		t.Error("no panic")
@@ -104,7 +105,7 @@ func TestPanicReleasesTheSnapshot(t *testing.T) {
 	again := get()
 	defer again.Release()
 	if again == state {
-		t.Error("the snapshot is held") // or the cache would have made another one
+		t.Error("the snapshot is held") // otherwise the cache would have made a new one
 	}
 	s.sending.Lock()
 	defer s.sending.Unlock()

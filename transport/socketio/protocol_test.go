@@ -17,7 +17,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
-// attempt connects, and returns what the server says or that it closes.
+// attempt connects, and returns the server's answer or reports that the server closed
+// the connection.
 func (c *testClient) attempt() (text string, closed bool) {
 	c.b.t.Helper()
 	ws, err := conformance.OpenWebSocket(c.ctx, c.b.endpoint)
@@ -33,8 +34,7 @@ func (c *testClient) attempt() (text string, closed bool) {
 	return f.Data, err != nil && c.ctx.Err() == nil
 }
 
-// An event has the payload of the old system, the envelope around it, and its
-// position.
+// An event carries the payload of the old system, then its envelope, then its position.
 func TestEventAsTheOldSystemSentIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -100,15 +100,15 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s %v: %v", refused.name, refused.argument, answer)
 		}
 	}
-	c.send(`42["join-system","elsewhere"]`) // nobody waits for an answer
+	c.send(`42["join-system","elsewhere"]`) // the client requests no acknowledgement
 	if e := c.next(); e.name != "error" || !strings.Contains(string(e.args[0]), `"forbidden"`) {
 		t.Errorf("got %s %s", e.name, e.args)
 	}
 	b.append(sol, 1)
-	c.expect("clinica-sol 1") // none of it did any harm
+	c.expect("clinica-sol 1") // the client still gets its events
 }
 
-// Filters have the names of every face.
+// Filters accept the names that the other faces use.
 func TestNamesOfFilters(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{MaxRooms: 1})
@@ -125,11 +125,11 @@ func TestNamesOfFilters(t *testing.T) {
 	c := b.client("eva:clinica-sol").connect()
 	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0", "deviceId": "nobody"})
 	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0", "types": []string{"device-update"}})
-	c.expect("clinica-sol 1") // and not through the first filter
+	c.expect("clinica-sol 1") // the second filter has replaced the first
 }
 
-// A token may also be in a header, where programs can put one, and never in the
-// URL.
+// The server also accepts a token in a header, which programs can set, and never one in
+// the URL.
 func TestTokenOfTheHandshake(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -170,8 +170,8 @@ func TestTokenOfTheHandshake(t *testing.T) {
 	}
 }
 
-// Who is thrown out hears why. An unmodified client stays away after the
-// disconnect, and comes back after a mere close.
+// A disconnected client learns the reason. The unmodified library does not reconnect
+// after a disconnect packet, but does after a plain close.
 func TestForcedDisconnect(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -202,8 +202,8 @@ func TestForcedDisconnect(t *testing.T) {
 	}
 }
 
-// Of a command on one system, a client that is in other rooms as well leaves that
-// room and lives on.
+// A command on one system removes a client from that room. A client in other rooms stays
+// connected.
 func TestDismissedFromARoom(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -224,7 +224,7 @@ func TestDismissedFromARoom(t *testing.T) {
 	if n := b.server.Disconnect(in, client.ForcedDisconnect{Room: luna}); n != 1 {
 		t.Errorf("%d sockets", n)
 	}
-	if n := b.server.Disconnect(in, client.ForcedDisconnect{Room: sol}); n != 1 { // the only room that is left
+	if n := b.server.Disconnect(in, client.ForcedDisconnect{Room: sol}); n != 1 { // sol is now the client's only room
 		t.Errorf("%d sockets", n)
 	}
 	if e := c.next(); e.name != "left" {
@@ -235,7 +235,8 @@ func TestDismissedFromARoom(t *testing.T) {
 	}
 }
 
-// A page that woke its server finds it awake, if it may come here.
+// Init answers pages of allowed origins with 200, as dashboards of the old system
+// expect.
 func TestInit(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{CheckOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") != "http://foreign.example" }})

@@ -10,8 +10,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// What a client misses while its server is gone comes when it is back, whether it
-// ever got an event or not, and it is where it was without joining.
+// A client that returns after its server died gets the events that it missed, even if it
+// never got one before, and is in its rooms without joining.
 func TestRecoveryAfterTheServerDied(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -24,14 +24,15 @@ func TestRecoveryAfterTheServerDied(t *testing.T) {
 	b.append(sol, 2)
 	c.resume()
 	c.expect("clinica-sol 4")
-	c.cut() // with the fifth on its way
+	c.cut() // the fifth event is in flight
 	b.append(sol, 1)
 	b.start()
 	c.resume()
 	c.expect("clinica-sol 5", "clinica-sol 6")
 }
 
-// Applications join whenever they connect. Then that must not move them.
+// Applications join on every connect. A repeated join must not move the client's
+// position.
 func TestJoiningAgainKeepsThePlace(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -55,8 +56,8 @@ func TestJoiningAgainKeepsThePlace(t *testing.T) {
 	}
 }
 
-// A client in two rooms has a place in each, also when it got nothing from one
-// since it joined the other.
+// A client in two rooms has a position in each, even if one delivered nothing since the
+// client joined the other.
 func TestRecoveryInTwoRooms(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -93,7 +94,7 @@ func TestRecoveryInTwoRooms(t *testing.T) {
 	}
 	again(1, 1, "centro-luna 3")
 	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"})
-	c.expect("clinica-sol 1") // of four
+	c.expect("clinica-sol 1") // the first of four events
 	c.cut()
 	b.append(luna, 1)
 	c.connect()
@@ -101,24 +102,25 @@ func TestRecoveryInTwoRooms(t *testing.T) {
 	for range 4 {
 		rest[c.next().seq] = true
 	}
-	if len(rest) != 3 || !rest[2] || !rest[3] || !rest[4] { // and luna's fourth
+	if len(rest) != 3 || !rest[2] || !rest[3] || !rest[4] { // luna's event has seq 4 too
 		t.Errorf("then came %v", rest)
 	}
 }
 
-// A position from before must not be taken for one of what was joined since.
+// The server must not take an offset from before a join for a position in the room that
+// the client joined later.
 func TestOldOffsetsAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	c := b.joined(sol)
 	b.append(sol, 2)
 	c.expect("clinica-sol 1", "clinica-sol 2")
-	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"}) // from the beginning, and cut before the first
+	c.join(map[string]any{"systemId": "clinica-sol", "after": "0-0"}) // the cut comes before the first event
 	c.cut()
 	c.connect()
 	c.expect("clinica-sol 1", "clinica-sol 2")
 
-	for pid := range b.sessions.all() { // a week passes
+	for pid := range b.sessions.all() { // as if a week had passed
 		_ = b.sessions.do(func() { delete(b.sessions.saved, pid) })
 	}
 	if c.connect(); c.recovered {
@@ -130,13 +132,13 @@ func TestOldOffsetsAreNotBelieved(t *testing.T) {
 	c.expect("clinica-sol 1", "clinica-sol 2")
 }
 
-// The state comes once, unless it may have been lost on the way.
+// The server sends the snapshot once, unless the cut may have lost it.
 func TestSnapshotComesAgainToWhoDidNotGetIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	b.append(sol, 2)
 	c := b.client("eva:clinica-sol").connect()
-	c.join(map[string]any{"systemId": "clinica-sol", "snapshot": true}) // and cut before it comes
+	c.join(map[string]any{"systemId": "clinica-sol", "snapshot": true}) // the cut comes before the snapshot
 	c.connect()
 	e := c.next()
 	var snapshot struct {
@@ -153,8 +155,8 @@ func TestSnapshotComesAgainToWhoDidNotGetIt(t *testing.T) {
 	c.expect("clinica-sol 4")
 }
 
-// A pid is worth nothing to somebody else, and nothing in a system that its owner
-// may see no more.
+// A pid is useless to another subject, and in a system that its owner may no longer
+// read.
 func TestSessionsAreTheirOwners(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -171,8 +173,8 @@ func TestSessionsAreTheirOwners(t *testing.T) {
 	}
 }
 
-// A store that is away sends clients away, to come again: it must not make them
-// forget.
+// While the session store is unavailable, the server closes connections, so that clients
+// come back later and keep their sessions.
 func TestStoreThatIsAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -194,15 +196,15 @@ func TestStoreThatIsAway(t *testing.T) {
 	c.resume()
 }
 
-// An event of one room must not say that the client has the snapshot of another
-// that is still to come.
+// The offset of an event in one room must not acknowledge the snapshot of another room
+// that the client has not got yet.
 func TestEventBeforeTheSnapshotOfAnotherRoom(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	var asked atomic.Int32
 	there, goOn := make(chan struct{}), make(chan struct{})
 	b.ban.Asked = func(_ domain.Actor, system domain.SystemID) {
-		if system == luna && asked.Add(1) == 2 { // luna is joined, and nothing of it was sent
+		if system == luna && asked.Add(1) == 2 { // the client is in luna, and the server has sent nothing of it yet
 			close(there)
 			<-goOn
 		}
@@ -218,7 +220,7 @@ func TestEventBeforeTheSnapshotOfAnotherRoom(t *testing.T) {
 	close(goOn)
 	c.resume()
 	snapshots := 0
-	c.ask(func(e event) { // the answer comes behind what a connection begins with
+	c.ask(func(e event) { // the answer follows the first packets of the connection
 		if e.name == "snapshot" {
 			snapshots++
 		}
@@ -228,8 +230,8 @@ func TestEventBeforeTheSnapshotOfAnotherRoom(t *testing.T) {
 	}
 }
 
-// A store that came back from an older copy does not know of the last joins: their
-// client must hear that it is not in those rooms.
+// A session store that was restored from an older copy does not know the last joins: the
+// client must learn that it is not in those rooms.
 func TestStoreThatWentBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -249,7 +251,7 @@ func TestStoreThatWentBack(t *testing.T) {
 	c.resume()
 }
 
-// A session that cannot be read does not turn its client away for ever.
+// An unreadable session does not lock its client out for ever.
 func TestSessionThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -264,8 +266,8 @@ func TestSessionThatCannotBeRead(t *testing.T) {
 	c.resume()
 }
 
-// A client that says that it goes, and one that is in no room any more, leaves
-// nothing behind that has to be kept for days.
+// A client that disconnects on purpose, or that has left all its rooms, leaves no
+// session that the store must keep for days.
 func TestSessionsOfClientsThatGoExpireSoon(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -284,7 +286,7 @@ func TestSessionsOfClientsThatGoExpireSoon(t *testing.T) {
 	c.join("clinica-sol")
 	c.send("41")
 	ended(c, sol)
-	c.resume() // it has changed its mind
+	c.resume() // the client returns after all
 	ref, _ := parsePID(c.pid, domain.Actor{Subject: "eva"})
 	c.cut()
 	if c.connect(); b.sessions.isEnded(ref) {
@@ -292,7 +294,7 @@ func TestSessionsOfClientsThatGoExpireSoon(t *testing.T) {
 	}
 }
 
-// What a client shows for a pid names at most a session of its own subject.
+// A pid never names a session of another subject.
 func TestPIDs(t *testing.T) {
 	t.Parallel()
 	actor := domain.Actor{Subject: "eva", Systems: []domain.SystemID{sol}}

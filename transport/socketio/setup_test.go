@@ -26,18 +26,18 @@ const (
 	luna = clienttest.Luna
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for an expected event.
 const patience = 20 * time.Second
 
-// bundle is a deployment in memory: its events and its sessions survive the
-// server, of which there is one after the other.
+// bundle is a deployment in memory. Its events and sessions survive the server, and the
+// test can start one server after another.
 type bundle struct {
 	t        testing.TB
 	config   Config
 	source   *clienttest.Source
 	sessions *memory
 	ban      *clienttest.Ban
-	guest    string // the token of clients that have none
+	guest    string // the token for clients without one
 	metrics  client.Metrics
 	limiter  limit.Limiter
 
@@ -58,7 +58,7 @@ func setup(t testing.TB, config Config) *bundle {
 	return b
 }
 
-// start begins a server, in place of the one before, which is cut off.
+// start starts a server and cuts off the one before.
 func (b *bundle) start() {
 	b.t.Helper()
 	if b.stop != nil {
@@ -88,20 +88,20 @@ func (b *bundle) start() {
 	})
 }
 
-// all returns the sockets that are listed.
+// all returns the listed sockets.
 func (s *Server) all() (list []*socket) {
 	s.clients.Each(func(f client.Face) { list = append(list, f.(*socket)) })
 	return list
 }
 
-// memory is a store of sessions that can fail.
+// memory is a session store that can fail.
 type memory struct {
 	mu      sync.Mutex
 	failing bool
 	saved   map[domain.SessionRef][]byte
 	holders map[domain.SessionRef]string
 	ended   map[domain.SessionRef]bool
-	saving  func(holder string) // see before
+	saving  func(holder string) // set by before
 }
 
 func newMemory() *memory {
@@ -114,7 +114,7 @@ func (m *memory) fail(failing bool) {
 	m.failing = failing
 }
 
-// before has f called before each save, by the holder who saves.
+// before makes f run before each save, with the holder that saves.
 func (m *memory) before(f func(holder string)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,12 +180,11 @@ func (m *memory) all() map[domain.SessionRef][]byte {
 	return maps.Clone(m.saved)
 }
 
-// testClient is a Socket.IO client that does what the unmodified library does about
-// recovery: it keeps the pid, and the last argument of an event if that is a
-// string.
+// testClient is a Socket.IO client that handles recovery as the unmodified library does:
+// it keeps the pid, and the last argument of each event if that is a string.
 type testClient struct {
 	b      *bundle
-	ctx    context.Context //nolint:containedctx // a test's one
+	ctx    context.Context //nolint:containedctx // the context of the test
 	token  string
 	pid    string
 	offset string
@@ -211,7 +210,7 @@ func (c *testClient) connect() *testClient {
 	return c
 }
 
-// resume connects and demands that the client is where it was.
+// resume connects and demands that the server recovers the client.
 func (c *testClient) resume() {
 	c.b.t.Helper()
 	if c.connect(); !c.recovered {
@@ -219,7 +218,7 @@ func (c *testClient) resume() {
 	}
 }
 
-// joined makes a client that may see these systems, connects it and joins them.
+// joined returns a connected client that may read these systems and has joined them.
 func (b *bundle) joined(systems ...domain.SystemID) *testClient {
 	b.t.Helper()
 	var names []string
@@ -233,13 +232,13 @@ func (b *bundle) joined(systems ...domain.SystemID) *testClient {
 	return c
 }
 
-// try is connect, for who may be refused.
+// try connects like connect, but returns the refusal if the server refuses.
 func (c *testClient) try() (refusal string) {
 	c.b.t.Helper()
 	return c.tryWith(func(auth string) string { return auth })
 }
 
-// tryWith is try with another auth than the client's.
+// tryWith is try with different auth data.
 func (c *testClient) tryWith(change func(auth string) string) (refusal string) {
 	c.b.t.Helper()
 	c.cut()
@@ -268,7 +267,7 @@ func (c *testClient) tryWith(change func(auth string) string) (refusal string) {
 	return ""
 }
 
-// connected takes the answer to a CONNECT, and what comes behind it.
+// connected reads the answer to a CONNECT and the packets behind it.
 func (c *testClient) connected(answered string) {
 	c.b.t.Helper()
 	var answer struct{ SID, PID string }
@@ -305,7 +304,7 @@ func (c *testClient) read() string {
 	return f.Data
 }
 
-// event is what a client got.
+// event is an event that a client got.
 type event struct {
 	name string
 	args []json.RawMessage
@@ -336,8 +335,8 @@ func (c *testClient) parse(text string) event {
 	return e
 }
 
-// ask emits an event and returns what it is acknowledged with. Events that come
-// before are handed to got.
+// ask emits an event and returns its acknowledgement. It passes events that arrive
+// before that to got.
 func (c *testClient) ask(got func(event), name string, argument any) map[string]any {
 	c.b.t.Helper()
 	c.acks++
@@ -360,7 +359,7 @@ func (c *testClient) ask(got func(event), name string, argument any) map[string]
 	}
 }
 
-// join joins and fails the test when that is refused.
+// join joins and fails the test if the server refuses.
 func (c *testClient) join(argument any) map[string]any {
 	c.b.t.Helper()
 	answer := c.ask(func(e event) { c.b.t.Errorf("before the answer came %s %d", e.name, e.seq) }, "join-system", argument)
@@ -370,7 +369,7 @@ func (c *testClient) join(argument any) map[string]any {
 	return answer
 }
 
-// expect reads events of systems by their seqs: "clinica-sol 3".
+// expect reads events and compares their system and seq: "clinica-sol 3".
 func (c *testClient) expect(want ...string) {
 	c.b.t.Helper()
 	for _, w := range want {

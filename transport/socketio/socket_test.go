@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/conformance"
 )
 
-// brief is a socket whose connection breaks before it is told that it is connected.
+// brief is a connection that breaks before the server confirms it.
 type brief struct {
 	sio.Handler
 	io   *sio.Socket
@@ -26,7 +26,7 @@ func (b brief) Connected() {
 	close(b.told)
 }
 
-// A socket whose connection breaks while it connects is not listed for ever.
+// The server does not keep a socket listed if its connection breaks during the connect.
 func TestSocketThatBreaksWhileItConnects(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
@@ -65,7 +65,7 @@ func TestSocketThatBreaksWhileItConnects(t *testing.T) {
 	}
 }
 
-// slow is data that take a while to be encoded.
+// slow is a value that takes a while to encode.
 type slow struct {
 	socket *socket
 	held   *bool
@@ -80,8 +80,8 @@ func (s slow) MarshalJSON() ([]byte, error) {
 	return []byte(`"<>"`), nil
 }
 
-// While a snapshot is being encoded the events of other rooms go on: whoever
-// delivers one to this socket delivers it to everybody in the room.
+// Encoding a snapshot does not hold up the events of other rooms: the goroutine that
+// delivers an event to this socket delivers it to the whole room.
 func TestEncodingDoesNotHoldDeliveriesUp(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})

@@ -22,7 +22,7 @@ func TestLifecycle(t *testing.T) {
 	})
 	newFace(t, func(_ *face, c *Config) { config = *c })
 	config.Parts.Authenticator = auth
-	// A room that lingers is the hub's, and outlives the server that opened it.
+	// The hub owns a room that lingers, and the room outlives the server that opened it.
 	config.Parts.Rooms = clienttest.NewHub(t, clienttest.NewSource(), rooms.Config{Linger: -1})
 	lifecycle.Stress(t, func(t *testing.T) lifecycle.Part {
 		s, err := New(config)

@@ -8,7 +8,7 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// explosive panics for some readers.
+// explosive implements parts of the server that panic for some readers.
 type explosive struct{ *face }
 
 func (e explosive) AuthenticateStream(ctx context.Context, r *http.Request, system domain.SystemID) (domain.Actor, error) {
@@ -28,8 +28,8 @@ func (e explosive) Put(s domain.Socket) {
 	e.face.Put(s)
 }
 
-// A panic while one stream is served ends that stream and leaves nothing of it, and no
-// other one notices.
+// A panic in one stream ends that stream and leaves nothing of it behind. The other
+// streams notice nothing.
 func TestPanicEndsOneStream(t *testing.T) {
 	t.Parallel()
 	f := newFace(t, func(f *face, c *Config) { c.Parts.Authenticator, c.Parts.Registry = explosive{f}, explosive{f} })

@@ -10,8 +10,8 @@ import (
 	"github.com/plugcast/plugcast/transport/rooms"
 )
 
-// TestLineBreaksStayInTheirField encodes what would end a field too early: data
-// of several lines, and a type that no build of ours writes.
+// TestLineBreaksStayInTheirField encodes values that could end a field too early: data
+// with line breaks, and a type that no version of this program writes.
 func TestLineBreaksStayInTheirField(t *testing.T) {
 	t.Parallel()
 	data := "{\r\n  \"deviceId\": \"plug-1\",\n  \"name\": \"a\\nb\"\r}"

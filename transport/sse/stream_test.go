@@ -21,9 +21,10 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-// face is a server with its source, and what it lets in.
+// face is a server with its event source; it is also the server's authenticator, limiter
+// and registry.
 type face struct {
-	auth.Authenticator // of streams alone
+	auth.Authenticator // only AuthenticateStream is implemented
 
 	source  *clienttest.Source
 	server  *Server
@@ -33,7 +34,7 @@ type face struct {
 	clienttest.Registry
 }
 
-// Authenticate lets in whoever says a role and a system, as "role system".
+// AuthenticateStream accepts an Authorization header of the form "role system".
 func (f *face) AuthenticateStream(_ context.Context, r *http.Request, _ domain.SystemID) (domain.Actor, error) {
 	role, system, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok {
@@ -76,7 +77,7 @@ func (f *face) append(system domain.SystemID, device string) domain.Event {
 	return f.source.Append(system, domain.DeviceUpdate{DeviceID: domain.DeviceID(device), Online: domain.Some(true)})[0]
 }
 
-// open asks for a stream of clinica-sol.
+// open requests a stream of clinica-sol.
 func (f *face) open(t *testing.T, query string, headers ...string) (*http.Response, *bufio.Scanner) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), "GET", f.url+"/api/v1/systems/clinica-sol/events/stream"+query, nil)
@@ -98,7 +99,7 @@ func (f *face) open(t *testing.T, query string, headers ...string) (*http.Respon
 // message is one event of a stream.
 type message struct{ id, event, data string }
 
-// next reads up to the next event, or fails at the end of the stream.
+// next reads the next event, and fails at the end of the stream.
 func next(t *testing.T, lines *bufio.Scanner) (m message) {
 	t.Helper()
 	for lines.Scan() {
@@ -153,7 +154,8 @@ func TestStreamResumes(t *testing.T) {
 	_, lines = f.open(t, "?after=0-0", "Last-Event-ID", second.Position.String())
 	check(t, next(t, lines), third)
 	check(t, next(t, lines), fourth)
-	// What a client that cannot set headers sends wins over what the page's URL had.
+	// The lastEventId parameter, for clients that cannot set headers, wins over the after
+	// parameter of the page's URL.
 	_, lines = f.open(t, "?after=0-0&lastEventId="+third.Position.String())
 	check(t, next(t, lines), fourth)
 	_, lines = f.open(t, "?after=0-0&lastEventId="+first.Position.String(), "Last-Event-ID", third.Position.String())
@@ -172,10 +174,10 @@ func TestStreamFilters(t *testing.T) {
 	_, lines := f.open(t, "?after=0-0&types=device-update,x&devices=d2&devices=d3")
 	check(t, next(t, lines), want)
 	check(t, next(t, lines), last)
-	_, lines = f.open(t, "?after=0-0&type=device-update&deviceId=d2,d3") // the names of history
+	_, lines = f.open(t, "?after=0-0&type=device-update&deviceId=d2,d3") // the filter names of the history endpoint
 	check(t, next(t, lines), want)
 	check(t, next(t, lines), last)
-	_, lines = f.open(t, "?after=0-0&types=of-tomorrow&type=device-update,x&devices=d2&deviceId=d3,%20d2") // and both
+	_, lines = f.open(t, "?after=0-0&types=of-tomorrow&type=device-update,x&devices=d2&deviceId=d3,%20d2") // both sets of names together
 	check(t, next(t, lines), want)
 	check(t, next(t, lines), last)
 }
@@ -239,7 +241,8 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
-// Who is thrown out hears why and is gone; the others stay.
+// A disconnected client learns the reason before its stream ends; the other streams stay
+// open.
 func TestDisconnect(t *testing.T) {
 	t.Parallel()
 	f := newFace(t, nil)
@@ -264,8 +267,8 @@ func TestDisconnect(t *testing.T) {
 	check(t, next(t, staying), want)
 }
 
-// Who is kept out gets no stream, also when the ban is raised while it is being
-// opened, and others do.
+// A banned client gets no stream, even if the ban starts while the stream opens. Other
+// clients do.
 func TestBan(t *testing.T) {
 	t.Parallel()
 	for name, raiseAt := range map[string]int32{"raised before": 1, "raised meanwhile": 2} {
@@ -302,7 +305,7 @@ func TestBan(t *testing.T) {
 	}
 }
 
-// A reader that does not read cannot put off that it is sent away.
+// A client that does not read cannot delay its own disconnect.
 func TestStuckReaderIsSentAway(t *testing.T) {
 	t.Parallel()
 	for name, send := range map[string]func(*face){
@@ -325,10 +328,10 @@ func TestStuckReaderIsSentAway(t *testing.T) {
 	}
 }
 
-// fill appends until the connection of the reader takes no more.
+// fill appends events until the reader's connection accepts no more.
 func (f *face) fill(t *testing.T) {
 	t.Helper()
-	const events, kib = 8000, 4 // more than the buffers of any loopback
+	const events, kib = 8000, 4 // more than any loopback connection buffers
 	for i := range events {
 		f.source.Append("clinica-sol", domain.DeviceUpdate{
 			DeviceID: domain.DeviceID(fmt.Sprint("d", i)), Attributes: json.RawMessage(`{"x":"` + strings.Repeat("x", kib<<10-100) + `"}`),
@@ -336,7 +339,7 @@ func (f *face) fill(t *testing.T) {
 	}
 }
 
-// An idle line is kept open, and a slow reader gets everything.
+// The server keeps an idle connection open, and a slow reader gets every event.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	f := newFace(t, func(_ *face, c *Config) { c.Beat = time.Millisecond })

@@ -14,8 +14,8 @@ var why = domain.Ban{Reason: "maintenance", CommandID: "c-1", Until: time.Now().
 
 func withBan(f *clienttest.Ban) func(*client.Parts) { return func(p *client.Parts) { p.Bans = f } }
 
-// requireThrownOut demands that the socket is told why and closed, and not told
-// that it may come back.
+// requireThrownOut demands that the server tells the socket the reason, closes it, and
+// does not invite it to reconnect.
 func (c *testClient) requireThrownOut() {
 	c.t.Helper()
 	var told client.ForcedDisconnect
@@ -28,7 +28,7 @@ func (c *testClient) requireThrownOut() {
 	}
 }
 
-// Who is kept out of everything gets no further than the handshake, until the
+// The server ends the handshake of a client that is banned from all systems, until the
 // ban ends.
 func TestBannedHandshake(t *testing.T) {
 	t.Parallel()
@@ -44,13 +44,13 @@ func TestBannedHandshake(t *testing.T) {
 	if listed := ts.registry.All(); len(listed) > 0 {
 		t.Errorf("listed: %v", listed)
 	}
-	ts.join("staff", sol) // somebody else
+	ts.join("staff", sol) // the ban is not for this subject
 	ban.Lower("eva", "")
 	ts.join("viewer", sol)
 }
 
-// A ban that is raised while a socket is being opened catches it, though the
-// drop that follows may not have seen it.
+// A ban that starts while a socket opens closes that socket, although the disconnect
+// that follows the ban may not have seen it.
 func TestBanDuringHandshake(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
@@ -64,7 +64,7 @@ func TestBanDuringHandshake(t *testing.T) {
 	ts.connect("viewer").requireThrownOut()
 }
 
-// Who is kept out of a system stays connected, and joins others.
+// A client that is banned from one system stays connected and can join others.
 func TestBannedJoin(t *testing.T) {
 	t.Parallel()
 	ban := &clienttest.Ban{}
@@ -91,8 +91,8 @@ func (c *testClient) requireBanned(system domain.SystemID) {
 	}
 }
 
-// The same for a ban that is raised while a room is being entered: nothing of
-// it is sent.
+// A ban that starts while a client joins the room refuses the join: the server sends
+// nothing of the room.
 func TestBanDuringJoin(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
@@ -112,7 +112,7 @@ func TestBanDuringJoin(t *testing.T) {
 	}
 }
 
-// A new token does not get its owner past a ban.
+// A new token does not lift a ban on its subject.
 func TestBannedToken(t *testing.T) {
 	t.Parallel()
 	ban := &clienttest.Ban{}

@@ -20,9 +20,9 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-// BenchmarkSockets opens 2,000 sockets that have joined a system each, 25 to a
-// room, and reports what an idle one costs in this process. The clients are bare
-// connections, whose half KiB each is counted too. Then it measures deliveries.
+// BenchmarkSockets opens 2,000 sockets, 25 to a room, and reports the cost of an idle
+// one in this process. The clients are bare connections; the figure includes the half
+// KiB of each. Then it measures deliveries.
 func BenchmarkSockets(b *testing.B) {
 	const sockets, perRoom = 2000, 25
 	source := clienttest.NewSource()
@@ -74,7 +74,7 @@ func BenchmarkSockets(b *testing.B) {
 	}
 }
 
-// memory is what heap and stacks take after what is free was given back.
+// memory returns the bytes of heap and stacks in use after a garbage collection.
 func memory() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -102,7 +102,8 @@ func bareClient(address string, system domain.SystemID) (net.Conn, error) {
 	return conn, readUntil(conn, `"recovered":false}}`)
 }
 
-// readUntil reads up to some text, which nothing follows yet.
+// readUntil reads until the text has arrived. The server must send nothing behind it
+// yet.
 func readUntil(conn net.Conn, text string) error {
 	var seen strings.Builder
 	for !strings.Contains(seen.String(), text) {
@@ -116,7 +117,7 @@ func readUntil(conn net.Conn, text string) error {
 	return nil
 }
 
-// count counts the events that come over a connection.
+// count counts the events that arrive on a connection.
 func count(conn net.Conn, received *atomic.Int64) {
 	reader := bufio.NewReader(conn)
 	for {

@@ -18,8 +18,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-// TestSnapshotAndTail joins at random moments while events come: snapshot and
-// tail together must always be the state of everything.
+// TestSnapshotAndTail joins at random moments while events arrive. Snapshot and tail
+// together must always equal the fold of all events.
 func TestSnapshotAndTail(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{Rates: limit.Rates{Joins: limit.Rate{PerSecond: 1000, Burst: 1000}}})
@@ -52,7 +52,7 @@ func TestSnapshotAndTail(t *testing.T) {
 				done = at.Seq == total
 				for want := min(at.Seq+uint64(rand.IntN(50)), total); state.Cursor.Seq < want; {
 					for _, e := range c.events(1) {
-						if _, err := state.Apply(&e); err != nil { // also demands that none is missing
+						if _, err := state.Apply(&e); err != nil { // fails if an event is missing
 							t.Error(err)
 							return
 						}
@@ -60,7 +60,7 @@ func TestSnapshotAndTail(t *testing.T) {
 				}
 				compareDevices(t, state, ts.source.Events(sol)[:state.Cursor.Seq])
 				if state.Cursor.Seq < total {
-					c = ts.connect("viewer") // a socket of which nothing is on its way
+					c = ts.connect("viewer") // a new socket has no frames in flight
 				}
 			}
 		})
@@ -81,7 +81,8 @@ func compareDevices(t *testing.T, got *domain.State, events []domain.Event) {
 	}
 }
 
-// TestResumeAfterCuts cuts connections at random, on both sides, and resumes.
+// TestResumeAfterCuts cuts connections at random, on both sides, and resumes after each
+// cut.
 func TestResumeAfterCuts(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
@@ -115,8 +116,8 @@ func TestResumeAfterCuts(t *testing.T) {
 	group.Wait()
 }
 
-// joinNarrow joins through a connection whose buffers in the kernel are small,
-// so that a client which stops reading is noticed early.
+// joinNarrow joins through a connection with small kernel buffers, so that the server
+// soon notices a client that stops reading.
 func (ts *testServer) joinNarrow() (*testClient, *socket) {
 	ts.t.Helper()
 	c, _ := ts.join("viewer", sol)
@@ -131,7 +132,7 @@ func (ts *testServer) joinNarrow() (*testClient, *socket) {
 	return c, newest
 }
 
-// stall appends events until nothing more gets through to the socket.
+// stall appends events until the socket makes no more progress.
 func (ts *testServer) stall(so *socket) {
 	ts.t.Helper()
 	passed, since := domain.Cursor{}, time.Now()
@@ -145,8 +146,8 @@ func (ts *testServer) stall(so *socket) {
 	})
 }
 
-// TestStoppedReader stops reading for long while much happens. The socket stays,
-// costs no more than a frame, and then gets everything.
+// TestStoppedReader stops reading while many events arrive. The socket stays open, holds
+// no more than a frame, and delivers everything once the client reads again.
 func TestStoppedReader(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{HeartbeatEvery: 10 * time.Millisecond})
@@ -158,7 +159,7 @@ func TestStoppedReader(t *testing.T) {
 		so.mu.Lock()
 		waiting, answers := len(so.outbound.queue), so.outbound.bytes
 		so.mu.Unlock()
-		if waiting > 2 || answers > 1000 { // the frame of a room, and a heartbeat
+		if waiting > 2 || answers > 1000 { // one frame of the room and one heartbeat may wait
 			t.Fatalf("%d frames wait, %d bytes of them answers", waiting, answers)
 		}
 	}
@@ -167,16 +168,16 @@ func TestStoppedReader(t *testing.T) {
 	c.stillOpen()
 }
 
-// TestSilentPeer is one that is not there any more: it answers no pings.
+// TestSilentPeer has a peer that answers no pings, as if it were gone.
 func TestSilentPeer(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{PongWait: time.Second})
 	alive, _ := ts.join("viewer", sol)
 	kept := ts.Sockets()[0].SocketID
-	ts.join("viewer", sol) // and reads nothing, so that no ping is answered
+	ts.join("viewer", sol) // this client reads nothing, so it answers no pings
 	go func() {
 		for {
-			if _, err := alive.read(); err != nil { // reading answers pings
+			if _, err := alive.read(); err != nil { // the library answers pings while it reads
 				return
 			}
 		}
@@ -187,7 +188,7 @@ func TestSilentPeer(t *testing.T) {
 	}
 }
 
-// TestGreedyClient asks for snapshots and reads none.
+// TestGreedyClient requests snapshots and reads none.
 func TestGreedyClient(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{
@@ -215,7 +216,8 @@ func TestGreedyClient(t *testing.T) {
 	testpeer.Eventually(t, "the client to be gone", func() bool { return len(ts.all()) == 0 })
 }
 
-// TestShutdownWithStoppedReaders does not wait for who does not read.
+// TestShutdownWithStoppedReaders demands that a shutdown does not wait for clients that
+// stopped reading.
 func TestShutdownWithStoppedReaders(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{CloseWait: 100 * time.Millisecond})
@@ -231,7 +233,8 @@ func TestShutdownWithStoppedReaders(t *testing.T) {
 	}
 }
 
-// TestShutdownInAHurry cuts off what is left when its time is over.
+// TestShutdownInAHurry demands that the server cuts the remaining connections when the
+// context of the shutdown ends.
 func TestShutdownInAHurry(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{CloseWait: time.Hour})
@@ -247,8 +250,8 @@ func TestShutdownInAHurry(t *testing.T) {
 	}
 }
 
-// TestComingAndGoing lets many sockets join, leave and vanish at once, while the
-// server throws some out and in the end shuts down. What is left is nothing.
+// TestComingAndGoing lets many sockets join, leave and vanish at once, while the server
+// disconnects some and finally shuts down. No socket or subscription may remain.
 func TestComingAndGoing(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{Rates: limit.Rates{Joins: limit.Rate{PerSecond: 1000, Burst: 1000}}})

@@ -41,8 +41,8 @@ func TestRateLimits(t *testing.T) {
 	c.join(sol)
 	c.send(`{"event":"join-system","data":{"systemId":"clinica-sol"}}`)
 	requireWait(c.next())
-	// framesAtOnce frames are counted together. When they are too many, all that
-	// follow are refused, until the wait is over.
+	// The socket counts framesAtOnce frames together. If the limiter refuses them, the
+	// socket refuses all frames that follow until the wait is over.
 	for _, until := range []string{eventError, eventPong} {
 		for event := ""; event != until; {
 			c.send(`{"event":"ping"}`)
@@ -65,8 +65,9 @@ func (l *stubbornLimiter) Allow(_ context.Context, flow domain.Flow, system doma
 	return n == 1, 7 * time.Millisecond
 }
 
-// Pings and pongs, which WebSocket answers by itself, count as well. So do a frame
-// with a bad id and one to a room that is not joined.
+// The limit counts pings and pongs too, although the WebSocket library answers pings by
+// itself. It also counts a frame with a bad id and a frame to a room that the client has
+// not joined.
 func TestFloodsOfWhatIsNoRequest(t *testing.T) {
 	t.Parallel()
 	for name, send := range map[string]func(c *testClient) error{
@@ -85,7 +86,7 @@ func TestFloodsOfWhatIsNoRequest(t *testing.T) {
 			c, _ := ts.join("viewer", sol)
 			for range 100 {
 				if send(c) != nil {
-					break // it is closed
+					break // the server closed the connection
 				}
 			}
 			if code, last := c.expectClose(); code != 4429 || last.code(t) != limit.CodeRateLimited {
@@ -95,7 +96,7 @@ func TestFloodsOfWhatIsNoRequest(t *testing.T) {
 	}
 }
 
-// A client that pings now and then gets its pongs, and is alive for it.
+// The server answers a client's occasional pings.
 func TestPingIsAnswered(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
@@ -115,8 +116,7 @@ func TestPingIsAnswered(t *testing.T) {
 	}
 }
 
-// Handshakes count for the system of their token, also of a client that does nothing
-// else.
+// A handshake counts for the system of its token, even if the client does nothing else.
 func TestFloodOfHandshakes(t *testing.T) {
 	t.Parallel()
 	limiter := &countingLimiter{left: 3}
@@ -134,7 +134,7 @@ func TestFloodOfHandshakes(t *testing.T) {
 	}
 }
 
-// countingLimiter lets so many frames of sol through.
+// countingLimiter allows the given number of frames of sol.
 type countingLimiter struct {
 	mu   sync.Mutex
 	left int
@@ -150,15 +150,16 @@ func (l *countingLimiter) Allow(_ context.Context, flow domain.Flow, system doma
 	return l.left >= 0, time.Second
 }
 
-// A frame that comes in empty pieces, on and on, is none that anything counts: its
-// connection is cut. Pieces that make a frame are fine.
+// The limit does not see an endless frame of empty fragments, so the server cuts its
+// connection. It accepts fragments that complete a frame.
 func TestFrameInPieces(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
 	c, _ := ts.join("viewer", sol)
-	begin, more := []byte{0x01, 0x80, 0, 0, 0, 0}, []byte{0x00, 0x80, 0, 0, 0, 0} // text and continuation: not the last, masked, empty
+	// A text and a continuation fragment: not final, masked, empty.
+	begin, more := []byte{0x01, 0x80, 0, 0, 0, 0}, []byte{0x00, 0x80, 0, 0, 0, 0}
 	whole := append(bytes.Repeat(more, 10_000), 0x80, 0x80|16, 0, 0, 0, 0)
-	for range 50 { // more bytes together than there may be of one frame
+	for range 50 { // together more bytes than one frame may have
 		if _, err := c.NetConn().Write(append(slices.Concat(begin, whole), `{"event":"ping"}`...)); err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// What cannot be written becomes an error frame and not a panic.
+// A frame that cannot be encoded becomes an error frame and not a panic.
 func TestFrameThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	frame := encodeFrame(eventAuthenticated, json.RawMessage("1"), map[string]any{"at": time.Date(58_000, 1, 1, 0, 0, 0, 0, time.UTC)})

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Why a frame is none is said in words that its sender can do something about.
+// The error about a malformed frame tells its sender how to correct it.
 func TestBadFramesSayWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for frame, says := range map[string]string{

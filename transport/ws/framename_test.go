@@ -6,7 +6,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// A client tells the frames of the server from events by their names alone.
+// Clients distinguish frames of the server from events by name alone, so no event may
+// have the name of a frame.
 func TestNamesOfFramesAreNoNamesOfEvents(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{

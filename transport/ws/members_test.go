@@ -10,8 +10,8 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-// TestDataIsReadToTheLetter sends data that is not right in one place: the
-// answer says in which, in the words of the protocol, and nothing is done.
+// TestDataIsReadToTheLetter sends data with one mistake each. The answer names the
+// mistake in the words of the protocol, and the server changes nothing.
 func TestDataIsReadToTheLetter(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})
@@ -59,7 +59,7 @@ func TestDataIsReadToTheLetter(t *testing.T) {
 	if n := ts.hub.Stats(1).Subscriptions; n != 0 {
 		t.Errorf("%d rooms are joined", n)
 	}
-	c.join(sol) // "luna" would not be let in
+	c.join(sol) // the token "luna" would not allow this join
 }
 
 func TestDataInFull(t *testing.T) {
@@ -75,8 +75,8 @@ func TestDataInFull(t *testing.T) {
 	c.events(2)
 }
 
-// Filters have the names of every face, and are lists in each form that JSON has for
-// them.
+// Filters accept the names that the other faces use, and each form that JSON has for a
+// list.
 func TestNamesOfFilters(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{})

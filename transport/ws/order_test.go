@@ -13,21 +13,21 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-// takeOut takes the sockets that are in sol, and in other rooms, out of sol.
+// takeOut removes the sockets that are in sol and in other rooms from sol.
 func (ts *testServer) takeOut() int {
 	in := func(s domain.Socket) bool { return slices.Contains(s.Systems, sol) && len(s.Systems) > 1 }
 	return ts.Disconnect(in, client.ForcedDisconnect{Reason: "cleaning", Room: sol})
 }
 
-// A command that takes a client out of a room which it is just joining takes effect
-// behind the join, and the client hears of both in this order.
+// A command that removes a client from a room during its join takes effect after the
+// join. The client learns of both in this order.
 func TestTakenOutWhileJoining(t *testing.T) {
 	t.Parallel()
 	var ts *testServer
 	var asked atomic.Int32
 	ban := &clienttest.Ban{}
 	ban.Asked = func(_ domain.Actor, system domain.SystemID) {
-		if system == sol && asked.Add(1) == 2 { // the socket is in the room, and its client does not know yet
+		if system == sol && asked.Add(1) == 2 { // the socket is in the room, but its client does not know yet
 			if n := ts.takeOut(); n != 1 {
 				t.Errorf("%d sockets left the room", n)
 			}
@@ -38,7 +38,7 @@ func TestTakenOutWhileJoining(t *testing.T) {
 	c.join(sol, `"snapshot":true`)
 	var out client.Left
 	f := c.next()
-	if f.Event == eventSnapshot { // it may be on its way
+	if f.Event == eventSnapshot { // the snapshot may be in flight
 		f = c.next()
 	}
 	if f.into(t, &out); f.Event != eventLeft || out != (client.Left{SystemID: sol, Reason: "cleaning"}) {
@@ -51,8 +51,8 @@ func TestTakenOutWhileJoining(t *testing.T) {
 	}
 }
 
-// Joins and commands take effect in any order. The last notice that the client got of a
-// room always matches whether it is in it.
+// Joins and commands take effect in any order. The last notice about a room always tells
+// the client whether it is in the room.
 func TestLastNoticeIsHowItIs(t *testing.T) {
 	t.Parallel()
 	fast := limit.Rate{PerSecond: 1e6, Burst: 1e6}

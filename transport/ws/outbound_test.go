@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A heartbeat that replaces one which waits speaks of the rooms that the client has
-// behind the notices in between, so it comes behind them.
+// A new heartbeat replaces the one in the queue. It describes the client's rooms after
+// the notices in between, so it goes behind them.
 func TestNewerHeartbeatComesLast(t *testing.T) {
 	t.Parallel()
 	o := outbound{writing: true}

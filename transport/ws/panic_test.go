@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-// explosive are parts that panic for some sockets.
+// explosive implements parts of the server that panic for some sockets.
 type explosive struct {
 	*clienttest.Authenticator
 	*clienttest.Registry
@@ -35,8 +35,8 @@ func (e explosive) Put(s domain.Socket) {
 
 func (e explosive) Subscribe(func([]byte)) func() { panic("a bad feed") }
 
-// A panic while one socket is served, in whichever of its goroutines, closes that
-// socket, and no other one notices.
+// A panic in any goroutine of a socket closes that socket. The other sockets notice
+// nothing.
 func TestPanicClosesOneSocket(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{}, func(p *client.Parts) {

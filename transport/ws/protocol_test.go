@@ -35,7 +35,7 @@ func TestJoinAndFollow(t *testing.T) {
 		{"0-0", 0, true},
 		{all[3].Position.String(), 4, true},
 		{all[7].Position.String(), 8, true},
-		{"99999999999999-0", 8, false}, // of another log
+		{"99999999999999-0", 8, false}, // a position of another log
 	} {
 		c, at := ts.join("viewer", sol, fmt.Sprintf(`"after":%q`, join.after))
 		if at.Seq != uint64(join.from) || at.Recovered != join.recovered {
@@ -58,7 +58,7 @@ func TestErrorsLeaveTheSocketOpen(t *testing.T) {
 		{`{"event":"device-update","id":1}`, CodeUnknownEvent, "1"},
 		{`{"event":"` + strings.Repeat("x", 5000) + `","id":"a"}`, CodeUnknownEvent, `"a"`},
 		{`{"event":"join-system","id":2}`, CodeInvalidFrame, "2"},
-		{`{"event":"join-system","ID":3,"Data":{"systemId":"clinica-sol"}}`, CodeInvalidFrame, ""}, // members of its own
+		{`{"event":"join-system","ID":3,"Data":{"systemId":"clinica-sol"}}`, CodeInvalidFrame, ""}, // member names are case-sensitive
 		{`{"event":"join-system","id":4,"data":{"systemId":"clinica-sol","type":"a,"}}`, domain.CodeInvalidFilter, "4"},
 		{`{"event":"join-system","id":5,"data":{"systemId":"clinica-sol","types":[null]}}`, domain.CodeInvalidFilter, "5"},
 		{`{"event":"join-system","data":null}`, domain.CodeInvalidSystemID, ""},
@@ -106,7 +106,7 @@ func TestCloseCodes(t *testing.T) {
 		token  string
 		do     func(*testServer, *testClient)
 		close  int
-		last   domain.Code // of the error before the close frame, if any
+		last   domain.Code // the code of the error before the close frame, if any
 	}{
 		{"binary frame", Config{}, "viewer", func(_ *testServer, c *testClient) {
 			_ = c.WriteMessage(websocket.BinaryMessage, []byte(`{"event":"ping"}`))
@@ -188,11 +188,11 @@ func TestFrameOfTheLargestSize(t *testing.T) {
 	c.expect(eventPong)
 }
 
-// stubbornLimiter allows joins and handshakes, and no frames.
+// stubbornLimiter allows joins and handshakes but no frames.
 type stubbornLimiter struct{ joins int }
 
-// closeRules lists every code that this server closes sockets with. 1009 is
-// sent by the WebSocket library itself, without a reason.
+// closeRules lists every code with which this server closes sockets. The WebSocket
+// library itself sends 1009, without a reason.
 func closeRules() []CloseRule {
 	return []CloseRule{
 		closeTooBig, closeRestart, closeBadFrame, closeToken, closeForbidden, closeNoJoin, closeForced, closeFlood,

@@ -41,8 +41,8 @@ func TestSeveralRooms(t *testing.T) {
 	c.stillOpen()
 }
 
-// TestJoinAgain joins a room again while events of the first join are on their
-// way: none of them may come behind the second answer.
+// TestJoinAgain joins a room again while events of the first join are in flight: none of
+// them may arrive after the second answer.
 func TestJoinAgain(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{Rates: limit.Rates{Joins: limit.Rate{PerSecond: 1000, Burst: 1000}}})
@@ -71,7 +71,7 @@ func TestFilters(t *testing.T) {
 	if got := c.events(2); got[0].Seq != 1 || got[1].Seq != 4 {
 		t.Errorf("events %d and %d", got[0].Seq, got[1].Seq)
 	}
-	// It is told that it has passed what it does not get.
+	// The heartbeat tells the client that it has passed the events outside its filter.
 	for {
 		f, err := c.read()
 		if err != nil {
@@ -137,7 +137,7 @@ func TestAuthenticate(t *testing.T) {
 	if e := c.events(1)[0]; e.SystemID != luna {
 		t.Errorf("an event of %s, which the new token is not for", e.SystemID)
 	}
-	<-time.After(2100 * time.Millisecond) // beyond the end of the first token
+	<-time.After(2100 * time.Millisecond) // until the first token has expired
 	c.stillOpen()
 	c.send(`{"event":"join-system","data":{"systemId":"clinica-sol"}}`)
 	if code := c.next().code(t); code != domain.CodeForbidden {
@@ -149,7 +149,7 @@ func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	ts := serve(t, Config{HeartbeatEvery: time.Hour, IdleAfter: 30 * time.Millisecond})
 	c, _ := ts.join("viewer", sol)
-	c.stillOpen() // no traffic of events, so no heartbeat
+	c.stillOpen() // without events there is no heartbeat
 	ts.source.Append(sol, clienttest.Updates(2)...)
 	c.events(2)
 	f, err := c.read()
@@ -204,7 +204,8 @@ func TestRegistryAndDisconnect(t *testing.T) {
 		}
 		return len(ts.registry.All()) == 2 && len(ts.Sockets()) == 2
 	})
-	// Of one system, it leaves that room and lives on; so does staff's.
+	// A command on one system removes each socket from that room and leaves the socket open,
+	// also a socket of staff.
 	ofSol, ofLuna := client.ForcedDisconnect{Reason: "cleaning", CommandID: "c-0", Room: sol}, client.ForcedDisconnect{Room: luna}
 	if n := ts.Disconnect(func(s domain.Socket) bool { return slices.Contains(s.Systems, sol) }, ofSol); n != 1 {
 		t.Errorf("%d sockets left a room", n)
@@ -264,7 +265,7 @@ func TestTroubledSource(t *testing.T) {
 	ts.source.Fail(false)
 	c.join(sol)
 
-	// A log that lost its newest events: the client is told where it goes on.
+	// When the log has lost its newest events, the server tells the client its new position.
 	c.join(sol, `"after":"0-0"`)
 	c.events(2)
 	ts.source.Forget(sol, 1)

@@ -26,10 +26,10 @@ const (
 	luna = clienttest.Luna
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for an expected event.
 const patience = 20 * time.Second
 
-// testServer is a server on loopback, on events in memory.
+// testServer is a server on loopback whose events are in memory.
 type testServer struct {
 	*Server
 	t        *testing.T
@@ -84,7 +84,7 @@ func newAuthenticator() *clienttest.Authenticator {
 	return a
 }
 
-// all returns the sockets that are listed.
+// all returns the listed sockets.
 func (ts *testServer) all() (list []*socket) {
 	ts.clients.Each(func(f client.Face) { list = append(list, f.(*socket)) })
 	return list
@@ -128,7 +128,7 @@ func (f frame) code(t *testing.T) domain.Code {
 
 func (ts *testServer) url() string { return "ws" + strings.TrimPrefix(ts.http.URL, "http") + "/ws" }
 
-// dial connects with a token, or none, and leaves the first frame to be read.
+// dial connects with a token, or without one, and leaves the first frame unread.
 func (ts *testServer) dial(token string) *testClient {
 	ts.t.Helper()
 	header := http.Header{}
@@ -152,7 +152,7 @@ func (ts *testServer) connect(token string) *testClient {
 	return c
 }
 
-// joined connects and joins a system, and returns the answer as well.
+// joined connects, joins a system, and also returns the answer.
 func (ts *testServer) join(token string, system domain.SystemID, extra ...string) (*testClient, client.Joined) {
 	ts.t.Helper()
 	c := ts.connect(token)
@@ -179,7 +179,7 @@ func (c *testClient) send(text string) {
 	}
 }
 
-// read returns the next frame, out of an array if need be.
+// read returns the next frame, and splits arrays of frames.
 func (c *testClient) read() (frame, error) {
 	for len(c.pending) == 0 {
 		_ = c.SetReadDeadline(time.Now().Add(patience))
@@ -223,7 +223,7 @@ func (c *testClient) next() frame {
 	}
 }
 
-// expect demands that the next frame is of this event.
+// expect demands that the next frame has this event.
 func (c *testClient) expect(event string) frame {
 	c.t.Helper()
 	f := c.next()
@@ -266,7 +266,7 @@ func (c *testClient) expectClose() (int, frame) {
 	}
 }
 
-// stillOpen demands that the socket answers.
+// stillOpen demands that the server still answers the socket.
 func (c *testClient) stillOpen() {
 	c.t.Helper()
 	c.send(`{"event":"ping","id":"open?"}`)

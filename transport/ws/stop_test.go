@@ -13,14 +13,14 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer/clienttest"
 )
 
-// panicking is an authenticator with a fault.
+// panicking is an authenticator that panics.
 type panicking struct{ *clienttest.Authenticator }
 
 func (panicking) Authenticate(context.Context, *http.Request) (domain.Actor, error) {
 	panic("on purpose")
 }
 
-// A handshake that panics, which net/http survives, does not hold up a stop.
+// A panic in a handshake, which net/http survives, does not delay the stop.
 func TestStopAfterAHandshakeThatPanics(t *testing.T) {
 	t.Parallel()
 	logger := slog.New(slog.DiscardHandler)

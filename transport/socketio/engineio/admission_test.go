@@ -13,7 +13,7 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// flooded is a server of which an address begins more sessions than it may.
+// flooded is a server at which one address begins more sessions than its limit.
 type flooded struct {
 	t      *testing.T
 	server *Server
@@ -44,7 +44,7 @@ func (f *flooded) request(method, address, query string) *httptest.ResponseRecor
 	return w
 }
 
-// begin makes a handshake, and returns the id of the session.
+// begin makes a handshake and returns the id of the session.
 func (f *flooded) begin(address string) string {
 	f.t.Helper()
 	w := f.request("GET", address, "")
@@ -55,8 +55,8 @@ func (f *flooded) begin(address string) string {
 	return open.ID
 }
 
-// TestFloodOfHandshakes begins many sessions at one address. Clients of others, and
-// those of the same that are logging in, notice nothing.
+// TestFloodOfHandshakes begins many sessions at one address. The server evicts no client
+// of another address, and no client that is logging in.
 func TestFloodOfHandshakes(t *testing.T) {
 	t.Parallel()
 	flood(t, func(f *flooded) {
@@ -81,17 +81,17 @@ func TestFloodOfHandshakes(t *testing.T) {
 	})
 }
 
-// TestFloodOfLogins begins sessions that go on and never show who they are: those
-// that are there stay for a while, and newcomers are told to come back.
+// TestFloodOfLogins begins sessions that send requests but never authenticate. The
+// server keeps them for a while and tells newcomers to come back later.
 func TestFloodOfLogins(t *testing.T) {
 	t.Parallel()
 	flood(t, func(f *flooded) {
 		const flooder = "2001:db8::"
-		at := func(n int) string { return fmt.Sprintf("[%s%x]", flooder, n+1) } // all of one network
+		at := func(n int) string { return fmt.Sprintf("[%s%x]", flooder, n+1) } // all addresses are in one network
 		var first string
 		for i := range 10 {
 			id := f.begin(at(i))
-			f.server.find(id) // as any request does
+			f.server.find(id) // each request looks up its session
 			if i == 0 {
 				first = id
 			}
@@ -109,9 +109,9 @@ func TestFloodOfLogins(t *testing.T) {
 	})
 }
 
-// TestFloodOfRefusedLogins begins sessions whose clients show what is not valid, or
-// send packets that say nothing. They make room for clients of the same address, which
-// may be a proxy's, before those that have sent nothing yet.
+// TestFloodOfRefusedLogins begins sessions whose clients send invalid credentials or
+// packets without content. The server evicts them before sessions of the same address
+// that have sent nothing yet, because the address may be that of a proxy.
 func TestFloodOfRefusedLogins(t *testing.T) {
 	t.Parallel()
 	for name, useless := range map[string]func(*Session){
@@ -138,7 +138,7 @@ func TestFloodOfRefusedLogins(t *testing.T) {
 					t.Error("a client that is about to log in was evicted")
 				} else {
 					session.Refused()
-					session.Settle() // it got itself another token
+					session.Settle() // the client got another token
 				}
 				if n := f.server.Len(); n != 10 {
 					t.Errorf("%d sessions", n)
@@ -148,8 +148,8 @@ func TestFloodOfRefusedLogins(t *testing.T) {
 	}
 }
 
-// TestSettledSessions lets more clients stay than may be logging in, and not as many
-// as like.
+// TestSettledSessions demands that an address may have more settled sessions than
+// unsettled ones, up to a limit.
 func TestSettledSessions(t *testing.T) {
 	t.Parallel()
 	flood(t, func(f *flooded) {

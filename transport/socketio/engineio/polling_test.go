@@ -17,14 +17,14 @@ import (
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
 
-// A client may hang up at the moment at which its GET ends: the session goes on if
-// nothing was in the answer, as at an upgrade.
+// A client may hang up at the moment when its GET ends. The session goes on if the
+// answer carried nothing, as at an upgrade.
 func TestHangUpWhileThePollEnds(t *testing.T) {
 	t.Parallel()
 	message := outgoing{bytes: []byte("4hello")}
 	for name, one := range map[string]struct {
 		items []outgoing
-		ended bool // else the GET still waits
+		ended bool // otherwise the GET still waits
 		want  bool
 	}{
 		"waits":                  {want: true},
@@ -46,7 +46,8 @@ func TestHangUpWhileThePollEnds(t *testing.T) {
 	}
 }
 
-// A request looks at the clock as the ticker does. A ping that is due is sent once.
+// Requests and the ticker both check the clock, but the server sends a due ping only
+// once.
 func TestOnePingAtATime(t *testing.T) {
 	t.Parallel()
 	server, err := New(Config{Open: func(*Session, *http.Request) Handler { return silent{} }})
@@ -72,8 +73,8 @@ func TestOnePingAtATime(t *testing.T) {
 	s.cut()
 }
 
-// A session that is closed for a reason ends for that, also when its connection is gone
-// before the handler was told.
+// A session that the server closes for a reason reports that reason, even if the
+// connection ends before the handler learns of it.
 func TestReasonThatWasGiven(t *testing.T) {
 	t.Parallel()
 	reasons := make(chan string, 1)
@@ -82,7 +83,7 @@ func TestReasonThatWasGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = server.Shutdown(context.Background()) }()
-	for range 1000 { // the order of the two is the scheduler's
+	for range 1000 { // the scheduler decides the order of the two
 		server.open.Enter()
 		s := server.begin(httptest.NewRequest(http.MethodGet, "/", nil), nil)
 		waiting := &poll{items: make(chan []outgoing, 1)}
@@ -104,7 +105,7 @@ func TestReasonThatWasGiven(t *testing.T) {
 	}
 }
 
-// reasoned is a handler that passes on why its session ended.
+// reasoned is a handler that passes on the reason why its session ended.
 type reasoned struct {
 	silent
 	reasons chan string
@@ -119,7 +120,7 @@ func (silent) Closed(string)        {}
 
 func (silent) Control() (answer, stays bool) { return true, true }
 
-// A handshake that panics, which net/http survives, does not hold up a stop.
+// A panic in a handshake, which net/http survives, does not delay the stop.
 func TestStopAfterAHandshakeThatPanics(t *testing.T) {
 	t.Parallel()
 	s, err := New(Config{Open: func(*Session, *http.Request) Handler { panic("on purpose") }})
@@ -142,8 +143,8 @@ func TestStopAfterAHandshakeThatPanics(t *testing.T) {
 	}
 }
 
-// A WebSocket whose handshake panics is closed and leaves nothing behind: the stop
-// still waits for the sessions that are open, and for nothing else.
+// The server closes a WebSocket whose handshake panics, and keeps nothing of it: the
+// stop waits for open sessions and for nothing else.
 func TestStopAfterAWebSocketThatPanics(t *testing.T) {
 	t.Parallel()
 	closed := make(chan struct{})
@@ -209,7 +210,7 @@ func TestStopAfterAWebSocketThatPanics(t *testing.T) {
 	}
 }
 
-// telling tells that the session ended.
+// telling is a handler that reports the end of its session.
 type telling struct {
 	silent
 	closed chan struct{}
@@ -217,7 +218,7 @@ type telling struct {
 
 func (c telling) Closed(string) { close(c.closed) }
 
-// counting counts what is no message.
+// counting counts the packets that are not messages.
 type counting struct {
 	silent
 	controls *atomic.Int64
@@ -225,8 +226,9 @@ type counting struct {
 
 func (c counting) Control() (answer, stays bool) { return true, c.controls.Add(1) < 3 }
 
-// A session that is being closed, because its client sends too much, works no more on
-// what that client sends, and still answers it: it is to hear why it is over.
+// While the server closes a session because its client sends too much, it stops handling
+// that client's packets but still answers its requests, so that the client learns the
+// reason.
 func TestPostToASessionThatIsEnding(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
