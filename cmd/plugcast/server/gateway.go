@@ -16,6 +16,7 @@ import (
 	"github.com/plugcast/plugcast/transport/admission"
 	"github.com/plugcast/plugcast/transport/auth"
 	"github.com/plugcast/plugcast/transport/client"
+	"github.com/plugcast/plugcast/transport/disconnect"
 	"github.com/plugcast/plugcast/transport/limit"
 	"github.com/plugcast/plugcast/transport/rest"
 	"github.com/plugcast/plugcast/transport/rooms"
@@ -26,7 +27,20 @@ import (
 	"github.com/plugcast/plugcast/transport/ws"
 )
 
-// gateway is what serves clients: the rooms and all faces of them.
+// face is a protocol through which clients connect to the rooms.
+type face interface {
+	disconnect.Clients
+	Run(ctx context.Context) error
+	Shutdown(ctx context.Context) error
+}
+
+// namedFace is a face and the name of its background work in the log.
+type namedFace struct {
+	face
+	name string
+}
+
+// gateway serves clients: it holds the rooms and all faces.
 type gateway struct {
 	tickets    *tickets.Store
 	tokens     *auth.Verifier
@@ -40,11 +54,12 @@ type gateway struct {
 	forwarder  *forward.Forwarder
 	socketIO   *socketio.Server
 	streams    *sse.Server
+	faces      []namedFace // webSockets, socketIO and streams: each is run, disconnected and shut down
 	api        *rest.API
 }
 
-// roomsPerSocket is how many systems one socket may have joined: a back end has
-// many.
+// roomsPerSocket is the number of rooms that one socket may join at a time. A back
+// end joins many.
 const roomsPerSocket = 128
 
 func (s *Server) newGateway() (g *gateway, err error) {
@@ -56,10 +71,10 @@ func (s *Server) newGateway() (g *gateway, err error) {
 	if g.tokens, err = auth.New(c.Auth, g.tickets, c.Logger); err != nil {
 		return nil, err
 	}
-	if err := g.bound(); err != nil {
+	if err := g.newAdmission(); err != nil {
 		return nil, err
 	}
-	const costOfSnapshot = 3 // units of work; see bound
+	const costOfSnapshot = 3 // units of work; see newAdmission
 	g.snapshots = snapshot.New(snapshot.Config{
 		Source: store, Work: g.work, Cost: costOfSnapshot, Memory: g.answers, Timeout: 30 * time.Second, Logger: c.Logger,
 	})
@@ -84,7 +99,7 @@ func (s *Server) newGateway() (g *gateway, err error) {
 	return g, err
 }
 
-// newFaces makes the faces of the rooms.
+// newFaces makes the faces, and lists them.
 func (s *Server) newFaces(g *gateway, parts client.Parts) (err error) {
 	c, log := &s.config, s.backend.Log
 	g.webSockets, err = ws.New(ws.Config{
@@ -101,23 +116,27 @@ func (s *Server) newFaces(g *gateway, parts client.Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	g.streams, err = sse.New(sse.Config{Parts: parts, Refuse: rest.Refuse(c.Logger)})
-	return err
+	if g.streams, err = sse.New(sse.Config{Parts: parts, Refuse: rest.Refuse(c.Logger)}); err != nil {
+		return err
+	}
+	g.faces = []namedFace{{g.webSockets, "websockets"}, {g.socketIO, "socketio"}, {g.streams, "event streams"}}
+	return nil
 }
 
-// source is the [rooms.Source]: log and archive as one, and snapshots.
+// source is the [rooms.Source]. It combines the timeline and the snapshots.
 type source struct {
 	*timeline.Timeline
 	*snapshot.Cache
 }
 
-// bound makes what bounds the concurrent work of systems.
+// newAdmission makes the controllers that limit the concurrent work and the unread
+// bytes of each system.
 //
-// A unit of work is about a connection to Postgres. A quarter of the pool is left
-// to projectors, commands and rooms, and no system has more than a third of the
-// rest: two of them at their worst leave a third one room. A fold of the past takes
-// a system's whole share, so it makes one at a time.
-func (g *gateway) bound() (err error) {
+// A unit of work is about one connection to Postgres. Projectors, commands and rooms
+// keep a quarter of the pool. No system gets more than a third of the rest, so two
+// busy systems leave a third for all others. A fold of the past takes the whole share
+// of its system, so a system runs one at a time.
+func (g *gateway) newAdmission() (err error) {
 	units := projections.DefaultMaxConns * 3 / 4
 	g.work, err = admission.New(admission.Config{
 		Capacity: units, Share: units / 3, Queue: 256, QueueAll: 4096, Patience: 5 * time.Second,
@@ -135,11 +154,10 @@ func (g *gateway) bound() (err error) {
 // gone, or ctx ends.
 func (g *gateway) shutdown(ctx context.Context) error {
 	var group errgroup.Group
-	for _, shutdown := range []func(context.Context) error{
-		g.webSockets.Shutdown, g.socketIO.Shutdown, g.streams.Shutdown, g.forwarder.Shutdown,
-	} {
-		group.Go(func() error { return shutdown(ctx) })
+	for _, one := range g.faces {
+		group.Go(func() error { return one.Shutdown(ctx) })
 	}
+	group.Go(func() error { return g.forwarder.Shutdown(ctx) })
 	return group.Wait()
 }
 

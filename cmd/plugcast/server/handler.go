@@ -49,8 +49,8 @@ func isSpared(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/socket.io") || strings.HasPrefix(r.URL.Path, outbound.Prefix)
 }
 
-// adminHandler serves operators: metrics, health and profiles. It asks nobody
-// who he is, so it listens on loopback unless told otherwise.
+// adminHandler serves metrics, health and profiles to operators. It does not
+// authenticate, so it listens on loopback by default.
 func (s *Server) adminHandler(figures *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", s.healthHandler(figures))
@@ -64,13 +64,13 @@ func (s *Server) adminHandler(figures *prometheus.Registry) http.Handler {
 		"the admin server does not answer to this host name; see --admin-hosts")
 }
 
-// healthHandler answers whether the process lives, whether it can be sent
-// requests, and what it does.
+// healthHandler serves /healthz (the process is alive), /readyz (it can take requests)
+// and /metrics.
 func (s *Server) healthHandler(figures *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics.Handler(figures))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte("ok\n")) // the caller is gone, or hears it
+		_, _ = w.Write([]byte("ok\n")) // an error means that the caller is gone
 	})
 	mux.Handle("GET /readyz", s.readiness)
 	return mux

@@ -15,8 +15,8 @@ func Listen(address string) (net.Listener, error) {
 	return listener, err
 }
 
-// defaultAdminListen is taken when nothing is said, and left to whoever has it
-// already: a second process on the same machine gets a free port.
+// defaultAdminListen is the admin address if the configuration names none. If another
+// process on the machine already uses it, this process takes a free port.
 const defaultAdminListen = "127.0.0.1:9090"
 
 // listenAdmin listens for operators.
@@ -52,5 +52,5 @@ func advertised(given string, listener net.Listener) (string, error) {
 			return net.JoinHostPort(n.IP.String(), port), nil
 		}
 	}
-	return net.JoinHostPort("127.0.0.1", port), nil // there is nobody else on the network
+	return net.JoinHostPort("127.0.0.1", port), nil // this machine is on no network
 }

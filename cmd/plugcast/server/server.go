@@ -23,8 +23,8 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/vault"
 )
 
-// Server is one process of the platform. Its parts are in the order in which they are
-// made: each is given those before it, and none is changed afterwards.
+// Server is one process of the platform. Its parts are in the order in which Open makes
+// them: each depends only on those before it, and none is changed afterwards.
 type Server struct {
 	config Config
 
@@ -48,7 +48,7 @@ type Server struct {
 	sampler     *metrics.Sampler
 }
 
-// listening is a listener and what serves it.
+// listening is a listener and its server.
 type listening struct {
 	net.Listener
 	server *edge.Server
@@ -98,7 +98,9 @@ func Open(ctx context.Context, config Config) (s *Server, err error) {
 		if s.gateway, err = s.newGateway(); err != nil {
 			return s, err
 		}
-		enforcing.Clients = []disconnect.Clients{s.gateway.webSockets, s.gateway.socketIO, s.gateway.streams}
+		for _, one := range s.gateway.faces {
+			enforcing.Clients = append(enforcing.Clients, one)
+		}
 	}
 	s.disconnects = disconnect.New(enforcing)
 	s.reactions = reactions.New(reactions.Config{
@@ -112,7 +114,8 @@ func Open(ctx context.Context, config Config) (s *Server, err error) {
 	return s, s.listen()
 }
 
-// listen makes the listeners and what serves them, and at last what measures all parts.
+// listen opens both listeners, makes their servers, and then the sampler, which measures
+// all parts.
 func (s *Server) listen() (err error) {
 	c := &s.config
 	if s.clients.Listener, err = Listen(c.Listen); err != nil {
@@ -121,8 +124,8 @@ func (s *Server) listen() (err error) {
 	if s.operators.Listener, err = listenAdmin(c.AdminListen); err != nil {
 		return unavailable("AdminListen", err)
 	}
-	// The handlers serve the figures; the sampler, which fills them, is made last, because it
-	// measures the servers of the handlers as well.
+	// The handlers serve the figures. The sampler fills them. It is made last, because it
+	// also measures the servers of the handlers.
 	figures := metrics.NewRegistry()
 	if s.clients.server, err = edge.New(c.Edge, s.clientHandler(figures)); err != nil {
 		return err
@@ -148,8 +151,8 @@ func (s *Server) listen() (err error) {
 	return figures.Register(s.sampler)
 }
 
-// adminConnections is how many operators' connections there may be. They are not
-// among those of clients, so that a flood there does not hide what it does.
+// adminConnections is the largest number of connections of operators. They have a limit
+// of their own, so that operators can still read the metrics while clients flood the server.
 const adminConnections = 64
 
 // Addr is the address that clients are served on.
@@ -161,9 +164,9 @@ func (s *Server) AdminAddr() string { return s.operators.Addr().String() }
 // Node is the name of this process in the deployment.
 func (s *Server) Node() string { return s.config.NodeName }
 
-// Run serves until ctx ends, and returns when everything has stopped: requests
-// under way are finished, sockets are told to reconnect elsewhere, partitions
-// are given back. It is called once.
+// Run serves until ctx ends, and returns when everything has stopped. At the end it
+// tells the sockets to reconnect elsewhere, gives the requests in progress up to
+// DrainTimeout to finish, cuts off the rest, and gives the partitions back. Call it once.
 func (s *Server) Run(ctx context.Context) error {
 	// All parts run until the drain is over, also when one of them has failed: the faces'
 	// clocks end the sockets that are drained.
@@ -206,9 +209,10 @@ func (s *Server) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// begin lets clients in, when this process hears what is asked of all: before, it
-// must not be in the registry, where everybody is expected to answer. Bans are
-// loaded behind that, so that none falls in between; see package ban.
+// begin registers this process as a node and lets clients in. Run calls it once the
+// process reads the log: callers expect an answer from every node in the registry, and
+// before that, this process could not give one. begin loads the bans only after the process
+// reads the log, so that it misses none that is raised in between; see package ban.
 func (s *Server) begin(ctx context.Context, background func(string, func(context.Context) error)) {
 	if err := s.bans.Load(ctx); err != nil {
 		s.config.Logger.Warn("cannot load bans: clients banned before this process started may reconnect for some seconds", "error", err)
@@ -218,13 +222,13 @@ func (s *Server) begin(ctx context.Context, background func(string, func(context
 	background("server", func(context.Context) error { return s.clients.server.Serve(s.clients.Listener) })
 	if s.gateway != nil {
 		background("tokens", s.gateway.tokens.Run)
-		background("websockets", s.gateway.webSockets.Run)
-		background("socketio", s.gateway.socketIO.Run)
-		background("event streams", s.gateway.streams.Run)
+		for _, one := range s.gateway.faces {
+			background(one.name, one.Run)
+		}
 	}
 }
 
-// drain stops taking requests and lets those under way finish.
+// drain stops accepting requests, and gives those in progress DrainTimeout to finish.
 func (s *Server) drain(ctx context.Context) {
 	s.draining.Store(true)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
@@ -246,7 +250,7 @@ func (s *Server) drain(ctx context.Context) {
 	}
 }
 
-// Close lets go of what Open took. Closing twice is fine.
+// Close releases what Open acquired. Closing twice is fine.
 func (s *Server) Close() {
 	if s.gateway != nil {
 		s.gateway.close()
