@@ -8,5 +8,5 @@
 // security. [Store.Rebuild] makes the read models again from history, and [Store.Verify] checks
 // the chain.
 //
-// Apart from package migrations this is the only package that uses Postgres.
+// Only this package, those below it, and package migrations import pgx and goose.
 package projections

@@ -59,7 +59,7 @@ func (l *lease) close() {
 // ownership says which workers own which partitions at one moment.
 type ownership struct {
 	workers int
-	quota   int          // number of partitions that this worker should own
+	share   int          // number of partitions that this worker should own
 	held    map[int]bool // by owned partition: whether this worker owns it
 }
 
@@ -94,16 +94,16 @@ func (l *lease) inspect(ctx context.Context, partitions int) (ownership, error) 
 	if err != nil {
 		return ownership{}, fmt.Errorf("read the locks: %w", err)
 	}
-	// Every worker sorts the same way, so that the quotas add up to all partitions.
+	// Every worker sorts the same way, so that the shares add up to all partitions.
 	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.pid, b.pid) })
 	rank := slices.IndexFunc(members, func(m member) bool { return m.us })
 	if rank < 0 {
 		return ownership{}, errors.New("read the locks: the lock of this worker is missing")
 	}
 	o.workers = len(members)
-	o.quota = partitions / o.workers
+	o.share = partitions / o.workers
 	if rank < partitions%o.workers {
-		o.quota++
+		o.share++
 	}
 	return o, nil
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
-// DefaultLeaseTimeout is how long a worker that does not answer keeps its partitions, by
-// default.
+// DefaultLeaseTimeout is, by default, how long a worker keeps its partitions without sending
+// Postgres a statement.
 const DefaultLeaseTimeout = 3 * time.Second
 
 // DefaultTrimEvery is the default interval at which an owner trims archived and old entries
@@ -35,9 +35,8 @@ type Job func(ctx context.Context, partition int)
 type WorkerConfig struct {
 	Store *Store
 	Log   Log
-	// LeaseTimeout is how long Postgres waits for a worker that does not answer before its
-	// partitions are free for others; [DefaultLeaseTimeout] if 0. A worker uses its session six
-	// times as often.
+	// LeaseTimeout is how long a worker keeps its partitions without sending Postgres a
+	// statement; [DefaultLeaseTimeout] if 0. A running worker sends about six in that time.
 	LeaseTimeout time.Duration
 	// TrimEvery is the interval at which the log is trimmed; [DefaultTrimEvery] if 0.
 	TrimEvery time.Duration
@@ -152,7 +151,7 @@ func (w *Worker) holdLease(ctx context.Context, working func()) error {
 	return ctx.Err()
 }
 
-// rebalance compares the owned partitions with the quota, and stops, releases and acquires
+// rebalance compares the owned partitions with this worker's share, and stops, releases and acquires
 // partitions. It never waits for running work to stop, because the session must not idle.
 func (w *Worker) rebalance(ctx context.Context, l *lease) error {
 	o, err := l.inspect(ctx, w.log.Partitions())
@@ -167,7 +166,7 @@ func (w *Worker) rebalance(ctx context.Context, l *lease) error {
 	start := rand.N(w.log.Partitions())
 	for i := range w.log.Partitions() {
 		partition := (start + i) % w.log.Partitions()
-		if _, held := o.held[partition]; held || owned >= o.quota {
+		if _, held := o.held[partition]; held || owned >= o.share {
 			continue
 		}
 		acquired, err := l.acquire(ctx, partition)
@@ -202,14 +201,14 @@ func (w *Worker) releaseStopped(ctx context.Context, l *lease) error {
 	return nil
 }
 
-// stopSurplus stops the work for partitions beyond the quota, and for those that this worker no
+// stopSurplus stops the work for partitions beyond the share, and for those that this worker no
 // longer owns according to Postgres.
 func (w *Worker) stopSurplus(o ownership) {
 	owned := w.Owned()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, partition := range owned {
-		if i >= o.quota || !o.held[partition] {
+		if i >= o.share || !o.held[partition] {
 			w.terms[partition].stopping = true
 			w.terms[partition].stop()
 		}
