@@ -5,7 +5,7 @@ import "time"
 // MaxBan is the longest time for which a disconnected client can be kept from reconnecting.
 const MaxBan = 24 * time.Hour
 
-// Disconnect asks every process to close the sockets that match all the given fields. Execute it in the system that
+// Disconnect asks every process to disconnect the clients that match all the given fields. Execute it in the system that
 // [DisconnectRequested.RecordedIn] returns.
 type Disconnect struct{ DisconnectRequested }
 

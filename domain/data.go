@@ -193,7 +193,9 @@ type RelaySwitchCompleted struct {
 	Error     string   `json:"error,omitempty"`
 }
 
-// DisconnectRequested asks every process to disconnect the sockets that match all the fields that are set.
+// DisconnectRequested asks every process to disconnect sockets. ConnectionID names the connection whose device sockets to
+// close. If CloseSockets is set, the clients that match all of SocketID, TargetSystem, Subject and Role are disconnected as
+// well; a field that is empty matches every client.
 type DisconnectRequested struct {
 	CommandID    string       `json:"commandId"`
 	SocketID     string       `json:"socketId,omitempty"`
@@ -202,7 +204,7 @@ type DisconnectRequested struct {
 	Subject      string       `json:"subject,omitempty"`
 	Role         Role         `json:"role,omitempty"`
 	Reason       string       `json:"reason,omitempty"`
-	CloseSockets bool         `json:"closeSockets"`
+	CloseSockets bool         `json:"closeSockets"` // whether to disconnect clients
 	// EveryRoom closes a socket even if it is also in the rooms of other systems, or belongs to staff. Otherwise such
 	// a socket leaves the room of TargetSystem and stays open.
 	EveryRoom bool       `json:"everyRoom,omitempty"`
@@ -219,12 +221,12 @@ func (d *DisconnectRequested) RecordedIn() SystemID {
 	return d.TargetSystem
 }
 
-// DisconnectCompleted reports how many sockets one process closed for a DisconnectRequested.
+// DisconnectCompleted reports how many sockets one process disconnected for a DisconnectRequested.
 type DisconnectCompleted struct {
 	CommandID      string `json:"commandId"`
 	Node           string `json:"node"`
-	ShellySockets  int    `json:"shellySockets"`
-	BrowserSockets int    `json:"browserSockets"`
+	ShellySockets  int    `json:"shellySockets"`  // closed sockets of devices and cloud accounts
+	BrowserSockets int    `json:"browserSockets"` // sockets of clients that were closed, or only left the room of the system
 }
 
 // HistoryExported records that the events after After, up to Until, left the platform.

@@ -1,5 +1,5 @@
 // Package disconnect carries out, in one process, the commands that ask every process to
-// drop sockets, and reports the result.
+// disconnect sockets, and reports the result.
 package disconnect
 
 import (
@@ -17,30 +17,32 @@ import (
 // Clients holds the sockets of clients that are connected to this process over one
 // face.
 type Clients interface {
-	// Disconnect closes the sockets that match, after telling their clients why, and
-	// returns how many there were, without waiting for them.
+	// Disconnect tells the clients of all matching sockets the reason, and closes the
+	// sockets. A socket that can continue without the reason's room only leaves that
+	// room. Disconnect returns the number of both, without waiting for them.
 	Disconnect(match func(domain.Socket) bool, why client.ForcedDisconnect) int
 }
 
-// Devices holds sockets of connections in this process.
+// Devices holds the sockets of Shelly connections in this process.
 type Devices interface {
-	// Drop closes the sockets of a connection that were opened by then, and returns
-	// how many there were, without waiting for them.
+	// Drop closes the sockets of a connection that were opened at openedBy or before.
+	// It returns their number, without waiting for them to close.
 	Drop(c domain.ConnectionRef, openedBy time.Time) int
 }
 
 // Bans keeps disconnected clients from reconnecting.
 type Bans interface {
-	// Raise holds a ban in this process, also when it returns an error because the
-	// others cannot be told.
+	// Raise applies a ban in this process and saves it in Redis for the others. If the
+	// save fails, Raise returns an error, and the ban still applies in this process.
 	Raise(ctx context.Context, ban domain.Ban) error
 }
 
 const (
-	// ClockSkew is how far the clock of this process may be ahead of that of Redis,
-	// which times the commands. A socket that was opened this much later than a
-	// command is not meant by it: a process that was frozen hears commands late,
-	// when clients have come back already.
+	// ClockSkew is the most by which the clock of this process may be ahead of that of
+	// Redis, which times the commands. Without a ban, a command does not apply to a
+	// socket that was opened more than ClockSkew after it: a process that was frozen
+	// reads commands late, when clients have already reconnected. With a ban, it also
+	// closes matching clients that connected later, up to the end of the ban.
 	ClockSkew = 2 * time.Second
 
 	reportTime     = 10 * time.Second // for one report, over all tries
@@ -53,7 +55,7 @@ type Config struct {
 	Node    string // name of this process
 	Log     domain.Appender
 	Bans    Bans
-	Clients []Clients // of each face; none in a process that serves no clients
+	Clients []Clients // one for each face; empty in a process that serves no clients
 	Devices []Devices
 	Logger  *slog.Logger
 }
@@ -64,10 +66,12 @@ type Enforcer struct {
 	config Config
 
 	mu    sync.Mutex
-	early map[string]int // sockets that went by a command's ban before the command was heard, by its id
+	early map[string]int // by command id: the clients that Enforce disconnected before this process read the command
 }
 
-const earlyKept = 1000 // commands that are not heard after their ban: from before this process began
+// earlyKept bounds the entries of early. React removes an entry, but it never runs for a
+// command from before this process started.
+const earlyKept = 1000
 
 // New makes an Enforcer.
 func New(config Config) *Enforcer { return &Enforcer{config: config, early: map[string]int{}} }
@@ -135,12 +139,13 @@ func (e *Enforcer) report(ctx context.Context, event *domain.Event, done domain.
 	return nil
 }
 
-// openedBy is when a socket was opened at the latest that a command can mean.
+// openedBy returns the latest opening time of a socket to which the command applies.
 func openedBy(e *domain.Event) time.Time { return e.Position.Time().Add(ClockSkew) }
 
-// raise keeps out whom the command throws out, before that, and reports whether
-// there is a ban for now. One that Redis does not take holds here, and the
-// others write it too: no reason to leave the sockets open.
+// raise raises the command's ban, before the sockets are closed. It reports whether the
+// command has a ban that has not ended. If Redis does not save the ban, it still applies
+// in this process, and every other process raises it as well. So raise returns true then,
+// and the sockets are closed.
 func (e *Enforcer) raise(ctx context.Context, request *domain.DisconnectRequested) bool {
 	if request.BanUntil == nil || !time.Now().Before(*request.BanUntil) || request.SocketID != "" || request.ConnectionID != "" {
 		return false // a socket does not come back, and a connection is kept out by being stopped
@@ -183,8 +188,8 @@ func (e *Enforcer) takeEarly(commandID string) int {
 	return n
 }
 
-// drop closes the matching sockets that were opened in time, and counts them. The
-// connection belongs to the system in which the command was given.
+// drop disconnects the matching sockets that were opened at openedBy or before, and
+// counts them. The connection belongs to the system in which the command was given.
 func (e *Enforcer) drop(
 	system domain.SystemID, request *domain.DisconnectRequested, openedBy time.Time,
 ) (done domain.DisconnectCompleted) {
@@ -197,10 +202,10 @@ func (e *Enforcer) drop(
 	return done
 }
 
-// dropClients closes the sockets of clients that match the command and are meant,
-// and returns how many there were. Of a command on one system, those that live on
-// without it leave its room alone.
-func (e *Enforcer) dropClients(request *domain.DisconnectRequested, meant func(*domain.Socket) bool) int {
+// dropClients disconnects the clients' sockets that match the command and for which
+// applies returns true. A socket that can continue without the command's system only
+// leaves that room. dropClients returns the number of both.
+func (e *Enforcer) dropClients(request *domain.DisconnectRequested, applies func(*domain.Socket) bool) int {
 	if !request.CloseSockets {
 		return 0
 	}
@@ -210,13 +215,13 @@ func (e *Enforcer) dropClients(request *domain.DisconnectRequested, meant func(*
 	}
 	dropped := 0
 	for _, face := range e.config.Clients {
-		dropped += face.Disconnect(func(s domain.Socket) bool { return named(request, &s) && meant(&s) }, why)
+		dropped += face.Disconnect(func(s domain.Socket) bool { return matches(request, &s) && applies(&s) }, why)
 	}
 	return dropped
 }
 
-// named reports whether a socket matches all that the command says.
-func named(d *domain.DisconnectRequested, s *domain.Socket) bool {
+// matches reports whether a socket matches all fields that are set in the command.
+func matches(d *domain.DisconnectRequested, s *domain.Socket) bool {
 	return (d.SocketID == "" || d.SocketID == s.SocketID) &&
 		(d.TargetSystem == "" || slices.Contains(s.Systems, d.TargetSystem)) &&
 		(d.Subject == "" || d.Subject == s.Subject) &&

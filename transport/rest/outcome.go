@@ -28,17 +28,17 @@ type Nodes interface {
 	Expected(ctx context.Context, asOf time.Time) (live, missing []string, err error)
 }
 
-// NodeReport counts the sockets that one process dropped for a command.
+// NodeReport counts the sockets that one process disconnected for a command.
 type NodeReport struct {
 	Node           string `json:"node"`
-	ShellySockets  int    `json:"shellySockets" doc:"Dropped sockets of devices and of Shelly Cloud accounts"`
-	BrowserSockets int    `json:"browserSockets" doc:"Dropped sockets of clients, over any protocol"`
+	ShellySockets  int    `json:"shellySockets" doc:"Closed sockets of devices and of Shelly Cloud accounts"`
+	BrowserSockets int    `json:"browserSockets" doc:"Sockets of clients, over any protocol, that were closed or left the room"`
 }
 
-// DisconnectAnswer is the answer to a command that drops sockets.
+// DisconnectAnswer is the answer to a command that disconnects sockets.
 type DisconnectAnswer struct {
 	CommandAnswer
-	Nodes      []NodeReport `json:"nodes,omitempty" doc:"The dropped sockets of each process; only with wait"`
+	Nodes      []NodeReport `json:"nodes,omitempty" doc:"The disconnected sockets of each process; only with wait"`
 	Unanswered []string     `json:"unanswered,omitempty" doc:"The processes that did not answer in time"`
 }
 
@@ -48,10 +48,10 @@ type disconnectOutput struct {
 	Body DisconnectAnswer
 }
 
-// waitsForNodes describes the waiting of a command that drops sockets.
+// waitsForNodes describes the waiting of a command that disconnects sockets.
 const waitsForNodes = "With `wait`, the answer is 200 with outcome `completed` as soon as every process has answered; `nodes` counts the " +
-	"sockets that each dropped. If the wait ends before, the answer is 202 with outcome `unknown`, and `unanswered` names the other " +
-	"processes: they may be frozen with their sockets open, and drop them when they run again."
+	"sockets that each disconnected. If the wait ends before, the answer is 202 with outcome `unknown`, and `unanswered` names the other " +
+	"processes: they may be frozen with their sockets open, and disconnect them when they run again."
 
 // disconnectAndWait runs a command whose last event, in the system, is a
 // disconnect-requested. If the caller asks to wait, it waits for the reports of the
