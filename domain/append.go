@@ -14,12 +14,12 @@ const (
 	longestAppendPause = 500 * time.Millisecond // a stopping process has one second for its last appends
 )
 
-// AppendUntilDone appends the events and retries, after growing pauses of 0.1 to 0.5 s, until the log has them or refuses
-// them, or ctx ends. It retries after [KindUnavailable] and [KindUnknownOutcome]. With an idempotency key it appends the
-// events once. Without one it may append them more than once, which is fine for events that are whole states.
+// AppendUntilDone appends the events. After [KindUnavailable] and [KindUnknownOutcome] it pauses for 0.1 s, later for up to
+// 0.5 s, and retries, until the log accepts or refuses the events or ctx ends. With an idempotency key it appends the events
+// once. Without one it may append them more than once, which does no harm if each event is a whole state.
 //
-// It returns the log's refusal unchanged. If ctx ends, the error wraps both ctx's error and the log's last one. It calls
-// failed, unless that is nil, with the first error after which it retries, but not after ctx has ended.
+// It returns the log's refusal unchanged. If ctx ends, the error wraps both ctx's error and the log's last one. If failed is
+// not nil, AppendUntilDone calls it once, before the first retry, with the error; it does not if ctx has ended.
 func AppendUntilDone(ctx context.Context, log Appender, events []Event, opts AppendOptions, failed func(error)) (Appended, error) {
 	retry := backoff.Backoff{First: firstAppendPause, Max: longestAppendPause}
 	for {

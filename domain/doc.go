@@ -4,8 +4,9 @@
 // An [Event] is a fact in the log of one system (a tenant). It has typed [Data], and the log gives it a [Position];
 // its seq counts the system's events. A [Cursor] combines the two into a reader's place in the history.
 //
-// [State.Apply] folds events into a [State], and nothing else does: read models, rebuilds and as-of queries all call
-// it. The table [DeviceFields] drives how a device's fields are merged, checked and compared.
+// [State.Apply] folds events into a [State]. It is the only code on the server that does: read models, rebuilds and as-of
+// reads all call it. The JavaScript client has a Fold of its own, and a test compares the two. The table [DeviceFields]
+// drives how a device's fields are merged, checked and compared.
 //
 // A [Command] checks itself, names the part of the state that it needs, and decides which events follow. [Service]
 // runs commands: it authorizes the [Actor], loads the state, decides, and appends on the condition that nothing newer

@@ -8,9 +8,10 @@ import (
 
 // Event is a fact in the log: an envelope around typed data.
 //
-// The appending process sets Type to Data; the log adds ID and Time where they are missing, and Position. Each reader
-// of the log counts Seq for itself. Position and Seq are zero until the event is appended. Do not change an event
-// after reading it: readers share events.
+// The appending process sets Type to Data. The log adds ID and Time where they are missing, and Position. No append
+// assigns Seq: it follows from the order of the log. The projector counts it and stores it in history, and the timeline
+// counts on from there, so both give an event the same number. Seq is zero in an event that was read from the log alone.
+// Do not change an event after reading it: readers share events.
 type Event struct {
 	ID            string          // UUIDv7
 	Type          EventType       //

@@ -15,7 +15,8 @@ type ChangedRows struct {
 	Connection ConnectionID
 }
 
-// Apply folds one event into the state and returns the rows that changed. No other code turns events into state.
+// Apply folds one event into the state and returns the rows that changed. No other code on the server turns events into
+// state; the Fold of the JavaScript client does the same in the browser.
 //
 // Events must arrive in the order of their positions. Apply ignores an event at or before the state's own position,
 // because that event is already folded. An event with a seq must be the very next one; otherwise Apply returns

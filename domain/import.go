@@ -15,7 +15,7 @@ import (
 //
 // The events keep their id, type, version, time, actor, correlation, causation, data and origin. Their Position is
 // their place in the source's log, which shows how far a reader of that log has come. This deployment's log gives them
-// a new Position and Seq.
+// a new Position, and their Seq follows from their order here.
 type ImportBatch struct {
 	System SystemID
 	Source string // id of the deployment whose log was read

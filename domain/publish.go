@@ -22,9 +22,9 @@ type PositionRange struct {
 
 // Publish appends the device updates unchanged and in order, one event each. If one is invalid, the actor may not
 // publish to its system, or its device exceeds the system's quota ([CodeTooManyDevices]), Publish appends nothing and
-// returns an [Error] with the index of that update. The quota does not refuse a repeat of a batch of which the log has a part
-// or all. Other errors:
-// [CodeBatchTooLarge] beyond [MaxUpdatesPerBatch], and those of the log. It ignores the request's BeforeAppend.
+// returns an [Error] with the index of that update. The quota does not
+// refuse a repeat of a batch that is already in the log, in whole or in part. Other errors: [CodeBatchTooLarge] beyond
+// [MaxUpdatesPerBatch], and those of the log. Publish ignores the request's BeforeAppend.
 func (s *Service) Publish(ctx context.Context, updates []SystemUpdate, r Request) (PublishResult, error) {
 	if len(updates) > MaxUpdatesPerBatch {
 		return PublishResult{}, Fail(KindTooLarge, CodeBatchTooLarge, fmt.Sprintf("a batch holds at most %d updates", MaxUpdatesPerBatch))

@@ -10,8 +10,8 @@ import (
 // ctx ends.
 type Reaction func(ctx context.Context, e Event) error
 
-// Permanent marks an error of a [Reaction] that trying again does not mend: the event
-// becomes a dead letter at once.
+// Permanent marks an error of a [Reaction] that a retry cannot fix. The event becomes a dead
+// letter at once.
 func Permanent(err error) error { return &permanentError{err} }
 
 // IsPermanent reports whether an error is marked by [Permanent].

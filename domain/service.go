@@ -54,8 +54,8 @@ type Receipt struct {
 	Replayed  bool     // the result of an earlier run under the same key
 }
 
-// attempts limits how often a command is decided because others append first. Each attempt sees the state that made the
-// previous one conflict.
+// attempts limits how often Execute decides a command before it gives up because other commands keep appending first. Each
+// attempt sees the state that made the previous one conflict.
 const attempts = 16
 
 // Execute runs a command in a system. It authorizes the actor, loads the part of the state that the decision needs,

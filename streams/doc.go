@@ -32,6 +32,6 @@
 // next page, which begins with the last entry that it had. So [ErrTrimmed] and [ErrRewound] are
 // decided in one place, and a consumer that lost nothing continues.
 //
-// The packages below this one hold the other data that lives in Redis. No other package of the
-// program knows of Redis or Watermill.
+// The packages below this one hold the other data that lives in Redis. Only this package and
+// those below it import go-redis and Watermill.
 package streams

@@ -26,11 +26,12 @@
 //
 // # Saved sessions
 //
-// A face whose clients can resume is a [Saver]: it saves each change before the change
-// takes effect. If the save fails, nothing changes, with one exception: when a client
-// must leave a room, its connection is aborted instead, and the client is checked again
-// when it reconnects. A command silences the room at once, and removes it from the saved
-// state after the change that is in progress.
+// A face whose clients can resume implements [Saver]. It saves each change before the
+// change takes effect, and if the save fails, nothing changes. There is one exception: a
+// client that must leave a room. If that save fails, the session aborts the connection,
+// and the server checks the client's rights again when it reconnects. A command that takes
+// a client out of a room stops the room's events at once. It waits for a change that is in
+// progress, and then saves the client without that room.
 //
 // # Concurrency
 //

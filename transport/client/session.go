@@ -87,8 +87,8 @@ func (s *Session) Start() {
 	s.schedule(s.face.Tick(time.Now()))
 }
 
-// End takes the session out of all rooms, for good. The face calls it when it will send no
-// more of them. Calling it twice is fine.
+// End takes the session out of all rooms and off the metrics feed, for good. The face calls
+// it when it stops sending events to the client. Calling it twice is fine.
 func (s *Session) End() {
 	s.mu.Lock()
 	gone, unwatch := s.members, s.unwatch

@@ -3,19 +3,19 @@
 //
 // A [Hub] has one room for each system that has members in this process. A room follows
 // its system and keeps the newest events, encoded once each, in a tail of bounded size. A
-// reader is a [Subscription]: a place in the system's sequence, a filter, and a [Sink] that
+// reader is a [Subscription]: a cursor in the system's sequence, a filter, and a [Sink] that
 // receives frames. The sink has at most one frame in flight; newer events wait in the tail
 // and go out as one frame when the sink reports that it is ready. A reader that falls
 // behind the tail, or starts far in the past, reads pages of history until it reaches the
 // tail again. So no reader is dropped for being slow, and a slow reader costs one frame and
-// a place.
+// a cursor.
 //
 // # Delivery
 //
-// A reader gets every event after its place that its filter matches, once, in the order
-// of the sequence. Places are compared by seq, which has no gaps. So joining, replay and
+// A reader gets every event after its cursor that its filter matches, once, in the order
+// of the sequence. Cursors are compared by seq, which has no gaps. So joining, replay and
 // the switch from replay to live events need no timing: a reader takes only those events
-// of a page or of the tail that directly follow its place.
+// of a page or of the tail that directly follow its cursor.
 //
 // # Conflation
 //

@@ -4,7 +4,8 @@ import (
 	"github.com/plugcast/plugcast/domain"
 )
 
-// Sink receives the frames of a subscription, in the end for a client's socket.
+// Sink receives the frames of a subscription. A face implements it, and sends them to a
+// client.
 type Sink interface {
 	// Deliver takes a frame. It must not block, and must not call
 	// [Subscription.Sent] before it returns. One frame is in flight at a time: the next
