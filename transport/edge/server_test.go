@@ -202,8 +202,8 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 // TestSlowReader reads slowly for longer than one write may take, and gets everything.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
-	const much = 24 << 20
-	_, address := start(t, Config{WriteTimeout: short}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	const much = 48 << 20 // three times as long as the timeout, at the pace below
+	_, address := start(t, Config{WriteTimeout: time.Second}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(make([]byte, much))
 	}))
 	c := dial(t, address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
