@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/plugcast/plugcast/domain"
 	"github.com/plugcast/plugcast/transport/testpeer"
 )
@@ -84,11 +86,18 @@ func TestConnectionLimit(t *testing.T) {
 	d := newDeployment(t)
 	n := d.start(t, "", "--max-connections", "60", "--max-connections-per-address", "40")
 	token := testToken(t, domain.RoleViewer, "clinica-sol")
-	for range 40 { // sockets, which no newcomer pushes aside
-		if _, err := dial(t.Context(), n.base, token); err != nil {
-			t.Log(err) // the connection of the readiness check may still be counted
+	var open []*websocket.Conn // which no newcomer pushes aside; one that nobody holds, the collector closes
+	defer func() {
+		for _, conn := range open {
+			_ = conn.Close()
 		}
-	}
+	}()
+	testpeer.Eventually(t, "40 sockets", func() bool { // the connection of the readiness check may still be counted
+		if conn, err := dial(t.Context(), n.base, token); err == nil {
+			open = append(open, conn)
+		}
+		return len(open) == 40
+	})
 	answer, err := io.ReadAll(raw(t, n.base, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), "too many connections") {
 		t.Errorf("refused with %q (%v)", answer, err)

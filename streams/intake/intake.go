@@ -87,7 +87,11 @@ func (in *Intake) Cursor(ctx context.Context, system domain.SystemID, source str
 	if err := in.log.StartSource(ctx, system, source, at); err != nil {
 		return at, false, err
 	}
-	return in.log.SourceCursor(ctx, system, source)
+	restored, known, err := in.log.SourceCursor(ctx, system, source)
+	if err == nil && !known {
+		return at, true, nil // the repair of the lost stream deleted it again; the next call restores it
+	}
+	return restored, known, err
 }
 
 // SkipTo skips the log of a source up to a position, unless the source has a cursor. It first
