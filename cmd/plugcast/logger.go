@@ -26,7 +26,7 @@ func newLogger(w io.Writer, level, format string) *slog.Logger {
 	}
 	terminal := isTerminal(w)
 	if format == formatText || format != formatJSON && terminal {
-		return slog.New(tint.NewHandler(w, &tint.Options{
+		return slog.New(tint.NewTextHandler(w, &tint.Options{
 			Level: at, TimeFormat: time.TimeOnly, NoColor: !terminal || os.Getenv("NO_COLOR") != "",
 		}))
 	}

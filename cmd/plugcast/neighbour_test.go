@@ -24,11 +24,12 @@ import (
 
 // The two tenants of the benchmark share a partition, so that they share
 // everything that tenants can share.
+const quiet domain.SystemID = "quiet"
+
 const (
-	quiet   domain.SystemID = "quiet"
-	rounds                  = 40     // measurements of each kind under each attack
-	plugs                   = 50_000 // of the hostile system
-	strains                 = 60     // connections that an attack works with at once
+	rounds  = 40     // measurements of each kind under each attack
+	plugs   = 50_000 // of the hostile system
+	strains = 60     // connections that an attack works with at once
 )
 
 // hostile is a system in the same partition as the quiet one.

@@ -93,7 +93,7 @@ func unprivileged() (*syscall.Credential, error) {
 		account, err = user.Lookup("nobody")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("Postgres does not run as root, and there is no user postgres or nobody: %w", err)
+		return nil, fmt.Errorf("root cannot run Postgres, and there is no user postgres or nobody: %w", err)
 	}
 	uid, err := strconv.ParseUint(account.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(account.Gid, 10, 32)

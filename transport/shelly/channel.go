@@ -56,10 +56,10 @@ func (c *channelState) correct(row *domain.Device) {
 	by := valueOf(newer) - valueOf(c.energy.offset)
 	c.energy.offset, c.logged.EnergyOffsetWh = newer, newer
 	c.logged.EnergyWh = shifted(c.logged.EnergyWh, by) // as the fold does
-	if total, known := c.energy.total.Get(); !known && row.EnergyWh != nil {
+	if _, known := c.energy.total.Get(); !known && row.EnergyWh != nil {
 		// Nothing was counted yet: the operator's total is the base, and the first counter
 		// is the reference, as for a later holder.
-		total = domain.RoundEnergy(*row.EnergyWh - valueOf(newer))
+		total := domain.RoundEnergy(*row.EnergyWh - valueOf(newer))
 		c.energy.total, c.logged.EnergyWh = domain.Some(total), domain.Some(*row.EnergyWh)
 	}
 }
