@@ -1,4 +1,4 @@
-// Package backoff spaces retries: see [Backoff]. It imports no other package of plugcast, so that every package may use
+// Package backoff spaces what is repeated: retries with [Backoff], and regular work with [Every]. It imports no other package of plugcast, so that every package may use
 // it.
 package backoff
 
@@ -96,5 +96,20 @@ func SleepOr(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// Every calls fn every d with the time, for the first time after d, until ctx ends. While a call takes longer than d,
+// Every skips the calls that would be due.
+func Every(ctx context.Context, d time.Duration, fn func(now time.Time)) {
+	ticker := time.NewTicker(d)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			fn(now)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +124,28 @@ func TestSleep(t *testing.T) {
 		}
 		if err := Sleep(ctx, 0); err == nil {
 			t.Error("no sleep hides that the context has ended")
+		}
+	})
+}
+
+func TestEvery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		began := time.Now()
+		var calls []time.Duration
+		Every(ctx, time.Second, func(now time.Time) {
+			calls = append(calls, now.Sub(began))
+			switch len(calls) {
+			case 2:
+				time.Sleep(2500 * time.Millisecond) // over the ticks at 3 s and 4 s, of which the ticker keeps one
+			case 4:
+				end()
+			}
+		})
+		if want := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second}; !slices.Equal(calls, want) {
+			t.Errorf("called at %v, want %v", calls, want)
 		}
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/streams"
 )
 
@@ -328,19 +329,12 @@ const saveEvery = 15 * time.Second
 // Run is a job of the partition's owner: it saves the cursors of the partition at intervals
 // until ctx ends.
 func (in *Intake) Run(ctx context.Context, partition int) {
-	ticker := time.NewTicker(saveEvery)
-	defer ticker.Stop()
 	saved := map[streams.Source]bool{}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	backoff.Every(ctx, saveEvery, func(time.Time) {
 		if err := in.save(ctx, partition, saved); err != nil && ctx.Err() == nil {
 			in.logger.Warn("cannot save the cursors of bridges; trying again", "partition", partition, "error", err)
 		}
-	}
+	})
 }
 
 // Save saves the cursors of the partition, once everything up to them is archived.

@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/streams"
 )
@@ -180,26 +181,20 @@ func (r *Registry) Run(ctx context.Context, lost Lost) error {
 	if lost == nil {
 		lost = func(domain.DeviceRef, string) {}
 	}
-	ticker := time.NewTicker(flushEvery)
-	defer ticker.Stop()
 	away := false
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			if err := r.flush(last, lost); err != nil {
-				return fmt.Errorf("liveness: %w", err)
-			}
-			return nil
-		case <-ticker.C:
-		}
+	backoff.Every(ctx, flushEvery, func(time.Time) {
 		err := r.flush(ctx, lost)
 		if err != nil && !away && ctx.Err() == nil {
 			r.logger.Warn("liveness: cannot write to Redis; trying again", "error", err)
 		}
 		away = err != nil
+	})
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := r.flush(last, lost); err != nil {
+		return fmt.Errorf("liveness: %w", err)
 	}
+	return nil
 }
 
 func (r *Registry) flush(ctx context.Context, lost Lost) error {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -92,15 +93,8 @@ type Devices interface {
 func (r *Registry) Watch(ctx context.Context, partition int, devices Devices) {
 	systems := isolate.NewKeyedPool[domain.SystemID](r.logger, "liveness", systemsAtOnce, turnTimeout)
 	defer systems.Wait()
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
 	away := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	backoff.Every(ctx, sweepEvery, func(time.Time) {
 		due, err := r.sweep(ctx, partition)
 		for _, system := range due {
 			systems.Go(ctx, system, func(ctx context.Context) error { return r.reportAll(ctx, partition, system, devices) })
@@ -109,7 +103,7 @@ func (r *Registry) Watch(ctx context.Context, partition int, devices Devices) {
 			r.logger.Warn("liveness: cannot sweep for silent devices; trying again", "partition", partition, "error", err)
 		}
 		away = err != nil
-	}
+	})
 }
 
 // sweep finds the devices that are silent, and returns systems with devices to write about. If

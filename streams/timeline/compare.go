@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -34,14 +35,7 @@ func (t *Timeline) compare() {
 func (t *Timeline) compareLoop() {
 	systems := isolate.NewKeyedPool[domain.SystemID](t.logger, "comparison with the archive", comparingAtOnce, compareTimeout)
 	defer systems.Wait()
-	ticker := time.NewTicker(t.config.CompareEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-t.closing.Done():
-			return
-		}
+	backoff.Every(t.closing, t.config.CompareEvery, func(time.Time) {
 		for i := range t.partitions {
 			p := &t.partitions[i]
 			// The random order of a map picks the systems, so every system has its turn.
@@ -49,7 +43,7 @@ func (t *Timeline) compareLoop() {
 				systems.Go(t.closing, c.system, func(ctx context.Context) error { return p.compareOne(ctx, c) })
 			}
 		}
-	}
+	})
 }
 
 // candidate is a cursor that was given to subscriptions, to be compared with the archive.

@@ -128,10 +128,8 @@ func (r *Runner) runSystem(ctx context.Context, link Link, system System) {
 
 // publish stores the status regularly until ctx ends.
 func (r *Runner) publish(ctx context.Context, state *State) {
-	ticker := time.NewTicker(publishEvery)
-	defer ticker.Stop()
 	failing := false
-	for {
+	publish := func(time.Time) {
 		putting, cancel := context.WithTimeout(ctx, publishTimeout)
 		err := r.put(putting, state.Status())
 		cancel()
@@ -139,12 +137,9 @@ func (r *Runner) publish(ctx context.Context, state *State) {
 			r.logger.Warn("the status of a bridge cannot be stored; trying again", "error", err)
 		}
 		failing = err != nil
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
 	}
+	publish(time.Now())
+	backoff.Every(ctx, publishEvery, publish)
 }
 
 func (r *Runner) put(ctx context.Context, status Status) error {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -100,23 +101,14 @@ type Clock[T any] struct {
 
 // Run runs the clock until ctx ends, and then returns nil.
 func (c *Clock[T]) Run(ctx context.Context) error {
-	isolate.Loop(ctx, c.Logger, c.Where, func() { c.run(ctx) })
+	isolate.Loop(ctx, c.Logger, c.Where, func() { backoff.Every(ctx, c.Every, c.tick) })
 	return nil
 }
 
-func (c *Clock[T]) run(ctx context.Context) {
-	ticker := time.NewTicker(c.Every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			for _, item := range c.Due(now) {
-				if !isolate.Do(c.Logger, c.Where, func() { c.Tick(item, now) }) {
-					c.Panicked(item)
-				}
-			}
+func (c *Clock[T]) tick(now time.Time) {
+	for _, item := range c.Due(now) {
+		if !isolate.Do(c.Logger, c.Where, func() { c.Tick(item, now) }) {
+			c.Panicked(item)
 		}
 	}
 }

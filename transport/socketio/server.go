@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/client"
 	"github.com/plugcast/plugcast/transport/limit"
@@ -201,14 +202,7 @@ func (s *Server) restore(ctx context.Context, io *sio.Socket, actor domain.Actor
 
 // keep extends the expiry of the connected clients' sessions every KeepEvery until ctx ends.
 func (s *Server) keep(ctx context.Context) {
-	ticker := time.NewTicker(s.config.KeepEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	backoff.Every(ctx, s.config.KeepEvery, func(time.Time) {
 		var refs []domain.SessionRef
 		s.clients.Each(func(f client.Face) {
 			if so := f.(*socket); so.hasJoined() {
@@ -218,5 +212,5 @@ func (s *Server) keep(ctx context.Context) {
 		if err := s.sessions.Keep(ctx, refs); err != nil && ctx.Err() == nil {
 			s.parts.Logger.Warn("socketio: cannot extend the expiry of sessions; will retry", "error", err)
 		}
-	}
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 )
 
@@ -35,16 +36,8 @@ func NewFeed(nodes Nodes, logger *slog.Logger) *Feed {
 
 // Run makes a frame once a second, if anybody watches here, until ctx ends.
 func (f *Feed) Run(ctx context.Context) error {
-	every := time.NewTicker(time.Second)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-every.C:
-			f.feed(ctx)
-		}
-	}
+	backoff.Every(ctx, time.Second, func(now time.Time) { f.feed(ctx, now) })
+	return nil
 }
 
 // Subscribe gives fn a metrics frame once a second until cancel is called. fn
@@ -63,7 +56,7 @@ func (f *Feed) Subscribe(fn func(frame []byte)) (cancel func()) {
 }
 
 // feed makes one frame for everybody who watches here.
-func (f *Feed) feed(ctx context.Context) {
+func (f *Feed) feed(ctx context.Context, now time.Time) {
 	f.mu.Lock()
 	watchers := slices.Collect(maps.Values(f.watchers))
 	f.mu.Unlock()
@@ -75,7 +68,7 @@ func (f *Feed) feed(ctx context.Context) {
 		f.logger.Debug("metrics: nodes", "error", err)
 		return
 	}
-	frame, err := json.Marshal(map[string]any{"event": "metrics", "data": summarise(decodeNodes(registry), time.Now())})
+	frame, err := json.Marshal(map[string]any{"event": "metrics", "data": summarise(decodeNodes(registry), now)})
 	if err != nil {
 		f.logger.Error("metrics: the figures cannot be written", "error", err)
 		return

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/projections"
 	"github.com/plugcast/plugcast/streams"
@@ -186,16 +187,8 @@ func (p *Parts) devices() (sockets int, connections map[string]int) {
 
 // Run keeps the lags of owned partitions up to date, once a second, until ctx ends.
 func (s *Sampler) Run(ctx context.Context) error {
-	every := time.NewTicker(time.Second)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-every.C:
-		}
-		s.lookAtLags(ctx)
-	}
+	backoff.Every(ctx, time.Second, func(time.Time) { s.lookAtLags(ctx) })
+	return nil
 }
 
 func (s *Sampler) lookAtLags(ctx context.Context) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/transport/bridge"
 	"github.com/plugcast/plugcast/transport/bridge/legacy/sioclient"
 	"github.com/plugcast/plugcast/transport/bridge/shadow"
@@ -155,17 +156,11 @@ func (s *systemLink) observation(e *sioclient.Event) (o shadow.Observation, own 
 
 // settle lets the comparer decide about the events that have waited long enough, until ctx ends.
 func (s *systemLink) settle(ctx context.Context, c *comparison) error {
-	ticker := time.NewTicker(compareEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case now := <-ticker.C:
-			c.do(func(comparer *shadow.Comparer) { comparer.Advance(now) })
-			s.reportComparison(c)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	backoff.Every(ctx, compareEvery, func(now time.Time) {
+		c.do(func(comparer *shadow.Comparer) { comparer.Advance(now) })
+		s.reportComparison(c)
+	})
+	return ctx.Err()
 }
 
 // reportComparison moves the comparer's findings and counts to the report.

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/plugcast/plugcast/domain"
+	"github.com/plugcast/plugcast/domain/backoff"
 	"github.com/plugcast/plugcast/domain/isolate"
 	"github.com/plugcast/plugcast/transport/shelly"
 )
@@ -220,24 +221,22 @@ func (d *Dispatcher) RunTimeouts(ctx context.Context, partition int) {
 		delete(d.open, partition)
 		d.mu.Unlock()
 	}()
-	ticker := time.NewTicker(checkEvery)
-	defer ticker.Stop()
 	loaded := false
-	for {
-		if !loaded {
-			err := d.loadOpen(ctx, partition)
-			if err != nil && ctx.Err() == nil {
-				d.parts.Logger.Warn("switching: cannot look for open commands; trying again", "partition", partition, "error", err)
-			}
-			loaded = err == nil
-		}
-		select {
-		case <-ctx.Done():
+	load := func() {
+		if loaded {
 			return
-		case now := <-ticker.C:
-			d.endDue(ctx, partition, now)
 		}
+		err := d.loadOpen(ctx, partition)
+		if err != nil && ctx.Err() == nil {
+			d.parts.Logger.Warn("switching: cannot look for open commands; trying again", "partition", partition, "error", err)
+		}
+		loaded = err == nil
 	}
+	load()
+	backoff.Every(ctx, checkEvery, func(now time.Time) {
+		d.endDue(ctx, partition, now)
+		load()
+	})
 }
 
 // loadOpen finds the commands that were open before this process owned the partition.
