@@ -28,8 +28,13 @@ type Admission struct {
 	OnSettle func(appended bool)
 }
 
-// Settle reports, once, whether the events of the admitted devices were appended. They count
-// as appended if nobody knows.
+// SettleAppend settles by the result of the append. The devices count as appended if nobody
+// knows whether they were: the next count corrects that.
+func (a Admission) SettleAppend(err error) {
+	a.Settle(err == nil || HasCode(err, CodeUnknownOutcome))
+}
+
+// Settle reports, once, whether the events of the admitted devices are or will be in the log.
 func (a Admission) Settle(appended bool) {
 	if a.OnSettle != nil {
 		a.OnSettle(appended)

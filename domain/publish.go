@@ -48,14 +48,16 @@ func (s *Service) Publish(ctx context.Context, updates []SystemUpdate, r Request
 		}
 	}
 	key := r.idempotency()
-	settle, refusal := s.admit(ctx, updates)
+	admissions, refusal := s.admit(ctx, updates)
 	if refusal != nil {
 		if begun, err := s.begun(ctx, updates, key); err != nil || !begun {
 			return PublishResult{}, cmp.Or(err, refusal)
 		}
 	}
 	appended, err := s.log.Append(ctx, events, AppendOptions{Idempotency: key})
-	settle(err == nil || HasCode(err, CodeUnknownOutcome))
+	for _, a := range admissions {
+		a.SettleAppend(err)
+	}
 	if err != nil {
 		return PublishResult{}, err
 	}
@@ -82,11 +84,11 @@ func (s *Service) begun(ctx context.Context, updates []SystemUpdate, key *Idempo
 	return false, nil
 }
 
-// admit asks the quota to admit the devices of a batch. The caller must call settle. After a failure, settle does nothing.
-func (s *Service) admit(ctx context.Context, updates []SystemUpdate) (settle func(appended bool), err error) {
-	nothing := func(bool) {}
+// admit asks the quota to admit the devices of a batch. The caller must settle the admissions; after a failure there are
+// none.
+func (s *Service) admit(ctx context.Context, updates []SystemUpdate) (map[SystemID]Admission, error) {
 	if s.quota == nil {
-		return nothing, nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, MaxQuotaWait)
 	defer cancel()
@@ -95,26 +97,26 @@ func (s *Service) admit(ctx context.Context, updates []SystemUpdate) (settle fun
 		devices[updates[i].SystemID] = append(devices[updates[i].SystemID], updates[i].DeviceID)
 	}
 	admissions, refused := make(map[SystemID]Admission, len(devices)), false
-	settle = func(appended bool) {
+	giveBack := func() {
 		for _, a := range admissions {
-			a.Settle(appended)
+			a.Settle(false)
 		}
 	}
 	for system, ids := range devices {
 		a, err := s.quota.Admit(ctx, system, ids)
 		if err != nil {
-			settle(false)
-			return nothing, Fail(KindUnavailable, CodeUnavailable, "the request ended before the devices were looked up").WithCause(err)
+			giveBack()
+			return nil, Fail(KindUnavailable, CodeUnavailable, "the request ended before the devices were looked up").WithCause(err)
 		}
 		admissions[system] = a
 		refused = refused || a.Refused != nil
 	}
 	if !refused {
-		return settle, nil
+		return admissions, nil
 	}
-	settle(false)
+	giveBack()
 	i := slices.IndexFunc(updates, func(u SystemUpdate) bool { return admissions[u.SystemID].Refused[u.DeviceID] })
-	return nothing, AtIndex(admissions[updates[i].SystemID].Refusal().With("deviceId", updates[i].DeviceID), i)
+	return nil, AtIndex(admissions[updates[i].SystemID].Refusal().With("deviceId", updates[i].DeviceID), i)
 }
 
 func publishResult(events []Event, appended Appended) PublishResult {

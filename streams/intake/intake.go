@@ -258,7 +258,7 @@ func (in *Intake) importOnce(ctx context.Context, b domain.ImportBatch, events [
 		return domain.ImportResult{}, unavailable(err)
 	}
 	imported, err := in.log.Import(ctx, b, streams.ArchiveView{Incarnation: incarnation, Archived: archived})
-	admission.Settle(err == nil || domain.HasCode(err, domain.CodeUnknownOutcome))
+	admission.SettleAppend(err)
 	if err == nil && refused > 0 {
 		in.logger.Warn("events of another deployment are about devices beyond the quota; stored as undecodable",
 			"system", b.System, "source", b.Source, "events", refused, "detail", admission.Refusal().Detail)

@@ -189,7 +189,7 @@ func (s *systemLink) appendOnce(ctx context.Context, e domain.Event) (appended d
 		case admission.Refused != nil:
 			return appended, admission.Refusal()
 		}
-		defer func() { admission.Settle(err == nil) }()
+		defer func() { admission.SettleAppend(err) }()
 	}
 	opts := domain.AppendOptions{Idempotency: &domain.Idempotency{Scope: "bridge:" + s.origin(), Key: e.ID, Fingerprint: e.ID}}
 	return domain.AppendUntilDone(ctx, s.Log, []domain.Event{e}, opts, func(err error) {
