@@ -27,6 +27,15 @@ type memory struct {
 
 func newMemory() *memory { return &memory{devices: map[domain.SystemID][]domain.DeviceID{}} }
 
+// testQuota runs a test of a quota with the limit over rows in memory, on a fake clock.
+func testQuota(t *testing.T, limit int, test func(t *testing.T, q *Devices, m *memory)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		test(t, New(limit, m, m), m)
+	})
+}
+
 func (m *memory) FindDevices(ctx context.Context, system domain.SystemID, ids []domain.DeviceID, most int,
 ) (known []domain.DeviceID, count int, err error) {
 	m.mu.Lock()
@@ -107,10 +116,7 @@ func publish(t *testing.T, q *Devices, m *memory, system domain.SystemID, ids []
 // Known devices cost nothing, and unknown ones one query. The system's devices are counted
 // every few seconds at most.
 func TestCostOfTheQuota(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		q := New(1000, m, m)
+	testQuota(t, 1000, func(t *testing.T, q *Devices, m *memory) {
 		for n := range 100 {
 			for range 10 {
 				if publish(t, q, m, sol, plugs(0, n+1)) != 0 {
@@ -215,10 +221,7 @@ func TestCallersThatWaitAreAskedForTogether(t *testing.T) {
 // While the rows do not answer, publishing continues without a long wait for each batch, and
 // the admitted devices are still bounded.
 func TestRowsThatDoNotAnswer(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		q := New(10, m, m)
+	testQuota(t, 10, func(t *testing.T, q *Devices, m *memory) {
 		m.devices[sol] = plugs(0, 10)
 		m.away = true
 		began := time.Now()
@@ -242,10 +245,7 @@ func TestRowsThatDoNotAnswer(t *testing.T) {
 
 // While the projection is stuck, devices that were admitted since it stopped count.
 func TestRowsThatDoNotCatchUp(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		q := New(100, m, m)
+	testQuota(t, 100, func(t *testing.T, q *Devices, m *memory) {
 		publish(t, q, m, sol, plugs(0, 1))
 		m.stuck = true
 		admitted := 0
@@ -263,10 +263,7 @@ func TestRowsThatDoNotCatchUp(t *testing.T) {
 // A caller that gives up during another caller's query gets an error, and does not end the
 // query.
 func TestACallerThatGoes(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		q := New(10, m, m)
+	testQuota(t, 10, func(t *testing.T, q *Devices, m *memory) {
 		m.away = true
 		var first sync.WaitGroup
 		first.Go(func() { publish(t, q, m, sol, plugs(0, 1)) })

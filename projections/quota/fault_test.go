@@ -58,10 +58,7 @@ func TestARequestOverManySystems(t *testing.T) {
 
 // A caller that waits for another caller's query waits no longer than for its own.
 func TestAQueueOfCallers(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		q := New(10, m, m)
+	testQuota(t, 10, func(t *testing.T, q *Devices, m *memory) {
 		m.stuck = true
 		began := time.Now()
 		var working sync.WaitGroup
@@ -78,10 +75,7 @@ func TestAQueueOfCallers(t *testing.T) {
 // A device that another process appended is admitted while the rows lag behind the log. New
 // devices are still bounded.
 func TestAKnownDeviceWhileTheRowsLag(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		q := New(3, m, m)
+	testQuota(t, 3, func(t *testing.T, q *Devices, m *memory) {
 		m.devices[sol] = plugs(0, 3)
 		if publish(t, q, m, sol, plugs(3, 4)) != 1 {
 			t.Error("a device too many is admitted")
@@ -101,10 +95,7 @@ func TestAKnownDeviceWhileTheRowsLag(t *testing.T) {
 
 // Devices whose append failed hold no places, also if the rows did not answer.
 func TestFailedAppendsWhileTheRowsDoNotAnswer(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		q := New(5, m, m)
+	testQuota(t, 5, func(t *testing.T, q *Devices, m *memory) {
 		m.away = true
 		for i := range 20 {
 			a, err := q.Admit(t.Context(), sol, plugs(i, i+1))
@@ -122,10 +113,7 @@ func TestFailedAppendsWhileTheRowsDoNotAnswer(t *testing.T) {
 // A device that is refused again and again costs one query until the next count, alone or in a
 // batch, and is admitted as soon as there is a place.
 func TestCostOfRefusals(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		q := New(5, m, m)
+	testQuota(t, 5, func(t *testing.T, q *Devices, m *memory) {
 		publish(t, q, m, sol, plugs(0, 3))
 		held, err := q.Admit(t.Context(), sol, plugs(3, 4))
 		if err != nil {
@@ -199,10 +187,7 @@ func TestOneDeviceOfManyCallers(t *testing.T) {
 // A device that was settled as appended, and that the log does not get, holds its place until the
 // next count at most.
 func TestSettledDevicesThatAreNotInTheLog(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory()
-		q := New(5, m, m)
+	testQuota(t, 5, func(t *testing.T, q *Devices, m *memory) {
 		a, err := q.Admit(t.Context(), sol, plugs(100, 105))
 		if err != nil || a.Refused != nil {
 			t.Fatal(a.Refused, err)
