@@ -15,10 +15,13 @@ import (
 // work is about one database connection. A fold of history also keeps one processor
 // busy.
 const (
-	costRow      = 1 // single rows, and everything that is no read
-	costPage     = 2 // a page of a list or of history
-	costSnapshot = 3 // in the rate limit; see snapshot.Config.Cost
-	costFold     = 6 // the state at a time in the past
+	costRow  = 1 // single rows, and everything that is no read
+	costPage = 2 // a page of a list or of history
+	costFold = 6 // the state at a time in the past
+
+	// SnapshotCost is that of a snapshot. The cache that makes snapshots for all faces charges
+	// the units of work, and this API the rate limit.
+	SnapshotCost = 3
 )
 
 // Snapshots returns the present states of systems, encoded.

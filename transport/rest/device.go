@@ -90,7 +90,7 @@ func (a *API) registerDevices() {
 			"neither offline nor switched off.",
 	}, a.getDevice)
 	register(a, operation{
-		id: "getSnapshot", cost: costSnapshot, method: http.MethodGet, path: systemPath + "/snapshot", tag: "Devices",
+		id: "getSnapshot", cost: SnapshotCost, method: http.MethodGet, path: systemPath + "/snapshot", tag: "Devices",
 		summary:      "Get the whole state of a system",
 		detail:       "Returns the snapshot that a join with `snapshot` sends. The events after its position continue it.",
 		responseType: reflect.TypeFor[domain.Snapshot](),

@@ -3,6 +3,8 @@ package rest
 import (
 	"context"
 	"time"
+
+	"github.com/plugcast/plugcast/domain/backoff"
 )
 
 const (
@@ -30,12 +32,7 @@ func (p *pacer) delay(ctx context.Context) time.Duration {
 	default:
 		return 0
 	}
-	timer := time.NewTimer(maxDelay)
-	defer timer.Stop()
 	began := time.Now()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	_ = backoff.Sleep(ctx, maxDelay) // it may end early
 	return time.Since(began)
 }

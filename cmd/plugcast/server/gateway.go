@@ -74,9 +74,8 @@ func (s *Server) newGateway() (g *gateway, err error) {
 	if err := g.newAdmission(); err != nil {
 		return nil, err
 	}
-	const costOfSnapshot = 3 // units of work; see newAdmission
 	g.snapshots = snapshot.New(snapshot.Config{
-		Source: store, Work: g.work, Cost: costOfSnapshot, Memory: g.answers, Timeout: 30 * time.Second, Logger: c.Logger,
+		Source: store, Work: g.work, Cost: rest.SnapshotCost, Memory: g.answers, Timeout: 30 * time.Second, Logger: c.Logger,
 	})
 	if g.hub, err = rooms.New(source{s.backend.Timeline, g.snapshots}, rooms.Config{}, c.Logger); err != nil {
 		return nil, err
