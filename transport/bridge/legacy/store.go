@@ -24,11 +24,12 @@ type Rows interface {
 // NewStore returns a [Store] that stores states as JSON in rows.
 func NewStore(rows Rows) Store { return jsonStore{rows} }
 
-type jsonStore struct{ rows Rows }
+// jsonStore adds findings as its Rows do.
+type jsonStore struct{ Rows }
 
 // LoadState implements [Store].
 func (s jsonStore) LoadState(ctx context.Context, link string, system domain.SystemID) (saved SavedState, err error) {
-	raw, err := s.rows.LinkState(ctx, link, system)
+	raw, err := s.LinkState(ctx, link, system)
 	if err != nil || raw == nil {
 		return saved, err
 	}
@@ -44,16 +45,9 @@ func (s jsonStore) SaveState(ctx context.Context, link string, system domain.Sys
 	if err != nil {
 		return err
 	}
-	done, err := s.rows.SaveLinkState(ctx, link, system, was, raw)
+	done, err := s.SaveLinkState(ctx, link, system, was, raw)
 	if err == nil && !done {
 		err = ErrSuperseded
 	}
 	return err
-}
-
-// AddFindings implements [Store].
-func (s jsonStore) AddFindings(ctx context.Context, link string, system domain.SystemID,
-	findings []domain.Finding, counts map[string]uint64, dropped uint64,
-) error {
-	return s.rows.AddFindings(ctx, link, system, findings, counts, dropped)
 }
