@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var updatePicture = flag.Bool("update", false, "draw the picture in docs/architecture.md again")
+var rewrite = flag.Bool("rewrite", false, "draw the picture in docs/architecture.md again")
 
 // A floor is a group of rooms that are on the same height of the house. A room is a
 // package with all that is below it.
@@ -187,12 +187,12 @@ func checkPicture(t *testing.T, drawn string) {
 	}
 	switch {
 	case now == drawn:
-	case *updatePicture:
+	case *rewrite:
 		if err := os.WriteFile(picture, []byte(before+begin+drawn+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	default:
 		t.Errorf("the picture in docs/architecture.md is not what the imports say: " +
-			"draw it again with go test ./cmd/plugcast -run TestArchitecture -update")
+			"draw it again with go test ./cmd/plugcast -run TestArchitecture -rewrite")
 	}
 }
