@@ -28,7 +28,7 @@ func (d deleter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // A cursor that was restored after a loss of Redis is known, also if the repair of the stream
-// deletes it at the same moment: a bridge that found none would begin anew.
+// deletes it at the same moment. A bridge that finds no cursor starts from the beginning.
 func TestCursorDuringARepair(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -18,7 +18,7 @@ import (
 	"github.com/plugcast/plugcast/transport/shelly/status"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write testdata/samples.golden anew")
+var rewrite = flag.Bool("rewrite", false, "write testdata/samples.golden again")
 
 const samples = "../testdata/samples/"
 

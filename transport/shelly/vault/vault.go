@@ -118,8 +118,8 @@ func (v *Vault) open(ctx context.Context, system domain.SystemID, id domain.Conn
 // save keeps what has become of a cloud account, such as renewed tokens, in the
 // place of the row that was opened, and brings that row up to date. It is sealed
 // with the newest key, and so moves to it by and by. It fails with
-// [domain.CodeContention] when the row was replaced meanwhile: whoever replaced it
-// knows better.
+// [domain.CodeContention] if somebody has replaced the row since it was opened; the
+// replacement is newer, and stays.
 func (v *Vault) save(ctx context.Context, row *domain.ConnectionSecret, plain []byte) error {
 	next := *row
 	if err := v.seal(&next, plain); err != nil {

@@ -60,7 +60,7 @@ func (v *Vault) mustMake(t *testing.T, system domain.SystemID, id domain.Connect
 func (v *Vault) mustKeep(t *testing.T, system domain.SystemID, id domain.ConnectionID) credential.New {
 	t.Helper()
 	made := v.mustMake(t, system, id)
-	for range 2 { // a command that is decided anew keeps it again
+	for range 2 { // a command that is decided again keeps it again
 		if err := made.Keep(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -185,7 +185,7 @@ func (f *Forwarder) ask() {
 		f.mu.Lock()
 		f.asked = time.Now() // what was known goes on being so
 		f.mu.Unlock()
-		f.logger.Warn("the addresses of the other processes are not known; clients of theirs may begin anew", "error", err)
+		f.logger.Warn("cannot look up the addresses of the other processes; their clients may have to start new sessions", "error", err)
 		return
 	}
 	nodes := make(map[string]*url.URL, len(listed))
